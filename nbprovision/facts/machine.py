@@ -1,0 +1,124 @@
+"""Everything that is known of the machine, read when it is first asked for."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbprovision.facts import platform as platform_facts
+from nbprovision.model.errors import UnknownEnvironment, nearest
+from nbprovision.model.task import Claim
+
+if TYPE_CHECKING:
+    from nbprovision.facts.conda import CondaFacts
+
+
+def default_home(env: Mapping[str, str], platform: platform_facts.Platform) -> Path:
+    """Where state, lock, log and caches live: on the persistent volume of an instance, else by the XDG rules.
+
+    ``NBPROVISION_HOME`` wins (https://specifications.freedesktop.org/basedir-spec/ for the rest).
+    """
+    if env.get("NBPROVISION_HOME"):
+        return Path(env["NBPROVISION_HOME"]).expanduser().absolute()
+    if platform.kind == "notebook-instance" and platform.volume is not None:
+        return platform.volume / ".nbprovision"
+    state = env.get("XDG_STATE_HOME", "")
+    base = Path(state) if os.path.isabs(state) else user_home(env) / ".local/state"
+    return base / "nbprovision"
+
+
+def user_home(env: Mapping[str, str]) -> Path:
+    """The user's home folder: ``HOME``, else what the user database says."""
+    return Path(env.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir)
+
+
+class Machine:
+    """The facts, and what a run adds to them: environments that it declares, claims of its tasks, who hears progress.
+
+    Args:
+        env: The environment variables; default those of this process.
+        home: The tool's home folder; default `default_home`.
+        root: Where the platform's marks are looked for.
+    """
+
+    def __init__(
+        self, env: Mapping[str, str] | None = None, *, home: Path | None = None, root: Path = Path("/")
+    ) -> None:
+        self.env: dict[str, str] = dict(os.environ if env is None else env)
+        self.root = root
+        self.user_home = user_home(self.env)
+        self.home = home or default_home(self.env, self.platform)
+        self.declared: dict[str, Path] = {}
+        self.claims: list[Claim] = []
+        self.timeout: float | None = None
+        self.on_progress: Callable[[str, float, float], None] = lambda text, done, total: None
+
+    @cached_property
+    def platform(self) -> platform_facts.Platform:
+        """The kind of notebook machine."""
+        return platform_facts.detect(self.root)
+
+    @cached_property
+    def conda(self) -> CondaFacts:
+        """Configuration, installations and environments of conda."""
+        from nbprovision.facts.conda import CondaFacts
+
+        return CondaFacts(self.env, self.user_home, self.home, self.platform)
+
+    @property
+    def cache(self) -> Path:
+        """The engines' caches, on the file system of the home folder."""
+        return self.home / "cache"
+
+    def prefix_of(self, reference: str) -> Path:
+        """The prefix of an environment given by name or path.
+
+        Args:
+            reference: A path (anything with a slash, ``~`` allowed), or a name known to conda, to ``envs_dirs`` or to
+                an earlier task of the playbook.
+
+        Raises:
+            UnknownEnvironment: no such name; the message lists those that are known.
+        """
+        if "/" in reference or reference.startswith("~"):
+            return self.path(reference)
+        if reference in self.declared:
+            return self.declared[reference]
+        found = self.conda.prefix_of(reference)
+        if found is not None:
+            return found
+        names = sorted({*self.declared, *self.conda.names()})
+        raise UnknownEnvironment(
+            f"there is no environment '{reference}'{nearest(reference, names)}",
+            cause=f"known here: {', '.join(names)}" if names else "no environment is known here",
+            cure="name one of them, give a path, or make it first by ensure_conda_env",
+        )
+
+    def path(self, text: str) -> Path:
+        """An absolute path with ``~`` and ``~/`` taken as the user's home."""
+        if text == "~" or text.startswith("~/"):
+            return self.user_home / text[2:]
+        return Path(os.path.abspath(text))
+
+    def claims_on(self, prefix: Path) -> list[Claim]:
+        """What pip tasks of the playbook want in ``prefix``."""
+        return [claim for claim in self.claims if claim.prefix == prefix]
+
+    def progress(self, text: str, done: float = 0, total: float = 0) -> None:
+        """Tell whoever watches how far long work is."""
+        self.on_progress(text, done, total)
+
+    def forget(self) -> None:
+        """Read everything anew when it is next asked for; called after each change."""
+        for name in ("conda",):
+            self.__dict__.pop(name, None)
+
+    def variables(self) -> Iterable[tuple[str, Any]]:
+        """Facts that a playbook's templates may use, as ``nb.NAME``."""
+        yield "platform", self.platform.kind
+        yield "home", str(self.home)
+        yield "user_home", str(self.user_home)

@@ -1,0 +1,64 @@
+"""Which kind of notebook machine this is, told by what is there and never assumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+PlatformKind = Literal["notebook-instance", "studio", "studio-lab", "other"]
+
+_INSTANCE_CONFIG = "etc/opt/ml/sagemaker-notebook-instance-config.json"
+_METADATA = "opt/ml/metadata/resource-metadata.json"
+
+
+class Platform(msgspec.Struct, frozen=True):
+    """The platform and how it was told.
+
+    Attributes:
+        kind: What it is.
+        because: The file or folder that told it.
+        volume: What survives a restart, None where everything does.
+        provided: Folder of the conda installation that the image brings, None where there is none.
+    """
+
+    kind: PlatformKind
+    because: str
+    volume: Path | None = None
+    provided: Path | None = None
+
+
+def detect(root: Path = Path("/")) -> Platform:
+    """Look at the marks that each platform leaves (AWS documentation of notebook instances and of Studio).
+
+    Args:
+        root: The file system's root; another folder in tests.
+    """
+    instance_home = root / "home/ec2-user"
+    volume = instance_home / "SageMaker"
+    anaconda = instance_home / "anaconda3"
+    metadata = root / _METADATA
+    if (root / _INSTANCE_CONFIG).exists():
+        return Platform("notebook-instance", str(root / _INSTANCE_CONFIG), volume, _folder(anaconda))
+    if metadata.exists():
+        try:
+            resource = msgspec.json.decode(metadata.read_bytes())
+        except (OSError, msgspec.DecodeError):
+            resource = {}
+        if isinstance(resource, dict) and ("DomainId" in resource or "SpaceName" in resource):
+            return Platform("studio", str(metadata), root / "home/sagemaker-user", _folder(root / "opt/conda"))
+        if volume.is_dir():
+            return Platform("notebook-instance", str(metadata), volume, _folder(anaconda))
+    if (root / "var/log/studio").is_dir():
+        return Platform("studio", str(root / "var/log/studio"), root / "home/sagemaker-user", _folder(root / "opt/conda"))
+    lab = root / "home/studio-lab-user"
+    if lab.is_dir():
+        return Platform("studio-lab", str(lab), lab, None)
+    if volume.is_dir() and anaconda.is_dir():
+        return Platform("notebook-instance", str(volume), volume, anaconda)
+    return Platform("other", "no mark of a known platform")
+
+
+def _folder(path: Path) -> Path | None:
+    return path if path.is_dir() else None

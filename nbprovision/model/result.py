@@ -1,0 +1,84 @@
+"""What a task would change, and what came of it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from nbprovision.model.errors import ProvisionError
+
+Status = Literal["ok", "changed", "skipped", "failed", "deferred"]
+Proof = Literal["witness", "check"]
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One difference between what is there and what is wanted.
+
+    ``before`` and ``after`` are versions for packages, whole texts for files (secrets masked by the reporter), None for
+    what is not there. ``kind`` tells a reporter how to show it; ``channel`` is where a package comes from.
+    """
+
+    action: str
+    target: str
+    before: str | None = None
+    after: str | None = None
+    kind: Literal["package", "file", "other"] = "other"
+    channel: str | None = None
+
+    def as_json(self) -> dict[str, str | None]:
+        """The four keys of the JSON document."""
+        return {"action": self.action, "target": self.target, "before": self.before, "after": self.after}
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The changes that lead from a state to the one wanted; falsy when there are none.
+
+    A task that needs more in ``apply`` than the changes say (solved records, a rendered file) subclasses it.
+    """
+
+    changes: tuple[Change, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.changes)
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one task."""
+
+    name: str
+    task: str
+    status: Status
+    proof: Proof = "check"
+    seconds: float = 0.0
+    changes: tuple[Change, ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: ProvisionError | None = None
+    check_only: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether something was changed, or with ``check`` would be."""
+        return self.status == "changed"
+
+    def as_json(self) -> dict[str, Any]:
+        """The task's entry in the JSON document."""
+        error = None
+        if self.error is not None:
+            where = self.error.position
+            error = {
+                "message": self.error.text,
+                "file": where.file if where else None,
+                "line": where.line if where else None,
+            }
+        return {
+            "name": self.name,
+            "task": self.task,
+            "status": self.status,
+            "proof": self.proof,
+            "seconds": round(self.seconds, 4),
+            "changes": [change.as_json() for change in self.changes],
+            "warnings": list(self.warnings),
+            "error": error,
+        }

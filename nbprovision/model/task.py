@@ -1,0 +1,119 @@
+"""The base of every task: a frozen record of parameters that can be read, planned, applied and verified."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from nbprovision.model.result import Plan
+
+if TYPE_CHECKING:  # the machine is made of facts, a floor above; only its type is named here
+    from nbprovision.facts.machine import Machine
+
+State = TypeVar("State")
+
+# A parameter that takes one string or a list of them, as Ansible's do.
+Strings = str | list[str]
+
+
+def as_list(value: Strings | None) -> list[str]:
+    """One string or several, as a list."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
+def parameter(description: str, **constraints: Any) -> msgspec.Meta:
+    """Describe a parameter; the one source of ``nbprovision doc``, the schema and the reference page."""
+    return msgspec.Meta(description=description, **constraints)
+
+
+class Resource(NamedTuple):
+    """Something that a task makes or needs: ``Resource("environment", "/path/of/prefix")``.
+
+    Kinds in use: ``environment`` (the prefix), ``distribution`` (``PREFIX name``), ``kernel`` (path of its folder),
+    ``index`` (path of its pip.conf), ``channel`` (its folder), ``file`` (its path).
+    """
+
+    kind: str
+    identity: str
+
+
+class Claim(NamedTuple):
+    """A distribution that a pip task wants in a prefix; see "Who owns what" in docs/reference."""
+
+    prefix: Path
+    requirement: str  # PEP 508
+    absent: bool = False
+
+
+class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One kind of thing to ensure; its fields are the parameters that a playbook gives.
+
+    A subclass lives in ``nbprovision/tasks/ensure_NAME.py``, is called ``EnsureName``, describes each field with
+    ``Annotated[type, parameter("...")]``, checks what belongs together in ``__post_init__`` (raising `ParameterError`)
+    and implements ``read``, ``plan``, ``apply`` and ``witnesses``. The engine does the rest.
+    """
+
+    deep: Annotated[
+        bool, parameter("Compare the files themselves (sizes and hashes), not only names and versions.")
+    ] = False
+    refresh_every: Annotated[
+        str | None, parameter("How long a result that ages is trusted: `30m`, `12h`, `7d`; default: the task's own.")
+    ] = None
+
+    @classmethod
+    def kind(cls) -> str:
+        """The key in a playbook: ``ensure_conda_env`` for ``EnsureCondaEnv``."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+    def provides(self, machine: Machine) -> frozenset[Resource]:  # noqa: ARG002
+        """What later tasks may build on."""
+        return frozenset()
+
+    def requires(self, machine: Machine) -> frozenset[Resource]:  # noqa: ARG002
+        """What must be there first; may raise `UnknownEnvironment`."""
+        return frozenset()
+
+    def declares(self, machine: Machine) -> dict[str, Path]:  # noqa: ARG002
+        """Environments that this task makes, name to prefix, so that later tasks can name them."""
+        return {}
+
+    def claims(self, machine: Machine) -> Iterable[Claim]:  # noqa: ARG002
+        """Distributions that this task wants in prefixes which other tasks may describe as well."""
+        return ()
+
+    def objection(self, claim: Claim, machine: Machine) -> str | None:  # noqa: ARG002
+        """Why a claim of another task can never agree with this one, or None."""
+        return None
+
+    def guarded(self, machine: Machine) -> Iterable[Path]:  # noqa: ARG002
+        """Prefixes that stand unfinished while this task is applied."""
+        return ()
+
+    def read(self, machine: Machine) -> State:
+        """What is there now. Reads only, and starts no process where everything is in place."""
+        raise NotImplementedError
+
+    def plan(self, state: State) -> Plan:
+        """The changes from ``state`` to what is wanted: a comparison of plain data, no I/O."""
+        raise NotImplementedError
+
+    def apply(self, plan: Any, machine: Machine) -> None:
+        """Carry out a plan that ``plan`` made, through backends and system only."""
+        raise NotImplementedError
+
+    def witnesses(self, machine: Machine) -> Iterable[Path]:
+        """Files and folders whose unchanged identity shows that the verified result still stands.
+
+        A path that does not exist is a witness too: of its absence.
+        """
+        raise NotImplementedError
+
+    def holds_for(self, machine: Machine) -> float | None:  # noqa: ARG002
+        """Seconds for which a verified result holds, None for ever."""
+        return None

@@ -1,0 +1,1 @@
+"""The only code that touches the machine: files, commands, processes, the log."""

@@ -1,0 +1,87 @@
+"""Commands, run without a shell, each one logged with its exit status and time."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from nbprovision.model.errors import TaskFailed
+from nbprovision.system.log import event
+from nbprovision.system.process import die_with_parent
+from nbprovision.system.secrets import mask
+
+
+class Completed(NamedTuple):
+    """What a command left behind."""
+
+    status: int
+    output: str
+    errors: str
+    seconds: float
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    stdin: str | None = None,
+    timeout: float | None = None,
+    accept: Sequence[int] = (0,),
+    failure: str | None = None,
+) -> Completed:
+    """Run a command to its end.
+
+    Args:
+        argv: Program and arguments; no shell sees them. Secrets belong into ``env``, where ``ps`` does not show them.
+        env: The whole environment of the command.
+        cwd: Working folder; default the file system's root, so that no configuration of a project is picked up.
+        stdin: Text for its standard input; default nothing.
+        timeout: Seconds after which it is killed.
+        accept: Exit statuses that are no failure.
+        failure: The message where it fails; default that the command failed.
+
+    Raises:
+        TaskFailed: not found, killed, or an exit status outside ``accept``; the cause is the end of its errors.
+    """
+    import sh
+
+    words = [str(word) for word in argv]
+    shown = mask(shlex.join(words))
+    started = time.monotonic()
+    try:
+        command = sh.Command(words[0])
+        process = command(
+            *words[1:],
+            _env=dict(env),
+            _cwd=str(cwd or "/"),
+            _in=stdin if stdin is not None else "",
+            _timeout=timeout,
+            _preexec_fn=die_with_parent,
+            _ok_code=list(range(256)),
+            _tty_out=False,
+            _tty_in=False,
+            _new_session=False,
+            _return_cmd=True,
+        )
+        status, output, errors = process.exit_code, process.stdout, process.stderr
+    except sh.CommandNotFound as error:
+        raise TaskFailed(failure or f"cannot run {words[0]}", cause="there is no such program") from error
+    except sh.TimeoutException as error:
+        event("command", command=shown, status=None, seconds=round(time.monotonic() - started, 3))
+        raise TaskFailed(
+            failure or f"{words[0]} did not end", cause=f"killed after {timeout:.0f} seconds: {shown}"
+        ) from error
+    except sh.SignalException as error:
+        status, output, errors = error.exit_code, error.stdout, error.stderr
+    done = Completed(
+        status, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace"), time.monotonic() - started
+    )
+    event("command", command=shown, status=done.status, seconds=round(done.seconds, 3))
+    if done.status not in accept:
+        cause = mask((done.errors.strip() or done.output.strip())[-4000:])
+        raise TaskFailed(failure or f"{words[0]} failed", cause=f"`{shown}` ended with {done.status}: {cause}")
+    return done

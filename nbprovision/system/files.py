@@ -1,0 +1,118 @@
+"""Files written whole or not at all, with the owner and mode that they should have, and no link followed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from nbprovision.model.errors import TaskFailed
+
+TEMPORARY_SUFFIX = ".nbprovision-tmp"
+
+
+def read_text(path: Path) -> str | None:
+    """The text of ``path``, or None where there is no such file. Undecodable bytes are kept as surrogates."""
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def write_atomically(path: Path, data: str | bytes, *, mode: int | None = None) -> None:
+    """Put ``data`` at ``path`` by temporary file, fsync, rename; a reader sees the old file or the new one.
+
+    Args:
+        path: The file. A link at this place is replaced, never followed.
+        data: The whole content.
+        mode: Permission bits; None keeps those of the file that is there, else 0644.
+
+    Raises:
+        TaskFailed: the folder cannot be written, the disk is full, ...
+    """
+    if isinstance(data, str):
+        data = data.encode("utf-8", errors="surrogateescape")
+    if mode is None:
+        mode = _mode_of(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    with explained(f"cannot write {path}"):
+        make_folder(path.parent)
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        try:
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fchmod(stream.fileno(), mode)
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(path.parent)
+
+
+def make_folder(path: Path, *, mode: int = 0o755) -> None:
+    """Make ``path`` and the folders above it, with ``mode`` (whatever the umask) for those that are new."""
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+            os.chmod(folder, mode)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link (not what it names), or a folder with everything in it; absent is fine."""
+    with explained(f"cannot remove {path}"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove ``folder`` when nothing is in it."""
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)
+
+
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn an `OSError` in the body into a `TaskFailed` that says what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        raise TaskFailed(what, cause=f"{error.strerror or error}", cure=_CURES.get(error.errno or 0, "")) from error
+
+
+_CURES = {
+    1: "look at who owns the folder (ls -ld) and run as that user",
+    13: "look at who owns the folder (ls -ld) and run as that user",
+    28: "free some room: `nbprovision clean --dry-run` says what caches and leftovers take",
+    30: "the file system is read-only: write somewhere else with --home, or mount it for writing",
+    122: "the quota is used up: `nbprovision clean --dry-run` says what caches and leftovers take",
+}
+
+
+def _mode_of(path: Path) -> int:
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0o644
+    return stat.S_IMODE(status.st_mode) if stat.S_ISREG(status.st_mode) else 0o644
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
