@@ -1,0 +1,66 @@
+"""The mark of an environment that is being made or changed: there from its first byte until it is verified."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from nbprovision.system.files import explained, make_folder, remove, write_atomically
+
+MARK = ".nbprovision-unfinished"
+
+
+class Unfinished(msgspec.Struct, frozen=True):
+    """What was being done when the mark was set; ``made`` when the prefix did not exist before."""
+
+    task: str
+    made: bool
+
+
+def mark(prefix: Path, task: str) -> None:
+    """Mark ``prefix`` as unfinished; makes the folder, mark included, in one step where there is none.
+
+    A prefix that is marked already keeps its mark: whether the tool made it is known only to the first one.
+    """
+    if is_marked(prefix):
+        return
+    with explained(f"cannot make or mark {prefix}"):
+        if prefix.is_dir():
+            made = not any(prefix.iterdir())
+            write_atomically(prefix / MARK, msgspec.json.encode(Unfinished(task, made)))
+            return
+        make_folder(prefix.parent)
+        nursery = Path(tempfile.mkdtemp(prefix=f".{prefix.name}.", suffix=".nbprovision-tmp", dir=prefix.parent))
+        try:
+            os.chmod(nursery, 0o755)
+            write_atomically(nursery / MARK, msgspec.json.encode(Unfinished(task, made=True)))
+            os.rename(nursery, prefix)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                remove(nursery)
+            raise
+
+
+def is_marked(prefix: Path) -> bool:
+    """Whether ``prefix`` stands unfinished."""
+    return os.path.lexists(prefix / MARK)
+
+
+def read_mark(prefix: Path) -> Unfinished | None:
+    """What the mark says; a mark that cannot be read still is one, of an environment that was changed."""
+    try:
+        return msgspec.json.decode((prefix / MARK).read_bytes(), type=Unfinished)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError):
+        return Unfinished("unknown", made=False)
+
+
+def clear(prefix: Path) -> None:
+    """The environment is finished."""
+    with explained(f"cannot clear the mark of {prefix}"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.unlink(prefix / MARK)
