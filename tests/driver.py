@@ -1,0 +1,32 @@
+"""Drives one task through its steps, as the engine does, for tests that need no playbook."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbprovision.facts.machine import Machine
+from nbprovision.model.result import Change
+from nbprovision.model.task import Task
+from nbprovision.system import unfinished
+
+
+def planned(task: Task[Any], machine: Machine) -> tuple[Change, ...]:
+    """What the task would change."""
+    return task.plan(task.read(machine)).changes
+
+
+def converge(task: Task[Any], machine: Machine) -> tuple[Change, ...]:
+    """Bring the task's subject about, verify it, and return what was changed."""
+    plan = task.plan(task.read(machine))
+    if plan:
+        prefixes = list(task.guarded(machine))
+        for prefix in prefixes:
+            unfinished.mark(prefix, task.kind())
+        task.apply(plan, machine)
+        machine.forget()
+        left = planned(task, machine)
+        assert left == (), f"not converged: {left}"
+        for prefix in prefixes:
+            unfinished.clear(prefix)
+    assert planned(task, machine) == ()
+    return plan.changes
