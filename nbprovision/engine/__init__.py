@@ -1,0 +1,1 @@
+"""Order, conditions, locks, budget; and for each task: read, plan, apply, verify."""

@@ -12,23 +12,11 @@ from typing import TYPE_CHECKING, Any
 from nbprovision.facts import platform as platform_facts
 from nbprovision.model.errors import UnknownEnvironment, nearest
 from nbprovision.model.task import Claim
+from nbprovision.system import unfinished
+from nbprovision.system.places import tool_home
 
 if TYPE_CHECKING:
     from nbprovision.facts.conda import CondaFacts
-
-
-def default_home(env: Mapping[str, str], platform: platform_facts.Platform) -> Path:
-    """Where state, lock, log and caches live: on the persistent volume of an instance, else by the XDG rules.
-
-    ``NBPROVISION_HOME`` wins (https://specifications.freedesktop.org/basedir-spec/ for the rest).
-    """
-    if env.get("NBPROVISION_HOME"):
-        return Path(env["NBPROVISION_HOME"]).expanduser().absolute()
-    if platform.kind == "notebook-instance" and platform.volume is not None:
-        return platform.volume / ".nbprovision"
-    state = env.get("XDG_STATE_HOME", "")
-    base = Path(state) if os.path.isabs(state) else user_home(env) / ".local/state"
-    return base / "nbprovision"
 
 
 def user_home(env: Mapping[str, str]) -> Path:
@@ -41,7 +29,7 @@ class Machine:
 
     Args:
         env: The environment variables; default those of this process.
-        home: The tool's home folder; default `default_home`.
+        home: The tool's home folder; default by `system.places.tool_home`.
         root: Where the platform's marks are looked for.
     """
 
@@ -51,9 +39,10 @@ class Machine:
         self.env: dict[str, str] = dict(os.environ if env is None else env)
         self.root = root
         self.user_home = user_home(self.env)
-        self.home = home or default_home(self.env, self.platform)
+        self.home = home or Path(tool_home(self.env))
         self.declared: dict[str, Path] = {}
         self.claims: list[Claim] = []
+        self.sound: set[Path] = set()
         self.timeout: float | None = None
         self.on_progress: Callable[[str, float, float], None] = lambda text, done, total: None
 
@@ -103,6 +92,10 @@ class Machine:
         if text == "~" or text.startswith("~/"):
             return self.user_home / text[2:]
         return Path(os.path.abspath(text))
+
+    def is_unfinished(self, prefix: Path) -> bool:
+        """Whether an environment is half made or half changed, and no task of this run has proven it since."""
+        return prefix not in self.sound and unfinished.is_marked(prefix)
 
     def claims_on(self, prefix: Path) -> list[Claim]:
         """What pip tasks of the playbook want in ``prefix``."""

@@ -7,10 +7,12 @@ from typing import Literal
 
 import msgspec
 
+from nbprovision.system.places import INSTANCE_CONFIG, METADATA
+
 PlatformKind = Literal["notebook-instance", "studio", "studio-lab", "other"]
 
-_INSTANCE_CONFIG = "etc/opt/ml/sagemaker-notebook-instance-config.json"
-_METADATA = "opt/ml/metadata/resource-metadata.json"
+_INSTANCE_CONFIG = INSTANCE_CONFIG.lstrip("/")
+_METADATA = METADATA.lstrip("/")
 
 
 class Platform(msgspec.Struct, frozen=True):

@@ -85,7 +85,8 @@ def call_module(
         complaint = mask(errors.read().decode("utf-8", "replace")[-4000:].strip())
     event("child", module=module, status=status, seconds=round(time.monotonic() - started, 3))
     if "error" in reply:
-        raise TaskFailed(**{key: mask(value) for key, value in reply["error"].items()})
+        error = {key: mask(str(value)) for key, value in reply["error"].items()}
+        raise TaskFailed(error["message"], cause=error["cause"], cure=error["cure"])
     if "result" not in reply:
         raise TaskFailed(f"{module} ended before its work was done", cause=_ending(status, complaint))
     return reply["result"]

@@ -1,0 +1,29 @@
+"""The kinds of task, found by their file names: ``ensure_x.py`` holds ``EnsureX``."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nbprovision.model.task import Task
+
+
+class Catalogue(Mapping[str, type[Task[Any]]]):
+    """Every kind of task by its key in a playbook; a module is imported when its task is asked for."""
+
+    def __getitem__(self, kind: str) -> type[Task[Any]]:
+        if kind not in set(self):
+            raise KeyError(kind)
+        module = importlib.import_module(f"{__name__}.{kind}")
+        task: type[Task[Any]] = getattr(module, "".join(word.capitalize() for word in kind.split("_")))
+        return task
+
+    def __iter__(self) -> Iterator[str]:
+        for entry in sorted(os.listdir(os.path.dirname(__file__))):
+            if entry.startswith("ensure_") and entry.endswith(".py"):
+                yield entry.removesuffix(".py")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -1,0 +1,140 @@
+"""The lock of a run, and the marks of environments that are not finished."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import LockTimeout
+from nbprovision.model.task import Task
+from nbprovision.system import unfinished
+from nbprovision.system.files import explained, make_folder, write_atomically
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who has the lock: process, what it runs, since when (seconds since the epoch)."""
+
+    pid: int
+    command: str
+    since: float
+
+    def __str__(self) -> str:
+        return f"process {self.pid} ({self.command}, since {time.strftime('%H:%M:%S', time.localtime(self.since))})"
+
+
+@contextlib.contextmanager
+def run_lock(home: Path, command: str, timeout: float | None, tell: Callable[[str], None]) -> Iterator[None]:
+    """Hold the one lock that guards a run.
+
+    Args:
+        home: The tool's home folder; made if it is not there.
+        command: What to tell others who wait.
+        timeout: Seconds to wait, None for ever.
+        tell: Hears once who holds it, when it has to be waited for.
+
+    Raises:
+        LockTimeout: it was not had in time.
+    """
+    with explained(f"cannot use {home} as the home of state, lock and log"), contextlib.ExitStack() as held:
+        make_folder(home, mode=0o700)
+        lock = home / "lock"
+        if not _had_at_once(lock, held):
+            tell(f"waiting for {holder(home) or 'another run'}, which has the lock {lock}")
+            _wait(lock, held, timeout)
+        holder_path = home / "lock.holder"
+        write_atomically(holder_path, msgspec.json.encode(Holder(os.getpid(), command, time.time())), mode=0o600)
+        held.callback(holder_path.unlink, missing_ok=True)
+        yield
+
+
+def holder(home: Path) -> Holder | None:
+    """Who has (or had, when it was killed) the lock."""
+    try:
+        return msgspec.json.decode((home / "lock.holder").read_bytes(), type=Holder)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _had_at_once(lock: Path, held: contextlib.ExitStack) -> bool:
+    # The system call that filelock makes, without its import: most runs find the lock free.
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return False
+    held.callback(os.close, handle)
+    return True
+
+
+def _wait(lock: Path, held: contextlib.ExitStack, timeout: float | None) -> None:
+    import filelock
+
+    try:
+        held.enter_context(filelock.FileLock(lock, timeout=-1 if timeout is None else timeout))
+    except filelock.Timeout:
+        raise LockTimeout(
+            f"the lock was not had within {timeout:.0f} seconds",
+            cause=f"held by {holder(lock.parent) or 'another run'}",
+            cure="wait for it (nbprovision status), or give --lock-timeout more seconds",
+        ) from None
+
+
+class Guard:
+    """Keeps the marks of unfinished environments right.
+
+    A prefix that is found marked when the run begins is suspect: every task that changes it looks deeper, and the mark
+    goes when the last of them has proven its part. A prefix that was whole is marked only while a task works on it.
+
+    Args:
+        tasks: All tasks of the run that may change a prefix.
+        machine: The facts.
+    """
+
+    def __init__(self, tasks: Iterable[Task[Any]], machine: Machine) -> None:
+        self._waiting: dict[Path, int] = {}
+        for task in tasks:
+            for prefix in task.guarded(machine):
+                if unfinished.is_marked(prefix):
+                    self._waiting[prefix] = self._waiting.get(prefix, 0) + 1
+
+    @contextlib.contextmanager
+    def unfinished(self, task: Task[Any], machine: Machine, untouched: Callable[[], bool]) -> Iterator[None]:
+        """Mark the prefixes that ``task`` changes while the body works on them.
+
+        After a failure the mark stays, unless ``untouched`` says that all is as it was before: an install that never
+        began is no reason to take an environment's kernel away.
+        """
+        prefixes = list(task.guarded(machine))
+        there = {prefix: prefix.is_dir() for prefix in prefixes}
+        for prefix in prefixes:
+            unfinished.mark(prefix, task.kind())
+        try:
+            yield
+        except Exception:
+            with contextlib.suppress(Exception):
+                machine.forget()
+                if all(there.values()) and untouched():
+                    for prefix in set(prefixes) - set(self._waiting):
+                        unfinished.clear(prefix)
+            raise
+        self.proven(task, machine)
+
+    def proven(self, task: Task[Any], machine: Machine) -> None:
+        """``task`` holds: its part of its prefixes is whole."""
+        for prefix in task.guarded(machine):
+            if prefix in self._waiting:
+                self._waiting[prefix] -= 1
+                machine.sound.add(prefix)
+                if self._waiting[prefix] > 0:
+                    continue
+                del self._waiting[prefix]
+            unfinished.clear(prefix)

@@ -1,0 +1,92 @@
+"""Which task waits for which: found from what each provides, requires and changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nbprovision.engine.step import Step
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import InvalidPlaybook, ProvisionError
+from nbprovision.model.task import Claim, Resource
+
+
+class Node:
+    """A step's place in the order.
+
+    Attributes:
+        needs: Numbers of earlier steps that make what this one requires; their failure is its end.
+        after: Numbers of earlier steps that touch the same thing; this one only waits for them.
+    """
+
+    def __init__(self, step: Step, machine: Machine) -> None:
+        task = step.task
+        self.provides: frozenset[Resource] = frozenset()
+        self.requires: frozenset[Resource] = frozenset()
+        self.changes: frozenset[Path] = frozenset()
+        self.needs: set[int] = set()
+        self.after: set[int] = set()
+        if task is None:
+            return
+        try:
+            machine.declared.update(task.declares(machine))
+            self.requires = task.requires(machine)
+            self.provides = task.provides(machine)
+            self.changes = frozenset(task.guarded(machine))
+        except ProvisionError as error:
+            raise error.at(step.position) from None
+
+    def follows(self, earlier: Node) -> bool:
+        """Whether both touch one thing, so that the order of the playbook must be kept."""
+        environments = {Path(resource.identity) for resource in self.requires if resource.kind == "environment"}
+        return bool(
+            self.provides & earlier.provides or self.changes & earlier.changes or environments & earlier.changes
+        )
+
+
+def arrange(steps: Sequence[Step], machine: Machine, *, linear: bool) -> list[Node]:
+    """Find the order, and tell the machine what the steps declare and claim.
+
+    Args:
+        steps: In the order of the playbook; a step sees only what earlier ones declare.
+        machine: Gets ``declared`` and ``claims``.
+        linear: One after the other, as written.
+
+    Raises:
+        InvalidPlaybook: an environment is not known, or two tasks can never both be satisfied.
+    """
+    nodes: list[Node] = []
+    for number, step in enumerate(steps):
+        node = Node(step, machine)
+        for other, earlier in enumerate(nodes):
+            if earlier.provides & node.requires:
+                node.needs.add(other)
+            elif node.follows(earlier):
+                node.after.add(other)
+        if linear and number:
+            node.after.add(number - 1)
+        nodes.append(node)
+    _gather_claims(steps, machine)
+    return nodes
+
+
+def _gather_claims(steps: Sequence[Step], machine: Machine) -> None:
+    claims: list[tuple[Step, Claim]] = []
+    for step in steps:
+        if step.task is not None:
+            try:
+                claims += [(step, claim) for claim in step.task.claims(machine)]
+            except ProvisionError as error:
+                raise error.at(step.position) from None
+    machine.claims = [claim for _, claim in claims]
+    for owner, claim in claims:
+        for step in steps:
+            if step is owner or step.task is None:
+                continue
+            objection = step.task.objection(claim, machine)
+            if objection is not None:
+                raise InvalidPlaybook(
+                    f"'{owner.name}' wants '{claim.requirement}' in {claim.prefix}, and no version satisfies both it and "
+                    f"'{step.name}' ({step.position}), where {objection}",
+                    cure="change one of the two so that a version exists that both allow",
+                ).at(owner.position)

@@ -1,0 +1,172 @@
+"""A run: every step in an order that its needs allow, side by side where they do not meet."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from nbprovision.engine.guard import Guard
+from nbprovision.engine.order import Node, arrange
+from nbprovision.engine.step import Outcome, Step, carry_out, digest_of
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import ProvisionError
+from nbprovision.model.result import Change, Result
+from nbprovision.state.store import Proof, Store
+from nbprovision.system.log import event
+
+# Tasks mostly wait for an engine's process, for the disk or for the network.
+SIDE_BY_SIDE = 8
+
+
+class Listener(Protocol):
+    """Hears how a run goes; called from several threads, never from two at once."""
+
+    def started(self, step: Step) -> None:
+        """A step takes the full path."""
+
+    def progressed(self, step: Step, text: str, done: float, total: float) -> None:
+        """Long work is ``done`` of ``total`` far (0 of 0 where that is not known)."""
+
+    def finished(self, step: Step, result: Result) -> None:
+        """A step has its result."""
+
+
+class Run:
+    """Carries out steps.
+
+    Args:
+        steps: In the order of the playbook.
+        machine: The facts.
+        listener: Hears of each step.
+        store: What earlier runs proved; None looks at everything anew.
+        check: Say what would change, and change nothing.
+        linear: One after the other, and stop at the first failure.
+
+    Raises:
+        InvalidPlaybook: the steps cannot all hold.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        machine: Machine,
+        listener: Listener,
+        *,
+        store: Store | None = None,
+        check: bool = False,
+        linear: bool = False,
+    ) -> None:
+        self._steps = steps
+        self._machine = machine
+        self._listener = listener
+        self._store = store
+        self._check = check
+        self._linear = linear
+        self._nodes = arrange(steps, machine, linear=linear)
+        self._guard = Guard((step.task for step in steps if step.task is not None), machine)
+        self._outcomes: dict[int, Outcome] = {}
+        self._done: queue.SimpleQueue[tuple[int, Outcome | BaseException]] = queue.SimpleQueue()
+        self._listening = threading.Lock()
+        self._working = threading.local()
+        machine.on_progress = self._progress
+
+    def execute(self) -> list[Result]:
+        """Do it all; the results stand in the order of the steps."""
+        waiting = dict(enumerate(self._nodes))
+        running = 0
+        while waiting or running:
+            for number in self._ready(waiting):
+                del waiting[number]
+                outcome = self._without_work(number)
+                if outcome is not None:
+                    self._finish(number, outcome)
+                    continue
+                running += 1
+                threading.Thread(target=self._work, args=(number,), daemon=True).start()
+                if running == SIDE_BY_SIDE:
+                    break
+            while running and (running == SIDE_BY_SIDE or not any(True for _ in self._ready(waiting))):
+                number, outcome_or_error = self._done.get()
+                running -= 1
+                if isinstance(outcome_or_error, BaseException):
+                    raise outcome_or_error
+                self._finish(number, outcome_or_error)
+        return [self._outcomes[number].result for number in range(len(self._steps))]
+
+    @property
+    def proofs(self) -> list[Proof] | None:
+        """What to record; None unless every step is proven."""
+        proofs = [self._outcomes[number].proof for number in range(len(self._steps))]
+        return None if None in proofs else [proof for proof in proofs if proof is not None]
+
+    def _ready(self, waiting: dict[int, Node]) -> list[int]:
+        done = self._outcomes.keys()
+        return [number for number, node in waiting.items() if node.needs <= done and node.after <= done]
+
+    def _without_work(self, number: int) -> Outcome | None:
+        """The outcome of a step for which nothing has to be looked at."""
+        step, node = self._steps[number], self._nodes[number]
+        if step.task is None:
+            return carry_out(step, self._machine, self._guard, check=self._check)
+        for other in sorted(node.needs):
+            if self._outcomes[other].result.status in ("failed", "skipped") and self._steps[other].task is not None:
+                reason = f"needs '{self._steps[other].name}', which {_past(self._outcomes[other].result)}"
+                return Outcome(step.result("skipped", warnings=(reason,)))
+        if self._linear and any(outcome.result.status == "failed" for outcome in self._outcomes.values()):
+            return Outcome(step.result("skipped", warnings=("an earlier task failed",)))
+        if any(self._outcomes[other].result.changed for other in node.needs | node.after):
+            return self._planned_only(step, node)
+        proof = self._store.proof_of(digest_of(step.task, self._machine)) if self._store else None
+        if proof is None:
+            return None
+        self._guard.proven(step.task, self._machine)
+        return Outcome(step.result("ok", proof="witness"), proof)
+
+    def _planned_only(self, step: Step, node: Node) -> Outcome | None:
+        """With ``check``: the outcome of a step that builds on what another would only now make."""
+        makers = [other for other in sorted(node.needs) if self._outcomes[other].result.changed]
+        if not self._check or not makers or step.task is None:
+            return None
+        try:
+            plan = step.task.plan(step.task.read(self._machine))
+            changes = plan.changes
+        except ProvisionError:
+            changes = (Change(action="change", target=step.name, after=f"after '{self._steps[makers[0]].name}'"),)
+        return Outcome(step.result("changed" if changes else "ok", changes=changes, check_only=True))
+
+    def _work(self, number: int) -> None:
+        step = self._steps[number]
+        self._working.step = step
+        try:
+            with self._listening:
+                self._listener.started(step)
+            self._done.put((number, carry_out(step, self._machine, self._guard, check=self._check)))
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            self._done.put((number, error))
+
+    def _finish(self, number: int, outcome: Outcome) -> None:
+        if outcome.proof is not None:
+            report = msgspec.json.encode(msgspec.structs.replace(outcome.result, proof="witness", seconds=0.0, changes=(), status=_again(outcome.result)).as_json())
+            outcome = Outcome(outcome.result, msgspec.structs.replace(outcome.proof, report=report.decode()))
+        self._outcomes[number] = outcome
+        with self._listening:
+            self._listener.finished(self._steps[number], outcome.result)
+
+    def _progress(self, text: str, done: float, total: float) -> None:
+        step: Step | None = getattr(self._working, "step", None)
+        if step is None or step.no_log:
+            return
+        with self._listening:
+            self._listener.progressed(step, text, done, total)
+
+
+def _again(result: Result) -> str:
+    return "skipped" if result.status == "skipped" else "ok"
+
+
+def _past(result: Result) -> str:
+    return "failed" if result.status == "failed" else "was skipped"

@@ -1,0 +1,143 @@
+"""One task through its steps: read, plan, apply, verify, record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbprovision.engine.guard import Guard
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import Position, ProvisionError, TaskFailed
+from nbprovision.model.result import Change, Plan, Result, Status
+from nbprovision.model.task import Task
+from nbprovision.state import store
+from nbprovision.state.witness import digest
+from nbprovision.system.log import event
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """A task as a playbook calls it; ``task`` is None where its ``when`` is false.
+
+    ``play`` is the play's number and name, for the reporter's headings.
+    """
+
+    name: str
+    kind: str
+    task: Task[Any] | None
+    position: Position | None = None
+    no_log: bool = False
+    play: tuple[int, str] = (0, "")
+
+    def result(self, status: Status, **fields: Any) -> Result:
+        """A result in this step's name; with ``no_log`` the changes and reasons are withheld."""
+        if self.no_log:
+            hidden = Change(action="change", target="withheld by no_log")
+            fields["changes"] = (hidden,) if fields.get("changes") else ()
+            fields["warnings"] = ()
+            if fields.get("error") is not None:
+                fields["error"] = TaskFailed("failed; the reason is withheld by no_log").at(self.position)
+        return Result(name=self.name, task=self.kind, status=status, **fields)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A result, and the proof to record for the next run (None: look again next time)."""
+
+    result: Result
+    proof: store.Proof | None = None
+
+
+def digest_of(task: Task[Any], machine: Machine) -> str:
+    """Tells a task with its parameters, and the claims of others on the same playbook, from any other."""
+    claims = [(str(claim.prefix), claim.requirement, claim.absent) for claim in machine.claims]
+    return digest(repr((task.kind(), msgspec.to_builtins(task), claims)))
+
+
+def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Outcome:
+    """Bring about what a step describes, or with ``check`` say what that would take. Never raises but on a defect."""
+    task = step.task
+    if task is None:
+        return Outcome(step.result("skipped"), store.Proof(digest(step.name), None, (), ""))
+    started = time.perf_counter()
+    try:
+        plan, proof = _prove(task, machine)
+        warnings = plan.warnings
+        if plan and not check:
+            proof, warnings = _apply(task, plan, machine, guard)
+        elif not plan:
+            guard.proven(task, machine)
+    except ProvisionError as error:
+        event("task failed", task=step.kind, name=step.name, error=error.text)
+        return Outcome(step.result("failed", seconds=time.perf_counter() - started, error=error.at(step.position)))
+    result = step.result(
+        "changed" if plan else "ok",
+        seconds=time.perf_counter() - started,
+        changes=plan.changes,
+        warnings=warnings,
+        check_only=check,
+    )
+    event(
+        "task",
+        task=step.kind,
+        name=step.name,
+        status=result.status,
+        seconds=round(result.seconds, 4),
+        check=check,
+        changes=[change.as_json() for change in result.changes],
+    )
+    return Outcome(result, None if plan and check else proof)
+
+
+def _prove(task: Task[Any], machine: Machine) -> tuple[Plan, store.Proof | None]:
+    """Read and plan between two looks at the witnesses, so that no change can slip in unseen."""
+    before = store.look(task.witnesses(machine))
+    settled = before is not None and store.settle(before)
+    plan = task.plan(task.read(machine))
+    if plan or not settled or before is None or store.look(task.witnesses(machine)) != before:
+        return plan, None
+    held = task.holds_for(machine)
+    until = None if held is None else time.time() + held
+    return plan, store.Proof(digest_of(task, machine), until, before, "")
+
+
+def _apply(
+    task: Task[Any], plan: Plan, machine: Machine, guard: Guard
+) -> tuple[store.Proof | None, tuple[str, ...]]:
+    with guard.unfinished(task, machine, lambda: task.plan(task.read(machine)).changes == plan.changes):
+        task.apply(plan, machine)
+        machine.forget()
+        left, proof = _prove(task, machine)
+        if left:
+            wrong = "; ".join(f"{change.action} {change.target}" for change in left.changes[:5])
+            raise TaskFailed(
+                "the work was done, and what is there still differs from what is described",
+                cause=f"still to do: {wrong}",
+                cure="run once more with -v; if it stays so, something else changes the same thing",
+            )
+    # The mark of the unfinished is itself a witness, and has just gone.
+    return _renewed(proof, task, machine), left.warnings
+
+
+def _renewed(proof: store.Proof | None, task: Task[Any], machine: Machine) -> store.Proof | None:
+    if proof is None:
+        return None
+    marks = {str(prefix) for prefix in task.guarded(machine)}
+    after = store.look(task.witnesses(machine))
+    if after is None or not _same_but(marks, proof.witnesses, after):
+        return None
+    return msgspec.structs.replace(proof, witnesses=after) if store.settle(after) else None
+
+
+def _same_but(prefixes: set[str], before: tuple[store.Witness, ...], after: tuple[store.Witness, ...]) -> bool:
+    """Whether two looks agree, but for the prefixes (whose own time moves with the mark) and the marks in them."""
+
+    def rest(witnesses: tuple[store.Witness, ...]) -> list[store.Witness]:
+        return [w for w in witnesses if w.path not in prefixes and str(Path(w.path).parent) not in prefixes]
+
+    return rest(before) == rest(after)
+
+
+Listener = Callable[[str, Any], None]

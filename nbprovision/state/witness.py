@@ -1,0 +1,226 @@
+"""The start-up path: does everything that the last run proved still stand?
+
+This module runs before any other of ours, at every start of a notebook. It imports what the interpreter has loaded
+anyway and three small modules more, and a test holds it to that. `state.store` writes what is read here.
+
+A state file is lines of text, fields parted by tabs:
+
+    nbprovision-state 2
+    until   SECONDS or -              when the results stop holding, seconds since the epoch
+    env     NAME  DIGEST              a variable that the playbook's templates read
+    stat    PATH  IDENTITY            os.stat, links followed; IDENTITY is "-" for a path that is not there
+    lstat   PATH  IDENTITY            os.lstat, where PATH is a link
+    task    DIGEST  UNTIL  1,2,3  JSON    what the task was, its witnesses by number, what to report
+    end
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import time
+
+try:
+    from _blake2 import blake2b  # hashlib would load OpenSSL for the same function
+except ImportError:
+    from hashlib import blake2b
+
+from nbprovision.system.places import tool_home
+
+HEADER = "nbprovision-state 2"
+LOG_LIMIT = 2_000_000  # bytes, as in system.log
+
+# Options that change neither what is described nor what is done about it, with the number of their values.
+_NEUTRAL = {"--format": 1, "--lock-timeout": 1, "--deadline": 1, "--diff": 0, "--exit-code": 0, "--check": 0, "--home": 1}
+# Options that are part of what is described: another value has another state file.
+_SELECTING = {"--tags": 1, "-t": 1, "--skip-tags": 1, "-e": 1, "--extra-vars": 1}
+# Variables that facts are read from, by the beginnings of their names.
+_FACT_VARIABLES = (
+    "HOME", "XDG_", "JUPYTER_", "CONDA_", "MAMBA_", "PIP_", "UV_", "NBPROVISION_", "SSL_CERT", "REQUESTS_CA",
+    "CURL_CA", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "USER", "PATH",
+)  # fmt: skip
+# Of these, what a terminal sets and no fact is read from.
+_TERMINAL_VARIABLES = ("CONDA_PROMPT_MODIFIER", "CONDA_SHLVL", "CONDA_DEFAULT_ENV", "PIP_DISABLE_PIP_VERSION_CHECK")
+
+
+class Invocation:
+    """What of a command line the start-up path understands: a run, its playbook, and how to report."""
+
+    def __init__(self, playbook: str, home: str, selection: list[str], json: bool, check: bool) -> None:
+        self.playbook = playbook
+        self.home = home
+        self.selection = selection
+        self.json = json
+        self.check = check
+
+    @property
+    def state_path(self) -> str:
+        """The state file of this playbook with these options, variables, user and interpreter."""
+        return state_path(self.home, self.playbook, self.selection, dict(os.environ))
+
+
+def state_path(home: str, playbook: str, selection: list[str], env: dict[str, str]) -> str:
+    """Name the state file; equal arguments give equal names.
+
+    Args:
+        home: The tool's home folder.
+        playbook: The absolute path of the playbook.
+        selection: The options that select tasks or set variables, as they stand on the command line.
+        env: The environment variables.
+    """
+    key = [playbook, str(os.getuid()), sys.executable, sys.version, *selection]
+    if any("@" in word for word in selection):
+        key.append(os.getcwd())  # -e @FILE is relative to it
+    key += [
+        f"{name}={env[name]}"
+        for name in sorted(env)
+        if name.startswith(_FACT_VARIABLES) and name not in _TERMINAL_VARIABLES
+    ]
+    return f"{home}/state/{digest(chr(0).join(key))}.state"
+
+
+def digest(text: str) -> str:
+    """A short digest of ``text``; tells texts apart, keeps no secret recoverable by looking."""
+    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+def identity(status: os.stat_result) -> str:
+    """What tells a file or folder from any other state of itself."""
+    return f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_size} {status.st_ino} {status.st_mode} {status.st_uid}"
+
+
+def parse(argv: list[str]) -> Invocation | None:
+    """Understand ``argv`` if it is a plain run; None leaves it to the real command line."""
+    if not argv or argv[0] != "run":
+        return None
+    playbook = home = ""
+    selection: list[str] = []
+    json = check = False
+    words = iter(argv[1:])
+    for word in words:
+        name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
+        if not word.startswith("-"):
+            if playbook:
+                return None
+            playbook = word
+            continue
+        takes = _NEUTRAL.get(name, _SELECTING.get(name))
+        if takes is None or (equals and not takes):
+            return None
+        if takes and not equals:
+            value = next(words, "")
+        if name in _SELECTING:
+            selection += [name, value]
+        elif name == "--format":
+            json = value == "json"
+            if value not in ("json", "text"):
+                return None
+        elif name == "--home":
+            home = value
+        elif name == "--check":
+            check = True
+        elif name in ("--lock-timeout", "--deadline") and not value.isdigit():
+            return None
+    if not playbook:
+        return None
+    return Invocation(os.path.abspath(playbook), os.path.abspath(home) if home else tool_home(os.environ), selection, json, check)
+
+
+def still_stands(lines: list[str]) -> bool:
+    """Whether every line of a state file holds now."""
+    if len(lines) < 2 or lines[0] != HEADER or lines[-1] != "end":
+        return False
+    stat, lstat, env = os.stat, os.lstat, os.environ
+    for line in lines:
+        kind, _, rest = line.partition("\t")
+        if kind == "stat" or kind == "lstat":
+            path, _, recorded = rest.partition("\t")
+            try:
+                status = stat(path) if kind == "stat" else lstat(path)
+                now = f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_size} {status.st_ino} {status.st_mode} {status.st_uid}"
+            except OSError:
+                now = "-"
+            if now != recorded:
+                return False
+        elif kind == "until":
+            if rest != "-" and not time.time() < float(rest):
+                return False
+        elif kind == "env":
+            name, _, recorded = rest.partition("\t")
+            if (digest(env[name]) if name in env else "-") != recorded:
+                return False
+    return True
+
+
+def try_witnesses(argv: list[str], started: float) -> int | None:
+    """End a run here if all that it would prove is proven already.
+
+    Args:
+        argv: The command line without the program.
+        started: ``time.perf_counter()`` at the start of the program.
+
+    Returns:
+        The exit status, or None when the full path has to be taken.
+    """
+    invocation = parse(argv)
+    if invocation is None:
+        return None
+    try:
+        with open(invocation.state_path, encoding="utf-8", errors="surrogateescape") as stream:
+            lines = stream.read().split("\n")
+        lock = os.open(invocation.home + "/lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        # The same lock that a full run takes by filelock; if one is on its way, what stands is changing.
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if not still_stands(lines):
+            return None
+        _report(invocation, [line for line in lines if line.startswith("task\t")], time.perf_counter() - started)
+    except (OSError, ValueError):
+        return None
+    finally:
+        os.close(lock)
+    return 0
+
+
+def _report(invocation: Invocation, tasks: list[str], seconds: float) -> None:
+    # The JSON of each task was made when it was recorded, so that none has to be made (or json imported) now.
+    entries = [line.split("\t", 4)[4] for line in tasks]
+    skipped = sum('"status": "skipped"' in entry for entry in entries)
+    counts = f'"ok": {len(entries) - skipped}, "changed": 0, "skipped": {skipped}, "failed": 0, "deferred": 0'
+    _log(invocation, f'"status": "ok", "proof": "witness", "tasks": {len(entries)}, "seconds": {seconds:.4f}')
+    if invocation.json:
+        text = (
+            f'{{"playbook": {_quoted(invocation.playbook)}, "status": "ok", '
+            f'"check": {"true" if invocation.check else "false"}, "seconds": {seconds:.4f}, '
+            f'"counts": {{{counts}}}, "tasks": [{", ".join(entries)}]}}\n'
+        )
+    else:
+        text = (
+            f"ok: everything is as {invocation.playbook} describes it (witnessed; --no-witness looks again)\n"
+            f"localhost : ok={len(entries) - skipped} changed=0 skipped={skipped} failed=0 deferred=0 ({seconds:.3f} s)\n"
+        )
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _log(invocation: Invocation, fields: str) -> None:
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
+    line = f'{{"event": "run", "playbook": {_quoted(invocation.playbook)}, {fields}, "timestamp": "{stamp}"}}\n'
+    path = invocation.home + "/log/nbprovision.log"
+    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(log, line.encode("utf-8", "replace"))
+        if os.fstat(log).st_size > LOG_LIMIT:
+            os.replace(path, path + ".1")
+    finally:
+        os.close(log)
+
+
+def _quoted(text: str) -> str:
+    """``text`` as a JSON string; only what can stand in a path needs care."""
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c >= " " and not "\ud800" <= c <= "\udfff" else f"\\u{ord(c):04x}" for c in text) + '"'

@@ -1,0 +1,35 @@
+"""Where the tool lives. Part of the start-up path: imports nothing but what the interpreter has loaded already."""
+
+from __future__ import annotations
+
+import os
+
+INSTANCE_CONFIG = "/etc/opt/ml/sagemaker-notebook-instance-config.json"
+INSTANCE_VOLUME = "/home/ec2-user/SageMaker"
+METADATA = "/opt/ml/metadata/resource-metadata.json"
+
+
+def is_notebook_instance() -> bool:
+    """Whether this looks like a SageMaker notebook instance.
+
+    The configuration file is there on notebook instances only; the metadata file is on Studio as well, which has no
+    such volume.
+    """
+    return os.path.exists(INSTANCE_CONFIG) or (os.path.isdir(INSTANCE_VOLUME) and os.path.exists(METADATA))
+
+
+def tool_home(env: dict[str, str] | os._Environ[str]) -> str:
+    """The folder of state, lock, log and caches.
+
+    ``NBPROVISION_HOME`` if set; on a notebook instance a folder on the persistent volume; else the XDG state folder
+    (https://specifications.freedesktop.org/basedir-spec/).
+    """
+    named = env.get("NBPROVISION_HOME")
+    if named:
+        return os.path.abspath(os.path.expanduser(named))
+    if is_notebook_instance():
+        return INSTANCE_VOLUME + "/.nbprovision"
+    state = env.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(state):
+        state = os.path.join(env.get("HOME") or os.path.expanduser("~"), ".local/state")
+    return os.path.join(state, "nbprovision")
