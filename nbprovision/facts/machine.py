@@ -56,7 +56,7 @@ class Machine:
         """Configuration, installations and environments of conda."""
         from nbprovision.facts.conda import CondaFacts
 
-        return CondaFacts(self.env, self.user_home, self.home, self.platform)
+        return CondaFacts(self.env, self.user_home, self.home, self.platform, self.root)
 
     @property
     def cache(self) -> Path:

@@ -1,0 +1,248 @@
+"""What conda has on this machine: installations, environments, their packages. Reads files; starts no conda."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from nbprovision.facts.condarc import Condarc, read_condarc
+from nbprovision.facts.platform import Platform
+from nbprovision.system.unfinished import is_marked
+
+META = "conda-meta"
+# A plain file in conda-meta tells an environment that this tool made; conda reads only *.json and history there.
+MADE_BY_US = "nbprovision"
+# Where installers put conda unless told otherwise (Miniforge, Miniconda, Anaconda, and the container images).
+_USUAL_HOMES = ("miniforge3", "miniconda3", "anaconda3", "mambaforge", "micromamba")
+_USUAL_ROOTS = ("opt/conda", "opt/miniforge3", "opt/miniconda3", "opt/anaconda3")
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """A conda environment on disk.
+
+    Attributes:
+        name: ``base`` for an installation's own, else the folder's name.
+        prefix: Its folder.
+        provided: The platform's image brings it.
+        ours: This tool made it.
+        unfinished: It is marked as half made or half changed.
+    """
+
+    name: str
+    prefix: Path
+    provided: bool = False
+    ours: bool = False
+    unfinished: bool = False
+
+
+class CondaRecord(msgspec.Struct, frozen=True):
+    """An installed package, as far as the name of its record in conda-meta tells."""
+
+    name: str
+    version: str
+    build: str
+    path: Path
+
+
+class CondaFacts:
+    """Configuration, installations and environments of conda, each read when first asked for.
+
+    Args:
+        env: The environment variables.
+        user_home: The user's home folder.
+        home: The tool's home folder.
+        platform: Tells the provided installation and the volume that persists.
+        root: The file system's root; another folder in tests.
+    """
+
+    def __init__(
+        self, env: Mapping[str, str], user_home: Path, home: Path, platform: Platform, root: Path = Path("/")
+    ) -> None:
+        self.env = env
+        self.user_home = user_home
+        self.home = home
+        self.platform = platform
+        self.root = root
+
+    @cached_property
+    def base(self) -> Path | None:
+        """The installation that ``conda`` on this machine means, None where there is none."""
+        return next(iter(self.installations), None)
+
+    @cached_property
+    def installations(self) -> list[Path]:
+        """Base prefixes, the one in use first: by CONDA_EXE, on the PATH, the platform's, the usual places."""
+        found = dict.fromkeys(Path(os.path.abspath(place)) for place in self._candidates())
+        return [place for place in found if (place / META).is_dir()]
+
+    @cached_property
+    def executable(self) -> Path | None:
+        """The conda command, None where there is none."""
+        named = self.env.get("CONDA_EXE", "")
+        places = [Path(named)] if os.path.isabs(named) else []
+        places += [base / "bin/conda" for base in self.installations]
+        return next((place for place in places if os.access(place, os.X_OK)), None)
+
+    @cached_property
+    def condarc(self) -> Condarc:
+        """conda's configuration, merged as conda merges it."""
+        return read_condarc(self.env, self.user_home, self.base, self.root)
+
+    @cached_property
+    def envs_dirs(self) -> list[Path]:
+        """Folders whose children are environments that conda knows by name, in conda's order.
+
+        The configured ones, then ``envs`` of the installation and ``~/.conda/envs``, the writable one of the two first
+        (conda.base.context.Context.envs_dirs).
+        """
+        configured = [self._path(folder) for folder in self.condarc.envs_dirs]
+        fixed = [self.user_home / ".conda/envs"]
+        if self.base is not None:
+            fixed.insert(0 if _writable(self.base) else 1, self.base / "envs")
+        return list(dict.fromkeys([*configured, *fixed]))
+
+    @cached_property
+    def pkgs_dirs(self) -> list[Path]:
+        """conda's package caches, in its order; empty where none is configured and no conda is there."""
+        configured = [self._path(folder) for folder in self.condarc.pkgs_dirs]
+        if configured or self.base is None:
+            return configured
+        return [self.base / "pkgs", self.user_home / ".conda/pkgs"]
+
+    @property
+    def registry(self) -> Path:
+        """The list of environments outside ``envs_dirs``, which ``conda env list`` reads."""
+        return self.user_home / ".conda/environments.txt"
+
+    @cached_property
+    def registered(self) -> list[Path]:
+        """The prefixes in the registry, whether or not they still exist."""
+        try:
+            lines = self.registry.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        except OSError:
+            return []
+        return [Path(line.strip()) for line in lines if os.path.isabs(line.strip())]
+
+    def environments(self) -> list[Environment]:
+        """Every environment that can be found; of two with one name the first is the one that the name means."""
+        return list(self._environments.values())
+
+    @cached_property
+    def _environments(self) -> dict[Path, Environment]:
+        found: dict[Path, Environment] = {}
+        for name, prefix in self._prefixes():
+            # One folder reached by two paths (a link on the way) is one environment.
+            real = Path(os.path.realpath(prefix))
+            if real not in found:
+                found[real] = self._environment(name, prefix)
+        return found
+
+    def _prefixes(self) -> Iterator[tuple[str, Path]]:
+        for base in self.installations[:1]:
+            yield "base", base
+        folders = [*self.envs_dirs, *self._own_folders()]
+        folders += [base / "envs" for base in self.installations[1:]]
+        if self.env.get("MAMBA_ROOT_PREFIX"):
+            folders.append(self._path(self.env["MAMBA_ROOT_PREFIX"]) / "envs")
+        for folder in dict.fromkeys(folders):
+            for name in _children(folder):
+                yield name, folder / name
+        for prefix in self.registered:
+            if is_environment(prefix):
+                yield prefix.name, prefix
+        for base in self.installations[1:]:
+            yield base.name, base
+
+    def _own_folders(self) -> list[Path]:
+        """Where this tool makes environments that have a name only, apart from conda's own folders."""
+        volume = self.platform.volume
+        instance = [volume / "envs"] if self.platform.kind == "notebook-instance" and volume is not None else []
+        return [*instance, self.home / "envs"]
+
+    def _environment(self, name: str, prefix: Path) -> Environment:
+        provided = self.platform.provided
+        ours = os.path.lexists(prefix / META / MADE_BY_US)
+        inside = provided is not None and (prefix == provided or provided in prefix.parents)
+        return Environment(name, prefix, inside and not ours, ours, is_marked(prefix))
+
+    def names(self) -> list[str]:
+        """Names of all environments, in the order in which they are looked up, each once."""
+        return list(dict.fromkeys(environment.name for environment in self.environments()))
+
+    def prefix_of(self, name: str) -> Path | None:
+        """The prefix of the environment with that name; the first in conda's order where several have it."""
+        return next((found.prefix for found in self.environments() if found.name == name), None)
+
+    def new_prefix(self, name: str) -> Path:
+        """Where an environment is made that is given by name alone.
+
+        ``envs`` on a notebook instance's volume; else the first of conda's ``envs_dirs`` that can be written, where
+        conda is there or configured; else ``envs`` in the tool's home.
+        """
+        *instance, own = self._own_folders()
+        if instance:
+            return instance[0] / name
+        if self.base is not None or self.condarc.envs_dirs:
+            for folder in self.envs_dirs:
+                if _writable(folder):
+                    return folder / name
+        return own / name
+
+    def _candidates(self) -> Iterator[Path]:
+        env = self.env
+        if os.path.isabs(env.get("CONDA_EXE", "")):
+            yield Path(env["CONDA_EXE"]).parents[1]
+        for folder in env.get("PATH", "").split(os.pathsep):
+            if os.path.isabs(folder) and os.access(os.path.join(folder, "conda"), os.X_OK):
+                yield Path(os.path.realpath(os.path.join(folder, "conda"))).parents[1]
+        if self.platform.provided is not None:
+            yield self.platform.provided
+        for name in _USUAL_HOMES:
+            yield self.user_home / name
+        for place in _USUAL_ROOTS:
+            yield self.root / place
+
+    def _path(self, text: str) -> Path:
+        if text == "~" or text.startswith("~/"):
+            return self.user_home / text[2:]
+        return Path(os.path.abspath(text))
+
+
+def is_environment(prefix: Path) -> bool:
+    """Whether ``prefix`` is a conda environment: it has a conda-meta folder (conda asks for its history too)."""
+    return os.path.isdir(prefix / META)
+
+
+def installed(prefix: Path) -> list[CondaRecord]:
+    """The packages of an environment, sorted by name, from the names of their records: nothing is opened.
+
+    A record is called ``NAME-VERSION-BUILD.json``; version and build hold no dash (CEP 26).
+    """
+    found = []
+    try:
+        with os.scandir(prefix / META) as entries:
+            for entry in entries:
+                name, *rest = entry.name.removesuffix(".json").rsplit("-", 2)
+                if len(rest) == 2 and entry.name.endswith(".json"):
+                    found.append(CondaRecord(name, rest[0], rest[1], Path(entry.path)))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(found, key=lambda record: record.name)
+
+
+def _children(folder: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith(".") and is_environment(folder / name))
+    except OSError:
+        return []
+
+
+def _writable(folder: Path) -> bool:
+    """Whether something can be made in ``folder``, or in the nearest folder above it that is there."""
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
