@@ -1,0 +1,76 @@
+"""The command line: a file a command; contract and exit statuses are in docs/reference.md."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import NoReturn
+
+from nbprovision import __version__
+from nbprovision.model.errors import ProvisionError
+from nbprovision.system.secrets import mask
+
+# Each is a module of this package with ``configure(parser)`` and ``execute(options) -> int``.
+COMMANDS = {
+    "run": "bring this machine to the state that a playbook describes",
+    "status": "tell how the last run ended",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a bad option as every other error is reported, with the exit status that the contract gives it."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"error: {message}\n  {self.format_usage().strip()}\n")
+        raise SystemExit(5)
+
+
+def main(argv: list[str]) -> int:
+    """Parse ``argv`` and run the command that it names.
+
+    Returns:
+        The exit status: 0 as described, 2 a task failed, 4 invalid playbook, 5 bad options, 3, 6 and 7 as the reference
+        says, 130 interrupted, 1 a defect of the tool.
+    """
+    verbose = sum(word.count("v") for word in argv if word.startswith("-v") and set(word[1:]) == {"v"})
+    try:
+        options = _parse(argv)
+        status: int = importlib.import_module(f"{__name__}.{options.command}").execute(options)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0
+    except ProvisionError as error:
+        sys.stderr.write(mask(f"error: {error}") + "\n")
+        return error.exit_status
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the next run goes on from here\n")
+        return 130
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the last net: a defect is told in one line
+        import traceback
+
+        text = mask(traceback.format_exc())
+        if verbose >= 3:
+            sys.stderr.write(text)
+        where = text.strip().splitlines()[-2:][0].strip() if text else ""
+        sys.stderr.write(
+            mask(f"defect of nbprovision {__version__}: {type(error).__name__}: {error}\n  {where}\n")
+            + "  run once more with -vvv for the whole story, and please report it\n"
+        )
+        return 1
+    return status
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = _Parser(prog="nbprovision", description="Brings a notebook machine to the state that a playbook describes.")
+    parser.add_argument("--version", action="version", version=f"nbprovision {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    named = argv[0] if argv and argv[0] in COMMANDS else None
+    for name, purpose in COMMANDS.items():
+        command = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
+        if name == named:  # the options of the others need not be imported
+            importlib.import_module(f"{__name__}.{name}").configure(command)
+    options = parser.parse_args(argv)
+    options.argv = argv
+    return options

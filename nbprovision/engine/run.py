@@ -16,7 +16,6 @@ from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ProvisionError
 from nbprovision.model.result import Change, Result
 from nbprovision.state.store import Proof, Store
-from nbprovision.system.log import event
 
 # Tasks mostly wait for an engine's process, for the disk or for the network.
 SIDE_BY_SIDE = 8
@@ -98,10 +97,10 @@ class Run:
         return [self._outcomes[number].result for number in range(len(self._steps))]
 
     @property
-    def proofs(self) -> list[Proof] | None:
-        """What to record; None unless every step is proven."""
-        proofs = [self._outcomes[number].proof for number in range(len(self._steps))]
-        return None if None in proofs else [proof for proof in proofs if proof is not None]
+    def proofs(self) -> tuple[list[Proof], bool]:
+        """What to record, and whether it is all: every step proven."""
+        proofs = [outcome.proof for _, outcome in sorted(self._outcomes.items())]
+        return [proof for proof in proofs if proof is not None], None not in proofs
 
     def _ready(self, waiting: dict[int, Node]) -> list[int]:
         done = self._outcomes.keys()
@@ -150,8 +149,7 @@ class Run:
 
     def _finish(self, number: int, outcome: Outcome) -> None:
         if outcome.proof is not None:
-            report = msgspec.json.encode(msgspec.structs.replace(outcome.result, proof="witness", seconds=0.0, changes=(), status=_again(outcome.result)).as_json())
-            outcome = Outcome(outcome.result, msgspec.structs.replace(outcome.proof, report=report.decode()))
+            outcome = Outcome(outcome.result, msgspec.structs.replace(outcome.proof, report=_next_time(outcome.result)))
         self._outcomes[number] = outcome
         with self._listening:
             self._listener.finished(self._steps[number], outcome.result)
@@ -164,8 +162,12 @@ class Run:
             self._listener.progressed(step, text, done, total)
 
 
-def _again(result: Result) -> str:
-    return "skipped" if result.status == "skipped" else "ok"
+def _next_time(result: Result) -> str:
+    """What the start-up path will report of a step whose proof still stands."""
+    again = msgspec.structs.replace(
+        result, status="skipped" if result.status == "skipped" else "ok", proof="witness", seconds=0.0, changes=()
+    )
+    return msgspec.json.encode(again.as_json()).decode()
 
 
 def _past(result: Result) -> str:

@@ -1,0 +1,1 @@
+"""How a run is told: to a person at a terminal, to a program, to the log."""

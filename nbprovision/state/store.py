@@ -91,13 +91,16 @@ class Store:
             return None
         return proof if all(holds(witness) for witness in proof.witnesses) else None
 
-    def write(self, inputs: Iterable[Witness], variables: dict[str, str | None], proofs: list[Proof]) -> None:
-        """Record the proofs of all tasks of a run that ended well.
+    def write(
+        self, inputs: Iterable[Witness], variables: dict[str, str | None], proofs: list[Proof], *, complete: bool
+    ) -> None:
+        """Record what a run proved.
 
         Args:
             inputs: Witnesses of the playbook, of what it includes, and of the tool itself.
             variables: Environment variables that templates read, None for those that were not set.
-            proofs: One for each task, in the order of the playbook.
+            proofs: One for each task that was proven, in the order of the playbook.
+            complete: Whether they are all; if not, the next run takes the full path, and looks only at the rest.
         """
         numbers: dict[Witness, int] = {}
         for witness in inputs:
@@ -107,7 +110,7 @@ class Store:
             own = [str(numbers.setdefault(witness, len(numbers))) for witness in proof.witnesses]
             until = "-" if proof.until is None else f"{proof.until:.0f}"
             tasks.append(f"task\t{proof.digest}\t{until}\t{','.join(own)}\t{proof.report}")
-        ends = [proof.until for proof in proofs if proof.until is not None]
+        ends = [proof.until for proof in proofs if proof.until is not None] + ([] if complete else [0.0])
         lines = [
             HEADER,
             f"until\t{min(ends):.0f}" if ends else "until\t-",

@@ -188,7 +188,7 @@ def try_witnesses(argv: list[str], started: float) -> int | None:
 def _report(invocation: Invocation, tasks: list[str], seconds: float) -> None:
     # The JSON of each task was made when it was recorded, so that none has to be made (or json imported) now.
     entries = [line.split("\t", 4)[4] for line in tasks]
-    skipped = sum('"status": "skipped"' in entry for entry in entries)
+    skipped = sum('"status":"skipped"' in entry for entry in entries)
     counts = f'"ok": {len(entries) - skipped}, "changed": 0, "skipped": {skipped}, "failed": 0, "deferred": 0'
     _log(invocation, f'"status": "ok", "proof": "witness", "tasks": {len(entries)}, "seconds": {seconds:.4f}')
     if invocation.json:

@@ -1,0 +1,182 @@
+"""The Python API: every task of a playbook as a function, and `run_playbook`.
+
+    from nbprovision import ensure_pip_pkg
+
+    result = ensure_pip_pkg(env="fraud", packages=["requests==2.32.3"])
+    result.changed, result.changes, result.check_only
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbprovision.engine.guard import Guard, run_lock
+from nbprovision.engine.order import arrange
+from nbprovision.engine.session import Request, Session
+from nbprovision.engine.step import Step, carry_out
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import (
+    InvalidPlaybook,
+    LockTimeout,
+    ParameterError,
+    Position,
+    ProvisionError,
+    TaskFailed,
+    UnknownEnvironment,
+    nearest,
+)
+from nbprovision.model.result import Change, Result
+from nbprovision.model.task import Task
+from nbprovision.reporters.document import Silent
+from nbprovision.tasks import Catalogue
+
+__all__ = [
+    "Change",
+    "InvalidPlaybook",
+    "LockTimeout",
+    "ParameterError",
+    "Position",
+    "ProvisionError",
+    "Result",
+    "TaskFailed",
+    "UnknownEnvironment",
+    "run_playbook",
+]
+
+
+def run_playbook(  # noqa: PLR0913 - each is an option of the command line
+    path: str | Path,
+    *,
+    extra_vars: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    skip_tags: Sequence[str] = (),
+    check: bool = False,
+    deep: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+) -> list[Result]:
+    """Bring this machine to the state that a playbook describes.
+
+    Args:
+        path: The playbook's file.
+        extra_vars: Variables that win over all others.
+        tags: Only tasks with one of these tags.
+        skip_tags: No task with one of these tags.
+        check: Say what would change, and change nothing.
+        deep: Compare the files of every package, not only names and versions.
+        home: Folder of state, lock, log and caches; default as on the command line.
+        lock_timeout: Seconds to wait for another run; None waits as long as it takes.
+
+    Returns:
+        A result for each task, in the order of the playbook; failed ones among them, with their ``error``.
+
+    Raises:
+        InvalidPlaybook: the playbook cannot mean anything, or names what is not there.
+        LockTimeout: another run held the lock for too long.
+    """
+    machine = Machine(home=Path(home).absolute() if home is not None else None)
+    request = Request(
+        playbook=Path(path),
+        extra_vars=dict(extra_vars or {}),
+        selection=("api", repr(sorted((extra_vars or {}).items())), ",".join(tags), ",".join(skip_tags)),
+        tags=tuple(tags),
+        skip_tags=tuple(skip_tags),
+        check=check,
+        deep=deep,
+        lock_timeout=lock_timeout,
+    )
+    results, _ = Session(request, machine, Catalogue()).perform(Silent(), lambda _text: None)
+    return results
+
+
+def _ensure(kind: type[Task[Any]], parameters: dict[str, Any], *, check: bool) -> Result:
+    _check_names(kind, parameters)
+    try:
+        task = msgspec.convert(_plain(parameters), kind)
+    except msgspec.ValidationError as error:
+        raise ParameterError("", f"{kind.kind()}: {error}") from None
+    machine = Machine()
+    step = Step(name=kind.kind(), kind=kind.kind(), task=task)
+    with run_lock(machine.home, kind.kind(), None, lambda _text: None):
+        arrange([step], machine, linear=True)
+        result = carry_out(step, machine, Guard([task], machine), check=check).result
+    if result.error is not None:
+        raise result.error
+    return result
+
+
+def _check_names(kind: type[Task[Any]], parameters: dict[str, Any]) -> None:
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    for name in parameters:
+        if name not in fields:
+            raise ParameterError(name, f"{kind.kind()} has no parameter '{name}'{nearest(name, fields)}")
+    for name, field in fields.items():
+        if field.required and name not in parameters:
+            raise ParameterError(name, f"{kind.kind()} needs the parameter '{name}'")
+
+
+def _plain(value: Any) -> Any:
+    """What Python users hand over in place of a playbook's strings and lists: paths, tuples."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(item) for item in value]
+    return value
+
+
+@functools.cache
+def _function(name: str) -> Callable[..., Result]:
+    kind = Catalogue()[name]
+
+    def ensure(*, check: bool = False, **parameters: Any) -> Result:
+        return _ensure(kind, parameters, check=check)
+
+    ensure.__name__ = ensure.__qualname__ = name
+    ensure.__doc__ = _documentation(kind)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    signature = [
+        inspect.Parameter(
+            field.name,
+            keyword,
+            annotation=field.type,
+            default=inspect.Parameter.empty if field.required else _default_of(field),
+        )
+        for field in msgspec.structs.fields(kind)
+    ]
+    signature.append(inspect.Parameter("check", keyword, annotation=bool, default=False))
+    ensure.__signature__ = inspect.Signature(signature, return_annotation=Result)  # type: ignore[attr-defined]
+    return ensure
+
+
+def _default_of(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+
+
+def _documentation(kind: type[Task[Any]]) -> str:
+    import typing
+
+    lines = [inspect.getdoc(kind) or "", "", "Args:"]
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        descriptions = [meta.description for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
+        if descriptions:
+            lines.append(f"    {name}: {descriptions[0]}")
+    lines += ["    check: Say what would change, and change nothing.", "", "Raises:", "    ProvisionError: it failed."]
+    return "\n".join(lines)
+
+
+def __getattr__(name: str) -> Callable[..., Result]:
+    if name in set(Catalogue()):
+        return _function(name)
+    raise AttributeError(f"module 'nbprovision' has no attribute '{name}'{nearest(name, [*Catalogue(), *__all__])}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *Catalogue()])

@@ -1,0 +1,106 @@
+"""``nbprovision run``: a playbook, from reading it to the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from nbprovision.engine.session import Request, Session
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import UsageError
+from nbprovision.playbook.read import parse_extra_vars
+from nbprovision.reporters.document import Silent, render
+from nbprovision.reporters.terminal import Terminal
+from nbprovision.state.witness import parse
+from nbprovision.tasks import Catalogue
+
+EXIT = {"ok": 0, "changed": 0, "failed": 2, "deferred": 7}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``run``."""
+    add = parser.add_argument
+    add("playbook", metavar="PLAYBOOK", help="the playbook's file")
+    add("--check", action="store_true", help="say what would change, and change nothing")
+    add("--exit-code", action="store_true", help="with --check: exit status 3 when something would change")
+    add("--diff", action="store_true", help="show each change in full")
+    add("--tags", "-t", action="append", default=[], metavar="A,B", help="only tasks with one of these tags")
+    add("--skip-tags", action="append", default=[], metavar="A,B", help="no task with one of these tags")
+    add("--start-at-task", metavar="NAME", help="leave out what stands before this task")
+    add("--list-tasks", action="store_true", help="print the tasks that would run, and end")
+    add("-e", "--extra-vars", action="append", default=[], metavar="KEY=VALUE|@FILE", help="set variables; they win over all others")
+    add("--format", choices=("text", "json"), default="text", help="json: one document on standard output")
+    add("--deadline", type=_seconds, metavar="SECONDS", help="time that the run may take")
+    add("--lock-timeout", type=_seconds, metavar="SECONDS", help="time to wait for another run (default: as long as it takes)")
+    add("--no-witness", action="store_true", help="look at everything anew")
+    add("--deep", action="store_true", help="compare the files of every package, not only names and versions")
+    add("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
+    add("-v", "--verbose", action="count", default=0, help="tell more; -vvv tells all")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Run a playbook.
+
+    Returns:
+        The exit status.
+    """
+    started = time.perf_counter()
+    if options.exit_code and not options.check:
+        raise UsageError("--exit-code goes with --check", cure="add --check, or leave it out")
+    machine = Machine(home=options.home.absolute() if options.home else None)
+    session = Session(_request(options), machine, Catalogue())
+    if options.list_tasks:
+        for step in session.steps:
+            print(f"{step.name}  ({step.kind}, {step.position})")
+        return 0
+    if options.format == "json":
+        _, content = session.perform(Silent(), _tell)
+        sys.stdout.write(render(content))
+    else:
+        terminal = Terminal(sys.stdout, diff=options.diff, verbose=options.verbose, env=machine.env)
+        try:
+            results, content = session.perform(terminal, _tell)
+        finally:
+            terminal.close()
+        terminal.recap(results, time.perf_counter() - started)
+    if options.exit_code and content["status"] == "changed":
+        return 3
+    return EXIT[content["status"]]
+
+
+def _request(options: argparse.Namespace) -> Request:
+    # The start-up path names the state file from the bare command line; both must come to the same name.
+    invocation = parse(options.argv)
+    return Request(
+        playbook=Path(options.playbook),
+        extra_vars=parse_extra_vars(options.extra_vars),
+        selection=tuple(invocation.selection if invocation else ["other", *options.argv]),
+        tags=_split(options.tags),
+        skip_tags=_split(options.skip_tags),
+        start_at=options.start_at_task,
+        check=options.check,
+        deep=options.deep,
+        witness=not options.no_witness,
+        lock_timeout=options.lock_timeout,
+    )
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _split(values: Sequence[str]) -> tuple[str, ...]:
+    return tuple(tag.strip() for value in values for tag in value.split(",") if tag.strip())
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"takes a number of seconds, not '{text}'")
+    return seconds

@@ -1,0 +1,59 @@
+"""``nbprovision status``: how the last run ended."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbprovision.engine.guard import holder
+from nbprovision.system.places import tool_home
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``status``."""
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="json: one document")
+    parser.add_argument("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Tell what is known of the last run, and of one that is on its way.
+
+    Returns:
+        0; that nothing ran yet is an answer too.
+    """
+    home = options.home.absolute() if options.home else Path(tool_home(os.environ))
+    last = _last(home)
+    running = holder(home)
+    if running is not None and not Path(f"/proc/{running.pid}").exists():
+        running = None  # it was killed; the kernel has taken its lock
+    if options.format == "json":
+        told = {"last": last, "running": None if running is None else msgspec.to_builtins(running)}
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(told).decode(), indent=2) + "\n")
+        return 0
+    if running is not None:
+        print(f"running: {running}")
+    if last is None:
+        print("no run has ended yet")
+        return 0
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last["started"]))
+    told = " ".join(f"{status}={count}" for status, count in last["counts"].items())
+    print(f"last full run: {last['status']} ({when}, {last['seconds']} s) {last['playbook']}\n  {told}")
+    for task in last["tasks"]:
+        if task["error"]:
+            print(f"  failed: {task['task']}: {task['name']}: {task['error']['message']}")
+    print(f"log: {home / 'log' / 'nbprovision.log'}")
+    return 0
+
+
+def _last(home: Path) -> dict[str, Any] | None:
+    try:
+        last: dict[str, Any] = msgspec.json.decode((home / "last-run.json").read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return None
+    return last

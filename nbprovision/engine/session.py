@@ -1,0 +1,172 @@
+"""A whole run of a playbook under the lock: read, carry out, record. What the command line and the API share."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbprovision.engine.guard import run_lock
+from nbprovision.engine.run import Listener, Run
+from nbprovision.engine.step import Step
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import UsageError
+from nbprovision.model.result import Result
+from nbprovision.model.task import Task
+from nbprovision.playbook.read import Playbook, read_playbook, selected
+from nbprovision.reporters import document
+from nbprovision.state import store
+from nbprovision.state.witness import state_path
+from nbprovision.system import log
+from nbprovision.system.files import make_folder, write_atomically
+
+Catalogue = Mapping[str, type[Task[Any]]]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of a run.
+
+    Attributes:
+        playbook: Its file.
+        extra_vars: Variables that win over all others.
+        selection: The words that tell this request's state from that of others of the same playbook.
+        tags, skip_tags, start_at: Which tasks.
+        check: Say what would change, and change nothing.
+        deep: Compare the files of every package.
+        witness: Trust what earlier runs proved, as far as nothing has changed since.
+        lock_timeout: Seconds to wait for another run, None for ever.
+    """
+
+    playbook: Path
+    extra_vars: dict[str, Any] = {}
+    selection: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    skip_tags: tuple[str, ...] = ()
+    start_at: str | None = None
+    check: bool = False
+    deep: bool = False
+    witness: bool = True
+    lock_timeout: float | None = None
+
+
+class Session:
+    """A playbook that was read and found valid, ready to be carried out.
+
+    Args:
+        request: What is asked.
+        machine: The facts.
+        catalogue: Every kind of task.
+
+    Raises:
+        InvalidPlaybook: with the position of each fault.
+        UsageError: ``start_at`` names no task.
+    """
+
+    def __init__(self, request: Request, machine: Machine, catalogue: Catalogue) -> None:
+        self._began = time.time_ns()
+        self._started = time.perf_counter()
+        self._request = request
+        self._machine = machine
+        self._playbook: Playbook = read_playbook(
+            request.playbook, catalogue=catalogue, extra_vars=request.extra_vars, facts=dict(machine.variables())
+        )
+        self.steps: tuple[Step, ...] = tuple(self._steps())
+
+    def perform(self, listener: Listener, tell: Callable[[str], None]) -> tuple[list[Result], dict[str, Any]]:
+        """Carry it out under the lock.
+
+        Args:
+            listener: Hears of each step.
+            tell: Hears who holds the lock, when it has to be waited for.
+
+        Returns:
+            The results in the order of the steps, and the document of the run.
+
+        Raises:
+            LockTimeout: another run held the lock for too long.
+            InvalidPlaybook: an environment is not known, or two tasks can never both hold.
+        """
+        home = self._machine.home
+        command = f"nbprovision run {self._request.playbook}"
+        with run_lock(home, command, self._request.lock_timeout, tell):
+            make_folder(home / "log", mode=0o700)
+            log.open_log(home / "log" / "nbprovision.log")
+            try:
+                results = self._carry_out(listener)
+                content = self._document(results)
+                self._leave_behind(content)
+            finally:
+                log.flush()
+        return results, content
+
+    def _carry_out(self, listener: Listener) -> list[Result]:
+        request = self._request
+        state = store.Store(self._state_path())
+        run = Run(
+            self.steps,
+            self._machine,
+            listener,
+            store=state if request.witness and not request.deep else None,
+            check=request.check,
+            linear=any(play.strategy == "linear" for play in self._playbook.plays),
+        )
+        results = run.execute()
+        proofs, complete = run.proofs
+        inputs = store.look([*self._playbook.inputs, *_own_code()]) or ()
+        # An input that changed in this very moment may not be what was read.
+        fresh = not inputs or any(_changed_since(witness, self._began) for witness in inputs)
+        variables = {name: self._machine.env.get(name) for name in self._playbook.env_read}
+        if request.start_at is None:
+            state.write(inputs, variables, proofs, complete=complete and not fresh)
+        return results
+
+    def _document(self, results: Sequence[Result]) -> dict[str, Any]:
+        seconds = time.perf_counter() - self._started
+        return document.document(str(self._playbook.path), results, check=self._request.check, seconds=seconds)
+
+    def _leave_behind(self, content: dict[str, Any]) -> None:
+        text = document.render({**content, "started": self._began // 1_000_000_000, "pid": os.getpid()})
+        write_atomically(self._machine.home / "last-run.json", text, mode=0o600)
+        told = {key: content[key] for key in ("playbook", "status", "counts", "seconds")}
+        log.event("run", proof="check", **told)
+
+    def _steps(self) -> Iterator[Step]:
+        request = self._request
+        begun = request.start_at is None
+        for number, play in enumerate(self._playbook.plays):
+            for call in play.calls:
+                begun = begun or call.name == request.start_at
+                if not begun or not selected(call, request.tags, request.skip_tags):
+                    continue
+                task = call.task
+                if task is not None and request.deep:
+                    task = msgspec.structs.replace(task, deep=True)
+                yield Step(
+                    name=call.name,
+                    kind=call.kind,
+                    task=task,
+                    position=call.position,
+                    no_log=call.no_log,
+                    play=(number, play.name),
+                )
+        if not begun:
+            names = ", ".join(f"'{call.name}'" for play in self._playbook.plays for call in play.calls)
+            raise UsageError(f"there is no task '{request.start_at}' to start at", cause=f"there are: {names}")
+
+    def _state_path(self) -> Path:
+        playbook = os.path.abspath(self._playbook.path)
+        return Path(state_path(str(self._machine.home), playbook, list(self._request.selection), self._machine.env))
+
+
+def _own_code() -> list[Path]:
+    package = Path(__file__).parents[1]
+    return [package / "__init__.py", package / "tasks", Path(sys.executable)]
+
+
+def _changed_since(witness: store.Witness, began: int) -> bool:
+    return witness.identity != "-" and int(witness.identity.split()[1]) + store.TICK_NS > began

@@ -1,0 +1,54 @@
+"""The JSON document of a run, whose form docs/reference.md fixes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from nbprovision.model.result import Result
+from nbprovision.system.secrets import mask
+
+STATUSES = ("ok", "changed", "skipped", "failed", "deferred")
+
+
+def counts(results: Sequence[Result]) -> dict[str, int]:
+    """How many results have each status."""
+    return {status: sum(result.status == status for result in results) for status in STATUSES}
+
+
+def overall(results: Sequence[Result]) -> str:
+    """The status of a whole run: the gravest of its tasks'."""
+    present = {result.status for result in results}
+    return next((status for status in ("failed", "deferred", "changed") if status in present), "ok")
+
+
+def document(playbook: str, results: Sequence[Result], *, check: bool, seconds: float) -> dict[str, Any]:
+    """The document as plain data, secrets not masked yet."""
+    return {
+        "playbook": playbook,
+        "status": overall(results),
+        "check": check,
+        "seconds": round(seconds, 4),
+        "counts": counts(results),
+        "tasks": [result.as_json() for result in results],
+    }
+
+
+def render(content: dict[str, Any]) -> str:
+    """The document as text, secrets masked."""
+    return msgspec.json.format(mask(msgspec.json.encode(content).decode()), indent=2) + "\n"
+
+
+class Silent:
+    """Hears a run and says nothing until its document is rendered."""
+
+    def started(self, step: Any) -> None:
+        """Nothing to say yet."""
+
+    def progressed(self, step: Any, text: str, done: float, total: float) -> None:
+        """Nothing to say yet."""
+
+    def finished(self, step: Any, result: Result) -> None:
+        """Nothing to say yet."""

@@ -1,0 +1,162 @@
+"""A run as text: a line a task, bars for long work on a terminal, and a recap as Ansible prints it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from nbprovision.model.result import Change, Result
+from nbprovision.reporters import diff as differences
+from nbprovision.reporters.document import counts
+from nbprovision.system.secrets import mask
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_COLOURS = {"ok": "32", "changed": "33", "skipped": "36", "failed": "31", "deferred": "35"}
+_QUIET_SECONDS = 10.0  # between two plain lines about the same long work
+
+
+def wants_colour(stream: TextIO, env: Mapping[str, str]) -> bool:
+    """Whether to colour ``stream``: https://no-color.org and https://force-color.org, else on a terminal."""
+    if env.get("NO_COLOR"):
+        return False
+    return bool(env.get("FORCE_COLOR")) or (stream.isatty() and env.get("TERM") != "dumb")
+
+
+class Terminal:
+    """Tells a run as it goes.
+
+    Args:
+        out: Where the lines go.
+        diff: Show each change in full.
+        verbose: 0 for a line a task; 1 and more also for each change.
+        env: Environment variables that rule colour.
+    """
+
+    def __init__(self, out: TextIO, *, diff: bool = False, verbose: int = 0, env: Mapping[str, str] = os.environ) -> None:
+        self._out = out
+        self._diff = diff
+        self._verbose = verbose
+        self._colour = wants_colour(out, env)
+        self._bars = _Bars(out) if out.isatty() and env.get("TERM") != "dumb" else None
+        self._told: dict[int, float] = {}
+        self._play: object = None
+
+    def started(self, step: Any) -> None:
+        """A step takes the full path."""
+        self._told[id(step)] = time.monotonic()
+
+    def progressed(self, step: Any, text: str, done: float, total: float) -> None:
+        """Move the step's bar, or print a plain line now and then."""
+        if self._bars is not None:
+            self._bars.show(id(step), mask(f"{step.name}: {text}"), done, total)
+        elif time.monotonic() - self._told.get(id(step), 0.0) >= _QUIET_SECONDS:
+            self._told[id(step)] = time.monotonic()
+            share = f" {100 * done / total:.0f}%" if total else ""
+            self._line(f"  ...     {step.name}: {text}{share}")
+
+    def finished(self, step: Any, result: Result) -> None:
+        """Print the step's line, its diff or its error."""
+        if self._bars is not None:
+            self._bars.drop(id(step))
+        if step.play != self._play and step.play[1]:
+            self._line(f"PLAY [{step.play[1]}]")
+        self._play = step.play
+        summary = summarised(result.changes)
+        took = f"  ({result.seconds:.1f} s)" if result.seconds >= 0.5 else ""
+        name = f"{result.task}: {result.name}" if result.name != result.task else result.name
+        detail = f"  {summary}" if summary else ""
+        self._line(f"{self._painted(result.status)} {name}{detail}{took}")
+        if self._diff or self._verbose:
+            for line in differences.render(result.changes):
+                self._line(f"    {line}")
+        for warning in result.warnings:
+            self._line(f"    note: {warning}" if result.status != "skipped" else f"    {warning}")
+        if result.error is not None:
+            for line in str(result.error).splitlines():
+                self._line(f"    {line}")
+
+    def recap(self, results: Sequence[Result], seconds: float) -> None:
+        """The last line, for a person and for grep."""
+        self.close()
+        told = " ".join(f"{status}={count}" for status, count in counts(results).items())
+        self._line("PLAY RECAP")
+        self._line(f"localhost : {told} ({seconds:.3f} s)")
+
+    def close(self) -> None:
+        """Take the bars away; lines may follow."""
+        if self._bars is not None:
+            self._bars.close()
+
+    def _line(self, text: str) -> None:
+        text = mask(text)
+        if self._bars is None or not self._bars.print(text):
+            self._out.write(text + "\n")
+            self._out.flush()
+
+    def _painted(self, status: str) -> str:
+        word = f"{status + ':':<9}"
+        return f"\033[{_COLOURS[status]}m{word}\033[0m" if self._colour else word
+
+
+def summarised(changes: Sequence[Change]) -> str:
+    """``+31 -2 ~1 packages`` or what else changed, in a few words."""
+    packages = [change for change in changes if change.kind == "package"]
+    words = []
+    if packages:
+        added = sum(change.before is None for change in packages)
+        removed = sum(change.after is None and change.before is not None for change in packages)
+        rest = len(packages) - added - removed
+        signs = [f"{sign}{count}" for sign, count in (("+", added), ("-", removed), ("~", rest)) if count]
+        words.append(f"{' '.join(signs)} package{'s' if len(packages) > 1 else ''}")
+    others = [change for change in changes if change.kind != "package"]
+    words += [f"{change.action} {change.target}" for change in others[:2]]
+    if len(others) > 2:
+        words.append(f"and {len(others) - 2} more")
+    return ", ".join(words)
+
+
+class _Bars:
+    """Bars below the lines, by rich, which is imported when the first long work begins."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._progress: Progress | None = None
+        self._tasks: dict[int, TaskID] = {}
+
+    def show(self, key: int, text: str, done: float, total: float) -> None:
+        if self._progress is None:
+            from rich.console import Console
+            from rich.markup import escape
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            self._escape = escape
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+            self._progress = Progress(*columns, console=Console(file=self._out), transient=True)
+            self._progress.start()
+        if key not in self._tasks:
+            self._tasks[key] = self._progress.add_task("", total=None)
+        self._progress.update(
+            self._tasks[key], description=self._escape(text), completed=done, total=total if total else None
+        )
+
+    def print(self, text: str) -> bool:
+        """Print a line above the bars; False where there are none."""
+        if self._progress is None:
+            return False
+        from rich.text import Text
+
+        self._progress.console.print(Text.from_ansi(text), soft_wrap=True, highlight=False)
+        return True
+
+    def drop(self, key: int) -> None:
+        if self._progress is not None and key in self._tasks:
+            self._progress.remove_task(self._tasks.pop(key))
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
