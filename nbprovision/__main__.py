@@ -14,6 +14,7 @@ def main(argv: list[str]) -> int:
 
     Returns:
         The exit status; docs/reference.md lists them.
+
     """
     started = time.perf_counter()
     from nbprovision.state.witness import try_witnesses

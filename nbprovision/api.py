@@ -1,9 +1,9 @@
 """The Python API: every task of a playbook as a function, and `run_playbook`.
 
-    from nbprovision import ensure_pip_pkg
+from nbprovision import ensure_pip_pkg
 
-    result = ensure_pip_pkg(env="fraud", packages=["requests==2.32.3"])
-    result.changed, result.changes, result.check_only
+result = ensure_pip_pkg(env="fraud", packages=["requests==2.32.3"])
+result.changed, result.changes, result.check_only
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 
-def run_playbook(  # noqa: PLR0913 - each is an option of the command line
+def run_playbook(
     path: str | Path,
     *,
     extra_vars: Mapping[str, Any] | None = None,
@@ -79,6 +79,7 @@ def run_playbook(  # noqa: PLR0913 - each is an option of the command line
     Raises:
         InvalidPlaybook: the playbook cannot mean anything, or names what is not there.
         LockTimeout: another run held the lock for too long.
+
     """
     machine = Machine(home=Path(home).absolute() if home is not None else None)
     request = Request(
@@ -165,7 +166,9 @@ def _documentation(kind: type[Task[Any]]) -> str:
 
     lines = [inspect.getdoc(kind) or "", "", "Args:"]
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
-        descriptions = [meta.description for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
+        descriptions = [
+            meta.description for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, msgspec.Meta)
+        ]
         if descriptions:
             lines.append(f"    {name}: {descriptions[0]}")
     lines += ["    check: Say what would change, and change nothing.", "", "Raises:", "    ProvisionError: it failed."]

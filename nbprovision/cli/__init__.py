@@ -32,6 +32,7 @@ def main(argv: list[str]) -> int:
     Returns:
         The exit status: 0 as described, 2 a task failed, 4 invalid playbook, 5 bad options, 3, 6 and 7 as the reference
         says, 130 interrupted, 1 a defect of the tool.
+
     """
     verbose = sum(word.count("v") for word in argv if word.startswith("-v") and set(word[1:]) == {"v"})
     try:
@@ -63,7 +64,9 @@ def main(argv: list[str]) -> int:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="nbprovision", description="Brings a notebook machine to the state that a playbook describes.")
+    parser = _Parser(
+        prog="nbprovision", description="Brings a notebook machine to the state that a playbook describes."
+    )
     parser.add_argument("--version", action="version", version=f"nbprovision {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     named = argv[0] if argv and argv[0] in COMMANDS else None

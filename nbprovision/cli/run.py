@@ -31,10 +31,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--skip-tags", action="append", default=[], metavar="A,B", help="no task with one of these tags")
     add("--start-at-task", metavar="NAME", help="leave out what stands before this task")
     add("--list-tasks", action="store_true", help="print the tasks that would run, and end")
-    add("-e", "--extra-vars", action="append", default=[], metavar="KEY=VALUE|@FILE", help="set variables; they win over all others")
+    add(
+        "-e",
+        "--extra-vars",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE|@FILE",
+        help="set variables; they win over all others",
+    )
     add("--format", choices=("text", "json"), default="text", help="json: one document on standard output")
     add("--deadline", type=_seconds, metavar="SECONDS", help="time that the run may take")
-    add("--lock-timeout", type=_seconds, metavar="SECONDS", help="time to wait for another run (default: as long as it takes)")
+    add(
+        "--lock-timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="time to wait for another run (default: as long as it takes)",
+    )
     add("--no-witness", action="store_true", help="look at everything anew")
     add("--deep", action="store_true", help="compare the files of every package, not only names and versions")
     add("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
@@ -46,6 +58,7 @@ def execute(options: argparse.Namespace) -> int:
 
     Returns:
         The exit status.
+
     """
     started = time.perf_counter()
     if options.exit_code and not options.check:

@@ -26,6 +26,7 @@ def execute(options: argparse.Namespace) -> int:
 
     Returns:
         0; that nothing ran yet is an answer too.
+
     """
     home = options.home.absolute() if options.home else Path(tool_home(os.environ))
     last = _last(home)
@@ -33,8 +34,8 @@ def execute(options: argparse.Namespace) -> int:
     if running is not None and not Path(f"/proc/{running.pid}").exists():
         running = None  # it was killed; the kernel has taken its lock
     if options.format == "json":
-        told = {"last": last, "running": None if running is None else msgspec.to_builtins(running)}
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(told).decode(), indent=2) + "\n")
+        content = {"last": last, "running": None if running is None else msgspec.to_builtins(running)}
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(content).decode(), indent=2) + "\n")
         return 0
     if running is not None:
         print(f"running: {running}")

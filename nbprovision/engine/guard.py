@@ -42,6 +42,7 @@ def run_lock(home: Path, command: str, timeout: float | None, tell: Callable[[st
 
     Raises:
         LockTimeout: it was not had in time.
+
     """
     with explained(f"cannot use {home} as the home of state, lock and log"), contextlib.ExitStack() as held:
         make_folder(home, mode=0o700)
@@ -97,6 +98,7 @@ class Guard:
     Args:
         tasks: All tasks of the run that may change a prefix.
         machine: The facts.
+
     """
 
     def __init__(self, tasks: Iterable[Task[Any]], machine: Machine) -> None:

@@ -17,6 +17,7 @@ class Node:
     Attributes:
         needs: Numbers of earlier steps that make what this one requires; their failure is its end.
         after: Numbers of earlier steps that touch the same thing; this one only waits for them.
+
     """
 
     def __init__(self, step: Step, machine: Machine) -> None:
@@ -54,6 +55,7 @@ def arrange(steps: Sequence[Step], machine: Machine, *, linear: bool) -> list[No
 
     Raises:
         InvalidPlaybook: an environment is not known, or two tasks can never both be satisfied.
+
     """
     nodes: list[Node] = []
     for number, step in enumerate(steps):

@@ -47,6 +47,7 @@ class Run:
 
     Raises:
         InvalidPlaybook: the steps cannot all hold.
+
     """
 
     def __init__(

@@ -40,6 +40,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         deep: Compare the files of every package.
         witness: Trust what earlier runs proved, as far as nothing has changed since.
         lock_timeout: Seconds to wait for another run, None for ever.
+
     """
 
     playbook: Path
@@ -65,6 +66,7 @@ class Session:
     Raises:
         InvalidPlaybook: with the position of each fault.
         UsageError: ``start_at`` names no task.
+
     """
 
     def __init__(self, request: Request, machine: Machine, catalogue: Catalogue) -> None:
@@ -90,6 +92,7 @@ class Session:
         Raises:
             LockTimeout: another run held the lock for too long.
             InvalidPlaybook: an environment is not known, or two tasks can never both hold.
+
         """
         home = self._machine.home
         command = f"nbprovision run {self._request.playbook}"

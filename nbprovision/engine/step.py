@@ -103,9 +103,7 @@ def _prove(task: Task[Any], machine: Machine) -> tuple[Plan, store.Proof | None]
     return plan, store.Proof(digest_of(task, machine), until, before, "")
 
 
-def _apply(
-    task: Task[Any], plan: Plan, machine: Machine, guard: Guard
-) -> tuple[store.Proof | None, tuple[str, ...]]:
+def _apply(task: Task[Any], plan: Plan, machine: Machine, guard: Guard) -> tuple[store.Proof | None, tuple[str, ...]]:
     with guard.unfinished(task, machine, lambda: task.plan(task.read(machine)).changes == plan.changes):
         task.apply(plan, machine)
         machine.forget()

@@ -31,6 +31,7 @@ class Machine:
         env: The environment variables; default those of this process.
         home: The tool's home folder; default by `system.places.tool_home`.
         root: Where the platform's marks are looked for.
+
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Machine:
 
         Raises:
             UnknownEnvironment: no such name; the message lists those that are known.
+
         """
         if "/" in reference or reference.startswith("~"):
             return self.path(reference)

@@ -23,6 +23,7 @@ class Platform(msgspec.Struct, frozen=True):
         because: The file or folder that told it.
         volume: What survives a restart, None where everything does.
         provided: Folder of the conda installation that the image brings, None where there is none.
+
     """
 
     kind: PlatformKind
@@ -36,6 +37,7 @@ def detect(root: Path = Path("/")) -> Platform:
 
     Args:
         root: The file system's root; another folder in tests.
+
     """
     instance_home = root / "home/ec2-user"
     volume = instance_home / "SageMaker"
@@ -53,7 +55,9 @@ def detect(root: Path = Path("/")) -> Platform:
         if volume.is_dir():
             return Platform("notebook-instance", str(metadata), volume, _folder(anaconda))
     if (root / "var/log/studio").is_dir():
-        return Platform("studio", str(root / "var/log/studio"), root / "home/sagemaker-user", _folder(root / "opt/conda"))
+        return Platform(
+            "studio", str(root / "var/log/studio"), root / "home/sagemaker-user", _folder(root / "opt/conda")
+        )
     lab = root / "home/studio-lab-user"
     if lab.is_dir():
         return Platform("studio-lab", str(lab), lab, None)

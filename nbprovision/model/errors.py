@@ -26,6 +26,7 @@ class ProvisionError(Exception):
         cause: Why, as far as is known.
         cure: What to do, or to write instead.
         position: Where in the playbook (or a file that it names) the matter stands.
+
     """
 
     exit_status: ClassVar[int] = 2

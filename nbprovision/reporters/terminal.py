@@ -34,9 +34,12 @@ class Terminal:
         diff: Show each change in full.
         verbose: 0 for a line a task; 1 and more also for each change.
         env: Environment variables that rule colour.
+
     """
 
-    def __init__(self, out: TextIO, *, diff: bool = False, verbose: int = 0, env: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, out: TextIO, *, diff: bool = False, verbose: int = 0, env: Mapping[str, str] = os.environ
+    ) -> None:
         self._out = out
         self._diff = diff
         self._verbose = verbose
@@ -140,7 +143,7 @@ class _Bars:
         if key not in self._tasks:
             self._tasks[key] = self._progress.add_task("", total=None)
         self._progress.update(
-            self._tasks[key], description=self._escape(text), completed=done, total=total if total else None
+            self._tasks[key], description=self._escape(text), completed=done, total=total or None
         )
 
     def print(self, text: str) -> bool:

@@ -45,6 +45,7 @@ def look(paths: Iterable[str | Path]) -> tuple[Witness, ...] | None:
 
     Returns:
         The witnesses, or None when one of them cannot serve: its name has a tab or a line end in it.
+
     """
     found = []
     for path in dict.fromkeys(map(str, paths)):
@@ -63,6 +64,7 @@ def settle(witnesses: Iterable[Witness]) -> bool:
 
     Returns:
         False where that cannot be had: a change that lies in the future, after the clock was set back.
+
     """
     newest = max((int(w.identity.split()[1]) for w in witnesses if w.identity != "-"), default=0)
     ahead = newest + TICK_NS - time.time_ns()
@@ -78,6 +80,7 @@ class Store:
 
     Args:
         path: From `witness.state_path`.
+
     """
 
     def __init__(self, path: Path) -> None:
@@ -101,6 +104,7 @@ class Store:
             variables: Environment variables that templates read, None for those that were not set.
             proofs: One for each task that was proven, in the order of the playbook.
             complete: Whether they are all; if not, the next run takes the full path, and looks only at the rest.
+
         """
         numbers: dict[Witness, int] = {}
         for witness in inputs:

@@ -32,7 +32,15 @@ HEADER = "nbprovision-state 2"
 LOG_LIMIT = 2_000_000  # bytes, as in system.log
 
 # Options that change neither what is described nor what is done about it, with the number of their values.
-_NEUTRAL = {"--format": 1, "--lock-timeout": 1, "--deadline": 1, "--diff": 0, "--exit-code": 0, "--check": 0, "--home": 1}
+_NEUTRAL = {
+    "--format": 1,
+    "--lock-timeout": 1,
+    "--deadline": 1,
+    "--diff": 0,
+    "--exit-code": 0,
+    "--check": 0,
+    "--home": 1,
+}
 # Options that are part of what is described: another value has another state file.
 _SELECTING = {"--tags": 1, "-t": 1, "--skip-tags": 1, "-e": 1, "--extra-vars": 1}
 # Variables that facts are read from, by the beginnings of their names.
@@ -68,6 +76,7 @@ def state_path(home: str, playbook: str, selection: list[str], env: dict[str, st
         playbook: The absolute path of the playbook.
         selection: The options that select tasks or set variables, as they stand on the command line.
         env: The environment variables.
+
     """
     key = [playbook, str(os.getuid()), sys.executable, sys.version, *selection]
     if any("@" in word for word in selection):
@@ -87,7 +96,9 @@ def digest(text: str) -> str:
 
 def identity(status: os.stat_result) -> str:
     """What tells a file or folder from any other state of itself."""
-    return f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_size} {status.st_ino} {status.st_mode} {status.st_uid}"
+    return (
+        f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_size} {status.st_ino} {status.st_mode} {status.st_uid}"
+    )
 
 
 def parse(argv: list[str]) -> Invocation | None:
@@ -124,7 +135,9 @@ def parse(argv: list[str]) -> Invocation | None:
             return None
     if not playbook:
         return None
-    return Invocation(os.path.abspath(playbook), os.path.abspath(home) if home else tool_home(os.environ), selection, json, check)
+    return Invocation(
+        os.path.abspath(playbook), os.path.abspath(home) if home else tool_home(os.environ), selection, json, check
+    )
 
 
 def still_stands(lines: list[str]) -> bool:
@@ -162,6 +175,7 @@ def try_witnesses(argv: list[str], started: float) -> int | None:
 
     Returns:
         The exit status, or None when the full path has to be taken.
+
     """
     invocation = parse(argv)
     if invocation is None:

@@ -46,6 +46,7 @@ def run(
 
     Raises:
         TaskFailed: not found, killed, or an exit status outside ``accept``; the cause is the end of its errors.
+
     """
     import sh
 

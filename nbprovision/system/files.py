@@ -32,6 +32,7 @@ def write_atomically(path: Path, data: str | bytes, *, mode: int | None = None) 
 
     Raises:
         TaskFailed: the folder cannot be written, the disk is full, ...
+
     """
     if isinstance(data, str):
         data = data.encode("utf-8", errors="surrogateescape")

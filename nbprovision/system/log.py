@@ -27,7 +27,7 @@ def open_log(path: Path) -> None:
     _path = path
 
 
-def event(name: str, **fields: Any) -> None:
+def event(name: str, /, **fields: Any) -> None:
     """Note that something happened, with whatever tells it apart."""
     with _lock:
         _pending.append((time.time(), name, fields))

@@ -46,6 +46,7 @@ def call_module(
 
     Raises:
         TaskFailed: the child reported an error, was killed, crashed, or did not end in time.
+
     """
     started = time.monotonic()
     reply: dict[str, Any] = {}
