@@ -88,7 +88,7 @@ def _gather_claims(steps: Sequence[Step], machine: Machine) -> None:
             objection = step.task.objection(claim, machine)
             if objection is not None:
                 raise InvalidPlaybook(
-                    f"'{owner.name}' wants '{claim.requirement}' in {claim.prefix}, and no version satisfies both it and "
-                    f"'{step.name}' ({step.position}), where {objection}",
+                    f"'{owner.name}' wants '{claim.requirement}' in {claim.prefix}, and no version satisfies both it "
+                    f"and '{step.name}' ({step.position}), where {objection}",
                     cure="change one of the two so that a version exists that both allow",
                 ).at(owner.position)

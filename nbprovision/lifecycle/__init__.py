@@ -1,0 +1,1 @@
+"""The tool on a notebook instance: its own environment, and the script that starts it."""

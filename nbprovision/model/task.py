@@ -71,27 +71,27 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         """The key in a playbook: ``ensure_conda_env`` for ``EnsureCondaEnv``."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
-    def provides(self, machine: Machine) -> frozenset[Resource]:  # noqa: ARG002
+    def provides(self, machine: Machine) -> frozenset[Resource]:
         """What later tasks may build on."""
         return frozenset()
 
-    def requires(self, machine: Machine) -> frozenset[Resource]:  # noqa: ARG002
+    def requires(self, machine: Machine) -> frozenset[Resource]:
         """What must be there first; may raise `UnknownEnvironment`."""
         return frozenset()
 
-    def declares(self, machine: Machine) -> dict[str, Path]:  # noqa: ARG002
+    def declares(self, machine: Machine) -> dict[str, Path]:
         """Environments that this task makes, name to prefix, so that later tasks can name them."""
         return {}
 
-    def claims(self, machine: Machine) -> Iterable[Claim]:  # noqa: ARG002
+    def claims(self, machine: Machine) -> Iterable[Claim]:
         """Distributions that this task wants in prefixes which other tasks may describe as well."""
         return ()
 
-    def objection(self, claim: Claim, machine: Machine) -> str | None:  # noqa: ARG002
+    def objection(self, claim: Claim, machine: Machine) -> str | None:
         """Why a claim of another task can never agree with this one, or None."""
         return None
 
-    def guarded(self, machine: Machine) -> Iterable[Path]:  # noqa: ARG002
+    def guarded(self, machine: Machine) -> Iterable[Path]:
         """Prefixes that stand unfinished while this task is applied."""
         return ()
 
@@ -114,6 +114,6 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         """
         raise NotImplementedError
 
-    def holds_for(self, machine: Machine) -> float | None:  # noqa: ARG002
+    def holds_for(self, machine: Machine) -> float | None:
         """Seconds for which a verified result holds, None for ever."""
         return None

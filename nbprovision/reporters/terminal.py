@@ -142,9 +142,7 @@ class _Bars:
             self._progress.start()
         if key not in self._tasks:
             self._tasks[key] = self._progress.add_task("", total=None)
-        self._progress.update(
-            self._tasks[key], description=self._escape(text), completed=done, total=total or None
-        )
+        self._progress.update(self._tasks[key], description=self._escape(text), completed=done, total=total or None)
 
     def print(self, text: str) -> bool:
         """Print a line above the bars; False where there are none."""

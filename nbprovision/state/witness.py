@@ -147,11 +147,11 @@ def still_stands(lines: list[str]) -> bool:
     stat, lstat, env = os.stat, os.lstat, os.environ
     for line in lines:
         kind, _, rest = line.partition("\t")
-        if kind == "stat" or kind == "lstat":
+        if kind in ("stat", "lstat"):
             path, _, recorded = rest.partition("\t")
             try:
                 status = stat(path) if kind == "stat" else lstat(path)
-                now = f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_size} {status.st_ino} {status.st_mode} {status.st_uid}"
+                now = identity(status)
             except OSError:
                 now = "-"
             if now != recorded:
@@ -203,7 +203,8 @@ def _report(invocation: Invocation, tasks: list[str], seconds: float) -> None:
     # The JSON of each task was made when it was recorded, so that none has to be made (or json imported) now.
     entries = [line.split("\t", 4)[4] for line in tasks]
     skipped = sum('"status":"skipped"' in entry for entry in entries)
-    counts = f'"ok": {len(entries) - skipped}, "changed": 0, "skipped": {skipped}, "failed": 0, "deferred": 0'
+    ok = len(entries) - skipped
+    counts = f'"ok": {ok}, "changed": 0, "skipped": {skipped}, "failed": 0, "deferred": 0'
     _log(invocation, f'"status": "ok", "proof": "witness", "tasks": {len(entries)}, "seconds": {seconds:.4f}')
     if invocation.json:
         text = (
@@ -214,7 +215,7 @@ def _report(invocation: Invocation, tasks: list[str], seconds: float) -> None:
     else:
         text = (
             f"ok: everything is as {invocation.playbook} describes it (witnessed; --no-witness looks again)\n"
-            f"localhost : ok={len(entries) - skipped} changed=0 skipped={skipped} failed=0 deferred=0 ({seconds:.3f} s)\n"
+            f"localhost : ok={ok} changed=0 skipped={skipped} failed=0 deferred=0 ({seconds:.3f} s)\n"
         )
     sys.stdout.write(text)
     sys.stdout.flush()
