@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def leave(argv: list[str]) -> NoReturn:
+    """Run the command line and end the process with its status, at once.
+
+    There is nothing to tear down, and CPython's tearing down takes a tenth of the time that a start with nothing to do
+    takes.
+    """
+    try:
+        status = main(argv)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        status = 0
+    os._exit(status)
 
 
 def main(argv: list[str]) -> int:
