@@ -32,6 +32,11 @@ def parameter(description: str, **constraints: Any) -> msgspec.Meta:
     return msgspec.Meta(description=description, **constraints)
 
 
+def seconds(duration: str) -> float:
+    """The length of ``90s``, ``30m``, ``12h`` or ``7d`` in seconds."""
+    return float(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[duration[-1]]
+
+
 class Resource(NamedTuple):
     """Something that a task makes or needs: ``Resource("environment", "/path/of/prefix")``.
 
@@ -63,7 +68,11 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         bool, parameter("Compare the files themselves (sizes and hashes), not only names and versions.")
     ] = False
     refresh_every: Annotated[
-        str | None, parameter("How long a result that ages is trusted: `30m`, `12h`, `7d`; default: the task's own.")
+        str | None,
+        parameter(
+            "Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`; default: the task's own.",
+            pattern=r"^[0-9]{1,6}[smhd]$",
+        ),
     ] = None
 
     @classmethod
@@ -114,6 +123,12 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         """
         raise NotImplementedError
 
-    def holds_for(self, machine: Machine) -> float | None:
-        """Seconds for which a verified result holds, None for ever."""
+    def ages(self, machine: Machine) -> float | None:
+        """Seconds for which a verified result holds of itself (a token, ``state: latest``), None for ever."""
         return None
+
+    def holds_for(self, machine: Machine) -> float | None:
+        """Seconds for which a verified result is trusted: ``refresh_every``, but never past what `ages` allows."""
+        asked = None if self.refresh_every is None else seconds(self.refresh_every)
+        own = self.ages(machine)
+        return min((limit for limit in (asked, own) if limit is not None), default=None)

@@ -305,3 +305,18 @@ def test_a_damaged_state_costs_a_look_and_nothing_else(machine: Machine, tmp_pat
     (result,) = Run(steps, machine, Silent(), store=store).execute()
     assert (result.status, result.proof) == ("ok", "check")
     assert READS
+
+
+def test_refresh_every_ends_the_trust(machine: Machine, tmp_path: Path) -> None:
+    state = tmp_path / "state" / "x.state"
+    steps = [step(EnsureNote(path=str(tmp_path / "a"), text="x", refresh_every="0s"))]
+    recorded(steps, machine, state)
+    assert recorded(steps, machine, state)[0].proof == "check"
+    steps = [step(EnsureNote(path=str(tmp_path / "a"), text="x", refresh_every="1h"))]
+    recorded(steps, machine, state)
+    assert recorded(steps, machine, state)[0].proof == "witness"
+
+
+def test_refresh_every_takes_a_duration() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"path": "/a", "refresh_every": "often"}, EnsureNote)
