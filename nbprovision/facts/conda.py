@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
 import msgspec
 
-from nbprovision.facts.condarc import Condarc, read_condarc
+from nbprovision.facts.condarc import FALLBACK_CHANNEL, Condarc, read_condarc
 from nbprovision.facts.platform import Platform
 from nbprovision.system.unfinished import is_marked
 
@@ -30,6 +30,7 @@ class Environment(msgspec.Struct, frozen=True):
         provided: The platform's image brings it.
         ours: This tool made it.
         unfinished: It is marked as half made or half changed.
+
     """
 
     name: str
@@ -57,6 +58,7 @@ class CondaFacts:
         home: The tool's home folder.
         platform: Tells the provided installation and the volume that persists.
         root: The file system's root; another folder in tests.
+
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class CondaFacts:
 
     @cached_property
     def condarc(self) -> Condarc:
-        """conda's configuration, merged as conda merges it."""
+        """Conda's configuration, merged as conda merges it."""
         return read_condarc(self.env, self.user_home, self.base, self.root)
 
     @cached_property
@@ -107,11 +109,26 @@ class CondaFacts:
 
     @cached_property
     def pkgs_dirs(self) -> list[Path]:
-        """conda's package caches, in its order; empty where none is configured and no conda is there."""
-        configured = [self._path(folder) for folder in self.condarc.pkgs_dirs]
+        """Conda's package caches, in its order; empty where none is configured and no conda is there."""
+        configured = self.configured_pkgs_dirs
         if configured or self.base is None:
             return configured
         return [self.base / "pkgs", self.user_home / ".conda/pkgs"]
+
+    @property
+    def configured_pkgs_dirs(self) -> list[Path]:
+        """The package caches that somebody asked for."""
+        return [self._path(folder) for folder in self.condarc.pkgs_dirs]
+
+    def channels(self, asked: Iterable[str] = ()) -> list[str]:
+        """URLs of the channels to solve from, the first one preferred.
+
+        Args:
+            asked: What the user named; default the configured ones, else conda-forge.
+
+        """
+        names = list(asked) or list(self.condarc.channels) or [FALLBACK_CHANNEL]
+        return list(dict.fromkeys(url for name in names for url in self.condarc.urls(name)))
 
     @property
     def registry(self) -> Path:
