@@ -20,6 +20,10 @@ State = TypeVar("State")
 Strings = str | list[str]
 
 
+# A length of time: a number and s, m, h or d.
+Duration = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,6}[smhd]$")]
+
+
 def as_list(value: Strings | None) -> list[str]:
     """One string or several, as a list."""
     if value is None:
@@ -68,10 +72,9 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         bool, parameter("Compare the files themselves (sizes and hashes), not only names and versions.")
     ] = False
     refresh_every: Annotated[
-        str | None,
+        Duration | None,
         parameter(
-            "Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`; default: the task's own.",
-            pattern=r"^[0-9]{1,6}[smhd]$",
+            "Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`; default: the task's own."
         ),
     ] = None
 

@@ -112,12 +112,12 @@ class Store:
         tasks = []
         for proof in proofs:
             own = [str(numbers.setdefault(witness, len(numbers))) for witness in proof.witnesses]
-            until = "-" if proof.until is None else f"{proof.until:.0f}"
+            until = "-" if proof.until is None else f"{proof.until:.3f}"
             tasks.append(f"task\t{proof.digest}\t{until}\t{','.join(own)}\t{proof.report}")
         ends = [proof.until for proof in proofs if proof.until is not None] + ([] if complete else [0.0])
         lines = [
             HEADER,
-            f"until\t{min(ends):.0f}" if ends else "until\t-",
+            f"until\t{min(ends):.3f}" if ends else "until\t-",
             *(f"env\t{name}\t{'-' if value is None else digest(value)}" for name, value in variables.items()),
             *(f"{witness.kind}\t{witness.path}\t{witness.identity}" for witness in numbers),
             *tasks,
