@@ -120,7 +120,7 @@ def effective(
         instead: Texts to take for files, None for absent: to know what would be.
 
     Raises:
-        TaskFailed: a configuration file cannot be read, or is none (pip and uv themselves stop there).
+        TaskFailed: a configuration file is none (pip and uv themselves stop there).
     """
     read = _reader(instead or {})
     pip = _pip_values(env, user_home, prefix, root, read)
@@ -154,7 +154,7 @@ def uv_environment(settings: IndexSettings) -> dict[str, str]:
         "UV_EXTRA_INDEX_URL": "",
         "UV_DEFAULT_INDEX": settings.index_url or "",
         "UV_INDEX": " ".join(settings.extra_urls),
-        "UV_FIND_LINKS": ",".join(_as_url(place) for place in settings.find_links),
+        "UV_FIND_LINKS": ",".join(as_url(place) for place in settings.find_links),
         "UV_INDEX_STRATEGY": settings.index_strategy,
         "UV_INSECURE_HOST": " ".join(settings.trusted_hosts),
     }
@@ -186,7 +186,7 @@ def pip_environment(settings: IndexSettings) -> dict[str, str]:
     variables = {
         "PIP_INDEX_URL": settings.index_url,
         "PIP_EXTRA_INDEX_URL": " ".join(settings.extra_urls),
-        "PIP_FIND_LINKS": " ".join(_as_url(place) for place in settings.find_links),
+        "PIP_FIND_LINKS": " ".join(as_url(place) for place in settings.find_links),
         "PIP_NO_INDEX": "1" if settings.no_index else None,
         "PIP_TRUSTED_HOST": " ".join(settings.trusted_hosts),
         "PIP_CERT": settings.cert,
@@ -436,22 +436,19 @@ def _expanded(text: str, user_home: Path) -> str:
     return f"{user_home}/{text[2:]}" if text.startswith("~/") else text
 
 
-def _as_url(place: str) -> str:
+def as_url(place: str) -> str:
     """A path that holds a separator of the lists, as a URL in which it is quoted."""
     return Path(place).as_uri() if os.path.isabs(place) and ("," in place or " " in place) else place
 
 
 def _reader(instead: Mapping[Path, str | None]) -> Reader:
+    """Reads files as pip and uv do: what cannot be opened, or is no file, counts for nothing."""
+
     def read(path: Path) -> str | None:
         if path in instead:
             return instead[path]
-        try:
-            return read_text(path)
-        except OSError as error:
-            raise TaskFailed(
-                f"cannot read {path}",
-                cause=str(error.strerror),
-                cure="look at its owner and mode (ls -l); pip reads it too",
-            ) from error
+        with contextlib.suppress(OSError):
+            return read_text(path) if path.is_file() else None
+        return None
 
     return read

@@ -58,6 +58,18 @@ def write_atomically(path: Path, data: str | bytes, *, mode: int | None = None) 
         _sync_folder(path.parent)
 
 
+def link_atomically(path: Path, target: str) -> None:
+    """Make ``path`` a symbolic link to ``target``, in place of whatever file or link is there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    with explained(f"cannot link {path}"):
+        make_folder(path.parent)
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        os.symlink(target, temporary)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+
+
 def make_folder(path: Path, *, mode: int = 0o755) -> None:
     """Make ``path`` and the folders above it, with ``mode`` (whatever the umask) for those that are new."""
     missing = []
@@ -83,6 +95,16 @@ def remove_if_empty(folder: Path) -> None:
     """Remove ``folder`` when nothing is in it."""
     with contextlib.suppress(OSError):
         os.rmdir(folder)
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """Give a file or folder its permission bits; a link at this place is an error, never followed."""
+    with explained(f"cannot change the mode of {path}"):
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(handle, mode)
+        finally:
+            os.close(handle)
 
 
 @contextlib.contextmanager

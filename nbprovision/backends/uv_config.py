@@ -1,0 +1,146 @@
+"""Edits uv.toml: the indexes and what belongs to them; every other byte of the file stays as it is.
+
+https://docs.astral.sh/uv/reference/settings/ names the settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbprovision.facts.indexes import parse_uv_toml
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
+
+# "default": the URL of the default index; "extra": the URLs of further ones, first looked into; the rest are
+# settings of uv by their own names.
+Asked = dict[str, list[str]]
+
+_PLAIN = ("index-strategy",)
+_LISTS = ("find-links", "allow-insecure-host")
+
+
+def values(path: Path, text: str | None) -> Asked:
+    """What a uv.toml says of indexes; ``path`` is for messages.
+
+    Raises:
+        TaskFailed: it is no TOML.
+    """
+    document = parse_uv_toml(path, text) if text else {}
+    found: Asked = {}
+    for index in _indexes(document):
+        if index.get("default"):
+            found.setdefault("default", [str(index.get("url"))])
+        elif not index.get("explicit"):
+            found.setdefault("extra", []).append(str(index.get("url")))
+    for name in _PLAIN:
+        if isinstance(document.get(name), str):
+            found[name] = [document[name]]
+    for name in _LISTS:
+        if isinstance(document.get(name), list):
+            found[name] = [str(word) for word in document[name]]
+    return found
+
+
+def matching(path: Path, text: str | None, asked: Asked) -> Asked:
+    """Those of ``asked`` that ``text`` has, with just these values; of further indexes those that are there."""
+    there = values(path, text)
+    found = {name: words for name, words in asked.items() if name != "extra" and there.get(name) == words}
+    extra = [url for url in asked.get("extra", []) if url in there.get("extra", [])]
+    return {**found, "extra": extra} if extra else found
+
+
+def merged(text: str | None, asked: Asked) -> str:
+    """``text`` with the settings of ``asked``; indexes that it has besides stay."""
+    import tomlkit
+
+    document = tomlkit.parse(text or "")
+    for name, words in asked.items():
+        if name == "default":
+            _set_default(document, words[0])
+        elif name == "extra":
+            there = [str(index.get("url")) for index in _indexes(document) if _is_extra(index)]
+            for url in words:
+                if url not in there:
+                    _add_index(document, {"url": url})
+        else:
+            document[name] = words[0] if name in _PLAIN else words
+    return tomlkit.dumps(document)
+
+
+def without(text: str, asked: Asked) -> str | None:
+    """``text`` without the settings of ``asked``, whatever value they have; None when nothing is left."""
+    import tomlkit
+
+    document = tomlkit.parse(text)
+    for name, words in asked.items():
+        _take_out(document, name, words)
+    result = tomlkit.dumps(document)
+    return result if result.strip() else None
+
+
+def undone(path: Path, text: str, before: str | None, written: Sequence[str]) -> str | None:
+    """``text`` with what we have put into it given back, and what others have changed since then kept.
+
+    The same as `nbprovision.backends.pip_config.undone`, for uv.toml; further indexes are given back one by one.
+    """
+    import tomlkit
+
+    now, then = values(path, text), values(path, before)
+    document = tomlkit.parse(text)
+    for ours in (values(path, one) for one in written):
+        for name, words in ours.items():
+            if name == "extra":
+                _take_out(document, name, [url for url in words if url not in then.get("extra", [])])
+            elif words == then.get(name) or words != now.get(name):
+                continue  # not by us, or changed since
+            elif name not in then:
+                _take_out(document, name, words)
+            elif name == "default":
+                _set_default(document, then[name][0])
+            else:
+                document[name] = then[name][0] if name in _PLAIN else then[name]
+    result = tomlkit.dumps(document)
+    return None if before is None and not result.strip() else result
+
+
+def _indexes(document: Any) -> list[Any]:
+    return [index for index in document.get("index", []) if isinstance(index, dict)]
+
+
+def _is_extra(index: Any) -> bool:
+    return not index.get("default") and not index.get("explicit")
+
+
+def _set_default(document: TOMLDocument, url: str) -> None:
+    for index in _indexes(document):
+        if index.get("default"):
+            index["url"] = url
+            return
+    _add_index(document, {"url": url, "default": True})
+
+
+def _add_index(document: TOMLDocument, values: dict[str, Any]) -> None:
+    import tomlkit
+
+    if "index" not in document:
+        document["index"] = tomlkit.aot()
+    indexes: Any = document["index"]
+    index = tomlkit.table() if isinstance(indexes, tomlkit.items.AoT) else tomlkit.inline_table()
+    index.update(values)
+    indexes.append(index)
+
+
+def _take_out(document: TOMLDocument, name: str, words: list[str]) -> None:
+    if name not in ("default", "extra"):
+        document.pop(name, None)
+        return
+    indexes: Any = document.get("index", [])
+    for place in reversed(range(len(indexes))):
+        index = indexes[place]
+        if index.get("url") in words and (index.get("default") if name == "default" else _is_extra(index)):
+            del indexes[place]
+    if "index" in document and not indexes:
+        del document["index"]
