@@ -14,7 +14,7 @@ from nbprovision.system.secrets import mask
 # Each is a module of this package with ``configure(parser)`` and ``execute(options) -> int``.
 COMMANDS = {
     "run": "bring this machine to the state that a playbook describes",
-    "status": "tell how the last run ended",
+    "status": "tell how far a run is, and how the last one ended",
 }
 
 

@@ -8,11 +8,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from nbprovision.engine.budget import perform_within
+from nbprovision.engine.run import Listener
 from nbprovision.engine.session import Request, Session
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import UsageError
+from nbprovision.model.errors import ProvisionError, UsageError
 from nbprovision.playbook.read import parse_extra_vars
 from nbprovision.reporters.document import Silent, render
+from nbprovision.reporters.relay import Relay
 from nbprovision.reporters.terminal import Terminal
 from nbprovision.state.witness import parse
 from nbprovision.tasks import Catalogue
@@ -50,6 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--no-witness", action="store_true", help="look at everything anew")
     add("--deep", action="store_true", help="compare the files of every package, not only names and versions")
     add("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
+    add("--relay", type=int, help=argparse.SUPPRESS)
     add("-v", "--verbose", action="count", default=0, help="tell more; -vvv tells all")
 
 
@@ -69,15 +73,25 @@ def execute(options: argparse.Namespace) -> int:
         for step in session.steps:
             print(f"{step.name}  ({step.kind}, {step.position})")
         return 0
-    if options.format == "json":
-        _, content = session.perform(Silent(), _tell)
+    if options.relay is not None:
+        return _relay(session, options.relay)
+    terminal = None
+    listener: Listener = Silent()
+    if options.format == "text":
+        listener = terminal = Terminal(sys.stdout, diff=options.diff, verbose=options.verbose, env=machine.env)
+    try:
+        if options.deadline is None:
+            results, content = session.perform(listener, _tell)
+        else:
+            left = options.deadline - (time.perf_counter() - started)
+            argv = _without_deadline(options.argv)
+            results, content = perform_within(session, left, argv, machine.home, listener, _tell)
+    finally:
+        if terminal is not None:
+            terminal.close()
+    if terminal is None:
         sys.stdout.write(render(content))
     else:
-        terminal = Terminal(sys.stdout, diff=options.diff, verbose=options.verbose, env=machine.env)
-        try:
-            results, content = session.perform(terminal, _tell)
-        finally:
-            terminal.close()
         terminal.recap(results, time.perf_counter() - started)
     if options.exit_code and content["status"] == "changed":
         return 3
@@ -99,6 +113,29 @@ def _request(options: argparse.Namespace) -> Request:
         witness=not options.no_witness,
         lock_timeout=options.lock_timeout,
     )
+
+
+def _relay(session: Session, pipe: int) -> int:
+    """Be the process that does the work while another one waits for the end of it or of its budget."""
+    relay = Relay(pipe, session.steps)
+    try:
+        _, content = session.perform(relay, relay.said)
+    except ProvisionError as error:
+        relay.failed(str(error))
+        raise
+    relay.ended(content)
+    return EXIT[content["status"]]
+
+
+def _without_deadline(argv: Sequence[str]) -> list[str]:
+    words = iter(argv)
+    kept = []
+    for word in words:
+        if word == "--deadline":
+            next(words, None)
+        elif not word.startswith("--deadline="):
+            kept.append(word)
+    return kept
 
 
 def _tell(text: str) -> None:

@@ -1,4 +1,4 @@
-"""``nbprovision status``: how the last run ended."""
+"""``nbprovision status``: how far a run is that goes on, and how the last one ended."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.engine.guard import holder
+from nbprovision.reporters.progress import RunProgress, read
 from nbprovision.system.places import tool_home
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``status``."""
+    parser.add_argument("--follow", action="store_true", help="tell on as the run goes, until it ends")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="json: one document")
     parser.add_argument("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
 
@@ -29,16 +30,16 @@ def execute(options: argparse.Namespace) -> int:
 
     """
     home = options.home.absolute() if options.home else Path(tool_home(os.environ))
+    if options.follow:
+        _follow(home)
     last = _last(home)
-    running = holder(home)
-    if running is not None and not Path(f"/proc/{running.pid}").exists():
-        running = None  # it was killed; the kernel has taken its lock
+    running = _running(home)
     if options.format == "json":
         content = {"last": last, "running": None if running is None else msgspec.to_builtins(running)}
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(content).decode(), indent=2) + "\n")
         return 0
     if running is not None:
-        print(f"running: {running}")
+        print(running.text())
     if last is None:
         print("no run has ended yet")
         return 0
@@ -50,6 +51,23 @@ def execute(options: argparse.Namespace) -> int:
             print(f"  failed: {task['task']}: {task['name']}: {task['error']['message']}")
     print(f"log: {home / 'log' / 'nbprovision.log'}")
     return 0
+
+
+def _running(home: Path) -> RunProgress | None:
+    progress = read(home)
+    if progress is None or not Path(f"/proc/{progress.pid}").exists():
+        return None  # it ended, or was killed and the next run puts right what it left
+    return progress
+
+
+def _follow(home: Path) -> None:
+    told = ""
+    while (running := _running(home)) is not None:
+        text = running.text()
+        if text != told:
+            print(text, flush=True)
+            told = text
+        time.sleep(0.5)
 
 
 def _last(home: Path) -> dict[str, Any] | None:

@@ -20,6 +20,8 @@ from nbprovision.model.result import Result
 from nbprovision.model.task import Task
 from nbprovision.playbook.read import Playbook, read_playbook, selected
 from nbprovision.reporters import document
+from nbprovision.reporters.progress import ProgressFiles
+from nbprovision.reporters.relay import Several
 from nbprovision.state import store
 from nbprovision.state.witness import state_path
 from nbprovision.system import log
@@ -99,13 +101,21 @@ class Session:
         with run_lock(home, command, self._request.lock_timeout, tell):
             make_folder(home / "log", mode=0o700)
             log.open_log(home / "log" / "nbprovision.log")
+            files = ProgressFiles(home, self._volume, str(self._playbook.path), self.steps)
             try:
-                results = self._carry_out(listener)
-                content = self._document(results)
+                results = self._carry_out(Several(listener, files))
+                content = self.document_of(results)
                 self._leave_behind(content)
             finally:
                 log.flush()
+            told = " ".join(f"{status}={count}" for status, count in content["counts"].items())
+            files.ended(f"{content['status']}: {self._playbook.path}  {told}")
         return results, content
+
+    @property
+    def _volume(self) -> Path | None:
+        platform = self._machine.platform
+        return platform.volume if platform.kind == "notebook-instance" else None
 
     def _carry_out(self, listener: Listener) -> list[Result]:
         request = self._request
@@ -128,7 +138,8 @@ class Session:
             state.write(inputs, variables, proofs, complete=complete and not fresh)
         return results
 
-    def _document(self, results: Sequence[Result]) -> dict[str, Any]:
+    def document_of(self, results: Sequence[Result]) -> dict[str, Any]:
+        """The document that tells of ``results``."""
         seconds = time.perf_counter() - self._started
         return document.document(str(self._playbook.path), results, check=self._request.check, seconds=seconds)
 

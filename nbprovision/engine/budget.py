@@ -1,0 +1,117 @@
+"""A time budget: the work is done by a process of its own, and whoever called waits no longer than the budget allows."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbprovision.engine.run import Listener
+from nbprovision.engine.session import Session
+from nbprovision.model.errors import TaskFailed
+from nbprovision.model.result import Result
+from nbprovision.reporters.relay import received
+from nbprovision.system.files import make_folder
+
+# Seconds that ending takes: printing what is known, leaving.
+_RESERVE = 0.3
+
+
+def perform_within(
+    session: Session, seconds: float, argv: Sequence[str], home: Path, listener: Listener, tell: Callable[[str], None]
+) -> tuple[list[Result], dict[str, Any]]:
+    """Carry a session out, but come back before ``seconds`` are over, with what is not finished as ``deferred``.
+
+    The work is done from the start by a detached process (its own session, no descriptor of ours but one end of a
+    pipe), so that nothing has to be handed over when the time is up: neither the end of this process, a hang-up nor a
+    closed output reaches it.
+
+    Args:
+        session: What is to be done; it was read here, so that a wrong playbook is told at once.
+        seconds: The budget, counted from now.
+        argv: The command line that the detached process gets, with ``--relay`` added.
+        home: The tool's home folder, for the output of the detached process.
+        listener: Hears what the other process relays.
+        tell: Hears its messages.
+
+    Returns:
+        As `Session.perform`; the document's status is ``deferred`` where the work goes on.
+
+    Raises:
+        TaskFailed: the detached process ended without having done its work.
+        ProvisionError: what it met before any task began.
+    """
+    deadline = time.monotonic() + max(seconds - _RESERVE, 0.0)
+    results: dict[int, Result] = {}
+    content: dict[str, Any] | None = None
+    receiving, sending = os.pipe()
+    worker = _detach(argv, sending, home)
+    os.close(sending)
+    for message in _messages(receiving, deadline):
+        if "said" in message:
+            tell(message["said"])
+        elif "started" in message:
+            listener.started(session.steps[message["started"]])
+        elif "progressed" in message:
+            step = session.steps[message["progressed"]]
+            listener.progressed(step, message["text"], message["done"], message["total"])
+        elif "finished" in message:
+            number = message["finished"]
+            results[number] = received(message["result"])
+            listener.finished(session.steps[number], results[number])
+        elif "failed" in message:
+            raise TaskFailed(message["failed"])
+        else:
+            content = message["ended"]
+    os.close(receiving)
+    if content is None and len(results) < len(session.steps) and time.monotonic() < deadline:
+        raise TaskFailed(
+            "the process that did the work ended before it was done",
+            cause=f"exit status {worker.poll()}; its output is in {home / 'log' / 'background.log'}",
+            cure="run once more; what was finished is kept",
+        )
+    for number, step in enumerate(session.steps):
+        if number not in results:
+            reason = f"goes on in the background, process {worker.pid}; nbprovision status tells how far it is"
+            results[number] = step.result("deferred", warnings=(reason,))
+            listener.finished(step, results[number])
+    ordered = [results[number] for number in range(len(session.steps))]
+    return ordered, content or session.document_of(ordered)
+
+
+def _detach(argv: Sequence[str], pipe: int, home: Path) -> subprocess.Popen[bytes]:
+    make_folder(home / "log", mode=0o700)
+    output = os.open(
+        home / "log" / "background.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
+    try:
+        return subprocess.Popen(  # noqa: S603 - our own program with the words that it was called with
+            [sys.executable, "-m", "nbprovision", *argv, "--relay", str(pipe)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(pipe,),
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+    finally:
+        os.close(output)
+
+
+def _messages(pipe: int, deadline: float) -> Iterator[dict[str, Any]]:
+    """What comes through the pipe until it is closed, the work has ended, or the time is up."""
+    waiting = b""
+    while (left := deadline - time.monotonic()) > 0 and select.select([pipe], [], [], left)[0]:
+        block = os.read(pipe, 65536)
+        if not block:
+            return
+        *lines, waiting = (waiting + block).split(b"\n")
+        for line in lines:
+            yield msgspec.json.decode(line)

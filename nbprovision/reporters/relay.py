@@ -1,0 +1,96 @@
+"""A run told from the process that does the work to the one that was called and waits, as JSON lines on a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from nbprovision.model.errors import Position, TaskFailed
+from nbprovision.model.result import Result
+from nbprovision.system.secrets import mask
+
+
+class Relay:
+    """Sends what it hears; nobody listening any more is no fault.
+
+    Args:
+        pipe: A file descriptor to write to.
+        steps: All of the run, in order; they are told by their numbers.
+    """
+
+    def __init__(self, pipe: int, steps: Sequence[Any]) -> None:
+        self._pipe = pipe
+        self._numbers = {id(step): number for number, step in enumerate(steps)}
+
+    def started(self, step: Any) -> None:
+        """A step takes the full path."""
+        self._send({"started": self._numbers[id(step)]})
+
+    def progressed(self, step: Any, text: str, done: float, total: float) -> None:
+        """Long work goes on."""
+        self._send({"progressed": self._numbers[id(step)], "text": text, "done": done, "total": total})
+
+    def finished(self, step: Any, result: Result) -> None:
+        """A step has its result."""
+        error = result.error
+        told = msgspec.to_builtins(msgspec.structs.replace(result, error=None))
+        if error is not None:
+            told["error"] = {
+                "message": error.message, "cause": error.cause, "cure": error.cure, "position": error.position
+            }  # fmt: skip
+        self._send({"finished": self._numbers[id(step)], "result": told})
+
+    def ended(self, content: dict[str, Any]) -> None:
+        """The whole run is over."""
+        self._send({"ended": content})
+
+    def failed(self, text: str) -> None:
+        """It ended before any task began."""
+        self._send({"failed": text})
+
+    def said(self, text: str) -> None:
+        """A message for whoever waits."""
+        self._send({"said": text})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        line = mask(msgspec.json.encode(message).decode()).encode() + b"\n"
+        with contextlib.suppress(OSError):
+            while line:
+                line = line[os.write(self._pipe, line) :]
+
+
+def received(told: dict[str, Any]) -> Result:
+    """The result that `Relay.finished` sent."""
+    error = told.pop("error", None)
+    result = msgspec.convert(told, Result)
+    if error is None:
+        return result
+    position = Position(*error["position"]) if error["position"] else None
+    failure = TaskFailed(error["message"], cause=error["cause"], cure=error["cure"], position=position)
+    return msgspec.structs.replace(result, error=failure)
+
+
+class Several:
+    """Several listeners as one."""
+
+    def __init__(self, *listeners: Any) -> None:
+        self._listeners = listeners
+
+    def started(self, step: Any) -> None:
+        """Tell all."""
+        for listener in self._listeners:
+            listener.started(step)
+
+    def progressed(self, step: Any, text: str, done: float, total: float) -> None:
+        """Tell all."""
+        for listener in self._listeners:
+            listener.progressed(step, text, done, total)
+
+    def finished(self, step: Any, result: Result) -> None:
+        """Tell all."""
+        for listener in self._listeners:
+            listener.finished(step, result)
