@@ -74,7 +74,7 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
     refresh_every: Annotated[
         Duration | None,
         parameter(
-            "Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`; default: the task's own."
+            "Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the task's own"
         ),
     ] = None
 
