@@ -1,0 +1,208 @@
+"""Jupyter's kernels: where it looks for them, and what stands in a kernel's folder.
+
+Sources: https://docs.jupyter.org/en/latest/use/jupyter-directories.html and jupyter_core.paths (the folders, in their
+order), https://jupyter-client.readthedocs.io/en/stable/kernels.html and jupyter_client.kernelspec (names, kernel.json).
+Neither package is imported: the folders depend on the variables of the machine that is described, not on this process.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+Scope = Literal["user", "system", "env"]
+
+SPEC = "kernel.json"
+LOGOS = ("logo-32x32.png", "logo-64x64.png", "logo-svg.svg")
+LONGEST_NAME = 200
+_LARGEST_FILE = 1_000_000  # bytes; a kernelspec's files are a hundredth of that
+_SHELLS = ("bin/bash", "usr/bin/bash", "usr/local/bin/bash")
+
+# jupyter_client.kernelspec._kernel_name_pat, which ignores case; kernels are found by their lower-case names.
+_NAME = re.compile(r"[a-z0-9._\-]+")
+
+
+class File(msgspec.Struct, frozen=True):
+    """One file of a kernel's folder: its bytes (None for a link, or what is no ordinary file) and permission bits."""
+
+    data: bytes | None
+    mode: int
+
+
+class KernelFolder(msgspec.Struct, frozen=True):
+    """What stands at the place of a kernel.
+
+    Attributes:
+        mode: Permission bits; None where this is a link or no folder at all.
+        files: Every entry that is no folder, by name.
+
+    """
+
+    mode: int | None
+    files: dict[str, File] = {}
+
+    @property
+    def spec(self) -> Any:
+        """kernel.json as plain data, None where there is none or it cannot be read."""
+        return _decoded(self.files.get(SPEC, File(None, 0)).data)
+
+
+def normalized(text: str) -> str:
+    """The kernel name nearest to ``text``: lower case, every run of other characters a hyphen.
+
+    ``My Env (GPU)`` becomes ``my-env-gpu``; empty where nothing is left.
+    """
+    name = re.sub(r"[^a-z0-9._\-]+", "-", text.lower()).strip("-")[:LONGEST_NAME]
+    return "" if set(name) <= {"."} else name
+
+
+def is_valid_name(name: str) -> bool:
+    """Whether Jupyter accepts the (lower-case) name; ``.`` and ``..``, which its rule lets through, are no names."""
+    return bool(_NAME.fullmatch(name)) and not set(name) <= {"."} and len(name) <= LONGEST_NAME
+
+
+def data_dir(env: Mapping[str, str], user_home: Path) -> Path:
+    """The user's own data folder, where ``jupyter kernelspec install --user`` writes."""
+    if env.get("JUPYTER_DATA_DIR"):
+        return Path(os.path.abspath(env["JUPYTER_DATA_DIR"]))
+    return Path(os.path.abspath(env.get("XDG_DATA_HOME") or user_home / ".local/share")) / "jupyter"
+
+
+def system_dirs(env: Mapping[str, str], root: Path = Path("/")) -> list[Path]:
+    """The data folders of all users; kernels are installed into the first."""
+    if _is_set(env, "JUPYTER_PLATFORM_DIRS") and env.get("XDG_DATA_DIRS"):
+        return [Path(folder) / "jupyter" for folder in env["XDG_DATA_DIRS"].split(os.pathsep) if folder]
+    return [root / "usr/local/share/jupyter", root / "usr/share/jupyter"]
+
+
+def kernel_dirs(
+    env: Mapping[str, str], user_home: Path, *, prefix: Path | None = None, root: Path = Path("/")
+) -> list[Path]:
+    """The folders of kernels that a Jupyter server looks into, first match wins.
+
+    Args:
+        env: The server's variables.
+        user_home: The server's user's home.
+        prefix: The environment that the server runs from; None for one that is not known.
+        root: The file system's root; another folder in tests.
+
+    """
+    first = [Path(os.path.abspath(part)) for part in env.get("JUPYTER_PATH", "").split(os.pathsep) if part]
+    user = [data_dir(env, user_home)]
+    if env.get("PYTHONUSERBASE"):
+        user.append(Path(os.path.abspath(env["PYTHONUSERBASE"])) / "share/jupyter")
+    own = [prefix / "share/jupyter"] if prefix is not None else []
+    # Unset, Jupyter prefers a virtual or activated environment of its user's.
+    prefers_own = _is_set(env, "JUPYTER_PREFER_ENV_PATH") if "JUPYTER_PREFER_ENV_PATH" in env else True
+    middle = [*own, *user] if prefers_own else [*user, *own]
+    ipython = Path(os.path.abspath(env.get("IPYTHONDIR") or user_home / ".ipython"))
+    folders = [*(folder / "kernels" for folder in [*first, *middle, *system_dirs(env, root)]), ipython / "kernels"]
+    return list(dict.fromkeys(folders))
+
+
+def folder_of(
+    name: str, scope: Scope, env: Mapping[str, str], user_home: Path, *, prefix: Path | None, root: Path = Path("/")
+) -> Path:
+    """The folder of a kernel that is installed with ``scope``; ``env`` needs a prefix."""
+    if scope == "system":
+        return system_dirs(env, root)[0] / "kernels" / name
+    if scope == "env":
+        if prefix is None:
+            raise ValueError("a kernel of scope env stands in an environment's prefix")
+        return prefix / "share/jupyter/kernels" / name
+    return data_dir(env, user_home) / "kernels" / name
+
+
+def installed(dirs: list[Path]) -> dict[str, Path]:
+    """Every kernel that Jupyter would list, name to folder: the first of each name wins."""
+    found: dict[str, Path] = {}
+    for folder in dirs:
+        for name in _names(folder):
+            if os.path.isfile(folder / name / SPEC):
+                found.setdefault(name.lower(), folder / name)
+    return found
+
+
+def read_folder(folder: Path) -> KernelFolder | None:
+    """What is at ``folder``, None for nothing. Follows no link."""
+    try:
+        own = os.lstat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISDIR(own.st_mode):
+        return KernelFolder(None)
+    return KernelFolder(stat.S_IMODE(own.st_mode), dict(_files(folder)))
+
+
+def own_spec(prefix: Path) -> Path:
+    """Where ipykernel puts the kernelspec that it brings."""
+    return prefix / "share/jupyter/kernels/python3" / SPEC
+
+
+def ipykernel_spec(prefix: Path) -> dict[str, Any]:
+    """What the environment's ipykernel says of itself in the kernelspec that it brings (``python3``), or nothing.
+
+    Its ``metadata`` and ``kernel_protocol_version`` differ from release to release.
+    """
+    spec = _decoded(_read(own_spec(prefix)))
+    return spec if isinstance(spec, dict) else {}
+
+
+def logos(site_packages: Path) -> dict[str, bytes]:
+    """The pictures that ipykernel brings, by file name."""
+    found = {name: _read(site_packages / "ipykernel/resources" / name) for name in LOGOS}
+    return {name: data for name, data in found.items() if data is not None}
+
+
+def shell(root: Path = Path("/")) -> list[str]:
+    """The command that runs a script: bash, for which conda's packages write theirs, else the POSIX shell.
+
+    ``-p`` keeps ``BASH_ENV``, exported functions and ``SHELLOPTS`` of whoever starts the kernel out of it.
+    """
+    for place in _SHELLS:
+        if (root / place).exists():
+            return [f"/{place}", "-p"]
+    return ["/bin/sh"]
+
+
+def _is_set(env: Mapping[str, str], name: str) -> bool:
+    return env.get(name, "0").lower() not in ("no", "n", "false", "off", "0", "0.0")
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _files(folder: Path) -> Iterator[tuple[str, File]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if entry.is_dir(follow_symlinks=False):
+                continue
+            ordinary = stat.S_ISREG(status.st_mode)
+            yield entry.name, File(_read(Path(entry.path)) if ordinary else None, stat.S_IMODE(status.st_mode))
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(_LARGEST_FILE + 1)
+    except OSError:
+        return None
+    return data if len(data) <= _LARGEST_FILE else None
+
+
+def _decoded(data: bytes | None) -> Any:
+    try:
+        return None if data is None else msgspec.json.decode(data)
+    except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
+        return None
