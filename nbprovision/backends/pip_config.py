@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbprovision.facts.indexes import normalized, parse_pip_conf
+from nbprovision.facts.indexes import normalized, parse_pip_conf, place
 
 if TYPE_CHECKING:
     from configupdater import ConfigUpdater
@@ -51,24 +51,27 @@ def without(text: str, asked: Asked) -> str | None:
     return str(document) if str(document).strip() else None
 
 
-def undone(path: Path, text: str, before: str | None, written: Sequence[str]) -> str | None:
+def undone(path: Path, text: str, before: str | None, asked: Sequence[Asked], *, forced: bool = False) -> str | None:
     """``text`` with what we have put into it given back, and what others have changed since then kept.
 
     Args:
         path: The file, for messages.
         text: What is there now.
         before: What was there before we wrote for the first time, None for no file.
-        written: The texts that we have written.
+        asked: What we have set, run by run; URLs without user and password.
+        forced: Give back also those of our options that others have changed, as we are going to set them anew.
 
     Returns:
         The new text, None where no file is left.
+
     """
     now, then = values(path, text), values(path, before)
     document = _parsed(text)
-    for ours in (values(path, one) for one in written):
+    for ours in asked:
         for name, words in ours.items():
-            if words == then.get(name) or words != now.get(name):
-                continue  # not by us, or changed since
+            there = now.get(name, [])
+            if there == then.get(name) or not (forced or [place(word) for word in there] == words):
+                continue  # as it was, or changed since
             if name in then:
                 _copy(_parsed(before), document, name)
             else:
@@ -107,11 +110,7 @@ def _set(document: ConfigUpdater, name: str, words: list[str]) -> None:
 
 def _copy(source: ConfigUpdater, target: ConfigUpdater, name: str) -> None:
     section, _, option = name.partition(".")
-    lines = (source[section][option].value or "").split("\n")
-    if len(lines) == 1:
-        _set(target, name, lines)
-    else:
-        target[section][option].value = "\n".join(lines)
+    _set(target, name, [line for line in (source[section][option].value or "").split("\n") if line.strip()] or [""])
 
 
 def _remove(document: ConfigUpdater, name: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbprovision.facts.indexes import parse_uv_toml
+from nbprovision.facts.indexes import parse_uv_toml, place
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -81,23 +81,36 @@ def without(text: str, asked: Asked) -> str | None:
     return result if result.strip() else None
 
 
-def undone(path: Path, text: str, before: str | None, written: Sequence[str]) -> str | None:
+def undone(path: Path, text: str, before: str | None, asked: Sequence[Asked], *, forced: bool = False) -> str | None:
     """``text`` with what we have put into it given back, and what others have changed since then kept.
 
-    The same as `nbprovision.backends.pip_config.undone`, for uv.toml; further indexes are given back one by one.
+    Further indexes are given back one by one.
+
+    Args:
+        path: The file, for messages.
+        text: What is there now.
+        before: What was there before we wrote for the first time, None for no file.
+        asked: What we have set, run by run; URLs without user and password.
+        forced: Give back also those of our options that others have changed, as we are going to set them anew.
+
+    Returns:
+        The new text, None where no file is left.
+
     """
     import tomlkit
 
     now, then = values(path, text), values(path, before)
     document = tomlkit.parse(text)
-    for ours in (values(path, one) for one in written):
+    for ours in asked:
         for name, words in ours.items():
+            there = now.get(name, [])
             if name == "extra":
-                _take_out(document, name, [url for url in words if url not in then.get("extra", [])])
-            elif words == then.get(name) or words != now.get(name):
-                continue  # not by us, or changed since
+                ours_only = [url for url in there if place(url) in words and url not in then.get(name, [])]
+                _take_out(document, name, ours_only)
+            elif there == then.get(name) or not (forced or [place(word) for word in there] == words):
+                continue  # as it was, or changed since
             elif name not in then:
-                _take_out(document, name, words)
+                _take_out(document, name, there)
             elif name == "default":
                 _set_default(document, then[name][0])
             else:
@@ -138,9 +151,9 @@ def _take_out(document: TOMLDocument, name: str, words: list[str]) -> None:
         document.pop(name, None)
         return
     indexes: Any = document.get("index", [])
-    for place in reversed(range(len(indexes))):
-        index = indexes[place]
+    for number in reversed(range(len(indexes))):
+        index = indexes[number]
         if index.get("url") in words and (index.get("default") if name == "default" else _is_extra(index)):
-            del indexes[place]
+            del indexes[number]
     if "index" in document and not indexes:
         del document["index"]

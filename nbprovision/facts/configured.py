@@ -9,24 +9,25 @@ from pathlib import Path
 import msgspec
 
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system.files import read_text
 
 RECORD_SUFFIX = ".nbprovision-before"
 
 
 class Before(msgspec.Struct, frozen=True, kw_only=True):
-    """The record beside a file that we have changed, readable by its owner only: it may hold passwords.
+    """The record beside a file that we have changed, readable by its owner only: the user's own passwords may be in it.
 
     It lies beside the file and not in the tool's home, so that both vanish together at a restart, and no password of
     the user's own gets onto the persistent volume.
 
     Attributes:
-        content: The file before we wrote to it for the first time, None where there was none.
-        mode: Its permission bits.
+        content: The file without us, None for no file: as it was before we wrote to it for the first time, with what
+            others have changed in it since then.
+        mode: Its permission bits before us.
         link: What it named, where it was a link.
         folders: Folders above it that were missing, the topmost first.
-        written: What we have written, the newest last; two, as a run may have been killed between record and file.
-        asked: The values that were asked for.
+        written: Digests of what we have written, the newest last; two, as a run may have been killed between record and
+            file.
+        asked: The values that were asked for, for each of ``written``; URLs without user and password.
         given_back: The file is again as it was; what it says is the user's own, even where a task asks for its absence.
     """
 
@@ -34,8 +35,8 @@ class Before(msgspec.Struct, frozen=True, kw_only=True):
     mode: int = 0o644
     link: str | None = None
     folders: tuple[str, ...] = ()
-    written: tuple[bytes, ...] = ()
-    asked: dict[str, list[str]] = {}
+    written: tuple[str, ...] = ()
+    asked: tuple[dict[str, list[str]], ...] = ()
     given_back: bool = False
 
 
@@ -44,7 +45,7 @@ class ConfigurationFile(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         path: Where it is, or would be.
-        text: Its content, read through a link; None where there is no file.
+        text: Its content, read through a link, line ends as they are; None where there is no file.
         mode: Its permission bits (those of what a link names).
         link: What it names, where it is a link.
         missing: Folders above it that are not there, the topmost first.
@@ -79,7 +80,7 @@ def read_configured(path: Path) -> ConfigurationFile:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise TaskFailed(f"{path} is not a file", cure="move away what is there")
-        text, mode = read_text(path), stat.S_IMODE(status.st_mode)
+        text, mode = path.read_bytes().decode("utf-8", "surrogateescape"), stat.S_IMODE(status.st_mode)
     except (FileNotFoundError, NotADirectoryError):
         text, mode = None, 0o644
     except OSError as error:

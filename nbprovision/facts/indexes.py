@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -287,13 +288,18 @@ def parse_uv_toml(path: Path, text: str) -> dict[str, Any]:
         ) from error
 
 
-def same_place(one: str | None, other: str | None) -> bool:
-    """Whether two URLs name one index: a slash at the end and the password make no difference."""
-    return secrets.without_password(one or "").rstrip("/") == secrets.without_password(other or "").rstrip("/")
+def place(url: str) -> str:
+    """``url`` without user and password: what may be stored and compared."""
+    return re.sub(r"(?<=://)[^/]*@", "", url)
+
+
+def same_place(one: str, other: str) -> bool:
+    """Whether two URLs name one index; a slash at the end makes no difference."""
+    return place(one).rstrip("/") == place(other).rstrip("/")
 
 
 def _pip_values(env: Mapping[str, str], user_home: Path, prefix: Path | None, root: Path, read: Reader) -> Values:
-    """pip's order: [global] of all files, [install] of all files, variables; empty values count for nothing."""
+    """In pip's order: [global] of all files, [install] of all files, variables; empty values count for nothing."""
     layers: dict[str, list[tuple[str, str, str]]] = {"global": [], "install": []}
     values: Values = {}
     for path in pip_files(env, user_home, prefix, root):
@@ -321,7 +327,7 @@ def _pip_value(field: str, value: str, user_home: Path) -> Any:
 
 
 def _uv_values(env: Mapping[str, str], user_home: Path, root: Path, read: Reader) -> Values:
-    """uv's order for ``uv pip``: variables, the user's uv.toml, the machine's; lists of the two files are joined."""
+    """In uv's order for ``uv pip``: variables, the user's uv.toml, the machine's; lists of the two files are joined."""
     values: Values = {}
     for path in _uv_tomls(env, user_home, root):
         text = read(path)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, NoReturn, Protocol
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -40,8 +41,10 @@ class Editor(Protocol):
     def without(self, text: str, asked: dict[str, list[str]]) -> str | None:
         """``text`` without them."""
 
-    def undone(self, path: Path, text: str, before: str | None, written: Sequence[str]) -> str | None:
-        """``text`` with what we wrote taken back."""
+    def undone(
+        self, path: Path, text: str, before: str | None, asked: Sequence[dict[str, list[str]]], *, forced: bool = False
+    ) -> str | None:
+        """``text`` with what was asked for in earlier runs given back."""
 
 
 _EDITORS: dict[str, Editor] = {"pip": pip_config, "uv": uv_config}
@@ -56,10 +59,18 @@ class Subject(msgspec.Struct, frozen=True):
 
 
 class IndexState(msgspec.Struct, frozen=True):
-    """The files, the folder that survives a restart (None where there is no such difference), and what to warn of."""
+    """What is there.
+
+    Attributes:
+        subjects: The files.
+        volume: What survives a restart, None where there is no such difference.
+        missing: The environment, where it is neither there nor made by an earlier task of the playbook.
+        warnings: What is stronger than the files, and what is seldom meant.
+    """
 
     subjects: tuple[Subject, ...]
     volume: Path | None = None
+    missing: Path | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -173,15 +184,20 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         if self.scope != "env":
             subjects.append(Subject("uv", read_configured(self._uv_toml(machine)), self._asked_of_uv(machine)))
         warnings = [*self._doubts(machine), *self._overruled(machine, subjects)] if self.state == "present" else []
-        return IndexState(tuple(subjects), machine.platform.volume, tuple(warnings))
+        prefix = self._prefix(machine)
+        missing = prefix if prefix and not prefix.is_dir() and prefix not in machine.declared.values() else None
+        return IndexState(tuple(subjects), machine.platform.volume, missing, tuple(warnings))
 
     def plan(self, state: IndexState) -> IndexPlan:
         """Compare the files with what they are to say.
 
         Raises:
-            TaskFailed: a password would get onto the persistent volume, or the file may not be written.
+            TaskFailed: there is no such environment, a password would get onto the persistent volume, or this user
+                may not write the file.
         """
         present = self.state == "present"
+        if present and state.missing is not None:
+            _refuse_missing(state.missing)
         changes: list[Change] = []
         writes: list[Write] = []
         for subject in state.subjects:
@@ -208,9 +224,7 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         """
         prefix = self._prefix(machine)
         if prefix is not None and self.state == "present" and not prefix.is_dir():
-            raise TaskFailed(
-                f"there is no environment at {prefix}", cure="make it by ensure_conda_env in an earlier task"
-            )
+            _refuse_missing(prefix)
         for write in plan.writes:
             put(write)
 
@@ -266,8 +280,11 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         """What the file is to become, or None where it says what is asked for."""
         file, asked, editor = subject.file, subject.asked, _EDITORS[subject.tool]
         before = _standing(file)
-        in_place = editor.matching(file.path, file.text, asked) == asked and (before is None or before.asked == asked)
-        text = file.text if in_place else editor.merged(_own_text(file, editor), asked)
+        to_record = {name: [indexes.place(word) for word in words] for name, words in asked.items()}
+        newest = before is None or (before.asked[-1:] == (to_record,) and _digest(file.text) not in before.written[:-1])
+        in_place = newest and editor.matching(file.path, file.text, asked) == asked
+        without_us = file.text if in_place else _without_us(file, editor, forced=True)
+        text = file.text if in_place else editor.merged(without_us, asked)
         mode = _mode(file, secret=self._secret)
         exposed = file.link is not None and self._secret
         if text == file.text and mode == file.mode and not exposed:
@@ -275,12 +292,12 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         if text == file.text and not exposed:
             return Write(path=file.path, text=text, mode=mode, record=file.before)
         record = Before(
-            content=before.content if before else _bytes(file.text),
+            content=_bytes(without_us),
             mode=before.mode if before else file.mode,
             link=before.link if before else file.link,
             folders=before.folders if before else file.missing,
-            written=((*before.written[-1:],) if before else ()) + (_bytes(text) or b"",),
-            asked=asked,
+            written=(*(before.written[-1:] if before else ()), _digest(text)),
+            asked=(*(before.asked[-1:] if before else ()), to_record),
         )
         return Write(path=file.path, text=text, mode=mode, record=record)
 
@@ -320,16 +337,23 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
             ("cert", "cert"),
             ("find-links", "find_links"),
         ):
-            words = asked.get(f"global.{name}")
+            words = asked.get(f"global.{name}", [])
             found = getattr(settings, field)
-            if words and words != ([found] if isinstance(found, str) else list(found or ())):
-                origin = settings.origins.get(field)
-                yield (
-                    f"pip does not take `{name}` from {pip_conf}: "
-                    + (f"{origin} is stronger" if origin else "PIP_CONFIG_FILE makes it read other files")
-                )
-        if self.scope != "env":
-            yield from settings.disagreements
+            origin = settings.origins.get(field, indexes.UV_TOML)
+            passed_over = origin.startswith("UV_") or indexes.UV_TOML in origin  # no pip.conf nor variable of pip's
+            if words and (passed_over or words != ([found] if isinstance(found, str) else list(found))):
+                because = "PIP_CONFIG_FILE makes it read other files" if passed_over else f"{origin} is stronger"
+                yield f"pip does not take `{name}` from {pip_conf}: {because}"
+            elif words and field == "index_url" and self.scope != "env":
+                yield from settings.disagreements
+
+
+def _refuse_missing(prefix: Path) -> NoReturn:
+    raise TaskFailed(
+        f"there is no environment at {prefix}",
+        cause="its index would stand in a file of the environment",
+        cure="make it by ensure_conda_env, or correct the path",
+    )
 
 
 def _check_url(key: str, url: str) -> None:
@@ -343,7 +367,7 @@ def _check_url(key: str, url: str) -> None:
         )
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port  # noqa: F841, RUF059 - a port that is no number raises
+        host, port = parts.hostname, parts.port  # noqa: F841 - a port that is no number raises
         mistaken = "@" in parts.query + parts.fragment
     except ValueError:
         mistaken = True
@@ -386,15 +410,14 @@ def _standing(file: ConfigurationFile) -> Before | None:
     return file.before if file.before and not file.before.given_back and file.text is not None else None
 
 
-def _own_text(file: ConfigurationFile, editor: Editor) -> str | None:
-    """What the file would say without us."""
+def _without_us(file: ConfigurationFile, editor: Editor, *, forced: bool) -> str | None:
+    """What the file would say had we never written to it; ``forced`` as `Editor.undone` has it."""
     before = _standing(file)
     if before is None or file.text is None:
         return file.text
-    if before.written and _bytes(file.text) == before.written[-1]:
+    if _digest(file.text) in before.written:
         return _text(before.content)
-    written = [_text(one) or "" for one in before.written]
-    return editor.undone(file.path, file.text, _text(before.content), written)
+    return editor.undone(file.path, file.text, _text(before.content), before.asked, forced=forced)
 
 
 def _given_back(subject: Subject) -> Write | None:
@@ -407,7 +430,7 @@ def _given_back(subject: Subject) -> Write | None:
         return Write(path=file.path, text=editor.without(file.text, there), mode=file.mode)
     if file.before.given_back:
         return None
-    text = _own_text(file, editor)
+    text = _without_us(file, editor, forced=False)
     as_it_was = text == _text(file.before.content) and file.text is not None
     own = bool(editor.matching(file.path, text, asked))
     return Write(
@@ -469,6 +492,10 @@ def _model(subject: Subject) -> str | None:
         f"[{section}]\n" + "".join(f"{option} = {' '.join(value.split())}\n" for option, value in options.items())
         for section, options in sections.items()
     )
+
+
+def _digest(text: str | None) -> str:
+    return hashlib.sha256(_bytes(text) or b"").hexdigest()
 
 
 def _bytes(text: str | None) -> bytes | None:
