@@ -53,8 +53,6 @@ def finish(venv: Path, home: Path, installed: str) -> None:
     """
     import rattler  # noqa: F401  # the largest wheel; one that does not fit this machine shows here
 
-    from nbprovision import __main__  # noqa: F401
-
     (venv / ".lock").unlink(missing_ok=True)  # uv's, and writable for everybody
     own = next(site_packages(venv).glob("nbprovision-*.dist-info"))
     mark(venv, installed, own.name.split("-")[1].removesuffix(".dist"))

@@ -69,7 +69,7 @@ def offline(env: dict[str, str], wheels: Path, shared_cache: Path) -> dict[str, 
 
 
 @pytest.fixture(scope="session")
-def made(wheels: Path, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def made(wheels: Path, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home folder with a complete environment, to be copied to the same place by tests that harm it."""
     home = tmp_path_factory.mktemp("made") / "home"
     env = {

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Make the test environment (once, and again when pyproject.toml changes), then run every test that this machine can
+# run. Arguments go to pytest: sh tests/run.sh -k kernel -x
+#
+#   NBPROVISION_TEST_VENV      the environment; default .venv-test in the checkout
+#   NBPROVISION_TEST_WORKERS   tests side by side; default one for each processor, 4 at most
+#   NBPROVISION_PYTHON         the Python to test with; default as bootstrap.sh finds it
+
+set -eu
+cd "$(dirname "$0")/.."
+venv=${NBPROVISION_TEST_VENV:-$PWD/.venv-test}
+made_from=$(cat pyproject.toml scripts/* | cksum)
+
+if [ "$(cat "$venv/.made-from" 2>/dev/null)" != "$made_from ${NBPROVISION_PYTHON-}" ] || ! "$venv/bin/python" -c ''; then
+    echo "making the test environment in $venv" >&2
+    # Not a copy of the code but the code itself: what is tested is what is in the checkout.
+    sh bootstrap.sh --make-venv "$venv" --editable "${PWD}[test,lint]"
+    printf '%s\n' "$made_from ${NBPROVISION_PYTHON-}" >"$venv/.made-from"
+fi
+
+workers=${NBPROVISION_TEST_WORKERS:-$(getconf _NPROCESSORS_ONLN)}
+[ "$workers" -le 4 ] || workers=4
+
+# Every skipped test is listed with its reason at the end (-ra in pyproject.toml). Files stay on one worker, so that
+# what a file prepares at some cost is prepared once.
+exec "$venv/bin/python" -m pytest --numprocesses "$workers" --dist loadfile "$@"

@@ -1,0 +1,115 @@
+"""The rooms of the package: imports run downwards, files stay short, the way in stays light."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "nbprovision"
+FILES = sorted(PACKAGE.rglob("*.py"))
+LONGEST_FILE = 500  # lines
+
+# What each room may import from; its own modules and the package's __version__ it may always.
+BELOW: dict[str, set[str]] = {}
+for _floor in (
+    ["model"],
+    ["system"],
+    ["facts"],
+    ["state", "backends", "playbook", "reporters", "lifecycle"],
+    ["tasks", "engine"],
+    ["cli", "api"],
+    ["__init__", "__main__"],
+):
+    _lower = set(BELOW)
+    for _room in _floor:
+        BELOW[_room] = _lower
+del _floor, _lower, _room
+
+# The start-up path: no more than a few small modules of the standard library.
+HEAVY = {
+    "argparse", "asyncio", "dataclasses", "email", "filelock", "hashlib", "importlib.metadata", "inspect", "jinja2", "json",
+    "logging", "msgspec", "packaging", "pathlib", "rattler", "re", "sh", "socket", "ssl", "structlog", "subprocess",
+    "tempfile", "typing", "urllib.parse", "yaml",
+}  # fmt: skip
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and name of every module of ours that is imported when the code runs (not for type checkers only)."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for other in node.orelse:
+                yield from imports(other)
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports name the whole path"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+        yield from imports(node)
+
+
+def ours(path: Path) -> list[tuple[int, list[str]]]:
+    """Line and parts, after the package's own name, of each import of ours in a file."""
+    found = [(line, name.split(".")) for line, name in imports(ast.parse(path.read_text()))]
+    return [(line, parts[1:]) for line, parts in found if parts[0] == "nbprovision"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_run_downwards(path: Path) -> None:
+    room = room_of(path)
+    assert room in BELOW, f"{room} has no floor: give it one in the table above"
+    for line, parts in ours(path):
+        target = parts[0]
+        allowed = target == room or target in BELOW[room] or (target == "__version__" and len(parts) == 1)
+        assert allowed, f"{path.name}:{line}: {room} imports {target}, which is not below it"
+
+
+def test_no_task_imports_another() -> None:
+    for path in (PACKAGE / "tasks").glob("ensure_*.py"):
+        for line, parts in ours(path):
+            assert parts[0] != "tasks", f"{path.name}:{line}: imports {'.'.join(parts)}"
+
+
+@pytest.mark.parametrize("room", ["engine", "playbook", "state", "reporters"])
+def test_no_kind_of_task_is_named_outside_its_module(room: str) -> None:
+    """The engine and the playbook reader are handed the tasks; a new kind of task edits neither."""
+    for path in (PACKAGE / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not re.match("ensure_[a-z]", node.value), f"{path.name}:{node.lineno}: names {node.value}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_files_stay_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGEST_FILE
+
+
+def loaded_by(code: str) -> set[str]:
+    """The modules that are loaded after ``code``, in an interpreter of its own."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-S",
+            "-c",
+            f"import sys\nsys.path[0:0] = [{str(PACKAGE.parent)!r}]\n{code}\nprint(*sys.modules)",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["nbprovision", "nbprovision.__main__", "nbprovision.state.witness"])
+def test_the_way_in_is_light(module: str) -> None:
+    assert loaded_by(f"import {module}") & HEAVY == set()
