@@ -1,0 +1,266 @@
+"""Python distributions in an environment, from its folders and files: no process is started.
+
+Sources: PEP 376 and https://packaging.python.org/en/latest/specifications/recording-installed-packages/ (dist-info
+folders), https://packaging.python.org/en/latest/specifications/name-normalization/, PEP 610 (direct_url.json), PEP 405
+(pyvenv.cfg).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+DIST_INFO = ".dist-info"
+EGG_INFO = ".egg-info"
+
+_PYTHON_FOLDER = re.compile(r"python3\.(\d+)t?")
+
+
+class DirectUrl(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a distribution came from that was named by URL or path (PEP 610)."""
+
+    url: str
+    subdirectory: str | None = None
+    archive_info: dict[str, Any] | None = None
+    dir_info: dict[str, Any] | None = None
+    vcs_info: dict[str, Any] | None = None
+
+    @property
+    def editable(self) -> bool:
+        """Whether the source itself is on the path."""
+        return bool((self.dir_info or {}).get("editable"))
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The archive's digests by algorithm, as far as the installer wrote them down."""
+        info = self.archive_info or {}
+        hashes = dict(info.get("hashes") or {})
+        algorithm, _, digest = str(info.get("hash") or "").partition("=")
+        return {algorithm: digest, **hashes} if digest else hashes
+
+
+class Distribution(msgspec.Struct, frozen=True, dict=True):
+    """An installed distribution, as its folder's name tells; what is inside is read when it is first asked for.
+
+    Attributes:
+        name: Normalised.
+        version: As written in the folder's name; of an old egg-info without one, as in its PKG-INFO.
+        path: The ``.dist-info`` (or old ``.egg-info``) folder or file.
+    """
+
+    name: str
+    version: str
+    path: Path
+
+    @property
+    def legacy(self) -> bool:
+        """Whether it is an egg-info, which no RECORD vouches for."""
+        return self.path.name.endswith(EGG_INFO)
+
+    @property
+    def has_metadata(self) -> bool:
+        """Without METADATA it is the debris of a killed install; uv stops at such a folder."""
+        return self.legacy or (self.path / "METADATA").is_file()
+
+    @property
+    def has_record(self) -> bool:
+        """Without RECORD, which installers write last, nobody knows whether its files are there."""
+        return self.legacy or (self.path / "RECORD").is_file()
+
+    @property
+    def broken(self) -> bool:
+        """Whether an install of it was cut off."""
+        return not (self.has_metadata and self.has_record)
+
+    @cached_property
+    def requires(self) -> tuple[str, ...]:
+        """What it depends on: PEP 508 texts with their markers, those of extras among them."""
+        if not self.legacy:
+            return tuple(_headers(self.path / "METADATA", "requires-dist"))
+        return tuple(_egg_requires(_text(self.path / "requires.txt") or ""))
+
+    @cached_property
+    def installer(self) -> str:
+        """The tool that installed it (``uv``, ``pip``, ``conda``), empty where nobody says."""
+        return (_text(self.path / "INSTALLER") or "").strip()
+
+    @property
+    def requested(self) -> bool:
+        """Whether a person asked for it by name."""
+        return (self.path / "REQUESTED").exists()
+
+    @cached_property
+    def direct_url(self) -> DirectUrl | None:
+        """Where it came from, None for an index."""
+        try:
+            return msgspec.json.decode((self.path / "direct_url.json").read_bytes(), type=DirectUrl)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def files_missing(self, *, hashes: bool = False) -> list[Path]:
+        """Files of its RECORD that are not there, or not as large as it says.
+
+        Compiled files may come and go. Of a distribution that conda brought, files outside site-packages and sizes are
+        not looked at: conda moves the ones and edits prefixes into the others, and its own records know of both.
+
+        Args:
+            hashes: Compare the digests too, which means to read every file.
+        """
+        base = self.path.parent
+        conda = self.installer == "conda"
+        missing = []
+        for name, digest, size in _record(self.path / "RECORD"):
+            if name.endswith(".pyc") or (conda and (name.startswith("..") or os.path.isabs(name))):
+                continue
+            path = base / name
+            try:
+                status = path.stat()
+            except OSError:
+                missing.append(path)
+                continue
+            resized = size.isdigit() and int(size) != status.st_size
+            if not conda and (resized or (hashes and digest and not _has_digest(path, digest))):
+                missing.append(path)
+        return missing
+
+
+def normalized(name: str) -> str:
+    """The one spelling of a distribution's name (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def site_packages(prefix: Path) -> Path | None:
+    """The folder that holds the distributions of the Python in ``prefix``; None where there is none.
+
+    Where several Pythons have left a ``lib/python3.*``, it is that of the Python that runs: by pyvenv.cfg, by conda's
+    record of python, by what ``bin/python`` leads to.
+    """
+    folders = _python_folders(prefix)
+    if len(folders) > 1:
+        version = python_version(prefix)
+        wanted = f"python{'.'.join(version.split('.')[:2])}" if version else ""
+        folders = [folder for folder in folders if folder.name.rstrip("t") == wanted] or folders
+    found = [folder / "site-packages" for folder in folders if (folder / "site-packages").is_dir()]
+    return found[-1] if found else None
+
+
+def python_version(prefix: Path) -> str | None:
+    """The version of the Python in ``prefix``, in full where a file tells it, else ``3.X``; None without a Python."""
+    config = pyvenv(prefix)
+    for key in ("version_info", "version"):  # of virtualenv and uv, of venv
+        match = re.match(r"3\.\d+(\.\d+\w*)?", config.get(key, ""))
+        if match:
+            return match[0]
+    with contextlib.suppress(OSError):
+        for name in os.listdir(prefix / "conda-meta"):
+            match = re.fullmatch(r"python-(3\.[^-]+)-[^-]+\.json", name)
+            if match:
+                return match[1]
+    match = re.fullmatch(r"python(3\.\d+)t?", os.path.basename(os.path.realpath(prefix / "bin/python")))
+    if match:
+        return match[1]
+    folders = _python_folders(prefix)
+    return folders[-1].name.removeprefix("python").rstrip("t") if folders else None
+
+
+def pyvenv(prefix: Path) -> dict[str, str]:
+    """The pyvenv.cfg of a virtual environment, keys in lower case; empty where ``prefix`` is none."""
+    lines = (_text(prefix / "pyvenv.cfg") or "").splitlines()
+    pairs = (line.partition("=") for line in lines if "=" in line)
+    return {key.strip().lower(): value.strip() for key, _, value in pairs}
+
+
+def installed(prefix: Path) -> dict[str, list[Distribution]]:
+    """The distributions in ``prefix`` by normalised name; more than one under a name is a fault to be mended.
+
+    Only names of folders are looked at, so that it costs next to nothing.
+    """
+    folder = site_packages(prefix)
+    found: dict[str, list[Distribution]] = {}
+    if folder is None:
+        return found
+    for name in sorted(os.listdir(folder)):
+        distribution = _distribution(folder / name)
+        if distribution is not None:
+            found.setdefault(distribution.name, []).append(distribution)
+    return found
+
+
+def _distribution(path: Path) -> Distribution | None:
+    if path.name.endswith(DIST_INFO):
+        name, dash, version = path.name.removesuffix(DIST_INFO).rpartition("-")
+        # pip renames what it is about to remove to ~ame-1.0.dist-info: nothing imports it, nothing should count it.
+        return Distribution(normalized(name), version, path) if dash and not name.startswith("~") else None
+    if path.name.endswith(EGG_INFO):
+        name, _, version = path.name.removesuffix(EGG_INFO).partition("-")
+        version = re.sub(r"-py\d.*$", "", version)
+        if not version:
+            told = path / "PKG-INFO" if path.is_dir() else path
+            version = next(_headers(told, "version"), "0")
+        return Distribution(normalized(name), version, path)
+    return None
+
+
+def _python_folders(prefix: Path) -> list[Path]:
+    """``lib/python3.*`` of ``prefix``, the newest last."""
+    try:
+        names = os.listdir(prefix / "lib")
+    except OSError:
+        return []
+    minors = sorted((int(match[1]), name) for name in names if (match := _PYTHON_FOLDER.fullmatch(name)))
+    return [prefix / "lib" / name for _, name in minors]
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def _headers(path: Path, wanted: str) -> Iterator[str]:
+    """The values of a header in a METADATA or PKG-INFO file. The long description after them is not looked at."""
+    for line in (_text(path) or "").splitlines():
+        if not line:
+            return
+        name, _, value = line.partition(":")
+        if name.lower() == wanted:
+            yield value.strip()
+
+
+def _egg_requires(text: str) -> Iterator[str]:
+    """The requires.txt of an egg-info (sections ``[extra]``, ``[:marker]``, ``[extra:marker]``) as PEP 508 texts."""
+    conditions: list[str] = []
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            extra, _, marker = line.strip("[]").partition(":")
+            conditions = [f"({marker})"] * bool(marker) + [f'extra == "{extra}"'] * bool(extra)
+        elif line and not line.startswith("#"):
+            yield f"{line}; {' and '.join(conditions)}" if conditions else line
+
+
+def _record(path: Path) -> Iterator[tuple[str, str, str]]:
+    import csv
+
+    for row in csv.reader((_text(path) or "").splitlines()):
+        if row and row[0]:
+            name, digest, size = (*row, "", "")[:3]
+            yield name, digest, size
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    import base64
+    import hashlib
+
+    algorithm, _, wanted = digest.partition("=")
+    if algorithm not in hashlib.algorithms_guaranteed or algorithm.startswith("shake"):
+        return True
+    found = hashlib.new(algorithm, path.read_bytes()).digest()
+    return base64.urlsafe_b64encode(found).rstrip(b"=").decode() == wanted
