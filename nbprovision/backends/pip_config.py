@@ -85,7 +85,8 @@ def _parsed(text: str | None) -> ConfigUpdater:
 
     document = ConfigUpdater()
     document.optionxform = normalized  # type: ignore[method-assign, assignment]
-    document.read_string(text or "")
+    # Its releases for Python 3.10 would put a new option into a last line that has no end.
+    document.read_string(text + "\n" if text and not text.endswith("\n") else text or "")
     return document
 
 
