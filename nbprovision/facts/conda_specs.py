@@ -1,15 +1,19 @@
 """conda's match specs, as far as they can be judged without the solver's library.
 
 Loading that library takes longer than all the rest of a run that finds everything in place, and nearly every spec is a
-name, a version or a range of plain numbers. Those are judged here; of any other `satisfies` says None, and the library is
+name, a version or a range of plain numbers. Those are judged here; of others `satisfies` says None, and the library is
 asked. (Match specs: https://conda.org/learn/ceps/cep-0029; order of versions: conda.models.version.VersionOrder.)
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import msgspec
+
+from nbprovision.facts.conda import CondaRecord
+from nbprovision.facts.condarc import Condarc
 
 _SPEC = re.compile(r"(?:(?P<channel>[^\[\]=<>!~ ]+)::)?(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)\s*(?P<rest>.*)", re.DOTALL)
 _NUMBERS = re.compile(r"[0-9]+(\.[0-9]+)*")
@@ -50,6 +54,87 @@ def satisfies(spec: Spec, version: str, build: str) -> bool | None:
     if None in verdicts:
         return None
     return all(verdicts)
+
+
+def satisfied(spec: Spec, records: Iterable[CondaRecord], condarc: Condarc) -> bool:
+    """Whether one of the installed packages is what the spec asks for."""
+    for record in records:
+        if record.name != spec.name:
+            continue
+        verdict = satisfies(spec, record.version, record.build)
+        if verdict is None:
+            verdict = _library_says(spec, record)
+        if verdict and spec.channel is not None:
+            verdict = _comes_from(record, condarc.urls(spec.channel))
+        if verdict:
+            return True
+    return False
+
+
+def conflicts(spec: Spec, requirement: str, *, absent: bool = False) -> bool:
+    """Whether no version can satisfy both a match spec and a requirement (PEP 508) of the same distribution.
+
+    Both are sets of ranges, so if versions satisfy both, one of them lies at an end of a range or right beside it.
+    """
+    name = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
+    if name is None or _folded(name[1]) != _folded(spec.name):
+        return False
+    if absent:
+        return True
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        wanted = Requirement(requirement)
+    except InvalidRequirement:
+        return False
+    if wanted.url is not None or (wanted.marker is not None and "extra" not in str(wanted.marker)):
+        return False
+    ends = {match[0] for text in (spec.rest, str(wanted.specifier)) for match in _NUMBERS.finditer(text)}
+    for version in {beside for end in ends for beside in _beside(end)}:
+        verdict = satisfies(Spec(spec.text, spec.name, None, _without_build(spec.rest)), version, "")
+        if verdict is None or (verdict and wanted.specifier.contains(version, prereleases=True)):
+            return False
+    return bool(ends)
+
+
+def _without_build(rest: str) -> str:
+    versions, build = _split(rest)
+    return rest if versions is None or build is None else versions
+
+
+def _beside(end: str) -> list[str]:
+    """A version, one right above it, one right below it."""
+    numbers = _numbers(end)
+    below = list(numbers)
+    while below and below[-1] == 0:
+        below.pop()
+    if below:
+        below[-1] -= 1
+    return [end, end + ".0.0.1", ".".join(map(str, [*below, 999999]))]
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name.rstrip("._-")).lower()
+
+
+def _library_says(spec: Spec, record: CondaRecord) -> bool:
+    from pathlib import Path
+
+    import rattler
+    from rattler.exceptions import InvalidMatchSpecError
+
+    try:
+        wanted = rattler.MatchSpec(f"{spec.name} {spec.rest}" if spec.rest[:1] not in "[=" else spec.name + spec.rest)
+        return bool(wanted.matches(rattler.PrefixRecord.from_path(Path(record.path))))
+    except (OSError, InvalidMatchSpecError):
+        return False  # the engine says what is wrong with it
+
+
+def _comes_from(record: CondaRecord, urls: list[str]) -> bool:
+    from nbprovision.facts.conda_health import details
+
+    found = details(record)
+    return found is not None and found.channel.rstrip("/") in urls
 
 
 def _split(rest: str) -> tuple[str | None, str | None]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -31,6 +33,94 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
+class Child:
+    """``python -m module`` with this interpreter, which answers one request after the other; see `answer` for its side.
+
+    It keeps what it has loaded and found between two requests. It ends when it is closed or forgotten, and with the
+    thread that made it.
+
+    Args:
+        module: The module, which calls `answer`.
+        env: Its environment variables.
+
+    """
+
+    def __init__(self, module: str, *, env: Mapping[str, str]) -> None:
+        self.module = module
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**env, "PYTHONPATH": str(Path(__file__).parents[2])},
+            cwd="/",
+        )
+        self._end = weakref.finalize(self, _end, self._process, self._errors)
+
+    def call(self, request: Any, on_event: Callable[[dict[str, Any]], None], timeout: float | None = None) -> Any:
+        """Hand the child one request and return what it answers; events on the way go to ``on_event``.
+
+        Raises:
+            TaskFailed: the child reported an error, was killed, crashed, or did not answer in time.
+
+        """
+        started = time.monotonic()
+        timer = _kill_after(self._process, timeout)
+        try:
+            reply = self._exchange(msgspec.json.encode(request) + b"\n", on_event)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        status = None if reply else self._process.wait()
+        event("child", module=self.module, status=status, seconds=round(time.monotonic() - started, 3))
+        if "error" in reply:
+            error = {key: mask(str(value)) for key, value in reply["error"].items()}
+            raise TaskFailed(error["message"], cause=error["cause"], cure=error["cure"])
+        if status is not None:
+            self._errors.seek(0)
+            complaint = mask(self._errors.read().decode("utf-8", "replace")[-4000:].strip())
+            self.close()
+            raise TaskFailed(f"{self.module} ended before its work was done", cause=_ending(status, complaint))
+        return reply["result"]
+
+    def close(self) -> None:
+        """End the child, whatever it is doing."""
+        self._end()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def _exchange(self, line: bytes, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        assert self._process.stdin is not None  # noqa: S101
+        assert self._process.stdout is not None  # noqa: S101
+        try:
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return {}  # it died; its exit status says how
+        for answered in self._process.stdout:
+            message: dict[str, Any] = msgspec.json.decode(answered)
+            if "result" in message or "error" in message:
+                return message
+            on_event(message)
+        return {}
+
+
+def _end(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+    # Not asked but killed: what it has answered is safe, and a library's own end of the process may crash or hang.
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, errors):
+        with contextlib.suppress(OSError):
+            pipe.close()  # type: ignore[union-attr]
+
+
 def call_module(
     module: str,
     request: Any,
@@ -39,62 +129,24 @@ def call_module(
     on_event: Callable[[dict[str, Any]], None],
     timeout: float | None = None,
 ) -> Any:
-    """Run ``python -m module`` with this interpreter, hand it ``request``, and return what it answers.
+    """Ask one thing of a `Child` made for it.
 
-    The child reads one JSON document from standard input and writes JSON lines: any number of events, then one
-    ``{"result": ...}`` or ``{"error": {"message", "cause", "cure"}}``. See `answer` for its side.
+    The child reads one JSON document a line from standard input and writes JSON lines: any number of events, then one
+    ``{"result": ...}`` or ``{"error": {"message", "cause", "cure"}}``.
 
     Raises:
         TaskFailed: the child reported an error, was killed, crashed, or did not end in time.
 
     """
-    started = time.monotonic()
-    reply: dict[str, Any] = {}
-    with tempfile.TemporaryFile() as errors:
-        child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env={**env, "PYTHONPATH": str(Path(__file__).parents[2])},
-            cwd="/",
-        )
-        timer = _kill_after(child, timeout)
-        try:
-            assert child.stdin is not None  # noqa: S101
-            assert child.stdout is not None  # noqa: S101
-            try:
-                child.stdin.write(msgspec.json.encode(request))
-                child.stdin.close()
-            except BrokenPipeError:
-                pass  # it died; its exit status says how
-            for line in child.stdout:
-                message = msgspec.json.decode(line)
-                if "result" in message or "error" in message:
-                    reply = message
-                else:
-                    on_event(message)
-        except BaseException:
-            child.kill()
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-            child.stdout.close()  # type: ignore[union-attr]
-            status = child.wait()
-        errors.seek(0)
-        complaint = mask(errors.read().decode("utf-8", "replace")[-4000:].strip())
-    event("child", module=module, status=status, seconds=round(time.monotonic() - started, 3))
-    if "error" in reply:
-        error = {key: mask(str(value)) for key, value in reply["error"].items()}
-        raise TaskFailed(error["message"], cause=error["cause"], cure=error["cure"])
-    if "result" not in reply:
-        raise TaskFailed(f"{module} ended before its work was done", cause=_ending(status, complaint))
-    return reply["result"]
+    child = Child(module, env=env)
+    try:
+        return child.call(request, on_event, timeout)
+    finally:
+        child.close()
 
 
 def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
-    """The child's side of `call_module`: read the request, do ``work(request, tell)``, reply, and leave at once.
+    """The child's side of `Child`: for each request do ``work(request, tell)`` and reply; at the end leave at once.
 
     It leaves by ``os._exit``: py-rattler's runtime may crash the interpreter at its ordinary exit, after the work
     is done and safe (PyO3/pyo3-async-runtimes issue 40).
@@ -109,12 +161,13 @@ def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
     def tell(**fields: Any) -> None:
         send(fields)
 
+    status = 0
     try:
-        send({"result": work(msgspec.json.decode(sys.stdin.buffer.read()), tell)})
-        status = 0
-    except TaskFailed as error:
-        send({"error": {"message": error.message, "cause": error.cause, "cure": error.cure}})
-        status = 2
+        for line in sys.stdin.buffer:
+            try:
+                send({"result": work(msgspec.json.decode(line), tell)})
+            except TaskFailed as error:  # noqa: PERF203 - one failed request does not end the child
+                send({"error": {"message": error.message, "cause": error.cause, "cure": error.cure}})
     except BaseException:  # noqa: BLE001 - the parent tells the user; the traceback goes to its log
         import traceback
 

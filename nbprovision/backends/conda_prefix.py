@@ -1,0 +1,172 @@
+"""What makes a folder of packages an environment for every conda tool: its history, its place in the registry."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from nbprovision.facts.conda import MADE_BY_US, META, CondaFacts
+from nbprovision.facts.conda_health import Details
+from nbprovision.model.errors import TaskFailed
+from nbprovision.system.files import TEMPORARY_SUFFIX, explained, make_folder, read_text, remove, write_atomically
+
+# The version whose form of the history this is. Older ones of conda refuse an environment whose history names a newer
+# version than their own.
+_HISTORY_FORMAT = "4.5.0"
+_SAFE_COMMAND = re.compile(r"/[A-Za-z0-9._/+-]+/conda")
+_registry_lock = threading.Lock()  # tasks work side by side; a run excludes other runs
+
+
+def begin(prefix: Path) -> None:
+    """Make ``prefix`` an environment of this tool, empty as yet."""
+    make_folder(prefix / META)
+    write_atomically(prefix / META / MADE_BY_US, "made by nbprovision\n")
+
+
+def append_history(
+    conda: CondaFacts,
+    prefix: Path,
+    before: Iterable[Details],
+    after: Iterable[Details],
+    *,
+    specs: Iterable[str] = (),
+    removed: Iterable[str] = (),
+) -> None:
+    """Add a revision to ``conda-meta/history`` in conda's own form (conda.history.History).
+
+    Without it a later ``conda remove`` takes every package for one that nobody asked for.
+
+    Args:
+        conda: Names the channels as conda does.
+        prefix: The environment.
+        before: Packages before the change.
+        after: Packages after it.
+        specs: What was asked for.
+        removed: Names of packages that were asked to go.
+
+    """
+    old, new = ({_distribution(conda, one) for one in side} for side in (before, after))
+    path = prefix / META / "history"
+    text = read_text(path) or ""
+    lines = [
+        f"==> {time.strftime('%Y-%m-%d %H:%M:%S')} <==",
+        f"# cmd: {_command(conda, first=not text.strip())}",
+        f"# conda version: {_HISTORY_FORMAT}",
+        *(f"-{one}" for one in sorted(old - new)),
+        *(f"+{one}" for one in sorted(new - old)),
+    ]
+    if removed:
+        lines.append(f"# remove specs: {sorted(removed)!r}")
+    if specs:
+        lines.append(f"# update specs: {list(specs)!r}")
+    if text and not text.endswith("\n"):
+        text += "\n"
+    write_atomically(path, text + "\n".join(lines) + "\n")
+
+
+def _distribution(conda: CondaFacts, package: Details) -> str:
+    channel = conda.condarc.name_of(package.channel)
+    return f"{channel}/{package.subdir}::{package.name}-{package.version}-{package.build}"
+
+
+def _command(conda: CondaFacts, *, first: bool) -> str:
+    """The command of a revision, safe for ``%conda`` in a notebook.
+
+    IPython takes what stands before `` create`` or `` install`` for the path of conda and runs it, so nothing of the
+    playbook may stand there: it is the conda of this machine or a line that says nothing of conda.
+    """
+    executable = str(conda.executable or "")
+    if _SAFE_COMMAND.fullmatch(executable):
+        return f"{executable} {'create' if first else 'install'}"
+    return "nbprovision run"
+
+
+def register(conda: CondaFacts, prefix: Path) -> None:
+    """List ``prefix`` in the registry, once."""
+    with _registry_lock:
+        text = read_text(conda.registry) or ""
+        if str(prefix) not in text.splitlines():
+            ending = "" if not text or text.endswith("\n") else "\n"
+            write_atomically(conda.registry, f"{text}{ending}{prefix}\n")
+
+
+def unregister(conda: CondaFacts, prefix: Path) -> None:
+    """Take ``prefix`` from the registry."""
+    with _registry_lock:
+        text = read_text(conda.registry) or ""
+        lines = [line for line in text.splitlines() if line.strip() != str(prefix)]
+        if len(lines) != len(text.splitlines()):
+            write_atomically(conda.registry, "".join(f"{line}\n" for line in lines))
+
+
+def remove_prefix(prefix: Path) -> None:
+    """Remove an environment: out of sight in one step, then piece by piece."""
+    with explained(f"cannot remove {prefix}"):
+        hidden = Path(tempfile.mkdtemp(prefix=f".{prefix.name}.", suffix=TEMPORARY_SUFFIX, dir=prefix.parent))
+        os.rename(prefix, hidden / prefix.name)
+    remove(hidden)
+
+
+def leftovers(prefix: Path) -> list[Path]:
+    """What a killed run left of making or removing ``prefix``, beside it."""
+    made_up = re.compile(rf"\.{re.escape(prefix.name)}\.[^.]+{re.escape(TEMPORARY_SUFFIX)}")
+    try:
+        names = os.listdir(prefix.parent)
+    except OSError:
+        return []
+    return [prefix.parent / name for name in sorted(names) if made_up.fullmatch(name)]
+
+
+def remove_leftover(path: Path) -> None:
+    """Remove what `leftovers` found, or a record that is torn."""
+    remove(path)
+
+
+def remove_distribution(prefix: Path, dist_info: Path) -> None:
+    """Remove a distribution that pip installed, by its RECORD; nothing outside ``prefix`` is touched.
+
+    The format: https://packaging.python.org/specifications/recording-installed-packages/
+    """
+    import csv
+
+    inside = os.path.realpath(prefix) + os.sep
+    folder = os.path.realpath(dist_info.parent)
+    for row in csv.reader((read_text(dist_info / "RECORD") or "").splitlines()):
+        if not row or os.path.isabs(row[0]):
+            continue
+        path = os.path.normpath(os.path.join(folder, row[0]))
+        parent = os.path.realpath(os.path.dirname(path)) + os.sep
+        if parent.startswith(inside):
+            remove(Path(path))
+    remove(dist_info)
+
+
+def variables(prefix: Path) -> dict[str, str]:
+    """The environment variables that activation sets (``conda env config vars``)."""
+    found = _state(prefix).get("env_vars")
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
+
+def set_variables(prefix: Path, wanted: Mapping[str, str]) -> None:
+    """Add to the environment variables that activation sets; the rest of the file stays."""
+    state = {**_state(prefix), "env_vars": {**variables(prefix), **wanted}}
+    write_atomically(prefix / META / "state", msgspec.json.encode(state))
+
+
+def _state(prefix: Path) -> dict[str, object]:
+    text = read_text(prefix / META / "state")
+    if not text:
+        return {}
+    try:
+        return msgspec.json.decode(text, type=dict[str, object])
+    except msgspec.DecodeError as error:
+        raise TaskFailed(
+            f"{prefix / META / 'state'} cannot be read", cause=str(error), cure="mend or remove the file"
+        ) from error

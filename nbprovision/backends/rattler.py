@@ -1,0 +1,207 @@
+"""The built-in conda engine, py-rattler, in a child process of its own.
+
+A child solves, keeps what it solved, and installs it when told to: it loads the library once. A child that is forgotten
+(a run with ``--check``, a failure) is killed, which is also the only way to stop an install: cancelling the wait for it
+would leave its threads at work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import msgspec
+
+from nbprovision.backends.rattler_messages import Attempt, InstallRequest, Package, SolveRequest
+from nbprovision.facts import conda_health
+from nbprovision.facts.conda import CondaRecord
+from nbprovision.facts.conda_health import Details
+from nbprovision.facts.conda_specs import Spec
+from nbprovision.system import secrets
+from nbprovision.system.process import Child
+
+if TYPE_CHECKING:
+    from nbprovision.facts.machine import Machine
+
+CHILD = "nbprovision.backends.rattler_child"
+
+
+class Solution:
+    """What an environment will hold, and the child that can bring it about.
+
+    Attributes:
+        attempt: Number of the attempt that had an answer.
+        packages: All packages of the environment.
+
+    """
+
+    def __init__(self, child: Child, attempt: int, packages: tuple[Package, ...]) -> None:
+        self.attempt = attempt
+        self.packages = packages
+        self._child = child
+
+    def install(
+        self, machine: Machine, prefix: Path, *, requested: Iterable[str], reinstall: Iterable[str] = ()
+    ) -> None:
+        """Fetch and link; what is installed and not in the solution goes.
+
+        Args:
+            machine: Hears the progress.
+            prefix: The environment, absolute: it is written into scripts as it stands.
+            requested: What users asked for, now and before: the records of the others lose the mention.
+            reinstall: Names of packages to put in place anew.
+
+        Raises:
+            TaskFailed: what went wrong, with its cause and cure.
+
+        """
+        request = InstallRequest(
+            prefix=os.path.abspath(prefix),
+            cache=str(package_cache(machine)),
+            reinstall=sorted(reinstall),
+            requested=list(requested),
+            verify=machine.conda.condarc.ssl_verify is not False,
+        )
+
+        def tell(message: dict[str, Any]) -> None:
+            machine.progress(f"{prefix.name}: {message['text']}", message["done"], message["total"])
+
+        try:
+            self._child.call(request, tell, machine.timeout)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let the child go."""
+        self._child.close()
+
+
+def solve(machine: Machine, attempts: list[Attempt], channels: list[str], installed: Iterable[Path]) -> Solution:
+    """Work out what an environment will hold.
+
+    Args:
+        machine: Configuration of conda, caches.
+        attempts: Questions, the first that has an answer counts.
+        channels: URLs, the first preferred (strictly: a package comes from the first channel that has its name).
+        installed: Records in conda-meta; what they name stays as it is where it can.
+
+    Raises:
+        TaskFailed: no answer, a channel that cannot be read, a spec that cannot be.
+
+    """
+    clean: list[str] = []
+    credentials: dict[str, Any] = {}
+    for url in channels:
+        bare, found = take_credentials(url)
+        clean.append(bare)
+        credentials.update(found)
+    request = SolveRequest(
+        attempts=attempts,
+        channels=clean,
+        shown=[secrets.mask(url) for url in clean],
+        installed=[str(path) for path in installed],
+        repodata=str(machine.cache / "repodata"),
+        offline=machine.conda.condarc.offline,
+        verify=machine.conda.condarc.ssl_verify is not False,
+        credentials=credentials,
+    )
+    child = Child(CHILD, env=child_environment(machine))
+    try:
+        answer = child.call(request, lambda message: None, machine.timeout)
+    except BaseException:
+        child.close()
+        raise
+    return Solution(child, answer["attempt"], msgspec.convert(tuple(answer["packages"]), tuple[Package, ...]))
+
+
+def questions(
+    machine: Machine, prefix: Path, specs: list[Spec], details: dict[str, Details], torn: list[CondaRecord]
+) -> list[Attempt]:
+    """What to ask of the solver, each question asking for less to stay as it is than the one before.
+
+    What is installed stays in all of them but the last, where a package goes that nobody asked for and that stands in
+    the way. Python keeps its minor version unless the task names Python: another one would leave behind what pip
+    installed.
+    """
+    wanted = [_for_solver(spec, machine) for spec in specs]
+    names = {spec.name for spec in specs}
+    # Bare names besides: the solver loads only what matches a spec, and would take a version from a channel of lower
+    # priority where the preferred one has the name.
+    bare = sorted(names)
+    others = {name: text for name, text in conda_health.requested(details).items() if name not in names}
+    constraints = conda_health.pins(prefix)
+    if "python" in details and "python" not in names:
+        constraints.append(f"python {'.'.join(details['python'].version.split('.')[:2])}.*")
+    claimed = {conda_health.distribution_of(claim.requirement) for claim in machine.claims_on(prefix)}
+    pinned = [name for name in details if conda_health.normalized(name) in claimed]
+    exact = [f"{record.name}=={record.version}={record.build}" for record in torn if record.name not in names]
+    lost = [record.name for record in torn]
+    return [
+        Attempt(
+            specs=[*wanted, *bare, *sorted({*details, *lost}), *exact],
+            keep=list(others.values()),
+            constraints=constraints,
+            pinned=pinned,
+        ),
+        Attempt(specs=[*wanted, *bare, *sorted({*details, *lost})], constraints=constraints),
+        Attempt(specs=[*wanted, *bare, *sorted({*others, *lost})], constraints=constraints),
+    ]
+
+
+def _for_solver(spec: Spec, machine: Machine) -> str:
+    if spec.channel is None:
+        return spec.text
+    return f"{machine.conda.condarc.urls(spec.channel)[0]}::{spec.name} {spec.rest}".strip()
+
+
+def package_cache(machine: Machine) -> Path:
+    """Where packages are kept: conda's own cache if one is configured and can be written, else the tool's.
+
+    Environments share files with it by hard links, so it does best on their file system.
+    """
+    for folder in machine.conda.configured_pkgs_dirs:
+        nearest = next((place for place in (folder, *folder.parents) if place.exists()), Path("/"))
+        if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+            return folder
+    return machine.cache / "pkgs"
+
+
+def child_environment(machine: Machine) -> dict[str, str]:
+    """The variables of the child; what conda knows of certificates is told in the words that the library knows."""
+    env = dict(machine.env)
+    for name in ("PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "SUDO_UID"):
+        env.pop(name, None)
+    if not env.get("SSL_CERT_FILE"):
+        verify = machine.conda.condarc.ssl_verify
+        bundle = verify if isinstance(verify, str) else env.get("REQUESTS_CA_BUNDLE") or env.get("CURL_CA_BUNDLE")
+        if bundle and bundle != "truststore" and os.path.isfile(bundle):
+            env["SSL_CERT_FILE"] = bundle
+    return env
+
+
+def take_credentials(url: str) -> tuple[str, Mapping[str, Any]]:
+    """Part a channel's URL from the token or password in it, so that neither gets into a record or a log.
+
+    Returns:
+        The URL without them, and rattler's form of the credentials (host to what the host asks for).
+
+    """
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return url, {}
+    host = parts.hostname + (f":{parts.port}" if parts.port else "")
+    words = parts.path.split("/")
+    credentials: dict[str, Any] = {}
+    if len(words) > 2 and words[1] == "t":
+        credentials = {host: {"CondaToken": words[2]}}
+        secrets.remember(words[2])
+        words = ["", *words[3:]]
+    elif parts.password is not None:
+        user, password = unquote(parts.username or ""), unquote(parts.password)
+        credentials = {host: {"BasicHTTP": {"username": user, "password": password}}}
+        secrets.remember(password)
+        secrets.remember_url(url)
+    return urlunsplit((parts.scheme, host, "/".join(words), parts.query, "")), credentials

@@ -1,0 +1,322 @@
+"""The process in which py-rattler works: solves, then fetches and links what it has solved.
+
+Nothing else of the tool imports py-rattler's solver or installer. See `nbprovision.backends.rattler` for the requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import rattler
+from rattler.exceptions import (
+    FetchRepoDataError,
+    GatewayError,
+    InstallerError,
+    InvalidChannelError,
+    InvalidMatchSpecError,
+    LinkError,
+    SolverError,
+    TransactionError,
+)
+
+from nbprovision.backends.rattler_messages import Attempt, InstallRequest, Request, SolveRequest
+from nbprovision.model.errors import TaskFailed, nearest
+from nbprovision.system.process import answer
+
+Tell = Callable[..., None]
+_PAUSE = 0.1  # seconds between two words about a download
+
+_solved: list[rattler.RepoDataRecord] = []
+
+
+def work(message: Any, tell: Tell) -> Any:
+    """Do what a request asks for."""
+    request = msgspec.convert(message, Request)
+    os.umask(0o022)
+    if isinstance(request, SolveRequest):
+        return asyncio.run(_solve(request))
+    return asyncio.run(_install(request, tell))
+
+
+# ---------------------------------------------------------------------------------------------------------- solving
+
+
+async def _solve(request: SolveRequest) -> dict[str, Any]:
+    _offer_credentials(request.credentials)
+    client = _client(verify=request.verify)
+    gateway = rattler.Gateway(
+        cache_dir=Path(request.repodata),
+        client=client,
+        # `use-cache-only` fails on a cache that is fresh
+        default_config=rattler.SourceConfig(cache_action="force-cache-only" if request.offline else "cache-or-fetch"),
+    )
+    installed = _installed(request)
+    virtual = rattler.VirtualPackage.detect(rattler.VirtualPackageOverrides.from_env())
+    unsolved: SolverError | None = None
+    for number, attempt in enumerate(request.attempts):
+        try:
+            _solved[:] = await rattler.solve(
+                request.channels,
+                [*_specs(attempt.specs), *_specs(attempt.keep, lenient=True)],
+                gateway=gateway,
+                locked_packages=installed,
+                pinned_packages=[record for record in installed if record.name.normalized in attempt.pinned],
+                constraints=_specs(attempt.constraints, lenient=True),
+                virtual_packages=virtual,
+                channel_priority=rattler.ChannelPriority.Strict,
+            )
+        except SolverError as error:  # noqa: PERF203 - the next attempt asks for less
+            unsolved = error
+        except (GatewayError, FetchRepoDataError, InvalidChannelError) as error:
+            raise _unreachable(error, request) from error
+        else:
+            return {"attempt": number, "packages": [_package(record, installed) for record in _solved]}
+    if unsolved is None:
+        raise TaskFailed("nothing was asked of the solver")
+    raise await _unsolvable(unsolved, request, gateway)
+
+
+def _installed(request: SolveRequest) -> list[rattler.PrefixRecord]:
+    return [rattler.PrefixRecord.from_path(Path(path)) for path in request.installed]
+
+
+def _specs(texts: list[str], *, lenient: bool = False) -> list[rattler.MatchSpec]:
+    """Read specs as conda does: plain strings handed to the solver are read strictly, and `six 1.16.0` is refused.
+
+    Args:
+        texts: The specs.
+        lenient: Leave out what cannot be read, for specs that other tools wrote.
+
+    """
+    specs = []
+    for text in texts:
+        try:
+            specs.append(rattler.MatchSpec(text))
+        except InvalidMatchSpecError as error:  # noqa: PERF203 - each is to be named
+            if lenient:
+                continue
+            raise TaskFailed(
+                f"'{text}' is no match spec",
+                cause=str(error).splitlines()[0],
+                cure="write it as conda does: name, name=1.2, name>=1.2,<2",
+            ) from error
+    return specs
+
+
+def _package(record: rattler.RepoDataRecord, installed: list[rattler.PrefixRecord]) -> dict[str, Any]:
+    before = next((one for one in installed if one.name.normalized == record.name.normalized), None)
+    order = 0
+    if before is not None and before.version != record.version:
+        order = 1 if before.version < record.version else -1
+    return {
+        "name": record.name.normalized,
+        "version": str(record.version),
+        "build": str(record.build),
+        "channel": record.channel or "",
+        "size": record.size or 0,
+        "sha256": record.sha256.hex() if record.sha256 else "",
+        "md5": record.md5.hex() if record.md5 else "",
+        "order": order,
+    }
+
+
+# ------------------------------------------------------------------------------------------------------- installing
+
+
+async def _install(request: InstallRequest, tell: Tell) -> None:
+    reporter = _Reporter(tell)
+    try:
+        await rattler.install(
+            list(_solved),
+            target_prefix=request.prefix,
+            cache_dir=Path(request.cache),
+            reinstall_packages=set(request.reinstall),
+            # conda runs the scripts that a package brings to finish its installation; an environment without them
+            # would not be what the same packages are under conda.
+            execute_link_scripts=True,
+            show_progress=False,
+            client=_client(verify=request.verify),
+            # the wrapped object: the wrapper is not taken
+            requested_specs=[spec._match_spec for spec in _specs(request.requested, lenient=True)],  # noqa: SLF001
+            reporter=reporter,
+        )
+    except (InstallerError, LinkError, TransactionError, OSError) as error:
+        raise _failed(error, request) from error
+
+
+class _Reporter:
+    """Tells of packages fetched and linked; called from the engine's threads."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._packages = 0
+        self._linked = 0
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self._names: list[str] = []
+        self._told = 0.0
+
+    def on_transaction_start(self, total_operations: int) -> None:
+        self._packages = total_operations
+        self._tell(text="linking", done=0, total=total_operations, unit="packages")
+
+    def on_transaction_operation_start(self, operation: int) -> None: ...
+
+    def on_populate_cache_start(self, operation: int, package_name: str) -> int:
+        self._names.append(package_name)
+        return len(self._names) - 1
+
+    def on_validate_start(self, cache_entry: int) -> int:
+        return cache_entry
+
+    def on_validate_complete(self, validate_idx: int) -> None: ...
+
+    def on_download_start(self, cache_entry: int) -> int:
+        return cache_entry
+
+    def on_download_progress(self, download_idx: int, progress: int, total: int | None) -> None:
+        self._sizes[download_idx] = (progress, total or progress)
+        now = time.monotonic()
+        if now - self._told >= _PAUSE:
+            self._told = now
+            name = self._names[download_idx] if download_idx < len(self._names) else ""
+            done, all_of_it = (sum(column) for column in zip(*self._sizes.values(), strict=True))
+            self._tell(text=f"fetching {name}", done=done, total=all_of_it, unit="bytes")
+
+    def on_download_completed(self, download_idx: int) -> None: ...
+
+    def on_populate_cache_complete(self, cache_entry: int) -> None: ...
+
+    def on_unlink_start(self, operation: int, package_name: str) -> int:
+        return operation
+
+    def on_unlink_complete(self, index: int) -> None: ...
+
+    def on_link_start(self, operation: int, package_name: str) -> int:
+        return operation
+
+    def on_link_complete(self, index: int) -> None:
+        self._linked += 1
+        now = time.monotonic()
+        if now - self._told >= _PAUSE or self._linked == self._packages:
+            self._told = now
+            self._tell(text="linking", done=self._linked, total=self._packages, unit="packages")
+
+    def on_transaction_operation_complete(self, operation: int) -> None: ...
+
+    def on_transaction_complete(self) -> None: ...
+
+    def on_post_link_start(self, package_name: str, script_path: str) -> int:
+        self._tell(
+            text=f"running the script of {package_name}", done=self._linked, total=self._packages, unit="packages"
+        )
+        return 0
+
+    def on_post_link_complete(self, index: int, success: bool) -> None: ...
+
+    def on_pre_unlink_start(self, package_name: str, script_path: str) -> int:
+        return 0
+
+    def on_pre_unlink_complete(self, index: int, success: bool) -> None: ...
+
+
+def _client(*, verify: bool) -> rattler.Client:
+    if verify:
+        return rattler.Client.default_client(user_agent="nbprovision")
+    config = rattler.config.Config.from_toml("tls-no-verify = true")
+    return rattler.Client.from_config(config, user_agent="nbprovision")
+
+
+def _offer_credentials(credentials: dict[str, Any]) -> None:
+    """Let the library read credentials from memory: they never touch a disk."""
+    if not credentials:
+        return
+    named = os.environ.get("RATTLER_AUTH_FILE")
+    if named and not named.startswith("/proc/self/fd/"):
+        try:
+            credentials = {**msgspec.json.decode(Path(named).read_bytes(), type=dict[str, Any]), **credentials}
+        except (OSError, msgspec.DecodeError) as error:
+            raise TaskFailed(
+                f"cannot read the credentials in {named}", cause=str(error), cure="see RATTLER_AUTH_FILE"
+            ) from error
+    elif named:
+        return
+    memory = os.memfd_create("credentials", 0)
+    os.write(memory, msgspec.json.encode(credentials))
+    os.environ["RATTLER_AUTH_FILE"] = f"/proc/self/fd/{memory}"
+
+
+# --------------------------------------------------------------------------------------------------------- failures
+
+
+async def _unsolvable(error: SolverError, request: SolveRequest, gateway: rattler.Gateway) -> TaskFailed:
+    """Say which spec has no answer, and what there is instead."""
+    cause = str(error).removeprefix("Cannot solve the request because of: ").strip()
+    last: Attempt = request.attempts[-1]
+    names = [name.normalized for name in await gateway.names(request.channels, platforms=_platforms())]
+    asked = {spec.name.normalized: str(spec) for spec in _specs(last.specs) if spec.name is not None}
+    unknown = [name for name in asked if name not in names and name in cause]
+    where = ", ".join(request.shown)
+    if unknown:
+        return TaskFailed(
+            f"no channel has a package '{unknown[0]}'{nearest(unknown[0], names)}",
+            cause=f"looked in {where}",
+            cure="correct the name, or name the channel that has it",
+        )
+    hints = []
+    for name, spec in asked.items():
+        if spec != name and name in cause:
+            hints += await _versions(name, request, gateway)
+    return TaskFailed(
+        "no set of packages satisfies all that is asked for",
+        cause="\n".join([cause, *hints]),
+        cure=f"loosen one of the specs, or name another channel than {where}",
+    )
+
+
+async def _versions(name: str, request: SolveRequest, gateway: rattler.Gateway) -> list[str]:
+    found = await gateway.query(request.channels, _platforms(), [rattler.MatchSpec(name)], recursive=False)
+    versions = sorted({record.version for records in found for record in records})
+    if not versions:
+        return []
+    shown = ", ".join(str(version) for version in versions[-8:])
+    return [f"there is {name} {'... ' if len(versions) > 8 else ''}{shown}"]
+
+
+def _platforms() -> list[rattler.Platform]:
+    return [rattler.Platform.current(), rattler.Platform("noarch")]
+
+
+def _unreachable(error: Exception, request: SolveRequest) -> TaskFailed:
+    text = str(error).replace("\nCaused by", "; caused by")
+    if request.offline:
+        cure = "conda is told to be offline, and the channel is not in the cache: turn `offline` off, or be online once"
+    elif "401" in text or "403" in text:
+        cure = "the channel asks for credentials: give them in its URL, or in the file that RATTLER_AUTH_FILE names"
+    elif "file://" in text or "No such file" in text:
+        cure = "correct the path of the channel, or build it first by ensure_conda_channel"
+    elif "404" in text:
+        cure = "correct the channel's name or URL"
+    else:
+        cure = "look at the network and the proxy (https_proxy), and at ssl_verify where the certificate is the matter"
+    return TaskFailed(f"cannot read the channel {' or '.join(request.shown)}", cause=text, cure=cure)
+
+
+def _failed(error: Exception, request: InstallRequest) -> TaskFailed:
+    text = str(error).replace("\nCaused by", "; caused by")
+    if "os error 28" in text:
+        cure = "the disk is full: `nbprovision clean --dry-run` says what caches and leftovers take"
+    elif "os error 13" in text or "os error 30" in text:
+        cure = f"look at who may write to {request.prefix} and {request.cache}"
+    else:
+        cure = "run again: what is done stays done"
+    return TaskFailed(f"the packages could not be installed into {request.prefix}", cause=text, cure=cure)
+
+
+if __name__ == "__main__":
+    answer(work)

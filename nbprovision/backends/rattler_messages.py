@@ -1,0 +1,63 @@
+"""What the tool and the process in which py-rattler works say to one another."""
+
+from __future__ import annotations
+
+from typing import Any, Union
+
+import msgspec
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One question to the solver.
+
+    Attributes:
+        specs: What must be there.
+        keep: Specs of old, left out where they cannot be read.
+        constraints: What must hold of a package if it is there.
+        pinned: Names of installed packages that must not move.
+
+    """
+
+    specs: list[str]
+    keep: list[str] = []
+    constraints: list[str] = []
+    pinned: list[str] = []
+
+
+class Package(msgspec.Struct, frozen=True):
+    """A solved package; ``order`` is positive where it is newer than the installed one, negative where older."""
+
+    name: str
+    version: str
+    build: str
+    channel: str = ""
+    size: int = 0
+    sha256: str = ""
+    md5: str = ""
+    order: int = 0
+
+
+class SolveRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="solve"):
+    """Solve the first of ``attempts`` that has an answer."""
+
+    attempts: list[Attempt]
+    channels: list[str]
+    shown: list[str]
+    installed: list[str]
+    repodata: str
+    offline: bool
+    verify: bool
+    credentials: dict[str, Any]
+
+
+class InstallRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="install"):
+    """Bring ``prefix`` to what was solved last."""
+
+    prefix: str
+    cache: str
+    reinstall: list[str]
+    requested: list[str]
+    verify: bool
+
+
+Request = Union[SolveRequest, InstallRequest]  # noqa: UP007 - msgspec.convert wants it at run time

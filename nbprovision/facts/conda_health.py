@@ -1,0 +1,241 @@
+"""Whether an environment is what its records in conda-meta say: records, files, and what pip put in their place."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from nbprovision.facts.conda import META, CondaRecord
+from nbprovision.facts.conda_specs import parse
+
+
+class Details(msgspec.Struct, frozen=True):
+    """What a record says of its package, without its files."""
+
+    name: str
+    version: str
+    build: str
+    channel: str = ""
+    subdir: str = ""
+    sha256: str | None = None
+    md5: str | None = None
+    requested_spec: str | None = None
+    requested_specs: list[str] = []
+
+    @property
+    def requested(self) -> list[str]:
+        """The specs by which users asked for it: conda writes one, other tools several."""
+        return self.requested_specs or ([self.requested_spec] if self.requested_spec else [])
+
+
+class _File(msgspec.Struct, frozen=True):
+    path: str = msgspec.field(name="_path")
+    path_type: str = "hardlink"
+    size_in_bytes: int | None = None
+    prefix_placeholder: str | None = None
+    file_mode: str | None = None
+    no_link: bool = False
+
+
+class _Paths(msgspec.Struct, frozen=True):
+    paths: list[_File] = []
+
+
+class _Files(msgspec.Struct, frozen=True):
+    files: list[str] = []
+    paths_data: _Paths = _Paths()
+
+
+class Drift(msgspec.Struct, frozen=True):
+    """A package whose Python distribution is not the one that conda put there.
+
+    Attributes:
+        reason: In a few words.
+        strays: The dist-info folders that are not conda's.
+
+    """
+
+    reason: str
+    strays: tuple[Path, ...] = ()
+
+
+_DETAILS = msgspec.json.Decoder(Details)
+_FILES = msgspec.json.Decoder(_Files)
+# Not every package keeps what these are made of, and a file that Python writes anew by itself is no loss.
+_MADE_BY_PYTHON = (".pyc", ".pyo")
+
+
+def details(record: CondaRecord) -> Details | None:
+    """What a record says, None where it cannot be read."""
+    try:
+        return _DETAILS.decode(record.path.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def torn(records: Iterable[CondaRecord]) -> list[CondaRecord]:
+    """Records that cannot be true: cut short, or two of one package (an update was killed between them)."""
+    records = list(records)
+    names = Counter(record.name for record in records)
+    return [record for record in records if names[record.name] > 1 or not _whole(record.path)]
+
+
+def interpreter_missing(prefix: Path, records: Iterable[CondaRecord]) -> bool:
+    """Whether the environment has Python by its records, and ``bin/python`` leads nowhere."""
+    return any(record.name == "python" for record in records) and not os.path.exists(prefix / "bin/python")
+
+
+def broken_file(prefix: Path, record: CondaRecord) -> str | None:
+    """The first file of a package that is missing or has the wrong size, in a few words.
+
+    A text in which the prefix was put in place of a placeholder has another size than its original, so its being there
+    must do.
+    """
+    try:
+        listed = _FILES.decode(record.path.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return "its record cannot be read"
+    entries = listed.paths_data.paths or [_File(path=path) for path in listed.files]
+    for entry in entries:
+        if entry.no_link or entry.path.endswith(_MADE_BY_PYTHON) or entry.path_type == "directory":
+            continue
+        try:
+            status = os.lstat(prefix / entry.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return f"{entry.path} is missing"
+        fixed = entry.path_type == "hardlink" and (entry.prefix_placeholder is None or entry.file_mode == "binary")
+        if fixed and entry.size_in_bytes is not None and status.st_size != entry.size_in_bytes:
+            return f"{entry.path} has {status.st_size} bytes instead of {entry.size_in_bytes}"
+    return None
+
+
+def drifts(
+    prefix: Path, records: Iterable[CondaRecord], *, apart_from: Collection[str] = ()
+) -> Iterator[tuple[str, Drift]]:
+    """Packages of conda whose distribution was replaced or taken away by pip or by hand.
+
+    The names of the dist-info folders tell nearly all; a record is opened only where they do not agree with it.
+
+    Args:
+        prefix: The environment.
+        records: The packages to look at.
+        apart_from: Distributions (normalised names) that are none of conda's business.
+
+    """
+    folders = distributions(prefix)
+    there = {folder.name for found in folders.values() for folder in found}
+    for record in records:
+        name = normalized(record.name)
+        found = folders.get(name, [])
+        if name in apart_from or (not found and not record.build.startswith("py")):
+            continue
+        if [folder.name[: -len(".dist-info")].rpartition("-")[2] for folder in found] == [record.version]:
+            continue
+        listed = _dist_infos(record)
+        gone = [folder for folder in listed if folder not in there]
+        strays = tuple(folder for folder in found if listed and folder.name not in listed)
+        if strays:
+            versions = ", ".join(folder.name[: -len(".dist-info")].rpartition("-")[2] for folder in strays)
+            yield record.name, Drift(f"version {versions} was put in its place without conda", strays)
+        elif gone:
+            yield record.name, Drift(f"{gone[0]} is missing")
+
+
+def distributions(prefix: Path) -> dict[str, list[Path]]:
+    """The dist-info folders of an environment by normalised name; names only, nothing is opened."""
+    found: dict[str, list[Path]] = {}
+    for folder in site_packages(prefix):
+        try:
+            names = os.listdir(folder)
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith(".dist-info"):
+                found.setdefault(normalized(name[: -len(".dist-info")].rpartition("-")[0]), []).append(folder / name)
+    return found
+
+
+def site_packages(prefix: Path) -> list[Path]:
+    """The site-packages folders; one, unless the environment changed its Python."""
+    try:
+        names = sorted(name for name in os.listdir(prefix / "lib") if name.startswith("python3."))
+    except OSError:
+        return []
+    return [prefix / "lib" / name / "site-packages" for name in names]
+
+
+def normalized(name: str) -> str:
+    """A distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def distribution_of(requirement: str) -> str:
+    """The normalised name in a requirement (PEP 508)."""
+    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
+    return normalized(match[1].rstrip("._-")) if match else ""
+
+
+def requested(details: dict[str, Details]) -> dict[str, str]:
+    """What users asked for by now, by package: specs without a channel."""
+    found = {}
+    for one in details.values():
+        for text in one.requested:
+            spec = parse(text)
+            if spec is not None and spec.name == one.name:
+                found[spec.name] = f"{spec.name} {spec.rest}".strip()
+    return found
+
+
+def pins(prefix: Path) -> list[str]:
+    """The specs in ``conda-meta/pinned``, which conda holds to in everything it does."""
+    try:
+        lines = (prefix / META / "pinned").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    return [line.strip() for line in lines if parse(line.partition("#")[0]) is not None]
+
+
+def history_lacks(prefix: Path, records: Iterable[CondaRecord]) -> bool:
+    """Whether conda's history does not tell of what is installed.
+
+    conda takes an empty history to mean that nobody asked for anything, and removes all that a later command does not
+    name.
+    """
+    try:
+        lines = (prefix / META / "history").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return True
+    told: set[str] = set()
+    for line in lines:
+        distribution = line[1:].rpartition("::")[2]
+        if line.startswith("+"):
+            told.add(distribution)
+        elif line.startswith("-"):
+            told.discard(distribution)
+    if not told and not any(line.startswith("==>") for line in lines):
+        return True
+    return told != {record.path.stem for record in records}
+
+
+def _dist_infos(record: CondaRecord) -> list[str]:
+    try:
+        listed = _FILES.decode(record.path.read_bytes()).files
+    except (OSError, msgspec.DecodeError):
+        return []
+    found = (re.search(r"site-packages/([^/]+\.dist-info)/METADATA$", path) for path in listed)
+    return [match[1] for match in found if match]
+
+
+def _whole(path: Path) -> bool:
+    """Whether a record ends as JSON does; what a crash leaves is cut short."""
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 16))
+            return stream.read().rstrip().endswith(b"}")
+    except OSError:
+        return False

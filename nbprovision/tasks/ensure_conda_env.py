@@ -1,0 +1,449 @@
+"""A conda environment: there or not, with packages that satisfy match specs, an ordinary one for every conda tool."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from nbprovision.backends import conda_prefix, rattler
+from nbprovision.backends.rattler_messages import Package
+from nbprovision.facts import conda_health
+from nbprovision.facts.conda import MADE_BY_US, META, CondaRecord, installed, is_environment
+from nbprovision.facts.conda_health import Details
+from nbprovision.facts.conda_specs import Spec, conflicts, parse, satisfied
+from nbprovision.facts.environment_file import EnvironmentFile, read_environment_file
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.model.result import Change, Plan
+from nbprovision.model.task import Claim, Resource, Strings, Task, as_list, parameter
+from nbprovision.system import secrets, unfinished
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_RESERVED = ("base", "root")
+
+
+class EnvState(msgspec.Struct, frozen=True, kw_only=True):
+    """What is there of an environment, and what the solver would make of it.
+
+    Attributes:
+        name: What to call it.
+        there: Whether it is an environment by now.
+        records: Packages by their records.
+        installed: What the records say, by name; read only where something must be solved.
+        torn: Records that cannot be true.
+        missing: Specs that nothing installed satisfies.
+        broken: Why a package must be put in place anew, by name.
+        strays: dist-info folders that pip left in a package's place.
+        solution: The packages to come; None where those that are there will do.
+        untold: conda's history does not tell of what is installed.
+        unregistered: The registry does not list it.
+        variables: Variables of activation that are not set as wanted: before, after.
+        leftovers: What a killed run left beside it.
+
+    """
+
+    name: str
+    there: bool
+    records: tuple[CondaRecord, ...] = ()
+    installed: dict[str, Details] = {}
+    torn: tuple[CondaRecord, ...] = ()
+    missing: tuple[str, ...] = ()
+    broken: dict[str, str] = {}
+    strays: tuple[Path, ...] = ()
+    solution: rattler.Solution | None = None
+    untold: bool = False
+    unregistered: bool = False
+    variables: dict[str, tuple[str | None, str]] = {}
+    leftovers: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class EnvPlan(Plan, frozen=True, kw_only=True):
+    """The changes, and the state that they lead away from."""
+
+    state: EnvState
+
+
+class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
+    """Make a conda environment and keep in it what is asked for; what else is in it stays.
+
+    The packages come from the first channel that has them, by conda's own rules; what is installed moves only as far as
+    a spec asks for it.
+    """
+
+    name: Annotated[
+        str | None,
+        parameter("The environment by name: the one that conda means by it, else a new one in the platform's folder."),
+    ] = None
+    prefix: Annotated[str | None, parameter("The environment by path, instead of a name.", extra={"path": True})] = None
+    packages: Annotated[
+        Strings, parameter("Match specs as conda writes them: `python=3.12`, `numpy>=2,<3`, `conda-forge::gdal`.")
+    ] = msgspec.field(default_factory=list)
+    channels: Annotated[
+        Strings,
+        parameter(
+            "Channels by name, URL or path, the preferred one first. Default: those of `.condarc`, else conda-forge.",
+            extra={"path": "if-dot"},
+        ),
+    ] = msgspec.field(default_factory=list)
+    file: Annotated[
+        str | None, parameter("An `environment.yml` that says more of it, a pip section too.", extra={"path": True})
+    ] = None
+    state: Annotated[Literal["present", "absent"], parameter("Whether the environment is to be there.")] = "present"
+    engine: Annotated[
+        Literal["auto", "rattler", "conda", "mamba"],
+        parameter("What solves and installs: `auto` and `rattler` are the built-in engine."),
+    ] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.name is not None and self.prefix is not None:
+            raise ParameterError("prefix", "name and prefix are two ways to say one thing", cure="give one of them")
+        if self.name is None and self.prefix is None and self.file is None:
+            raise ParameterError("name", "an environment of what name?", cure="give name or prefix")
+        if self.name is not None and not _NAME.fullmatch(self.name):
+            raise ParameterError(
+                "name",
+                f"'{self.name[:60]}' cannot be the name of an environment",
+                cure="use letters, digits and . _ + - ; for a path give prefix",
+            )
+        if self.engine in ("conda", "mamba"):
+            raise ParameterError(
+                "engine", f"this version cannot work by {self.engine} yet", cure="leave engine out, or write auto"
+            )
+        if self.state == "absent" and (self.packages or self.file):
+            raise ParameterError(
+                "state", "an environment that is to be absent has no packages", cure="leave packages and file out"
+            )
+        for text in as_list(self.packages):
+            _spec(text)
+
+    # ------------------------------------------------------------------------------------------ what the user wrote
+
+    def _file(self) -> EnvironmentFile | None:
+        return read_environment_file(Path(self.file)) if self.file is not None else None
+
+    def _specs(self, file: EnvironmentFile | None) -> list[Spec]:
+        texts = [*as_list(self.packages), *(file.packages if file else ())]
+        return [_spec(text) for text in dict.fromkeys(texts)]
+
+    def _identity(self, machine: Machine, file: EnvironmentFile | None = None) -> tuple[str, Path]:
+        """Name and prefix; a name or prefix in the file counts where the task gives none."""
+        prefix, name = self.prefix, self.name
+        if prefix is None and name is None:
+            file = file or self._file()
+            prefix, name = (file.prefix, file.name) if file else (None, None)
+            if prefix is None and (name is None or not _NAME.fullmatch(name)):
+                raise ParameterError(
+                    "name", f"neither the task nor {self.file} names the environment", cure="give name"
+                )
+        if name is None:
+            found = machine.path(str(prefix))
+            return found.name, found
+        return name, machine.conda.prefix_of(name) or machine.conda.new_prefix(name)
+
+    def _channels(self, machine: Machine, file: EnvironmentFile | None, specs: Iterable[Spec]) -> list[str]:
+        asked = as_list(self.channels) or list(file.channels if file else ())
+        named = [spec.channel.partition("[")[0] for spec in specs if spec.channel]
+        urls = machine.conda.channels(asked)
+        return list(dict.fromkeys([*urls, *(url for name in named for url in machine.conda.condarc.urls(name))]))
+
+    # ------------------------------------------------------------------------------------ its place among other tasks
+
+    def provides(self, machine: Machine) -> frozenset[Resource]:
+        """The environment."""
+        return frozenset({Resource("environment", str(self._identity(machine)[1]))})
+
+    def requires(self, machine: Machine) -> frozenset[Resource]:
+        """The channels that are folders of this machine."""
+        if self.state == "absent":
+            return frozenset()
+        file = self._file()
+        urls = self._channels(machine, file, self._specs(file))
+        return frozenset(Resource("channel", _path_of(url)) for url in urls if url.startswith("file://"))
+
+    def declares(self, machine: Machine) -> dict[str, Path]:
+        """The name, for later tasks."""
+        if self.state == "absent":
+            return {}
+        name, prefix = self._identity(machine)
+        return {name: prefix}
+
+    def objection(self, claim: Claim, machine: Machine) -> str | None:
+        """A pip task's wish for a distribution that breaks a spec of the same package."""
+        if self.state == "absent" or claim.prefix != self._identity(machine)[1]:
+            return None
+        for spec in self._specs(self._file()):
+            if conflicts(spec, claim.requirement, absent=claim.absent):
+                return f"{self.kind()} asks for '{spec.text}'"
+        return None
+
+    def guarded(self, machine: Machine) -> Iterable[Path]:
+        """The environment; one that goes does so in a single step."""
+        return () if self.state == "absent" else (self._identity(machine)[1],)
+
+    def witnesses(self, machine: Machine) -> Iterable[Path]:
+        """Records, history, distributions, interpreter, mark, registry; the file; what says where a name leads."""
+        prefix = self._identity(machine)[1]
+        yield prefix / META
+        yield prefix / META / "history"
+        yield prefix / META / "state"
+        yield from conda_health.site_packages(prefix)
+        yield prefix / "bin/python"
+        yield prefix / unfinished.MARK
+        yield machine.conda.registry
+        yield machine.user_home / ".condarc"
+        if self.file is not None:
+            yield Path(self.file)
+
+    # ------------------------------------------------------------------------------------------------ the four steps
+
+    def read(self, machine: Machine) -> EnvState:
+        """Look at the interpreter, the records, the distributions; ask the solver only where they will not do."""
+        file = self._file()
+        name, prefix = self._identity(machine, file)
+        there = is_environment(prefix)
+        leftovers = tuple(conda_prefix.leftovers(prefix))
+        listed = prefix in machine.conda.registered
+        if self.state == "absent":
+            self._refuse_removal(machine, prefix)
+            return EnvState(
+                name=name, there=prefix.is_dir() or prefix.is_symlink(), unregistered=not listed, leftovers=leftovers
+            )
+        _refuse_foreign(prefix)
+        specs = self._specs(file)
+        records = installed(prefix)
+        torn = conda_health.torn(records)
+        sound = [record for record in records if record not in torn]
+        missing = tuple(spec.text for spec in specs if not satisfied(spec, sound, machine.conda.condarc))
+        broken, strays = self._harm(machine, prefix, sound, specs)
+        for record in torn:
+            broken[record.name] = f"its record {record.path.name} is torn"
+        details: dict[str, Details] = {}
+        solution = None
+        if missing or broken:
+            read = [(record, conda_health.details(record)) for record in sound]
+            details = {record.name: found for record, found in read if found is not None}
+            sound = [record for record in sound if record.name in details]
+            attempts = rattler.questions(machine, prefix, specs, details, torn)
+            channels = self._channels(machine, file, specs)
+            solution = rattler.solve(machine, attempts, channels, [record.path for record in sound])
+        marked = unfinished.is_marked(prefix)
+        set_now = conda_prefix.variables(prefix) if file and file.variables else {}
+        return EnvState(
+            name=name,
+            there=there,
+            records=tuple(records),
+            installed=details,
+            torn=tuple(torn),
+            missing=missing,
+            broken=broken,
+            strays=tuple(strays),
+            solution=solution,
+            untold=(marked or _empty(prefix / META / "history")) and conda_health.history_lacks(prefix, records),
+            unregistered=machine.conda.condarc.register_envs and not listed,
+            variables={
+                key: (set_now.get(key), value)
+                for key, value in (file.variables if file else {}).items()
+                if set_now.get(key) != value
+            },
+            leftovers=leftovers,
+            warnings=machine.conda.condarc.warnings,
+        )
+
+    def _harm(
+        self, machine: Machine, prefix: Path, records: list[CondaRecord], specs: list[Spec]
+    ) -> tuple[dict[str, str], list[Path]]:
+        """Packages to put in place anew and why, and what pip left in their place.
+
+        In an environment that others made only what the task names is looked at: an image's maker may have put packages
+        in place by pip on purpose.
+        """
+        claimed = {conda_health.distribution_of(claim.requirement) for claim in machine.claims_on(prefix)}
+        broken: dict[str, str] = {}
+        strays: list[Path] = []
+        ours = (prefix / META / MADE_BY_US).exists()
+        names = {spec.name for spec in specs}
+        subject = records if ours else [record for record in records if record.name in names]
+        if conda_health.interpreter_missing(prefix, records):
+            broken["python"] = "bin/python leads nowhere"
+        for package, drift in conda_health.drifts(prefix, subject, apart_from=claimed):
+            broken[package] = drift.reason
+            strays += drift.strays
+        if self.deep or machine.is_unfinished(prefix):
+            for record in records:
+                if record.name not in broken and conda_health.normalized(record.name) not in claimed:
+                    reason = conda_health.broken_file(prefix, record)
+                    if reason:
+                        broken[record.name] = reason
+        return broken, strays
+
+    def plan(self, state: EnvState) -> EnvPlan:
+        """Compare what is there with what is asked for."""
+        changes = [Change(action="clean", target=str(path), before="left by a killed run") for path in state.leftovers]
+        if self.state == "absent":
+            if state.there:
+                changes.append(Change(action="remove", target=state.name, before="present"))
+            if not state.unregistered:
+                changes.append(Change(action="unregister", target=state.name, before="registered"))
+            return EnvPlan(changes=tuple(changes), state=state)
+        if not state.there:
+            changes.append(Change(action="create", target=state.name, after="present"))
+        if state.solution is not None:
+            changes += _package_changes(state, state.solution.packages)
+        elif state.there and state.untold:
+            changes.append(Change(action="record", target=f"{META}/history", after="what is installed"))
+        changes += [
+            Change(action="set", target=f"variable {name}", before=before, after=after)
+            for name, (before, after) in sorted(state.variables.items())
+        ]
+        if state.unregistered:
+            changes.append(Change(action="register", target=state.name, after="environments.txt"))
+        return EnvPlan(changes=tuple(changes), warnings=state.warnings, state=state)
+
+    def apply(self, plan: EnvPlan, machine: Machine) -> None:
+        """Put packages in place, then tell conda of it."""
+        state = plan.state
+        file = self._file()
+        _, prefix = self._identity(machine, file)
+        for path in state.leftovers:
+            conda_prefix.remove_leftover(path)
+        if self.state == "absent":
+            if state.there:
+                conda_prefix.remove_prefix(prefix)
+            conda_prefix.unregister(machine.conda, prefix)
+            return
+        mark = unfinished.read_mark(prefix)
+        if mark is not None and mark.made and not (prefix / META / MADE_BY_US).exists():
+            conda_prefix.begin(prefix)
+        specs = [spec.text for spec in self._specs(file)]
+        if state.solution is not None:
+            self._install(state, state.solution, machine, prefix, specs)
+        elif state.untold or not state.there:
+            after = _all_details(installed(prefix))
+            conda_prefix.append_history(machine.conda, prefix, (), after.values(), specs=specs)
+        if state.variables:
+            wanted = {name: after for name, (_, after) in state.variables.items()}
+            conda_prefix.set_variables(prefix, wanted)
+        if state.unregistered:
+            conda_prefix.register(machine.conda, prefix)
+
+    def _install(
+        self, state: EnvState, solution: rattler.Solution, machine: Machine, prefix: Path, specs: list[str]
+    ) -> None:
+        for record in state.torn:
+            conda_prefix.remove_leftover(record.path)
+        for folder in state.strays:
+            conda_prefix.remove_distribution(prefix, folder)
+        requested = conda_health.requested(state.installed)
+        requested.update({_spec(text).name: text for text in specs})
+        solution.install(machine, prefix, requested=requested.values(), reinstall=state.broken)
+        after = _all_details(installed(prefix))
+        before = list(state.installed.values())
+        if conda_health.history_lacks(prefix, [record for record in state.records if record not in state.torn]):
+            before = []  # whoever changed it last did not tell, so tell it all
+        conda_prefix.append_history(machine.conda, prefix, before, after.values(), specs=specs)
+
+    # ---------------------------------------------------------------------------------------------------- refusals
+
+    def _refuse_removal(self, machine: Machine, prefix: Path) -> None:
+        if not prefix.is_dir():
+            return
+        real = prefix.resolve()
+        found = next((one for one in machine.conda.environments() if one.prefix.resolve() == real), None)
+        if real in [place.resolve() for place in machine.conda.installations]:
+            raise TaskFailed(f"{prefix} is a conda installation, and no task removes one", cure="remove it by hand")
+        if found is not None and found.provided:
+            raise TaskFailed(
+                f"{prefix} belongs to the platform's image, and no task removes it",
+                cause="the notebook may depend on it, and a restart brings it back",
+            )
+        if Path(sys.prefix).resolve() == real:
+            raise TaskFailed(f"{prefix} is the environment that this tool runs from", cure="remove it from elsewhere")
+        mark = unfinished.read_mark(prefix)
+        if not is_environment(prefix) and not (mark and mark.made) and any(prefix.iterdir()):
+            raise TaskFailed(
+                f"{prefix} is no conda environment, and is not removed",
+                cause=f"it has no {META} folder",
+                cure="remove it by hand if it is to go",
+            )
+
+
+# ----------------------------------------------------------------------------------------- judgement, as plain data
+
+
+def _spec(text: str) -> Spec:
+    spec = parse(text)
+    if spec is None:
+        raise ParameterError(
+            "packages", f"'{text[:80]}' is no match spec", cure="write it as conda does: name, name=1.2, name>=1.2,<2"
+        )
+    return spec
+
+
+def _package_changes(state: EnvState, solved: Iterable[Package]) -> list[Change]:
+    changes = []
+    left = dict(state.installed)
+    for package in sorted(solved, key=lambda one: one.name):
+        before = left.pop(package.name, None)
+        channel = secrets.mask(package.channel) or None
+        if package.name in state.broken and (before is None or _same(before, package)):
+            action, old, new = "repair", state.broken[package.name], package.version
+        elif before is None:
+            action, old, new = "install", None, package.version
+        elif _same(before, package):
+            continue
+        elif before.version == package.version:
+            action, old, new = "change", f"{before.version} {before.build}", f"{package.version} {package.build}"
+        else:
+            action = "upgrade" if package.order > 0 else "downgrade"
+            old, new = before.version, package.version
+        changes.append(
+            Change(action=action, target=package.name, before=old, after=new, kind="package", channel=channel)
+        )
+    changes += [
+        Change(action="remove", target=name, before=gone.version, kind="package") for name, gone in sorted(left.items())
+    ]
+    return changes
+
+
+def _same(before: Details, package: Package) -> bool:
+    if before.sha256 and package.sha256:
+        return before.sha256 == package.sha256
+    if before.md5 and package.md5:
+        return before.md5 == package.md5
+    return (before.version, before.build) == (package.version, package.build)
+
+
+def _all_details(records: Iterable[CondaRecord]) -> dict[str, Details]:
+    found = ((record.name, conda_health.details(record)) for record in records)
+    return {name: details for name, details in found if details is not None}
+
+
+def _refuse_foreign(prefix: Path) -> None:
+    """A folder with something else in it is the user's own."""
+    if is_environment(prefix) or unfinished.is_marked(prefix) or not prefix.exists():
+        return
+    if not prefix.is_dir() or any(prefix.iterdir()):
+        raise TaskFailed(
+            f"{prefix} is there and is no conda environment",
+            cause=f"it has no {META} folder, so what is in it was not made by conda",
+            cure="name another prefix, or move what is there out of the way",
+        )
+
+
+def _empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except OSError:
+        return True
+
+
+def _path_of(url: str) -> str:
+    from urllib.parse import unquote, urlsplit
+
+    return unquote(urlsplit(url).path)
