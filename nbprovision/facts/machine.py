@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 from collections.abc import Callable, Iterable, Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbprovision.facts import platform as platform_facts
-from nbprovision.model.errors import UnknownEnvironment, nearest
+from nbprovision.model.errors import ProvisionError, UnknownEnvironment, nearest
 from nbprovision.model.task import Claim
 from nbprovision.system import unfinished
 from nbprovision.system.places import tool_home
@@ -117,3 +118,8 @@ class Machine:
         yield "platform", self.platform.kind
         yield "home", str(self.home)
         yield "user_home", str(self.user_home)
+        with contextlib.suppress(ProvisionError):  # a pip.conf that cannot be read is the matter of who needs it
+            from nbprovision.facts.indexes import effective
+
+            found = effective(self.env, self.user_home, root=self.root).index_url
+            yield "index_url", found or "https://pypi.org/simple"
