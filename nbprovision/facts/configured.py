@@ -102,13 +102,17 @@ def read_configured(path: Path) -> ConfigurationFile:
 
 
 def _read_record(path: Path) -> Before | None:
-    """The record; one that is damaged, or a link that someone has put there, is none."""
+    """The record; one that is damaged, or a link or pipe that someone has put there, is none."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    with os.fdopen(handle, "rb") as stream:
-        try:
-            return msgspec.json.decode(stream.read(), type=Before)
-        except (OSError, msgspec.DecodeError):
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
             return None
+        with open(handle, "rb", closefd=False) as stream:
+            return msgspec.json.decode(stream.read(), type=Before)
+    except (OSError, msgspec.DecodeError):
+        return None
+    finally:
+        os.close(handle)

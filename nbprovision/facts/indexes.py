@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from nbprovision.facts import index_url
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import secrets
 from nbprovision.system.files import read_text
@@ -133,7 +134,7 @@ def effective(
             chosen.setdefault("cert", Found(env[variable], variable))
     for field, (value, _) in chosen.items():
         for text in value if field in _LISTS else (value,):
-            secrets.remember_url(str(text))
+            index_url.remember(str(text))
     return IndexSettings(
         **{field: found.value for field, found in chosen.items()},
         origins={field: found.origin for field, found in chosen.items()},

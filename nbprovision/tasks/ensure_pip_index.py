@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
 from nbprovision.backends import pip_config, uv_config
 from nbprovision.backends.config_file import SECRET_MODE, Write, put
-from nbprovision.facts import indexes
+from nbprovision.facts import index_url, indexes
 from nbprovision.facts.configured import Before, ConfigurationFile, read_configured, record_of
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
@@ -26,7 +25,6 @@ from nbprovision.system import secrets
 _STRATEGIES = {"first-index": indexes.FIRST_INDEX, "best-match": indexes.BEST_MATCH}
 _PUBLIC = ("pypi.org", "www.pypi.org", "files.pythonhosted.org", "test.pypi.org")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
-_LONGEST_NAME = 20  # characters of a user without a password; what is longer is a token
 
 
 class Editor(Protocol):
@@ -132,8 +130,8 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
                 cure="give both for the index of one environment, or neither",
             )
         for key, url in self._urls():
-            _check_url(key, url)
-            _remember(url)
+            index_url.check(key, url)
+            index_url.remember(url)
         for host in as_list(self.trusted_hosts):
             if not _HOST.fullmatch(host):
                 named = urlsplit(host).netloc.rpartition("@")[2]
@@ -160,7 +158,7 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
 
     @property
     def _secret(self) -> bool:
-        return any(_secret_of(url) for _, url in self._urls())
+        return any(index_url.secret_of(url) for _, url in self._urls())
 
     def _urls(self) -> Iterable[tuple[str, str]]:
         if self.url is not None:
@@ -305,7 +303,11 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         """What is allowed and yet seldom meant."""
         for key, url in self._urls():
             parts = urlsplit(url)
-            if parts.scheme == "http" and _secret_of(url) and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+            if (
+                parts.scheme == "http"
+                and index_url.secret_of(url)
+                and parts.hostname not in ("localhost", "127.0.0.1", "::1")
+            ):
                 yield f"the password of {secrets.mask(url)} travels unencrypted: use https"
             path = parts.path.rstrip("/")
             if key != "find_links" and (path.endswith("/pypi") or (parts.hostname in _PUBLIC and path == "")):
@@ -354,55 +356,6 @@ def _refuse_missing(prefix: Path) -> NoReturn:
         cause="its index would stand in a file of the environment",
         cure="make it by ensure_conda_env, or correct the path",
     )
-
-
-def _check_url(key: str, url: str) -> None:
-    """Refuse what pip and uv would not understand, and what would break out of its line in the file."""
-    shown = re.sub(r"://.*@", f"://{secrets.MASK}@", url)  # the parts of a URL that is wrong cannot be told apart
-    if not url or not url.isprintable() or " " in url:
-        raise ParameterError(
-            key,
-            f"`{key}` is empty, or holds a blank, a line break or a control character",
-            cure="write such characters of a user, a password or a path as %20 and the like (filter `urlencode`)",
-        )
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port  # noqa: F841 - a port that is no number raises
-        mistaken = "@" in parts.query + parts.fragment
-    except ValueError:
-        mistaken = True
-    if mistaken:
-        raise ParameterError(
-            key,
-            f"`{key}: {shown}` is not a URL",
-            cure="in a user or password write / as %2F, : as %3A, @ as %40, # as %23, ? as %3F (filter `urlencode`)",
-        )
-    if parts.scheme not in ("http", "https", "file"):
-        cure = f"write file://{url}" if url.startswith("/") else "write http://, https:// or file://"
-        raise ParameterError(key, f"`{key}: {shown}` is not an http, https or file URL", cure=cure)
-    if parts.scheme == "file" and (parts.netloc not in ("", "localhost") or not parts.path.startswith("/")):
-        raise ParameterError(key, f"`{key}: {shown}` names no absolute path", cure="write file:///absolute/path")
-    if parts.scheme != "file" and not host:
-        raise ParameterError(key, f"`{key}: {shown}` names no host", cure="write https://HOST/simple")
-
-
-def _remember(url: str) -> None:
-    """Mask the secret of ``url`` from now on: as written, decoded, and as an HTTP header has it."""
-    secret = _secret_of(url)
-    if secret:
-        user = unquote(url.partition("://")[2].partition(":")[0])
-        header = base64.b64encode(f"{user}:{unquote(secret)}".encode()).decode()
-        for text in (secret, unquote(secret), header):
-            secrets.remember(text)
-
-
-def _secret_of(url: str) -> str:
-    """The password of a URL, or the token that stands in the user's place; empty where there is none."""
-    user_info = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
-    user, colon, password = user_info.partition(":")
-    if password:
-        return password
-    return user if colon or len(user) > _LONGEST_NAME else ""
 
 
 def _standing(file: ConfigurationFile) -> Before | None:

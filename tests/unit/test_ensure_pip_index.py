@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from nbprovision.backends import pip_config, uv_config
 from nbprovision.facts.configured import record_of
@@ -361,12 +362,37 @@ def test_scope_system(machine: Machine, home: Path) -> None:
     assert tree(home) == {}
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
 def test_scope_system_without_the_right(machine: Machine) -> None:
-    """Said before anything is done."""
-    machine.root.chmod(0o555)
+    """Said before anything is done, and only where something is to be done."""
+    task = index(scope="system")
+    state = task.read(machine)
+    subjects = [
+        structs.replace(subject, file=structs.replace(subject.file, writable=False)) for subject in state.subjects
+    ]
     with pytest.raises(TaskFailed, match="scope: user"):
-        planned(index(scope="system"), machine)
+        task.plan(structs.replace(state, subjects=tuple(subjects)))
+    assert not EnsurePipIndex(scope="system", state="absent").plan(structs.replace(state, subjects=tuple(subjects)))
+
+
+@pytest.mark.parametrize("planted", ["link", "fifo", "folder"])
+def test_a_planted_record(planted: str, machine: Machine, pip_conf: Path, uv_toml: Path, tmp_path: Path) -> None:
+    """It is neither followed nor waited for, and what a link names stays."""
+    victim = tmp_path / "victim"
+    victim.write_text('{"content": "ZXZpbA==", "written": ["x"]}')
+    record = record_of(pip_conf)
+    if planted == "link":
+        record.symlink_to(victim)
+    elif planted == "fifo":
+        os.mkfifo(record)
+    else:
+        record.mkdir()
+        with pytest.raises(TaskFailed, match="nbprovision-before"):
+            converge(index(), machine)
+        return
+    converge(index(), machine)
+    converge(EnsurePipIndex(state="absent"), machine)
+    assert "ZXZpbA==" in victim.read_text()
+    assert not pip_conf.exists()
 
 
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
