@@ -12,6 +12,11 @@ venv=${NBPROVISION_TEST_VENV:-$PWD/.venv-test}
 made_from=$(cat pyproject.toml scripts/* | cksum)
 
 if [ "$(cat "$venv/.made-from" 2>/dev/null)" != "$made_from ${NBPROVISION_PYTHON-}" ] || ! "$venv/bin/python" -c ''; then
+    # Only what this script has made is made anew.
+    if [ -e "$venv" ] && [ -n "${NBPROVISION_TEST_VENV-}" ] && [ ! -e "$venv/.made-from" ]; then
+        echo "$venv is there already and not made by this script: name another NBPROVISION_TEST_VENV" >&2
+        exit 5
+    fi
     echo "making the test environment in $venv" >&2
     # Not a copy of the code but the code itself: what is tested is what is in the checkout.
     sh bootstrap.sh --make-venv "$venv" --editable "${PWD}[test,lint]"
