@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -84,3 +85,20 @@ def shared_cache() -> Path:
 def copy_tree(source: Path, target: Path) -> None:
     """Copy a folder, links as links."""
     shutil.copytree(source, target, symlinks=True)
+
+
+class Channel(NamedTuple):
+    """A real conda channel of this machine."""
+
+    path: Path
+    url: str
+    python: str
+
+
+@pytest.fixture(scope="session")
+def channel(shared_cache: Path) -> Channel:
+    """Python, pip, setuptools, wheel and what ipykernel needs, with some packages in several versions."""
+    from tests.channel import build
+
+    folder = build(shared_cache)
+    return Channel(folder, folder.as_uri(), f"{sys.version_info.major}.{sys.version_info.minor}")

@@ -1,0 +1,67 @@
+"""The side of the channel builder that runs in the tool: hands the order to a process of its own, keeps the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from nbprovision.facts import indexes
+from nbprovision.facts.channel import MANIFEST, File, Manifest
+from nbprovision.facts.machine import Machine
+from nbprovision.system import files
+from nbprovision.system.process import call_module
+
+# The engines get these from the machine's configuration in our reading of it, and from nowhere else.
+_TOOLS_OWN = ("PIP_", "UV_", "PYTHON", "VIRTUAL_ENV", "CONDA_")
+
+
+def make(
+    machine: Machine, folder: Path, *, interpreters: Sequence[str | None], requirements: Sequence[str], wheels: Path
+) -> None:
+    """Build the channel's packages, index them, and write the manifest last.
+
+    Raises:
+        TaskFailed: no such interpreter, the index was not reached or has no wheel, ...
+    """
+    import uv
+
+    settings = indexes.effective(machine.env, machine.user_home, root=machine.root)
+    plain = {name: value for name, value in machine.env.items() if not name.startswith(_TOOLS_OWN)}
+    order = {
+        "channel": str(folder),
+        "interpreters": list(interpreters),
+        "requirements": list(requirements),
+        "wheels": str(wheels),
+        "uv": uv.find_uv_bin(),
+        "pip_env": {**plain, **indexes.pip_environment(settings)},
+        "uv_env": {
+            "UV_CACHE_DIR": machine.env.get("UV_CACHE_DIR", str(machine.cache / "uv")),
+            **indexes.uv_environment(settings),
+        },
+    }
+    files.make_folder(folder)
+    # A folder with an empty manifest is ours already: a build that is killed is taken up by the next run.
+    _write_manifest(folder, Manifest((), (), ()))
+    built = call_module(
+        "nbprovision.backends.channel.build",
+        order,
+        env=plain,
+        on_event=lambda told: machine.progress(told["text"], told["done"], told["total"]),
+    )
+    _write_manifest(
+        folder, Manifest(tuple(interpreters), tuple(requirements), tuple(msgspec.convert(built, list[File])))
+    )
+
+
+def remove(folder: Path) -> None:
+    """Remove the channel; the manifest goes last, so that what is left of it after a kill still is known as ours."""
+    for path in folder.iterdir():
+        if path.name != MANIFEST:
+            files.remove(path)
+    files.remove(folder)
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    files.write_atomically(folder / MANIFEST, msgspec.json.encode(manifest))
