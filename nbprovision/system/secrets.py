@@ -7,8 +7,11 @@ from urllib.parse import quote
 
 MASK = "****"
 _known: set[str] = set()
-# user:password@ of any URL, whether or not anyone told us that it is a secret.
-_URL_CREDENTIALS = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<user>[^/\s:@'\"]*):(?P<password>[^/\s'\"]*)@")
+# user:password@ of any URL, whether or not anyone told us that it is a secret. A scheme has an end, so that a long
+# word without one costs no quadratic search.
+_URL_CREDENTIALS = re.compile(
+    r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{0,30}://)(?P<user>[^/\s:@'\"]*):(?P<password>[^/\s'\"]*)@"
+)
 # conda channels carry a token in the path.
 _URL_TOKEN = re.compile(r"/t/[^/\s'\"]+/")
 

@@ -1,0 +1,90 @@
+"""``-e``: variables from the command line, which win over all others."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from nbprovision.model.errors import InvalidPlaybook, UsageError
+from nbprovision.playbook.template import remember_secret, variable_problem
+from nbprovision.playbook.yaml_nodes import MapNode, Node, parse_nodes, plain, read_nodes
+
+
+class ExtraVars(dict[str, Any]):
+    """Names and values; ``files`` are those that they were read from."""
+
+    files: tuple[Path, ...] = ()
+
+
+def parse_extra_vars(arguments: Iterable[str]) -> ExtraVars:
+    """The variables that the options ``-e`` give; later ones win.
+
+    Args:
+        arguments: Each ``KEY=VALUE`` (or several, with spaces between them and quotes around values that have some;
+            values are strings), ``@FILE`` (a mapping in YAML or JSON), or the mapping itself (``{...}``).
+
+    Raises:
+        UsageError: an argument is none of these, a name is no variable's, or there is no such file.
+        InvalidPlaybook: a file or a mapping is no YAML.
+
+    """
+    found = ExtraVars()
+    for argument in arguments:
+        text = argument.strip()
+        if text.startswith("@"):
+            path = Path(text[1:]).expanduser()
+            if not path.is_file():
+                raise UsageError(
+                    f"-e: there is no file {path}", cure="-e @FILE takes a file with a mapping in YAML or JSON"
+                )
+            found.files += (Path(os.path.abspath(path)),)
+            given = _mapping(read_nodes(path, "file of variables"), f"-e {text}")
+        elif text.startswith(("{", "[")):
+            try:
+                given = _mapping(parse_nodes(text, "-e"), "-e")
+            except InvalidPlaybook as error:
+                raise UsageError(f"-e: {error.message}", cause=error.cause, cure=error.cure) from None
+        else:
+            given = _pairs(text)
+        for name, value in given.items():
+            problem = variable_problem(name)
+            if problem:
+                raise UsageError(f"-e: {problem}")
+            remember_secret(name, value)
+            found[name] = value
+    return found
+
+
+def _mapping(node: Node | None, where: str) -> dict[str, Any]:
+    if node is None:
+        return {}
+    if not isinstance(node, MapNode):
+        raise UsageError(f"{where}: that is no mapping of names to values", cure='write KEY: VALUE, or {"KEY": VALUE}')
+    data: dict[str, Any] = plain(node)
+    return data
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """``a=1 b="two words"``; a backslash is a backslash, as passwords have them."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
+    lexer.whitespace_split = True
+    lexer.commenters = lexer.escape = ""
+    try:
+        words = list(lexer)
+    except ValueError:
+        raise UsageError("-e: a quote is opened and never closed", cure=_CURE) from None
+    pairs = {}
+    for number, word in enumerate(words, 1):
+        name, equals, value = word.partition("=")
+        if not equals:  # the word itself is not told: it may be half of a password
+            raise UsageError(f"-e: word {number} of '{words[0].partition('=')[0]}...' has no '='", cure=_CURE)
+        pairs[name] = value
+    if not pairs:
+        raise UsageError("-e: there is nothing in it", cure=_CURE)
+    return pairs
+
+
+_CURE = "write -e KEY=VALUE, -e 'KEY=\"words with spaces\"', -e '{\"KEY\": [1, 2]}' or -e @FILE"

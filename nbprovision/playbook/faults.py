@@ -1,0 +1,45 @@
+"""Gathers what is wrong with a playbook, so that one reading tells all of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from nbprovision.model.errors import InvalidPlaybook, ProvisionError
+
+_SHOWN = 20
+
+
+class Faults:
+    """The faults that were found so far."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, ProvisionError] = {}  # by text: a wrong variable shows up wherever it is used
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, fault: ProvisionError) -> None:
+        """Note one more, unless it is known."""
+        self._found.setdefault(str(fault), fault)
+
+    @contextlib.contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Note what the body raises, and go on after it."""
+        try:
+            yield
+        except InvalidPlaybook as fault:
+            self.add(fault)
+
+    def raise_any(self) -> None:
+        """Raise what was found: one fault as it is; several as the first of them, with the others told below it."""
+        faults = list(self._found.values())
+        if not faults:
+            return
+        first, others = faults[0], [str(fault) for fault in faults[1:]]
+        if not others:
+            raise first
+        if len(others) >= _SHOWN:
+            others[_SHOWN:] = [f"and {len(others) - _SHOWN} more"] if len(others) > _SHOWN else []
+        told = "\n".join(part for part in (first.cure, *others) if part)
+        raise InvalidPlaybook(first.message, cause=first.cause, cure=told, position=first.position)

@@ -1,0 +1,300 @@
+"""From the mapping under a task's key to the task: names, types, values, each fault with its place.
+
+A field may be marked, in its description, as one that holds a path; relative ones begin at the playbook's folder:
+
+- ``parameter("...", extra={"path": True})``: every value (or entry of a list) is a path;
+- ``extra={"path": "if-slash"}``: those with a slash are (``env: ./x`` beside ``env: fraud``);
+- ``extra={"path": "if-dot"}``: those that begin with ``./`` or ``../`` are (``[./chan, conda-forge/label/x]``).
+
+URLs, absolute paths and what begins with ``~`` stay as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Annotated, Any, get_origin
+
+import msgspec
+
+from nbprovision.model.errors import InvalidPlaybook, ParameterError, Position, ProvisionError, nearest
+from nbprovision.model.task import Task
+from nbprovision.playbook.faults import Faults
+from nbprovision.playbook.template import OMIT, has_template
+from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
+
+_COMMON = frozenset(Task.__struct_fields__)  # what every task has; told last
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_WORDS_FOR_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A task's key and what stands under it."""
+
+    kind: str
+    position: Position
+    parameters: MapNode
+
+
+def check_names(call: Call, task: type[Task[Any]], faults: Faults, beside: Collection[Any] = ()) -> None:
+    """Note every parameter that the task does not have, and every required one that is neither given nor ``beside``."""
+    fields = _fields(task)
+    given = [key for key, _ in call.parameters.pairs]
+    for key in given:
+        if key.value not in fields:
+            name = key.text[:40]
+            near = nearest(name, fields)
+            faults.add(
+                InvalidPlaybook(
+                    f"{call.kind} has no parameter '{name}'{near}",
+                    cure="" if near else f"it has: {', '.join(sorted(fields, key=_COMMON.__contains__))}",
+                    position=key.position,
+                )
+            )
+    names = {*beside, *(key.value for key in given)}
+    for name, field in fields.items():
+        if field.required and name not in names:
+            faults.add(InvalidPlaybook(f"{call.kind} needs '{name}'", cure=_described(field), position=call.position))
+
+
+def bind(
+    call: Call, task: type[Task[Any]], *, render: Callable[[Node], Any], folder: Path, faults: Faults
+) -> Task[Any] | None:
+    """The task with its parameters, or None if they are wrong.
+
+    Args:
+        call: What the playbook says.
+        task: The kind of task.
+        render: Works out the templates in a node; raises `InvalidPlaybook`.
+        folder: Where relative paths begin.
+        faults: Takes up what is wrong.
+
+    """
+    fields = _fields(task)
+    before = len(faults)
+    values: dict[str, Any] = {}
+    for key, node in call.parameters.pairs:
+        field = fields.get(key.value)
+        if field is None:
+            continue  # check_names has told
+        with faults.gathered():
+            data = _without_omitted(render(node))
+            if data != OMIT:
+                values[field.name] = _located(_typed(call.kind, key.value, field.type, node, data), field.type, folder)
+    if len(faults) > before:
+        return None
+    missing = [name for name, field in fields.items() if field.required and field.name not in values]
+    for name in missing:
+        if call.parameters.get(name):  # check_names has told of those that are not there at all
+            faults.add(InvalidPlaybook(f"{call.kind} needs '{name}', which is omitted", position=call.position))
+    if missing:
+        return None
+    try:
+        return task(**values)
+    except ParameterError as error:
+        at_fault = call.parameters.get(error.key)
+        position = at_fault.position if at_fault else call.position
+        message = f"{call.kind}: {error.message}"
+        faults.add(InvalidPlaybook(message, cause=error.cause, cure=error.cure, position=position))
+    except ProvisionError as error:
+        faults.add(error.at(call.position))
+    except (TypeError, ValueError) as error:  # what __post_init__ of a msgspec record raises by custom
+        faults.add(InvalidPlaybook(f"{call.kind}: {error}", position=call.position))
+    return None
+
+
+def _fields(task: type[Task[Any]]) -> dict[str, msgspec.structs.FieldInfo]:
+    return {field.encode_name: field for field in msgspec.structs.fields(task)}
+
+
+def _meta(annotation: Any) -> Iterable[msgspec.Meta]:
+    if get_origin(annotation) is Annotated:
+        return [entry for entry in annotation.__metadata__ if isinstance(entry, msgspec.Meta)]
+    return []
+
+
+def _described(field: msgspec.structs.FieldInfo) -> str:
+    description = next((meta.description for meta in _meta(field.type) if meta.description), "")
+    return f"{field.encode_name}: {description}" if description else ""
+
+
+def _without_omitted(data: Any) -> Any:
+    """The data without entries that are ``omit``."""
+    if isinstance(data, list):
+        return [_without_omitted(entry) for entry in data if entry != OMIT]
+    if isinstance(data, dict):
+        return {key: _without_omitted(entry) for key, entry in data.items() if entry != OMIT}
+    return data
+
+
+def _typed(kind: str, name: str, wanted: Any, node: Node, data: Any) -> Any:
+    """``data`` as the parameter's type; text may stand for numbers and booleans, as templates and ``-e`` give it."""
+    try:
+        return msgspec.convert(data, wanted)
+    except (msgspec.ValidationError, OverflowError) as error:
+        told = str(error)
+    for attempt, strict in ((_as_written(node, data), True), (_booleans(data), False)):
+        with contextlib.suppress(msgspec.ValidationError, OverflowError):
+            return msgspec.convert(attempt, wanted, strict=strict)
+    raise _misfit(kind, name, wanted, node, data, told)
+
+
+def _as_written(node: Node, data: Any) -> Any:
+    """Whole numbers that a template gave as text; a fraction is not: 3.10 would have become 3.1."""
+    if isinstance(node, ListNode) and isinstance(data, list) and len(data) == len(node.items):
+        return [_as_written(item, entry) for item, entry in zip(node.items, data, strict=True)]
+    if isinstance(node, MapNode) and isinstance(data, dict) and len(data) == len(node.pairs):
+        return {key: _as_written(node.get(key) or node, entry) for key, entry in data.items()}
+    if isinstance(node, Scalar) and isinstance(node.value, str) and has_template(node.value):
+        return _whole_numbers_as_text(data)
+    return data
+
+
+def _whole_numbers_as_text(data: Any) -> Any:
+    if isinstance(data, int) and not isinstance(data, bool):
+        return str(data)
+    if isinstance(data, list):
+        return [_whole_numbers_as_text(entry) for entry in data]
+    if isinstance(data, dict):
+        return {key: _whole_numbers_as_text(entry) for key, entry in data.items()}
+    return data
+
+
+def _booleans(data: Any) -> Any:
+    return _WORDS_FOR_BOOLEANS.get(data.strip().lower(), data.strip()) if isinstance(data, str) else data
+
+
+def _misfit(kind: str, name: str, wanted: Any, node: Node, data: Any, told: str) -> InvalidPlaybook:
+    """Says what a parameter takes, and what stands there instead; ``told`` is what msgspec says."""
+    shape = msgspec.inspect.type_info(wanted)
+    node, data, where = _at_fault(node, data, wanted, told)
+    choices = _choices(shape)
+    if choices and isinstance(data, str) and not where:
+        message = f"{kind}: '{name}' is one of {', '.join(choices)}, not '{data[:40]}'{nearest(data, choices)}"
+        return InvalidPlaybook(message, position=node.position)
+    if ", got `" not in told and "enum value" not in told:
+        reason = told.partition(" - at `$")[0].replace("Expected ", "must be ")
+        for word, plain_word in (("`int`", "a whole number"), ("`str`", "a string"), ("`array`", "a list")):
+            reason = reason.replace(word, plain_word)
+        return InvalidPlaybook(f"{kind}: '{name}'{where} {reason[:1].lower()}{reason[1:]}", position=node.position)
+    takes = words(shape)
+    found = _found(data)
+    message = f"{kind}: '{name}' takes {takes}, {f'and{where} is {found}' if where else f'not {found}'}"
+    return InvalidPlaybook(message, cure=_cure(node, data, takes), position=node.position)
+
+
+def _cure(node: Node, data: Any, takes: str) -> str:
+    if data is None:
+        return "give it a value, or remove it"
+    if "string" not in takes or isinstance(data, list | dict) or not isinstance(node, Scalar):
+        return ""
+    if node.plain and not isinstance(node.value, str):
+        return f'write it in quotes: "{node.text[:40]}"'
+    return "write the value in quotes where the variable is defined"
+
+
+def _at_fault(node: Node, data: Any, wanted: Any, told: str) -> tuple[Node, Any, str]:
+    """The node and the data that msgspec's path names, and words for where that is."""
+    where = ""
+    path = told.rpartition(" - at `$")[2].rstrip("`") if " - at `$" in told else ""
+    for step in re.findall(r"\.[^.\[]+|\[\d+\]|\[\.\.\.\]", path):
+        if step == "[...]" and isinstance(data, dict):
+            key = next((key for key, entry in data.items() if not _fits({key: entry}, wanted)), None)
+            if key is None:
+                break
+            data, where = data[key], f"{where} '{key}'"
+            node = (node.get(key) or node) if isinstance(node, MapNode) else node
+        elif step.startswith(".") and isinstance(data, dict) and step[1:] in data:
+            data, where = data[step[1:]], f"{where} '{step[1:]}'"
+            node = (node.get(step[1:]) or node) if isinstance(node, MapNode) else node
+        elif step.startswith("[") and isinstance(data, list):
+            index = int(step[1:-1])
+            data, where = data[index], f"{where} entry {index + 1}"
+            node = node.items[index] if isinstance(node, ListNode) and index < len(node.items) else node
+        else:
+            break
+    return node, data, where
+
+
+def _fits(data: Any, wanted: Any) -> bool:
+    try:
+        msgspec.convert(data, wanted)
+    except (msgspec.ValidationError, OverflowError):
+        return False
+    return True
+
+
+def _choices(shape: Any) -> list[str]:
+    inspect = msgspec.inspect
+    if isinstance(shape, inspect.Metadata):
+        return _choices(shape.type)
+    if isinstance(shape, inspect.UnionType):
+        return [choice for part in shape.types for choice in _choices(part)]
+    return [str(value) for value in shape.values] if isinstance(shape, inspect.LiteralType) else []
+
+
+def words(shape: Any) -> str:
+    """What a type takes, in words: ``a string or a list of strings``."""
+    inspect = msgspec.inspect
+    if isinstance(shape, inspect.Metadata):
+        return words(shape.type)
+    if isinstance(shape, inspect.UnionType):
+        return " or ".join(words(part) for part in shape.types if not isinstance(part, inspect.NoneType))
+    if isinstance(shape, inspect.ListType | inspect.VarTupleType):
+        return f"a list of {_plural(shape.item_type)}"
+    if isinstance(shape, inspect.DictType):
+        return f"a mapping of {_plural(shape.key_type)} to {_plural(shape.value_type)}"
+    if isinstance(shape, inspect.LiteralType):
+        return f"one of {', '.join(str(value) for value in shape.values)}"
+    simple: dict[type, str] = {
+        inspect.StrType: "a string",
+        inspect.BoolType: "true or false",
+        inspect.IntType: "a whole number",
+        inspect.FloatType: "a number",
+        inspect.StructType: "a mapping",
+    }
+    return simple.get(type(shape), "another value")
+
+
+def _plural(shape: Any) -> str:
+    inspect = msgspec.inspect
+    if isinstance(shape, inspect.Metadata):
+        return _plural(shape.type)
+    if isinstance(shape, inspect.UnionType):
+        return " or ".join(_plural(part) for part in shape.types)
+    plurals: dict[type, str] = {
+        inspect.StrType: "strings",
+        inspect.IntType: "whole numbers",
+        inspect.FloatType: "numbers",
+        inspect.DictType: "mappings",
+        inspect.StructType: "mappings",
+    }
+    return plurals.get(type(shape), "values")
+
+
+def _found(data: Any) -> str:
+    if data is None:
+        return "empty"
+    if isinstance(data, bool):
+        return str(data).lower()
+    kinds = ((str, "text"), (int | float, "a number"), (list, "a list"), (dict, "a mapping"))
+    return next((word for kind, word in kinds if isinstance(data, kind)), "a date")
+
+
+def _located(value: Any, annotation: Any, folder: Path) -> Any:
+    """Relative paths made absolute, in a field that is marked as one of paths."""
+    rule = next((meta.extra["path"] for meta in _meta(annotation) if meta.extra and "path" in meta.extra), None)
+    if rule is None:
+        return value
+    if isinstance(value, list):
+        return [_located(entry, annotation, folder) for entry in value]
+    if not isinstance(value, str) or not value or value.startswith(("~", "/")) or _URL.match(value):
+        return value
+    is_path = {
+        "if-slash": "/" in value or value in (".", ".."),
+        "if-dot": value.startswith(("./", "../")) or value in (".", ".."),
+    }.get(rule, True)
+    return os.path.normpath(folder / value) if is_path else value

@@ -1,0 +1,416 @@
+"""Jinja2 as playbooks use it: sandboxed, undefined is an error, and no template takes more than its share.
+
+Imported only when a string holds a template. The language is Jinja2's (https://jinja.palletsprojects.com), with what
+Ansible adds to it: a string that is one ``{{ expression }}`` gives the value itself, whatever its type; ``omit``;
+undefined variables that ``default`` may replace at any depth; None is printed as nothing.
+
+Jinja2's sandbox keeps a template away from Python's inner parts; it does not keep it from filling the memory. So each
+evaluation has a budget of steps (turns of a loop, calls) and a size that no value may exceed, and what can make much
+out of little (``'x' * n``, ``center``, ``replace``, ...) is measured before it is done.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import jinja2
+from jinja2 import nodes
+from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS  # type: ignore[attr-defined]
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context, StrictUndefined, Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import missing
+from jinja2.visitor import NodeTransformer
+
+from nbprovision.model.errors import InvalidPlaybook, nearest
+from nbprovision.playbook.template import OMIT, has_template
+
+if TYPE_CHECKING:
+    from nbprovision.playbook.template import Scope
+
+MAX_SOURCE = 1 << 16  # characters of one template
+MAX_SIZE = 1 << 18  # characters and entries of one value, everything in it counted
+MAX_STEPS = 200_000  # turns of loops and calls of one template
+MAX_SECONDS = 10.0  # for all templates of one playbook
+MAX_BITS = 10_000  # of a whole number
+
+_PASSED = (Context, nodes.EvalContext, jinja2.Environment)  # what Jinja2 itself hands to a filter, before the value
+_SCOPE = "@scope"  # no name that a template could write
+_RESULT = "nbprovision_result"
+# Filters and methods of strings whose result can be as large as the product of what they are given.
+_AMPLIFIERS = frozenset(
+    (
+        *("batch", "center", "expandtabs", "format", "format_map", "indent", "join", "ljust", "replace", "rjust"),
+        *("slice", "sum", "tojson", "translate", "wordwrap", "zfill"),
+    )
+)
+_WIDE_FORMAT = re.compile(r"\d{5,}|%[-#0 +]*\*|%[^%]*\.\*|\{[^{}]*\{")
+_UNWANTED_FILTERS = ("random", "safe", "urlize", "xmlattr")  # not the same twice, or for HTML
+
+
+class TemplateLimit(Exception):
+    """A template wants more than its share."""
+
+
+class UndefinedVariable(InvalidPlaybook):
+    """A variable, or an entry of one, is not there."""
+
+
+class _Named(StrictUndefined):
+    """Undefined at any depth (``a.b.c | default('x')``, as in Ansible), with an error that knows the nearest name."""
+
+    __slots__ = ()
+
+    @property
+    def _undefined_message(self) -> str:
+        if self._undefined_hint or self._undefined_obj is missing:
+            return self._undefined_hint or f"variable '{self._undefined_name}' is not defined"
+        name, owner = self._undefined_name, self._undefined_obj
+        if isinstance(owner, Mapping):
+            keys = sorted(str(key) for key in owner)
+            return f"there is no '{name}' in the mapping (it has: {', '.join(keys[:20]) or 'nothing'})" + nearest(
+                str(name), keys
+            )
+        if isinstance(name, int):
+            return f"there is no entry {name} in the {_word(owner)}"
+        return f"a {_word(owner)} has no '{name}'"
+
+    def __getattr__(self, name: str) -> Any:
+        if name[:2] == "__":
+            raise AttributeError(name)
+        return self
+
+    def __getitem__(self, key: Any) -> Any:
+        return self
+
+
+class _Context(Context):
+    """Asks the scope for a variable when a template wants it."""
+
+    def resolve_or_missing(self, key: str) -> Any:
+        found = super().resolve_or_missing(key)
+        if found is not missing:
+            return found
+        scope: Scope = self.parent[_SCOPE]
+        try:
+            if scope.has(key):
+                return scope.get(key)
+        except UndefinedVariable as error:  # undefined for what it is made of; `default` may still replace it
+            inner = error
+            return _Named(name=key, exc=lambda _message: inner)  # type: ignore[arg-type]
+        return _Named(name=key, exc=lambda _message: _not_defined(key, scope))  # type: ignore[arg-type]
+
+
+def _not_defined(name: str, scope: Scope) -> UndefinedVariable:
+    near = nearest(name, scope.names()) if len(name) > 2 else ""
+    return UndefinedVariable(
+        f"variable '{name}' is not defined{near}",
+        cure="" if near else f"define it under vars, or hand it over: -e {name}=VALUE",
+    )
+
+
+class _Bounded(NodeTransformer):
+    """Puts the limits into a template: loops are counted, ``~`` is measured."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - Jinja2's name
+        self.generic_visit(node)
+        node.iter = _filtered(node.iter, "@counted")
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - Jinja2's name
+        self.generic_visit(node)
+        return _filtered(nodes.List(node.nodes, lineno=node.lineno), "@concatenated")
+
+
+def _filtered(node: Any, name: str) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Evaluates templates and conditions.
+
+    Args:
+        lookup: What ``lookup(NAME, ...)`` does.
+    """
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+
+    def __init__(self, lookup: Callable[..., Any]) -> None:
+        super().__init__(
+            undefined=_Named, keep_trailing_newline=True, trim_blocks=True, cache_size=0, finalize=self._printed
+        )
+        self.context_class = _Context
+        self.globals = {
+            "range": self._range,
+            "dict": dict,
+            "namespace": self.globals["namespace"],
+            "lookup": lookup,
+            "omit": OMIT,
+        }
+        for name in _UNWANTED_FILTERS:
+            self.filters.pop(name, None)
+        self.filters |= _ANSIBLE_FILTERS
+        self.filters = {name: self._measured(name, function) for name, function in self.filters.items()}
+        self.filters |= {"@counted": self._counted, "@concatenated": self._concatenated}
+        self._steps = 0
+        self._cost = 1
+        self._printed_size = 0
+        self._deadline = time.monotonic() + MAX_SECONDS
+        self._compiled: dict[tuple[str, bool], tuple[jinja2.Template, bool]] = {}
+
+    def evaluate(self, source: str, scope: Scope, *, condition: bool = False) -> Any:
+        """The value of a template, or with ``condition`` of an expression without braces.
+
+        Raises:
+            InvalidPlaybook: the template is wrong, refers to what is not defined, or wants too much.
+        """
+        if len(source) > MAX_SOURCE:
+            raise InvalidPlaybook(f"a template has more than {MAX_SOURCE} characters")
+        outer = self._steps, self._cost, self._printed_size
+        try:
+            template, native = self._template_of(source, condition)
+            self._steps, self._cost, self._printed_size = MAX_STEPS, 1 + len(source) // 100, 0
+            context = template.new_context({_SCOPE: scope, **self.globals}, shared=True)
+            if not native:
+                return _settled(self._joined(template.root_render_func(context)))
+            for _ in template.root_render_func(context):
+                pass
+            return _settled(context.vars[_RESULT])
+        except InvalidPlaybook:
+            raise
+        except jinja2.UndefinedError as error:
+            raise UndefinedVariable(str(error)) from None
+        except jinja2.TemplateSyntaxError as error:
+            raise InvalidPlaybook(
+                "the template is wrong", cause=_syntax_cause(error), cure=_syntax_cure(error)
+            ) from None
+        except SecurityError as error:
+            raise InvalidPlaybook("the template reaches for what templates may not use", cause=str(error)) from None
+        except TemplateLimit as error:
+            raise InvalidPlaybook("the template wants too much", cause=str(error)) from None
+        except RecursionError:
+            raise InvalidPlaybook("the template wants too much", cause="it is nested too deep") from None
+        except Exception as error:  # noqa: BLE001 - an expression of the user's can fail in any way
+            raise InvalidPlaybook("the template fails", cause=f"{type(error).__name__}: {error}"[:300]) from None
+        finally:
+            self._steps, self._cost, self._printed_size = outer
+
+    def handle_exception(self, source: str | None = None) -> NoReturn:
+        """Raise what was raised. Jinja2 would rewrite tracebacks, which nobody sees, at every level anew."""
+        raise  # noqa: PLE0704 - called while an exception is handled
+
+    def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call ``obj`` for a template, if it may be called and does not make too much."""
+        given = [*args, *kwargs.values()]
+        self._charge(self._cost + sum(_size(value) for value in given) // 100)
+        method = getattr(obj, "__wrapped__", obj)  # the sandbox wraps str.format
+        owner = getattr(method, "__self__", None)
+        if isinstance(owner, str):
+            _check_product(getattr(method, "__name__", ""), owner, given)
+        return super().call(context, obj, *args, **kwargs)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Compute ``left operator right`` for a template, measured before."""
+        numbers = isinstance(left, int | float) and isinstance(right, int | float)
+        if operator == "**" and numbers:
+            if abs(left) > 1 and int(left).bit_length() * abs(right) > MAX_BITS:
+                raise TemplateLimit(f"a number of more than {MAX_BITS} bits")
+        elif operator == "*" and isinstance(left, int) and isinstance(right, int):
+            if left.bit_length() + right.bit_length() > MAX_BITS:
+                raise TemplateLimit(f"a number of more than {MAX_BITS} bits")
+        elif operator == "%" and isinstance(left, str):
+            _check_product("format", left, [right])
+        elif operator == "*" and not numbers:
+            many, times = (left, right) if isinstance(right, int) else (right, left)
+            if isinstance(times, int) and _size(many) * max(times, 0) > MAX_SIZE:
+                raise TemplateLimit(f"a value of more than {MAX_SIZE} characters or entries")
+        elif operator == "+" and not numbers:
+            _limit(_size(left) + _size(right))
+        return super().call_binop(context, operator, left, right)
+
+    def _template_of(self, source: str, condition: bool) -> tuple[jinja2.Template, bool]:
+        """The template, and whether its result is a value rather than text."""
+        key = source, condition
+        if key not in self._compiled:
+            bare = condition and not has_template(source)
+            tree = self.parse("{{ " + source + " }}" if bare else source)
+            tree = _Bounded().visit(tree)
+            only = tree.body[0] if len(tree.body) == 1 else None
+            native = isinstance(only, nodes.Output) and len(only.nodes) == 1
+            if condition and not native:
+                raise InvalidPlaybook("a condition is one expression", cure="write it without {{ }}")
+            if native and isinstance(only, nodes.Output):
+                target = nodes.Name(_RESULT, "store", lineno=1)
+                tree = nodes.Template([nodes.Assign(target, only.nodes[0], lineno=1)], lineno=1)
+                tree.set_environment(self)
+            self._compiled[key] = self.from_string(tree), native
+        return self._compiled[key]
+
+    def _joined(self, pieces: Iterable[str]) -> str:
+        text: list[str] = []
+        size = 0
+        for piece in pieces:
+            self._charge(1)
+            size = _limit(size + len(piece))
+            text.append(piece)
+        return "".join(text)
+
+    def _charge(self, steps: int) -> None:
+        self._steps -= steps
+        if self._steps < 0:
+            raise TemplateLimit(f"more than {MAX_STEPS} steps of loops and calls")
+        if time.monotonic() > self._deadline:
+            raise TemplateLimit(f"the templates of the playbook take more than {MAX_SECONDS:.0f} seconds")
+
+    def _range(self, *bounds: int) -> range:
+        numbers = range(*bounds)
+        if abs(numbers.stop - numbers.start) // abs(numbers.step) > MAX_STEPS:
+            raise TemplateLimit(f"a range of more than {MAX_STEPS} numbers")
+        return numbers
+
+    def _counted(self, values: Iterable[Any]) -> Iterator[Any]:
+        # Undefined raises here, as it would in the loop itself.
+        for value in values:
+            self._charge(self._cost)
+            yield value
+
+    @staticmethod
+    def _concatenated(values: list[Any]) -> str:
+        _limit(_size(values))
+        return "".join("" if value is None else str(value) for value in values)
+
+    def _printed(self, value: Any) -> Any:
+        """What is put out for ``value``; as in Ansible, nothing for None."""
+        if isinstance(value, Undefined):
+            return value
+        self._printed_size = _limit(self._printed_size + _size(value))
+        return "" if value is None else value
+
+    def _measured(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)  # takes over the marks by which Jinja2 knows what to pass
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            given = [value for value in (*args, *kwargs.values()) if not isinstance(value, _PASSED)]
+            self._charge(0)
+            for value in given:
+                _size(value)
+            if given:
+                _check_product(name, given[0], given[1:])
+            return function(*args, **kwargs)
+
+        return measured
+
+
+def _size(value: Any) -> int:
+    """Characters and entries in ``value``, all levels counted; raises as soon as they are too many."""
+    total = 0
+    waiting = [value]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, str | bytes | range):
+            total += len(current)
+        elif isinstance(current, Mapping):
+            waiting += [*current.keys(), *current.values()]
+        elif isinstance(current, list | tuple | set | frozenset):
+            waiting += current
+        total = _limit(total + 1)
+        _limit(total + len(waiting))
+    return total
+
+
+def _limit(size: int) -> int:
+    if size > MAX_SIZE:
+        raise TemplateLimit(f"a value of more than {MAX_SIZE} characters or entries")
+    return size
+
+
+def _check_product(name: str, subject: Any, given: list[Any]) -> None:
+    """Refuse a filter or method that would make more than the limit out of what it is given."""
+    if name not in _AMPLIFIERS:
+        return
+    if name in ("format", "format_map"):
+        if isinstance(subject, str) and _WIDE_FORMAT.search(subject):
+            raise TemplateLimit("a format with a width that is too large, or given by a value")
+        _limit((1 + subject.count("%") + subject.count("{") if isinstance(subject, str) else 1) * _size(given))
+        return
+    largest = max((abs(value) if isinstance(value, int) else _size(value) for value in given), default=1)
+    _limit(_size(subject) * max(largest, 1))
+
+
+def _settled(value: Any, depth: int = 0) -> Any:
+    """The value as plain data: text, numbers, lists, mappings."""
+    if depth == 0 and not isinstance(value, Iterator):
+        _size(value)
+    if depth > 50:
+        raise TemplateLimit("a value that is nested more than 50 deep")
+    if isinstance(value, Undefined):
+        value._fail_with_undefined_error()  # noqa: SLF001 - the one way to have it raise what it stands for
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        if value.bit_length() > MAX_BITS:
+            raise TemplateLimit(f"a number of more than {MAX_BITS} bits")
+        return value
+    if isinstance(value, str):
+        return str(value)  # Markup is a str of its own kind
+    if isinstance(value, Mapping):
+        return {_settled(key, depth + 1): _settled(entry, depth + 1) for key, entry in value.items()}
+    if isinstance(value, list | tuple | set | range | Iterator) or type(value).__name__.startswith("dict_"):
+        entries: list[Any] = []
+        for entry in value:
+            _limit(len(entries))
+            entries.append(_settled(entry, depth + 1))
+        return entries
+    raise InvalidPlaybook(f"the template gives a {_word(value)}, no plain value")
+
+
+def _word(value: Any) -> str:
+    words = {str: "text", bool: "boolean", int: "number", float: "number", list: "list", dict: "mapping"}
+    return words.get(type(value), type(value).__name__)
+
+
+def _syntax_cause(error: jinja2.TemplateSyntaxError) -> str:
+    told = (error.message or "").rstrip(".")
+    return told.replace("'end of print statement'", "'}}'").replace("'end of statement block'", "'%}'")
+
+
+def _syntax_cure(error: jinja2.TemplateSyntaxError) -> str:
+    message = error.message or ""
+    match = re.search(r"No (filter|test) named '([^']*)'", message)
+    if match:
+        known = DEFAULT_FILTERS | _ANSIBLE_FILTERS if match[1] == "filter" else DEFAULT_TESTS
+        return nearest(match[2], known).removeprefix("; ")
+    return ""
+
+
+# What Ansible adds and playbooks for a notebook need most.
+
+
+def _bool(value: Any) -> bool:
+    """Ansible's filter: yes, on, 1, true and true itself are true, all else is not."""
+    return str(value).strip().lower() in ("yes", "on", "1", "true")
+
+
+def _mandatory(value: Any, message: str | None = None) -> Any:
+    if isinstance(value, Undefined):
+        if message:
+            raise UndefinedVariable(str(message))
+        _fail(value)
+    return value
+
+
+def _fail(value: Undefined) -> NoReturn:
+    value._fail_with_undefined_error()  # noqa: SLF001
+
+
+_ANSIBLE_FILTERS: dict[str, Callable[..., Any]] = {
+    "bool": _bool,
+    "mandatory": _mandatory,
+    "basename": lambda path: os.path.basename(str(path)),
+    "dirname": lambda path: os.path.dirname(str(path)),
+    "expanduser": lambda path: os.path.expanduser(str(path)),
+}

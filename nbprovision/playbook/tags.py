@@ -1,0 +1,42 @@
+"""Which tasks ``--tags`` and ``--skip-tags`` choose, as Ansible does.
+
+Source: https://docs.ansible.com/ansible/latest/playbook_guide/playbooks_tags.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+
+
+class Tagged(Protocol):
+    """Anything with tags."""
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags, without any that mean something to the one who chooses."""
+
+
+def selected(call: Tagged, tags: Collection[str] = (), skip_tags: Collection[str] = ()) -> bool:
+    """Whether a task is to be run.
+
+    ``always`` is run unless it is skipped by that name, ``never`` only if one of its tags is asked for; ``all``,
+    ``tagged`` and ``untagged`` may be asked for and skipped.
+
+    Args:
+        call: The task.
+        tags: Those to run; empty for all.
+        skip_tags: Those to leave out; they win.
+
+    """
+    own = set(call.tags) or {"untagged"}
+    asked = set(tags) or {"all"}
+    skipped = set(skip_tags)
+    tagged = own != {"untagged"}
+    if "always" not in own:
+        everything = "all" in asked or ("tagged" in asked and tagged)
+        if not ((everything and "never" not in own) or own & asked):
+            return False
+    if "all" in skipped and ("always" not in own or "always" in skipped):
+        return False
+    return not (own & skipped or ("tagged" in skipped and tagged))

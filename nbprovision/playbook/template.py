@@ -1,0 +1,216 @@
+"""Variables and templates: what a string in a playbook means where it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbprovision.model.errors import InvalidPlaybook, Position, nearest
+from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, read_file
+from nbprovision.system import secrets
+
+if TYPE_CHECKING:
+    from nbprovision.playbook.sandbox import Sandbox
+
+OMIT = "__nbprovision_omit__"  # what the variable `omit` holds: a parameter with this value is left out
+
+_MARKS = ("{{", "{%", "{#")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Names of variables, in a playbook or in the environment, whose values are never shown.
+_SECRET_NAME = re.compile(
+    r"(^|_)(password|passwd|passphrase|token|secret|secret_key|api_?key|credentials?)$", re.IGNORECASE
+)
+_RESERVED = frozenset(
+    (
+        *("nb", "playbook_dir", "lookup", "omit", "range", "dict", "namespace", "self", "loop"),
+        *("and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None"),
+    )
+)
+_NESTED = 30  # variables made of variables
+
+
+def has_template(text: str) -> bool:
+    """Whether Jinja2 would find something to do in ``text``."""
+    return any(mark in text for mark in _MARKS)
+
+
+def variable_problem(name: Any) -> str:
+    """Why ``name`` cannot be the name of a variable, or nothing."""
+    if not isinstance(name, str) or not _VARIABLE_NAME.fullmatch(name):
+        return f"'{name}' is no name for a variable: letters, digits and _, no digit first"
+    return f"the name '{name}' is taken: templates know something else by it" if name in _RESERVED else ""
+
+
+def remember_secret(name: str, value: Any) -> None:
+    """Have the value masked wherever it would be shown, if ``name`` sounds like a secret's."""
+    if isinstance(value, str):
+        secrets.remember_url(value)
+        if _SECRET_NAME.search(name) and value.strip().lower() not in ("", "true", "false", "yes", "no", "none"):
+            secrets.remember(value)
+
+
+class Scope:
+    """Variables where a task stands. A value is worked out when it is first asked for, and once.
+
+    Args:
+        templates: What evaluates them.
+        layers: Name to node (as written in a playbook) or to plain data; later layers win.
+        facts: Values that are taken as they are, though they may look like templates.
+    """
+
+    def __init__(
+        self, templates: Templates, layers: Iterable[Mapping[str, Any]], facts: Mapping[str, Any] | None = None
+    ) -> None:
+        self._templates = templates
+        self._facts = dict(facts or {})
+        self._written: dict[str, Any] = {}
+        for layer in layers:
+            self._written |= layer
+        self._known: dict[str, Any] = {}
+        self._open: list[str] = []
+
+    def extended(self, layer: Mapping[str, Any], *, over: Mapping[str, Any]) -> Scope:
+        """The same scope with ``layer`` over it, and ``over`` (what the command line sets) over both."""
+        return Scope(self._templates, (self._written, layer, over), self._facts) if layer else self
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a variable."""
+        return name in self._written or name in self._facts
+
+    def names(self) -> set[str]:
+        """Every variable's name."""
+        return {*self._written, *self._facts}
+
+    def get(self, name: str) -> Any:
+        """The value of a variable.
+
+        Raises:
+            InvalidPlaybook: it refers to itself, or to what is not defined, or its template is wrong.
+        """
+        if name not in self._written:
+            return self._facts[name]
+        if name not in self._known:
+            written = self._written[name]
+            position = written.position if isinstance(written, Scalar | ListNode | MapNode) else None
+            if name in self._open:
+                chain = " -> ".join([*self._open[self._open.index(name) :], name])
+                raise InvalidPlaybook(f"variable '{name}' refers to itself: {chain}", position=position)
+            if len(self._open) >= _NESTED:
+                raise InvalidPlaybook(
+                    f"variable '{name}' is made of variables more than {_NESTED} levels deep", position=position
+                )
+            self._open.append(name)
+            try:
+                self._known[name] = self._templates.render(written, self)
+            finally:
+                self._open.pop()
+            remember_secret(name, self._known[name])
+        return self._known[name]
+
+
+class Templates:
+    """Evaluates the templates of one playbook, and remembers what they read from outside.
+
+    Args:
+        folder: Where relative paths begin.
+        env: The environment variables that ``lookup('env', NAME)`` sees.
+    """
+
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.env = env
+        self.env_read: set[str] = set()
+        self.files_read: set[Path] = set()
+
+    @cached_property
+    def _sandbox(self) -> Sandbox:
+        from nbprovision.playbook.sandbox import Sandbox  # Jinja2 takes as long to import as all else here
+
+        return Sandbox(self._lookup)
+
+    def render(self, value: Any, scope: Scope) -> Any:
+        """A node, or plain data, with every template in it replaced by its value.
+
+        Raises:
+            InvalidPlaybook: with the position of the string at fault.
+        """
+        if isinstance(value, Scalar):
+            if isinstance(value.value, str) and has_template(value.value):
+                return self._evaluate(value.value, scope, value.position)
+            return value.value
+        if isinstance(value, MapNode):
+            return {key.value: self.render(entry, scope) for key, entry in value.pairs}
+        if isinstance(value, ListNode):
+            return [self.render(entry, scope) for entry in value.items]
+        if isinstance(value, str) and has_template(value):
+            return self._evaluate(value, scope, None)
+        if isinstance(value, Mapping):
+            return {key: self.render(entry, scope) for key, entry in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.render(entry, scope) for entry in value]
+        return value
+
+    def condition(self, node: Node, scope: Scope) -> bool:
+        """Whether a ``when`` holds: an expression, true or false itself, or a list of them, all of which must hold.
+
+        A value counts as Ansible counts it: empty text, lists and mappings, 0 and none do not hold. Text that reads as
+        a boolean is an error, since ``-e flag=false`` would hold otherwise.
+
+        Raises:
+            InvalidPlaybook: with the position of the condition.
+        """
+        if isinstance(node, ListNode):
+            return all(self.condition(entry, scope) for entry in node.items)
+        if isinstance(node, MapNode):
+            raise InvalidPlaybook(
+                "'when' takes an expression or a list of them, not a mapping",
+                cure="an expression that holds ': ' or begins with { is written in quotes",
+                position=node.position,
+            )
+        if node.value is None:
+            raise InvalidPlaybook("'when' is empty", cure="write an expression, or remove it", position=node.position)
+        if not isinstance(node.value, str):
+            return bool(node.value)
+        source = node.value.strip()
+        if not source:
+            raise InvalidPlaybook("'when' is empty", cure="write an expression, or remove it", position=node.position)
+        value = self._evaluate(source, scope, node.position, condition=True)
+        if isinstance(value, str) and value.strip().lower() in ("true", "false", "yes", "no", "on", "off", "0", "1"):
+            raise InvalidPlaybook(
+                f"the condition '{source}' gives the text '{value}', neither true nor false",
+                cure=f"write: {source} | bool" if not has_template(source) else "put `| bool` behind it",
+                position=node.position,
+            )
+        return bool(value)
+
+    def _evaluate(self, source: str, scope: Scope, position: Position | None, *, condition: bool = False) -> Any:
+        try:
+            return self._sandbox.evaluate(source, scope, condition=condition)
+        except InvalidPlaybook as error:
+            error.at(position)
+            raise
+
+    def _lookup(self, kind: str, *names: str, default: str = "") -> Any:
+        """``lookup('env', NAME)`` and ``lookup('file', PATH)``, as in Ansible; several names are joined with commas."""
+        if kind == "env":
+            return ",".join(self._environment(str(name), default) for name in names)
+        if kind == "file":
+            return ",".join(self._file(str(name)) for name in names)
+        raise InvalidPlaybook(
+            f"there is no lookup '{kind}'{nearest(str(kind), ('env', 'file'))}", cure="there are: env, file"
+        )
+
+    def _environment(self, name: str, default: str) -> str:
+        self.env_read.add(name)
+        value = self.env.get(name, default)
+        remember_secret(name, value)
+        return value
+
+    def _file(self, name: str) -> str:
+        path = Path(os.path.normpath(self.folder / Path(name).expanduser()))
+        self.files_read.add(path)
+        return read_file(path, "file").rstrip()

@@ -1,0 +1,31 @@
+"""Wrong playbooks as data: ``data/invalid/NAME.yml``, and what is said of it in ``NAME.txt``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from nbprovision.model.errors import InvalidPlaybook
+from nbprovision.playbook.read import read_playbook
+from tests.unit.playbook_tasks import CATALOGUE
+
+CASES = sorted((Path(__file__).parents[1] / "data/invalid").glob("*.yml"))
+
+
+def test_there_are_enough() -> None:
+    """As many as the reliability goals ask for."""
+    assert len(CASES) >= 60
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+def test_the_exact_message(case: Path) -> None:
+    """Each is refused with its own words, quickly, as an invalid playbook (exit status 4) with a position."""
+    began = time.perf_counter()
+    with pytest.raises(InvalidPlaybook) as caught:
+        read_playbook(case, CATALOGUE, {}, {"platform": "other"}, env={})
+    assert str(caught.value).replace(str(case), "PLAYBOOK") == case.with_suffix(".txt").read_text().rstrip("\n")
+    assert caught.value.exit_status == 4
+    assert caught.value.position is not None
+    assert time.perf_counter() - began < 10
