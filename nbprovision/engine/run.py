@@ -11,11 +11,11 @@ import msgspec
 
 from nbprovision.engine.guard import Guard
 from nbprovision.engine.order import Node, arrange
-from nbprovision.engine.step import Outcome, Step, carry_out, digest_of
+from nbprovision.engine.step import Outcome, Step, carry_out, digest_of, prove
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ProvisionError
 from nbprovision.model.result import Change, Result
-from nbprovision.state.store import Proof, Store
+from nbprovision.state.store import Proof, Store, holds
 
 # Tasks mostly wait for an engine's process, for the disk or for the network.
 SIDE_BY_SIDE = 8
@@ -95,6 +95,7 @@ class Run:
                 if isinstance(outcome_or_error, BaseException):
                     raise outcome_or_error
                 self._finish(number, outcome_or_error)
+        self._renew_proofs()
         return [self._outcomes[number].result for number in range(len(self._steps))]
 
     @property
@@ -106,6 +107,22 @@ class Run:
     def _ready(self, waiting: dict[int, Node]) -> list[int]:
         done = self._outcomes.keys()
         return [number for number, node in waiting.items() if node.needs <= done and node.after <= done]
+
+    def _renew_proofs(self) -> None:
+        """Prove again what later steps touched: a pip task changes the folder that vouches for the conda task."""
+        if not any(outcome.result.changed for outcome in self._outcomes.values()):
+            return
+        for number, outcome in self._outcomes.items():
+            task, proof = self._steps[number].task, outcome.proof
+            if task is None or proof is None or all(map(holds, proof.witnesses)):
+                continue
+            try:
+                _, again = prove(task, self._machine)
+            except ProvisionError:
+                again = None
+            report = _next_time(outcome.result)
+            proven = msgspec.structs.replace(again, report=report) if again else None
+            self._outcomes[number] = Outcome(outcome.result, proven)
 
     def _without_work(self, number: int) -> Outcome | None:
         """The outcome of a step for which nothing has to be looked at."""

@@ -63,7 +63,7 @@ def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Out
         return Outcome(step.result("skipped"), store.Proof(digest(step.name), None, (), ""))
     started = time.perf_counter()
     try:
-        plan, proof = _prove(task, machine)
+        plan, proof = prove(task, machine)
         warnings = plan.warnings
         if plan and not check:
             proof, warnings = _apply(task, plan, machine, guard)
@@ -91,7 +91,7 @@ def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Out
     return Outcome(result, None if plan and check else proof)
 
 
-def _prove(task: Task[Any], machine: Machine) -> tuple[Plan, store.Proof | None]:
+def prove(task: Task[Any], machine: Machine) -> tuple[Plan, store.Proof | None]:
     """Read and plan between two looks at the witnesses, so that no change can slip in unseen."""
     before = store.look(task.witnesses(machine))
     settled = before is not None and store.settle(before)
@@ -107,7 +107,7 @@ def _apply(task: Task[Any], plan: Plan, machine: Machine, guard: Guard) -> tuple
     with guard.unfinished(task, machine, lambda: task.plan(task.read(machine)).changes == plan.changes):
         task.apply(plan, machine)
         machine.forget()
-        left, proof = _prove(task, machine)
+        left, proof = prove(task, machine)
         if left:
             wrong = "; ".join(f"{change.action} {change.target}" for change in left.changes[:5])
             raise TaskFailed(

@@ -320,3 +320,26 @@ def test_refresh_every_ends_the_trust(machine: Machine, tmp_path: Path) -> None:
 def test_refresh_every_takes_a_duration() -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"path": "/a", "refresh_every": "often"}, EnsureNote)
+
+
+def test_what_a_later_task_touched_is_proven_again(machine: Machine, tmp_path: Path) -> None:
+    shared = tmp_path / "env"
+    shared.mkdir()
+    state = tmp_path / "state" / "x.state"
+    # Both look at the folder, and the second one changes it.
+    steps = [
+        step(EnsureNote(path=str(shared / "a"), text="x", prefix=str(shared))),
+        step(EnsureNote(path=str(shared / "b"), text="x", prefix=str(shared))),
+    ]
+    recorded(steps, machine, state)
+    assert [r.proof for r in recorded(steps, machine, state)] == ["witness", "witness"]
+
+
+def test_a_task_that_a_later_one_undoes_is_not_proven(machine: Machine, tmp_path: Path) -> None:
+    state = tmp_path / "state" / "x.state"
+    steps = [
+        step(EnsureNote(path=str(tmp_path / "a"), text="x")),
+        step(EnsureNote(path=str(tmp_path / "a"), text="y")),
+    ]
+    recorded(steps, machine, state)
+    assert [r.status for r in recorded(steps, machine, state)] == ["changed", "changed"]

@@ -23,8 +23,8 @@ _SKIPPED_FOLDERS = {
 _SKIPPED_FILES = {"EXTERNALLY-MANAGED", "sitecustomize.py", "usercustomize.py"}
 _ORIGIN = b"$ORIGIN/../lib"
 
-# Debian's Python looks for packages in dist-packages, which no other tool fills, and installs below local/; these give
-# its copy upstream's rules again (Lib/site.py and Lib/sysconfig of CPython; Debian's patch is distutils-install-layout).
+# Debian's Python looks for packages in dist-packages, which no other tool fills, and installs below local/;
+# these give its copy upstream's rules again (Lib/site.py and Lib/sysconfig of CPython).
 _SITE_RULE = '''
 def getsitepackages(prefixes=None):
     """The site-packages folder of each prefix."""
@@ -128,7 +128,7 @@ def find(wanted: str | None) -> Interpreter:
             found = describe(candidate)
         except TaskFailed:
             continue
-        if found.version == wanted or found.minor == wanted:
+        if wanted in (found.version, found.minor):
             return found
         seen[found.version] = candidate
     there = ", ".join(f"{version} ({path})" for version, path in sorted(seen.items()))
@@ -163,8 +163,8 @@ def package(interpreter: Interpreter) -> Package:
     """Make the package ``python`` of an interpreter.
 
     Programs and libraries find libpython by a run path relative to themselves; text files that name the base prefix get
-    the placeholder in its place. Shared libraries of the system (OpenSSL, libffi, ...) stay the system's, so the package
-    is good for machines like this one.
+    the placeholder in its place. Shared libraries of the system (OpenSSL, libffi, ...) stay the system's, so the
+    package is good for machines like this one.
     """
     minor = interpreter.minor
     made = Package(

@@ -1,4 +1,4 @@
-"""The side of the channel builder that runs in the tool: hands the order to a process of its own, keeps the manifest."""
+"""The channel builder's side in the tool: hands the order to a process of its own, and keeps the manifest."""
 
 from __future__ import annotations
 

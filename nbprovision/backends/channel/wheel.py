@@ -36,6 +36,7 @@ _CONDA_NAMES = {
     "msgpack": "msgpack-python",
     "backports-zstd": "backports.zstd",
 }
+_THIS_MACHINE = {name: str(value) for name, value in default_environment().items()}
 # The linker writes these itself, or they are written below.
 _LEFT_OUT = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 
@@ -112,7 +113,7 @@ def convert(wheel: Path, minors: Collection[str], extras: Mapping[str, Collectio
 
 def _dependencies(metadata: Message, minors: Collection[str], extras: Collection[str]) -> Iterator[str]:
     environments = [
-        {**default_environment(), "python_version": minor, "python_full_version": f"{minor}.0", "extra": extra}
+        {**_THIS_MACHINE, "python_version": minor, "python_full_version": f"{minor}.0", "extra": extra}
         for minor in minors
         for extra in ("", *extras)
     ]
@@ -150,7 +151,7 @@ def _place(package: Package, site: str, folder: str, path: str, content: bytes, 
         package.add(rest, content, executable=executable)
     elif scheme == "headers" and not package.noarch:
         minor = site.split("/")[1]
-        package.add(f"include/{minor}/{folder.split('-')[0]}/{rest}", content)
+        package.add(f"include/{minor}/{folder.partition('-')[0]}/{rest}", content)
     elif scheme == "scripts":
         ours = content.startswith(b"#!python")
         if ours:
