@@ -1,0 +1,150 @@
+"""The other engine for Python packages: pip (https://pip.pypa.io/en/stable/cli/pip_install/)."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nbprovision.backends.pip_request import (
+    Move,
+    Request,
+    child_environment,
+    failure,
+    index_settings,
+    interpreter,
+)
+from nbprovision.facts import distributions, indexes
+from nbprovision.facts.distributions import normalized
+from nbprovision.model.errors import TaskFailed
+from nbprovision.system import commands
+
+if TYPE_CHECKING:
+    from nbprovision.facts.machine import Machine
+
+
+class _Metadata(msgspec.Struct):
+    name: str
+    version: str
+
+
+class _Item(msgspec.Struct):
+    metadata: _Metadata
+
+
+class _Report(msgspec.Struct):
+    """https://pip.pypa.io/en/stable/reference/installation-report/, as far as it is needed."""
+
+    install: list[_Item]
+
+
+def available(prefix: Path) -> bool:
+    """Whether there is a pip that can install into ``prefix``: its own, or one of this interpreter."""
+    return "pip" in distributions.installed(prefix) or importlib.util.find_spec("pip") is not None
+
+
+def perform(machine: Machine, request: Request) -> None:
+    """Carry a request out. What is to be put in place anew has to be taken out before: pip would let it be.
+
+    Raises:
+        TaskFailed: with pip's own words and what to do.
+    """
+    _install(machine, request, [])
+
+
+def resolve(machine: Machine, request: Request) -> list[Move] | None:
+    """What carrying a request out would change; None where this pip is too old to tell (before 22.2).
+
+    Raises:
+        TaskFailed: it cannot be carried out.
+    """
+    if _version(request.prefix) < (22, 2):
+        return None
+    said = _install(machine, request, ["--dry-run", "--quiet", "--report", "-"])
+    report = msgspec.json.decode(said, type=_Report)
+    there = distributions.installed(request.prefix)
+    return [
+        Move(name, there[name][0].version if name in there else None, item.metadata.version)
+        for item in report.install
+        for name in [normalized(item.metadata.name)]
+    ]
+
+
+def uninstall(
+    machine: Machine, prefix: Path, names: Iterable[str], *, python: Path | None = None, managed: bool = False
+) -> None:
+    """Uninstall distributions.
+
+    Raises:
+        TaskFailed: with pip's own words.
+    """
+    done = _pip(machine, prefix, python or interpreter(prefix), ["uninstall", "--yes", *names], _managed(managed))
+    if done.status != 0:
+        raise failure(f"cannot uninstall from {prefix}", done)
+
+
+def _install(machine: Machine, request: Request, more: Sequence[str]) -> str:
+    settings = index_settings(machine, request)
+    options = request.options
+    # Not by argument: lines may hold passwords.
+    words: list[str | Path] = ["install", "--requirement", "/dev/stdin", "--no-warn-script-location"]
+    words += [word for path in request.constraints for word in ("--constraint", path)]
+    words += [word for name in options.no_binary for word in ("--no-binary", name)]
+    words += [word for name in options.only_binary for word in ("--only-binary", name)]
+    words += ["--pre"] if options.pre else []
+    words += ["--prefer-binary"] if options.prefer_binary else []
+    words += ["--require-hashes"] if options.require_hashes else []
+    words += more
+    variables = {**indexes.pip_environment(settings), **_managed(request.managed)}
+    done = _pip(machine, request.prefix, request.python, words, variables, stdin=request.text)
+    if done.status != 0:
+        raise failure(f"cannot install what is asked for into {request.prefix}", done, settings)
+    return done.output
+
+
+def _pip(
+    machine: Machine,
+    prefix: Path,
+    python: Path,
+    words: Sequence[str | Path],
+    variables: dict[str, str],
+    *,
+    stdin: str = "",
+) -> commands.Completed:
+    fixed = {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_PROGRESS_BAR": "off"}
+    return commands.run(
+        [*_command(prefix, python), *words],
+        env={**child_environment(machine.env), **fixed, **variables},
+        stdin=stdin,
+        timeout=machine.timeout,
+        accept=range(256),
+    )
+
+
+def _command(prefix: Path, python: Path) -> list[str | Path]:
+    """The environment's own pip, else that of this interpreter, which installs for another since 22.3."""
+    if "pip" in distributions.installed(prefix):
+        return [python, "-I", "-m", "pip"]
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-I", "-m", "pip", "--python", python]
+    raise TaskFailed(
+        f"there is no pip for {prefix}",
+        cause="neither the environment nor this tool has one",
+        cure="add pip to the environment's packages, or leave `engine` to `auto`",
+    )
+
+
+def _version(prefix: Path) -> tuple[int, int]:
+    found = distributions.installed(prefix).get("pip")
+    if not found:
+        return (99, 0)  # our own
+    major, minor, *_ = (*found[0].version.split("."), "0")
+    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (99, 0)
+
+
+def _managed(managed: bool) -> dict[str, str]:
+    return {"PIP_BREAK_SYSTEM_PACKAGES": "1"} if managed else {}

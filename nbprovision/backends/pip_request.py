@@ -1,0 +1,152 @@
+"""What uv and pip share here: what is asked of them, the environment they run in, how their errors read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nbprovision.facts import indexes
+from nbprovision.facts.indexes import IndexSettings
+from nbprovision.facts.requirements_files import Options
+from nbprovision.model.errors import TaskFailed
+from nbprovision.system import secrets
+from nbprovision.system.commands import Completed
+
+if TYPE_CHECKING:
+    from nbprovision.facts.machine import Machine
+
+# Variables that would make an engine look at another Python, or install somewhere else than it is told to.
+_MISLEADING = (
+    "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "CONDA_PYTHON_EXE",
+    "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_WORKING_DIR", "UV_PROJECT", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON_DOWNLOADS",
+    "UV_BREAK_SYSTEM_PACKAGES", "UV_RESOLUTION", "UV_OVERRIDE", "UV_EXCLUDE", "UV_NO_EDITABLE", "UV_OUTPUT_FORMAT",
+    "PIP_PYTHON", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_REQUIRE_VIRTUALENV", "PIP_REQUIREMENT",
+    "PIP_EDITABLE", "PIP_DRY_RUN", "PIP_REPORT", "PIP_QUIET", "PIP_VERBOSE", "PIP_UPGRADE", "PIP_IGNORE_INSTALLED",
+    "PIP_FORCE_REINSTALL", "PIP_NO_DEPS", "PIP_BREAK_SYSTEM_PACKAGES", "PIP_LOG",
+)  # fmt: skip
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """An install into one environment.
+
+    Attributes:
+        prefix: The environment.
+        python: Its interpreter.
+        lines: Lines of a requirements file; they may hold passwords and so travel by standard input.
+        constraints: Constraints files.
+        options: What requirements files say of the whole install.
+        reinstall: Names that are put in place anew even where the version is right.
+        managed: The interpreter says that somebody else manages it (EXTERNALLY-MANAGED), and it is in an environment
+            all the same: one made from a system's Python.
+    """
+
+    prefix: Path
+    python: Path
+    lines: tuple[str, ...] = ()
+    constraints: tuple[Path, ...] = ()
+    options: Options = Options()
+    reinstall: tuple[str, ...] = ()
+    managed: bool = False
+
+    @property
+    def text(self) -> str:
+        """The lines as a file."""
+        return "".join(f"{line}\n" for line in self.lines)
+
+
+class Move(msgspec.Struct, frozen=True):
+    """One distribution that an install would bring, take or replace; versions, None for not there."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+
+def interpreter(prefix: Path) -> Path:
+    """The interpreter of an environment."""
+    return prefix / "bin/python"
+
+
+def child_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """``env`` without what would lead an engine astray: Python's own variables, another environment's activation."""
+    return {
+        **{name: value for name, value in env.items() if name not in _MISLEADING and not name.startswith("PYTHON")},
+        "PYTHONNOUSERSITE": "1",  # what lies in ~/.local is not in the environment
+        "PYTHONUTF8": "1",
+        "NO_COLOR": "1",
+    }
+
+
+def index_settings(machine: Machine, request: Request) -> IndexSettings:
+    """Where the packages of a request come from: the machine's configuration, then what requirements files say."""
+    configured = indexes.effective(machine.env, machine.user_home, request.prefix, root=machine.root)
+    options = request.options
+    return msgspec.structs.replace(
+        configured,
+        index_url=options.index_url or configured.index_url,
+        extra_urls=(*configured.extra_urls, *options.extra_urls),
+        find_links=(*configured.find_links, *options.find_links),
+        trusted_hosts=(*configured.trusted_hosts, *options.trusted_hosts),
+        no_index=configured.no_index or options.no_index,
+    )
+
+
+def failure(what: str, done: Completed, settings: IndexSettings | None = None) -> TaskFailed:
+    """The error of an engine: its own words from the first that matter, and what helps against it.
+
+    Args:
+        what: What failed.
+        done: What the engine left behind.
+        settings: Where it looked, to be named where the place is to blame.
+    """
+    said = secrets.mask(done.errors.strip() or done.output.strip())
+    found = re.search(r"^(error|ERROR)\b", said, re.MULTILINE)
+    cause = said[found.start() :] if found else said
+    index = secrets.mask(settings.index_url or "https://pypi.org/simple") if settings else "the index"
+    cure = next((cure for pattern, cure in _CURES if re.search(pattern, said, re.IGNORECASE)), "")
+    return TaskFailed(what, cause=cause[-3000:] or f"exit status {done.status}", cure=cure.replace("INDEX", index))
+
+
+# Words of uv and of pip, and what helps; the first that fits.
+_CURES: Sequence[tuple[str, str]] = (
+    (
+        r"no space left|os error 28\b|disk quota|errno 28\b",
+        "free some room: `nbprovision clean --dry-run` says what caches and leftovers take",
+    ),
+    (
+        r"hash mismatch|do not match the hashes|hashes are required|must have (their )?(versions|hashes)",
+        "compare the hash with the one that the package's author publishes; an index may have been tampered with",
+    ),
+    (r"externally.managed", "make an environment (ensure_conda_env, or python -m venv) and install into that"),
+    (
+        r"\b401\b|\b403\b|unauthorized|forbidden|credentials",
+        "look at user and password of INDEX (ensure_pip_index sets it)",
+    ),
+    (
+        r"dns error|tcp connect|error sending request|could not resolve host|failed to establish|timed? ?out",
+        "see that INDEX can be reached from here (proxy?), or name another by ensure_pip_index",
+    ),
+    (
+        r"connection (refused|reset)|certificate|failed to fetch",
+        "see that INDEX can be reached from here (proxy? certificate?), or name another by ensure_pip_index",
+    ),
+    (
+        r"matching python|requires-python|requires a different python|no wheels with a matching|not a supported wheel",
+        "ask for a version that is built for this Python and machine, or for another Python in the environment",
+    ),
+    (
+        r"was not found in the p|no matching distribution|there (is|are) no versions?",
+        "look at the spelling and the version; INDEX was asked",
+    ),
+    (r"unsatisfiable|resolutionimpossible|conflicting dependencies", "loosen one of the requirements that are named"),
+    (
+        r"failed to build|build backend|failed building wheel|subprocess-exited-with-error|metadata-generation-failed",
+        "no wheel fits, and building one failed: ask for a version that has one, or install what the build needs",
+    ),
+    (r"permission denied|os error 13\b", "look at who owns the environment (ls -ld) and run as that user"),
+    (r"git operation failed|git.*not found", "see that git is installed and the repository can be reached from here"),
+)

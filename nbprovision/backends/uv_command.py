@@ -1,0 +1,165 @@
+"""The built-in engine for Python packages: the ``uv`` command (https://docs.astral.sh/uv/reference/cli/#uv-pip)."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbprovision.backends.pip_request import (
+    Move,
+    Request,
+    child_environment,
+    failure,
+    index_settings,
+    interpreter,
+)
+from nbprovision.facts import indexes
+from nbprovision.facts.distributions import normalized
+from nbprovision.facts.requirements_files import Options
+from nbprovision.model.errors import TaskFailed
+from nbprovision.system import commands
+
+if TYPE_CHECKING:
+    from nbprovision.facts.machine import Machine
+
+_MOVE = re.compile(r"^ (?P<sign>[-+~]) (?P<name>[A-Za-z0-9._-]+?)(==(?P<version>\S+))?( \(.*\))?$", re.MULTILINE)
+
+
+def find(machine: Machine) -> Path | None:
+    """The uv that came with this tool, else one on the PATH; None where there is none."""
+    own = _own()
+    if own is not None:
+        return own
+    found = shutil.which("uv", path=machine.env.get("PATH", ""))
+    return Path(found) if found else None
+
+
+def install(
+    machine: Machine,
+    prefix: Path,
+    lines: Iterable[str],
+    *,
+    python: Path | None = None,
+    constraints: Sequence[Path] = (),
+    options: Options | None = None,
+    reinstall: Sequence[str] = (),
+) -> None:
+    """Install ``lines`` (of a requirements file) into the environment at ``prefix``; what satisfies them stays.
+
+    Args:
+        machine: Its environment variables and index configuration are followed.
+        prefix: A conda or virtual environment.
+        lines: Requirements.
+        python: Its interpreter, where that is not ``bin/python``.
+        constraints: Constraints files.
+        options: What requirements files say of the whole install.
+        reinstall: Names to be put in place anew.
+
+    Raises:
+        TaskFailed: with uv's own words and what to do.
+    """
+    perform(
+        machine,
+        Request(
+            prefix=prefix,
+            python=python or interpreter(prefix),
+            lines=tuple(lines),
+            constraints=tuple(constraints),
+            options=options or Options(),
+            reinstall=tuple(reinstall),
+        ),
+    )
+
+
+def perform(machine: Machine, request: Request) -> None:
+    """Carry a request out.
+
+    Raises:
+        TaskFailed: with uv's own words and what to do.
+    """
+    _install(machine, request, dry_run=False)
+
+
+def resolve(machine: Machine, request: Request) -> list[Move]:
+    """What carrying a request out would change. Nothing is changed but uv's cache.
+
+    Raises:
+        TaskFailed: it cannot be carried out.
+    """
+    signs: dict[str, dict[str, str | None]] = {}
+    for match in _MOVE.finditer(_install(machine, request, dry_run=True)):
+        signs.setdefault(normalized(match["name"]), {})[match["sign"]] = match["version"]
+    moves = []
+    for name, versions in signs.items():
+        same = versions.get("~")
+        moves.append(Move(name, versions.get("-", same), versions.get("+", same)))
+    return moves
+
+
+def uninstall(
+    machine: Machine, prefix: Path, names: Iterable[str], *, python: Path | None = None, managed: bool = False
+) -> None:
+    """Uninstall distributions.
+
+    Raises:
+        TaskFailed: with uv's own words.
+    """
+    words: list[str | Path] = ["uninstall", "--python", python or interpreter(prefix), *names]
+    done = _uv(machine, words, {"UV_NO_CONFIG": "1", **_managed(managed)})
+    if done.status != 0:
+        raise failure(f"cannot uninstall from {prefix}", done)
+
+
+def _install(machine: Machine, request: Request, *, dry_run: bool) -> str:
+    settings = index_settings(machine, request)
+    options = request.options
+    words: list[str | Path] = ["install", "--python", request.python, "--requirements", "-"]
+    words += [word for path in request.constraints for word in ("--constraints", path)]
+    words += [word for name in request.reinstall for word in ("--reinstall-package", name)]
+    words += [word for name in options.no_binary for word in ("--no-binary", name)]
+    words += [word for name in options.only_binary for word in ("--only-binary", name)]
+    words += ["--prerelease", "allow"] if options.pre else []
+    words += ["--require-hashes"] if options.require_hashes else []
+    words += ["--dry-run"] if dry_run else []
+    words += indexes.uv_arguments(settings)
+    variables = {**indexes.uv_environment(settings), **_managed(request.managed)}
+    done = _uv(machine, words, variables, stdin=request.text)
+    if done.status != 0:
+        raise failure(f"cannot install what is asked for into {request.prefix}", done, settings)
+    return done.errors
+
+
+def _uv(
+    machine: Machine, words: Sequence[str | Path], variables: dict[str, str], *, stdin: str = ""
+) -> commands.Completed:
+    uv = find(machine)
+    if uv is None:
+        raise TaskFailed("uv is not there", cause="it came with this tool and is gone", cure="install uv, or use pip")
+    env = child_environment(machine.env)
+    # On the file system of the environments, so that files are linked and not copied.
+    cache = {} if env.get("UV_CACHE_DIR") else {"UV_CACHE_DIR": str(machine.cache / "uv")}
+    return commands.run(
+        [uv, "pip", *words, "--no-config", "--no-progress", "--color", "never"],
+        env={**env, **cache, **variables},
+        stdin=stdin,
+        timeout=machine.timeout,
+        accept=range(256),
+    )
+
+
+def _managed(managed: bool) -> dict[str, str]:
+    return {"UV_BREAK_SYSTEM_PACKAGES": "1"} if managed else {}
+
+
+@functools.cache
+def _own() -> Path | None:
+    try:
+        import uv
+
+        return Path(uv.find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        return None
