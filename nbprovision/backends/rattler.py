@@ -20,7 +20,9 @@ from nbprovision.facts import conda_health
 from nbprovision.facts.conda import CondaRecord
 from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import Spec
+from nbprovision.facts.distributions import normalized
 from nbprovision.system import secrets
+from nbprovision.system.files import remove
 from nbprovision.system.process import Child
 
 if TYPE_CHECKING:
@@ -79,7 +81,14 @@ class Solution:
         self._child.close()
 
 
-def solve(machine: Machine, attempts: list[Attempt], channels: list[str], installed: Iterable[Path]) -> Solution:
+def solve(
+    machine: Machine,
+    attempts: list[Attempt],
+    channels: list[str],
+    installed: Iterable[Path],
+    *,
+    unlocked: Iterable[str] = (),
+) -> Solution:
     """Work out what an environment will hold.
 
     Args:
@@ -87,6 +96,7 @@ def solve(machine: Machine, attempts: list[Attempt], channels: list[str], instal
         attempts: Questions, the first that has an answer counts.
         channels: URLs, the first preferred (strictly: a package comes from the first channel that has its name).
         installed: Records in conda-meta; what they name stays as it is where it can.
+        unlocked: Names of those that shall not stay as they are.
 
     Raises:
         TaskFailed: no answer, a channel that cannot be read, a spec that cannot be.
@@ -103,6 +113,7 @@ def solve(machine: Machine, attempts: list[Attempt], channels: list[str], instal
         channels=clean,
         shown=[secrets.mask(url) for url in clean],
         installed=[str(path) for path in installed],
+        unlocked=list(unlocked),
         repodata=str(machine.cache / "repodata"),
         offline=machine.conda.condarc.offline,
         verify=machine.conda.condarc.ssl_verify is not False,
@@ -136,7 +147,7 @@ def questions(
     if "python" in details and "python" not in names:
         constraints.append(f"python {'.'.join(details['python'].version.split('.')[:2])}.*")
     claimed = {conda_health.distribution_of(claim.requirement) for claim in machine.claims_on(prefix)}
-    pinned = [name for name in details if conda_health.normalized(name) in claimed]
+    pinned = [name for name in details if normalized(name) in claimed]
     exact = [f"{record.name}=={record.version}={record.build}" for record in torn if record.name not in names]
     lost = [record.name for record in torn]
     return [
@@ -169,6 +180,12 @@ def package_cache(machine: Machine) -> Path:
     return machine.cache / "pkgs"
 
 
+def evict(machine: Machine, source: Path) -> None:
+    """Take a harmed package from the cache, so that it is fetched anew; a folder elsewhere is left alone."""
+    if source.parent == package_cache(machine):
+        remove(source)
+
+
 def child_environment(machine: Machine) -> dict[str, str]:
     """The variables of the child; what conda knows of certificates is told in the words that the library knows."""
     env = dict(machine.env)
@@ -186,7 +203,7 @@ def take_credentials(url: str) -> tuple[str, Mapping[str, Any]]:
     """Part a channel's URL from the token or password in it, so that neither gets into a record or a log.
 
     Returns:
-        The URL without them, and rattler's form of the credentials (host to what the host asks for).
+        The URL without them, and rattler's form of the credentials (host, whatever the port, to what it asks for).
 
     """
     parts = urlsplit(url)
@@ -196,12 +213,12 @@ def take_credentials(url: str) -> tuple[str, Mapping[str, Any]]:
     words = parts.path.split("/")
     credentials: dict[str, Any] = {}
     if len(words) > 2 and words[1] == "t":
-        credentials = {host: {"CondaToken": words[2]}}
+        credentials = {parts.hostname: {"CondaToken": words[2]}}
         secrets.remember(words[2])
         words = ["", *words[3:]]
     elif parts.password is not None:
         user, password = unquote(parts.username or ""), unquote(parts.password)
-        credentials = {host: {"BasicHTTP": {"username": user, "password": password}}}
+        credentials = {parts.hostname: {"BasicHTTP": {"username": user, "password": password}}}
         secrets.remember(password)
         secrets.remember_url(url)
     return urlunsplit((parts.scheme, host, "/".join(words), parts.query, "")), credentials

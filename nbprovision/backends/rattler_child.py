@@ -57,6 +57,8 @@ async def _solve(request: SolveRequest) -> dict[str, Any]:
         default_config=rattler.SourceConfig(cache_action="force-cache-only" if request.offline else "cache-or-fetch"),
     )
     installed = _installed(request)
+    # a locked package is kept even where a spec names another channel
+    locked = [record for record in installed if record.name.normalized not in request.unlocked]
     virtual = rattler.VirtualPackage.detect(rattler.VirtualPackageOverrides.from_env())
     unsolved: SolverError | None = None
     for number, attempt in enumerate(request.attempts):
@@ -65,8 +67,8 @@ async def _solve(request: SolveRequest) -> dict[str, Any]:
                 request.channels,
                 [*_specs(attempt.specs), *_specs(attempt.keep, lenient=True)],
                 gateway=gateway,
-                locked_packages=installed,
-                pinned_packages=[record for record in installed if record.name.normalized in attempt.pinned],
+                locked_packages=locked,
+                pinned_packages=[record for record in locked if record.name.normalized in attempt.pinned],
                 constraints=_specs(attempt.constraints, lenient=True),
                 virtual_packages=virtual,
                 channel_priority=rattler.ChannelPriority.Strict,
@@ -259,7 +261,9 @@ async def _unsolvable(error: SolverError, request: SolveRequest, gateway: rattle
     cause = str(error).removeprefix("Cannot solve the request because of: ").strip()
     last: Attempt = request.attempts[-1]
     names = [name.normalized for name in await gateway.names(request.channels, platforms=_platforms())]
-    asked = {spec.name.normalized: str(spec) for spec in _specs(last.specs) if spec.name is not None}
+    asked: dict[str, str] = {}
+    for wanted in _specs(last.specs):
+        asked.setdefault(wanted.name.normalized, str(wanted))  # the bare names come last
     unknown = [name for name in asked if name not in names and name in cause]
     where = ", ".join(request.shown)
     if unknown:

@@ -44,6 +44,7 @@ class SolveRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", ta
     channels: list[str]
     shown: list[str]
     installed: list[str]
+    unlocked: list[str]
     repodata: str
     offline: bool
     verify: bool

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import msgspec
 
+from nbprovision.facts import distributions
 from nbprovision.facts.conda import META, CondaRecord
 from nbprovision.facts.conda_specs import parse
+from nbprovision.facts.distributions import normalized
 
 
 class Details(msgspec.Struct, frozen=True):
@@ -26,6 +28,7 @@ class Details(msgspec.Struct, frozen=True):
     md5: str | None = None
     requested_spec: str | None = None
     requested_specs: list[str] = []
+    depends: list[str] = []
 
     @property
     def requested(self) -> list[str]:
@@ -46,9 +49,14 @@ class _Paths(msgspec.Struct, frozen=True):
     paths: list[_File] = []
 
 
+class _Link(msgspec.Struct, frozen=True):
+    source: str = ""
+
+
 class _Files(msgspec.Struct, frozen=True):
     files: list[str] = []
     paths_data: _Paths = _Paths()
+    link: _Link = _Link()
 
 
 class Drift(msgspec.Struct, frozen=True):
@@ -91,27 +99,42 @@ def interpreter_missing(prefix: Path, records: Iterable[CondaRecord]) -> bool:
 
 
 def broken_file(prefix: Path, record: CondaRecord) -> str | None:
-    """The first file of a package that is missing or has the wrong size, in a few words.
+    """The first file of a package that is missing or has the wrong size, in a few words."""
+    listed = _listed(record)
+    if listed is None:
+        return "its record cannot be read"
+    return next((reason for reason, _ in _harm(prefix, listed)), None)
+
+
+def harmed_source(prefix: Path, record: CondaRecord) -> Path | None:
+    """The folder in the package cache that shares a harmed file with ``prefix``; what it links would be harmed again.
+
+    Files are hard links into the cache, so what edits one in place edits it there, and in every environment.
+    """
+    listed = _listed(record)
+    if listed is None or not listed.link.source:
+        return None
+    shared = any(status is not None and status.st_nlink > 1 for _, status in _harm(prefix, listed))
+    return Path(listed.link.source) if shared else None
+
+
+def _harm(prefix: Path, listed: _Files) -> Iterator[tuple[str, os.stat_result | None]]:
+    """Each file that is not as it should be: why, and its status.
 
     A text in which the prefix was put in place of a placeholder has another size than its original, so its being there
     must do.
     """
-    try:
-        listed = _FILES.decode(record.path.read_bytes())
-    except (OSError, msgspec.DecodeError):
-        return "its record cannot be read"
-    entries = listed.paths_data.paths or [_File(path=path) for path in listed.files]
-    for entry in entries:
+    for entry in listed.paths_data.paths or [_File(path=path) for path in listed.files]:
         if entry.no_link or entry.path.endswith(_MADE_BY_PYTHON) or entry.path_type == "directory":
             continue
         try:
             status = os.lstat(prefix / entry.path)
         except (FileNotFoundError, NotADirectoryError):
-            return f"{entry.path} is missing"
+            yield f"{entry.path} is missing", None
+            continue
         fixed = entry.path_type == "hardlink" and (entry.prefix_placeholder is None or entry.file_mode == "binary")
         if fixed and entry.size_in_bytes is not None and status.st_size != entry.size_in_bytes:
-            return f"{entry.path} has {status.st_size} bytes instead of {entry.size_in_bytes}"
-    return None
+            yield f"{entry.path} has {status.st_size} bytes instead of {entry.size_in_bytes}", status
 
 
 def drifts(
@@ -127,51 +150,24 @@ def drifts(
         apart_from: Distributions (normalised names) that are none of conda's business.
 
     """
-    folders = distributions(prefix)
-    there = {folder.name for found in folders.values() for folder in found}
+    found = distributions.installed(prefix)
+    there = {one.path.name for several in found.values() for one in several}
     for record in records:
         name = normalized(record.name)
-        found = folders.get(name, [])
-        if name in apart_from or (not found and not record.build.startswith("py")):
+        several = found.get(name, [])
+        if name in apart_from or (not several and not record.build.startswith("py")):
             continue
-        if [folder.name[: -len(".dist-info")].rpartition("-")[2] for folder in found] == [record.version]:
+        if [one.version for one in several] == [record.version]:
             continue
         listed = _dist_infos(record)
         gone = [folder for folder in listed if folder not in there]
-        strays = tuple(folder for folder in found if listed and folder.name not in listed)
+        strays = [one for one in several if listed and one.path.name not in listed and not one.legacy]
         if strays:
-            versions = ", ".join(folder.name[: -len(".dist-info")].rpartition("-")[2] for folder in strays)
-            yield record.name, Drift(f"version {versions} was put in its place without conda", strays)
+            versions = ", ".join(one.version for one in strays)
+            reason = f"version {versions} was put in its place without conda"
+            yield record.name, Drift(reason, tuple(one.path for one in strays))
         elif gone:
             yield record.name, Drift(f"{gone[0]} is missing")
-
-
-def distributions(prefix: Path) -> dict[str, list[Path]]:
-    """The dist-info folders of an environment by normalised name; names only, nothing is opened."""
-    found: dict[str, list[Path]] = {}
-    for folder in site_packages(prefix):
-        try:
-            names = os.listdir(folder)
-        except OSError:
-            continue
-        for name in names:
-            if name.endswith(".dist-info"):
-                found.setdefault(normalized(name[: -len(".dist-info")].rpartition("-")[0]), []).append(folder / name)
-    return found
-
-
-def site_packages(prefix: Path) -> list[Path]:
-    """The site-packages folders; one, unless the environment changed its Python."""
-    try:
-        names = sorted(name for name in os.listdir(prefix / "lib") if name.startswith("python3."))
-    except OSError:
-        return []
-    return [prefix / "lib" / name / "site-packages" for name in names]
-
-
-def normalized(name: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def distribution_of(requirement: str) -> str:
@@ -222,12 +218,17 @@ def history_lacks(prefix: Path, records: Iterable[CondaRecord]) -> bool:
     return told != {record.path.stem for record in records}
 
 
-def _dist_infos(record: CondaRecord) -> list[str]:
+def _listed(record: CondaRecord) -> _Files | None:
     try:
-        listed = _FILES.decode(record.path.read_bytes()).files
+        return _FILES.decode(record.path.read_bytes())
     except (OSError, msgspec.DecodeError):
-        return []
-    found = (re.search(r"site-packages/([^/]+\.dist-info)/METADATA$", path) for path in listed)
+        return None
+
+
+def _dist_infos(record: CondaRecord) -> list[str]:
+    listed = _listed(record)
+    paths = listed.files if listed is not None else []
+    found = (re.search(r"site-packages/([^/]+\.dist-info)/METADATA$", path) for path in paths)
     return [match[1] for match in found if match]
 
 

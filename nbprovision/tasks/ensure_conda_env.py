@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,10 +12,11 @@ import msgspec
 
 from nbprovision.backends import conda_prefix, rattler
 from nbprovision.backends.rattler_messages import Package
-from nbprovision.facts import conda_health
+from nbprovision.facts import conda_health, distributions
 from nbprovision.facts.conda import MADE_BY_US, META, CondaRecord, installed, is_environment
 from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import Spec, conflicts, parse, satisfied
+from nbprovision.facts.condarc import Condarc
 from nbprovision.facts.environment_file import EnvironmentFile, read_environment_file
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
@@ -33,6 +34,7 @@ class EnvState(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: What to call it.
         there: Whether it is an environment by now.
+        suspect: It was left unfinished.
         records: Packages by their records.
         installed: What the records say, by name; read only where something must be solved.
         torn: Records that cannot be true.
@@ -49,6 +51,7 @@ class EnvState(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     there: bool
+    suspect: bool = False
     records: tuple[CondaRecord, ...] = ()
     installed: dict[str, Details] = {}
     torn: tuple[CondaRecord, ...] = ()
@@ -192,7 +195,9 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         yield prefix / META
         yield prefix / META / "history"
         yield prefix / META / "state"
-        yield from conda_health.site_packages(prefix)
+        libraries = distributions.site_packages(prefix)
+        if libraries is not None:
+            yield libraries
         yield prefix / "bin/python"
         yield prefix / unfinished.MARK
         yield machine.conda.registry
@@ -223,20 +228,18 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         broken, strays = self._harm(machine, prefix, sound, specs)
         for record in torn:
             broken[record.name] = f"its record {record.path.name} is torn"
+        suspect = machine.is_unfinished(prefix)
         details: dict[str, Details] = {}
         solution = None
-        if missing or broken:
-            read = [(record, conda_health.details(record)) for record in sound]
-            details = {record.name: found for record, found in read if found is not None}
-            sound = [record for record in sound if record.name in details]
-            attempts = rattler.questions(machine, prefix, specs, details, torn)
-            channels = self._channels(machine, file, specs)
-            solution = rattler.solve(machine, attempts, channels, [record.path for record in sound])
-        marked = unfinished.is_marked(prefix)
+        if missing or broken or suspect:
+            details = _all_details(sound)
+        if missing or broken or (suspect and _incomplete(details, sound, machine.conda.condarc)):
+            solution = self._solve(machine, prefix, specs, missing, details, torn, sound, file)
         set_now = conda_prefix.variables(prefix) if file and file.variables else {}
         return EnvState(
             name=name,
             there=there,
+            suspect=suspect,
             records=tuple(records),
             installed=details,
             torn=tuple(torn),
@@ -244,7 +247,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             broken=broken,
             strays=tuple(strays),
             solution=solution,
-            untold=(marked or _empty(prefix / META / "history")) and conda_health.history_lacks(prefix, records),
+            untold=(suspect or _empty(prefix / META / "history")) and conda_health.history_lacks(prefix, records),
             unregistered=machine.conda.condarc.register_envs and not listed,
             variables={
                 key: (set_now.get(key), value)
@@ -254,6 +257,34 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             leftovers=leftovers,
             warnings=machine.conda.condarc.warnings,
         )
+
+    def _solve(
+        self,
+        machine: Machine,
+        prefix: Path,
+        specs: list[Spec],
+        missing: Collection[str],
+        details: dict[str, Details],
+        torn: list[CondaRecord],
+        sound: list[CondaRecord],
+        file: EnvironmentFile | None,
+    ) -> rattler.Solution:
+        unlocked = [spec.name for spec in specs if spec.text in missing]
+        solution = rattler.solve(
+            machine,
+            rattler.questions(machine, prefix, specs, details, torn),
+            self._channels(machine, file, specs),
+            [record.path for record in sound if record.name in details],
+            unlocked=unlocked,
+        )
+        kept = [one.name for one in solution.packages if one.name in details and _same(details[one.name], one)]
+        stuck = [name for name in unlocked if name in kept]
+        if stuck:
+            raise TaskFailed(
+                f"the solver keeps {', '.join(stuck)} as it is, and that is not what is asked for",
+                cure="write the spec another way, or name the version that you want",
+            )
+        return solution
 
     def _harm(
         self, machine: Machine, prefix: Path, records: list[CondaRecord], specs: list[Spec]
@@ -276,7 +307,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             strays += drift.strays
         if self.deep or machine.is_unfinished(prefix):
             for record in records:
-                if record.name not in broken and conda_health.normalized(record.name) not in claimed:
+                if record.name not in broken and distributions.normalized(record.name) not in claimed:
                     reason = conda_health.broken_file(prefix, record)
                     if reason:
                         broken[record.name] = reason
@@ -310,6 +341,8 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         state = plan.state
         file = self._file()
         _, prefix = self._identity(machine, file)
+        if not state.suspect and {change.action for change in plan.changes} <= {"register", "clean"}:
+            unfinished.clear(prefix)  # nothing in it is touched, so it is as finished as it was
         for path in state.leftovers:
             conda_prefix.remove_leftover(path)
         if self.state == "absent":
@@ -337,6 +370,10 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     ) -> None:
         for record in state.torn:
             conda_prefix.remove_leftover(record.path)
+        for record in state.records:
+            harmed = conda_health.harmed_source(prefix, record) if record.name in state.broken else None
+            if harmed is not None:
+                rattler.evict(machine, harmed)
         for folder in state.strays:
             conda_prefix.remove_distribution(prefix, folder)
         requested = conda_health.requested(state.installed)
@@ -346,7 +383,8 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         before = list(state.installed.values())
         if conda_health.history_lacks(prefix, [record for record in state.records if record not in state.torn]):
             before = []  # whoever changed it last did not tell, so tell it all
-        conda_prefix.append_history(machine.conda, prefix, before, after.values(), specs=specs)
+        removed = state.installed.keys() - after.keys()
+        conda_prefix.append_history(machine.conda, prefix, before, after.values(), specs=specs, removed=removed)
 
     # ---------------------------------------------------------------------------------------------------- refusals
 
@@ -409,6 +447,13 @@ def _package_changes(state: EnvState, solved: Iterable[Package]) -> list[Change]
         Change(action="remove", target=name, before=gone.version, kind="package") for name, gone in sorted(left.items())
     ]
     return changes
+
+
+def _incomplete(details: dict[str, Details], records: list[CondaRecord], condarc: Condarc) -> bool:
+    """Whether a package lacks what it depends on: the engine links side by side, so a kill can leave one without."""
+    depends = {text for one in details.values() for text in one.depends if not text.startswith("__")}
+    specs = (parse(text) for text in depends)
+    return any(spec is not None and not satisfied(spec, records, condarc) for spec in specs)
 
 
 def _same(before: Details, package: Package) -> bool:

@@ -1,0 +1,95 @@
+"""A conda channel of small made-up packages, for solves that need nothing real."""
+
+from __future__ import annotations
+
+import bz2
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PLACEHOLDER = "/opt/placeholder" + "_placeholder" * 12
+
+
+class TinyChannel:
+    """A channel in a folder; ``add`` writes a package and the index."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.url = path.as_uri()
+        self._index: dict[str, dict[str, Any]] = {"noarch": {}, "linux-64": {}}
+        self._write()
+
+    def add(
+        self,
+        name: str,
+        version: str,
+        *,
+        build: str = "0",
+        depends: Sequence[str] = (),
+        constrains: Sequence[str] = (),
+        files: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write ``NAME-VERSION-BUILD.tar.bz2``; by default it holds one file, ``share/NAME.txt`` with its version.
+
+        A file that holds PLACEHOLDER gets the prefix in its place.
+        """
+        content = {f"share/{name}.txt": f"{name} {version}\n"} if files is None else dict(files)
+        stem = f"{name}-{version}-{build}"
+        index = {
+            "name": name,
+            "version": version,
+            "build": build,
+            "build_number": 0,
+            "subdir": "noarch",
+            "noarch": "generic",
+            "depends": list(depends),
+            "constrains": list(constrains),
+        }
+        paths = [
+            {
+                "_path": path,
+                "path_type": "hardlink",
+                **({"prefix_placeholder": PLACEHOLDER, "file_mode": "text"} if PLACEHOLDER in text else {}),
+                "sha256": hashlib.sha256(text.encode()).hexdigest(),
+                "size_in_bytes": len(text.encode()),
+            }
+            for path, text in content.items()
+        ]
+        members = {
+            "info/index.json": json.dumps(index),
+            "info/paths.json": json.dumps({"paths": paths, "paths_version": 1}),
+            "info/files": "".join(f"{path}\n" for path in content),
+            **content,
+        }
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as archive:
+            for path, text in members.items():
+                member = tarfile.TarInfo(path)
+                member.size = len(text.encode())
+                member.mode = 0o755 if path.endswith(".sh") else 0o644
+                archive.addfile(member, io.BytesIO(text.encode()))
+        data = bz2.compress(stream.getvalue())
+        (self.path / "noarch" / f"{stem}.tar.bz2").write_bytes(data)
+        self._index["noarch"][f"{stem}.tar.bz2"] = {
+            **index,
+            "size": len(data),
+            "md5": hashlib.md5(data).hexdigest(),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+        self._write()
+
+    def drop(self, name: str) -> None:
+        """Take a package out of the index, all versions."""
+        self._index["noarch"] = {file: one for file, one in self._index["noarch"].items() if one["name"] != name}
+        self._write()
+
+    def _write(self) -> None:
+        for subdir, packages in self._index.items():
+            folder = self.path / subdir
+            folder.mkdir(parents=True, exist_ok=True)
+            document = {"info": {"subdir": subdir}, "packages": packages, "packages.conda": {}, "repodata_version": 1}
+            (folder / "repodata.json").write_text(json.dumps(document))

@@ -1,0 +1,653 @@
+"""Environments made, changed, mended and removed by the real engine, on a channel of made-up packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import msgspec
+import pytest
+
+from nbprovision.backends import rattler
+from nbprovision.backends.rattler_messages import Attempt
+from nbprovision.facts import conda_health
+from nbprovision.facts.conda import installed
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import TaskFailed
+from nbprovision.model.result import Change
+from nbprovision.model.task import Claim
+from nbprovision.system import secrets, unfinished
+from nbprovision.system.files import TEMPORARY_SUFFIX
+from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
+from tests.conda_packages import PLACEHOLDER, TinyChannel
+from tests.driver import converge, planned
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> TinyChannel:
+    """alpha in three versions, beta which needs an alpha below 2, gamma alone."""
+    channel = TinyChannel(tmp_path / "tiny")
+    for version in ("1.0", "1.1", "2.0"):
+        channel.add("alpha", version)
+    channel.add("beta", "1.0", depends=["alpha <2"])
+    channel.add("gamma", "3.1")
+    return channel
+
+
+def env_of(channel: TinyChannel, *packages: str, **more: Any) -> EnsureCondaEnv:
+    return EnsureCondaEnv(**{"name": "x", "packages": list(packages), "channels": [channel.url], **more})
+
+
+def prefix_of(machine: Machine) -> Path:
+    return machine.home / "envs/x"
+
+
+def versions(prefix: Path) -> dict[str, str]:
+    return {record.name: record.version for record in installed(prefix)}
+
+
+def moves(changes: tuple[Change, ...]) -> list[tuple[str, str, str | None, str | None]]:
+    return [(one.action, one.target, one.before, one.after) for one in changes if one.kind == "package"]
+
+
+def record_of(prefix: Path, name: str) -> Path:
+    return next(record.path for record in installed(prefix) if record.name == name)
+
+
+# ---------------------------------------------------------------------------------------------- made, and then in place
+
+
+def test_an_environment_is_made_and_then_in_place(machine: Machine, tiny: TinyChannel, home: Path) -> None:
+    changes = converge(env_of(tiny, "beta"), machine)
+    assert [(one.action, one.target, one.after) for one in changes] == [
+        ("create", "x", "present"),
+        ("install", "alpha", "1.1"),
+        ("install", "beta", "1.0"),
+        ("register", "x", "environments.txt"),
+    ]
+    prefix = prefix_of(machine)
+    assert (prefix / "share/beta.txt").read_text() == "beta 1.0\n"
+    assert (home / ".conda/environments.txt").read_text() == f"{prefix}\n"
+    assert machine.conda.prefix_of("x") == prefix
+    machine.forget()
+    [environment] = machine.conda.environments()
+    assert environment.ours
+    assert not environment.unfinished
+    assert converge(env_of(tiny, "beta"), machine) == ()
+
+
+READ = """
+import sys
+from pathlib import Path
+started = []
+sys.addaudithook(lambda event, args: started.append(event) if event in
+    ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.exec", "os.system") else None)
+from nbprovision.facts.machine import Machine
+from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
+machine = Machine(root=Path(sys.argv[1]))
+task = EnsureCondaEnv(name="x", packages=["beta", "alpha>=1.0,<2", "gamma=3"], channels=[sys.argv[2]])
+assert task.plan(task.read(machine)).changes == ()
+heavy = {"rattler", "asyncio", "packaging", "yaml", "sh", "importlib.metadata"} & set(sys.modules)
+print(started, heavy)
+"""
+
+
+def test_reading_what_is_in_place_starts_no_process_and_loads_no_solver(
+    machine: Machine, tiny: TinyChannel, env: dict[str, str]
+) -> None:
+    converge(env_of(tiny, "beta", "alpha>=1.0,<2", "gamma=3"), machine)
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(machine.root), tiny.url],
+        env={**env, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "[] set()\n", done.stderr
+
+
+def test_an_environment_without_packages(machine: Machine, tiny: TinyChannel) -> None:
+    converge(env_of(tiny), machine)
+    assert machine.conda.names() == ["x"]
+    assert "==>" in (prefix_of(machine) / "conda-meta/history").read_text()
+
+
+def test_by_prefix(machine: Machine, tiny: TinyChannel, tmp_path: Path) -> None:
+    task = EnsureCondaEnv(prefix=str(tmp_path / "some where/env"), packages="gamma", channels=tiny.url)
+    converge(task, machine)
+    assert versions(tmp_path / "some where/env") == {"gamma": "3.1"}
+    assert task.declares(machine) == {"env": tmp_path / "some where/env"}
+
+
+# -------------------------------------------------------------------------------------- add, upgrade, downgrade, pin
+
+
+def test_adding_keeps_the_rest_as_it_is(machine: Machine, tiny: TinyChannel) -> None:
+    converge(env_of(tiny, "alpha"), machine)
+    tiny.add("alpha", "2.5")
+    assert moves(converge(env_of(tiny, "alpha", "gamma"), machine)) == [("install", "gamma", None, "3.1")]
+    assert versions(prefix_of(machine)) == {"alpha": "2.0", "gamma": "3.1"}
+
+
+def test_what_others_installed_stays(machine: Machine, tiny: TinyChannel) -> None:
+    converge(env_of(tiny, "alpha", "gamma"), machine)
+    assert converge(env_of(tiny, "alpha"), machine) == ()
+    assert moves(converge(env_of(tiny, "alpha=1.0"), machine)) == [("downgrade", "alpha", "2.0", "1.0")]
+    assert versions(prefix_of(machine)) == {"alpha": "1.0", "gamma": "3.1"}
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "expected"),
+    [
+        ("alpha=1", "alpha>=2", ("upgrade", "alpha", "1.1", "2.0")),
+        ("alpha", "alpha<2", ("downgrade", "alpha", "2.0", "1.1")),
+        ("alpha", "alpha==1.0", ("downgrade", "alpha", "2.0", "1.0")),
+        ("alpha", "alpha 1.0", ("downgrade", "alpha", "2.0", "1.0")),
+        ("alpha 1.1", "alpha 1.1 b", ("change", "alpha", "1.1 0", "1.1 b")),
+    ],
+)
+def test_moves(machine: Machine, tiny: TinyChannel, first: str, then: str, expected: tuple[str, ...]) -> None:
+    converge(env_of(tiny, first), machine)
+    tiny.add("alpha", "1.1", build="b", files={"share/alpha.txt": "built anew\n"})
+    assert moves(converge(env_of(tiny, then), machine)) == [expected]
+
+
+def test_what_stands_in_the_way_and_nobody_asked_for_goes(machine: Machine, tiny: TinyChannel) -> None:
+    tiny.add("alpha", "1.1", build="with_delta", depends=["delta"])
+    tiny.add("delta", "1.0")
+    tiny.add("omega", "1.0", constrains=["delta <0"])
+    converge(env_of(tiny, "alpha 1.1 with_delta"), machine)
+    changes = moves(converge(env_of(tiny, "alpha", "omega"), machine))
+    assert ("remove", "delta", "1.0", None) in changes
+    assert "# remove specs: ['delta']" in (prefix_of(machine) / "conda-meta/history").read_text()
+
+
+def test_a_pin_of_conda_holds(machine: Machine, tiny: TinyChannel) -> None:
+    converge(env_of(tiny, "gamma"), machine)
+    (prefix_of(machine) / "conda-meta/pinned").write_text("alpha 1.0.*\n")
+    converge(env_of(tiny, "gamma", "alpha"), machine)
+    assert versions(prefix_of(machine))["alpha"] == "1.0"
+
+
+def test_python_keeps_its_minor_version_unless_it_is_named(machine: Machine, tiny: TinyChannel) -> None:
+    for minor in ("3.10.1", "3.11.2", "3.12.3"):
+        tiny.add("python", minor, files={"bin/python": f"{minor}\n"})
+    tiny.add("new", "1.0", depends=["python >=3.12"])
+    converge(env_of(tiny, "python=3.11"), machine)
+    with pytest.raises(TaskFailed) as caught:
+        converge(env_of(tiny, "new"), machine)
+    assert "3.11" in caught.value.cause
+    changes = converge(env_of(tiny, "new", "python"), machine)
+    assert ("upgrade", "python", "3.11.2", "3.12.3") in moves(changes)
+
+
+# --------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("packages", "message", "said"),
+    [
+        (["alfa"], "no channel has a package 'alfa'; did you mean 'alpha'?", "looked in file://"),
+        (["alpha>=9"], "no set of packages satisfies all that is asked for", "there is alpha 1.0, 1.1, 2.0"),
+        (["beta", "alpha=2"], "no set of packages satisfies all that is asked for", "beta"),
+        (["alpha[nonsense"], "'alpha[nonsense' is no match spec", ""),
+    ],
+)
+def test_what_cannot_be_is_said(
+    machine: Machine, tiny: TinyChannel, packages: list[str], message: str, said: str
+) -> None:
+    with pytest.raises(TaskFailed) as caught:
+        planned(env_of(tiny, *packages), machine)
+    assert caught.value.message == message
+    assert said in caught.value.cause
+    assert caught.value.cure
+    assert not prefix_of(machine).exists()
+
+
+def test_a_channel_that_is_not_there(machine: Machine, tmp_path: Path) -> None:
+    task = EnsureCondaEnv(name="x", packages="alpha", channels=[str(tmp_path / "nowhere")])
+    with pytest.raises(TaskFailed, match="cannot read the channel") as caught:
+        planned(task, machine)
+    assert "ensure_conda_channel" in caught.value.cure
+
+
+def test_a_folder_of_the_users_own_is_refused(machine: Machine, tiny: TinyChannel, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    with pytest.raises(TaskFailed, match="is no conda environment"):
+        planned(env_of(tiny, "alpha", name=None, prefix=str(mine)), machine)
+    with pytest.raises(TaskFailed, match="is no conda environment"):
+        planned(EnsureCondaEnv(prefix=str(mine), state="absent"), machine)
+    assert (mine / "thesis.tex").read_text() == "years of work"
+
+
+# ---------------------------------------------------------------------------------------------------------- removal
+
+
+def test_absent(machine: Machine, tiny: TinyChannel, home: Path) -> None:
+    converge(env_of(tiny, "alpha"), machine)
+    converge(env_of(tiny, "gamma", name="y"), machine)
+    gone = EnsureCondaEnv(name="x", state="absent")
+    assert [one.action for one in converge(gone, machine)] == ["remove", "unregister"]
+    assert [path.name for path in (machine.home / "envs").iterdir()] == ["y"]
+    assert (home / ".conda/environments.txt").read_text() == f"{machine.home}/envs/y\n"
+    assert converge(gone, machine) == ()
+
+
+def test_what_a_killed_removal_left_is_cleaned(machine: Machine, tiny: TinyChannel) -> None:
+    converge(env_of(tiny, "alpha"), machine)
+    left = machine.home / f"envs/.x.abc123{TEMPORARY_SUFFIX}"
+    (left / "x/share").mkdir(parents=True)
+    other = machine.home / f"envs/.x.y.abc123{TEMPORARY_SUFFIX}"
+    other.mkdir()
+    assert [one.action for one in converge(env_of(tiny, "alpha"), machine)] == ["clean"]
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_an_installation_is_never_removed(machine: Machine, home: Path) -> None:
+    base = home / "miniforge3"
+    (base / "conda-meta").mkdir(parents=True)
+    for task in (EnsureCondaEnv(name="base", state="absent"), EnsureCondaEnv(prefix=str(base), state="absent")):
+        with pytest.raises(TaskFailed, match="conda installation"):
+            planned(task, machine)
+
+
+# ------------------------------------------------------------------------------ an ordinary environment for every tool
+
+
+def conda_reads(history: str) -> list[tuple[list[str], list[str]]]:
+    """Revisions as conda.history.History parses them: what was added and removed, what was asked for."""
+    revisions: list[tuple[list[str], list[str]]] = []
+    for line in history.splitlines():
+        if re.match(r"==>\s*(.+?)\s*<==", line):
+            revisions.append(([], []))
+        elif line.startswith("# update specs: "):
+            revisions[-1][1].extend(eval(line.removeprefix("# update specs: "), {}))  # a literal, as conda reads it
+        elif line and not line.startswith("#"):
+            revisions[-1][0].append(line)
+    return revisions
+
+
+def test_history_is_condas(machine: Machine, tiny: TinyChannel) -> None:
+    converge(env_of(tiny, "alpha=1.0"), machine)
+    converge(env_of(tiny, "alpha=1.1", "gamma"), machine)
+    history = (prefix_of(machine) / "conda-meta/history").read_text()
+    where = f"{tiny.url}/noarch::"
+    assert conda_reads(history) == [
+        ([f"+{where}alpha-1.0-0"], ["alpha=1.0"]),
+        ([f"-{where}alpha-1.0-0", f"+{where}alpha-1.1-0", f"+{where}gamma-3.1-0"], ["alpha=1.1", "gamma"]),
+    ]
+    assert history.count("# cmd: nbprovision run\n# conda version: 4.5.0\n") == 2
+
+
+@pytest.mark.parametrize("place", ["miniforge3", "my conda install/conda create", "$(touch x)/conda"])
+def test_the_command_in_the_history_is_safe_for_notebooks(
+    machine: Machine, tiny: TinyChannel, home: Path, place: str
+) -> None:
+    """IPython runs what its pattern takes for the path of conda."""
+    conda = home / place / "bin/conda"
+    conda.parent.mkdir(parents=True)
+    conda.write_text("#!/bin/sh\n")
+    conda.chmod(0o755)
+    machine.env["CONDA_EXE"] = str(conda)
+    tiny.add("conda", "1.0")
+    converge(env_of(tiny, "conda", "alpha"), machine)
+    history = (prefix_of(machine) / "conda-meta/history").read_text()
+    found = re.search(r"^#\s*cmd:\s*(?P<command>.*conda)\s[create|install]", history, flags=re.MULTILINE)
+    assert (found["command"] if found else None) == (str(conda) if place == "miniforge3" else None)
+
+
+def test_requests_of_old_are_kept(machine: Machine, tiny: TinyChannel) -> None:
+    """The engine would take the mention from every record that it is not told of again."""
+    converge(env_of(tiny, "alpha<2"), machine)
+    converge(env_of(tiny, "gamma"), machine)
+    records = {record.name: conda_health.details(record) for record in installed(prefix_of(machine))}
+    requested = {name: details.requested for name, details in records.items() if details}
+    assert requested == {"alpha": ["alpha <2"], "gamma": ["gamma"]}
+
+
+def test_after_a_restart_only_the_registration_is_missing(machine: Machine, tiny: TinyChannel, home: Path) -> None:
+    converge(env_of(tiny, "alpha"), machine)
+    (home / ".conda/environments.txt").write_text("/some/other")
+    machine.forget()
+    assert [one.action for one in converge(env_of(tiny, "alpha"), machine)] == ["register"]
+    assert (home / ".conda/environments.txt").read_text() == f"/some/other\n{prefix_of(machine)}\n"
+
+
+def test_registration_as_condarc_says(machine: Machine, tiny: TinyChannel, home: Path) -> None:
+    (home / ".condarc").write_text("register_envs: false\n")
+    converge(env_of(tiny, "alpha"), machine)
+    assert not (home / ".conda/environments.txt").exists()
+
+
+def test_the_prefix_is_written_absolute(machine: Machine, tiny: TinyChannel, tmp_path: Path) -> None:
+    """A relative prefix would be written into scripts as it stands."""
+    tiny.add("script", "1.0", files={"bin/script.sh": f"#!{PLACEHOLDER}/bin/python\n"})
+    solution = rattler.solve(machine, [Attempt(specs=["script"])], [tiny.url], [])
+    relative = Path(os.path.relpath(tmp_path / "env"))
+    solution.install(machine, relative, requested=[])
+    assert (tmp_path / "env/bin/script.sh").read_text() == f"#!{tmp_path}/env/bin/python\n"
+
+
+def test_scripts_of_packages_run(machine: Machine, tiny: TinyChannel) -> None:
+    """As under conda; the engine by itself runs none."""
+    tiny.add("scripted", "1.0", files={"bin/.scripted-post-link.sh": '#!/bin/sh\necho ran > "$PREFIX/ran"\n'})
+    converge(env_of(tiny, "scripted"), machine)
+    assert (prefix_of(machine) / "ran").read_text() == "ran\n"
+
+
+def test_the_preferred_channel_is_not_passed_over(machine: Machine, tiny: TinyChannel, tmp_path: Path) -> None:
+    """conda refuses a version that only a channel of lower priority has; the engine by itself would take it."""
+    lower = TinyChannel(tmp_path / "lower")
+    lower.add("alpha", "3.0")
+    lower.add("sigma", "1.0", depends=["alpha"])
+    with pytest.raises(TaskFailed, match="no set of packages"):
+        planned(env_of(tiny, "alpha>=3", channels=[tiny.url, lower.url]), machine)
+    converge(env_of(tiny, "sigma", "alpha", channels=[tiny.url, lower.url]), machine)
+    assert versions(prefix_of(machine)) == {"alpha": "2.0", "sigma": "1.0"}
+
+
+def test_a_spec_may_name_its_channel(machine: Machine, tiny: TinyChannel, tmp_path: Path) -> None:
+    lower = TinyChannel(tmp_path / "lower")
+    lower.add("alpha", "3.0")
+    (machine.user_home / ".condarc").write_text(f"custom_channels:\n  lower: {tmp_path.as_uri()}\n")
+    task = env_of(tiny, "lower::alpha", "gamma")
+    converge(task, machine)
+    assert versions(prefix_of(machine)) == {"alpha": "3.0", "gamma": "3.1"}
+    assert moves(converge(env_of(tiny, f"{tiny.url}::alpha"), machine)) == [("downgrade", "alpha", "3.0", "2.0")]
+
+
+# ----------------------------------------------------------------------------------------------- the child, its end
+
+
+def test_the_child_leaves_at_once(tmp_path: Path) -> None:
+    """The engine's runtime may crash an interpreter at its ordinary end, so nothing of that end may run."""
+    code = (
+        "import atexit; atexit.register(print, 'an ordinary end', flush=True)\n"
+        "from nbprovision.system.process import answer\n"
+        "answer(lambda request, tell: request * 2)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input="21\n4", capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, '{"result":42}\n{"result":8}\n', "")
+
+
+def test_a_forgotten_child_is_gone(machine: Machine, tiny: TinyChannel) -> None:
+    solution = rattler.solve(machine, [Attempt(specs=["alpha"])], [tiny.url], [])
+    pid = solution._child.pid
+    os.kill(pid, 0)
+    del solution
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_child_out_of_time_is_ended(machine: Machine, tiny: TinyChannel) -> None:
+    """Cancelling the wait would leave the engine's threads at work in the prefix."""
+    tiny.add("slow", "1.0", files={"bin/.slow-post-link.sh": "#!/bin/sh\nexec sleep 60\n"})
+    machine.timeout = 4
+    started = time.monotonic()
+    with pytest.raises(TaskFailed, match="ended before its work was done"):
+        converge(env_of(tiny, "slow"), machine)
+    assert time.monotonic() - started < 30
+    machine.timeout = None
+    assert unfinished.is_marked(prefix_of(machine))
+    tiny.drop("slow")
+    converge(env_of(tiny, "alpha"), machine)
+
+
+def test_progress_is_told(machine: Machine, tiny: TinyChannel) -> None:
+    told: list[tuple[str, float, float]] = []
+    machine.on_progress = lambda text, done, total: told.append((text, done, total))
+    converge(env_of(tiny, "beta"), machine)
+    assert told[-1] == ("x: linking", 2, 2)
+
+
+# ----------------------------------------------------------------------------------------------------- harm, mended
+
+
+def marked(machine: Machine) -> Path:
+    prefix = prefix_of(machine)
+    unfinished.mark(prefix, "test")
+    return prefix
+
+
+def test_an_unfinished_environment_is_looked_at_closely(machine: Machine, tiny: TinyChannel) -> None:
+    converge(env_of(tiny, "beta"), machine)
+    prefix = marked(machine)
+    (prefix / "share/alpha.txt").unlink()
+    (prefix / "share/beta.txt").unlink()
+    (prefix / "share/beta.txt").write_text("cut")
+    assert moves(converge(env_of(tiny, "beta"), machine)) == [
+        ("repair", "alpha", "share/alpha.txt is missing", "1.1"),
+        ("repair", "beta", "share/beta.txt has 3 bytes instead of 9", "1.0"),
+    ]
+    assert (prefix / "share/alpha.txt").read_text() == "alpha 1.1\n"
+
+
+def test_deep_looks_at_files(machine: Machine, tiny: TinyChannel) -> None:
+    converge(env_of(tiny, "alpha"), machine)
+    (prefix_of(machine) / "share/alpha.txt").unlink()
+    assert converge(env_of(tiny, "alpha"), machine) == ()
+    assert [one.action for one in converge(env_of(tiny, "alpha", deep=True), machine)] == ["repair"]
+
+
+def test_harm_that_is_shared_with_the_cache_is_not_brought_back(machine: Machine, tiny: TinyChannel) -> None:
+    """Files are hard links into the cache: what edits one in place edits it there too."""
+    converge(env_of(tiny, "alpha"), machine)
+    with open(prefix_of(machine) / "share/alpha.txt", "a") as stream:
+        stream.write("edited in place")
+    cached = machine.cache / "pkgs/alpha-2.0-0/share/alpha.txt"
+    assert cached.read_text().endswith("edited in place")
+    converge(env_of(tiny, "alpha", deep=True), machine)
+    assert (prefix_of(machine) / "share/alpha.txt").read_text() == "alpha 2.0\n"
+    assert cached.read_text() == "alpha 2.0\n"
+
+
+@pytest.mark.parametrize("harm", ["", '{"name": "alpha", "ver', "not JSON at all"])
+def test_a_torn_record(machine: Machine, tiny: TinyChannel, harm: str) -> None:
+    converge(env_of(tiny, "beta"), machine)
+    record_of(prefix_of(machine), "alpha").write_text(harm)
+    changes = moves(converge(env_of(tiny, "beta"), machine))
+    assert [change[:2] for change in changes] == [("repair", "alpha")]
+    assert versions(prefix_of(machine)) == {"alpha": "1.1", "beta": "1.0"}
+
+
+def test_two_records_of_one_package(machine: Machine, tiny: TinyChannel) -> None:
+    converge(env_of(tiny, "alpha=1.1"), machine)
+    record = record_of(prefix_of(machine), "alpha")
+    twin = json.loads(record.read_text()) | {"version": "1.0"}
+    record.with_name("alpha-1.0-0.json").write_text(json.dumps(twin))
+    converge(env_of(tiny, "alpha=1.1"), machine)
+    assert [one.path.name for one in installed(prefix_of(machine))] == ["alpha-1.1-0.json"]
+
+
+def test_a_package_that_left_its_channel(machine: Machine, tiny: TinyChannel) -> None:
+    converge(env_of(tiny, "gamma"), machine)
+    tiny.drop("gamma")
+    converge(env_of(tiny, "gamma", "alpha"), machine)
+    assert versions(prefix_of(machine)) == {"alpha": "2.0", "gamma": "3.1"}
+
+
+def test_an_empty_history_is_written(machine: Machine, tiny: TinyChannel) -> None:
+    """With an empty one a later `conda remove` takes everything else away too."""
+    converge(env_of(tiny, "beta"), machine)
+    history = prefix_of(machine) / "conda-meta/history"
+    history.write_text("")
+    assert [one.action for one in converge(env_of(tiny, "beta"), machine)] == ["record"]
+    assert conda_reads(history.read_text())[0][1] == ["beta"]
+
+
+def test_a_folder_that_was_only_marked(machine: Machine, tiny: TinyChannel) -> None:
+    unfinished.mark(prefix_of(machine), "killed")
+    converge(env_of(tiny, "alpha"), machine)
+    assert versions(prefix_of(machine)) == {"alpha": "2.0"}
+    assert machine.conda.environments()[0].ours
+
+
+# ----------------------------------------------------------------------------------- pip's side of an environment
+
+
+def test_what_pip_claims_does_not_move(machine: Machine, tiny: TinyChannel) -> None:
+    """A package whose distribution a pip task wants stays where it is, unless there is no other way."""
+    converge(env_of(tiny, "alpha=1.1", "gamma"), machine)
+    prefix = prefix_of(machine)
+    tiny.add("delta", "1.0", depends=["alpha <1.1"])
+    tiny.add("delta", "0.9", depends=["alpha"])
+    machine.claims.append(Claim(prefix, "Alpha==1.1"))
+    assert moves(converge(env_of(tiny, "delta"), machine)) == [("install", "delta", None, "0.9")]
+    changes = moves(converge(env_of(tiny, "delta>=1"), machine))
+    assert ("downgrade", "alpha", "1.1", "1.0") in changes
+
+
+# -------------------------------------------------------------------------------------------- files, channels, tokens
+
+
+def test_environment_yml(machine: Machine, tiny: TinyChannel, tmp_path: Path) -> None:
+    file = tmp_path / "environment.yml"
+    file.write_text(
+        f"name: from-file\nchannels: [{tiny.url}, nodefaults]\ndependencies: [beta, gamma=3]\n"
+        "variables: {MODE: fast}\nprefix: /somewhere/else\n"
+    )
+    task = EnsureCondaEnv(name="x", file=str(file))
+    converge(task, machine)
+    assert versions(prefix_of(machine)) == {"alpha": "1.1", "beta": "1.0", "gamma": "3.1"}
+    state = json.loads((prefix_of(machine) / "conda-meta/state").read_text())
+    assert state == {"env_vars": {"MODE": "fast"}}
+    file.write_text(file.read_text().replace("fast", "slow"))
+    assert [one.action for one in converge(task, machine)] == ["set"]
+
+
+def test_environment_yml_names_the_environment(machine: Machine, tiny: TinyChannel, tmp_path: Path) -> None:
+    file = tmp_path / "environment.yml"
+    file.write_text(f"name: x\nchannels: [{tiny.url}]\ndependencies: [gamma]\n")
+    converge(EnsureCondaEnv(file=str(file)), machine)
+    assert versions(prefix_of(machine)) == {"gamma": "3.1"}
+
+
+class _WithToken(SimpleHTTPRequestHandler):
+    """Serves a channel to who has the token, as anaconda.org does, or the password."""
+
+    def do_GET(self) -> None:
+        word = self.path.removeprefix("/t/tk-0123-canary")
+        basic = self.headers.get("Authorization") == "Basic am9lOnB3LWNhbmFyeQ=="  # joe:pw-canary
+        if word == self.path and not basic:
+            self.send_error(401)
+            return
+        self.path = word
+        super().do_GET()
+
+    def log_message(self, *args: Any) -> None: ...
+
+
+@pytest.fixture
+def guarded_channel(tiny: TinyChannel) -> Iterator[str]:
+    def handler(*args: Any) -> _WithToken:
+        return _WithToken(*args, directory=str(tiny.path))
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("credentials", ["http://{}/t/tk-0123-canary/", "http://joe:pw-canary@{}/"])
+def test_credentials_in_a_url_work_and_stay_out_of_files(
+    machine: Machine, guarded_channel: str, credentials: str, tmp_path: Path
+) -> None:
+    machine.env["NO_PROXY"] = machine.env["no_proxy"] = "127.0.0.1"
+    task = EnsureCondaEnv(name="x", packages="alpha", channels=credentials.format(guarded_channel))
+    converge(task, machine)
+    assert secrets.mask("tk-0123-canary pw-canary").count("****") >= 1
+    for path in [*tmp_path.rglob("*")]:
+        if path.is_file() and "tiny" not in path.parts:
+            assert b"canary" not in path.read_bytes(), path
+
+
+def test_a_channel_that_wants_credentials(machine: Machine, guarded_channel: str) -> None:
+    machine.env["NO_PROXY"] = machine.env["no_proxy"] = "127.0.0.1"
+    task = EnsureCondaEnv(name="x", packages="alpha", channels=f"http://{guarded_channel}/t/wrong-token/")
+    with pytest.raises(TaskFailed, match="cannot read the channel") as caught:
+        planned(task, machine)
+    assert "wrong-token" not in str(caught.value)
+    assert "credentials" in caught.value.cure
+
+
+def test_offline_from_the_cache(machine: Machine, tiny: TinyChannel, home: Path) -> None:
+    converge(env_of(tiny, "alpha"), machine)
+    (home / ".condarc").write_text("offline: true\n")
+    machine.forget()
+    converge(env_of(tiny, "alpha", name="again"), machine)
+    assert versions(machine.home / "envs/again") == {"alpha": "2.0"}
+
+
+def test_condas_package_cache_is_used_where_it_is_configured(
+    machine: Machine, tiny: TinyChannel, tmp_path: Path
+) -> None:
+    machine.env["CONDA_PKGS_DIRS"] = str(tmp_path / "shared-pkgs")
+    converge(env_of(tiny, "alpha"), machine)
+    assert (tmp_path / "shared-pkgs/alpha-2.0-0").is_dir()
+
+
+# ---------------------------------------------------------------------------------------------------------- killed
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from nbprovision.facts.machine import Machine
+from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
+from tests.driver import converge
+converge(EnsureCondaEnv(name="x", packages=["many"], channels=[sys.argv[2]]), Machine(root=Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("share", [0.35, 0.55, 0.7, 0.8, 0.9])
+def test_killed_in_the_middle(machine: Machine, tmp_path: Path, env: dict[str, str], share: float) -> None:
+    channel = TinyChannel(tmp_path / "channel")
+    for number in range(60):
+        channel.add(f"p{number}", "1.0", files={f"share/p{number}/{one}": "x" * 1000 for one in range(40)})
+    channel.add("many", "1.0", depends=[f"p{number}" for number in range(60)])
+    argv = [sys.executable, "-c", KILLED, str(machine.root), channel.url]
+    settings = {**env, "PYTHONPATH": str(Path(__file__).parents[2])}
+    started = time.monotonic()
+    subprocess.run(
+        argv, env={**settings, "HOME": str(tmp_path), "NBPROVISION_HOME": str(tmp_path / "trial")}, check=True
+    )
+    whole = time.monotonic() - started
+    with subprocess.Popen(argv, env=settings, start_new_session=True) as run:
+        time.sleep(share * whole)
+        os.killpg(run.pid, signal.SIGKILL)
+    machine.forget()
+    converge(EnsureCondaEnv(name="x", packages=["many"], channels=[channel.url]), machine)
+    prefix = prefix_of(machine)
+    assert len(installed(prefix)) == 61
+    assert all(conda_health.broken_file(prefix, record) is None for record in installed(prefix))
+    assert not conda_health.history_lacks(prefix, installed(prefix))
+
+
+def test_a_record_of_conda_is_read(tmp_path: Path) -> None:
+    """conda writes one requested spec where other tools write several."""
+    (tmp_path / "conda-meta").mkdir()
+    record = {"name": "a", "version": "1", "build": "0", "requested_spec": "conda-forge/linux-64::a==1=0"}
+    (tmp_path / "conda-meta/a-1-0.json").write_bytes(msgspec.json.encode(record))
+    [found] = installed(tmp_path)
+    details = conda_health.details(found)
+    assert details is not None
+    assert conda_health.requested({"a": details}) == {"a": "a ==1=0"}
