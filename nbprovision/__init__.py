@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
-    from nbprovision import api
+    import importlib
 
-    return getattr(api, name)
+    # Not `from nbprovision import api`, which would ask this function for "api" first.
+    return getattr(importlib.import_module("nbprovision.api"), name)

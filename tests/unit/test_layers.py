@@ -113,3 +113,8 @@ def loaded_by(code: str) -> set[str]:
 @pytest.mark.parametrize("module", ["nbprovision", "nbprovision.__main__", "nbprovision.state.witness"])
 def test_the_way_in_is_light(module: str) -> None:
     assert loaded_by(f"import {module}") & HEAVY == set()
+
+
+def test_the_python_api_is_there_when_it_is_asked_for() -> None:
+    code = "from nbprovision import ProvisionError, ensure_pip_index, run_playbook; print(ensure_pip_index.__name__)"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=PACKAGE.parent, text=True) == "ensure_pip_index\n"
