@@ -45,6 +45,8 @@ class Machine:
         self.declared: dict[str, Path] = {}
         self.claims: list[Claim] = []
         self.sound: set[Path] = set()
+        # What a task's apply leaves for the reading that verifies it, under a key of the task's own.
+        self.notes: dict[object, Any] = {}
         self.timeout: float | None = None
         self.on_progress: Callable[[str, float, float], None] = lambda text, done, total: None
 

@@ -6,6 +6,7 @@ what may stand behind a requirement, https://pip.pypa.io/en/stable/reference/req
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -139,6 +140,12 @@ def source_version(url: str) -> str | None:
     return found[1] if found else None
 
 
+def local_path(wanted: Wanted) -> Path | None:
+    """The file or folder of this machine that a requirement points to."""
+    parts = urlsplit(wanted.url or "")
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
 def incompatible(one: Wanted, other: Wanted) -> bool:
     """Whether no version of a distribution can satisfy both."""
     from packaging.specifiers import SpecifierSet
@@ -167,6 +174,7 @@ def wrong(position: Position | None, message: str, *, cause: str = "", cure: str
     raise InvalidPlaybook(message, cause=cause, cure=cure, position=position)
 
 
+@functools.cache
 def _from_pep_508(text: str, base: Path | None, position: Position | None) -> Wanted:
     from packaging.requirements import InvalidRequirement, Requirement
 

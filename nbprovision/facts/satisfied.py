@@ -111,12 +111,25 @@ def conflicts(found: Found, environment: Mapping[str, str]) -> list[str]:
                 other = next(iter(found.get(normalized(requirement.name), ())), None)
                 if other is None:
                     said.append(f"{one.name} {one.version} requires {requirement.name}, which is not installed")
-                elif not _allowed(str(requirement.specifier), other.version):
+                elif not allowed(str(requirement.specifier), other.version):
                     needed = f"{requirement.name}{requirement.specifier}"
                     said.append(
                         f"{one.name} {one.version} requires {needed}, but {other.name} {other.version} is installed"
                     )
     return said
+
+
+def allowed(specifier: str, version: str) -> bool:
+    """Whether a version satisfies a specifier (PEP 440), prereleases included as for all that is installed already."""
+    if not specifier:
+        return True
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import InvalidVersion
+
+    try:
+        return SpecifierSet(specifier).contains(version, prereleases=True)
+    except InvalidVersion:
+        return False
 
 
 def by_source(wanted: Wanted, found: Found) -> str | None:
@@ -158,9 +171,9 @@ def _fault(
     one, wanted = there[0], edge.wanted
     if one.broken:
         return "broken"
-    if wanted is not None and not _allowed(wanted.specifier, one.version):
+    if wanted is not None and not allowed(wanted.specifier, one.version):
         return "version"
-    if not all(_allowed(bound.specifier, one.version) for bound in bounds):
+    if not all(allowed(bound.specifier, one.version) for bound in bounds):
         return "version"
     if wanted is not None and wanted.url is not None and not (_came_from(one, wanted) and _fresh(one, wanted)):
         return "source"
@@ -201,18 +214,6 @@ def _requirement(text: str) -> Requirement | None:
         return Requirement(text)
     except InvalidRequirement:
         return None
-
-
-def _allowed(specifier: str, version: str) -> bool:
-    if not specifier:
-        return True
-    from packaging.specifiers import SpecifierSet
-    from packaging.version import InvalidVersion
-
-    try:
-        return SpecifierSet(specifier).contains(version, prereleases=True)
-    except InvalidVersion:
-        return False
 
 
 def _came_from(one: Distribution, wanted: Wanted) -> bool:

@@ -1,0 +1,473 @@
+"""``ensure_pip_pkg``: Python distributions in conda and virtual environments, installed by uv or pip."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+import msgspec
+
+from nbprovision.backends import conda_prefix, pip_command, uv_command
+from nbprovision.backends.pip_request import Move, Request
+from nbprovision.facts import distributions, indexes, requirements, requirements_files, satisfied
+from nbprovision.facts.distributions import Distribution
+from nbprovision.facts.interpreters import Target, is_managed, no_python, prefix_of
+from nbprovision.facts.machine import Machine
+from nbprovision.facts.requirements import Wanted
+from nbprovision.facts.requirements_files import Asked
+from nbprovision.facts.satisfied import Need
+from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
+from nbprovision.model.result import Change, Plan
+from nbprovision.model.task import Claim, Resource, Strings, Task, as_list, parameter
+from nbprovision.system import secrets, unfinished
+from nbprovision.system.files import remove
+
+# Pythons that an environment which is not made yet may turn out to have.
+_CONCEIVABLE = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3.14.0", "3.15.0")
+
+
+class Engine(Protocol):
+    """What `uv_command` and `pip_command` both do."""
+
+    def perform(self, machine: Machine, request: Request) -> None:
+        """Install."""
+
+    def resolve(self, machine: Machine, request: Request) -> list[Move] | None:
+        """What an install would change."""
+
+    def uninstall(
+        self, machine: Machine, prefix: Path, names: Iterable[str], *, python: Path | None = None, managed: bool = False
+    ) -> None:
+        """Uninstall."""
+
+
+class TargetState(msgspec.Struct, frozen=True, kw_only=True):
+    """One environment as it stands.
+
+    Attributes:
+        target: Which.
+        needs: What is not as asked for; of an awaited environment everything.
+        debris: Distributions without METADATA, at which both engines stop: a killed install left them.
+        moves: What the installer says it would do; None where it was not asked or cannot tell.
+        removable: Distributions that are there and should not be.
+        conflicts: What no longer fits together since this task changed the environment.
+        managed: Its Python says that somebody else manages it.
+        by_pip: pip is the engine, which would leave alone what has the right version, harmed or not.
+    """
+
+    target: Target
+    needs: tuple[Need, ...] = ()
+    debris: tuple[Distribution, ...] = ()
+    moves: tuple[Move, ...] | None = None
+    removable: tuple[Distribution, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    managed: bool = False
+    by_pip: bool = False
+
+
+class PipState(msgspec.Struct, frozen=True):
+    """All environments of the task."""
+
+    targets: tuple[TargetState, ...]
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be done in one environment.
+
+    Attributes:
+        target: Which.
+        install: Whether to hand the requirements to the installer.
+        reinstall: Names that the installer would take to be in place.
+        take_out: Folders of distributions to remove first, at which an installer would stop.
+        replace: Names to remove first, with all their files, where the installer would not do it.
+        uninstall: Names to remove.
+        managed: See `TargetState`.
+    """
+
+    target: Target
+    install: bool = False
+    reinstall: tuple[str, ...] = ()
+    take_out: tuple[Path, ...] = ()
+    replace: tuple[str, ...] = ()
+    uninstall: tuple[str, ...] = ()
+    managed: bool = False
+
+
+class PipPlan(Plan, frozen=True, kw_only=True):
+    """The changes, and the work that brings them about."""
+
+    work: tuple[Work, ...] = ()
+
+
+class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
+    """Python packages of an index, a file, a folder or a repository, in a conda or virtual environment.
+
+    What is there and satisfies the requirements stays as it is; what they depend on comes along. Packages come from
+    where pip's configuration says, whichever engine fetches them. A package that conda brought and that this task wants
+    in another version is replaced, and conda's own task of the same playbook then leaves it alone.
+    """
+
+    packages: Annotated[
+        Strings | None,
+        parameter(
+            "Requirements: `requests`, `requests[socks]>=2.31,<3`, `name @ URL`, `./a.whl`, `-e /a/folder`, "
+            "`git+https://...`; with `; marker` behind them.",
+            extra={"path": "if-dot"},
+        ),
+    ] = None
+    requirements: Annotated[
+        Strings | None, parameter("Requirements files, with all that pip allows in them.", extra={"path": True})
+    ] = None
+    constraints: Annotated[
+        Strings | None,
+        parameter("Constraints files: what version may be installed of a package, if it is.", extra={"path": True}),
+    ] = None
+    env: Annotated[
+        str | None, parameter("A conda or virtual environment, by name or path.", extra={"path": "if-slash"})
+    ] = None
+    envs: Annotated[Strings | None, parameter("Several environments.", extra={"path": "if-slash"})] = None
+    python: Annotated[
+        str | None, parameter("Path of an interpreter, in place of `env`: `.venv/bin/python`.", extra={"path": True})
+    ] = None
+    state: Annotated[
+        Literal["present", "absent"],
+        parameter("`absent` uninstalls; with a version behind a name only if that one is there."),
+    ] = "present"
+    engine: Annotated[
+        Literal["auto", "uv", "pip"], parameter("Who installs: uv, pip, or (`auto`) uv where it can.")
+    ] = "auto"
+
+    def __post_init__(self) -> None:
+        """Check what can be known without looking at the machine."""
+        if not as_list(self.packages) and not as_list(self.requirements):
+            raise ParameterError("packages", "ensure_pip_pkg needs `packages` or `requirements`")
+        targets = [key for key in ("env", "envs", "python") if getattr(self, key) not in (None, [])]
+        if len(targets) != 1:
+            raise ParameterError(
+                targets[1] if targets else "env",
+                "ensure_pip_pkg needs exactly one of `env`, `envs` and `python`",
+                cause=f"{' and '.join(f'`{key}`' for key in targets)} are given" if targets else "none is given",
+                cure="name the environment to install into",
+            )
+        if self.state == "absent" and self.constraints:
+            raise ParameterError("constraints", "`constraints` makes no sense with `state: absent`", cure="drop one")
+        for key in ("requirements", "constraints"):
+            for text in as_list(getattr(self, key)):
+                if "://" in text:
+                    raise ParameterError(
+                        key, f"{secrets.mask(text)} is no file of this machine", cure="fetch it, and name the file"
+                    )
+        self._check_packages()
+
+    def _check_packages(self) -> None:
+        seen: dict[str, Wanted] = {}
+        for text in as_list(self.packages):
+            try:
+                wanted = requirements.parse(text)
+            except InvalidPlaybook as error:
+                raise ParameterError("packages", error.message, cause=error.cause, cure=error.cure) from None
+            other = seen.setdefault(wanted.name or wanted.line, wanted)
+            if not (wanted.marker or other.marker) and requirements.incompatible(wanted, other):
+                raise ParameterError(
+                    "packages", f"no version satisfies both '{other.shown}' and '{wanted.shown}'", cure="drop one"
+                )
+
+    def provides(self, machine: Machine) -> frozenset[Resource]:
+        """The distributions that it names."""
+        names = {wanted.name for wanted in self._asked(machine).wanted if wanted.name}
+        return frozenset(
+            Resource("distribution", f"{target.prefix} {name}") for target in self._targets(machine) for name in names
+        )
+
+    def requires(self, machine: Machine) -> frozenset[Resource]:
+        """The environments, and every index configuration that says where packages come from."""
+        needed = set()
+        for target in self._targets(machine):
+            needed.add(Resource("environment", str(target.prefix)))
+            files = indexes.pip_files(machine.env, machine.user_home, target.prefix, machine.root)
+            needed |= {Resource("index", str(path)) for path in files}
+        return frozenset(needed)
+
+    def claims(self, machine: Machine) -> Iterator[Claim]:
+        """What it wants in its environments. A condition that a Python yet to come decides is no claim."""
+        for target in self._targets(machine):
+            for wanted in self._claimed(target.prefix, machine):
+                origin = f" @ {secrets.without_password(wanted.url)}" if wanted.url else wanted.specifier
+                extras = f"[{','.join(wanted.extras)}]" if wanted.extras else ""
+                yield Claim(target.prefix, f"{wanted.name}{extras}{origin}", self.state == "absent")
+
+    def objection(self, claim: Claim, machine: Machine) -> str | None:
+        """Another task's wish for a version of the same distribution that can never be what this one wants."""
+        if claim.prefix not in {target.prefix for target in self._targets(machine)}:
+            return None
+        theirs = requirements.parse(claim.requirement)
+        for mine in self._claimed(claim.prefix, machine):
+            if mine.name != theirs.name:
+                continue
+            absent = self.state == "absent"
+            if absent != claim.absent and not requirements.incompatible(mine, theirs):
+                return f"'{mine.shown}' is {'to be absent' if absent else 'wanted'} there"
+            if not absent and not claim.absent and requirements.incompatible(mine, theirs):
+                return f"'{mine.shown}' is wanted there"
+        return None
+
+    def guarded(self, machine: Machine) -> Iterable[Path]:
+        """The environments."""
+        return [target.prefix for target in self._targets(machine)]
+
+    def read(self, machine: Machine) -> PipState:
+        """What of the requirements is not there; where something is missing, what the installer would do about it.
+
+        Raises:
+            UnknownEnvironment: there is no such environment.
+            TaskFailed: it cannot be installed into, or no versions satisfy the requirements.
+        """
+        asked = self._asked(machine)
+        return PipState(tuple(self._read(target, asked, machine) for target in self._targets(machine)))
+
+    def plan(self, state: PipState) -> PipPlan:
+        """Compare what is there with what is asked for."""
+        changes: list[Change] = []
+        work: list[Work] = []
+        for target in state.targets:
+            found = _removals(target) if self.state == "absent" else _installs(target)
+            if not found:
+                continue
+            work.append(_removal_work(target) if self.state == "absent" else _install_work(target))
+            of = f" in {target.target.name}" if len(state.targets) > 1 else ""
+            changes += [msgspec.structs.replace(change, target=change.target + of) for change in found]
+        warnings = tuple(dict.fromkeys(text for target in state.targets for text in target.conflicts))
+        return PipPlan(changes=tuple(changes), warnings=warnings, work=tuple(work))
+
+    def apply(self, plan: PipPlan, machine: Machine) -> None:
+        """Take out what is in the way, then install or uninstall."""
+        asked = self._asked(machine)
+        for work in plan.work:
+            prefix = work.target.prefix
+            if not os.access(work.target.python, os.X_OK):
+                raise no_python(work.target)
+            machine.notes[self._note(prefix)] = frozenset(_conflicts(prefix))
+            for folder in work.take_out:
+                conda_prefix.remove_distribution(prefix, folder)
+            found = distributions.installed(prefix)
+            for one in [one for name in work.replace for one in found.get(name, ())]:
+                conda_prefix.remove_distribution(prefix, one.path)
+            engine = self._engine(machine)
+            if work.uninstall:
+                machine.progress(f"uninstalling {', '.join(work.uninstall)} from {work.target.name}")
+                engine.uninstall(machine, prefix, work.uninstall, python=work.target.python, managed=work.managed)
+            if work.install:
+                machine.progress(f"installing into {work.target.name}")
+                engine.perform(machine, _request(work.target, asked, work.reinstall, managed=work.managed))
+                _keep_newest(prefix, work.reinstall)
+
+    def witnesses(self, machine: Machine) -> Iterator[Path]:
+        """Files that say what is asked for; of each environment the interpreter and the distributions' folders."""
+        asked = self._asked(machine)
+        yield from asked.files
+        local = [requirements.local_path(wanted) for wanted in asked.wanted]
+        yield from (path for path in local if path is not None)
+        for target in self._targets(machine):
+            yield from (target.python, target.prefix / unfinished.MARK)
+            folder = distributions.site_packages(target.prefix)
+            yield folder or target.prefix / "lib"
+            found = distributions.installed(target.prefix)
+            names = {wanted.name for wanted in asked.wanted if wanted.name}
+            yield from (one.path for name in sorted(names) for one in found.get(name, ()))
+
+    def ages(self, machine: Machine) -> float | None:
+        """A file with environment variables in it does not tell by itself what it asks for."""
+        return 0.0 if self._asked(machine).variables else None
+
+    def _asked(self, machine: Machine) -> Asked:
+        return requirements_files.read(
+            as_list(self.packages),
+            [machine.path(text) for text in as_list(self.requirements)],
+            [machine.path(text) for text in as_list(self.constraints)],
+            machine.env,
+        )
+
+    def _targets(self, machine: Machine) -> list[Target]:
+        if self.python is not None:
+            python = machine.path(self.python)
+            return [Target(prefix_of(python), python, str(python))]
+        names = as_list(self.envs if self.env is None else self.env)
+        prefixes = {machine.prefix_of(name): name for name in names}
+        return [Target(prefix, prefix / "bin/python", name) for prefix, name in prefixes.items()]
+
+    def _claimed(self, prefix: Path, machine: Machine) -> list[Wanted]:
+        """The named requirements whose marker holds in ``prefix``, whatever Python it may yet get."""
+        version = distributions.python_version(prefix)
+        environments = [requirements.marker_environment(text) for text in ([version] if version else _CONCEIVABLE)]
+        return [
+            wanted
+            for wanted in self._asked(machine).wanted
+            if wanted.name and all(requirements.applies(wanted, environment) for environment in environments)
+        ]
+
+    def _read(self, target: Target, asked: Asked, machine: Machine) -> TargetState:
+        prefix = target.prefix
+        version = distributions.python_version(prefix)
+        managed = is_managed(target, version)
+        if version is None or distributions.site_packages(prefix) is None or not os.access(target.python, os.X_OK):
+            if prefix not in machine.declared.values():
+                raise no_python(target)
+            expected = [] if self.state == "absent" else self._claimed(prefix, machine)
+            return TargetState(target=target, needs=tuple(_missing(wanted) for wanted in expected))
+        found = distributions.installed(prefix)
+        environment = requirements.marker_environment(version)
+        before = machine.notes.get(self._note(prefix))
+        conflicts = () if before is None else tuple(text for text in _conflicts(prefix) if text not in before)
+        if self.state == "absent":
+            removable = tuple(_removable(asked, found, environment))
+            return TargetState(target=target, removable=removable, conflicts=conflicts, managed=managed)
+        suspect = machine.is_unfinished(prefix)
+        needs = satisfied.unsatisfied(
+            asked.wanted, asked.constraints, found, environment, files=suspect or self.deep, hashes=self.deep
+        )
+        debris = [one for every in found.values() for one in every if not one.has_metadata] if needs or suspect else []
+        engine = self._engine(machine) if needs else None
+        moves: Sequence[Move] | None = None
+        if engine is not None:
+            _check_places(asked, environment)
+        if engine is not None and not debris:
+            machine.progress(f"looking for versions for {target.name}")
+            moves = engine.resolve(machine, _request(target, asked, _unseen(needs), managed=managed))
+        return TargetState(
+            target=target,
+            needs=tuple(needs),
+            debris=tuple(debris),
+            moves=None if moves is None else tuple(moves),
+            conflicts=conflicts,
+            managed=managed,
+            by_pip=engine is pip_command,
+        )
+
+    def _engine(self, machine: Machine) -> Engine:
+        if self.engine == "pip" or (self.engine == "auto" and uv_command.find(machine) is None):
+            return pip_command
+        return uv_command
+
+    def _note(self, prefix: Path) -> tuple[str, int, Path]:
+        return (self.kind(), id(self), prefix)
+
+
+def _check_places(asked: Asked, environment: Mapping[str, str]) -> None:
+    for wanted in asked.wanted:
+        path = requirements.local_path(wanted)
+        if path is not None and not path.exists() and requirements.applies(wanted, environment):
+            raise TaskFailed(
+                f"there is no {path}",
+                cause=f"'{wanted.shown}' asks for it",
+                cure="a relative path starts from the folder of the file that names it",
+            ).at(wanted.position)
+
+
+def _missing(wanted: Wanted) -> Need:
+    return Need(name=wanted.name or wanted.shown, reason="missing", asked=wanted.specifier or wanted.url or "")
+
+
+def _removable(asked: Asked, found: satisfied.Found, environment: Mapping[str, str]) -> Iterator[Distribution]:
+    for wanted in asked.wanted:
+        name = wanted.name or satisfied.by_source(wanted, found)
+        if name is not None and requirements.applies(wanted, environment):
+            yield from (one for one in found.get(name, ()) if satisfied.allowed(wanted.specifier, one.version))
+
+
+def _conflicts(prefix: Path) -> list[str]:
+    environment = requirements.marker_environment(distributions.python_version(prefix) or "3")
+    return satisfied.conflicts(distributions.installed(prefix), environment)
+
+
+def _unseen(needs: Iterable[Need]) -> tuple[str, ...]:
+    return tuple(need.name for need in needs if need.reason in satisfied.UNSEEN)
+
+
+def _request(target: Target, asked: Asked, reinstall: tuple[str, ...], *, managed: bool) -> Request:
+    return Request(
+        prefix=target.prefix,
+        python=target.python,
+        lines=tuple(wanted.requirement for wanted in asked.wanted),
+        constraints=asked.constraint_files,
+        options=asked.options,
+        reinstall=reinstall,
+        managed=managed,
+    )
+
+
+def _removals(state: TargetState) -> list[Change]:
+    return [Change("remove", one.name, before=one.version, kind="package") for one in state.removable]
+
+
+def _removal_work(state: TargetState) -> Work:
+    """What has no RECORD no engine can uninstall: all that is left of it is its folder."""
+    broken = tuple(one for one in state.removable if one.broken)
+    whole = dict.fromkeys(one.name for one in state.removable if one not in broken)
+    return Work(
+        target=state.target,
+        take_out=tuple(one.path for one in broken),
+        uninstall=tuple(whole),
+        managed=state.managed,
+    )
+
+
+def _installs(state: TargetState) -> list[Change]:
+    """What the installer says it would do; what it cannot know, or was not asked, as far as we can tell."""
+    changes = [
+        Change(_action(move.before, move.after), move.name, before=move.before, after=move.after, kind="package")
+        for move in state.moves or ()
+    ]
+    told = {change.target for change in changes}
+    for need in _kept(state):
+        if need.name not in told:
+            after = secrets.without_password(need.asked) or need.there
+            action = "install" if need.there is None else "change" if need.reason == "version" else "reinstall"
+            changes.append(Change(action, need.name, before=need.there, after=after, kind="package"))
+    told = {change.target for change in changes}
+    changes += [
+        Change("remove", one.name, before=one.version, kind="package") for one in state.debris if one.name not in told
+    ]
+    return changes
+
+
+def _kept(state: TargetState) -> list[Need]:
+    """Needs, but for those that the installer was asked about and sees otherwise: its word on versions counts."""
+    moving = {move.name for move in state.moves or ()}
+    return [
+        need for need in state.needs if state.moves is None or need.name in moving or need.reason in satisfied.UNSEEN
+    ]
+
+
+def _install_work(state: TargetState) -> Work:
+    unseen = _unseen(state.needs)
+    return Work(
+        target=state.target,
+        install=bool(state.moves or _kept(state)),
+        reinstall=unseen,
+        take_out=tuple(one.path for one in state.debris),
+        replace=unseen if state.by_pip else (),
+        managed=state.managed,
+    )
+
+
+def _action(before: str | None, after: str | None) -> str:
+    if before is None or after is None:
+        return "install" if before is None else "remove"
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        old, new = Version(before), Version(after)
+    except InvalidVersion:
+        return "change"
+    return "reinstall" if old == new else "upgrade" if old < new else "downgrade"
+
+
+def _keep_newest(prefix: Path, names: Iterable[str]) -> None:
+    """Of two folders that are left of one name (one RECORD names files of the other) keep the one just written."""
+    found = distributions.installed(prefix)
+    for name in names:
+        written = sorted((one.path.stat().st_ctime_ns, one.path) for one in found.get(name, ()))
+        for _, path in written[:-1]:
+            remove(path)
