@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 MAX_SOURCE = 1 << 16  # characters of one template
 MAX_SIZE = 1 << 18  # characters and entries of one value, everything in it counted
 MAX_STEPS = 200_000  # turns of loops and calls of one template
-MAX_SECONDS = 10.0  # for all templates of one playbook
+MAX_SECONDS = 5.0  # of one template, with all variables that it makes use of
+MAX_SECONDS_TOGETHER = 60.0  # of all templates of one playbook
 MAX_BITS = 10_000  # of a whole number
 
 _PASSED = (Context, nodes.EvalContext, jinja2.Environment)  # what Jinja2 itself hands to a filter, before the value
@@ -160,7 +161,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self._steps = 0
         self._cost = 1
         self._printed_size = 0
-        self._deadline = time.monotonic() + MAX_SECONDS
+        self._deadline: float | None = None  # while something is evaluated
+        self._left = MAX_SECONDS_TOGETHER
         self._compiled: dict[tuple[str, bool], tuple[jinja2.Template, bool]] = {}
 
     def evaluate(self, source: str, scope: Scope, *, condition: bool = False) -> Any:
@@ -171,6 +173,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """
         if len(source) > MAX_SOURCE:
             raise InvalidPlaybook(f"a template has more than {MAX_SOURCE} characters")
+        if self._deadline is not None:  # a variable of another template
+            return self._evaluate(source, scope, condition=condition)
+        began = time.monotonic()
+        self._deadline = began + min(MAX_SECONDS, self._left)
+        try:
+            return self._evaluate(source, scope, condition=condition)
+        finally:
+            self._left -= time.monotonic() - began
+            self._deadline = None
+
+    def _evaluate(self, source: str, scope: Scope, *, condition: bool) -> Any:
         outer = self._steps, self._cost, self._printed_size
         try:
             template, native = self._template_of(source, condition)
@@ -264,8 +277,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self._steps -= steps
         if self._steps < 0:
             raise TemplateLimit(f"more than {MAX_STEPS} steps of loops and calls")
-        if time.monotonic() > self._deadline:
-            raise TemplateLimit(f"the templates of the playbook take more than {MAX_SECONDS:.0f} seconds")
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise TemplateLimit(f"more than {MAX_SECONDS:.0f} seconds, or {MAX_SECONDS_TOGETHER:.0f} for all templates")
 
     def _range(self, *bounds: int) -> range:
         numbers = range(*bounds)

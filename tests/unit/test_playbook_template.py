@@ -252,6 +252,16 @@ def test_what_is_read_from_outside_is_remembered(tmp_path: Path) -> None:
     assert secrets.mask("hunter22 and correct horse are true") == "**** and **** are true"
 
 
+def test_time_is_counted_while_templates_are_evaluated() -> None:
+    """A template that takes for ever is stopped; the time between two of them is nobody's."""
+    made = templates()
+    began = time.perf_counter()
+    with pytest.raises(InvalidPlaybook, match="seconds"):
+        made.render("{% for i in range(90000) %}{% set x = range(90000) | list %}{% endfor %}", Scope(made, []))
+    assert time.perf_counter() - began < 8
+    assert made.render("{{ 1 + 1 }}", Scope(made, [])) == 2
+
+
 def test_without_a_template_jinja_is_not_imported() -> None:
     """Jinja2 takes longer to import than all else that reads a playbook."""
     import subprocess
