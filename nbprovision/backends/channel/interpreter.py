@@ -23,23 +23,33 @@ _SKIPPED_FOLDERS = {
 _SKIPPED_FILES = {"EXTERNALLY-MANAGED", "sitecustomize.py", "usercustomize.py"}
 _ORIGIN = b"$ORIGIN/../lib"
 
-# Debian's Python looks for packages in dist-packages, which no other tool fills, and installs below local/;
-# these give its copy upstream's rules again (Lib/site.py and Lib/sysconfig of CPython).
-_SITE_RULE = '''
+# Debian's Python looks for packages in dist-packages, which no other tool fills, and installs below local/ (its patch
+# distutils-install-layout). Its copy gets upstream's rules again: those of Lib/site.py by a sitecustomize, for site
+# itself is frozen into the program from 3.11 on; those of Lib/sysconfig in the file.
+_SITE_RULE = '''"""Packages are in site-packages, as in every Python that is not Debian's."""
+
+import os
+import site
+import sys
+
+
 def getsitepackages(prefixes=None):
     """The site-packages folder of each prefix."""
-    folders = []
-    for prefix in dict.fromkeys(PREFIXES if prefixes is None else prefixes):
-        if prefix:
-            folders.append(os.path.join(prefix, "lib", "python%d.%d" % sys.version_info[:2], "site-packages"))
-    return folders
+    minor = "python%d.%d" % sys.version_info[:2]
+    wanted = dict.fromkeys(site.PREFIXES if prefixes is None else prefixes)
+    return [os.path.join(prefix, "lib", minor, "site-packages") for prefix in wanted if prefix]
 
+
+site.getsitepackages = getsitepackages
+for folder in getsitepackages():
+    site.addsitedir(folder)
 '''
-_SITE_MAIN = "if not sys.flags.no_site:\n    main()\n"
-_SCHEMES_RULE = """
-
+_SCHEMES_USE = b"def get_preferred_scheme("
+_SCHEMES_RULE = b"""\
 def _get_preferred_schemes():
     return {"prefix": "posix_prefix", "home": "posix_home", "user": "posix_user"}
+
+
 """
 
 
@@ -99,10 +109,12 @@ def describe(executable: str) -> Interpreter:
         asked = subprocess.run(  # noqa: S603 - an interpreter that the playbook or the search names
             [executable, "-I", "-S", "-c", _ASK], capture_output=True, text=True, check=True, timeout=60
         )
-    except (OSError, subprocess.SubprocessError) as error:
+        told = json.loads(asked.stdout)
+    except (OSError, subprocess.SubprocessError, json.JSONDecodeError) as error:
         complaint = getattr(error, "stderr", None) or str(error)
-        raise TaskFailed(f"the interpreter {executable} does not start", cause=complaint.strip(), cure=cure) from None
-    told = json.loads(asked.stdout)
+        raise TaskFailed(
+            f"the interpreter {executable} does not start as a Python does", cause=complaint.strip(), cure=cure
+        ) from None
     if told.pop("implementation") != "cpython" or tuple(map(int, told["version"].split(".")[:2])) < (3, 10):
         raise TaskFailed(f"{executable} is no CPython of 3.10 or newer", cure=cure)
     return msgspec.convert(told, Interpreter)
@@ -185,6 +197,8 @@ def package(interpreter: Interpreter) -> Package:
     stdlib = Path(interpreter.stdlib)
     for path in _standard_library(stdlib):
         _add(made, interpreter, path, f"lib/python{minor}/{path.relative_to(stdlib)}")
+    if interpreter.distribution_patched:
+        made.add(f"lib/python{minor}/sitecustomize.py", _SITE_RULE.encode())
     made.add(f"lib/python{minor}/site-packages/README.txt", b"Third-party packages are installed here.\n")
     made.about = {
         "summary": f"CPython {interpreter.version}, packaged on this machine",
@@ -210,8 +224,9 @@ def _add(made: Package, interpreter: Interpreter, path: Path, target: str) -> No
     if content.startswith(b"\x7fELF"):
         made.add(target, _stripped(_relocatable(content, base)), executable=executable)
         return
-    if interpreter.distribution_patched:
-        content = _as_upstream(path.relative_to(interpreter.stdlib).as_posix(), content)
+    if path.name in ("sysconfig.py", "__init__.py") and b"'posix_local': {" in content:
+        # Right before its first use: later functions have its answer as a default argument.
+        content = content.replace(_SCHEMES_USE, _SCHEMES_RULE + _SCHEMES_USE)
     # A base as short as /usr stands in files for other reasons than naming the prefix.
     named = len(base) > len(b"/usr/local") and base in content
     if named:
@@ -237,17 +252,3 @@ def _stripped(content: bytes) -> bytes:
         except (OSError, subprocess.CalledProcessError):
             return content
         return Path(copy.name).read_bytes()
-
-
-def _as_upstream(name: str, content: bytes) -> bytes:
-    text = content.decode("utf-8", "surrogateescape")
-    if name == "site.py":
-        if _SITE_MAIN not in text:
-            raise TaskFailed(
-                "this Python's site module is patched in a way that is not known here",
-                cure="name another CPython by `interpreter`: one from python.org, pyenv, conda or uv",
-            )
-        text = text.replace(_SITE_MAIN, _SITE_RULE + _SITE_MAIN)
-    elif name in ("sysconfig.py", "sysconfig/__init__.py") and "posix_local" in text:
-        text += _SCHEMES_RULE
-    return text.encode("utf-8", "surrogateescape")
