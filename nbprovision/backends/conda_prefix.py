@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -13,8 +12,7 @@ from pathlib import Path
 import msgspec
 
 from nbprovision.facts.conda import MADE_BY_US, META, CondaFacts
-from nbprovision.facts.conda_health import Details
-from nbprovision.model.errors import TaskFailed
+from nbprovision.facts.conda_health import Details, activation_state, variables
 from nbprovision.system.files import TEMPORARY_SUFFIX, explained, make_folder, read_text, remove, write_atomically
 
 # The version whose form of the history this is. Older ones of conda refuse an environment whose history names a newer
@@ -108,20 +106,12 @@ def unregister(conda: CondaFacts, prefix: Path) -> None:
 
 def remove_prefix(prefix: Path) -> None:
     """Remove an environment: out of sight in one step, then piece by piece."""
+    import tempfile
+
     with explained(f"cannot remove {prefix}"):
         hidden = Path(tempfile.mkdtemp(prefix=f".{prefix.name}.", suffix=TEMPORARY_SUFFIX, dir=prefix.parent))
         os.rename(prefix, hidden / prefix.name)
     remove(hidden)
-
-
-def leftovers(prefix: Path) -> list[Path]:
-    """What a killed run left of making or removing ``prefix``, beside it."""
-    made_up = re.compile(rf"\.{re.escape(prefix.name)}\.[^.]+{re.escape(TEMPORARY_SUFFIX)}")
-    try:
-        names = os.listdir(prefix.parent)
-    except OSError:
-        return []
-    return [prefix.parent / name for name in sorted(names) if made_up.fullmatch(name)]
 
 
 def remove_leftover(path: Path) -> None:
@@ -148,25 +138,7 @@ def remove_distribution(prefix: Path, dist_info: Path) -> None:
     remove(dist_info)
 
 
-def variables(prefix: Path) -> dict[str, str]:
-    """The environment variables that activation sets (``conda env config vars``)."""
-    found = _state(prefix).get("env_vars")
-    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
-
-
 def set_variables(prefix: Path, wanted: Mapping[str, str]) -> None:
     """Add to the environment variables that activation sets; the rest of the file stays."""
-    state = {**_state(prefix), "env_vars": {**variables(prefix), **wanted}}
+    state = {**activation_state(prefix), "env_vars": {**variables(prefix), **wanted}}
     write_atomically(prefix / META / "state", msgspec.json.encode(state))
-
-
-def _state(prefix: Path) -> dict[str, object]:
-    text = read_text(prefix / META / "state")
-    if not text:
-        return {}
-    try:
-        return msgspec.json.decode(text, type=dict[str, object])
-    except msgspec.DecodeError as error:
-        raise TaskFailed(
-            f"{prefix / META / 'state'} cannot be read", cause=str(error), cure="mend or remove the file"
-        ) from error

@@ -8,7 +8,7 @@ would leave its threads at work.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -23,10 +23,10 @@ from nbprovision.facts.conda_specs import Spec
 from nbprovision.facts.distributions import normalized
 from nbprovision.system import secrets
 from nbprovision.system.files import remove
-from nbprovision.system.process import Child
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
+    from nbprovision.system.process import Child
 
 CHILD = "nbprovision.backends.rattler_child"
 
@@ -102,6 +102,8 @@ def solve(
         TaskFailed: no answer, a channel that cannot be read, a spec that cannot be.
 
     """
+    from nbprovision.system.process import Child
+
     clean: list[str] = []
     credentials: dict[str, Any] = {}
     for url in channels:
@@ -129,7 +131,12 @@ def solve(
 
 
 def questions(
-    machine: Machine, prefix: Path, specs: list[Spec], details: dict[str, Details], torn: list[CondaRecord]
+    machine: Machine,
+    prefix: Path,
+    specs: list[Spec],
+    details: dict[str, Details],
+    torn: list[CondaRecord],
+    claimed: Collection[str],
 ) -> list[Attempt]:
     """What to ask of the solver, each question asking for less to stay as it is than the one before.
 
@@ -146,7 +153,6 @@ def questions(
     constraints = conda_health.pins(prefix)
     if "python" in details and "python" not in names:
         constraints.append(f"python {'.'.join(details['python'].version.split('.')[:2])}.*")
-    claimed = {conda_health.distribution_of(claim.requirement) for claim in machine.claims_on(prefix)}
     pinned = [name for name in details if normalized(name) in claimed]
     exact = [f"{record.name}=={record.version}={record.build}" for record in torn if record.name not in names]
     lost = [record.name for record in torn]

@@ -12,8 +12,11 @@ import msgspec
 
 from nbprovision.facts import distributions
 from nbprovision.facts.conda import META, CondaRecord
-from nbprovision.facts.conda_specs import parse
+from nbprovision.facts.conda_specs import parse, satisfied
+from nbprovision.facts.condarc import Condarc
 from nbprovision.facts.distributions import normalized
+from nbprovision.model.errors import TaskFailed
+from nbprovision.system.files import TEMPORARY_SUFFIX
 
 
 class Details(msgspec.Struct, frozen=True):
@@ -84,6 +87,19 @@ def details(record: CondaRecord) -> Details | None:
         return _DETAILS.decode(record.path.read_bytes())
     except (OSError, msgspec.DecodeError):
         return None
+
+
+def all_details(records: Iterable[CondaRecord]) -> dict[str, Details]:
+    """What the records say, by name; one that cannot be read is left out."""
+    found = ((record.name, details(record)) for record in records)
+    return {name: details for name, details in found if details is not None}
+
+
+def incomplete(details: dict[str, Details], records: list[CondaRecord], condarc: Condarc) -> bool:
+    """Whether a package lacks what it depends on: the engine links side by side, so a kill can leave one without."""
+    depends = {text for one in details.values() for text in one.depends if not text.startswith("__")}
+    specs = (parse(text) for text in depends)
+    return any(spec is not None and not satisfied(spec, records, condarc) for spec in specs)
 
 
 def torn(records: Iterable[CondaRecord]) -> list[CondaRecord]:
@@ -196,12 +212,20 @@ def pins(prefix: Path) -> list[str]:
     return [line.strip() for line in lines if parse(line.partition("#")[0]) is not None]
 
 
-def history_lacks(prefix: Path, records: Iterable[CondaRecord]) -> bool:
+def history_lacks(prefix: Path, records: Iterable[CondaRecord], *, empty_only: bool = False) -> bool:
     """Whether conda's history does not tell of what is installed.
 
     conda takes an empty history to mean that nobody asked for anything, and removes all that a later command does not
     name.
+
+    Args:
+        prefix: The environment.
+        records: What is installed.
+        empty_only: Be content with any history that is not empty.
+
     """
+    if empty_only and _size(prefix / META / "history") > 0:
+        return False
     try:
         lines = (prefix / META / "history").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -216,6 +240,48 @@ def history_lacks(prefix: Path, records: Iterable[CondaRecord]) -> bool:
     if not told and not any(line.startswith("==>") for line in lines):
         return True
     return told != {record.path.stem for record in records}
+
+
+def leftovers(prefix: Path) -> list[Path]:
+    """What a killed run left of making or removing ``prefix``, beside it."""
+    made_up = re.compile(rf"\.{re.escape(prefix.name)}\.[^.]+{re.escape(TEMPORARY_SUFFIX)}")
+    try:
+        names = os.listdir(prefix.parent)
+    except OSError:
+        return []
+    return [prefix.parent / name for name in sorted(names) if made_up.fullmatch(name)]
+
+
+def variables(prefix: Path) -> dict[str, str]:
+    """The environment variables that activation sets (``conda env config vars``)."""
+    found = activation_state(prefix).get("env_vars")
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
+
+def activation_state(prefix: Path) -> dict[str, object]:
+    """The content of ``conda-meta/state``, which activation reads.
+
+    Raises:
+        TaskFailed: it is no JSON object.
+
+    """
+    try:
+        text = (prefix / META / "state").read_bytes()
+    except OSError:
+        return {}
+    try:
+        return msgspec.json.decode(text, type=dict[str, object])
+    except msgspec.DecodeError as error:
+        raise TaskFailed(
+            f"{prefix / META / 'state'} cannot be read", cause=str(error), cure="mend or remove the file"
+        ) from error
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _listed(record: CondaRecord) -> _Files | None:

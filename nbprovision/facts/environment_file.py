@@ -5,12 +5,19 @@ The format: https://docs.conda.io/projects/conda/en/stable/user-guide/tasks/mana
 
 from __future__ import annotations
 
+import functools
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from nbprovision.model.errors import InvalidPlaybook, Position
+
+if TYPE_CHECKING:  # loaded where a file has a pip section
+    from nbprovision.facts.requirements_files import Asked
+    from nbprovision.facts.satisfied import Need
 
 _KEYS = ("name", "channels", "dependencies", "prefix", "variables")
 _SIZE_LIMIT = 1_000_000  # bytes
@@ -33,13 +40,71 @@ class EnvironmentFile(msgspec.Struct, frozen=True):
     variables: dict[str, str] = {}
 
 
-def read_environment_file(path: Path) -> EnvironmentFile:
-    """Read an ``environment.yml``.
+def read(path: Path) -> EnvironmentFile:
+    """Read an ``environment.yml``; the same file is parsed once.
 
     Raises:
         InvalidPlaybook: it is not there, no YAML, or not of that format; with the place in the file.
 
     """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InvalidPlaybook(
+            f"cannot read the environment file {path}",
+            cause=str(error.strerror),
+            cure="correct `file`; a relative path is taken from the playbook's folder",
+        ) from error
+    return _read(path, (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
+
+
+def pip_section(file: EnvironmentFile, env: Mapping[str, str]) -> Asked:
+    """What the pip section asks for; its relative paths begin at the file's folder.
+
+    Raises:
+        InvalidPlaybook: a line is no requirement.
+
+    """
+    from nbprovision.facts import requirements, requirements_files
+
+    folder = file.path.parent
+    lines: list[str] = []
+    included: dict[str, list[Path]] = {"-r": [], "-c": []}
+    for line in file.pip:
+        option = re.fullmatch(r"(-r|--requirement|-c|--constraint)[ =]\s*(.+)", line)
+        if option is None:
+            lines.append(line)
+        else:
+            included["-r" if option[1] in ("-r", "--requirement") else "-c"].append(folder / option[2].strip())
+    asked = requirements_files.read((), included["-r"], included["-c"], env)
+    here = Position(str(file.path), 1, 1)
+    wanted = tuple(requirements.parse(line, base=folder, position=here) for line in lines)
+    return msgspec.structs.replace(asked, wanted=(*wanted, *asked.wanted))
+
+
+def pip_needs(file: EnvironmentFile, prefix: Path, env: Mapping[str, str], *, files: bool) -> list[Need]:
+    """What of the pip section is not there; all of it where the environment has no Python yet.
+
+    Args:
+        file: The file.
+        prefix: The environment.
+        env: For ``${NAME}`` in requirements files.
+        files: Look at the files of the distributions too.
+
+    """
+    if not file.pip:
+        return []
+    from nbprovision.facts import distributions, requirements, satisfied
+
+    asked = pip_section(file, env)
+    version = distributions.python_version(prefix) or "3"
+    found = distributions.installed(prefix)
+    environment = requirements.marker_environment(version)
+    return satisfied.unsatisfied(asked.wanted, asked.constraints, found, environment, files=files)
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, identity: tuple[int, ...]) -> EnvironmentFile:  # noqa: ARG001 - a changed file is another key
     import yaml
 
     start = Position(str(path), 1, 1)
@@ -51,11 +116,7 @@ def read_environment_file(path: Path) -> EnvironmentFile:
             raise _wrong(start, "is nested too deeply for an environment file")
         document = yaml.safe_load(text)
     except OSError as error:
-        raise InvalidPlaybook(
-            f"cannot read the environment file {path}",
-            cause=str(error.strerror),
-            cure="correct `file`; a relative path is taken from the playbook's folder",
-        ) from error
+        raise _wrong(start, "cannot be read", str(error.strerror)) from error
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = Position(str(path), mark.line + 1, mark.column + 1) if mark else start

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from nbprovision.backends import conda_prefix, rattler
 from nbprovision.backends.rattler_messages import Package
-from nbprovision.facts import conda_health, distributions
+from nbprovision.facts import conda_guard, conda_health, distributions, environment_file
 from nbprovision.facts.conda import MADE_BY_US, META, CondaRecord, installed, is_environment
 from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import Spec, conflicts, parse, satisfied
-from nbprovision.facts.condarc import Condarc
-from nbprovision.facts.environment_file import EnvironmentFile, read_environment_file
+from nbprovision.facts.environment_file import EnvironmentFile
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Claim, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets, unfinished
 
+if TYPE_CHECKING:  # loaded where a file has a pip section
+    from nbprovision.facts.satisfied import Need
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
-_RESERVED = ("base", "root")
+_RESERVED = ("base", "root")  # conda's own names of an installation
 
 
 class EnvState(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +47,7 @@ class EnvState(msgspec.Struct, frozen=True, kw_only=True):
         unregistered: The registry does not list it.
         variables: Variables of activation that are not set as wanted: before, after.
         leftovers: What a killed run left beside it.
+        pip: What of the file's pip section is not there.
 
     """
 
@@ -63,6 +65,7 @@ class EnvState(msgspec.Struct, frozen=True, kw_only=True):
     unregistered: bool = False
     variables: dict[str, tuple[str | None, str]] = {}
     leftovers: tuple[Path, ...] = ()
+    pip: tuple[Need, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -128,7 +131,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     # ------------------------------------------------------------------------------------------ what the user wrote
 
     def _file(self) -> EnvironmentFile | None:
-        return read_environment_file(Path(self.file)) if self.file is not None else None
+        return environment_file.read(Path(self.file)) if self.file is not None else None
 
     def _specs(self, file: EnvironmentFile | None) -> list[Spec]:
         texts = [*as_list(self.packages), *(file.packages if file else ())]
@@ -147,7 +150,10 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         if name is None:
             found = machine.path(str(prefix))
             return found.name, found
-        return name, machine.conda.prefix_of(name) or machine.conda.new_prefix(name)
+        there = machine.conda.prefix_of(name)
+        if there is None and name in _RESERVED:
+            raise ParameterError("name", f"'{name}' is conda's name for its own installation, and there is none here")
+        return name, there or machine.conda.new_prefix(name)
 
     def _channels(self, machine: Machine, file: EnvironmentFile | None, specs: Iterable[Spec]) -> list[str]:
         asked = as_list(self.channels) or list(file.channels if file else ())
@@ -185,6 +191,20 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
                 return f"{self.kind()} asks for '{spec.text}'"
         return None
 
+    def claims(self, machine: Machine) -> Iterable[Claim]:
+        """What the file's pip section wants."""
+        file = self._file()
+        if self.state == "present" and file is not None and file.pip:
+            prefix = self._identity(machine, file)[1]
+            for wanted in environment_file.pip_section(file, machine.env).wanted:
+                if wanted.name is not None and wanted.marker is None:
+                    yield Claim(prefix, wanted.requirement)
+
+    def _claimed(self, machine: Machine, prefix: Path) -> frozenset[str]:
+        """Names of the distributions that are pip's business in the environment."""
+        claims = {*machine.claims_on(prefix), *self.claims(machine)}
+        return frozenset(conda_health.distribution_of(claim.requirement) for claim in claims)
+
     def guarded(self, machine: Machine) -> Iterable[Path]:
         """The environment; one that goes does so in a single step."""
         return () if self.state == "absent" else (self._identity(machine)[1],)
@@ -212,14 +232,14 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         file = self._file()
         name, prefix = self._identity(machine, file)
         there = is_environment(prefix)
-        leftovers = tuple(conda_prefix.leftovers(prefix))
+        leftovers = tuple(conda_health.leftovers(prefix))
         listed = prefix in machine.conda.registered
         if self.state == "absent":
-            self._refuse_removal(machine, prefix)
+            conda_guard.refuse_removal(machine.conda, prefix)
             return EnvState(
                 name=name, there=prefix.is_dir() or prefix.is_symlink(), unregistered=not listed, leftovers=leftovers
             )
-        _refuse_foreign(prefix)
+        conda_guard.refuse_foreign(prefix)
         specs = self._specs(file)
         records = installed(prefix)
         torn = conda_health.torn(records)
@@ -232,10 +252,10 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         details: dict[str, Details] = {}
         solution = None
         if missing or broken or suspect:
-            details = _all_details(sound)
-        if missing or broken or (suspect and _incomplete(details, sound, machine.conda.condarc)):
+            details = conda_health.all_details(sound)
+        if missing or broken or (suspect and conda_health.incomplete(details, sound, machine.conda.condarc)):
             solution = self._solve(machine, prefix, specs, missing, details, torn, sound, file)
-        set_now = conda_prefix.variables(prefix) if file and file.variables else {}
+        set_now = conda_health.variables(prefix) if file and file.variables else {}
         return EnvState(
             name=name,
             there=there,
@@ -247,7 +267,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             broken=broken,
             strays=tuple(strays),
             solution=solution,
-            untold=(suspect or _empty(prefix / META / "history")) and conda_health.history_lacks(prefix, records),
+            untold=conda_health.history_lacks(prefix, records, empty_only=not suspect),
             unregistered=machine.conda.condarc.register_envs and not listed,
             variables={
                 key: (set_now.get(key), value)
@@ -255,6 +275,9 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
                 if set_now.get(key) != value
             },
             leftovers=leftovers,
+            pip=tuple(environment_file.pip_needs(file, prefix, machine.env, files=suspect or self.deep))
+            if file
+            else (),
             warnings=machine.conda.condarc.warnings,
         )
 
@@ -272,7 +295,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         unlocked = [spec.name for spec in specs if spec.text in missing]
         solution = rattler.solve(
             machine,
-            rattler.questions(machine, prefix, specs, details, torn),
+            rattler.questions(machine, prefix, specs, details, torn, self._claimed(machine, prefix)),
             self._channels(machine, file, specs),
             [record.path for record in sound if record.name in details],
             unlocked=unlocked,
@@ -294,7 +317,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         In an environment that others made only what the task names is looked at: an image's maker may have put packages
         in place by pip on purpose.
         """
-        claimed = {conda_health.distribution_of(claim.requirement) for claim in machine.claims_on(prefix)}
+        claimed = self._claimed(machine, prefix)
         broken: dict[str, str] = {}
         strays: list[Path] = []
         ours = (prefix / META / MADE_BY_US).exists()
@@ -329,6 +352,17 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         elif state.there and state.untold:
             changes.append(Change(action="record", target=f"{META}/history", after="what is installed"))
         changes += [
+            Change(
+                action="install" if need.there is None else "change",
+                target=need.name,
+                before=need.there,
+                after=need.asked or "any version",
+                kind="package",
+                channel="pip",
+            )
+            for need in state.pip
+        ]
+        changes += [
             Change(action="set", target=f"variable {name}", before=before, after=after)
             for name, (before, after) in sorted(state.variables.items())
         ]
@@ -357,8 +391,10 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         if state.solution is not None:
             self._install(state, state.solution, machine, prefix, specs)
         elif state.untold or not state.there:
-            after = _all_details(installed(prefix))
+            after = conda_health.all_details(installed(prefix))
             conda_prefix.append_history(machine.conda, prefix, (), after.values(), specs=specs)
+        if state.pip and file is not None:
+            _install_by_pip(machine, prefix, file, state.pip)
         if state.variables:
             wanted = {name: after for name, (_, after) in state.variables.items()}
             conda_prefix.set_variables(prefix, wanted)
@@ -379,36 +415,12 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         requested = conda_health.requested(state.installed)
         requested.update({_spec(text).name: text for text in specs})
         solution.install(machine, prefix, requested=requested.values(), reinstall=state.broken)
-        after = _all_details(installed(prefix))
+        after = conda_health.all_details(installed(prefix))
         before = list(state.installed.values())
         if conda_health.history_lacks(prefix, [record for record in state.records if record not in state.torn]):
             before = []  # whoever changed it last did not tell, so tell it all
         removed = state.installed.keys() - after.keys()
         conda_prefix.append_history(machine.conda, prefix, before, after.values(), specs=specs, removed=removed)
-
-    # ---------------------------------------------------------------------------------------------------- refusals
-
-    def _refuse_removal(self, machine: Machine, prefix: Path) -> None:
-        if not prefix.is_dir():
-            return
-        real = prefix.resolve()
-        found = next((one for one in machine.conda.environments() if one.prefix.resolve() == real), None)
-        if real in [place.resolve() for place in machine.conda.installations]:
-            raise TaskFailed(f"{prefix} is a conda installation, and no task removes one", cure="remove it by hand")
-        if found is not None and found.provided:
-            raise TaskFailed(
-                f"{prefix} belongs to the platform's image, and no task removes it",
-                cause="the notebook may depend on it, and a restart brings it back",
-            )
-        if Path(sys.prefix).resolve() == real:
-            raise TaskFailed(f"{prefix} is the environment that this tool runs from", cure="remove it from elsewhere")
-        mark = unfinished.read_mark(prefix)
-        if not is_environment(prefix) and not (mark and mark.made) and any(prefix.iterdir()):
-            raise TaskFailed(
-                f"{prefix} is no conda environment, and is not removed",
-                cause=f"it has no {META} folder",
-                cure="remove it by hand if it is to go",
-            )
 
 
 # ----------------------------------------------------------------------------------------- judgement, as plain data
@@ -449,13 +461,6 @@ def _package_changes(state: EnvState, solved: Iterable[Package]) -> list[Change]
     return changes
 
 
-def _incomplete(details: dict[str, Details], records: list[CondaRecord], condarc: Condarc) -> bool:
-    """Whether a package lacks what it depends on: the engine links side by side, so a kill can leave one without."""
-    depends = {text for one in details.values() for text in one.depends if not text.startswith("__")}
-    specs = (parse(text) for text in depends)
-    return any(spec is not None and not satisfied(spec, records, condarc) for spec in specs)
-
-
 def _same(before: Details, package: Package) -> bool:
     if before.sha256 and package.sha256:
         return before.sha256 == package.sha256
@@ -464,28 +469,27 @@ def _same(before: Details, package: Package) -> bool:
     return (before.version, before.build) == (package.version, package.build)
 
 
-def _all_details(records: Iterable[CondaRecord]) -> dict[str, Details]:
-    found = ((record.name, conda_health.details(record)) for record in records)
-    return {name: details for name, details in found if details is not None}
+def _install_by_pip(machine: Machine, prefix: Path, file: EnvironmentFile, needs: Iterable[Need]) -> None:
+    from nbprovision.backends import uv_command
+    from nbprovision.facts.satisfied import UNSEEN
 
-
-def _refuse_foreign(prefix: Path) -> None:
-    """A folder with something else in it is the user's own."""
-    if is_environment(prefix) or unfinished.is_marked(prefix) or not prefix.exists():
-        return
-    if not prefix.is_dir() or any(prefix.iterdir()):
+    python = prefix / "bin/python"
+    if not python.exists():
         raise TaskFailed(
-            f"{prefix} is there and is no conda environment",
-            cause=f"it has no {META} folder, so what is in it was not made by conda",
-            cure="name another prefix, or move what is there out of the way",
+            f"the pip section of {file.path} cannot be installed",
+            cause=f"there is no Python in {prefix}",
+            cure="add python to its dependencies",
         )
-
-
-def _empty(path: Path) -> bool:
-    try:
-        return path.stat().st_size == 0
-    except OSError:
-        return True
+    asked = environment_file.pip_section(file, machine.env)
+    uv_command.install(
+        machine,
+        prefix,
+        [wanted.line for wanted in asked.wanted],
+        python=python,
+        constraints=asked.constraint_files,
+        options=asked.options,
+        reinstall=[need.name for need in needs if need.reason in UNSEEN],
+    )
 
 
 def _path_of(url: str) -> str:
