@@ -34,7 +34,7 @@ def once(argv: Sequence[str], env: Mapping[str, str], prepare: Callable[[], None
     return Sample(seconds, usage.ru_maxrss / 1024)
 
 
-def paired(  # noqa: PLR0913 - two commands, and what goes before each
+def paired(
     name: str,
     ours: Sequence[str],
     peer: Sequence[str],
@@ -46,9 +46,7 @@ def paired(  # noqa: PLR0913 - two commands, and what goes before each
     peer_name: str = "peer",
 ) -> float:
     """Measure two commands in turn, print a line, and return the median of the ratios pair by pair."""
-    pairs = []
-    for _ in range(runs):
-        pairs.append((once(ours, env, before_ours), once(peer, env, before_peer)))
+    pairs = [(once(ours, env, before_ours), once(peer, env, before_peer)) for _ in range(runs)]
     ratios = [a.seconds / b.seconds for a, b in pairs]
     ratio = statistics.median(ratios)
     memory = statistics.median(a.peak for a, _ in pairs) - statistics.median(b.peak for _, b in pairs)

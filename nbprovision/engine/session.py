@@ -18,7 +18,7 @@ from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import UsageError
 from nbprovision.model.result import Result
 from nbprovision.model.task import Task
-from nbprovision.playbook.read import Playbook, read_playbook, selected
+from nbprovision.playbook.read import Playbook, read_playbook
 from nbprovision.reporters import document
 from nbprovision.reporters.progress import ProgressFiles
 from nbprovision.reporters.relay import Several
@@ -77,7 +77,13 @@ class Session:
         self._request = request
         self._machine = machine
         self._playbook: Playbook = read_playbook(
-            request.playbook, catalogue=catalogue, extra_vars=request.extra_vars, facts=dict(machine.variables())
+            request.playbook,
+            catalogue=catalogue,
+            extra_vars=request.extra_vars,
+            facts=dict(machine.variables()),
+            env=machine.env,
+            tags=request.tags,
+            skip_tags=request.skip_tags,
         )
         self.steps: tuple[Step, ...] = tuple(self._steps())
 
@@ -155,7 +161,7 @@ class Session:
         for number, play in enumerate(self._playbook.plays):
             for call in play.calls:
                 begun = begun or call.name == request.start_at
-                if not begun or not selected(call, request.tags, request.skip_tags):
+                if not begun or not call.chosen:
                     continue
                 task = call.task
                 if task is not None and request.deep:
