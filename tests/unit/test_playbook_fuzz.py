@@ -164,14 +164,14 @@ CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 def check(path: Path, data: bytes) -> None:
     path.write_bytes(data)
-    began = time.perf_counter()
+    began = time.process_time()  # of this process: a bomb would take minutes on any machine
     told = "a playbook"
     try:
         read_playbook(path, CATALOGUE, {}, {"platform": "other"}, env={})
     except InvalidPlaybook as error:
         told = str(error)
     assert told
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 60
 
 
 def texts(tree: Any) -> bytes:

@@ -22,10 +22,10 @@ def test_there_are_enough() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
 def test_the_exact_message(case: Path) -> None:
     """Each is refused with its own words, quickly, as an invalid playbook (exit status 4) with a position."""
-    began = time.perf_counter()
+    began = time.process_time()  # of this process: a bomb would take minutes on any machine
     with pytest.raises(InvalidPlaybook) as caught:
         read_playbook(case, CATALOGUE, {}, {"platform": "other"}, env={})
     assert str(caught.value).replace(str(case), "PLAYBOOK") == case.with_suffix(".txt").read_text().rstrip("\n")
     assert caught.value.exit_status == 4
     assert caught.value.position is not None
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 60

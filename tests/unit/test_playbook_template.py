@@ -197,10 +197,10 @@ BOMBS = [
 def test_nothing_grows(source: str) -> None:
     """Much out of little is refused before it is made."""
     chain = {f"v{n}": f"{{{{ v{n + 1} ~ v{n + 1} }}}}" for n in range(25)} | {"v25": "x" * 100}
-    began = time.perf_counter()
+    began = time.process_time()  # of this process: a bomb would take minutes on any machine
     with pytest.raises(InvalidPlaybook):
         render(source, **chain)
-    assert time.perf_counter() - began < 12
+    assert time.process_time() - began < 60
 
 
 @pytest.mark.parametrize(
@@ -255,10 +255,10 @@ def test_what_is_read_from_outside_is_remembered(tmp_path: Path) -> None:
 def test_time_is_counted_while_templates_are_evaluated() -> None:
     """A template that takes for ever is stopped; the time between two of them is nobody's."""
     made = templates()
-    began = time.perf_counter()
+    began = time.process_time()  # of this process: a bomb would take minutes on any machine
     with pytest.raises(InvalidPlaybook, match="seconds"):
         made.render("{% for i in range(90000) %}{% set x = range(90000) | list %}{% endfor %}", Scope(made, []))
-    assert time.perf_counter() - began < 8
+    assert time.process_time() - began < 60
     assert made.render("{{ 1 + 1 }}", Scope(made, [])) == 2
 
 
