@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from nbprovision.facts import distributions
 from nbprovision.facts.kernels import SPEC
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import TaskFailed
@@ -24,6 +26,21 @@ _TRIAL_SECONDS = 60
 def launcher() -> bytes:
     """The script that activates an environment and becomes the kernel (same process, so that signals reach it)."""
     return (_HERE / LAUNCHER).read_bytes()
+
+
+def install_ipykernel(machine: Machine, prefix: Path, lacking: Sequence[str]) -> None:
+    """Install ipykernel by the built-in engine; ``lacking`` distributions are put in place anew.
+
+    Raises:
+        TaskFailed: with the engine's own words.
+
+    """
+    from nbprovision.backends import uv_command
+
+    for one in itertools.chain.from_iterable(distributions.installed(prefix).values()):
+        if one.broken and (one.name in ("ipykernel", *lacking) or not one.has_metadata):
+            remove(one.path)  # the debris of an install that was cut off, at which uv stops
+    uv_command.install(machine, prefix, ["ipykernel"], reinstall=lacking)
 
 
 def write(folder: Path, files: Mapping[str, bytes], *, mode: int, unwanted: Iterable[str] = ()) -> None:
@@ -45,7 +62,7 @@ def write(folder: Path, files: Mapping[str, bytes], *, mode: int, unwanted: Iter
         make_folder(folder, mode=FOLDER_MODE)
     set_mode(folder, FOLDER_MODE)
     for name in sorted(files, key=lambda name: name == SPEC):
-        write_atomically(folder / name, files[name], mode=mode)
+        write_atomically(folder / name, files[name], mode=mode, durable=False)  # every run compares them
     for name in unwanted:
         remove(folder / name)
 

@@ -19,7 +19,6 @@ import msgspec
 Scope = Literal["user", "system", "env"]
 
 SPEC = "kernel.json"
-LOGOS = ("logo-32x32.png", "logo-64x64.png", "logo-svg.svg")
 LONGEST_NAME = 200
 _LARGEST_FILE = 1_000_000  # bytes; a kernelspec's files are a hundredth of that
 _SHELLS = ("bin/bash", "usr/bin/bash", "usr/local/bin/bash")
@@ -50,7 +49,7 @@ class KernelFolder(msgspec.Struct, frozen=True):
     @property
     def spec(self) -> Any:
         """kernel.json as plain data, None where there is none or it cannot be read."""
-        return _decoded(self.files.get(SPEC, File(None, 0)).data)
+        return decoded(self.files.get(SPEC, File(None, 0)).data)
 
 
 def normalized(text: str) -> str:
@@ -129,6 +128,12 @@ def installed(dirs: list[Path]) -> dict[str, Path]:
     return found
 
 
+def found_before(folder: Path, dirs: list[Path]) -> Path | None:
+    """The kernel of the same name that Jupyter finds before the one in ``folder``, which stands in one of ``dirs``."""
+    before = dirs[: dirs.index(folder.parent)] if folder.parent in dirs else []
+    return installed(before).get(folder.name)
+
+
 def read_folder(folder: Path) -> KernelFolder | None:
     """What is at ``folder``, None for nothing. Follows no link."""
     try:
@@ -138,26 +143,6 @@ def read_folder(folder: Path) -> KernelFolder | None:
     if not stat.S_ISDIR(own.st_mode):
         return KernelFolder(None)
     return KernelFolder(stat.S_IMODE(own.st_mode), dict(_files(folder)))
-
-
-def own_spec(prefix: Path) -> Path:
-    """Where ipykernel puts the kernelspec that it brings."""
-    return prefix / "share/jupyter/kernels/python3" / SPEC
-
-
-def ipykernel_spec(prefix: Path) -> dict[str, Any]:
-    """What the environment's ipykernel says of itself in the kernelspec that it brings (``python3``), or nothing.
-
-    Its ``metadata`` and ``kernel_protocol_version`` differ from release to release.
-    """
-    spec = _decoded(_read(own_spec(prefix)))
-    return spec if isinstance(spec, dict) else {}
-
-
-def logos(site_packages: Path) -> dict[str, bytes]:
-    """The pictures that ipykernel brings, by file name."""
-    found = {name: _read(site_packages / "ipykernel/resources" / name) for name in LOGOS}
-    return {name: data for name, data in found.items() if data is not None}
 
 
 def shell(root: Path = Path("/")) -> list[str]:
@@ -189,10 +174,11 @@ def _files(folder: Path) -> Iterator[tuple[str, File]]:
             if entry.is_dir(follow_symlinks=False):
                 continue
             ordinary = stat.S_ISREG(status.st_mode)
-            yield entry.name, File(_read(Path(entry.path)) if ordinary else None, stat.S_IMODE(status.st_mode))
+            yield entry.name, File(read_file(Path(entry.path)) if ordinary else None, stat.S_IMODE(status.st_mode))
 
 
-def _read(path: Path) -> bytes | None:
+def read_file(path: Path) -> bytes | None:
+    """The bytes of a kernelspec's file, None where there is none or it is too large to be one."""
     try:
         with open(path, "rb") as stream:
             data = stream.read(_LARGEST_FILE + 1)
@@ -201,7 +187,8 @@ def _read(path: Path) -> bytes | None:
     return data if len(data) <= _LARGEST_FILE else None
 
 
-def _decoded(data: bytes | None) -> Any:
+def decoded(data: bytes | None) -> Any:
+    """A kernel.json as plain data, None where it is none."""
     try:
         return None if data is None else msgspec.json.decode(data)
     except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors

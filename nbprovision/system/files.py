@@ -22,13 +22,15 @@ def read_text(path: Path) -> str | None:
         return None
 
 
-def write_atomically(path: Path, data: str | bytes, *, mode: int | None = None) -> None:
+def write_atomically(path: Path, data: str | bytes, *, mode: int | None = None, durable: bool = True) -> None:
     """Put ``data`` at ``path`` by temporary file, fsync, rename; a reader sees the old file or the new one.
 
     Args:
         path: The file. A link at this place is replaced, never followed.
         data: The whole content.
         mode: Permission bits; None keeps those of the file that is there, else 0644.
+        durable: Wait until the disk has it. Without, a failure of the power may leave an empty file, which is enough
+            where the next run compares the content and writes it anew.
 
     Raises:
         TaskFailed: the folder cannot be written, the disk is full, ...
@@ -49,13 +51,15 @@ def write_atomically(path: Path, data: str | bytes, *, mode: int | None = None) 
                 stream.write(data)
                 stream.flush()
                 os.fchmod(stream.fileno(), mode)
-                os.fsync(stream.fileno())
+                if durable:
+                    os.fsync(stream.fileno())
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
 
 
 def link_atomically(path: Path, target: str) -> None:

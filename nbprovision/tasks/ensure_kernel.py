@@ -1,0 +1,498 @@
+"""A Jupyter kernel: of an environment's Python, or of any program that speaks Jupyter's protocol."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from nbprovision.backends import kernel
+from nbprovision.facts import distributions, ipykernel, kernels
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironment
+from nbprovision.model.result import Change, Plan
+from nbprovision.model.task import Claim, Resource, Task, parameter
+from nbprovision.system import secrets, unfinished
+
+_CONNECTION_FILE = "{connection_file}"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# A reference in a value that Jupyter expands by string.Template.
+_REFERENCE = re.compile(r"(?<!\$)(?:\$\$)*\$\{?[A-Za-z_]")
+# Names of variables whose values are better not shown.
+_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|_KEY", re.IGNORECASE)
+# Our own entry under the kernelspec's metadata: which prefix it is for, and which ipykernel was tried in it.
+_MARK = "nbprovision"
+
+
+class KernelState(msgspec.Struct, frozen=True, kw_only=True):
+    """What is there of a kernel and of the environment that it is for.
+
+    Attributes:
+        folder: The kernel's folder.
+        found: What stands there, None for nothing.
+        prefix: The environment, None for a kernel by ``argv`` or one that is to be absent.
+        there: Whether the environment is.
+        awaited: Whether an earlier task of the playbook makes it.
+        unfinished: What left the environment half done, empty where nothing did.
+        python: Whether its interpreter is alive; for ``argv`` whether its program is there.
+        ipykernel: Version of ipykernel in it, None where it is missing.
+        lacking: Distributions that ipykernel needs and that are not whole; looked for with ``deep``, and where an
+            install of it may have been cut off.
+        says: ipykernel's own kernelspec.
+        logos: ipykernel's pictures by file name.
+        launcher: The launcher's text.
+        shell: The command that runs the launcher.
+        conda: The machine's conda, empty where there is none.
+        hidden_by: A kernel of the same name that Jupyter finds first.
+
+    """
+
+    folder: Path
+    found: kernels.KernelFolder | None = None
+    prefix: Path | None = None
+    there: bool = True
+    awaited: bool = False
+    unfinished: str = ""
+    python: bool = True
+    ipykernel: str | None = None
+    lacking: tuple[str, ...] = ()
+    says: dict[str, Any] = {}
+    logos: dict[str, bytes] = {}
+    launcher: bytes = b""
+    shell: tuple[str, ...] = ()
+    conda: str = ""
+    hidden_by: Path | None = None
+
+    @property
+    def lacks_ipykernel(self) -> bool:
+        """Whether the environment is there and cannot run a kernel yet."""
+        return self.prefix is not None and self.there and (self.ipykernel is None or bool(self.lacking))
+
+
+class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
+    """Offer a kernel in Jupyter: of an environment (by ``env`` or ``prefix``), or of any program (by ``argv``).
+
+    The kernel of an environment starts as after ``conda activate``, or as after a virtual environment's ``activate``.
+    """
+
+    env: Annotated[
+        str | None, parameter("Environment by name or path, whose Python is the kernel.", extra={"path": "if-slash"})
+    ] = None
+    prefix: Annotated[
+        str | None, parameter("Path of the environment whose Python is the kernel.", extra={"path": True})
+    ] = None
+    argv: Annotated[
+        list[str] | None,
+        parameter("Command of a kernel that is not an environment's Python; one word has `{connection_file}` in it."),
+    ] = None
+    name: Annotated[
+        str | None,
+        parameter(
+            "Jupyter's name of the kernel: letters (Jupyter lowers them), digits and `.`, `_`, `-`. "
+            "Default: the environment's name in that form."
+        ),
+    ] = None
+    display_name: Annotated[
+        str | None, parameter("What Jupyter shows. Default: `Python (NAME)`, or the name of a kernel by `argv`.")
+    ] = None
+    language: Annotated[str, parameter("Language of the kernel's notebooks.")] = "python"
+    environment: Annotated[
+        dict[str, str | int | float],
+        parameter(
+            "Variables for the kernel. `${NAME}` in a value is the server's variable, `$$` a dollar sign "
+            "(Jupyter's rule). A value without `${...}` wins over what activation sets."
+        ),
+    ] = msgspec.field(default_factory=dict)
+    activate: Annotated[
+        bool, parameter("Start the kernel in its activated environment: PATH, CONDA_PREFIX, activate.d and the rest.")
+    ] = True
+    user_site: Annotated[
+        bool, parameter("Let the kernel see packages of `pip install --user`, which hide those of the environment.")
+    ] = False
+    scope: Annotated[
+        kernels.Scope,
+        parameter(
+            "Who sees it: `user` (the user's Jupyter), `system` (every user's; needs the right to), "
+            "`env` (the Jupyter that runs from the environment itself)."
+        ),
+    ] = "user"
+    state: Annotated[Literal["present", "absent"], parameter("Whether the kernel is to be there.")] = "present"
+    install_ipykernel: Annotated[
+        bool, parameter("Install ipykernel into the environment where it is missing; otherwise that is a failure.")
+    ] = True
+    validate: Annotated[bool, parameter("Start the kernel before it is offered, and ask it for `sys.prefix`.")] = False
+    interrupt_mode: Annotated[
+        Literal["signal", "message"] | None, parameter("How Jupyter interrupts the kernel; its default is `signal`.")
+    ] = None
+    metadata: Annotated[dict[str, Any], parameter("More of the kernelspec's `metadata`, for Jupyter's extensions.")] = (
+        msgspec.field(default_factory=dict)
+    )
+
+    def __post_init__(self) -> None:
+        named = [key for key in ("env", "prefix", "argv") if getattr(self, key) is not None]
+        if len(named) > 1:
+            raise ParameterError(named[1], f"{' and '.join(named)} name different kernels", cure="give one of them")
+        if not named and not (self.state == "absent" and self.name):
+            cure = "give env or prefix for an environment's Python, or argv for any other program"
+            raise ParameterError("env", "a kernel of what?", cure=cure)
+        if self.argv is not None:
+            self._check_argv(self.argv)
+        if self.scope == "env" and self.env is None and self.prefix is None:
+            raise ParameterError("scope", "scope env is an environment's own", cure="give env or prefix as well")
+        if self.name is not None and not kernels.is_valid_name(self.name.lower()):
+            better = kernels.normalized(self.name)
+            raise ParameterError(
+                "name",
+                f"{self.name!r} is no name of a kernel",
+                cause=f"Jupyter takes ASCII letters, digits, '.', '_' and '-', up to {kernels.LONGEST_NAME} here",
+                cure=f"write name: {better}" if better else "",
+            )
+        if not self.kernel_name:
+            raise ParameterError("name", "no name of a kernel can be made from the environment's", cure="give a name")
+        for key, value in self.environment.items():
+            if not _VARIABLE.fullmatch(key):
+                raise ParameterError("environment", f"{key!r} is no name of an environment variable")
+            _checked("environment", str(value))
+        for key in ("display_name", "language", "env", "prefix"):
+            _checked(key, getattr(self, key) or "")
+
+    def _check_argv(self, argv: list[str]) -> None:
+        for word in argv:
+            _checked("argv", word)
+        if not argv or not argv[0]:
+            raise ParameterError("argv", "argv names no program")
+        if not any(_CONNECTION_FILE in word for word in argv):
+            raise ParameterError(
+                "argv",
+                f"no word of argv has {_CONNECTION_FILE} in it",
+                cause="Jupyter puts there the file that tells the kernel where to listen",
+                cure=f"add it as the program wants it, e.g. -f {_CONNECTION_FILE}",
+            )
+        if self.name is None:
+            raise ParameterError("name", "a kernel by argv needs a name")
+        if self.validate:
+            raise ParameterError("validate", "only an environment's Python can be asked for its prefix")
+
+    @property
+    def kernel_name(self) -> str:
+        """The name that Jupyter knows the kernel by."""
+        return self.name.lower() if self.name is not None else kernels.normalized(self._environment_name)
+
+    @property
+    def _environment_name(self) -> str:
+        return os.path.basename((self.env or self.prefix or "").rstrip("/"))
+
+    def provides(self, machine: Machine) -> frozenset[Resource]:
+        """The kernel, by its folder."""
+        return frozenset({Resource("kernel", str(self._folder(machine)))})
+
+    def requires(self, machine: Machine) -> frozenset[Resource]:
+        """The environment, unless the kernel is to go."""
+        prefix = self._prefix(machine)
+        if prefix is None or self.state == "absent":
+            return frozenset()
+        return frozenset({Resource("environment", str(prefix))})
+
+    def claims(self, machine: Machine) -> Iterable[Claim]:
+        """ipykernel, where conda does not own it: what this task installs is not stray to the environment's task."""
+        prefix = self._prefix(machine) if self.install_ipykernel and self.state == "present" else None
+        if prefix is not None and prefix.is_dir() and not ipykernel.owned_by_conda(prefix):
+            yield Claim(prefix, "ipykernel")
+
+    def guarded(self, machine: Machine) -> Iterable[Path]:
+        """The environment, into which ipykernel may have to go, unless it cannot be written.
+
+        The guard asks before and after, so the answer must not depend on whether ipykernel is in.
+        """
+        prefix = self._prefix(machine) if self.install_ipykernel and self.state == "present" else None
+        if prefix is None or (prefix.is_dir() and not os.access(prefix, os.W_OK)):
+            return ()
+        return (prefix,)
+
+    def read(self, machine: Machine) -> KernelState:
+        """The kernel's folder, and what a kernelspec of the environment must say."""
+        for name, value in self.environment.items():
+            if _SECRET.search(name):
+                secrets.remember(str(value))
+        folder = self._folder(machine)
+        found = kernels.read_folder(folder)
+        if self.state == "absent":
+            return KernelState(folder=folder, found=found)
+        prefix = self._prefix(machine)
+        own = prefix if self.scope == "env" else None
+        dirs = kernels.kernel_dirs(machine.env, machine.user_home, prefix=own, root=machine.root)
+        hidden_by = kernels.found_before(folder, dirs)
+        if prefix is None:
+            program = (self.argv or [""])[0]
+            alive = not os.path.isabs(program) or os.access(program, os.X_OK)
+            return KernelState(
+                folder=folder, found=found, python=alive, launcher=kernel.launcher(), hidden_by=hidden_by
+            )
+        site_packages = distributions.site_packages(prefix)
+        there = distributions.installed(prefix)
+        brought = next(iter(there.get("ipykernel", ())), None)
+        mark = unfinished.read_mark(prefix)
+        # An install of ours that was killed is ours to complete; any other half-made environment is no kernel.
+        foreign = mark is not None and mark.task != self.kind() and machine.is_unfinished(prefix)
+        conda = machine.conda.executable
+        return KernelState(
+            folder=folder,
+            found=found,
+            prefix=prefix,
+            there=prefix.is_dir(),
+            awaited=prefix in machine.declared.values(),
+            unfinished=mark.task if mark is not None and foreign else "",
+            python=os.access(prefix / "bin/python", os.X_OK),
+            ipykernel=brought.version if brought is not None and not brought.broken else None,
+            lacking=ipykernel.lacking(prefix, there) if self.deep or (mark and not foreign) else (),
+            says=ipykernel.spec(prefix),
+            logos=ipykernel.logos(site_packages) if site_packages else {},
+            launcher=kernel.launcher(),
+            shell=tuple(kernels.shell()),
+            conda=str(conda) if conda else "",
+            hidden_by=hidden_by,
+        )
+
+    def plan(self, state: KernelState) -> Plan:
+        """What to install and which files to write.
+
+        Raises:
+            TaskFailed: the environment cannot have a kernel as it is.
+
+        """
+        if self.state == "absent":
+            return Plan(changes=(Change("remove", str(state.folder)),) if state.found is not None else ())
+        self._refuse(state)
+        changes = self._changes_of_files(state)
+        if state.lacks_ipykernel:
+            changes.insert(0, Change("install", "ipykernel", before=state.ipykernel, kind="package"))
+        hidden = f"Jupyter finds another kernel '{self.kernel_name}' first, in {state.hidden_by}"
+        return Plan(changes=tuple(changes), warnings=(hidden,) if state.hidden_by is not None else ())
+
+    def apply(self, plan: Plan, machine: Machine) -> None:
+        """Install ipykernel where it is missing, then write the folder, kernel.json last; or remove it.
+
+        It reads anew: the files to write are known only when ipykernel is in.
+        """
+        folder = self._folder(machine)
+        if self.state == "absent":
+            kernel.withdraw(folder)
+            return
+        self._check_rights(folder)
+        state = self._with_ipykernel(machine)
+        files = self._files(state)
+        if self.validate and state.prefix is not None and not self._was_tried(state):
+            spec = files.pop(kernels.SPEC)
+            kernel.write(folder, files, mode=self._mode)
+            try:
+                kernel.try_out(machine, state.prefix, self._spec(state), folder)
+            except BaseException:
+                kernel.give_up(folder)
+                raise
+            files[kernels.SPEC] = spec
+        kernel.write(folder, files, mode=self._mode, unwanted=self._unwanted(state))
+
+    def witnesses(self, machine: Machine) -> Iterable[Path]:
+        """The folder's files, and what of the environment they were made from."""
+        folder = self._folder(machine)
+        yield from (folder, folder / kernels.SPEC)
+        if self.state == "absent":
+            return
+        prefix = self._prefix(machine)
+        if prefix is None:
+            yield from (Path(word) for word in (self.argv or [])[:1] if os.path.isabs(word))
+            return
+        if self.activate:
+            yield folder / kernel.LAUNCHER
+        yield from (folder / logo for logo in ipykernel.LOGOS)
+        yield from (prefix / unfinished.MARK, prefix / "bin/python", ipykernel.spec_path(prefix))
+        site_packages = distributions.site_packages(prefix)
+        if site_packages is not None:
+            yield site_packages / "ipykernel/resources"
+            yield from (found.path for found in distributions.installed(prefix).get("ipykernel", []))
+        if machine.conda.executable is not None:
+            yield machine.conda.executable
+
+    def _prefix(self, machine: Machine) -> Path | None:
+        """The environment; for a kernel that is to go only where its place depends on it."""
+        if self.prefix is not None:
+            return machine.path(self.prefix)
+        if self.env is None or (self.state == "absent" and self.scope != "env"):
+            return None
+        try:
+            return machine.prefix_of(self.env)
+        except UnknownEnvironment:
+            if self.state == "present":
+                raise
+            return machine.conda.new_prefix(self.env)  # where it would be: the kernel has gone with it
+
+    def _folder(self, machine: Machine) -> Path:
+        prefix = self._prefix(machine) if self.scope == "env" else None
+        return kernels.folder_of(
+            self.kernel_name, self.scope, machine.env, machine.user_home, prefix=prefix, root=machine.root
+        )
+
+    def _with_ipykernel(self, machine: Machine) -> KernelState:
+        """The state when ipykernel is in. What lies beneath a broken distribution shows only when that is mended."""
+        tried: set[tuple[str, ...]] = set()
+        state = self.read(machine)
+        self._refuse(msgspec.structs.replace(state, awaited=False))
+        while state.prefix is not None and state.lacks_ipykernel:
+            if state.lacking in tried:
+                lacking = ", ".join(state.lacking) or "ipykernel"
+                raise TaskFailed(f"ipykernel in {state.prefix} is not whole", cause=f"after its install: no {lacking}")
+            tried.add(state.lacking)
+            kernel.install_ipykernel(machine, state.prefix, state.lacking)
+            machine.forget()
+            state = self.read(machine)
+        return state
+
+    def _refuse(self, state: KernelState) -> None:
+        """Raise where no kernel can come of the environment as it is."""
+        if state.prefix is None:
+            if not state.python:
+                raise TaskFailed(
+                    f"the kernel '{self.kernel_name}' could not start",
+                    cause=f"there is no program {(self.argv or [''])[0]}",
+                    cure="install it first, or correct argv",
+                )
+            return
+        if not state.there:
+            if state.awaited:
+                return
+            raise TaskFailed(
+                f"there is no environment at {state.prefix}",
+                cause=f"the kernel '{self.kernel_name}' is to run in it",
+                cure="make it by ensure_conda_env, or correct the path",
+            )
+        if state.unfinished:
+            raise TaskFailed(
+                f"the environment {state.prefix} is unfinished, so it is no kernel yet",
+                cause=f"a run ended in the middle of {state.unfinished}",
+                cure=f"run the playbook with that {state.unfinished} once more; it completes the environment",
+            )
+        if not state.python:
+            raise TaskFailed(
+                f"the environment {state.prefix} has no Python that starts",
+                cause=f"{state.prefix}/bin/python is missing, or a link to what is gone",
+                cure="add python to the environment's packages, or describe a kernel of another language by argv",
+            )
+        if state.lacks_ipykernel and not self.install_ipykernel:
+            raise TaskFailed(
+                f"ipykernel is missing from {state.prefix}",
+                cause="install_ipykernel is false",
+                cure="add ipykernel to the environment's packages, or leave install_ipykernel out",
+            )
+
+    def _changes_of_files(self, state: KernelState) -> list[Change]:
+        files = self._files(state)
+        spec_path = str(state.folder / kernels.SPEC)
+        after = files[kernels.SPEC].decode()
+        found = state.found
+        if found is None or found.mode is None:  # what comes along with a new kernel.json needs no line of its own
+            return [Change("write", spec_path, after=after, kind="file")]
+        changes = []
+        if found.mode != kernel.FOLDER_MODE:
+            changes.append(Change("set mode", str(state.folder), f"{found.mode:04o}", f"{kernel.FOLDER_MODE:04o}"))
+        for name, data in files.items():
+            file, path = found.files.get(name), str(state.folder / name)
+            if name == kernels.SPEC:
+                if found.spec != self._spec(state):
+                    before = None if file is None else (file.data or b"").decode("utf-8", "replace")
+                    changes.append(Change("write", path, before, after, kind="file"))
+                    continue
+            elif file is None or file.data != data:
+                changes.append(Change("write", path, None if file is None else "different", "as described"))
+                continue
+            if file is not None and file.mode != self._mode:
+                changes.append(Change("set mode", path, f"{file.mode:04o}", f"{self._mode:04o}"))
+        changes += [Change("remove", str(state.folder / name)) for name in self._unwanted(state)]
+        return changes
+
+    @property
+    def _mode(self) -> int:
+        """A variable may be a password; where only the user's own Jupyter reads it, nobody else may."""
+        return 0o600 if self.environment and self.scope == "user" else 0o644
+
+    def _files(self, state: KernelState) -> dict[str, bytes]:
+        """Every file of the kernel's folder that is ours, as it should be."""
+        files = dict(state.logos)
+        if state.prefix is not None and self.activate:
+            files[kernel.LAUNCHER] = state.launcher
+        files[kernels.SPEC] = msgspec.json.format(msgspec.json.encode(self._spec(state)), indent=1) + b"\n"
+        return files
+
+    def _unwanted(self, state: KernelState) -> list[str]:
+        """The launcher of an earlier description; other files that somebody put there stay."""
+        if state.found is None or kernel.LAUNCHER in self._files(state):
+            return []
+        file = state.found.files.get(kernel.LAUNCHER)
+        return [kernel.LAUNCHER] if file is not None and file.data == state.launcher else []
+
+    def _spec(self, state: KernelState) -> dict[str, Any]:
+        """kernel.json as plain data (https://jupyter-client.readthedocs.io/en/stable/kernels.html#kernel-specs)."""
+        variables = {name: str(value) for name, value in self.environment.items()}
+        mark: dict[str, Any] = {}
+        metadata: dict[str, Any] = {}
+        spec: dict[str, Any] = {}
+        if state.prefix is not None:
+            mark["prefix"] = str(state.prefix)
+            if self.validate:
+                mark["validated"] = f"ipykernel {state.ipykernel}"
+            if not self.user_site:
+                variables = {"PYTHONNOUSERSITE": "1", **variables}
+            said = state.says.get("metadata", {"debugger": True})
+            metadata = dict(said) if isinstance(said, dict) else {}
+            protocol = state.says.get("kernel_protocol_version")
+            if isinstance(protocol, str):
+                spec["kernel_protocol_version"] = protocol
+        if self.interrupt_mode is not None:
+            spec["interrupt_mode"] = self.interrupt_mode
+        shown = f"Python ({self._environment_name})" if state.prefix is not None else self.kernel_name
+        return {
+            "argv": self._command(state),
+            "display_name": self.display_name if self.display_name is not None else shown,
+            "language": self.language,
+            "env": variables,
+            "metadata": {**metadata, **self.metadata, _MARK: mark},
+            **spec,
+        }
+
+    def _command(self, state: KernelState) -> list[str]:
+        if state.prefix is None:
+            return list(self.argv or [])
+        python = [str(state.prefix / "bin/python"), "-m", "ipykernel_launcher", "-f", _CONNECTION_FILE]
+        if not self.activate:
+            return python
+        plain = [name for name, value in self.environment.items() if not _REFERENCE.search(str(value))]
+        kept = " ".join(name for name in plain if name != "PATH")
+        script = str(state.folder / kernel.LAUNCHER)
+        return [*state.shell, script, str(state.prefix), state.conda or "-", kept or "-", *python]
+
+    def _was_tried(self, state: KernelState) -> bool:
+        """Whether this very kernel has been tried: its kernel.json says so, and is as it should be."""
+        if state.found is None or state.found.spec != self._spec(state):
+            return False
+        file = state.found.files.get(kernel.LAUNCHER)
+        return not self.activate or (file is not None and file.data == state.launcher)
+
+    def _check_rights(self, folder: Path) -> None:
+        place = folder
+        while not place.exists():
+            place = place.parent
+        if self.scope == "system" and not os.access(place, os.W_OK):
+            raise TaskFailed(
+                "the kernels of all users are not this user's to change",
+                cause=f"{place} cannot be written",
+                cure="leave scope out, so that the kernel is this user's own, or run as a user who has the right",
+            )
+
+
+def _checked(key: str, text: str) -> None:
+    """Refuse what no command line, variable or file name can hold."""
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ParameterError(key, f"{key} has a NUL or a lone surrogate in it, which cannot be passed on")
