@@ -1,0 +1,300 @@
+"""Notebook instances as containers, each with a volume, a project name and lifecycle scripts of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import pytest
+from pytest_docker.plugin import Services, get_docker_services
+
+DOCKER = Path(__file__).parents[2] / "docker"
+TOKEN = "notebook"
+VOLUME = "/home/ec2-user/SageMaker"
+TOOL_HOME = f"{VOLUME}/.nbprovision"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test of this folder needs a Docker engine."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.container)
+
+
+@pytest.fixture(scope="session")
+def docker_compose_command() -> str:
+    """Whichever of the two is there: the plugin of docker, or the program of its own."""
+    for command in ("docker compose", "docker-compose"):
+        if (
+            shutil.which(command.split()[0])
+            and not subprocess.run([*command.split(), "version"], capture_output=True).returncode
+        ):
+            return command
+    return _without("there is no docker compose")
+
+
+class Image(NamedTuple):
+    """The instance's image, and the folder with the tool's wheel that is mounted in it."""
+
+    id: str
+    tool: str
+
+
+@pytest.fixture(scope="session")
+def image(shared_cache: Path, docker_compose_command: str) -> Image:
+    """Built where it is not there."""
+    if subprocess.run(["docker", "version"], capture_output=True).returncode:
+        _without("no Docker engine answers")
+    built = subprocess.run(
+        [sys.executable, DOCKER / "build.py", shared_cache / "docker"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(DOCKER.parent)},
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    return Image(*built.stdout.splitlines()[-2:])
+
+
+def _without(reason: str) -> NoReturn:
+    text = f"{reason}; `sh docker/engine.sh with COMMAND` starts an engine for COMMAND (Debian, root)"
+    if os.environ.get("CI_REQUIRES_CONTAINERS") == "1":
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+class Instance:
+    """A notebook instance.
+
+    Args:
+        folder: Of this instance alone: its lifecycle scripts, its part of the compose file.
+        services: The compose project, which is taken down by whoever made it.
+        image: Its image, and the tool's wheel.
+    """
+
+    def __init__(self, folder: Path, services: Services, image: Image) -> None:
+        self.folder = folder
+        self.image = image
+        self._compose = services._docker_compose.execute
+        self._container = ""
+        self._port = ""
+
+    def hook(self, name: str, script: str | bytes) -> None:
+        """Set the script ``on-create`` or ``on-start``."""
+        (self.folder / "lifecycle" / name).write_bytes(script.encode() if isinstance(script, str) else script)
+
+    def start(
+        self, *hooks: str, seconds: int = 60, root_access: str = "Enabled", image: str | None = None, **service: Any
+    ) -> Instance:
+        """Start it as the platform does, and wait for Jupyter.
+
+        Args:
+            hooks: The scripts that this start runs.
+            seconds: The platform's time limit for each.
+            root_access: Disabled: ec2-user has no sudo.
+            image: Another image, from now on.
+            service: Further keys of the compose file.
+        """
+        self.image = self.image._replace(id=image or self.image.id)
+        environment = {
+            "LIFECYCLE_HOOKS": " ".join(hooks),
+            "LIFECYCLE_SECONDS": str(seconds),
+            "ROOT_ACCESS": root_access,
+        }
+        instance = {
+            "image": self.image.id,
+            "environment": environment,
+            "volumes": [f"{self.folder / 'lifecycle'}:/opt/lifecycle:ro", f"{self.image.tool}:/srv/tool:ro"],
+            **service,
+        }
+        (self.folder / "compose.yml").write_text(json.dumps({"version": "2.4", "services": {"instance": instance}}))
+        self._compose("up -d instance")
+        self._container = self._compose("ps -q instance").decode().split()[-1]
+        limit = time.monotonic() + seconds * max(len(hooks), 1) + 30
+        while not self._answers():
+            if not self._port:
+                raise InstanceFailed(self.output())
+            assert time.monotonic() < limit, "Jupyter does not answer\n" + self.output()
+            time.sleep(0.1)
+        return self
+
+    def stop(self) -> None:
+        """All but the volume goes, as on the platform."""
+        self._compose("rm -s -f instance")
+
+    def restart(self, *hooks: str, **options: Any) -> Instance:
+        """Stop and start: a new root file system. Runs the on-start script if there is one, or those named."""
+        self.stop()
+        if not hooks and (self.folder / "lifecycle/on-start").exists():
+            hooks = ("on-start",)
+        return self.start(*hooks, **options)
+
+    def output(self) -> str:
+        """What the lifecycle scripts printed, as CloudWatch has it."""
+        done = subprocess.run(["docker", "logs", self._container], capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    def status(self, hook: str) -> int:
+        """The exit status of a lifecycle script."""
+        return int(self.run("cat", f"/var/log/notebook-instance/{hook}.status", user="root"))
+
+    def run(self, *argv: str, user: str = "ec2-user", ok: bool = True, stdin: str | None = None) -> str:
+        """Run a command inside, as somebody who is logged in; standard output and errors."""
+        done = subprocess.run(
+            ["docker", "exec", "--interactive", "--user", user, "--env", f"HOME={'/root' if user == 'root' else '/home/' + user}", "--workdir", "/", self._container, *argv],
+            input=stdin or "",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )  # fmt: skip
+        assert not ok or done.returncode == 0, f"{argv} ended with {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
+    def shell(self, script: str, *, user: str = "ec2-user", ok: bool = True) -> str:
+        """Run a shell script inside."""
+        return self.run("/bin/sh", "-euc", script, user=user, ok=ok)
+
+    def write(self, path: str, text: str, *, user: str = "ec2-user") -> None:
+        """A file inside, of this user."""
+        self.run("/bin/sh", "-euc", 'mkdir -p "${1%/*}" && cat >"$1"', "sh", path, user=user, stdin=text)
+
+    def api(self, path: str, method: str = "GET", body: Any = None) -> Any:
+        """Jupyter's REST API."""
+        headers = {"Authorization": f"token {TOKEN}"}
+        with contextlib.closing(
+            http.client.HTTPConnection("127.0.0.1", int(self._port or 0), timeout=10)
+        ) as connection:
+            connection.request(method, f"/api/{path}", None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            content = answer.read()
+            if answer.status >= 400:
+                raise ValueError(f"{method} {path}: {answer.status} {content!r}")
+        return json.loads(content) if content else None
+
+    def kernels(self) -> dict[str, str]:
+        """Display names of the kernels that Jupyter offers, by name."""
+        return {name: spec["spec"]["display_name"] for name, spec in self.api("kernelspecs")["kernelspecs"].items()}
+
+    def execute(self, kernel: str, code: str) -> str:
+        """Run code in a kernel over the server's websocket; its output, or its traceback."""
+        started = self.api("kernels", "POST", {"name": kernel})
+        try:
+            return asyncio.run(asyncio.wait_for(self._execute(started["id"], code), 60))
+        finally:
+            self.api(f"kernels/{started['id']}", "DELETE")
+
+    def terminal(self, command: str) -> str:
+        """Type a line into a terminal of Jupyter; what it shows."""
+        name = self.api("terminals", "POST", {})["name"]
+        try:
+            return asyncio.run(asyncio.wait_for(self._type(name, command), 30))
+        finally:
+            self.api(f"terminals/{name}", "DELETE")
+
+    async def _execute(self, kernel_id: str, code: str) -> str:
+        connection = await self._websocket(f"kernels/{kernel_id}/channels")
+        message_id = uuid.uuid4().hex
+        header = {
+            "msg_id": message_id,
+            "msg_type": "execute_request",
+            "session": message_id,
+            "username": "",
+            "version": "5.3",
+            "date": "",
+        }
+        content = {
+            "code": code,
+            "silent": False,
+            "store_history": False,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": True,
+        }
+        await connection.write_message(
+            json.dumps({"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"})
+        )
+        output = ""
+        while True:
+            message = json.loads(await connection.read_message())
+            if message["parent_header"].get("msg_id") != message_id:
+                continue
+            content = message["content"]
+            output += (
+                content.get("text", "")
+                or content.get("data", {}).get("text/plain", "")
+                or "\n".join(content.get("traceback", []))
+            )
+            if message["msg_type"] == "status" and content["execution_state"] == "idle":
+                connection.close()
+                return output
+
+    async def _type(self, terminal: str, command: str) -> str:
+        connection = await self._websocket(f"../terminals/websocket/{terminal}")
+        end = uuid.uuid4().hex
+        # The typed line is echoed, so it must not hold the mark that its output is told by.
+        await connection.write_message(json.dumps(["stdin", f"{command}; echo {end[:8]}''{end[8:]}\r"]))
+        shown = ""
+        while end not in shown:
+            kind, *rest = json.loads(await connection.read_message())
+            shown += rest[0] if kind == "stdout" else ""
+        connection.close()
+        return shown.split("\r\n", 1)[1].split(end)[0]
+
+    async def _websocket(self, path: str) -> Any:
+        from tornado.httpclient import HTTPRequest
+        from tornado.websocket import websocket_connect
+
+        url = f"ws://127.0.0.1:{self._port}/api/{path}".replace("/api/../", "/")
+        return await websocket_connect(HTTPRequest(url, headers={"Authorization": f"token {TOKEN}"}))
+
+    def _answers(self) -> bool:
+        # A container that is no more has no port; one that was made anew has a new one.
+        form = '{{range index .NetworkSettings.Ports "8888/tcp"}}{{.HostPort}}{{end}}'
+        shown = subprocess.run(["docker", "inspect", "--format", form, self._container], capture_output=True, text=True)
+        self._port = shown.stdout.strip()
+        try:
+            self.api("status")
+        except (OSError, ValueError, http.client.HTTPException):
+            return False
+        return True
+
+
+class InstanceFailed(Exception):
+    """The platform gave up: a lifecycle script failed or took too long."""
+
+
+@pytest.fixture(scope="session")
+def new_instance(
+    image: Image, docker_compose_command: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Instance]]:
+    """Makes instances, each with an empty volume; they go at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def make() -> Instance:
+            folder = tmp_path_factory.mktemp("instance")
+            (folder / "lifecycle").mkdir()
+            (folder / "compose.yml").write_text('{"version": "2.4"}')
+            files = [str(DOCKER / "compose.yml"), str(folder / "compose.yml")]
+            project = f"nbprovision{uuid.uuid4().hex[:12]}"
+            services = stack.enter_context(
+                get_docker_services(docker_compose_command, files, project, [], ["down -v -t 0"])
+            )
+            return Instance(folder, services, image)
+
+        yield make
+
+
+@pytest.fixture
+def instance(new_instance: Callable[[], Instance]) -> Instance:
+    """An instance that was just created and not yet started."""
+    return new_instance()
