@@ -84,7 +84,7 @@ def execute(options: argparse.Namespace) -> int:
             results, content = session.perform(listener, _tell)
         else:
             left = options.deadline - (time.perf_counter() - started)
-            argv = _without_deadline(options.argv)
+            argv = _without("--deadline", options.argv)
             results, content = perform_within(session, left, argv, machine.home, listener, _tell)
     finally:
         if terminal is not None:
@@ -100,11 +100,12 @@ def execute(options: argparse.Namespace) -> int:
 
 def _request(options: argparse.Namespace) -> Request:
     # The start-up path names the state file from the bare command line; both must come to the same name.
-    invocation = parse(options.argv)
+    argv = _without("--relay", options.argv)
+    invocation = parse(argv)
     return Request(
         playbook=Path(options.playbook),
         extra_vars=parse_extra_vars(options.extra_vars),
-        selection=tuple(invocation.selection if invocation else ["other", *options.argv]),
+        selection=tuple(invocation.selection if invocation else ["other", *argv]),
         tags=_split(options.tags),
         skip_tags=_split(options.skip_tags),
         start_at=options.start_at_task,
@@ -127,13 +128,13 @@ def _relay(session: Session, pipe: int) -> int:
     return EXIT[content["status"]]
 
 
-def _without_deadline(argv: Sequence[str]) -> list[str]:
+def _without(option: str, argv: Sequence[str]) -> list[str]:
     words = iter(argv)
     kept = []
     for word in words:
-        if word == "--deadline":
+        if word == option:
             next(words, None)
-        elif not word.startswith("--deadline="):
+        elif not word.startswith(f"{option}="):
             kept.append(word)
     return kept
 

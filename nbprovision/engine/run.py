@@ -109,12 +109,17 @@ class Run:
         return [number for number, node in waiting.items() if node.needs <= done and node.after <= done]
 
     def _renew_proofs(self) -> None:
-        """Prove again what later steps touched: a pip task changes the folder that vouches for the conda task."""
+        """Prove again what other steps touched: a pip task changes the folder that vouches for the conda task.
+
+        Of two that worked side by side neither may have been provable while the other changed what both look at.
+        """
         if not any(outcome.result.changed for outcome in self._outcomes.values()):
             return
         for number, outcome in self._outcomes.items():
             task, proof = self._steps[number].task, outcome.proof
-            if task is None or proof is None or all(map(holds, proof.witnesses)):
+            if task is None or outcome.result.status not in ("ok", "changed") or outcome.result.check_only:
+                continue
+            if proof is not None and all(map(holds, proof.witnesses)):
                 continue
             try:
                 _, again = prove(task, self._machine)

@@ -108,14 +108,16 @@ class Session:
             make_folder(home / "log", mode=0o700)
             log.open_log(home / "log" / "nbprovision.log")
             files = ProgressFiles(home, self._volume, str(self._playbook.path), self.steps)
+            summary = f"stopped: {self._playbook.path}"
             try:
                 results = self._carry_out(Several(listener, files))
                 content = self.document_of(results)
                 self._leave_behind(content)
+                told = " ".join(f"{status}={count}" for status, count in content["counts"].items())
+                summary = f"{content['status']}: {self._playbook.path}  {told}"
             finally:
+                files.ended(summary)
                 log.flush()
-            told = " ".join(f"{status}={count}" for status, count in content["counts"].items())
-            files.ended(f"{content['status']}: {self._playbook.path}  {told}")
         return results, content
 
     @property

@@ -6,7 +6,9 @@ of the volume says the same where JupyterLab's file browser shows it.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from nbprovision.model.errors import TaskFailed
 from nbprovision.model.result import Result
 from nbprovision.system.files import write_atomically
 from nbprovision.system.secrets import mask
@@ -78,30 +81,31 @@ class ProgressFiles:
         self._run = RunProgress(
             playbook, os.getpid(), time.time(), str(home / "log" / "nbprovision.log"), list(self._tasks.values())
         )
-        self._next_write = time.monotonic() + _PATIENCE
+        self._over = threading.Event()
+        self._writing = threading.Lock()
+        threading.Thread(target=self._write_now_and_then, daemon=True).start()
 
     def started(self, step: Any) -> None:
         """A step takes the full path."""
         task = self._tasks[id(step)]
         task.status, task.since = "running", time.time()
-        self._write()
 
     def progressed(self, step: Any, text: str, done: float, total: float) -> None:
         """Long work goes on."""
         task = self._tasks[id(step)]
         task.text, task.done, task.total = mask(text), done, total
-        self._write()
 
     def finished(self, step: Any, result: Result) -> None:
         """A step has its result."""
         task = self._tasks[id(step)]
         task.status, task.text, task.done, task.total = result.status, "", 0.0, 0.0
         task.error = mask(str(result.error)) if result.error else ""
-        self._write()
 
     def ended(self, summary: str) -> None:
         """The run is over; ``summary`` is the last word, of which the text file keeps failures and long runs."""
-        self._path.unlink(missing_ok=True)
+        self._over.set()
+        with self._writing:
+            self._path.unlink(missing_ok=True)
         if self._text_path is None:
             return
         errors = [f"{task.line()}\n    {task.error}" for task in self._tasks.values() if task.error]
@@ -110,14 +114,16 @@ class ProgressFiles:
             text = "\n".join([f"{summary} ({when})", *errors, f"log: {self._run.log}"])
             write_atomically(self._text_path, text + "\n", mode=0o644)
 
-    def _write(self) -> None:
-        now = time.monotonic()
-        if now < self._next_write:
-            return
-        self._next_write = now + _INTERVAL
-        write_atomically(self._path, msgspec.json.encode(self._run), mode=0o600)
-        if self._text_path is not None:
-            write_atomically(self._text_path, self._run.text() + "\n", mode=0o644)
+    def _write_now_and_then(self) -> None:
+        # A thread, so that a task from which nothing is heard for a while is told of too.
+        wait = _PATIENCE
+        while not self._over.wait(wait):
+            wait = _INTERVAL
+            with self._writing, contextlib.suppress(TaskFailed):
+                if not self._over.is_set():
+                    write_atomically(self._path, msgspec.json.encode(self._run), mode=0o600)
+                    if self._text_path is not None:
+                        write_atomically(self._text_path, self._run.text() + "\n", mode=0o644)
 
 
 def read(home: Path) -> RunProgress | None:
