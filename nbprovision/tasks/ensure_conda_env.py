@@ -354,9 +354,9 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         changes += [
             Change(
                 action="install" if need.there is None else "change",
-                target=need.name,
+                target=secrets.mask(need.name),
                 before=need.there,
-                after=need.asked or "any version",
+                after=secrets.mask(need.expected) or "any version",
                 kind="package",
                 channel="pip",
             )
