@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nbprovision.engine.step import Step
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ProvisionError
-from nbprovision.model.task import Claim, Resource
+from nbprovision.model.task import Claim, Resource, Task
 
 
 class Node:
@@ -45,18 +47,23 @@ class Node:
         )
 
 
-def arrange(steps: Sequence[Step], machine: Machine, *, linear: bool) -> list[Node]:
+def arrange(
+    steps: Sequence[Step], machine: Machine, *, linear: bool, bystanders: Sequence[Task[Any]] = ()
+) -> list[Node]:
     """Find the order, and tell the machine what the steps declare and claim.
 
     Args:
         steps: In the order of the playbook; a step sees only what earlier ones declare.
         machine: Gets ``declared`` and ``claims``.
         linear: One after the other, as written.
+        bystanders: Tasks of the playbook that this run leaves out; what they declare and claim counts all the same.
 
     Raises:
         InvalidPlaybook: an environment is not known, or two tasks can never both be satisfied.
 
     """
+    for task in bystanders:
+        machine.declared.update(task.declares(machine))
     nodes: list[Node] = []
     for number, step in enumerate(steps):
         node = Node(step, machine)
@@ -68,11 +75,11 @@ def arrange(steps: Sequence[Step], machine: Machine, *, linear: bool) -> list[No
         if linear and number:
             node.after.add(number - 1)
         nodes.append(node)
-    _gather_claims(steps, machine)
+    _gather_claims(steps, bystanders, machine)
     return nodes
 
 
-def _gather_claims(steps: Sequence[Step], machine: Machine) -> None:
+def _gather_claims(steps: Sequence[Step], bystanders: Sequence[Task[Any]], machine: Machine) -> None:
     claims: list[tuple[Step, Claim]] = []
     for step in steps:
         if step.task is not None:
@@ -81,6 +88,9 @@ def _gather_claims(steps: Sequence[Step], machine: Machine) -> None:
             except ProvisionError as error:
                 raise error.at(step.position) from None
     machine.claims = [claim for _, claim in claims]
+    for task in bystanders:
+        with contextlib.suppress(ProvisionError):  # it names what only another task left out would make
+            machine.claims += task.claims(machine)
     for owner, claim in claims:
         for step in steps:
             if step is owner or step.task is None:

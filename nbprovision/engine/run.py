@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -15,6 +15,7 @@ from nbprovision.engine.step import Outcome, Step, carry_out, digest_of, prove
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ProvisionError
 from nbprovision.model.result import Change, Result
+from nbprovision.model.task import Task
 from nbprovision.state.store import Proof, Store, holds
 
 # Tasks mostly wait for an engine's process, for the disk or for the network.
@@ -44,6 +45,7 @@ class Run:
         store: What earlier runs proved; None looks at everything anew.
         check: Say what would change, and change nothing.
         linear: One after the other, and stop at the first failure.
+        bystanders: Tasks of the playbook that this run leaves out.
 
     Raises:
         InvalidPlaybook: the steps cannot all hold.
@@ -59,6 +61,7 @@ class Run:
         store: Store | None = None,
         check: bool = False,
         linear: bool = False,
+        bystanders: Sequence[Task[Any]] = (),
     ) -> None:
         self._steps = steps
         self._machine = machine
@@ -66,7 +69,7 @@ class Run:
         self._store = store
         self._check = check
         self._linear = linear
-        self._nodes = arrange(steps, machine, linear=linear)
+        self._nodes = arrange(steps, machine, linear=linear, bystanders=bystanders)
         self._guard = Guard((step.task for step in steps if step.task is not None), machine)
         self._outcomes: dict[int, Outcome] = {}
         self._done: queue.SimpleQueue[tuple[int, Outcome | BaseException]] = queue.SimpleQueue()

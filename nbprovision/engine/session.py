@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -15,7 +16,7 @@ from nbprovision.engine.guard import run_lock
 from nbprovision.engine.run import Listener, Run
 from nbprovision.engine.step import Step
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import UsageError
+from nbprovision.model.errors import InvalidPlaybook, UsageError
 from nbprovision.model.result import Result
 from nbprovision.model.task import Task
 from nbprovision.playbook.read import Playbook, read_playbook
@@ -134,6 +135,7 @@ class Session:
             listener,
             store=state if request.witness and not request.deep else None,
             check=request.check,
+            bystanders=list(self._bystanders()),
             linear=any(play.strategy == "linear" for play in self._playbook.plays),
         )
         results = run.execute()
@@ -179,6 +181,15 @@ class Session:
         if not begun:
             names = ", ".join(f"'{call.name}'" for play in self._playbook.plays for call in play.calls)
             raise UsageError(f"there is no task '{request.start_at}' to start at", cause=f"there are: {names}")
+
+    def _bystanders(self) -> Iterator[Task[Any]]:
+        carried_out = {(step.position, step.name) for step in self.steps}
+        for play in self._playbook.plays:
+            for call in play.calls:
+                if (call.position, call.name) not in carried_out:
+                    with contextlib.suppress(InvalidPlaybook):  # as in Ansible, what is left out need not make sense
+                        if call.wanted():
+                            yield call.bind()
 
     def _state_path(self) -> Path:
         playbook = os.path.abspath(self._playbook.path)

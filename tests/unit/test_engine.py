@@ -343,3 +343,9 @@ def test_a_task_that_a_later_one_undoes_is_not_proven(machine: Machine, tmp_path
     ]
     recorded(steps, machine, state)
     assert [r.status for r in recorded(steps, machine, state)] == ["changed", "changed"]
+
+
+def test_what_a_run_leaves_out_still_claims(machine: Machine) -> None:
+    left_out = EnsureClaim(path="/b", wants="packaging==24")
+    Run([step(EnsureClaim(path="/a"))], machine, Silent(), bystanders=[left_out])
+    assert machine.claims == [Claim(Path("/p"), "packaging==24")]
