@@ -335,6 +335,23 @@ def test_what_a_later_task_touched_is_proven_again(machine: Machine, tmp_path: P
     assert [r.proof for r in recorded(steps, machine, state)] == ["witness", "witness"]
 
 
+class EnsureBesideOthers(EnsureNote, frozen=True, kw_only=True):
+    def read(self, machine: Machine) -> str | None:
+        if READS.count(self.path) == 1:  # while the work is verified, another task writes what this one looks at
+            (Path(self.path).parent / "registry").write_text("theirs")
+        return super().read(machine)
+
+    def witnesses(self, machine: Machine) -> Iterable[Path]:
+        return [Path(self.path), Path(self.path).parent / "registry"]
+
+
+def test_what_another_task_touched_meanwhile_is_proven_at_the_end(machine: Machine, tmp_path: Path) -> None:
+    state = tmp_path / "state" / "x.state"
+    steps = [step(EnsureBesideOthers(path=str(tmp_path / "a"), text="x"))]
+    recorded(steps, machine, state)
+    assert [r.proof for r in recorded(steps, machine, state)] == ["witness"]
+
+
 def test_a_task_that_a_later_one_undoes_is_not_proven(machine: Machine, tmp_path: Path) -> None:
     state = tmp_path / "state" / "x.state"
     steps = [
