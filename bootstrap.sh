@@ -121,10 +121,7 @@ refuse_foreign_home() {
 }
 
 candidates() {
-    if [ -n "${NBPROVISION_PYTHON-}" ]; then
-        printf '%s\n' "$NBPROVISION_PYTHON"
-        return
-    fi
+    [ -z "${NBPROVISION_PYTHON-}" ] || { echo "$NBPROVISION_PYTHON" && return; }
     for name in python3 python3.13 python3.12 python3.11 python3.10 python3.14; do
         IFS=:
         for folder in ${PATH-} /usr/local/bin /usr/bin; do
@@ -150,7 +147,7 @@ import sys
 print("is", sys.implementation.name, sys.version.split()[0])
 assert sys.implementation.name == "cpython" and sys.version_info >= (3, 10)
 import ctypes, fcntl, ssl, venv, zlib
-print(getattr(sys, "_base_executable", sys.executable))' 2>/dev/null) && python=${python#*
+print(sys._base_executable)' 2>/dev/null) && python=${python#*
 } && return
         tried="$tried $candidate ${python:-does not start};"
     done <<END
@@ -168,19 +165,19 @@ make_venv() {
     (   # settings meant for other installs; and byte code makes every later start fast
         unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_REQUIRE_VIRTUALENV PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH
         export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1
-        "$python" -I -c "$with_uv" "$folder" "$@" 2>"$folder/uv.log" || with_pip "$@"
+        "$python" -I -c "$with_uv" "$folder" "$@" 2>"$folder/uv.log" || with_pip "$@" >/dev/null 2>&1 || {
+            tail -n 8 "$folder/uv.log" >&2
+            exit 1
+        }
     )
 }
 
 # Where an index asks for what the lines below do not know (a keyring, a client's certificate).
 with_pip() {
-    if "$folder/bin/python" -I -m ensurepip >/dev/null 2>&1; then
-        "$folder/bin/python" -I -m pip install --quiet "$@"
-    elif "$python" -I -c "import pip" 2>/dev/null; then
-        "$python" -I -m pip --python "$folder/bin/python" install --quiet "$@"
-    else # as on a bare Debian
-        cat "$folder/uv.log" >&2
-        return 1
+    if "$folder/bin/python" -I -m ensurepip; then
+        "$folder/bin/python" -I -m pip install "$@"
+    else # Debian's python3 has a pip of its own, or none
+        "$python" -I -m pip --python "$folder/bin/python" install "$@"
     fi
 }
 
@@ -188,6 +185,7 @@ with_pip() {
 with_uv='
 import base64, configparser, glob, hashlib, html, os, re, subprocess, sys, tempfile, zipfile
 from urllib import parse, request
+sys.tracebacklimit = 0
 venv, *args = sys.argv[1:]
 env = os.environ
 conf = configparser.RawConfigParser()
@@ -240,7 +238,7 @@ install() {
         : # a folder with all the wheels needs no index
     elif ! errors=$(make_venv "$slot" ${links:+--find-links "$links"} "$source" 2>&1); then
         rm -rf "$slot"
-        fail 2 "could not install $source" "$(printf '%s\n' "$errors" | tail -n 8)" \
+        fail 2 "could not install $source" "$errors" \
             "Is pip's index right? NBPROVISION_SOURCE may name a folder with all the wheels instead."
     fi
     "$slot/bin/python" -I -m nbprovision.lifecycle.own_environment finish "$slot" "$home" "$wanted" ||
@@ -261,6 +259,7 @@ prepare() (
     { is_there && is_whole; } || install
 )
 
+command -v mkdir >/dev/null || PATH=${PATH:+$PATH:}/usr/bin:/bin
 [ -n "${HOME-}" ] || HOME=$(getent passwd "$(id -u)" | cut -d: -f6) # a lifecycle script has none
 export HOME
 set_home "$@"
