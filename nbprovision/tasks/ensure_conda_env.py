@@ -197,8 +197,9 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         if self.state == "present" and file is not None and file.pip:
             prefix = self._identity(machine, file)[1]
             for wanted in environment_file.pip_section(file, machine.env).wanted:
-                if wanted.name is not None and wanted.marker is None:
-                    yield Claim(prefix, wanted.requirement)
+                if wanted.name is not None and not wanted.marker:
+                    origin = f" @ {secrets.without_password(wanted.url)}" if wanted.url else wanted.specifier
+                    yield Claim(prefix, f"{wanted.name}{origin}")
 
     def _claimed(self, machine: Machine, prefix: Path) -> frozenset[str]:
         """Names of the distributions that are pip's business in the environment."""

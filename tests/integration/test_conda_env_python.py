@@ -170,7 +170,7 @@ def test_the_pip_section(there: Machine, channel: Channel, tmp_path: Path) -> No
 
 def test_a_pip_section_without_python(there: Machine, channel: Channel, tmp_path: Path) -> None:
     file = tmp_path / "environment.yml"
-    file.write_text(f"channels: [{channel.url}]\ndependencies:\n- tzdata\n- pip: [demo]\n")
+    file.write_text(f"channels: [{channel.url}]\ndependencies:\n- nbp-activate\n- pip: [demo]\n")
     with pytest.raises(TaskFailed, match="the pip section of") as caught:
         converge(EnsureCondaEnv(name="nopy", file=str(file)), there)
     assert "add python" in caught.value.cure
