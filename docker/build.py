@@ -1,4 +1,4 @@
-"""Build the notebook instance: ``python docker/build.py CACHE`` prints the image's id and a folder with the tool's wheel.
+"""Build the notebook instance: ``python docker/build.py CACHE`` prints the image's id and where the tool's wheel is.
 
 The wheel of the code under test is not in the image, which so outlives most changes: mount the folder at /srv/tool.
 
