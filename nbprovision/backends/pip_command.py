@@ -67,10 +67,10 @@ def resolve(machine: Machine, request: Request) -> list[Move] | None:
     said = _install(machine, request, ["--dry-run", "--quiet", "--report", "-"])
     report = msgspec.json.decode(said, type=_Report)
     there = distributions.installed(request.prefix)
+    coming = {normalized(item.metadata.name): item.metadata.version for item in report.install}
     return [
-        Move(name, there[name][0].version if name in there else None, item.metadata.version)
-        for item in report.install
-        for name in [normalized(item.metadata.name)]
+        Move(name, there[name][0].version if name in there else None, version)
+        for name, version in sorted(coming.items())
     ]
 
 
@@ -126,11 +126,14 @@ def _pip(
 
 
 def _command(prefix: Path, python: Path) -> list[str | Path]:
-    """The environment's own pip, else that of this interpreter, which installs for another since 22.3."""
+    """The environment's own pip, else that of this interpreter, which installs for another since 22.3.
+
+    Neither leaves compiled files behind (``-B``): a look at what would come must change nothing.
+    """
     if "pip" in distributions.installed(prefix):
-        return [python, "-I", "-m", "pip"]
+        return [python, "-I", "-B", "-m", "pip"]
     if importlib.util.find_spec("pip") is not None:
-        return [sys.executable, "-I", "-m", "pip", "--python", python]
+        return [sys.executable, "-I", "-B", "-m", "pip", "--python", python]
     raise TaskFailed(
         f"there is no pip for {prefix}",
         cause="neither the environment nor this tool has one",

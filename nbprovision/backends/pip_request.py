@@ -57,6 +57,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         """The lines as a file."""
         return "".join(f"{line}\n" for line in self.lines)
 
+    def pinned(self, pins: Sequence[str]) -> Request:
+        """The same with ``pins`` (requirements) added."""
+        return msgspec.structs.replace(self, lines=(*self.lines, *pins))
+
 
 class Move(msgspec.Struct, frozen=True):
     """One distribution that an install would bring, take or replace; versions, None for not there."""
@@ -135,7 +139,10 @@ _CURES: Sequence[tuple[str, str]] = (
         "see that INDEX can be reached from here (proxy? certificate?), or name another by ensure_pip_index",
     ),
     (
-        r"matching python|requires-python|requires a different python|no wheels with a matching|not a supported wheel",
+        (
+            r"does not satisfy python|matching python|requires-python|requires a different python|"
+            r"no wheels with a matching|not a supported wheel"
+        ),
         "ask for a version that is built for this Python and machine, or for another Python in the environment",
     ),
     (

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,14 +21,21 @@ from nbprovision.backends.pip_request import (
 )
 from nbprovision.facts import indexes
 from nbprovision.facts.distributions import normalized
+from nbprovision.facts.requirements import source_version
 from nbprovision.facts.requirements_files import Options
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import commands
+from nbprovision.system.files import make_folder
+from nbprovision.system.secrets import without_password
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
 
-_MOVE = re.compile(r"^ (?P<sign>[-+~]) (?P<name>[A-Za-z0-9._-]+?)(==(?P<version>\S+))?( \(.*\))?$", re.MULTILINE)
+# What it says of each distribution: " + name==1.0", " - name==1.0 (from URL)", " ~ name==1.0", " + name @ URL".
+_MOVE = re.compile(
+    r"^ (?P<sign>[-+~]) (?P<name>[A-Za-z0-9._-]+?)(==(?P<version>\S+)| @ (?P<url>\S+))(?= |$)", re.MULTILINE
+)
+_LOCK = ".lock"
 
 
 def find(machine: Machine) -> Path | None:
@@ -90,14 +99,17 @@ def resolve(machine: Machine, request: Request) -> list[Move]:
     Raises:
         TaskFailed: it cannot be carried out.
     """
-    signs: dict[str, dict[str, str | None]] = {}
-    for match in _MOVE.finditer(_install(machine, request, dry_run=True)):
-        signs.setdefault(normalized(match["name"]), {})[match["sign"]] = match["version"]
-    moves = []
-    for name, versions in signs.items():
-        same = versions.get("~")
-        moves.append(Move(name, versions.get("-", same), versions.get("+", same)))
-    return moves
+    signs: dict[str, dict[str, str]] = {}
+    with _without_trace(request.prefix):
+        said = _install(machine, request, dry_run=True)
+    for match in _MOVE.finditer(said):
+        url = match["url"] or ""
+        version = match["version"] or source_version(url) or without_password(url)
+        signs.setdefault(normalized(match["name"]), {})[match["sign"]] = version
+    return [
+        Move(name, versions.get("-", versions.get("~")), versions.get("+", versions.get("~")))
+        for name, versions in signs.items()
+    ]
 
 
 def uninstall(
@@ -127,10 +139,27 @@ def _install(machine: Machine, request: Request, *, dry_run: bool) -> str:
     words += ["--dry-run"] if dry_run else []
     words += indexes.uv_arguments(settings)
     variables = {**indexes.uv_environment(settings), **_managed(request.managed)}
+    if dry_run:  # its lock for an environment of conda's goes where temporary files go
+        make_folder(machine.cache)
+        variables["TMPDIR"] = str(machine.cache)
     done = _uv(machine, words, variables, stdin=request.text)
     if done.status != 0:
         raise failure(f"cannot install what is asked for into {request.prefix}", done, settings)
     return done.errors
+
+
+@contextlib.contextmanager
+def _without_trace(prefix: Path) -> Iterator[None]:
+    """Even for a dry run uv makes a lock file in a virtual environment: take away one that was not there."""
+    lock = prefix / _LOCK
+    there = lock.exists()
+    try:
+        yield
+    finally:
+        if not there:
+            with contextlib.suppress(OSError), lock.open("r+b") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not one that another uv holds by now
+                lock.unlink()
 
 
 def _uv(

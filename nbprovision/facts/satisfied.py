@@ -19,6 +19,7 @@ import msgspec
 
 from nbprovision.facts.distributions import Distribution, normalized
 from nbprovision.facts.requirements import Wanted, applies
+from nbprovision.system.secrets import without_password
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -41,15 +42,16 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
         reason: What is wrong with it: not there, another version, from somewhere else, an install that was cut off,
             two of one name, files gone or changed.
         there: Installed versions, None for none.
-        asked: The versions asked for (a specifier, a URL, or empty for any).
-        line: What to hand to the installer; empty for what only comes along.
+        expected: The version that will do, as far as that is known: that which is there, the one asked for, a
+            specifier, a URL; empty for any.
+        pin: What keeps a mend from being an upgrade: the version that is there and would do.
     """
 
     name: str
     reason: Reason
     there: str | None = None
-    asked: str = ""
-    line: str = ""
+    expected: str = ""
+    pin: str = ""
 
 
 class _Edge(NamedTuple):
@@ -132,6 +134,14 @@ def allowed(specifier: str, version: str) -> bool:
         return False
 
 
+def expected(wanted: Wanted | None) -> str:
+    """The version that a requirement asks for, where it is one; else what it says of versions, or its URL."""
+    if wanted is None:
+        return ""
+    exact = re.fullmatch(r"==([^,*]+)", wanted.specifier)
+    return exact[1] if exact else wanted.specifier or without_password(wanted.url or "")
+
+
 def by_source(wanted: Wanted, found: Found) -> str | None:
     """The name of the distribution that came from where an unnamed requirement points."""
     for name, distributions in found.items():
@@ -151,13 +161,17 @@ def _need(edge: _Edge, found: Found, bounds: Sequence[Wanted], *, files: bool, h
     reason = _fault(edge, there, bounds, files=files, hashes=hashes)
     if reason is None:
         return None
-    wanted = edge.wanted
+    specifier = edge.wanted.specifier if edge.wanted else ""
+    version = there[0].version if len(there) == 1 and reason != "version" else ""
+    keeps = bool(version) and allowed(specifier, version)
+    named = expected(edge.wanted)
+    pinned = keeps and reason in ("broken", "files") and there[0].direct_url is None and named != version
     return Need(
         name=edge.name,
         reason=reason,
         there=", ".join(one.version for one in there) or None,
-        asked=(wanted.specifier or wanted.url or "") if wanted else "",
-        line=wanted.line if wanted else "",
+        expected=version if keeps else named,
+        pin=f"{edge.name}=={version}" if pinned else "",
     )
 
 

@@ -441,7 +441,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         spec: dict[str, Any] = {}
         if state.prefix is not None:
             mark["prefix"] = str(state.prefix)
-            if self.validate:
+            if self.validate and state.ipykernel is not None:
                 mark["validated"] = f"ipykernel {state.ipykernel}"
             if not self.user_site:
                 variables = {"PYTHONNOUSERSITE": "1", **variables}

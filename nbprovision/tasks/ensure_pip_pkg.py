@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ class TargetState(msgspec.Struct, frozen=True, kw_only=True):
         needs: What is not as asked for; of an awaited environment everything.
         debris: Distributions without METADATA, at which both engines stop: a killed install left them.
         moves: What the installer says it would do; None where it was not asked or cannot tell.
+        pins: Versions that a mend is to keep.
         removable: Distributions that are there and should not be.
         conflicts: What no longer fits together since this task changed the environment.
         managed: Its Python says that somebody else manages it.
@@ -61,6 +63,7 @@ class TargetState(msgspec.Struct, frozen=True, kw_only=True):
     needs: tuple[Need, ...] = ()
     debris: tuple[Distribution, ...] = ()
     moves: tuple[Move, ...] | None = None
+    pins: tuple[str, ...] = ()
     removable: tuple[Distribution, ...] = ()
     conflicts: tuple[str, ...] = ()
     managed: bool = False
@@ -80,6 +83,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
         target: Which.
         install: Whether to hand the requirements to the installer.
         reinstall: Names that the installer would take to be in place.
+        pins: Versions to keep.
         take_out: Folders of distributions to remove first, at which an installer would stop.
         replace: Names to remove first, with all their files, where the installer would not do it.
         uninstall: Names to remove.
@@ -89,6 +93,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     install: bool = False
     reinstall: tuple[str, ...] = ()
+    pins: tuple[str, ...] = ()
     take_out: tuple[Path, ...] = ()
     replace: tuple[str, ...] = ()
     uninstall: tuple[str, ...] = ()
@@ -260,7 +265,8 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
                 engine.uninstall(machine, prefix, work.uninstall, python=work.target.python, managed=work.managed)
             if work.install:
                 machine.progress(f"installing into {work.target.name}")
-                engine.perform(machine, _request(work.target, asked, work.reinstall, managed=work.managed))
+                request = _request(work.target, asked, work.reinstall, managed=work.managed)
+                engine.perform(machine, request.pinned(work.pins))
                 _keep_newest(prefix, work.reinstall)
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
@@ -332,14 +338,16 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         moves: Sequence[Move] | None = None
         if engine is not None:
             _check_places(asked, environment)
+        pins = tuple(need.pin for need in needs if need.pin)
         if engine is not None and not debris:
             machine.progress(f"looking for versions for {target.name}")
-            moves = engine.resolve(machine, _request(target, asked, _unseen(needs), managed=managed))
+            moves, pins = _resolved(engine, machine, _request(target, asked, _unseen(needs), managed=managed), pins)
         return TargetState(
             target=target,
             needs=tuple(needs),
             debris=tuple(debris),
             moves=None if moves is None else tuple(moves),
+            pins=pins,
             conflicts=conflicts,
             managed=managed,
             by_pip=engine is pip_command,
@@ -366,7 +374,7 @@ def _check_places(asked: Asked, environment: Mapping[str, str]) -> None:
 
 
 def _missing(wanted: Wanted) -> Need:
-    return Need(name=wanted.name or wanted.shown, reason="missing", asked=wanted.specifier or wanted.url or "")
+    return Need(name=wanted.name or wanted.shown, reason="missing", expected=satisfied.expected(wanted))
 
 
 def _removable(asked: Asked, found: satisfied.Found, environment: Mapping[str, str]) -> Iterator[Distribution]:
@@ -383,6 +391,16 @@ def _conflicts(prefix: Path) -> list[str]:
 
 def _unseen(needs: Iterable[Need]) -> tuple[str, ...]:
     return tuple(need.name for need in needs if need.reason in satisfied.UNSEEN)
+
+
+def _resolved(
+    engine: Engine, machine: Machine, request: Request, pins: tuple[str, ...]
+) -> tuple[list[Move] | None, tuple[str, ...]]:
+    """What an install would change that mends without upgrading, if that can be had; and the pins that it takes."""
+    if pins:
+        with contextlib.suppress(TaskFailed):  # a version that the index no longer has, for one
+            return engine.resolve(machine, request.pinned(pins)), pins
+    return engine.resolve(machine, request), ()
 
 
 def _request(target: Target, asked: Asked, reinstall: tuple[str, ...], *, managed: bool) -> Request:
@@ -422,9 +440,8 @@ def _installs(state: TargetState) -> list[Change]:
     told = {change.target for change in changes}
     for need in _kept(state):
         if need.name not in told:
-            after = secrets.without_password(need.asked) or need.there
             action = "install" if need.there is None else "change" if need.reason == "version" else "reinstall"
-            changes.append(Change(action, need.name, before=need.there, after=after, kind="package"))
+            changes.append(Change(action, need.name, before=need.there, after=need.expected or None, kind="package"))
     told = {change.target for change in changes}
     changes += [
         Change("remove", one.name, before=one.version, kind="package") for one in state.debris if one.name not in told
@@ -446,6 +463,7 @@ def _install_work(state: TargetState) -> Work:
         target=state.target,
         install=bool(state.moves or _kept(state)),
         reinstall=unseen,
+        pins=state.pins,
         take_out=tuple(one.path for one in state.debris),
         replace=unseen if state.by_pip else (),
         managed=state.managed,

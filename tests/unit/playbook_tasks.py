@@ -14,7 +14,7 @@ class EnsureKernel(Task[None], frozen=True, kw_only=True):
     env: Annotated[str, parameter("Name or path of the environment.", extra={"path": "if-slash"})]
     name: Annotated[str | None, parameter("Name of the kernel.")] = None
     display_name: Annotated[str | None, parameter("Shown in the launcher.")] = None
-    environment: Annotated[dict[str, str], parameter("Environment variables.")] = {}  # noqa: RUF012 - msgspec copies it
+    environment: Annotated[dict[str, str], parameter("Environment variables.")] = {}
     scope: Annotated[Literal["user", "system", "env"], parameter("Where.")] = "user"
     validate: Annotated[bool, parameter("Start it.")] = False
     timeout: Annotated[int, parameter("Seconds.", ge=1)] = 60

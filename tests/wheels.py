@@ -1,0 +1,43 @@
+"""Small wheels made by hand, so that pip tasks can be tried without an index."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+
+def make_wheel(
+    folder: Path,
+    name: str,
+    version: str,
+    *,
+    requires: Iterable[str] = (),
+    files: Mapping[str, str] | None = None,
+    requires_python: str = ">=3.8",
+) -> Path:
+    """Write the wheel of a distribution with one module, named like it, that tells its ``version``."""
+    module = name.replace("-", "_")
+    stem = f"{module}-{version}"
+    content = {f"{module}.py": f"version = {version!r}\n", **(files or {})}
+    metadata = [
+        "Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", f"Requires-Python: {requires_python}",
+        *(f"Requires-Dist: {text}" for text in requires),
+    ]  # fmt: skip
+    metadata += [f"Provides-Extra: {extra}" for extra in sorted({t.split('"')[1] for t in requires if "extra ==" in t})]
+    content[f"{stem}.dist-info/METADATA"] = "\n".join(metadata) + "\n"
+    content[f"{stem}.dist-info/WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    rows = [f"{path},sha256={_digest(text)},{len(text.encode())}" for path, text in content.items()]
+    content[f"{stem}.dist-info/RECORD"] = "\n".join([*rows, f"{stem}.dist-info/RECORD,,", ""])
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{stem}-py3-none-any.whl"
+    with zipfile.ZipFile(target, "w") as wheel:
+        for path, text in content.items():
+            wheel.writestr(path, text)
+    return target
+
+
+def _digest(text: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
