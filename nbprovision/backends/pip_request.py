@@ -140,7 +140,7 @@ _CURES: Sequence[tuple[str, str]] = (
     ),
     (
         (
-            r"does not satisfy python|matching python|requires-python|requires a different python|"
+            r"does not satisfy python|matching python|requires-python|requires python|requires a different python|"
             r"no wheels with a matching|not a supported wheel"
         ),
         "ask for a version that is built for this Python and machine, or for another Python in the environment",
