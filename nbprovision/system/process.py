@@ -76,7 +76,13 @@ class Child:
             if timer is not None:
                 timer.cancel()
         status = None if reply else self._process.wait()
-        event("child", module=self.module, status=status, seconds=round(time.monotonic() - started, 3))
+        # A child that answers lives on until it is let go: what it says of its work is its status.
+        event(
+            "command",
+            command=f"{sys.executable} -m {self.module} ({type(request).__name__})",
+            status=int("error" in reply) if status is None else status,
+            seconds=round(time.monotonic() - started, 3),
+        )
         if "error" in reply:
             error = {key: mask(str(value)) for key, value in reply["error"].items()}
             raise TaskFailed(error["message"], cause=error["cause"], cure=error["cure"])
