@@ -120,16 +120,29 @@ def uninstall(
     Raises:
         TaskFailed: with uv's own words.
     """
-    words: list[str | Path] = ["uninstall", "--python", python or interpreter(prefix), *names]
+    words: list[str | Path] = ["pip", "uninstall", "--python", python or interpreter(prefix), *names]
     done = _uv(machine, words, {"UV_NO_CONFIG": "1", **_managed(managed)})
     if done.status != 0:
         raise failure(f"cannot uninstall from {prefix}", done)
 
 
+def evict(machine: Machine, names: Iterable[str]) -> None:
+    """Take distributions from uv's cache, so that they are fetched anew: an edit in place harmed its copy too.
+
+    https://docs.astral.sh/uv/concepts/cache/#clearing-the-cache
+
+    Raises:
+        TaskFailed: with uv's own words.
+    """
+    done = _uv(machine, ["cache", "clean", *names], {"UV_NO_CONFIG": "1"})
+    if done.status != 0:
+        raise failure("cannot take harmed packages from uv's cache", done)
+
+
 def _install(machine: Machine, request: Request, *, dry_run: bool) -> str:
     settings = index_settings(machine, request)
     options = request.options
-    words: list[str | Path] = ["install", "--python", request.python, "--requirements", "-"]
+    words: list[str | Path] = ["pip", "install", "--python", request.python, "--requirements", "-"]
     words += [word for path in request.constraints for word in ("--constraints", path)]
     words += [word for name in request.reinstall for word in ("--reinstall-package", name)]
     words += [word for name in options.no_binary for word in ("--no-binary", name)]
@@ -172,7 +185,7 @@ def _uv(
     # On the file system of the environments, so that files are linked and not copied.
     cache = {} if env.get("UV_CACHE_DIR") else {"UV_CACHE_DIR": str(machine.cache / "uv")}
     return commands.run(
-        [uv, "pip", *words, "--no-config", "--no-progress", "--color", "never"],
+        [uv, *words, "--no-config", "--no-progress", "--color", "never"],
         env={**env, **cache, **variables},
         stdin=stdin,
         timeout=machine.timeout,

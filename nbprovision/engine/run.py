@@ -99,6 +99,7 @@ class Run:
                     raise outcome_or_error
                 self._finish(number, outcome_or_error)
         self._renew_proofs()
+        self._machine.keep()
         return [self._outcomes[number].result for number in range(len(self._steps))]
 
     @property

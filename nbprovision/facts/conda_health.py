@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from nbprovision.facts.conda import META, CondaRecord
 from nbprovision.facts.conda_specs import parse, satisfied
 from nbprovision.facts.condarc import Condarc
 from nbprovision.facts.distributions import normalized
+from nbprovision.facts.file_digests import Digests
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system.files import TEMPORARY_SUFFIX
 
@@ -43,9 +46,25 @@ class _File(msgspec.Struct, frozen=True):
     path: str = msgspec.field(name="_path")
     path_type: str = "hardlink"
     size_in_bytes: int | None = None
+    sha256: str | None = None
+    sha256_in_prefix: str | None = None
     prefix_placeholder: str | None = None
     file_mode: str | None = None
     no_link: bool = False
+
+    @property
+    def digest(self) -> str | None:
+        """Of the file as it was put in place; None where nobody wrote down what the prefix in it made of it."""
+        return self.sha256_in_prefix or (self.sha256 if self.prefix_placeholder is None else None)
+
+
+class _Fault(msgspec.Struct, frozen=True):
+    """A file that is not as it was put in place; ``digest`` is that of another content."""
+
+    path: str
+    reason: str
+    status: os.stat_result | None = None
+    digest: str = ""
 
 
 class _Paths(msgspec.Struct, frozen=True):
@@ -114,15 +133,26 @@ def interpreter_missing(prefix: Path, records: Iterable[CondaRecord]) -> bool:
     return any(record.name == "python" for record in records) and not os.path.exists(prefix / "bin/python")
 
 
-def broken_file(prefix: Path, record: CondaRecord) -> str | None:
-    """The first file of a package that is missing or has the wrong size, in a few words."""
+def broken_file(
+    prefix: Path, record: CondaRecord, *, digests: Digests | None = None, records: Iterable[CondaRecord] = ()
+) -> str | None:
+    """The first file of a package that is missing, has the wrong size or another content, in a few words.
+
+    Args:
+        prefix: The environment.
+        record: The package.
+        digests: Compare the content too, with these.
+        records: All packages: a file that several bring may be any one's.
+
+    """
     listed = _listed(record)
     if listed is None:
         return "its record cannot be read"
-    return next((reason for reason, _ in _harm(prefix, listed)), None)
+    faults = (fault for fault in _harm(prefix, listed, digests) if not _brought_by_another(fault, record, records))
+    return next((fault.reason for fault in faults), None)
 
 
-def harmed_source(prefix: Path, record: CondaRecord) -> Path | None:
+def harmed_source(prefix: Path, record: CondaRecord, digests: Digests | None = None) -> Path | None:
     """The folder in the package cache that shares a harmed file with ``prefix``; what it links would be harmed again.
 
     Files are hard links into the cache, so what edits one in place edits it there, and in every environment.
@@ -130,27 +160,82 @@ def harmed_source(prefix: Path, record: CondaRecord) -> Path | None:
     listed = _listed(record)
     if listed is None or not listed.link.source:
         return None
-    shared = any(status is not None and status.st_nlink > 1 for _, status in _harm(prefix, listed))
-    return Path(listed.link.source) if shared else None
+    return Path(listed.link.source) if _harmed_links(prefix, listed, digests) else None
 
 
-def _harm(prefix: Path, listed: _Files) -> Iterator[tuple[str, os.stat_result | None]]:
-    """Each file that is not as it should be: why, and its status.
+def harmed_elsewhere(
+    prefix: Path, record: CondaRecord, others: Iterable[Path], digests: Digests | None = None
+) -> Iterator[tuple[Path, Path]]:
+    """Harmed files of a package in ``prefix``, each with the place where another environment shares it.
 
-    A text in which the prefix was put in place of a placeholder has another size than its original, so its being there
-    must do.
+    Args:
+        prefix: The environment.
+        record: The package.
+        others: Prefixes of other environments; of those that have the same build of the package the files are compared
+            by inode, since the same file may have another path there (another Python's site-packages).
+        digests: Compare the content too, with these.
+
+    """
+    listed = _listed(record)
+    harmed = _harmed_links(prefix, listed, digests) if listed is not None else {}
+    for other in others if harmed else ():
+        theirs = _listed(msgspec.structs.replace(record, path=other / META / record.path.name))
+        for entry in theirs.paths_data.paths if theirs is not None else ():
+            place = other / entry.path
+            with contextlib.suppress(OSError):
+                status = os.lstat(place)
+                mine = harmed.get((status.st_dev, status.st_ino))
+                if mine is not None and ".." not in place.parts:
+                    yield prefix / mine, place
+
+
+def _harmed_links(prefix: Path, listed: _Files, digests: Digests | None) -> dict[tuple[int, int], str]:
+    """Harmed files that something else shares, by device and inode."""
+    return {
+        (fault.status.st_dev, fault.status.st_ino): fault.path
+        for fault in _harm(prefix, listed, digests)
+        if fault.status is not None and fault.status.st_nlink > 1
+    }
+
+
+def _harm(prefix: Path, listed: _Files, digests: Digests | None = None) -> Iterator[_Fault]:
+    """Each file that is not as it should be.
+
+    A text in which the prefix was put in place of a placeholder has another size than its original, so without digests
+    its being there must do.
     """
     for entry in listed.paths_data.paths or [_File(path=path) for path in listed.files]:
         if entry.no_link or entry.path.endswith(_MADE_BY_PYTHON) or entry.path_type == "directory":
             continue
+        path = prefix / entry.path
         try:
-            status = os.lstat(prefix / entry.path)
+            status = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
-            yield f"{entry.path} is missing", None
+            yield _Fault(entry.path, f"{entry.path} is missing")
             continue
-        fixed = entry.path_type == "hardlink" and (entry.prefix_placeholder is None or entry.file_mode == "binary")
+        if entry.path_type != "hardlink":
+            continue
+        fixed = entry.prefix_placeholder is None or entry.file_mode == "binary"
         if fixed and entry.size_in_bytes is not None and status.st_size != entry.size_in_bytes:
-            yield f"{entry.path} has {status.st_size} bytes instead of {entry.size_in_bytes}", status
+            reason = f"{entry.path} has {status.st_size} bytes instead of {entry.size_in_bytes}"
+            yield _Fault(entry.path, reason, status)
+        elif digests is not None and entry.digest is not None and stat.S_ISREG(status.st_mode):
+            found = digests.of(path, status)
+            if found != entry.digest:
+                yield _Fault(entry.path, f"{entry.path} has another content", status, found)
+
+
+def _brought_by_another(fault: _Fault, record: CondaRecord, records: Iterable[CondaRecord]) -> bool:
+    """Whether a file has the content that another package gave it: of two that bring one path the last one wins."""
+    if not fault.digest:
+        return False
+    listings = (_listed(other) for other in records if other.path != record.path)
+    return any(
+        entry.path == fault.path and entry.digest == fault.digest
+        for listing in listings
+        if listing is not None
+        for entry in listing.paths_data.paths
+    )
 
 
 def drifts(

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from nbprovision.facts.file_digests import Digests
 
 DIST_INFO = ".dist-info"
 EGG_INFO = ".egg-info"
@@ -104,14 +106,14 @@ class Distribution(msgspec.Struct, frozen=True, dict=True):
         except (OSError, msgspec.DecodeError):
             return None
 
-    def files_missing(self, *, hashes: bool = False) -> list[Path]:
+    def files_missing(self, *, digests: Digests | None = None) -> list[Path]:
         """Files of its RECORD that are not there, or not as large as it says.
 
         Compiled files may come and go. Of a distribution that conda brought, files outside site-packages and sizes are
         not looked at: conda moves the ones and edits prefixes into the others, and its own records know of both.
 
         Args:
-            hashes: Compare the digests too, which means to read every file.
+            digests: Compare the digests too, with these.
         """
         base = self.path.parent
         conda = self.installer == "conda"
@@ -126,7 +128,7 @@ class Distribution(msgspec.Struct, frozen=True, dict=True):
                 missing.append(path)
                 continue
             resized = size.isdigit() and int(size) != status.st_size
-            if not conda and (resized or (hashes and digest and not _has_digest(path, digest))):
+            if not conda and (resized or (digests and digest and not _has_digest(path, status, digest, digests))):
                 missing.append(path)
         return missing
 
@@ -193,6 +195,34 @@ def installed(prefix: Path) -> dict[str, list[Distribution]]:
     return found
 
 
+def harmed_elsewhere(
+    one: Distribution, others: Iterable[Path], digests: Digests | None = None
+) -> Iterator[tuple[Path, Path]]:
+    """Harmed files of a distribution that share their inode with others, and where.
+
+    Args:
+        one: The distribution.
+        others: Prefixes of other environments, looked at where they have the same version of it.
+        digests: Compare the content too, with these.
+
+    Yields:
+        The file with itself where nobody but a cache shares it, else with its place in another environment.
+
+    """
+    there = [folder for prefix in others if (folder := site_packages(prefix)) and (folder / one.path.name).is_dir()]
+    base = one.path.parent
+    for file in one.files_missing(digests=digests):
+        with contextlib.suppress(OSError):
+            status = os.lstat(file)
+            if status.st_nlink == 1:
+                continue
+            yield file, file
+            for folder in there:
+                place = folder / os.path.relpath(file, base)
+                if os.path.lexists(place) and os.path.samestat(os.lstat(place), status):
+                    yield file, place
+
+
 def _distribution(path: Path) -> Distribution | None:
     if path.name.endswith(DIST_INFO):
         name, dash, version = path.name.removesuffix(DIST_INFO).rpartition("-")
@@ -255,12 +285,15 @@ def _record(path: Path) -> Iterator[tuple[str, str, str]]:
             yield name, digest, size
 
 
-def _has_digest(path: Path, digest: str) -> bool:
+def _has_digest(path: Path, status: os.stat_result, digest: str, digests: Digests) -> bool:
     import base64
     import hashlib
 
     algorithm, _, wanted = digest.partition("=")
     if algorithm not in hashlib.algorithms_guaranteed or algorithm.startswith("shake"):
         return True
-    found = hashlib.new(algorithm, path.read_bytes()).digest()
+    if algorithm == "sha256":
+        found = bytes.fromhex(digests.of(path, status))
+    else:
+        found = hashlib.new(algorithm, path.read_bytes()).digest()
     return base64.urlsafe_b64encode(found).rstrip(b"=").decode() == wanted

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nbprovision.facts.file_digests import Digests
 from nbprovision.model.errors import InvalidPlaybook, Position
 
 if TYPE_CHECKING:  # loaded where a file has a pip section
@@ -82,7 +83,9 @@ def pip_section(file: EnvironmentFile, env: Mapping[str, str]) -> Asked:
     return msgspec.structs.replace(asked, wanted=(*wanted, *asked.wanted))
 
 
-def pip_needs(file: EnvironmentFile, prefix: Path, env: Mapping[str, str], *, files: bool) -> list[Need]:
+def pip_needs(
+    file: EnvironmentFile, prefix: Path, env: Mapping[str, str], *, files: bool, digests: Digests | None = None
+) -> list[Need]:
     """What of the pip section is not there; all of it where the environment has no Python yet.
 
     Args:
@@ -90,6 +93,7 @@ def pip_needs(file: EnvironmentFile, prefix: Path, env: Mapping[str, str], *, fi
         prefix: The environment.
         env: For ``${NAME}`` in requirements files.
         files: Look at the files of the distributions too.
+        digests: Compare their content as well, with these.
 
     """
     if not file.pip:
@@ -100,7 +104,7 @@ def pip_needs(file: EnvironmentFile, prefix: Path, env: Mapping[str, str], *, fi
     version = distributions.python_version(prefix) or "3"
     found = distributions.installed(prefix)
     environment = requirements.marker_environment(version)
-    return satisfied.unsatisfied(asked.wanted, asked.constraints, found, environment, files=files)
+    return satisfied.unsatisfied(asked.wanted, asked.constraints, found, environment, files=files, digests=digests)
 
 
 @functools.lru_cache(maxsize=64)

@@ -18,6 +18,7 @@ from nbprovision.system.places import tool_home
 
 if TYPE_CHECKING:
     from nbprovision.facts.conda import CondaFacts
+    from nbprovision.facts.file_digests import Digests
 
 
 def user_home(env: Mapping[str, str]) -> Path:
@@ -61,6 +62,13 @@ class Machine:
         from nbprovision.facts.conda import CondaFacts
 
         return CondaFacts(self.env, self.user_home, self.home, self.platform, self.root)
+
+    @cached_property
+    def digests(self) -> Digests:
+        """Digests of files, kept between runs."""
+        from nbprovision.facts.file_digests import Digests
+
+        return Digests(self.cache / "digests")
 
     @property
     def cache(self) -> Path:
@@ -109,6 +117,11 @@ class Machine:
     def progress(self, text: str, done: float = 0, total: float = 0) -> None:
         """Tell whoever watches how far long work is."""
         self.on_progress(text, done, total)
+
+    def keep(self) -> None:
+        """Keep what was worked out at some cost for the next run."""
+        if "digests" in self.__dict__:
+            self.digests.save()
 
     def forget(self) -> None:
         """Read everything anew when it is next asked for; called after each change."""

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from nbprovision.facts.distributions import Distribution, normalized
+from nbprovision.facts.file_digests import Digests
 from nbprovision.facts.requirements import Wanted, applies
 from nbprovision.system.secrets import without_password
 
@@ -72,7 +73,7 @@ def unsatisfied(
     environment: Mapping[str, str],
     *,
     files: bool = False,
-    hashes: bool = False,
+    digests: Digests | None = None,
 ) -> list[Need]:
     """What of ``wanted``, and of what it depends on, is not as it should be; the first fault of each distribution.
 
@@ -82,7 +83,7 @@ def unsatisfied(
         found: The installed distributions, see `distributions.installed`.
         environment: The target's markers, see `requirements.marker_environment`.
         files: Look whether the files themselves are there, in their sizes.
-        hashes: Compare their digests too.
+        digests: Compare the digests too, with these.
     """
     bounds: dict[str, list[Wanted]] = {}
     for bound in constraints:
@@ -96,7 +97,7 @@ def unsatisfied(
         if edge in known:
             continue
         known.add(edge)
-        need = _need(edge, found, bounds.get(edge.name, []), files=files, hashes=hashes)
+        need = _need(edge, found, bounds.get(edge.name, []), files=files, digests=digests)
         if need is not None:
             needs.setdefault(edge.name, need)
         elif edge.name in found:
@@ -156,9 +157,9 @@ def _edge(wanted: Wanted, found: Found) -> _Edge:
     return _Edge(name, frozenset(wanted.extras), wanted)
 
 
-def _need(edge: _Edge, found: Found, bounds: Sequence[Wanted], *, files: bool, hashes: bool) -> Need | None:
+def _need(edge: _Edge, found: Found, bounds: Sequence[Wanted], *, files: bool, digests: Digests | None) -> Need | None:
     there = list(found.get(edge.name, ()))
-    reason = _fault(edge, there, bounds, files=files, hashes=hashes)
+    reason = _fault(edge, there, bounds, files=files, digests=digests)
     if reason is None:
         return None
     specifier = edge.wanted.specifier if edge.wanted else ""
@@ -176,7 +177,7 @@ def _need(edge: _Edge, found: Found, bounds: Sequence[Wanted], *, files: bool, h
 
 
 def _fault(
-    edge: _Edge, there: list[Distribution], bounds: Sequence[Wanted], *, files: bool, hashes: bool
+    edge: _Edge, there: list[Distribution], bounds: Sequence[Wanted], *, files: bool, digests: Digests | None
 ) -> Reason | None:
     if not there:
         return "missing"
@@ -192,7 +193,7 @@ def _fault(
     if wanted is not None and wanted.url is not None and not (_came_from(one, wanted) and _fresh(one, wanted)):
         return "source"
     # A file of conda's, where no task asks for the distribution by name, is for the environment's own task to mend.
-    if files and (wanted is not None or one.installer != "conda") and one.files_missing(hashes=hashes):
+    if files and (wanted is not None or one.installer != "conda") and one.files_missing(digests=digests):
         return "files"
     return None
 

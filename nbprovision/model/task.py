@@ -131,7 +131,11 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         return None
 
     def holds_for(self, machine: Machine) -> float | None:
-        """Seconds for which a verified result is trusted: ``refresh_every``, but never past what `ages` allows."""
-        asked = None if self.refresh_every is None else seconds(self.refresh_every)
+        """Seconds for which a verified result is trusted: ``refresh_every``, but never past what `ages` allows.
+
+        Witnesses are folders and records, in which an edit within a file does not show: a deep look is taken anew at
+        each run, unless ``refresh_every`` says how long it may count.
+        """
+        asked = (0.0 if self.deep else None) if self.refresh_every is None else seconds(self.refresh_every)
         own = self.ages(machine)
         return min((limit for limit in (asked, own) if limit is not None), default=None)

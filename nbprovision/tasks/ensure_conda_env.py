@@ -9,70 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from nbprovision.backends import conda_prefix, rattler
-from nbprovision.backends.rattler_messages import Package
+from nbprovision.backends import conda_prefix, rattler, shared_files
+from nbprovision.backends.shared_files import Shared
 from nbprovision.facts import conda_guard, conda_health, distributions, environment_file
 from nbprovision.facts.conda import MADE_BY_US, META, CondaRecord, installed, is_environment
 from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import Spec, conflicts, parse, satisfied
 from nbprovision.facts.environment_file import EnvironmentFile
+from nbprovision.facts.file_digests import Digests
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
-from nbprovision.model.result import Change, Plan
+from nbprovision.model.result import Change
 from nbprovision.model.task import Claim, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets, unfinished
+from nbprovision.tasks.conda_env_state import EnvPlan, EnvState, package_changes, same
 
 if TYPE_CHECKING:  # loaded where a file has a pip section
     from nbprovision.facts.satisfied import Need
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _RESERVED = ("base", "root")  # conda's own names of an installation
-
-
-class EnvState(msgspec.Struct, frozen=True, kw_only=True):
-    """What is there of an environment, and what the solver would make of it.
-
-    Attributes:
-        name: What to call it.
-        there: Whether it is an environment by now.
-        suspect: It was left unfinished.
-        records: Packages by their records.
-        installed: What the records say, by name; read only where something must be solved.
-        torn: Records that cannot be true.
-        missing: Specs that nothing installed satisfies.
-        broken: Why a package must be put in place anew, by name.
-        strays: dist-info folders that pip left in a package's place.
-        solution: The packages to come; None where those that are there will do.
-        untold: conda's history does not tell of what is installed.
-        unregistered: The registry does not list it.
-        variables: Variables of activation that are not set as wanted: before, after.
-        leftovers: What a killed run left beside it.
-        pip: What of the file's pip section is not there.
-
-    """
-
-    name: str
-    there: bool
-    suspect: bool = False
-    records: tuple[CondaRecord, ...] = ()
-    installed: dict[str, Details] = {}
-    torn: tuple[CondaRecord, ...] = ()
-    missing: tuple[str, ...] = ()
-    broken: dict[str, str] = {}
-    strays: tuple[Path, ...] = ()
-    solution: rattler.Solution | None = None
-    untold: bool = False
-    unregistered: bool = False
-    variables: dict[str, tuple[str | None, str]] = {}
-    leftovers: tuple[Path, ...] = ()
-    pip: tuple[Need, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-class EnvPlan(Plan, frozen=True, kw_only=True):
-    """The changes, and the state that they lead away from."""
-
-    state: EnvState
 
 
 class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
@@ -267,6 +223,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             missing=missing,
             broken=broken,
             strays=tuple(strays),
+            shared=tuple(self._shared(machine, prefix, sound, broken)) if broken else (),
             solution=solution,
             untold=conda_health.history_lacks(prefix, records, empty_only=not suspect),
             unregistered=machine.conda.condarc.register_envs and not listed,
@@ -276,7 +233,11 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
                 if set_now.get(key) != value
             },
             leftovers=leftovers,
-            pip=tuple(environment_file.pip_needs(file, prefix, machine.env, files=suspect or self.deep))
+            pip=tuple(
+                environment_file.pip_needs(
+                    file, prefix, machine.env, files=suspect or self.deep, digests=self._digests(machine)
+                )
+            )
             if file
             else (),
             warnings=machine.conda.condarc.warnings,
@@ -301,7 +262,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             [record.path for record in sound if record.name in details],
             unlocked=unlocked,
         )
-        kept = [one.name for one in solution.packages if one.name in details and _same(details[one.name], one)]
+        kept = [one.name for one in solution.packages if one.name in details and same(details[one.name], one)]
         stuck = [name for name in unlocked if name in kept]
         if stuck:
             raise TaskFailed(
@@ -330,12 +291,26 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             broken[package] = drift.reason
             strays += drift.strays
         if self.deep or machine.is_unfinished(prefix):
+            digests = self._digests(machine)
             for record in records:
                 if record.name not in broken and distributions.normalized(record.name) not in claimed:
-                    reason = conda_health.broken_file(prefix, record)
+                    reason = conda_health.broken_file(prefix, record, digests=digests, records=records)
                     if reason:
                         broken[record.name] = reason
         return broken, strays
+
+    def _digests(self, machine: Machine) -> Digests | None:
+        return machine.digests if self.deep else None
+
+    def _shared(
+        self, machine: Machine, prefix: Path, records: Iterable[CondaRecord], broken: Collection[str]
+    ) -> Iterable[Shared]:
+        """Files of broken packages that other environments share, and with them the harm."""
+        others = [found.prefix for found in machine.conda.environments() if found.prefix != prefix]
+        for record in records:
+            if record.name in broken:
+                found = conda_health.harmed_elsewhere(prefix, record, others, self._digests(machine))
+                yield from (Shared(*places) for places in found)
 
     def plan(self, state: EnvState) -> EnvPlan:
         """Compare what is there with what is asked for."""
@@ -349,9 +324,12 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         if not state.there:
             changes.append(Change(action="create", target=state.name, after="present"))
         if state.solution is not None:
-            changes += _package_changes(state, state.solution.packages)
+            changes += package_changes(state, state.solution.packages)
         elif state.there and state.untold:
             changes.append(Change(action="record", target=f"{META}/history", after="what is installed"))
+        changes += [
+            Change(action="repair", target=str(one.elsewhere), before="shared the harm") for one in state.shared
+        ]
         changes += [
             Change(
                 action="install" if need.there is None else "change",
@@ -408,14 +386,16 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         for record in state.torn:
             conda_prefix.remove_leftover(record.path)
         for record in state.records:
-            harmed = conda_health.harmed_source(prefix, record) if record.name in state.broken else None
-            if harmed is not None:
-                rattler.evict(machine, harmed)
+            if record.name in state.broken:
+                harmed = conda_health.harmed_source(prefix, record, self._digests(machine))
+                if harmed is not None:
+                    rattler.evict(machine, harmed)
         for folder in state.strays:
             conda_prefix.remove_distribution(prefix, folder)
         requested = conda_health.requested(state.installed)
         requested.update({_spec(text).name: text for text in specs})
         solution.install(machine, prefix, requested=requested.values(), reinstall=state.broken)
+        shared_files.mend(state.shared)
         after = conda_health.all_details(installed(prefix))
         before = list(state.installed.values())
         if conda_health.history_lacks(prefix, [record for record in state.records if record not in state.torn]):
@@ -434,40 +414,6 @@ def _spec(text: str) -> Spec:
             "packages", f"'{text[:80]}' is no match spec", cure="write it as conda does: name, name=1.2, name>=1.2,<2"
         )
     return spec
-
-
-def _package_changes(state: EnvState, solved: Iterable[Package]) -> list[Change]:
-    changes = []
-    left = dict(state.installed)
-    for package in sorted(solved, key=lambda one: one.name):
-        before = left.pop(package.name, None)
-        channel = secrets.mask(package.channel) or None
-        if package.name in state.broken and (before is None or _same(before, package)):
-            action, old, new = "repair", state.broken[package.name], package.version
-        elif before is None:
-            action, old, new = "install", None, package.version
-        elif _same(before, package):
-            continue
-        elif before.version == package.version:
-            action, old, new = "change", f"{before.version} {before.build}", f"{package.version} {package.build}"
-        else:
-            action = "upgrade" if package.order > 0 else "downgrade"
-            old, new = before.version, package.version
-        changes.append(
-            Change(action=action, target=package.name, before=old, after=new, kind="package", channel=channel)
-        )
-    changes += [
-        Change(action="remove", target=name, before=gone.version, kind="package") for name, gone in sorted(left.items())
-    ]
-    return changes
-
-
-def _same(before: Details, package: Package) -> bool:
-    if before.sha256 and package.sha256:
-        return before.sha256 == package.sha256
-    if before.md5 and package.md5:
-        return before.md5 == package.md5
-    return (before.version, before.build) == (package.version, package.build)
 
 
 def _install_by_pip(machine: Machine, prefix: Path, file: EnvironmentFile, needs: Iterable[Need]) -> None:

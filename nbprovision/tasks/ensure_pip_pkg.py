@@ -10,8 +10,9 @@ from typing import Annotated, Literal, Protocol
 
 import msgspec
 
-from nbprovision.backends import conda_prefix, pip_command, uv_command
+from nbprovision.backends import conda_prefix, pip_command, shared_files, uv_command
 from nbprovision.backends.pip_request import Move, Request
+from nbprovision.backends.shared_files import Shared
 from nbprovision.facts import distributions, indexes, requirements, requirements_files, satisfied
 from nbprovision.facts.distributions import Distribution
 from nbprovision.facts.interpreters import Target, is_managed, no_python, prefix_of
@@ -20,10 +21,11 @@ from nbprovision.facts.requirements import Wanted
 from nbprovision.facts.requirements_files import Asked
 from nbprovision.facts.satisfied import Need
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
-from nbprovision.model.result import Change, Plan
+from nbprovision.model.result import Change
 from nbprovision.model.task import Claim, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets, unfinished
 from nbprovision.system.files import remove
+from nbprovision.tasks.pip_state import PipPlan, PipState, TargetState, Work
 
 # Pythons that an environment which is not made yet may turn out to have.
 _CONCEIVABLE = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3.14.0", "3.15.0")
@@ -42,68 +44,6 @@ class Engine(Protocol):
         self, machine: Machine, prefix: Path, names: Iterable[str], *, python: Path | None = None, managed: bool = False
     ) -> None:
         """Uninstall."""
-
-
-class TargetState(msgspec.Struct, frozen=True, kw_only=True):
-    """One environment as it stands.
-
-    Attributes:
-        target: Which.
-        needs: What is not as asked for; of an awaited environment everything.
-        debris: Distributions without METADATA, at which both engines stop: a killed install left them.
-        moves: What the installer says it would do; None where it was not asked or cannot tell.
-        pins: Versions that a mend is to keep.
-        removable: Distributions that are there and should not be.
-        conflicts: What no longer fits together since this task changed the environment.
-        managed: Its Python says that somebody else manages it.
-        by_pip: pip is the engine, which would leave alone what has the right version, harmed or not.
-    """
-
-    target: Target
-    needs: tuple[Need, ...] = ()
-    debris: tuple[Distribution, ...] = ()
-    moves: tuple[Move, ...] | None = None
-    pins: tuple[str, ...] = ()
-    removable: tuple[Distribution, ...] = ()
-    conflicts: tuple[str, ...] = ()
-    managed: bool = False
-    by_pip: bool = False
-
-
-class PipState(msgspec.Struct, frozen=True):
-    """All environments of the task."""
-
-    targets: tuple[TargetState, ...]
-
-
-class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be done in one environment.
-
-    Attributes:
-        target: Which.
-        install: Whether to hand the requirements to the installer.
-        reinstall: Names that the installer would take to be in place.
-        pins: Versions to keep.
-        take_out: Folders of distributions to remove first, at which an installer would stop.
-        replace: Names to remove first, with all their files, where the installer would not do it.
-        uninstall: Names to remove.
-        managed: See `TargetState`.
-    """
-
-    target: Target
-    install: bool = False
-    reinstall: tuple[str, ...] = ()
-    pins: tuple[str, ...] = ()
-    take_out: tuple[Path, ...] = ()
-    replace: tuple[str, ...] = ()
-    uninstall: tuple[str, ...] = ()
-    managed: bool = False
-
-
-class PipPlan(Plan, frozen=True, kw_only=True):
-    """The changes, and the work that brings them about."""
-
-    work: tuple[Work, ...] = ()
 
 
 class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
@@ -266,8 +206,12 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             if work.install:
                 machine.progress(f"installing into {work.target.name}")
                 request = _request(work.target, asked, work.reinstall, managed=work.managed)
+                shared = list(self._shared(prefix, work.reinstall, machine))
+                if shared and engine is uv_command:
+                    uv_command.evict(machine, work.reinstall)
                 engine.perform(machine, request.pinned(work.pins))
                 _keep_newest(prefix, work.reinstall)
+                shared_files.mend(one for one in shared if one.elsewhere != one.file)
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
         """Files that say what is asked for; of each environment the interpreter and the distributions' folders."""
@@ -331,7 +275,12 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             return TargetState(target=target, removable=removable, conflicts=conflicts, managed=managed)
         suspect = machine.is_unfinished(prefix)
         needs = satisfied.unsatisfied(
-            asked.wanted, asked.constraints, found, environment, files=suspect or self.deep, hashes=self.deep
+            asked.wanted,
+            asked.constraints,
+            found,
+            environment,
+            files=suspect or self.deep,
+            digests=machine.digests if self.deep else None,
         )
         debris = [one for every in found.values() for one in every if not one.has_metadata] if needs or suspect else []
         engine = self._engine(machine) if needs else None
@@ -357,6 +306,15 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         if self.engine == "pip" or (self.engine == "auto" and uv_command.find(machine) is None):
             return pip_command
         return uv_command
+
+    def _shared(self, prefix: Path, names: Iterable[str], machine: Machine) -> Iterator[Shared]:
+        """Harmed files that something shares: uv's cache at least, where a file stands for itself, or environments."""
+        others = [found.prefix for found in machine.conda.environments() if found.prefix != prefix]
+        found = distributions.installed(prefix)
+        for one in [one for name in names for one in found.get(name, ())]:
+            digests = machine.digests if self.deep else None
+            for file, elsewhere in distributions.harmed_elsewhere(one, others, digests):
+                yield Shared(file, elsewhere)
 
     def _note(self, prefix: Path) -> tuple[str, int, Path]:
         return (self.kind(), id(self), prefix)

@@ -1,0 +1,75 @@
+"""What `ensure_pip_pkg` finds in environments and plans for them: plain data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from nbprovision.backends.pip_request import Move
+from nbprovision.facts.distributions import Distribution
+from nbprovision.facts.interpreters import Target
+from nbprovision.facts.satisfied import Need
+from nbprovision.model.result import Plan
+
+
+class TargetState(msgspec.Struct, frozen=True, kw_only=True):
+    """One environment as it stands.
+
+    Attributes:
+        target: Which.
+        needs: What is not as asked for; of an awaited environment everything.
+        debris: Distributions without METADATA, at which both engines stop: a killed install left them.
+        moves: What the installer says it would do; None where it was not asked or cannot tell.
+        pins: Versions that a mend is to keep.
+        removable: Distributions that are there and should not be.
+        conflicts: What no longer fits together since this task changed the environment.
+        managed: Its Python says that somebody else manages it.
+        by_pip: pip is the engine, which would leave alone what has the right version, harmed or not.
+    """
+
+    target: Target
+    needs: tuple[Need, ...] = ()
+    debris: tuple[Distribution, ...] = ()
+    moves: tuple[Move, ...] | None = None
+    pins: tuple[str, ...] = ()
+    removable: tuple[Distribution, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    managed: bool = False
+    by_pip: bool = False
+
+
+class PipState(msgspec.Struct, frozen=True):
+    """All environments of the task."""
+
+    targets: tuple[TargetState, ...]
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be done in one environment.
+
+    Attributes:
+        target: Which.
+        install: Whether to hand the requirements to the installer.
+        reinstall: Names that the installer would take to be in place.
+        pins: Versions to keep.
+        take_out: Folders of distributions to remove first, at which an installer would stop.
+        replace: Names to remove first, with all their files, where the installer would not do it.
+        uninstall: Names to remove.
+        managed: See `TargetState`.
+    """
+
+    target: Target
+    install: bool = False
+    reinstall: tuple[str, ...] = ()
+    pins: tuple[str, ...] = ()
+    take_out: tuple[Path, ...] = ()
+    replace: tuple[str, ...] = ()
+    uninstall: tuple[str, ...] = ()
+    managed: bool = False
+
+
+class PipPlan(Plan, frozen=True, kw_only=True):
+    """The changes, and the work that brings them about."""
+
+    work: tuple[Work, ...] = ()
