@@ -95,6 +95,7 @@ def _install(machine: Machine, request: Request, more: Sequence[str]) -> str:
     words += [word for path in request.constraints for word in ("--constraint", path)]
     words += [word for name in options.no_binary for word in ("--no-binary", name)]
     words += [word for name in options.only_binary for word in ("--only-binary", name)]
+    words += ["--upgrade", "--upgrade-strategy", "only-if-needed"] if request.upgrade else []
     words += ["--pre"] if options.pre else []
     words += ["--prefer-binary"] if options.prefer_binary else []
     words += ["--require-hashes"] if options.require_hashes else []

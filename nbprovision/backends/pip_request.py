@@ -40,6 +40,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         constraints: Constraints files.
         options: What requirements files say of the whole install.
         reinstall: Names that are put in place anew even where the version is right.
+        upgrade: Names that move to the newest version that fits.
         managed: The interpreter says that somebody else manages it (EXTERNALLY-MANAGED), and it is in an environment
             all the same: one made from a system's Python.
     """
@@ -50,6 +51,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     constraints: tuple[Path, ...] = ()
     options: Options = Options()
     reinstall: tuple[str, ...] = ()
+    upgrade: tuple[str, ...] = ()
     managed: bool = False
 
     @property

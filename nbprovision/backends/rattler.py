@@ -168,6 +168,17 @@ def questions(
     ]
 
 
+def exact_question(
+    machine: Machine, prefix: Path, specs: list[Spec], kept: Iterable[str], claimed: Collection[str]
+) -> Attempt:
+    """What to ask of the solver where nothing shall be there but what is asked for and what that needs."""
+    return Attempt(
+        specs=[*(_for_solver(spec, machine) for spec in specs), *sorted({spec.name for spec in specs} | set(kept))],
+        constraints=conda_health.pins(prefix),
+        pinned=[name for name in kept if normalized(name) in claimed],
+    )
+
+
 def _for_solver(spec: Spec, machine: Machine) -> str:
     if spec.channel is None:
         return spec.text

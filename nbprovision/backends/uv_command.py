@@ -145,6 +145,7 @@ def _install(machine: Machine, request: Request, *, dry_run: bool) -> str:
     words: list[str | Path] = ["pip", "install", "--python", request.python, "--requirements", "-"]
     words += [word for path in request.constraints for word in ("--constraints", path)]
     words += [word for name in request.reinstall for word in ("--reinstall-package", name)]
+    words += [word for name in request.upgrade for word in ("--upgrade-package", name)]
     words += [word for name in options.no_binary for word in ("--no-binary", name)]
     words += [word for name in options.only_binary for word in ("--only-binary", name)]
     words += ["--prerelease", "allow"] if options.pre else []

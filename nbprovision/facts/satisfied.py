@@ -105,6 +105,19 @@ def unsatisfied(
     return list(needs.values())
 
 
+def needed(wanted: Iterable[Wanted], names: Iterable[str], found: Found, environment: Mapping[str, str]) -> set[str]:
+    """Names of ``wanted`` and ``names``, and of all that these depend on as they are installed."""
+    known: set[_Edge] = set()
+    waiting = [*(_edge(one, found) for one in wanted), *(_Edge(name, frozenset(), None) for name in names)]
+    while waiting:
+        edge = waiting.pop()
+        if edge not in known:
+            known.add(edge)
+            if edge.name in found:
+                waiting += _dependencies(found[edge.name][0], edge.extras, environment)
+    return {edge.name for edge in known}
+
+
 def conflicts(found: Found, environment: Mapping[str, str]) -> list[str]:
     """What ``pip check`` would say: what each distribution depends on and is not there, or in another version."""
     said = []

@@ -20,6 +20,9 @@ State = TypeVar("State")
 Strings = str | list[str]
 
 
+# Seconds for which the newest version of something counts as such.
+DAY = 86400.0
+
 # A length of time: a number and s, m, h or d.
 Duration = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,6}[smhd]$")]
 

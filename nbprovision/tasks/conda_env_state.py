@@ -13,6 +13,7 @@ from nbprovision.backends.rattler_messages import Package
 from nbprovision.backends.shared_files import Shared
 from nbprovision.facts.conda import CondaRecord
 from nbprovision.facts.conda_health import Details
+from nbprovision.facts.distributions import Distribution
 from nbprovision.model.result import Change, Plan
 from nbprovision.system import secrets
 
@@ -33,6 +34,7 @@ class EnvState(msgspec.Struct, frozen=True, kw_only=True):
         missing: Specs that nothing installed satisfies.
         broken: Why a package must be put in place anew, by name.
         strays: dist-info folders that pip left in a package's place.
+        unasked: Distributions of pip's that are to go, since nobody asked for them.
         shared: Files of broken packages that other environments share.
         solution: The packages to come; None where those that are there will do.
         untold: conda's history does not tell of what is installed.
@@ -52,6 +54,7 @@ class EnvState(msgspec.Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...] = ()
     broken: dict[str, str] = {}
     strays: tuple[Path, ...] = ()
+    unasked: tuple[Distribution, ...] = ()
     shared: tuple[Shared, ...] = ()
     solution: rattler.Solution | None = None
     untold: bool = False
@@ -102,3 +105,34 @@ def same(before: Details, package: Package) -> bool:
     if before.md5 and package.md5:
         return before.md5 == package.md5
     return (before.version, before.build) == (package.version, package.build)
+
+
+def other_changes(state: EnvState) -> list[Change]:
+    """What changes beside the packages of the solution: other environments, pip's packages, variables."""
+    changes = [Change(action="repair", target=str(one.elsewhere), before="shared the harm") for one in state.shared]
+    changes += [
+        Change(action="remove", target=one.name, before=one.version, kind="package", channel="pip")
+        for one in state.unasked
+    ]
+    changes += [
+        Change(
+            action="install" if need.there is None else "change",
+            target=secrets.mask(need.name),
+            before=need.there,
+            after=secrets.mask(need.expected) or "any version",
+            kind="package",
+            channel="pip",
+        )
+        for need in state.pip
+    ]
+    changes += [
+        Change(action="set", target=f"variable {name}", before=before, after=after)
+        for name, (before, after) in sorted(state.variables.items())
+    ]
+    return changes
+
+
+def holds(solution: rattler.Solution, details: dict[str, Details]) -> bool:
+    """Whether what is installed is the solution already."""
+    names = {package.name for package in solution.packages}
+    return names == details.keys() and all(same(details[package.name], package) for package in solution.packages)

@@ -12,6 +12,7 @@ import msgspec
 from nbprovision.backends import conda_prefix, rattler, shared_files
 from nbprovision.backends.shared_files import Shared
 from nbprovision.facts import conda_guard, conda_health, distributions, environment_file
+from nbprovision.facts import unasked as unasked_facts
 from nbprovision.facts.conda import MADE_BY_US, META, CondaRecord, installed, is_environment
 from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import Spec, conflicts, parse, satisfied
@@ -20,9 +21,9 @@ from nbprovision.facts.file_digests import Digests
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change
-from nbprovision.model.task import Claim, Resource, Strings, Task, as_list, parameter
+from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets, unfinished
-from nbprovision.tasks.conda_env_state import EnvPlan, EnvState, package_changes, same
+from nbprovision.tasks.conda_env_state import EnvPlan, EnvState, holds, other_changes, package_changes, same
 
 if TYPE_CHECKING:  # loaded where a file has a pip section
     from nbprovision.facts.satisfied import Need
@@ -57,6 +58,19 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         str | None, parameter("An `environment.yml` that says more of it, a pip section too.", extra={"path": True})
     ] = None
     state: Annotated[Literal["present", "absent"], parameter("Whether the environment is to be there.")] = "present"
+    exact: Annotated[
+        bool,
+        parameter(
+            "Remove what neither this task nor a pip task of the playbook asked for, and nothing asked for needs."
+        ),
+    ] = False
+    update: Annotated[
+        Literal["none", "latest"],
+        parameter(
+            "`latest`: what is asked for is kept at its newest version; looked up once a day, or as often as "
+            "`refresh_every` says."
+        ),
+    ] = "none"
     engine: Annotated[
         Literal["auto", "rattler", "conda", "mamba"],
         parameter("What solves and installs: `auto` and `rattler` are the built-in engine."),
@@ -80,6 +94,12 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         if self.state == "absent" and (self.packages or self.file):
             raise ParameterError(
                 "state", "an environment that is to be absent has no packages", cure="leave packages and file out"
+            )
+        if self.state == "absent" and (self.exact or self.update == "latest"):
+            raise ParameterError(
+                "exact" if self.exact else "update",
+                "an environment that is to be absent has no packages",
+                cure="leave it out",
             )
         for text in as_list(self.packages):
             _spec(text)
@@ -166,6 +186,10 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         """The environment; one that goes does so in a single step."""
         return () if self.state == "absent" else (self._identity(machine)[1],)
 
+    def ages(self, machine: Machine) -> float | None:
+        """What is the newest version today need not be tomorrow."""
+        return DAY if self.update == "latest" and self.refresh_every is None else None
+
     def witnesses(self, machine: Machine) -> Iterable[Path]:
         """Records, history, distributions, interpreter, mark, registry; the file; what says where a name leads."""
         prefix = self._identity(machine)[1]
@@ -208,10 +232,20 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         suspect = machine.is_unfinished(prefix)
         details: dict[str, Details] = {}
         solution = None
-        if missing or broken or suspect:
+        latest = self.update == "latest" and bool(specs)
+        if missing or broken or suspect or latest or self.exact:
             details = conda_health.all_details(sound)
-        if missing or broken or (suspect and conda_health.incomplete(details, sound, machine.conda.condarc)):
+        claims = [*machine.claims_on(prefix), *self.claims(machine)]
+        superfluous = self._superfluous(machine, prefix, specs, details) if self.exact else []
+        incomplete = suspect and conda_health.incomplete(details, sound, machine.conda.condarc)
+        if missing or broken or superfluous or incomplete or latest:
             solution = self._solve(machine, prefix, specs, missing, details, torn, sound, file)
+            if latest and not (missing or broken or superfluous or incomplete) and holds(solution, details):
+                solution.close()
+                solution = None
+        unasked = (
+            unasked_facts.by_pip(prefix, claims, set(map(distributions.normalized, details))) if self.exact else []
+        )
         set_now = conda_health.variables(prefix) if file and file.variables else {}
         return EnvState(
             name=name,
@@ -223,6 +257,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             missing=missing,
             broken=broken,
             strays=tuple(strays),
+            unasked=tuple(unasked),
             shared=tuple(self._shared(machine, prefix, sound, broken)) if broken else (),
             solution=solution,
             untold=conda_health.history_lacks(prefix, records, empty_only=not suspect),
@@ -254,13 +289,17 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         sound: list[CondaRecord],
         file: EnvironmentFile | None,
     ) -> rattler.Solution:
+        claimed = self._claimed(machine, prefix)
         unlocked = [spec.name for spec in specs if spec.text in missing]
+        moving = [spec.name for spec in specs] if self.update == "latest" else unlocked
         solution = rattler.solve(
             machine,
-            rattler.questions(machine, prefix, specs, details, torn, self._claimed(machine, prefix)),
+            [rattler.exact_question(machine, prefix, specs, self._kept(machine, prefix, details), claimed)]
+            if self.exact
+            else rattler.questions(machine, prefix, specs, details, torn, claimed),
             self._channels(machine, file, specs),
             [record.path for record in sound if record.name in details],
-            unlocked=unlocked,
+            unlocked=moving,
         )
         kept = [one.name for one in solution.packages if one.name in details and same(details[one.name], one)]
         stuck = [name for name in unlocked if name in kept]
@@ -270,6 +309,28 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
                 cure="write the spec another way, or name the version that you want",
             )
         return solution
+
+    def _kept(self, machine: Machine, prefix: Path, details: dict[str, Details]) -> list[str]:
+        """Packages that an exact environment keeps for the sake of pip tasks."""
+        claimed = self._claimed(machine, prefix)
+        means = {"python", "pip"} if claimed else set()
+        return [name for name in details if name in means or distributions.normalized(name) in claimed]
+
+    def _superfluous(self, machine: Machine, prefix: Path, specs: list[Spec], details: dict[str, Details]) -> list[str]:
+        """Packages that nobody asked for.
+
+        Raises:
+            TaskFailed: the platform provides the environment, and would miss what it brings.
+
+        """
+        asked = [*(spec.name for spec in specs), *self._kept(machine, prefix, details)]
+        found = unasked_facts.packages(details, asked)
+        if found and any(one.prefix == prefix and one.provided for one in machine.conda.environments()):
+            raise TaskFailed(
+                f"exact would remove {len(found)} packages that the platform's image brings: {', '.join(found[:5])}",
+                cure="leave exact out, or make an environment of your own",
+            )
+        return found
 
     def _harm(
         self, machine: Machine, prefix: Path, records: list[CondaRecord], specs: list[Spec]
@@ -327,24 +388,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             changes += package_changes(state, state.solution.packages)
         elif state.there and state.untold:
             changes.append(Change(action="record", target=f"{META}/history", after="what is installed"))
-        changes += [
-            Change(action="repair", target=str(one.elsewhere), before="shared the harm") for one in state.shared
-        ]
-        changes += [
-            Change(
-                action="install" if need.there is None else "change",
-                target=secrets.mask(need.name),
-                before=need.there,
-                after=secrets.mask(need.expected) or "any version",
-                kind="package",
-                channel="pip",
-            )
-            for need in state.pip
-        ]
-        changes += [
-            Change(action="set", target=f"variable {name}", before=before, after=after)
-            for name, (before, after) in sorted(state.variables.items())
-        ]
+        changes += other_changes(state)
         if state.unregistered:
             changes.append(Change(action="register", target=state.name, after="environments.txt"))
         return EnvPlan(changes=tuple(changes), warnings=state.warnings, state=state)
@@ -367,6 +411,8 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         if mark is not None and mark.made and not (prefix / META / MADE_BY_US).exists():
             conda_prefix.begin(prefix)
         specs = [spec.text for spec in self._specs(file)]
+        for one in state.unasked:
+            conda_prefix.remove_distribution(prefix, one.path)
         if state.solution is not None:
             self._install(state, state.solution, machine, prefix, specs)
         elif state.untold or not state.there:

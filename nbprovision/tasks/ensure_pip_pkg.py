@@ -22,7 +22,7 @@ from nbprovision.facts.requirements_files import Asked
 from nbprovision.facts.satisfied import Need
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
 from nbprovision.model.result import Change
-from nbprovision.model.task import Claim, Resource, Strings, Task, as_list, parameter
+from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets, unfinished
 from nbprovision.system.files import remove
 from nbprovision.tasks.pip_state import PipPlan, PipState, TargetState, Work
@@ -77,8 +77,11 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         str | None, parameter("Path of an interpreter, in place of `env`: `.venv/bin/python`.", extra={"path": True})
     ] = None
     state: Annotated[
-        Literal["present", "absent"],
-        parameter("`absent` uninstalls; with a version behind a name only if that one is there."),
+        Literal["present", "latest", "absent"],
+        parameter(
+            "`latest` keeps what is named at the newest version that fits, looked up once a day or as `refresh_every` "
+            "says; `absent` uninstalls, with a version behind a name only if that one is there."
+        ),
     ] = "present"
     engine: Annotated[
         Literal["auto", "uv", "pip"], parameter("Who installs: uv, pip, or (`auto`) uv where it can.")
@@ -205,7 +208,7 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
                 engine.uninstall(machine, prefix, work.uninstall, python=work.target.python, managed=work.managed)
             if work.install:
                 machine.progress(f"installing into {work.target.name}")
-                request = _request(work.target, asked, work.reinstall, managed=work.managed)
+                request = self._upgrading(_request(work.target, asked, work.reinstall, managed=work.managed))
                 shared = list(self._shared(prefix, work.reinstall, machine))
                 if shared and engine is uv_command:
                     uv_command.evict(machine, work.reinstall)
@@ -229,7 +232,9 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
 
     def ages(self, machine: Machine) -> float | None:
         """A file with environment variables in it does not tell by itself what it asks for."""
-        return 0.0 if self._asked(machine).variables else None
+        if self._asked(machine).variables:
+            return 0.0
+        return DAY if self.state == "latest" and self.refresh_every is None else None
 
     def _asked(self, machine: Machine) -> Asked:
         return requirements_files.read(
@@ -283,14 +288,21 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             digests=machine.digests if self.deep else None,
         )
         debris = [one for every in found.values() for one in every if not one.has_metadata] if needs or suspect else []
-        engine = self._engine(machine) if needs else None
+        engine = self._engine(machine) if needs or self.state == "latest" else None
         moves: Sequence[Move] | None = None
         if engine is not None:
             _check_places(asked, environment)
         pins = tuple(need.pin for need in needs if need.pin)
         if engine is not None and not debris:
             machine.progress(f"looking for versions for {target.name}")
-            moves, pins = _resolved(engine, machine, _request(target, asked, _unseen(needs), managed=managed), pins)
+            request = self._upgrading(_request(target, asked, _unseen(needs), managed=managed))
+            moves, pins = _resolved(engine, machine, request, () if request.upgrade else pins)
+            if moves is None and request.upgrade:
+                raise TaskFailed(
+                    f"the pip of {target.name} cannot say whether there is something newer",
+                    cause="it is older than 22.2",
+                    cure="leave `engine` to `auto`, or upgrade pip in the environment",
+                )
         return TargetState(
             target=target,
             needs=tuple(needs),
@@ -301,6 +313,13 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             managed=managed,
             by_pip=engine is pip_command,
         )
+
+    def _upgrading(self, request: Request) -> Request:
+        """With `state: latest`: what is asked for by name moves to its newest version."""
+        if self.state != "latest":
+            return request
+        names = [requirements.parse(line).name for line in request.lines if not line.startswith("-")]
+        return msgspec.structs.replace(request, upgrade=tuple(name for name in names if name))
 
     def _engine(self, machine: Machine) -> Engine:
         if self.engine == "pip" or (self.engine == "auto" and uv_command.find(machine) is None):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from nbprovision.facts import distributions
 from tests.conftest import Channel
 from tests.reliability import changes
-from tests.reliability.world import World, site_packages
+from tests.reliability.world import PLAYBOOK, World, site_packages
 
 pytestmark = [pytest.mark.engine, pytest.mark.kernel]
 
@@ -104,3 +105,20 @@ def _drifts_and_is_repaired(world: World, drift: Callable[[World], None], *optio
     assert "changed" in repaired.statuses
     assert world.differences(files=True) == []
     assert world.run(*options).all_ok
+
+
+def test_a_stray_package_goes_from_an_exact_environment(
+    tmp_path_factory: pytest.TempPathFactory, channel: Channel
+) -> None:
+    """The sixth drift: neither the playbook nor what it asks for needs the package."""
+    exact = PLAYBOOK.replace("        name: demo\n", "        name: demo\n        exact: true\n")
+    world = World(tmp_path_factory.mktemp("exact"), channel, exact)
+    assert world.run().status == 0
+    assert world.run("--no-witness").all_ok
+    before = distributions.installed(world.prefix).keys()
+    changes.stray_package_added(world)
+    assert distributions.installed(world.prefix).keys() > before
+    repaired = world.run()
+    assert repaired.status == 0, repaired.errors
+    assert distributions.installed(world.prefix).keys() == before
+    assert world.run("--no-witness").all_ok
