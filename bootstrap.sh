@@ -1,6 +1,6 @@
 #!/bin/sh
 # nbprovision's own virtual environment (made once, mended where it is broken), then nbprovision run "$@".
-# Where all is in place, which is at most starts, no Python is started but the tool's own. Messages go to standard error.
+# Where all is in place, which is at most starts, no Python is started but the tool's own.
 # The exit status is the run's (docs/reference.md); or 2: could not be installed, 5: called wrongly.
 # shellcheck disable=SC3013,SC3067  # -ef and -O are not POSIX, but every sh of Linux has them
 
@@ -27,7 +27,7 @@ fail() { # STATUS WHAT-FAILED WHY WHAT-TO-DO
     exit "$1"
 }
 
-# The tool's home folder, by the rule of nbprovision/system/places.py; an option --home wins.
+# The tool's home folder, by the rule of nbprovision/system/places.py; --home wins.
 set_home() {
     volume=/home/ec2-user/SageMaker
     home=${NBPROVISION_HOME-}
@@ -96,7 +96,7 @@ is_there() {
     [ -f "$marker" ] && [ -x "$home/venv/bin/python" ] || return 1
     { read -r installed && read -r installed_version && read -r stamp && read -r venv; } <"$marker" || return 1
     [ "$venv" -ef "$home/venv" ] || return 1
-    # Standing alone, this script is content with its own version, wherever that was installed from.
+    # Alone, this script is content with its own version.
     [ "$installed" = "$wanted" ] ||
         { [ -z "${NBPROVISION_SOURCE-}" ] && [ "$wanted" = "nbprovision==$installed_version" ]; }
 }
@@ -162,15 +162,18 @@ make_venv() {
     folder=$1
     shift
     "$python" -I -m venv --without-pip --clear "$folder" || return
-    (   # settings meant for other installs; and byte code makes every later start fast
+    (   # settings for other installs; byte code makes later starts fast
         unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_REQUIRE_VIRTUALENV PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH
         export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1
-        "$python" -I -c "$with_uv" "$folder" "$@" 2>"$folder/uv.log" || with_pip "$@" >/dev/null 2>&1 || {
-            tail -n 8 "$folder/uv.log" >&2
-            exit 1
-        }
+        said=$("$python" -I -c "$with_uv" "$folder" "$@" 2>&1) && exit
+        is_full "$said" || ! with_pip "$@" >/dev/null 2>&1 || exit 0
+        echo "$said" | tail -n 8 >&2
+        exit 1
     )
 }
+
+# No other way finds the disk larger.
+is_full() { case $1 in *"os error 28"* | *"No space left"*) ;; *) return 1 ;; esac; }
 
 # Where an index asks for what the lines below do not know (a keyring, a client's certificate).
 with_pip() {
@@ -232,20 +235,21 @@ install() {
     slot=$home/venv.1
     [ ! "$slot" -ef "$home/venv" ] || slot=$home/venv.2
     say "making its environment in $home with $python (once)"
+    errors=
     trap 'rm -rf "$slot"; exit 130' INT
     trap 'rm -rf "$slot"; exit 143' HUP TERM
-    if [ -n "$links" ] && make_venv "$slot" --no-index --find-links "$links" "$source" >/dev/null 2>&1; then
-        : # a folder with all the wheels needs no index
-    elif ! errors=$(make_venv "$slot" ${links:+--find-links "$links"} "$source" 2>&1); then
+    if [ -n "$links" ] && errors=$(make_venv "$slot" --no-index --find-links "$links" "$source" 2>&1); then
+        : # a folder of all wheels needs no index
+    elif is_full "$errors" || ! errors=$(make_venv "$slot" ${links:+--find-links "$links"} "$source" 2>&1); then
         rm -rf "$slot"
         fail 2 "could not install $source" "$errors" \
-            "Is pip's index right? NBPROVISION_SOURCE may name a folder with all the wheels instead."
+            "Is there room? Is pip's index right? NBPROVISION_SOURCE may name a folder with all the wheels."
     fi
     "$slot/bin/python" -I -m nbprovision.lifecycle.own_environment finish "$slot" "$home" "$wanted" ||
         fail 2 "what was installed does not work" "" "Try another Python, named as NBPROVISION_PYTHON."
 }
 
-# Under a lock, so that two at once do it once; flock on a descriptor of this shell holds until the shell lets it go.
+# Under a lock, so that two at once do it once; the descriptor of this shell holds it.
 prepare() (
     umask go-w
     find_python
@@ -277,5 +281,5 @@ esac
 refuse_foreign_home
 set_source
 { is_there && is_whole; } || { prepare && is_there; } || exit
-# Not by the script's first line, where a path with a space cannot stand.
+# Not by its first line, where a path with a space cannot stand.
 exec "$venv/bin/python" "$venv/bin/nbprovision" run "$@"

@@ -37,9 +37,9 @@ def main(argv: list[str]) -> int:
 
     """
     started = time.perf_counter()
-    from nbprovision.state.witness import try_witnesses
-
     try:
+        from nbprovision.state.witness import try_witnesses
+
         status = try_witnesses(argv, started)
         if status is None:
             from nbprovision.cli import main as command_line
@@ -48,7 +48,21 @@ def main(argv: list[str]) -> int:
     except BrokenPipeError:  # whoever read our output has gone, which is no fault of the run
         sys.stderr.close()
         return 0
+    except EOFError:
+        _begin_anew()
+        raise
     return status
+
+
+def _begin_anew() -> None:
+    """Where a full disk has cut one of the tool's own compiled files, do without it; else come back."""
+    from pathlib import Path
+
+    from nbprovision.system.bytecode import remove_cut
+
+    if remove_cut(Path(__file__).parents[1]):
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # the disk may still be full
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this very program
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from nbprovision.system.files import TEMPORARY_SUFFIX, explained, make_folder, r
 # The version whose form of the history this is. Older ones of conda refuse an environment whose history names a newer
 # version than their own.
 _HISTORY_FORMAT = "4.5.0"
+_MADE = "made by nbprovision\n"
+_CUDA = "solved for CUDA: "
 _SAFE_COMMAND = re.compile(r"/[A-Za-z0-9._/+-]+/conda")
 _registry_lock = threading.Lock()  # tasks work side by side; a run excludes other runs
 
@@ -25,7 +27,20 @@ _registry_lock = threading.Lock()  # tasks work side by side; a run excludes oth
 def begin(prefix: Path) -> None:
     """Make ``prefix`` an environment of this tool, empty as yet."""
     make_folder(prefix / META)
-    write_atomically(prefix / META / MADE_BY_US, "made by nbprovision\n")
+    write_atomically(prefix / META / MADE_BY_US, _MADE)
+
+
+def solved_for_cuda(prefix: Path) -> str | None:
+    """What `note_cuda` noted last, None where nobody did."""
+    lines = (read_text(prefix / META / MADE_BY_US) or "").splitlines()
+    return next((line.removeprefix(_CUDA) for line in lines if line.startswith(_CUDA)), None)
+
+
+def note_cuda(prefix: Path, what: str) -> None:
+    """Note what an environment of this tool was solved for (see `facts.cuda.wanted`)."""
+    text = f"{_MADE}{_CUDA}{what}\n"
+    if read_text(prefix / META / MADE_BY_US) != text:
+        write_atomically(prefix / META / MADE_BY_US, text)
 
 
 def append_history(
@@ -92,7 +107,8 @@ def register(conda: CondaFacts, prefix: Path) -> None:
         text = read_text(conda.registry) or ""
         if str(prefix) not in text.splitlines():
             ending = "" if not text or text.endswith("\n") else "\n"
-            write_atomically(conda.registry, f"{text}{ending}{prefix}\n")
+            write_atomically(conda.registry, f"{text}{ending}{prefix}\n", durable=False)  # every run looks at it
+    conda.now_registered(prefix)
 
 
 def unregister(conda: CondaFacts, prefix: Path) -> None:

@@ -37,6 +37,8 @@ def matching(path: Path, text: str | None, asked: Asked) -> Asked:
 
 def merged(text: str | None, asked: Asked) -> str:
     """``text`` with the options of ``asked`` set; a new option comes after the last one of its section."""
+    if not text:
+        return _new(asked)
     document = _parsed(text)
     for name, words in asked.items():
         _set(document, name, words)
@@ -78,6 +80,16 @@ def undone(path: Path, text: str, before: str | None, asked: Sequence[Asked], *,
                 _remove(document, name)
     result = str(document)
     return None if before is None and not result.strip() else result
+
+
+def _new(asked: Asked) -> str:
+    """A file with nothing to keep; after each restart there are some, and the library takes long to import."""
+    sections: dict[str, list[str]] = {}
+    for name, words in asked.items():
+        section, _, option = name.partition(".")
+        value = f" {words[0]}" if len(words) == 1 else "".join(f"\n    {word}" for word in words)
+        sections.setdefault(section, []).append(f"{option} ={value}\n")
+    return "\n".join(f"[{section}]\n{''.join(lines)}" for section, lines in sections.items())
 
 
 def _parsed(text: str | None) -> ConfigUpdater:

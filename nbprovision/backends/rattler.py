@@ -40,10 +40,11 @@ class Solution:
 
     """
 
-    def __init__(self, child: Child, attempt: int, packages: tuple[Package, ...]) -> None:
+    def __init__(self, child: Child, attempt: int, packages: tuple[Package, ...], *, discreet: bool) -> None:
         self.attempt = attempt
         self.packages = packages
         self._child = child
+        self._discreet = discreet  # it was told a password, which is not the next one's business
 
     def install(
         self, machine: Machine, prefix: Path, *, requested: Iterable[str], reinstall: Iterable[str] = ()
@@ -73,12 +74,17 @@ class Solution:
 
         try:
             self._child.call(request, tell, machine.timeout)
-        finally:
-            self.close()
+        except BaseException:
+            self._child.close()
+            raise
+        self.close()
 
     def close(self) -> None:
         """Let the child go."""
-        self._child.close()
+        if self._discreet:
+            self._child.close()
+        else:
+            self._child.rest()
 
 
 def solve(
@@ -88,6 +94,8 @@ def solve(
     installed: Iterable[Path],
     *,
     unlocked: Iterable[str] = (),
+    other_builds: bool = False,
+    variables: Mapping[str, str] | None = None,
 ) -> Solution:
     """Work out what an environment will hold.
 
@@ -97,12 +105,14 @@ def solve(
         channels: URLs, the first preferred (strictly: a package comes from the first channel that has its name).
         installed: Records in conda-meta; what they name stays as it is where it can.
         unlocked: Names of those that shall not stay as they are.
+        other_builds: See `SolveRequest`.
+        variables: Environment variables for the solver, beside the machine's.
 
     Raises:
         TaskFailed: no answer, a channel that cannot be read, a spec that cannot be.
 
     """
-    from nbprovision.system.process import Child
+    from nbprovision.system.process import hire
 
     clean: list[str] = []
     credentials: dict[str, Any] = {}
@@ -120,14 +130,16 @@ def solve(
         offline=machine.conda.condarc.offline,
         verify=machine.conda.condarc.ssl_verify is not False,
         credentials=credentials,
+        other_builds=other_builds,
     )
-    child = Child(CHILD, env=child_environment(machine))
+    child = hire(CHILD, {**child_environment(machine), **(variables or {})})
     try:
         answer = child.call(request, lambda message: None, machine.timeout)
     except BaseException:
         child.close()
         raise
-    return Solution(child, answer["attempt"], msgspec.convert(tuple(answer["packages"]), tuple[Package, ...]))
+    packages = msgspec.convert(tuple(answer["packages"]), tuple[Package, ...])
+    return Solution(child, answer["attempt"], packages, discreet=bool(credentials))
 
 
 def questions(

@@ -58,7 +58,11 @@ async def _solve(request: SolveRequest) -> dict[str, Any]:
     )
     installed = _installed(request)
     # a locked package is kept even where a spec names another channel
-    locked = [record for record in installed if record.name.normalized not in request.unlocked]
+    rebuilt = await _with_builds_for_cuda(installed, request, gateway) if request.other_builds else []
+    versions = [f"{record.name.normalized} =={record.version}" for record in rebuilt]
+    locked = [
+        record for record in installed if record not in rebuilt and record.name.normalized not in request.unlocked
+    ]
     virtual = rattler.VirtualPackage.detect(rattler.VirtualPackageOverrides.from_env())
     unsolved: SolverError | None = None
     for number, attempt in enumerate(request.attempts):
@@ -69,7 +73,7 @@ async def _solve(request: SolveRequest) -> dict[str, Any]:
                 gateway=gateway,
                 locked_packages=locked,
                 pinned_packages=[record for record in locked if record.name.normalized in attempt.pinned],
-                constraints=_specs(attempt.constraints, lenient=True),
+                constraints=_specs([*attempt.constraints, *versions], lenient=True),
                 virtual_packages=virtual,
                 channel_priority=rattler.ChannelPriority.Strict,
             )
@@ -82,6 +86,25 @@ async def _solve(request: SolveRequest) -> dict[str, Any]:
     if unsolved is None:
         raise TaskFailed("nothing was asked of the solver")
     raise await _unsolvable(unsolved, request, gateway)
+
+
+async def _with_builds_for_cuda(
+    installed: list[rattler.PrefixRecord], request: SolveRequest, gateway: rattler.Gateway
+) -> list[rattler.PrefixRecord]:
+    """The installed packages of whose version the channels have builds that ask for CUDA."""
+    specs = _specs([f"{record.name.normalized} =={record.version}" for record in installed], lenient=True)
+    found = await gateway.query(request.channels, _platforms(), specs, recursive=False)
+    names = {
+        record.name.normalized
+        for records in found
+        for record in records
+        if any(text.split()[0] == "__cuda" for text in record.depends)
+    }
+    return [
+        record
+        for record in installed
+        if record.name.normalized in names and record.name.normalized not in request.unlocked
+    ]
 
 
 def _installed(request: SolveRequest) -> list[rattler.PrefixRecord]:

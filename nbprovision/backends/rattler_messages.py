@@ -38,7 +38,10 @@ class Package(msgspec.Struct, frozen=True):
 
 
 class SolveRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="solve"):
-    """Solve the first of ``attempts`` that has an answer."""
+    """Solve the first of ``attempts`` that has an answer.
+
+    With ``other_builds`` installed packages of which there are builds for CUDA may get another build of their version.
+    """
 
     attempts: list[Attempt]
     channels: list[str]
@@ -49,6 +52,7 @@ class SolveRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", ta
     offline: bool
     verify: bool
     credentials: dict[str, Any]
+    other_builds: bool = False
 
 
 class InstallRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="install"):

@@ -29,7 +29,9 @@ from nbprovision.system.files import make_folder
 from nbprovision.system.secrets import without_password
 
 if TYPE_CHECKING:
+    from nbprovision.facts.environment_file import EnvironmentFile
     from nbprovision.facts.machine import Machine
+    from nbprovision.facts.satisfied import Need
 
 # What it says of each distribution: " + name==1.0", " - name==1.0 (from URL)", " ~ name==1.0", " + name @ URL".
 _MOVE = re.compile(
@@ -81,6 +83,34 @@ def install(
             options=options or Options(),
             reinstall=tuple(reinstall),
         ),
+    )
+
+
+def install_section(machine: Machine, prefix: Path, file: EnvironmentFile, needs: Iterable[Need]) -> None:
+    """Install what the pip section of an ``environment.yml`` asks for.
+
+    Raises:
+        TaskFailed: there is no Python, or with uv's own words.
+    """
+    from nbprovision.facts import environment_file
+    from nbprovision.facts.satisfied import UNSEEN
+
+    python = prefix / "bin/python"
+    if not python.exists():
+        raise TaskFailed(
+            f"the pip section of {file.path} cannot be installed",
+            cause=f"there is no Python in {prefix}",
+            cure="add python to its dependencies",
+        )
+    asked = environment_file.pip_section(file, machine.env)
+    install(
+        machine,
+        prefix,
+        [wanted.line for wanted in asked.wanted],
+        python=python,
+        constraints=asked.constraint_files,
+        options=asked.options,
+        reinstall=[need.name for need in needs if need.reason in UNSEEN],
     )
 
 

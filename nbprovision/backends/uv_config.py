@@ -5,6 +5,7 @@ https://docs.astral.sh/uv/reference/settings/ names the settings.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,8 @@ def matching(path: Path, text: str | None, asked: Asked) -> Asked:
 
 def merged(text: str | None, asked: Asked) -> str:
     """``text`` with the settings of ``asked``; indexes that it has besides stay."""
+    if not text:
+        return _new(asked)
     import tomlkit
 
     document = tomlkit.parse(text or "")
@@ -117,6 +120,21 @@ def undone(path: Path, text: str, before: str | None, asked: Sequence[Asked], *,
                 document[name] = then[name][0] if name in _PLAIN else then[name]
     result = tomlkit.dumps(document)
     return None if before is None and not result.strip() else result
+
+
+def _new(asked: Asked) -> str:
+    """A file with nothing to keep; after each restart there is one, and the library takes long to import."""
+    lines = [f"{name} = {_toml(asked[name][0])}" for name in _PLAIN if name in asked]
+    lines += [f"{name} = [{', '.join(map(_toml, asked[name]))}]" for name in _LISTS if name in asked]
+    blocks = ["\n".join(lines)] if lines else []
+    blocks += [f"[[index]]\nurl = {_toml(url)}\ndefault = true" for url in asked.get("default", [])[:1]]
+    blocks += [f"[[index]]\nurl = {_toml(url)}" for url in dict.fromkeys(asked.get("extra", []))]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _toml(text: str) -> str:
+    """A basic string (https://toml.io/en/v1.0.0#string), which takes JSON's escapes but for one character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _indexes(document: Any) -> list[Any]:

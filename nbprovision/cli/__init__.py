@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the next run goes on from here\n")
         return 130
-    except BrokenPipeError:
+    except (BrokenPipeError, EOFError):  # __main__ knows what to do about them
         raise
     except Exception as error:  # noqa: BLE001 - the last net: a defect is told in one line
         import traceback

@@ -14,6 +14,7 @@ import msgspec
 
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import LockTimeout
+from nbprovision.model.result import Plan
 from nbprovision.model.task import Task
 from nbprovision.system import unfinished
 from nbprovision.system.files import explained, make_folder, write_atomically
@@ -109,23 +110,32 @@ class Guard:
                     self._waiting[prefix] = self._waiting.get(prefix, 0) + 1
 
     @contextlib.contextmanager
-    def unfinished(self, task: Task[Any], machine: Machine, untouched: Callable[[], bool]) -> Iterator[None]:
+    def unfinished(
+        self, task: Task[Any], plan: Plan, machine: Machine, untouched: Callable[[], bool]
+    ) -> Iterator[Callable[[], None]]:
         """Mark the prefixes that ``task`` changes while the body works on them.
 
         After a failure the mark stays, unless ``untouched`` says that all is as it was before: an install that never
         began is no reason to take an environment's kernel away.
+
+        Yields:
+            A function to call when the engine has reported success: what it has done is then verified as any other
+            state is, and need not be looked at file by file as after a kill.
+
         """
-        prefixes = list(task.guarded(machine))
+        prefixes = [] if plan.beside else list(task.guarded(machine))
         there = {prefix: prefix.is_dir() for prefix in prefixes}
         for prefix in prefixes:
             unfinished.mark(prefix, task.kind())
+        trusted = set(prefixes) - set(self._waiting)
         try:
-            yield
+            yield lambda: machine.sound.update(trusted)
         except Exception:
+            machine.sound.difference_update(trusted)
             with contextlib.suppress(Exception):
                 machine.forget()
                 if all(there.values()) and untouched():
-                    for prefix in set(prefixes) - set(self._waiting):
+                    for prefix in trusted:
                         unfinished.clear(prefix)
             raise
         self.proven(task, machine)

@@ -19,6 +19,7 @@ class Node:
     Attributes:
         needs: Numbers of earlier steps that make what this one requires; their failure is its end.
         after: Numbers of earlier steps that touch the same thing; this one only waits for them.
+        weight: What its work is likely to take; see `Task.weight`.
 
     """
 
@@ -29,6 +30,7 @@ class Node:
         self.changes: frozenset[Path] = frozenset()
         self.needs: set[int] = set()
         self.after: set[int] = set()
+        self.weight = 0
         if task is None:
             return
         try:
@@ -36,6 +38,7 @@ class Node:
             self.requires = task.requires(machine)
             self.provides = task.provides(machine)
             self.changes = frozenset(task.guarded(machine))
+            self.weight = task.weight(machine)
         except ProvisionError as error:
             raise error.at(step.position) from None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import threading
 from collections.abc import Sequence
@@ -17,9 +19,12 @@ from nbprovision.model.errors import ProvisionError
 from nbprovision.model.result import Change, Result
 from nbprovision.model.task import Task
 from nbprovision.state.store import Proof, Store, holds
+from nbprovision.system.process import kept_children
 
-# Tasks mostly wait for an engine's process, for the disk or for the network.
-SIDE_BY_SIDE = 8
+# Tasks mostly wait for an engine's process, which itself works in several threads, for the disk or for the network.
+SIDE_BY_SIDE = max(3, min(8, 2 * (os.cpu_count() or 1)))
+# Seconds that a task works alone: short ones side by side would only fight for the interpreter.
+ALONE = 0.01
 
 
 class Listener(Protocol):
@@ -72,6 +77,7 @@ class Run:
         self._nodes = arrange(steps, machine, linear=linear, bystanders=bystanders)
         self._guard = Guard((step.task for step in steps if step.task is not None), machine)
         self._outcomes: dict[int, Outcome] = {}
+        self._todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[int, Outcome | BaseException]] = queue.SimpleQueue()
         self._listening = threading.Lock()
         self._working = threading.local()
@@ -79,28 +85,39 @@ class Run:
 
     def execute(self) -> list[Result]:
         """Do it all; the results stand in the order of the steps."""
+        with kept_children():
+            threads: list[threading.Thread] = []
+            try:
+                self._carry_out_all(threads)
+                self._renew_proofs()
+            finally:  # not before: an engine's child process ends with the thread that made it
+                for _ in threads:
+                    self._todo.put(None)
+        self._machine.keep()
+        return [self._outcomes[number].result for number in range(len(self._steps))]
+
+    def _carry_out_all(self, threads: list[threading.Thread]) -> None:
         waiting = dict(enumerate(self._nodes))
         running = 0
         while waiting or running:
-            for number in self._ready(waiting):
+            number = self._next(waiting) if running < SIDE_BY_SIDE else None
+            if number is not None:
                 del waiting[number]
                 outcome = self._without_work(number)
                 if outcome is not None:
                     self._finish(number, outcome)
                     continue
+                if running == len(threads):
+                    threads.append(threading.Thread(target=self._work, daemon=True))
+                    threads[-1].start()
                 running += 1
-                threading.Thread(target=self._work, args=(number,), daemon=True).start()
-                if running == SIDE_BY_SIDE:
-                    break
-            while running and (running == SIDE_BY_SIDE or not any(True for _ in self._ready(waiting))):
-                number, outcome_or_error = self._done.get()
+                self._todo.put(number)
+            with contextlib.suppress(queue.Empty):
+                number, outcome_or_error = self._done.get(timeout=None if number is None else ALONE)
                 running -= 1
                 if isinstance(outcome_or_error, BaseException):
                     raise outcome_or_error
                 self._finish(number, outcome_or_error)
-        self._renew_proofs()
-        self._machine.keep()
-        return [self._outcomes[number].result for number in range(len(self._steps))]
 
     @property
     def proofs(self) -> tuple[list[Proof], bool]:
@@ -108,30 +125,31 @@ class Run:
         proofs = [outcome.proof for _, outcome in sorted(self._outcomes.items())]
         return [proof for proof in proofs if proof is not None], None not in proofs
 
-    def _ready(self, waiting: dict[int, Node]) -> list[int]:
+    def _next(self, waiting: dict[int, Node]) -> int | None:
+        """The first of the lightest steps that can begin: a notebook that starts waits for kernels, not for solves."""
         done = self._outcomes.keys()
-        return [number for number, node in waiting.items() if node.needs <= done and node.after <= done]
+        ready = (number for number, node in waiting.items() if node.needs <= done and node.after <= done)
+        return min(ready, key=lambda number: (waiting[number].weight, number), default=None)
 
     def _renew_proofs(self) -> None:
-        """Prove again what other steps touched: a pip task changes the folder that vouches for the conda task.
+        """Prove what was changed too lately for its witnesses to serve, and again what other steps have touched.
 
-        Of two that worked side by side neither may have been provable while the other changed what both look at.
+        A pip task changes the folder that vouches for the conda task, and of two that worked side by side neither may
+        have been provable while the other changed what both look at. What was done first is looked at first, so that
+        hardly any of them has to wait for the clock.
         """
-        if not any(outcome.result.changed for outcome in self._outcomes.values()):
-            return
+        changed = any(outcome.result.changed for outcome in self._outcomes.values())
         for number, outcome in self._outcomes.items():
-            task, proof = self._steps[number].task, outcome.proof
-            if task is None or outcome.result.status not in ("ok", "changed") or outcome.result.check_only:
+            task, result, proof = self._steps[number].task, outcome.result, outcome.proof
+            if task is None or result.status not in ("ok", "changed") or result.check_only:
                 continue
-            if proof is not None and all(map(holds, proof.witnesses)):
+            if proof is not None and (not changed or all(map(holds, proof.witnesses))):
                 continue
             try:
-                _, again = prove(task, self._machine)
+                _, proof = prove(task, self._machine, patient=True)
             except ProvisionError:
-                again = None
-            report = _next_time(outcome.result)
-            proven = msgspec.structs.replace(again, report=report) if again else None
-            self._outcomes[number] = Outcome(outcome.result, proven)
+                proof = None
+            self._outcomes[number] = Outcome(result, _reporting(proof, result))
 
     def _without_work(self, number: int) -> Outcome | None:
         """The outcome of a step for which nothing has to be looked at."""
@@ -144,10 +162,12 @@ class Run:
                 return Outcome(step.result("skipped", warnings=(reason,)))
         if self._linear and any(outcome.result.status == "failed" for outcome in self._outcomes.values()):
             return Outcome(step.result("skipped", warnings=("an earlier task failed",)))
-        if any(self._outcomes[other].result.changed for other in node.needs | node.after):
+        moved = any(self._outcomes[other].result.changed for other in node.needs | node.after)
+        if moved and self._check:
             return self._planned_only(step, node)
         proof = self._store.proof_of(digest_of(step.task, self._machine)) if self._store else None
-        if proof is None:
+        # What is looked up anew from time to time may turn out otherwise with what has just been changed: an index.
+        if proof is None or (moved and proof.until is not None):
             return None
         self._guard.proven(step.task, self._machine)
         return Outcome(step.result("ok", proof="witness"), proof)
@@ -155,7 +175,7 @@ class Run:
     def _planned_only(self, step: Step, node: Node) -> Outcome | None:
         """With ``check``: the outcome of a step that builds on what another would only now make."""
         makers = [other for other in sorted(node.needs) if self._outcomes[other].result.changed]
-        if not self._check or not makers or step.task is None:
+        if not makers or step.task is None:
             return None
         try:
             plan = step.task.plan(step.task.read(self._machine))
@@ -164,20 +184,19 @@ class Run:
             changes = (Change(action="change", target=step.name, after=f"after '{self._steps[makers[0]].name}'"),)
         return Outcome(step.result("changed" if changes else "ok", changes=changes, check_only=True))
 
-    def _work(self, number: int) -> None:
-        step = self._steps[number]
-        self._working.step = step
-        try:
-            with self._listening:
-                self._listener.started(step)
-            self._done.put((number, carry_out(step, self._machine, self._guard, check=self._check)))
-        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
-            self._done.put((number, error))
+    def _work(self) -> None:
+        while (number := self._todo.get()) is not None:
+            step = self._steps[number]
+            self._working.step = step
+            try:
+                with self._listening:
+                    self._listener.started(step)
+                self._done.put((number, carry_out(step, self._machine, self._guard, check=self._check)))
+            except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+                self._done.put((number, error))
 
     def _finish(self, number: int, outcome: Outcome) -> None:
-        if outcome.proof is not None:
-            outcome = Outcome(outcome.result, msgspec.structs.replace(outcome.proof, report=_next_time(outcome.result)))
-        self._outcomes[number] = outcome
+        self._outcomes[number] = Outcome(outcome.result, _reporting(outcome.proof, outcome.result))
         with self._listening:
             self._listener.finished(self._steps[number], outcome.result)
 
@@ -189,12 +208,14 @@ class Run:
             self._listener.progressed(step, text, done, total)
 
 
-def _next_time(result: Result) -> str:
-    """What the start-up path will report of a step whose proof still stands."""
+def _reporting(proof: Proof | None, result: Result) -> Proof | None:
+    """The proof with what the start-up path will report of its step."""
+    if proof is None:
+        return None
     again = msgspec.structs.replace(
         result, status="skipped" if result.status == "skipped" else "ok", proof="witness", seconds=0.0, changes=()
     )
-    return msgspec.json.encode(again.as_json()).decode()
+    return msgspec.structs.replace(proof, report=msgspec.json.encode(again.as_json()).decode())
 
 
 def _past(result: Result) -> str:

@@ -140,7 +140,8 @@ class Session:
         )
         results = run.execute()
         proofs, complete = run.proofs
-        inputs = store.look([*self._playbook.inputs, *_own_code()]) or ()
+        facts = self._machine.variable_files() if self._playbook.facts_read else ()
+        inputs = store.look([*self._playbook.inputs, *facts, *_own_code()]) or ()
         # An input that changed in this very moment may not be what was read.
         fresh = not inputs or any(_changed_since(witness, self._began) for witness in inputs)
         variables = {name: self._machine.env.get(name) for name in self._playbook.env_read}

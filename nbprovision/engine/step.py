@@ -43,6 +43,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         return Result(name=self.name, task=self.kind, status=status, **fields)
 
 
+# Seconds of reading: what takes longer is proven right after the work, the rest together at the end of the run.
+_LONG = 0.1
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """A result, and the proof to record for the next run (None: look again next time)."""
 
@@ -66,7 +70,8 @@ def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Out
         plan, proof = prove(task, machine)
         warnings = plan.warnings
         if plan and not check:
-            proof, warnings = _apply(task, plan, machine, guard)
+            patient = time.perf_counter() - started > _LONG
+            proof, warnings = _apply(task, plan, machine, guard, patient=patient)
         elif not plan:
             guard.proven(task, machine)
     except ProvisionError as error:
@@ -91,10 +96,23 @@ def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Out
     return Outcome(result, None if plan and check else proof)
 
 
-def prove(task: Task[Any], machine: Machine) -> tuple[Plan, store.Proof | None]:
-    """Read and plan between two looks at the witnesses, so that no change can slip in unseen."""
+def prove(task: Task[Any], machine: Machine, *, patient: bool = False) -> tuple[Plan, store.Proof | None]:
+    """Read and plan between two looks at the witnesses, so that no change can slip in unseen.
+
+    Args:
+        task: The task.
+        machine: The facts.
+        patient: Wait until the witnesses can serve. Without, there is no proof where one of them has changed within
+            the clock's last tick.
+
+    Returns:
+        The plan; the proof if there is nothing to do and it can be had.
+
+    """
     before = store.look(task.witnesses(machine))
-    settled = before is not None and store.settle(before)
+    if patient and before is not None:
+        store.settle(before)
+    settled = before is not None and not store.unsettled(before)
     plan = task.plan(task.read(machine))
     if plan or not settled or before is None or store.look(task.witnesses(machine)) != before:
         return plan, None
@@ -103,11 +121,16 @@ def prove(task: Task[Any], machine: Machine) -> tuple[Plan, store.Proof | None]:
     return plan, store.Proof(digest_of(task, machine), until, before, "")
 
 
-def _apply(task: Task[Any], plan: Plan, machine: Machine, guard: Guard) -> tuple[store.Proof | None, tuple[str, ...]]:
-    with guard.unfinished(task, machine, lambda: task.plan(task.read(machine)).changes == plan.changes):
+def _apply(
+    task: Task[Any], plan: Plan, machine: Machine, guard: Guard, *, patient: bool
+) -> tuple[store.Proof | None, tuple[str, ...]]:
+    """Apply and verify; ``patient`` gets the proof as well."""
+    with guard.unfinished(task, plan, machine, lambda: task.plan(task.read(machine)).changes == plan.changes) as done:
         task.apply(plan, machine)
-        machine.forget()
-        left, proof = prove(task, machine)
+        done()
+        if not plan.beside:
+            machine.forget()
+        left, proof = prove(task, machine, patient=True) if patient else (task.plan(task.read(machine)), None)
         if left:
             wrong = "; ".join(f"{change.action} {change.target}" for change in left.changes[:5])
             raise TaskFailed(
@@ -126,7 +149,8 @@ def _renewed(proof: store.Proof | None, task: Task[Any], machine: Machine) -> st
     after = store.look(task.witnesses(machine))
     if after is None or not _same_but(marks, proof.witnesses, after):
         return None
-    return msgspec.structs.replace(proof, witnesses=after) if store.settle(after) else None
+    store.settle(after)
+    return None if store.unsettled(after) else msgspec.structs.replace(proof, witnesses=after)
 
 
 def _same_but(prefixes: set[str], before: tuple[store.Witness, ...], after: tuple[store.Witness, ...]) -> bool:

@@ -135,9 +135,9 @@ class CondaFacts:
         """The list of environments outside ``envs_dirs``, which ``conda env list`` reads."""
         return self.user_home / ".conda/environments.txt"
 
-    @cached_property
+    @property
     def registered(self) -> list[Path]:
-        """The prefixes in the registry, whether or not they still exist."""
+        """The prefixes in the registry, whether or not they still exist; read anew each time."""
         try:
             lines = self.registry.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         except OSError:
@@ -147,6 +147,11 @@ class CondaFacts:
     def environments(self) -> list[Environment]:
         """Every environment that can be found; of two with one name the first is the one that the name means."""
         return list(self._environments.values())
+
+    def now_registered(self, prefix: Path) -> None:
+        """Take up what was written into the registry."""
+        if Path(os.path.realpath(prefix)) not in self._environments:
+            self.__dict__.pop("_environments", None)
 
     @cached_property
     def _environments(self) -> dict[Path, Environment]:
@@ -197,14 +202,18 @@ class CondaFacts:
     def new_prefix(self, name: str) -> Path:
         """Where an environment is made that is given by name alone.
 
-        ``envs`` on a notebook instance's volume; else the first of conda's ``envs_dirs`` that can be written, where
-        conda is there or configured; else ``envs`` in the tool's home.
+        ``envs`` on a notebook instance's volume; else, where conda is there or configured, the first of its
+        ``envs_dirs`` that can be written, those that survive a restart first (Studio's home, not its image); else
+        ``envs`` in the tool's home.
         """
         *instance, own = self._own_folders()
         if instance:
             return instance[0] / name
         if self.base is not None or self.condarc.envs_dirs:
-            for folder in self.envs_dirs:
+            lasting = self.platform.volume
+            for folder in sorted(
+                self.envs_dirs, key=lambda folder: lasting is not None and lasting not in folder.parents
+            ):
                 if _writable(folder):
                     return folder / name
         return own / name

@@ -204,10 +204,11 @@ def _harm(prefix: Path, listed: _Files, digests: Digests | None = None) -> Itera
     A text in which the prefix was put in place of a placeholder has another size than its original, so without digests
     its being there must do.
     """
+    base = os.fspath(prefix)  # an environment has ten thousand files, for which paths as objects take long
     for entry in listed.paths_data.paths or [_File(path=path) for path in listed.files]:
         if entry.no_link or entry.path.endswith(_MADE_BY_PYTHON) or entry.path_type == "directory":
             continue
-        path = prefix / entry.path
+        path = os.path.join(base, entry.path)
         try:
             status = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -220,7 +221,7 @@ def _harm(prefix: Path, listed: _Files, digests: Digests | None = None) -> Itera
             reason = f"{entry.path} has {status.st_size} bytes instead of {entry.size_in_bytes}"
             yield _Fault(entry.path, reason, status)
         elif digests is not None and entry.digest is not None and stat.S_ISREG(status.st_mode):
-            found = digests.of(path, status)
+            found = digests.of(Path(path), status)
             if found != entry.digest:
                 yield _Fault(entry.path, f"{entry.path} has another content", status, found)
 
@@ -269,6 +270,20 @@ def drifts(
             yield record.name, Drift(reason, tuple(one.path for one in strays))
         elif gone:
             yield record.name, Drift(f"{gone[0]} is missing")
+
+
+def in_the_way(prefix: Path, names: Iterable[str], *, apart_from: Collection[str] = ()) -> list[Path]:
+    """The dist-info folders that conda packages yet to come would lie beside, under the same name.
+
+    Args:
+        prefix: The environment.
+        names: The packages to come, none of which is there by its record.
+        apart_from: Distributions (normalised names) that are none of conda's business.
+
+    """
+    wanted = {normalized(name) for name in names} - set(apart_from)
+    found = distributions.installed(prefix, wanted) if wanted else {}
+    return [one.path for several in found.values() for one in several if not one.legacy]
 
 
 def distribution_of(requirement: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -179,17 +179,27 @@ def pyvenv(prefix: Path) -> dict[str, str]:
     return {key.strip().lower(): value.strip() for key, _, value in pairs}
 
 
-def installed(prefix: Path) -> dict[str, list[Distribution]]:
+def installed(prefix: Path, names: Collection[str] | None = None) -> dict[str, list[Distribution]]:
     """The distributions in ``prefix`` by normalised name; more than one under a name is a fault to be mended.
 
     Only names of folders are looked at, so that it costs next to nothing.
+
+    Args:
+        prefix: A conda or virtual environment.
+        names: Be content with these.
+
     """
     folder = site_packages(prefix)
     found: dict[str, list[Distribution]] = {}
     if folder is None:
         return found
-    for name in sorted(os.listdir(folder)):
-        distribution = _distribution(folder / name)
+    for entry in sorted(os.listdir(folder)):
+        # pip renames what it is about to remove to ~ame-1.0.dist-info: nothing imports it, nothing should count it.
+        if not entry.endswith((DIST_INFO, EGG_INFO)) or entry.startswith("~"):
+            continue
+        if names is not None and normalized(entry.partition("-")[0]) not in names:
+            continue
+        distribution = _distribution(folder / entry)
         if distribution is not None:
             found.setdefault(distribution.name, []).append(distribution)
     return found
@@ -226,8 +236,7 @@ def harmed_elsewhere(
 def _distribution(path: Path) -> Distribution | None:
     if path.name.endswith(DIST_INFO):
         name, dash, version = path.name.removesuffix(DIST_INFO).rpartition("-")
-        # pip renames what it is about to remove to ~ame-1.0.dist-info: nothing imports it, nothing should count it.
-        return Distribution(normalized(name), version, path) if dash and not name.startswith("~") else None
+        return Distribution(normalized(name), version, path) if dash else None
     if path.name.endswith(EGG_INFO):
         name, _, version = path.name.removesuffix(EGG_INFO).partition("-")
         version = re.sub(r"-py\d.*$", "", version)

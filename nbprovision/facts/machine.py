@@ -138,3 +138,12 @@ class Machine:
 
             found = effective(self.env, self.user_home, root=self.root).index_url
             yield "index_url", found or "https://pypi.org/simple"
+
+    def variable_files(self) -> Iterable[Path]:
+        """What `variables` are read from, beside the environment."""
+        from nbprovision.facts import indexes
+
+        yield from platform_facts.marks(self.root)
+        yield from indexes.pip_files(self.env, self.user_home, None, self.root)
+        yield indexes.user_uv_toml(self.env, self.user_home)
+        yield indexes.system_uv_toml(self.env, self.root)

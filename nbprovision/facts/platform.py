@@ -32,6 +32,11 @@ class Platform(msgspec.Struct, frozen=True):
     provided: Path | None = None
 
 
+def marks(root: Path = Path("/")) -> tuple[Path, ...]:
+    """The files that tell one platform from another."""
+    return root / _INSTANCE_CONFIG, root / _METADATA
+
+
 def detect(root: Path = Path("/")) -> Platform:
     """Look at the marks that each platform leaves (AWS documentation of notebook instances and of Studio).
 

@@ -27,6 +27,8 @@ _OPTIONS_BEHIND = re.compile(r"\s+(?=--?[a-z])")
 _BEFORE_MARKER = re.compile(r"\s+;\s*|;\s+")
 _VCS = re.compile(r"(git|hg|svn|bzr)\+[a-z]")
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", re.IGNORECASE)
+# What needs no library to be understood, whose import would take a tenth of a run after a restart.
+_SIMPLE = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)((?:==[0-9]+(?:\.[0-9]+){1,3})?)")
 _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _PEP_508 = "write it as `name`, `name==1.2`, `name[extra]>=1,<2`, `name; python_version < '3.12'` or `name @ URL`"
 
@@ -176,6 +178,9 @@ def wrong(position: Position | None, message: str, *, cause: str = "", cure: str
 
 @functools.cache
 def _from_pep_508(text: str, base: Path | None, position: Position | None) -> Wanted:
+    simple = _SIMPLE.fullmatch(text)
+    if simple is not None:
+        return Wanted(line=text, name=normalized(simple[1]), specifier=simple[2])
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:

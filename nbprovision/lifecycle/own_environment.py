@@ -20,6 +20,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from nbprovision.system.bytecode import remove_cut
+
 MARKER = ".complete"
 SLOTS = ("venv.1", "venv.2")
 
@@ -51,6 +53,7 @@ def finish(venv: Path, home: Path, installed: str) -> None:
         home: The tool's home folder.
         installed: What tells the thing that was installed from any other.
     """
+    remove_cut(site_packages(venv))
     import rattler  # noqa: F401  # the largest wheel; one that does not fit this machine shows here
 
     (venv / ".lock").unlink(missing_ok=True)  # uv's, and writable for everybody

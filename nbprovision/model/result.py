@@ -35,10 +35,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The changes that lead from a state to the one wanted; falsy when there are none.
 
     A task that needs more in ``apply`` than the changes say (solved records, a rendered file) subclasses it.
+
+    Attributes:
+        changes: What is done.
+        warnings: What the user should know.
+        beside: All of it lies beside the environments (a kernel's folder, conda's list of them): no prefix needs a
+            mark, and what is known of conda stands.
+
     """
 
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
+    beside: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.changes)

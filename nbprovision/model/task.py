@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -109,6 +109,14 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
     def guarded(self, machine: Machine) -> Iterable[Path]:
         """Prefixes that stand unfinished while this task is applied."""
         return ()
+
+    def weight(self, machine: Machine) -> Literal[0, 1, 2]:
+        """What its work is likely to take, by which tasks that could begin now are put in order.
+
+        0 for a few small files, which a notebook needs when it starts; 1 for what is there and may have to change; 2
+        for what has to be made. Nothing is read for it but whether something is there.
+        """
+        return 1
 
     def read(self, machine: Machine) -> State:
         """What is there now. Reads only, and starts no process where everything is in place."""

@@ -12,6 +12,7 @@ URLs, absolute paths and what begins with ``~`` stay as they are.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Callable, Collection, Iterable
@@ -37,6 +38,11 @@ class Call(msgspec.Struct, frozen=True):
     kind: str
     position: Position
     parameters: MapNode
+
+
+def names(task: type[Task[Any]]) -> frozenset[str]:
+    """The parameters that a task has, as a playbook writes them."""
+    return frozenset(_fields(task))
 
 
 def check_names(call: Call, task: type[Task[Any]], faults: Faults, beside: Collection[Any] = ()) -> None:
@@ -106,6 +112,7 @@ def bind(
     return None
 
 
+@functools.cache  # msgspec evaluates the annotations anew each time
 def _fields(task: type[Task[Any]]) -> dict[str, msgspec.structs.FieldInfo]:
     return {field.encode_name: field for field in msgspec.structs.fields(task)}
 

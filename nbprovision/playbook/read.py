@@ -15,7 +15,7 @@ from nbprovision.playbook import keywords, parameters
 from nbprovision.playbook.extra_vars import ExtraVars, parse_extra_vars
 from nbprovision.playbook.faults import Faults
 from nbprovision.playbook.tags import selected
-from nbprovision.playbook.template import Scope, Templates, variable_problem
+from nbprovision.playbook.template import FACTS, Scope, Templates, variable_problem
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, read_nodes
 
 __all__ = ["ExtraVars", "Play", "Playbook", "TaskCall", "parse_extra_vars", "read_playbook", "selected"]
@@ -105,6 +105,7 @@ class Playbook(msgspec.Struct, frozen=True, kw_only=True):
         plays: In order.
         inputs: Every file that was read for it, itself first.
         env_read: Names of the environment variables that its templates asked for.
+        facts_read: Whether its templates asked for facts of the machine.
 
     """
 
@@ -112,6 +113,7 @@ class Playbook(msgspec.Struct, frozen=True, kw_only=True):
     plays: tuple[Play, ...]
     inputs: tuple[Path, ...]
     env_read: tuple[str, ...]
+    facts_read: bool = False
 
 
 def read_playbook(
@@ -151,6 +153,7 @@ def read_playbook(
         plays=plays,
         inputs=(Path(os.path.abspath(path)), *files, *sorted(templates.files_read)),
         env_read=tuple(sorted(templates.env_read)),
+        facts_read=templates.facts_read,
     )
 
 
@@ -189,7 +192,7 @@ class _Reader:
         self.extra = extra
         self.templates = templates
         self.faults = Faults()
-        self.ground = Scope(templates, (extra,), {"nb": dict(facts), "playbook_dir": str(templates.folder)})
+        self.ground = Scope(templates, (extra,), {FACTS: dict(facts), "playbook_dir": str(templates.folder)})
 
     def plays(self, node: Node | None, chosen: Callable[[_Tags], bool]) -> tuple[Play, ...]:
         self.chosen = chosen
@@ -316,7 +319,7 @@ class _Reader:
 
     def misplaced(self, node: MapNode, name: str, kind: type[Task[Any]]) -> set[Any]:
         """Note keys beside the task's own that are no keywords; those that are parameters are returned."""
-        fields = {field.encode_name for field in msgspec.structs.fields(kind)} - keywords.TASK
+        fields = parameters.names(kind) - keywords.TASK
         strange = [key for key, _ in node.pairs if key.value in fields]
         for key in strange:
             self.fault(f"'{key.text}' is a parameter of {name}", key, cure=f"indent it below {name}:")

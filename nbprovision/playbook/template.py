@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 OMIT = "__nbprovision_omit__"  # what the variable `omit` holds: a parameter with this value is left out
 
+FACTS = "nb"  # the variable that holds the machine's facts
+
 _MARKS = ("{{", "{%", "{#")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Names of variables, in a playbook or in the environment, whose values are never shown.
@@ -26,7 +28,7 @@ _SECRET_NAME = re.compile(
 )
 _RESERVED = frozenset(
     (
-        *("nb", "playbook_dir", "lookup", "omit", "range", "dict", "namespace", "self", "loop"),
+        *(FACTS, "playbook_dir", "lookup", "omit", "range", "dict", "namespace", "self", "loop"),
         *("and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None"),
     )
 )
@@ -92,6 +94,7 @@ class Scope:
             InvalidPlaybook: it refers to itself, or to what is not defined, or its template is wrong.
         """
         if name not in self._written:
+            self._templates.facts_read |= name == FACTS
             return self._facts[name]
         if name not in self._known:
             written = self._written[name]
@@ -125,6 +128,7 @@ class Templates:
         self.env = env
         self.env_read: set[str] = set()
         self.files_read: set[Path] = set()
+        self.facts_read = False
 
     @cached_property
     def _sandbox(self) -> Sandbox:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from nbprovision.state.witness import HEADER, digest, identity
-from nbprovision.system.files import make_folder, write_atomically
+from nbprovision.state.witness import HEADER, digest, identity, read_lines
+from nbprovision.system.files import make_folder, remove, write_atomically
 from nbprovision.system.log import event
 
 # A change within one tick of the kernel's coarse clock leaves the same ctime as the change before it (git calls such an
@@ -59,20 +59,17 @@ def look(paths: Iterable[str | Path]) -> tuple[Witness, ...] | None:
     return tuple(found)
 
 
-def settle(witnesses: Iterable[Witness]) -> bool:
-    """Wait, for a tick at most, until a later change of any of them would show.
-
-    Returns:
-        False where that cannot be had: a change that lies in the future, after the clock was set back.
-
-    """
+def unsettled(witnesses: Iterable[Witness]) -> float:
+    """Seconds until a later change of any of them would show; more than a tick where the clock was set back."""
     newest = max((int(w.identity.split()[1]) for w in witnesses if w.identity != "-"), default=0)
-    ahead = newest + TICK_NS - time.time_ns()
-    if ahead > TICK_NS:
-        return False
-    if ahead > 0:
-        time.sleep(ahead / 1e9)
-    return True
+    return max(0.0, (newest + TICK_NS - time.time_ns()) / 1e9)
+
+
+def settle(witnesses: Iterable[Witness]) -> None:
+    """Wait, for a tick at most, until a later change of any of them would show."""
+    ahead = unsettled(witnesses)
+    if 0 < ahead <= TICK_NS / 1e9:
+        time.sleep(ahead)
 
 
 class Store:
@@ -121,10 +118,12 @@ class Store:
             *(f"env\t{name}\t{'-' if value is None else digest(value)}" for name, value in variables.items()),
             *(f"{witness.kind}\t{witness.path}\t{witness.identity}" for witness in numbers),
             *tasks,
-            "end",
         ]
+        content = "\n".join(lines)
         make_folder(self.path.parent, mode=0o700)
-        write_atomically(self.path, "\n".join(lines), mode=0o600)
+        if self.path.is_dir():
+            remove(self.path)
+        write_atomically(self.path, f"{content}\nend\t{digest(content)}", mode=0o600)
         self._drop_old_states()
 
     def forget(self) -> None:
@@ -133,11 +132,9 @@ class Store:
 
     def _read(self) -> Iterator[Proof]:
         try:
-            lines = self.path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
-        except OSError:
-            return
-        if lines[0] != HEADER or lines[-1] != "end":
-            event("state unreadable", path=str(self.path), reason="another version, or cut short")
+            lines = read_lines(str(self.path))
+        except OSError as error:
+            event("state unreadable", path=str(self.path), reason=str(error.strerror))
             return
         witnesses: list[Witness] = []
         proofs = []

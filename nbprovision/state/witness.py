@@ -5,13 +5,13 @@ anyway and three small modules more, and a test holds it to that. `state.store` 
 
 A state file is lines of text, fields parted by tabs:
 
-    nbprovision-state 2
+    nbprovision-state 3
     until   SECONDS or -              when the results stop holding, seconds since the epoch
     env     NAME  DIGEST              a variable that the playbook's templates read
     stat    PATH  IDENTITY            os.stat, links followed; IDENTITY is "-" for a path that is not there
     lstat   PATH  IDENTITY            os.lstat, where PATH is a link
     task    DIGEST  UNTIL  1,2,3  JSON    what the task was, its witnesses by number, what to report
-    end
+    end     DIGEST                of all that stands before this line
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ except ImportError:
 
 from nbprovision.system.places import tool_home
 
-HEADER = "nbprovision-state 2"
+HEADER = "nbprovision-state 3"
 LOG_LIMIT = 2_000_000  # bytes, as in system.log
 
 # Options that change neither what is described nor what is done about it, with the number of their values.
@@ -140,10 +140,31 @@ def parse(argv: list[str]) -> Invocation | None:
     )
 
 
+def read_lines(path: str) -> list[str]:
+    """The lines of a state file.
+
+    Raises:
+        OSError: there is none, it is no file, another user's (who may have written what he likes), of another version,
+            or damaged.
+
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(handle, "rb") as stream:
+        status = os.fstat(handle)
+        if status.st_mode & 0o170000 != 0o100000:
+            raise OSError(0, "it is no file")
+        if status.st_uid != os.getuid():
+            raise OSError(0, f"it is user {status.st_uid}'s")
+        content, _, told = stream.read().rpartition(b"\nend\t")
+    if not content.startswith(HEADER.encode() + b"\n"):
+        raise OSError(0, "it is of another version, or cut short")
+    if blake2b(content, digest_size=16).hexdigest().encode() != told:
+        raise OSError(0, "it is damaged")
+    return content.decode("utf-8", "surrogateescape").split("\n")
+
+
 def still_stands(lines: list[str]) -> bool:
     """Whether every line of a state file holds now."""
-    if len(lines) < 2 or lines[0] != HEADER or lines[-1] != "end":
-        return False
     stat, lstat, env = os.stat, os.lstat, os.environ
     for line in lines:
         kind, _, rest = line.partition("\t")
@@ -181,8 +202,7 @@ def try_witnesses(argv: list[str], started: float) -> int | None:
     if invocation is None:
         return None
     try:
-        with open(invocation.state_path, encoding="utf-8", errors="surrogateescape") as stream:
-            lines = stream.read().split("\n")
+        lines = read_lines(invocation.state_path)
         lock = os.open(invocation.home + "/lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return None

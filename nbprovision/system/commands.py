@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system.log import event
-from nbprovision.system.process import die_with_parent
+from nbprovision.system.process import dying_with_parent
 from nbprovision.system.secrets import mask
 
 
@@ -48,36 +49,34 @@ def run(
         TaskFailed: not found, killed, or an exit status outside ``accept``; the cause is the end of its errors.
 
     """
-    import sh
-
     words = [str(word) for word in argv]
     shown = mask(shlex.join(words))
     started = time.monotonic()
     try:
-        command = sh.Command(words[0])
-        process = command(
-            *words[1:],
-            _env=dict(env),
-            _cwd=str(cwd or "/"),
-            _in=stdin if stdin is not None else "",
-            _timeout=timeout,
-            _preexec_fn=die_with_parent,
-            _ok_code=list(range(256)),
-            _tty_out=False,
-            _tty_in=False,
-            _new_session=False,
-            _return_cmd=True,
+        process = subprocess.Popen(  # noqa: S603 - no shell sees it
+            words,
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(env),
+            cwd=cwd or "/",
+            preexec_fn=dying_with_parent(),  # noqa: PLW1509 - it takes no lock
         )
-        status, output, errors = process.exit_code, process.stdout, process.stderr
-    except sh.CommandNotFound as error:
-        raise TaskFailed(failure or f"cannot run {words[0]}", cause="there is no such program") from error
-    except sh.TimeoutException as error:
-        event("command", command=shown, status=None, seconds=round(time.monotonic() - started, 3))
-        raise TaskFailed(
-            failure or f"{words[0]} did not end", cause=f"killed after {timeout:.0f} seconds: {shown}"
-        ) from error
-    except sh.SignalException as error:
-        status, output, errors = error.exit_code, error.stdout, error.stderr
+    except OSError as error:
+        there = "there is no such program" if isinstance(error, FileNotFoundError) else str(error.strerror)
+        raise TaskFailed(failure or f"cannot run {words[0]}", cause=there) from error
+    with process:
+        try:
+            output, errors = process.communicate(stdin.encode() if stdin is not None else None, timeout)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            event("command", command=shown, status=None, seconds=round(time.monotonic() - started, 3))
+            cause = f"killed after {timeout:.0f} seconds: {shown}"
+            raise TaskFailed(failure or f"{words[0]} did not end", cause=cause) from error
+        except BaseException:
+            process.kill()
+            raise
+    status = process.returncode
     done = Completed(
         status, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace"), time.monotonic() - started
     )

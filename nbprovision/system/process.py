@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,15 +24,17 @@ from nbprovision.system.secrets import mask
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when the thread that made it ends (prctl(2), PR_SET_PDEATHSIG).
+@functools.cache
+def dying_with_parent() -> Callable[[], None]:
+    """A function that asks the kernel to kill its process when the thread that made it ends (prctl(2)).
 
-    An engine that outlived a killed run would go on writing into a prefix that the next run has in hand.
+    An engine that outlived a killed run would go on writing into a prefix that the next run has in hand. It imports
+    nothing: between fork and exec a lock that another thread holds is held for ever.
     """
     import ctypes
     import signal
 
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    return functools.partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 class Child:
@@ -47,6 +51,7 @@ class Child:
 
     def __init__(self, module: str, *, env: Mapping[str, str]) -> None:
         self.module = module
+        self._env = dict(env)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-m", module],
@@ -97,6 +102,18 @@ class Child:
         """End the child, whatever it is doing."""
         self._end()
 
+    def rest(self) -> None:
+        """The child has done its work: it waits for more where some may come (see `kept_children`), else it ends."""
+        with _resting_lock:
+            if _resting is not None and len(_resting) < _MOST_RESTING:
+                _resting.append(self)
+                return
+        self.close()
+
+    def serves(self, module: str, env: Mapping[str, str]) -> bool:
+        """Whether it is alive and could have been made with these arguments."""
+        return self.module == module and self._env == env and self._process.poll() is None
+
     @property
     def pid(self) -> int:
         """Its process id."""
@@ -116,6 +133,38 @@ class Child:
                 return message
             on_event(message)
         return {}
+
+
+_resting: list[Child] | None = None
+_resting_lock = threading.Lock()
+_MOST_RESTING = 2  # each takes the memory of what it has loaded
+
+
+@contextlib.contextmanager
+def kept_children() -> Iterator[None]:
+    """While the body runs, a child that rests is kept for the next one to `hire`: some take long to load."""
+    global _resting
+    with _resting_lock:
+        outermost, _resting = _resting is None, _resting or []
+    try:
+        yield
+    finally:
+        if outermost:
+            with _resting_lock:
+                children, _resting = _resting or [], None
+            for child in children:
+                child.close()
+
+
+def hire(module: str, env: Mapping[str, str]) -> Child:
+    """A child that rests, else a new one."""
+    with _resting_lock:
+        resting = _resting or []
+        for child in resting:
+            if child.serves(module, env):
+                resting.remove(child)
+                return child
+    return Child(module, env=env)
 
 
 def _end(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
@@ -157,7 +206,7 @@ def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
     It leaves by ``os._exit``: py-rattler's runtime may crash the interpreter at its ordinary exit, after the work
     is done and safe (PyO3/pyo3-async-runtimes issue 40).
     """
-    die_with_parent()
+    dying_with_parent()()
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints is a complaint, not a message
 
@@ -186,8 +235,6 @@ def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
 def _kill_after(child: subprocess.Popen[bytes], timeout: float | None) -> Any:
     if timeout is None:
         return None
-    import threading
-
     timer = threading.Timer(timeout, child.kill)
     timer.daemon = True
     timer.start()

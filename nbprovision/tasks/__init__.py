@@ -13,12 +13,16 @@ from nbprovision.model.task import Task
 class Catalogue(Mapping[str, type[Task[Any]]]):
     """Every kind of task by its key in a playbook; a module is imported when its task is asked for."""
 
+    def __init__(self) -> None:
+        self._imported: dict[str, type[Task[Any]]] = {}
+
     def __getitem__(self, kind: str) -> type[Task[Any]]:
-        if kind not in set(self):
-            raise KeyError(kind)
-        module = importlib.import_module(f"{__name__}.{kind}")
-        task: type[Task[Any]] = getattr(module, "".join(word.capitalize() for word in kind.split("_")))
-        return task
+        if kind not in self._imported:
+            if kind not in set(self):
+                raise KeyError(kind)
+            module = importlib.import_module(f"{__name__}.{kind}")
+            self._imported[kind] = getattr(module, "".join(word.capitalize() for word in kind.split("_")))
+        return self._imported[kind]
 
     def __iter__(self) -> Iterator[str]:
         for entry in sorted(os.listdir(os.path.dirname(__file__))):

@@ -39,6 +39,7 @@ class EnvState(msgspec.Struct, frozen=True, kw_only=True):
         solution: The packages to come; None where those that are there will do.
         untold: conda's history does not tell of what is installed.
         unregistered: The registry does not list it.
+        cuda: What it was solved for and what it is to be solved for, where the two differ.
         variables: Variables of activation that are not set as wanted: before, after.
         leftovers: What a killed run left beside it.
         pip: What of the file's pip section is not there.
@@ -59,6 +60,7 @@ class EnvState(msgspec.Struct, frozen=True, kw_only=True):
     solution: rattler.Solution | None = None
     untold: bool = False
     unregistered: bool = False
+    cuda: tuple[str | None, str] | None = None
     variables: dict[str, tuple[str | None, str]] = {}
     leftovers: tuple[Path, ...] = ()
     pip: tuple[Need, ...] = ()
@@ -125,6 +127,8 @@ def other_changes(state: EnvState) -> list[Change]:
         )
         for need in state.pip
     ]
+    if state.cuda is not None:
+        changes.append(Change("solve for", "CUDA", *state.cuda))
     changes += [
         Change(action="set", target=f"variable {name}", before=before, after=after)
         for name, (before, after) in sorted(state.variables.items())

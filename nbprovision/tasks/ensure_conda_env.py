@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from nbprovision.backends import conda_prefix, rattler, shared_files
 from nbprovision.backends.shared_files import Shared
-from nbprovision.facts import conda_guard, conda_health, distributions, environment_file
+from nbprovision.facts import conda_guard, conda_health, cuda, distributions, environment_file
 from nbprovision.facts import unasked as unasked_facts
 from nbprovision.facts.conda import MADE_BY_US, META, CondaRecord, installed, is_environment
 from nbprovision.facts.conda_health import Details
@@ -24,9 +24,6 @@ from nbprovision.model.result import Change
 from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets, unfinished
 from nbprovision.tasks.conda_env_state import EnvPlan, EnvState, holds, other_changes, package_changes, same
-
-if TYPE_CHECKING:  # loaded where a file has a pip section
-    from nbprovision.facts.satisfied import Need
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _RESERVED = ("base", "root")  # conda's own names of an installation
@@ -71,6 +68,13 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             "`refresh_every` says."
         ),
     ] = "none"
+    cuda: Annotated[
+        str | None,
+        parameter(
+            "Version of CUDA to solve for, such as `12.4`, or `none`. Default: what the machine has. Where that is "
+            "another than before, packages with builds for both are exchanged, in the same version.",
+        ),
+    ] = None
     engine: Annotated[
         Literal["auto", "rattler", "conda", "mamba"],
         parameter("What solves and installs: `auto` and `rattler` are the built-in engine."),
@@ -101,6 +105,8 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
                 "an environment that is to be absent has no packages",
                 cure="leave it out",
             )
+        if self.cuda is not None and not re.fullmatch(r"none|[0-9]+(\.[0-9]+)?", self.cuda):
+            raise ParameterError("cuda", f"'{self.cuda[:40]}' is no version of CUDA", cure='write "12.4", or none')
         for text in as_list(self.packages):
             _spec(text)
 
@@ -186,6 +192,10 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         """The environment; one that goes does so in a single step."""
         return () if self.state == "absent" else (self._identity(machine)[1],)
 
+    def weight(self, machine: Machine) -> Literal[1, 2]:
+        """A new environment takes long."""
+        return 1 if is_environment(self._identity(machine)[1]) else 2
+
     def ages(self, machine: Machine) -> float | None:
         """What is the newest version today need not be tomorrow."""
         return DAY if self.update == "latest" and self.refresh_every is None else None
@@ -203,6 +213,8 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         yield prefix / unfinished.MARK
         yield machine.conda.registry
         yield machine.user_home / ".condarc"
+        if self.cuda is None:
+            yield from cuda.marks(machine.root)
         if self.file is not None:
             yield Path(self.file)
 
@@ -233,16 +245,30 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         details: dict[str, Details] = {}
         solution = None
         latest = self.update == "latest" and bool(specs)
-        if missing or broken or suspect or latest or self.exact:
+        warnings = machine.conda.condarc.warnings
+        for_cuda = cuda.wanted(self.cuda, machine.env, machine.root)
+        before = conda_prefix.solved_for_cuda(prefix)
+        moved = there and before not in (None, for_cuda)
+        if missing or broken or suspect or latest or self.exact or moved:
             details = conda_health.all_details(sound)
         claims = [*machine.claims_on(prefix), *self.claims(machine)]
         superfluous = self._superfluous(machine, prefix, specs, details) if self.exact else []
         incomplete = suspect and conda_health.incomplete(details, sound, machine.conda.condarc)
-        if missing or broken or superfluous or incomplete or latest:
-            solution = self._solve(machine, prefix, specs, missing, details, torn, sound, file)
-            if latest and not (missing or broken or superfluous or incomplete) and holds(solution, details):
+        amiss = bool(missing or broken or superfluous or incomplete)
+        if amiss or latest or moved:
+            try:
+                solution = self._solve(machine, prefix, specs, missing, details, torn, sound, file, other_builds=moved)
+            except TaskFailed as error:
+                if amiss or latest:
+                    raise
+                moved = False  # what is there works as it is, with its kernel; the next run asks again
+                warnings += (f"solved for CUDA '{before}', not for '{for_cuda}': {error.message}",)
+            if solution is not None and (latest or moved) and not amiss and holds(solution, details):
                 solution.close()
                 solution = None
+        if solution is not None:
+            coming = {package.name for package in solution.packages} - details.keys()
+            strays += conda_health.in_the_way(prefix, coming, apart_from=self._claimed(machine, prefix))
         unasked = (
             unasked_facts.by_pip(prefix, claims, set(map(distributions.normalized, details))) if self.exact else []
         )
@@ -262,6 +288,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             solution=solution,
             untold=conda_health.history_lacks(prefix, records, empty_only=not suspect),
             unregistered=machine.conda.condarc.register_envs and not listed,
+            cuda=(before, for_cuda) if moved else None,
             variables={
                 key: (set_now.get(key), value)
                 for key, value in (file.variables if file else {}).items()
@@ -275,7 +302,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             )
             if file
             else (),
-            warnings=machine.conda.condarc.warnings,
+            warnings=warnings,
         )
 
     def _solve(
@@ -288,6 +315,8 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         torn: list[CondaRecord],
         sound: list[CondaRecord],
         file: EnvironmentFile | None,
+        *,
+        other_builds: bool,
     ) -> rattler.Solution:
         claimed = self._claimed(machine, prefix)
         unlocked = [spec.name for spec in specs if spec.text in missing]
@@ -300,6 +329,8 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             self._channels(machine, file, specs),
             [record.path for record in sound if record.name in details],
             unlocked=moving,
+            other_builds=other_builds,
+            variables=cuda.told_to_solver(self.cuda, machine.env),
         )
         kept = [one.name for one in solution.packages if one.name in details and same(details[one.name], one)]
         stuck = [name for name in unlocked if name in kept]
@@ -391,15 +422,14 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         changes += other_changes(state)
         if state.unregistered:
             changes.append(Change(action="register", target=state.name, after="environments.txt"))
-        return EnvPlan(changes=tuple(changes), warnings=state.warnings, state=state)
+        beside = {change.action for change in changes} <= {"register", "clean"}
+        return EnvPlan(changes=tuple(changes), warnings=state.warnings, beside=beside, state=state)
 
     def apply(self, plan: EnvPlan, machine: Machine) -> None:
         """Put packages in place, then tell conda of it."""
         state = plan.state
         file = self._file()
         _, prefix = self._identity(machine, file)
-        if not state.suspect and {change.action for change in plan.changes} <= {"register", "clean"}:
-            unfinished.clear(prefix)  # nothing in it is touched, so it is as finished as it was
         for path in state.leftovers:
             conda_prefix.remove_leftover(path)
         if self.state == "absent":
@@ -419,10 +449,14 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             after = conda_health.all_details(installed(prefix))
             conda_prefix.append_history(machine.conda, prefix, (), after.values(), specs=specs)
         if state.pip and file is not None:
-            _install_by_pip(machine, prefix, file, state.pip)
+            from nbprovision.backends import uv_command
+
+            uv_command.install_section(machine, prefix, file, state.pip)
         if state.variables:
             wanted = {name: after for name, (_, after) in state.variables.items()}
             conda_prefix.set_variables(prefix, wanted)
+        if (prefix / META / MADE_BY_US).exists():
+            conda_prefix.note_cuda(prefix, cuda.wanted(self.cuda, machine.env, machine.root))
         if state.unregistered:
             conda_prefix.register(machine.conda, prefix)
 
@@ -450,9 +484,6 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         conda_prefix.append_history(machine.conda, prefix, before, after.values(), specs=specs, removed=removed)
 
 
-# ----------------------------------------------------------------------------------------- judgement, as plain data
-
-
 def _spec(text: str) -> Spec:
     spec = parse(text)
     if spec is None:
@@ -460,29 +491,6 @@ def _spec(text: str) -> Spec:
             "packages", f"'{text[:80]}' is no match spec", cure="write it as conda does: name, name=1.2, name>=1.2,<2"
         )
     return spec
-
-
-def _install_by_pip(machine: Machine, prefix: Path, file: EnvironmentFile, needs: Iterable[Need]) -> None:
-    from nbprovision.backends import uv_command
-    from nbprovision.facts.satisfied import UNSEEN
-
-    python = prefix / "bin/python"
-    if not python.exists():
-        raise TaskFailed(
-            f"the pip section of {file.path} cannot be installed",
-            cause=f"there is no Python in {prefix}",
-            cure="add python to its dependencies",
-        )
-    asked = environment_file.pip_section(file, machine.env)
-    uv_command.install(
-        machine,
-        prefix,
-        [wanted.line for wanted in asked.wanted],
-        python=python,
-        constraints=asked.constraint_files,
-        options=asked.options,
-        reinstall=[need.name for need in needs if need.reason in UNSEEN],
-    )
 
 
 def _path_of(url: str) -> str:

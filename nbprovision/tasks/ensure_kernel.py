@@ -17,6 +17,7 @@ from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironm
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Claim, Resource, Task, parameter
 from nbprovision.system import secrets, unfinished
+from nbprovision.tasks.kernel_state import KernelState
 
 _CONNECTION_FILE = "{connection_file}"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -26,51 +27,6 @@ _REFERENCE = re.compile(r"(?<!\$)(?:\$\$)*\$\{?[A-Za-z_]")
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|_KEY", re.IGNORECASE)
 # Our own entry under the kernelspec's metadata: which prefix it is for, and which ipykernel was tried in it.
 _MARK = "nbprovision"
-
-
-class KernelState(msgspec.Struct, frozen=True, kw_only=True):
-    """What is there of a kernel and of the environment that it is for.
-
-    Attributes:
-        folder: The kernel's folder.
-        found: What stands there, None for nothing.
-        prefix: The environment, None for a kernel by ``argv`` or one that is to be absent.
-        there: Whether the environment is.
-        awaited: Whether an earlier task of the playbook makes it.
-        unfinished: What left the environment half done, empty where nothing did.
-        python: Whether its interpreter is alive; for ``argv`` whether its program is there.
-        ipykernel: Version of ipykernel in it, None where it is missing.
-        lacking: Distributions that ipykernel needs and that are not whole; looked for with ``deep``, and where an
-            install of it may have been cut off.
-        says: ipykernel's own kernelspec.
-        logos: ipykernel's pictures by file name.
-        launcher: The launcher's text.
-        shell: The command that runs the launcher.
-        conda: The machine's conda, empty where there is none.
-        hidden_by: A kernel of the same name that Jupyter finds first.
-
-    """
-
-    folder: Path
-    found: kernels.KernelFolder | None = None
-    prefix: Path | None = None
-    there: bool = True
-    awaited: bool = False
-    unfinished: str = ""
-    python: bool = True
-    ipykernel: str | None = None
-    lacking: tuple[str, ...] = ()
-    says: dict[str, Any] = {}
-    logos: dict[str, bytes] = {}
-    launcher: bytes = b""
-    shell: tuple[str, ...] = ()
-    conda: str = ""
-    hidden_by: Path | None = None
-
-    @property
-    def lacks_ipykernel(self) -> bool:
-        """Whether the environment is there and cannot run a kernel yet."""
-        return self.prefix is not None and self.there and (self.ipykernel is None or bool(self.lacking))
 
 
 class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
@@ -213,6 +169,10 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
             return ()
         return (prefix,)
 
+    def weight(self, machine: Machine) -> Literal[0]:
+        """Small files."""
+        return 0
+
     def read(self, machine: Machine) -> KernelState:
         """The kernel's folder, and what a kernelspec of the environment must say."""
         for name, value in self.environment.items():
@@ -233,11 +193,12 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
                 folder=folder, found=found, python=alive, launcher=kernel.launcher(), hidden_by=hidden_by
             )
         site_packages = distributions.site_packages(prefix)
-        there = distributions.installed(prefix)
-        brought = next(iter(there.get("ipykernel", ())), None)
         mark = unfinished.read_mark(prefix)
         # An install of ours that was killed is ours to complete; any other half-made environment is no kernel.
         foreign = mark is not None and mark.task != self.kind() and machine.is_unfinished(prefix)
+        whole = self.deep or (mark is not None and not foreign)
+        there = distributions.installed(prefix, None if whole else {"ipykernel"})
+        brought = next(iter(there.get("ipykernel", ())), None)
         conda = machine.conda.executable
         return KernelState(
             folder=folder,
@@ -248,7 +209,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
             unfinished=mark.task if mark is not None and foreign else "",
             python=os.access(prefix / "bin/python", os.X_OK),
             ipykernel=brought.version if brought is not None and not brought.broken else None,
-            lacking=ipykernel.lacking(prefix, there) if self.deep or (mark and not foreign) else (),
+            lacking=ipykernel.lacking(prefix, there) if whole else (),
             says=ipykernel.spec(prefix),
             logos=ipykernel.logos(site_packages) if site_packages else {},
             launcher=kernel.launcher(),
@@ -271,7 +232,8 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         if state.lacks_ipykernel:
             changes.insert(0, Change("install", "ipykernel", before=state.ipykernel, kind="package"))
         hidden = f"Jupyter finds another kernel '{self.kernel_name}' first, in {state.hidden_by}"
-        return Plan(changes=tuple(changes), warnings=(hidden,) if state.hidden_by is not None else ())
+        warnings = (hidden,) if state.hidden_by is not None else ()
+        return Plan(changes=tuple(changes), warnings=warnings, beside=state.there and not state.lacks_ipykernel)
 
     def apply(self, plan: Plan, machine: Machine) -> None:
         """Install ipykernel where it is missing, then write the folder, kernel.json last; or remove it.
@@ -313,7 +275,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         site_packages = distributions.site_packages(prefix)
         if site_packages is not None:
             yield site_packages / "ipykernel/resources"
-            yield from (found.path for found in distributions.installed(prefix).get("ipykernel", []))
+            yield from (found.path for found in distributions.installed(prefix, {"ipykernel"}).get("ipykernel", []))
         if machine.conda.executable is not None:
             yield machine.conda.executable
 

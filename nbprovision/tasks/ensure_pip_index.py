@@ -175,6 +175,10 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         prefix = self._prefix(machine)
         return frozenset({Resource("environment", str(prefix))} if prefix else ())
 
+    def weight(self, machine: Machine) -> Literal[0]:
+        """Small files."""
+        return 0
+
     def read(self, machine: Machine) -> IndexState:
         """The files as they stand, and what would overrule them."""
         pip_conf = self._pip_conf(machine)

@@ -117,7 +117,7 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             except InvalidPlaybook as error:
                 raise ParameterError("packages", error.message, cause=error.cause, cure=error.cure) from None
             other = seen.setdefault(wanted.name or wanted.line, wanted)
-            if not (wanted.marker or other.marker) and requirements.incompatible(wanted, other):
+            if other is not wanted and not (wanted.marker or other.marker) and requirements.incompatible(wanted, other):
                 raise ParameterError(
                     "packages", f"no version satisfies both '{other.shown}' and '{wanted.shown}'", cure="drop one"
                 )
@@ -226,8 +226,8 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             yield from (target.python, target.prefix / unfinished.MARK)
             folder = distributions.site_packages(target.prefix)
             yield folder or target.prefix / "lib"
-            found = distributions.installed(target.prefix)
             names = {wanted.name for wanted in asked.wanted if wanted.name}
+            found = distributions.installed(target.prefix, names)
             yield from (one.path for name in sorted(names) for one in found.get(name, ()))
 
     def ages(self, machine: Machine) -> float | None:
@@ -254,13 +254,12 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
 
     def _claimed(self, prefix: Path, machine: Machine) -> list[Wanted]:
         """The named requirements whose marker holds in ``prefix``, whatever Python it may yet get."""
+        named = [wanted for wanted in self._asked(machine).wanted if wanted.name]
+        if not any(wanted.marker for wanted in named):
+            return named
         version = distributions.python_version(prefix)
         environments = [requirements.marker_environment(text) for text in ([version] if version else _CONCEIVABLE)]
-        return [
-            wanted
-            for wanted in self._asked(machine).wanted
-            if wanted.name and all(requirements.applies(wanted, environment) for environment in environments)
-        ]
+        return [wanted for wanted in named if all(requirements.applies(wanted, one) for one in environments)]
 
     def _read(self, target: Target, asked: Asked, machine: Machine) -> TargetState:
         prefix = target.prefix

@@ -89,12 +89,23 @@ class Instance:
         self._container = ""
         self._port = ""
 
+    @property
+    def mounts(self) -> list[Any]:
+        """What is mounted beside the volume."""
+        return [f"{self.folder / 'lifecycle'}:/opt/lifecycle:ro", f"{self.image.tool}:/srv/tool:ro"]
+
     def hook(self, name: str, script: str | bytes) -> None:
         """Set the script ``on-create`` or ``on-start``."""
         (self.folder / "lifecycle" / name).write_bytes(script.encode() if isinstance(script, str) else script)
 
     def start(
-        self, *hooks: str, seconds: int = 60, root_access: str = "Enabled", image: str | None = None, **service: Any
+        self,
+        *hooks: str,
+        seconds: int = 60,
+        root_access: str = "Enabled",
+        image: str | None = None,
+        defined: dict[str, Any] | None = None,
+        **service: Any,
     ) -> Instance:
         """Start it as the platform does, and wait for Jupyter.
 
@@ -103,6 +114,7 @@ class Instance:
             seconds: The platform's time limit for each.
             root_access: Disabled: ec2-user has no sudo.
             image: Another image, from now on.
+            defined: Further volumes of the compose file.
             service: Further keys of the compose file.
         """
         self.image = self.image._replace(id=image or self.image.id)
@@ -114,10 +126,12 @@ class Instance:
         instance = {
             "image": self.image.id,
             "environment": environment,
-            "volumes": [f"{self.folder / 'lifecycle'}:/opt/lifecycle:ro", f"{self.image.tool}:/srv/tool:ro"],
+            "volumes": self.mounts,
             **service,
         }
-        (self.folder / "compose.yml").write_text(json.dumps({"version": "2.4", "services": {"instance": instance}}))
+        (self.folder / "compose.yml").write_text(
+            json.dumps({"version": "2.4", "services": {"instance": instance}, "volumes": defined or {}})
+        )
         self._compose("up -d instance")
         self._container = self._compose("ps -q instance").decode().split()[-1]
         limit = time.monotonic() + seconds * max(len(hooks), 1) + 30
@@ -235,20 +249,29 @@ class Instance:
                 or "\n".join(content.get("traceback", []))
             )
             if message["msg_type"] == "status" and content["execution_state"] == "idle":
-                connection.close()
+                await self._closed(connection)
                 return output
 
     async def _type(self, terminal: str, command: str) -> str:
         connection = await self._websocket(f"../terminals/websocket/{terminal}")
         end = uuid.uuid4().hex
+        shown = ""
+        while not shown.endswith("$ "):  # the prompt
+            kind, *rest = json.loads(await connection.read_message())
+            shown += rest[0] if kind == "stdout" else ""
         # The typed line is echoed, so it must not hold the mark that its output is told by.
         await connection.write_message(json.dumps(["stdin", f"{command}; echo {end[:8]}''{end[8:]}\r"]))
         shown = ""
         while end not in shown:
             kind, *rest = json.loads(await connection.read_message())
             shown += rest[0] if kind == "stdout" else ""
-        connection.close()
+        await self._closed(connection)
         return shown.split("\r\n", 1)[1].split(end)[0]
+
+    async def _closed(self, connection: Any) -> None:
+        connection.close()
+        while await connection.read_message() is not None:
+            pass
 
     async def _websocket(self, path: str) -> Any:
         from tornado.httpclient import HTTPRequest

@@ -157,7 +157,7 @@ def environment_half_made(world: World) -> None:
     if _alive(world):
         (world.prefix / ".nbprovision-unfinished").write_text('{"task":"ensure_conda_env","made":false}')
         conda_record_removed(world)
-        shutil.rmtree(site_packages(world.prefix) / "idna")
+        shutil.rmtree(site_packages(world.prefix) / "idna", ignore_errors=True)
 
 
 @change

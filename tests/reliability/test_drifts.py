@@ -55,6 +55,12 @@ def install_killed(name: str) -> Callable[[World], None]:
     return kill
 
 
+def half_made_and_filled_by_uv(world: World) -> None:
+    """The package whose record was lost stands there in another version."""
+    changes.environment_half_made(world)
+    changes.conda_package_downgraded_by_uv(world)
+
+
 def python_is_a_dangling_link(world: World) -> None:
     python = world.prefix / "bin/python"
     python.unlink()
@@ -72,6 +78,7 @@ FOUND_BY_EVERY_RUN: dict[str, Callable[[World], None]] = {
     "8 a dist-info of pip deleted": changes.dist_info_of_pip_removed,
     "9 pip.conf made world-writable": changes.pip_conf_made_world_writable,
     "10 an environment half made": changes.environment_half_made,
+    "10 an environment half made, and a package of it installed by uv": half_made_and_filled_by_uv,
     "12 conda-meta tells another version": changes.conda_record_of_another_version,
 }
 FOUND_BY_A_DEEP_RUN: dict[str, Callable[[World], None]] = {

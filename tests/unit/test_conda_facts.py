@@ -96,6 +96,19 @@ def test_a_notebook_instance(env: dict[str, str], tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_in_studio_new_environments_survive_a_restart(env: dict[str, str], tmp_path: Path) -> None:
+    """/opt/conda is the image's, and writable; the home folder is what is kept."""
+    root = tmp_path / "root"
+    home = root / "home/sagemaker-user"
+    (root / "opt/ml/metadata").mkdir(parents=True)
+    (root / "opt/ml/metadata/resource-metadata.json").write_text('{"DomainId": "d-1", "SpaceName": "s"}')
+    environment(root / "opt/conda")
+    home.mkdir(parents=True)
+    conda = Machine({**env, "HOME": str(home)}, root=root).conda
+    assert conda.base == root / "opt/conda"
+    assert conda.new_prefix("x") == home / ".conda/envs/x"
+
+
 def test_the_unfinished_are_flagged(machine: Machine) -> None:
     environment(machine.home / "envs/half")
     unfinished.mark(machine.home / "envs/half", "test")

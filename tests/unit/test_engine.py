@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterable
@@ -19,7 +21,7 @@ from nbprovision.model.result import Change, Plan, Result
 from nbprovision.model.task import Claim, Resource, Task, parameter
 from nbprovision.reporters.document import Silent
 from nbprovision.state.store import Store
-from nbprovision.system import unfinished
+from nbprovision.system import process, unfinished
 
 
 class EnsureNote(Task[str | None], frozen=True, kw_only=True):
@@ -29,6 +31,10 @@ class EnsureNote(Task[str | None], frozen=True, kw_only=True):
     prefix: Annotated[str | None, parameter("A prefix that is changed")] = None
     fails: Annotated[str | None, parameter("before, after, or wrong")] = None
     pause: Annotated[float, parameter("Seconds of work")] = 0.0
+    heavy: Annotated[int, parameter("What it is likely to take")] = 1
+
+    def weight(self, machine: Machine) -> Any:
+        return self.heavy
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
         return frozenset({Resource("file", self.path)})
@@ -252,17 +258,18 @@ def test_a_witness_spares_the_reading_until_something_changes(machine: Machine, 
     assert [(r.status, r.proof) for r in recorded(steps, machine, path)] == [("ok", "witness"), ("changed", "check")]
 
 
-def test_what_depends_on_a_change_takes_the_full_path(machine: Machine, tmp_path: Path) -> None:
+def test_a_change_of_what_a_task_needs_leaves_its_own_witnesses_their_word(machine: Machine, tmp_path: Path) -> None:
+    """Only a result that ages is looked up anew: with another index, say, the newest version is another."""
     a, b, c = (str(tmp_path / name) for name in "abc")
     steps = [
         step(EnsureNote(path=a, text="x")),
         step(EnsureNote(path=b, text="x", needs=a)),
-        step(EnsureNote(path=c, text="x")),
+        step(EnsureNote(path=c, text="x", needs=a, refresh_every="1h")),
     ]
     state = tmp_path / "state" / "x.state"
     recorded(steps, machine, state)
     Path(a).write_text("by hand")
-    assert [r.proof for r in recorded(steps, machine, state)] == ["check", "check", "witness"]
+    assert [r.proof for r in recorded(steps, machine, state)] == ["check", "witness", "check"]
 
 
 def test_other_parameters_are_another_task(machine: Machine, tmp_path: Path) -> None:
@@ -366,3 +373,57 @@ def test_what_a_run_leaves_out_still_claims(machine: Machine) -> None:
     left_out = EnsureClaim(path="/b", wants="packaging==24")
     Run([step(EnsureClaim(path="/a"))], machine, Silent(), bystanders=[left_out])
     assert machine.claims == [Claim(Path("/p"), "packaging==24")]
+
+
+def test_children_that_rest_serve_again() -> None:
+    """What an engine's child has loaded once is loaded; outside of a run, and at its end, none is left behind."""
+    env = dict(os.environ)
+    module = "tests.unit.echoing_child"
+    with process.kept_children():
+        first = process.hire(module, env)
+        pid = first.call("pid", lambda _: None)
+        assert pid == first.pid
+        first.rest()
+        assert process.hire(module, {**env, "MORE": "1"}) is not first, "another environment is another child"
+        again = process.hire(module, env)
+        assert again is first
+        assert again.call("pid", lambda _: None) == pid
+        again.rest()
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
+        fresh = process.hire(module, env)
+        assert fresh is not first, "one that has died serves nobody"
+        fresh.rest()
+    assert not fresh.serves(module, env)
+    alone = process.hire(module, env)
+    alone.rest()
+    assert not alone.serves(module, env)
+
+
+def test_what_is_light_goes_first(machine: Machine, tmp_path: Path) -> None:
+    """However many long tasks stand before it, and whatever waits for them."""
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    long = [step(EnsureNote(path=str(tmp_path / f"long{n}"), text="x", heavy=2, pause=0.3)) for n in range(12)]
+    there = step(EnsureNote(path=a, text="x"))
+    kernel = step(EnsureNote(path=b, text="x", needs=a, heavy=0))
+    index = step(EnsureNote(path=c, text="x", heavy=0))
+    finished: list[str] = []
+
+    class Watching(Silent):
+        def finished(self, step: Step, result: Result) -> None:
+            finished.append(step.name)
+
+    Run([*long, there, kernel, index], machine, Watching()).execute()
+    assert set(finished[:3]) == {there.name, kernel.name, index.name}
+
+
+def test_in_a_row_the_order_is_the_playbooks(machine: Machine, tmp_path: Path) -> None:
+    finished: list[str] = []
+
+    class Watching(Silent):
+        def finished(self, step: Step, result: Result) -> None:
+            finished.append(step.name)
+
+    steps = [step(EnsureNote(path=str(tmp_path / f"{n}"), text="x", heavy=n % 3)) for n in range(6)]
+    Run(steps, machine, Watching(), linear=True).execute()
+    assert finished == [one.name for one in steps]

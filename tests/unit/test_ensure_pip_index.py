@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
 
 from nbprovision.backends import pip_config, uv_config
@@ -505,3 +507,20 @@ def test_editors_leave_nothing(tmp_path: Path) -> None:
     assert pip_config.without("[global]\nindex-url = x\n", {"global.index-url": []}) is None
     assert pip_config.without("# c\n[global]\nindex-url = x\n", {"global.index-url": []}) == "# c\n"
     assert uv_config.without('[[index]]\nurl = "x"\n', {"extra": ["x"]}) is None
+
+
+_WORD = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z"), exclude_characters="#;"), min_size=1)
+
+
+@given(st.lists(_WORD, min_size=1, max_size=3), st.lists(_WORD, max_size=3, unique=True))
+def test_a_new_file_is_what_the_libraries_would_make_of_it(url: list[str], extra: list[str]) -> None:
+    """It is written without them, as their import takes long."""
+    words = [f"https://{word}" for word in url]
+    asked = {"global.index-url": words[:1], "global.find-links": words, "own.index-strategy": ["x"]}
+    assert pip_config.merged(None, asked) == pip_config.merged("\n", asked).removeprefix("\n")
+    path = Path("a file")
+    assert pip_config.values(path, pip_config.merged(None, asked)) == asked
+    of_uv = {"default": words[:1], "extra": [f"file:///{word}" for word in extra], "find-links": words}
+    of_uv = {name: values for name, values in of_uv.items() if values}
+    assert uv_config.values(path, uv_config.merged(None, of_uv)) == of_uv
+    assert uv_config.values(path, uv_config.merged("# empty\n", of_uv)) == of_uv

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nbprovision.state import store
-from nbprovision.state.witness import parse, state_path, still_stands
+from nbprovision.state.witness import parse, read_lines, state_path, still_stands
 
 ROOT = Path(__file__).parents[2]
 ALLOWED = {
@@ -185,7 +185,7 @@ def test_damage_never_makes_an_answer(recorded: Recorded, damage: str) -> None:
     whole = path.read_bytes()
     new = {
         "cut": whole[:-4],
-        "other version": whole.replace(b"state 2", b"state 1"),
+        "other version": whole.replace(b"state 3", b"state 2"),
         "empty": b"",
         "bytes": b"\xff\0" * 99,
     }
@@ -195,10 +195,15 @@ def test_damage_never_makes_an_answer(recorded: Recorded, damage: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_every_truncation_is_refused(recorded: Recorded) -> None:
-    lines = recorded.state().read_text().split("\n")
-    assert still_stands(lines)
-    assert not any(still_stands(lines[:length]) for length in range(len(lines)))
+def test_every_truncation_and_every_changed_byte_is_refused(recorded: Recorded, tmp_path: Path) -> None:
+    whole = recorded.state().read_bytes()
+    assert still_stands(read_lines(str(recorded.state())))
+    copy = tmp_path / "copy"
+    for index in range(len(whole)):
+        for damaged in (whole[:index], whole[:index] + bytes([whole[index] ^ 1]) + whole[index + 1 :]):
+            copy.write_bytes(damaged)
+            with pytest.raises(OSError, match=r"damaged|another version"):
+                read_lines(str(copy))
 
 
 def test_command_lines_that_are_not_plain_runs_are_left_alone() -> None:
