@@ -11,7 +11,7 @@ import msgspec
 
 from nbprovision.backends import conda_prefix, rattler, shared_files
 from nbprovision.backends.shared_files import Shared
-from nbprovision.facts import conda_guard, conda_health, cuda, distributions, environment_file
+from nbprovision.facts import conda_guard, conda_health, cuda, distributions, environment_file, terms
 from nbprovision.facts import unasked as unasked_facts
 from nbprovision.facts.conda import MADE_BY_US, META, CondaRecord, installed, is_environment
 from nbprovision.facts.conda_health import Details
@@ -150,12 +150,13 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         return frozenset({Resource("environment", str(self._identity(machine)[1]))})
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The channels that are folders of this machine."""
+        """The configuration of conda, and the channels that are folders of this machine."""
+        configuration = frozenset(Resource("condarc", str(place)) for place in machine.conda.condarc_places)
         if self.state == "absent":
-            return frozenset()
+            return configuration
         file = self._file()
         urls = self._channels(machine, file, self._specs(file))
-        return frozenset(Resource("channel", _path_of(url)) for url in urls if url.startswith("file://"))
+        return configuration | {Resource("channel", _path_of(url)) for url in urls if url.startswith("file://")}
 
     def declares(self, machine: Machine) -> dict[str, Path]:
         """The name, for later tasks."""
@@ -212,7 +213,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         yield prefix / "bin/python"
         yield prefix / unfinished.MARK
         yield machine.conda.registry
-        yield machine.user_home / ".condarc"
+        yield from machine.conda.condarc_places
         if self.cuda is None:
             yield from cuda.marks(machine.root)
         if self.file is not None:
@@ -245,7 +246,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         details: dict[str, Details] = {}
         solution = None
         latest = self.update == "latest" and bool(specs)
-        warnings = machine.conda.condarc.warnings
+        warnings = machine.conda.condarc.warnings + terms.notes(machine, self._channels(machine, file, specs))
         for_cuda = cuda.wanted(self.cuda, machine.env, machine.root)
         before = conda_prefix.solved_for_cuda(prefix)
         moved = there and before not in (None, for_cuda)
