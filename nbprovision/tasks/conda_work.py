@@ -1,0 +1,291 @@
+"""The conda packages of one environment, brought to what a task wants of them: shared by the tasks that do that."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from nbprovision.backends import conda_prefix, rattler, shared_files
+from nbprovision.backends.shared_files import Shared
+from nbprovision.facts import conda_health, cuda, distributions
+from nbprovision.facts import unasked as unasked_facts
+from nbprovision.facts.conda import MADE_BY_US, META, CondaRecord, installed, is_environment
+from nbprovision.facts.conda_health import Details
+from nbprovision.facts.conda_specs import Spec, parse, satisfied
+from nbprovision.facts.file_digests import Digests
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.model.task import Claim
+from nbprovision.system import unfinished
+from nbprovision.tasks.conda_packages import Packages, holds, same
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task wants of the packages of an environment.
+
+    Attributes:
+        prefix: The environment, which need not be there yet.
+        specs: Match specs that must hold.
+        channels: URLs, the preferred one first.
+        claims: Distributions that are pip's business there.
+        exact: Nothing else is wanted.
+        latest: The newest version of what is asked for.
+        cuda: What to solve for; see `EnsureCondaEnv`.
+        deep: Compare the files.
+
+    """
+
+    prefix: Path
+    specs: tuple[Spec, ...]
+    channels: tuple[str, ...]
+    claims: frozenset[Claim] = frozenset()
+    exact: bool = False
+    latest: bool = False
+    cuda: str | None = None
+    deep: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """The packages that are asked for."""
+        return [spec.name for spec in self.specs]
+
+
+class CondaWork:
+    """Reads what is there and applies what is missing.
+
+    Args:
+        machine: The facts.
+        wish: What is wanted.
+
+    """
+
+    def __init__(self, machine: Machine, wish: Wish) -> None:
+        self._machine = machine
+        self._wish = wish
+        self._prefix = wish.prefix
+
+    @cached_property
+    def _claimed(self) -> frozenset[str]:
+        """Names of the distributions that are pip's business in the environment."""
+        return frozenset(conda_health.distribution_of(claim.requirement) for claim in self._wish.claims)
+
+    @property
+    def _digests(self) -> Digests | None:
+        return self._machine.digests if self._wish.deep else None
+
+    def read(self) -> Packages:
+        """Look at the interpreter, the records, the distributions; ask the solver only where they will not do.
+
+        Raises:
+            TaskFailed: what is asked for cannot be had.
+
+        """
+        machine, wish, prefix = self._machine, self._wish, self._prefix
+        condarc = machine.conda.condarc
+        records = installed(prefix)
+        torn = conda_health.torn(records)
+        sound = [record for record in records if record not in torn]
+        missing = tuple(spec.text for spec in wish.specs if not satisfied(spec, sound, condarc))
+        broken, strays = self._harm(sound)
+        for record in torn:
+            broken[record.name] = f"its record {record.path.name} is torn"
+        suspect = machine.is_unfinished(prefix)
+        details: dict[str, Details] = {}
+        solution = None
+        latest = wish.latest and bool(wish.specs)
+        warnings = condarc.warnings
+        for_cuda = cuda.wanted(wish.cuda, machine.env, machine.root)
+        before = conda_prefix.solved_for_cuda(prefix)
+        moved = is_environment(prefix) and before not in (None, for_cuda)
+        if missing or broken or suspect or latest or wish.exact or moved:
+            details = conda_health.all_details(sound)
+        superfluous = self._superfluous(details) if wish.exact else []
+        incomplete = suspect and conda_health.incomplete(details, sound, condarc)
+        amiss = bool(missing or broken or superfluous or incomplete)
+        if amiss or latest or moved:
+            try:
+                solution = self._solve(missing, details, torn, sound, other_builds=moved)
+            except TaskFailed as error:
+                if amiss or latest:
+                    raise
+                moved = False  # what is there works as it is, with its kernel; the next run asks again
+                warnings += (f"solved for CUDA '{before}', not for '{for_cuda}': {error.message}",)
+            if solution is not None and (latest or moved) and not amiss and holds(solution, details):
+                solution.close()
+                solution = None
+        if solution is not None:
+            coming = {package.name for package in solution.packages} - details.keys()
+            strays += conda_health.in_the_way(prefix, coming, apart_from=self._claimed)
+        owned = set(map(distributions.normalized, details))
+        return Packages(
+            suspect=suspect,
+            records=tuple(records),
+            installed=details,
+            torn=tuple(torn),
+            missing=missing,
+            broken=broken,
+            strays=tuple(strays),
+            unasked=tuple(unasked_facts.by_pip(prefix, wish.claims, owned)) if wish.exact else (),
+            shared=tuple(self._shared(sound, broken)) if broken else (),
+            solution=solution,
+            untold=conda_health.history_lacks(prefix, records, empty_only=not suspect),
+            cuda=(before, for_cuda) if moved else None,
+            warnings=warnings,
+        )
+
+    def _solve(
+        self,
+        missing: Collection[str],
+        details: dict[str, Details],
+        torn: list[CondaRecord],
+        sound: list[CondaRecord],
+        *,
+        other_builds: bool,
+    ) -> rattler.Solution:
+        machine, wish, prefix, specs = self._machine, self._wish, self._prefix, list(self._wish.specs)
+        unlocked = [spec.name for spec in specs if spec.text in missing]
+        moving = wish.names if wish.latest else unlocked
+        solution = rattler.solve(
+            machine,
+            [rattler.exact_question(machine, prefix, specs, self._kept(details), self._claimed)]
+            if wish.exact
+            else rattler.questions(machine, prefix, specs, details, torn, self._claimed),
+            list(wish.channels),
+            [record.path for record in sound if record.name in details],
+            unlocked=moving,
+            other_builds=other_builds,
+            variables=cuda.told_to_solver(wish.cuda, machine.env),
+        )
+        kept = [one.name for one in solution.packages if one.name in details and same(details[one.name], one)]
+        stuck = [name for name in unlocked if name in kept]
+        if stuck:
+            raise TaskFailed(
+                f"the solver keeps {', '.join(stuck)} as it is, and that is not what is asked for",
+                cure="write the spec another way, or name the version that you want",
+            )
+        return solution
+
+    def _kept(self, details: dict[str, Details]) -> list[str]:
+        """Packages that an exact environment keeps for the sake of pip tasks."""
+        means = {"python", "pip"} if self._claimed else set()
+        return [name for name in details if name in means or distributions.normalized(name) in self._claimed]
+
+    def _superfluous(self, details: dict[str, Details]) -> list[str]:
+        """Packages that nobody asked for.
+
+        Raises:
+            TaskFailed: the platform provides the environment, and would miss what it brings.
+
+        """
+        found = unasked_facts.packages(details, [*self._wish.names, *self._kept(details)])
+        environments = self._machine.conda.environments()
+        if found and any(one.prefix == self._prefix and one.provided for one in environments):
+            raise TaskFailed(
+                f"exact would remove {len(found)} packages that the platform's image brings: {', '.join(found[:5])}",
+                cure="leave exact out, or make an environment of your own",
+            )
+        return found
+
+    def _harm(self, records: list[CondaRecord]) -> tuple[dict[str, str], list[Path]]:
+        """Packages to put in place anew and why, and what pip left in their place.
+
+        In an environment that others made only what the task names is looked at: an image's maker may have put packages
+        in place by pip on purpose.
+        """
+        prefix, claimed = self._prefix, self._claimed
+        broken: dict[str, str] = {}
+        strays: list[Path] = []
+        ours = (prefix / META / MADE_BY_US).exists()
+        subject = records if ours else [record for record in records if record.name in self._wish.names]
+        if conda_health.interpreter_missing(prefix, records):
+            broken["python"] = "bin/python leads nowhere"
+        for package, drift in conda_health.drifts(prefix, subject, apart_from=claimed):
+            broken[package] = drift.reason
+            strays += drift.strays
+        if self._wish.deep or self._machine.is_unfinished(prefix):
+            for record in records:
+                if record.name not in broken and distributions.normalized(record.name) not in claimed:
+                    reason = conda_health.broken_file(prefix, record, digests=self._digests, records=records)
+                    if reason:
+                        broken[record.name] = reason
+        return broken, strays
+
+    def _shared(self, records: Iterable[CondaRecord], broken: Collection[str]) -> Iterable[Shared]:
+        """Files of broken packages that other environments share, and with them the harm."""
+        others = [found.prefix for found in self._machine.conda.environments() if found.prefix != self._prefix]
+        for record in records:
+            if record.name in broken:
+                found = conda_health.harmed_elsewhere(self._prefix, record, others, self._digests)
+                yield from (Shared(*places) for places in found)
+
+    def apply(self, packages: Packages) -> None:
+        """Put packages in place, then tell conda of it.
+
+        Raises:
+            TaskFailed: with the engine's own words.
+
+        """
+        machine, prefix = self._machine, self._prefix
+        mark = unfinished.read_mark(prefix)
+        if mark is not None and mark.made and not (prefix / META / MADE_BY_US).exists():
+            conda_prefix.begin(prefix)
+        for one in packages.unasked:
+            conda_prefix.remove_distribution(prefix, one.path)
+        if packages.solution is not None:
+            self._install(packages, packages.solution)
+        elif packages.untold:
+            after = conda_health.all_details(installed(prefix))
+            conda_prefix.append_history(machine.conda, prefix, (), after.values(), specs=self._texts)
+        if (prefix / META / MADE_BY_US).exists():
+            conda_prefix.note_cuda(prefix, cuda.wanted(self._wish.cuda, machine.env, machine.root))
+
+    @property
+    def _texts(self) -> list[str]:
+        return [spec.text for spec in self._wish.specs]
+
+    def _install(self, packages: Packages, solution: rattler.Solution) -> None:
+        machine, prefix = self._machine, self._prefix
+        for record in packages.torn:
+            conda_prefix.remove_leftover(record.path)
+        for record in packages.records:
+            if record.name in packages.broken:
+                harmed = conda_health.harmed_source(prefix, record, self._digests)
+                if harmed is not None:
+                    rattler.evict(machine, harmed)
+        for folder in packages.strays:
+            conda_prefix.remove_distribution(prefix, folder)
+        requested = conda_health.requested(packages.installed)
+        requested.update({spec.name: spec.text for spec in self._wish.specs})
+        solution.install(machine, prefix, requested=requested.values(), reinstall=packages.broken)
+        shared_files.mend(packages.shared)
+        after = conda_health.all_details(installed(prefix))
+        before = list(packages.installed.values())
+        if conda_health.history_lacks(prefix, [record for record in packages.records if record not in packages.torn]):
+            before = []  # whoever changed it last did not tell, so tell it all
+        removed = packages.installed.keys() - after.keys()
+        conda_prefix.append_history(machine.conda, prefix, before, after.values(), specs=self._texts, removed=removed)
+
+
+def wanted_spec(text: str) -> Spec:
+    """A match spec of a task's `packages`.
+
+    Raises:
+        ParameterError: it is none.
+
+    """
+    spec = parse(text)
+    if spec is None:
+        raise ParameterError(
+            "packages", f"'{text[:80]}' is no match spec", cure="write it as conda does: name, name=1.2, name>=1.2,<2"
+        )
+    return spec
+
+
+def channel_urls(machine: Machine, asked: Iterable[str], specs: Iterable[Spec]) -> tuple[str, ...]:
+    """URLs of the channels asked for (else the configured ones), and of those that specs name."""
+    named = [spec.channel.partition("[")[0] for spec in specs if spec.channel]
+    urls = machine.conda.channels(asked)
+    return tuple(dict.fromkeys([*urls, *(url for name in named for url in machine.conda.condarc.urls(name))]))
