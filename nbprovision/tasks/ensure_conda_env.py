@@ -20,7 +20,8 @@ from nbprovision.model.result import Change
 from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets, unfinished
 from nbprovision.tasks.conda_env_state import EnvPlan, EnvState, other_changes
-from nbprovision.tasks.conda_work import CondaWork, Wish, channel_urls, wanted_spec
+from nbprovision.tasks.conda_work import CondaWork, Wish, channel_urls, local_channels, wanted_spec
+from nbprovision.tasks.platform_guard import refuse_jupyter_server
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _RESERVED = ("base", "root")  # conda's own names of an installation
@@ -72,6 +73,13 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             "another than before, packages with builds for both are exchanged, in the same version.",
         ),
     ] = None
+    allow_platform_changes: Annotated[
+        bool,
+        parameter(
+            "In an environment that the platform provides: change packages that its image brought, at the risk of an "
+            "unstable notebook."
+        ),
+    ] = False
     engine: Annotated[
         Literal["auto", "rattler", "conda", "mamba"],
         parameter("What solves and installs: `auto` and `rattler` are the built-in engine."),
@@ -150,6 +158,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             latest=self.update == "latest",
             cuda=self.cuda,
             deep=self.deep,
+            allowed=self.allow_platform_changes,
         )
         return CondaWork(machine, wish)
 
@@ -165,7 +174,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             return frozenset()
         file = self._file()
         urls = self._channels(machine, file, self._specs(file))
-        return frozenset(Resource("channel", _path_of(url)) for url in urls if url.startswith("file://"))
+        return frozenset(Resource("channel", path) for path in local_channels(urls))
 
     def declares(self, machine: Machine) -> dict[str, Path]:
         """The name, for later tasks."""
@@ -238,6 +247,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
                 name=name, there=prefix.is_dir() or prefix.is_symlink(), unregistered=not listed, leftovers=leftovers
             )
         conda_guard.refuse_foreign(prefix)
+        refuse_jupyter_server(machine, prefix, allowed=False)
         packages = self._work(machine).read()
         variables = file.variables if file else {}
         set_now = conda_health.variables(prefix) if variables else {}
@@ -304,9 +314,3 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             conda_prefix.set_variables(prefix, wanted)
         if state.unregistered:
             conda_prefix.register(machine.conda, prefix)
-
-
-def _path_of(url: str) -> str:
-    from urllib.parse import unquote, urlsplit
-
-    return unquote(urlsplit(url).path)
