@@ -35,7 +35,8 @@ class Instance:
     def provide(self, name: str, channel: str, *packages: str) -> Path:
         """Make an environment that looks as if the image had brought it."""
         prefix = self.prefix(name)
-        converge(EnsureCondaEnv(prefix=str(prefix), packages=list(packages), channels=[channel]), self.machine)
+        elsewhere = Machine(self.env, root=self.root / "elsewhere")  # where no platform provides it
+        converge(EnsureCondaEnv(prefix=str(prefix), packages=list(packages), channels=[channel]), elsewhere)
         (prefix / "conda-meta/nbprovision").unlink()
         (prefix / unfinished.MARK).unlink(missing_ok=True)
         return prefix

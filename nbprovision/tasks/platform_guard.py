@@ -49,8 +49,8 @@ def refuse_jupyter_server(machine: Machine, prefix: Path, *, allowed: bool) -> N
         raise TaskFailed(
             f"{prefix.name} is the Jupyter server's own environment, which this task leaves alone",
             cause="a package too many there, and no notebook starts",
-            cure="name another environment; ensure_conda_pkg and ensure_pip_pkg take `jupyter_server: true` where it is "
-            "meant (a server extension, say)",
+            cure="name another environment; where it is meant (a server extension, say) ensure_conda_pkg and "
+            "ensure_pip_pkg take `jupyter_server: true`",
         )
 
 
