@@ -98,8 +98,10 @@ def run_playbook(
 
 def _ensure(kind: type[Task[Any]], parameters: dict[str, Any], *, check: bool) -> Result:
     _check_names(kind, parameters)
+    # As a playbook writes them: `except` is no name that Python allows, so it is `except_` here.
+    written = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
     try:
-        task = msgspec.convert(_plain(parameters), kind)
+        task = msgspec.convert({written[name]: _plain(value) for name, value in parameters.items()}, kind)
     except msgspec.ValidationError as error:
         raise ParameterError("", f"{kind.kind()}: {error}") from None
     machine = Machine()

@@ -13,9 +13,10 @@ import msgspec
 from nbprovision.backends import conda_prefix, pip_command, shared_files, uv_command
 from nbprovision.backends.pip_request import Move, Request
 from nbprovision.backends.shared_files import Shared
-from nbprovision.facts import distributions, indexes, requirements, requirements_files, satisfied
+from nbprovision.facts import distributions, indexes, requirements, requirements_files, satisfied, selectors
+from nbprovision.facts.conda import is_environment
 from nbprovision.facts.distributions import Distribution
-from nbprovision.facts.interpreters import Target, is_managed, no_python, prefix_of
+from nbprovision.facts.interpreters import Target, is_managed, no_python
 from nbprovision.facts.machine import Machine
 from nbprovision.facts.requirements import Wanted
 from nbprovision.facts.requirements_files import Asked
@@ -23,9 +24,10 @@ from nbprovision.facts.satisfied import Need
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
 from nbprovision.model.result import Change
 from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
-from nbprovision.system import secrets, unfinished
+from nbprovision.system import secrets
 from nbprovision.system.files import remove
 from nbprovision.tasks.pip_state import PipPlan, PipState, TargetState, Work
+from nbprovision.tasks.pip_targets import Aim
 
 # Pythons that an environment which is not made yet may turn out to have.
 _CONCEIVABLE = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3.14.0", "3.15.0")
@@ -72,7 +74,17 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
     env: Annotated[
         str | None, parameter("A conda or virtual environment, by name or path.", extra={"path": "if-slash"})
     ] = None
-    envs: Annotated[Strings | None, parameter("Several environments.", extra={"path": "if-slash"})] = None
+    envs: Annotated[
+        Strings | None,
+        parameter(
+            "Several environments: names, globs (`pytorch*`), paths, `all` (every one that has a Python).",
+            extra={"path": "if-slash"},
+        ),
+    ] = None
+    except_: Annotated[
+        Strings | None, parameter("What `envs` is not to mean: names, globs, paths.", extra={"path": "if-slash"})
+    ] = msgspec.field(default=None, name="except")
+    allow_empty: Annotated[bool, parameter("Whether `envs` may match no environment.")] = False
     python: Annotated[
         str | None, parameter("Path of an interpreter, in place of `env`: `.venv/bin/python`.", extra={"path": True})
     ] = None
@@ -83,6 +95,9 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             "says; `absent` uninstalls, with a version behind a name only if that one is there."
         ),
     ] = "present"
+    jupyter_server: Annotated[
+        bool, parameter("Install even into the environment that the platform's Jupyter server runs in, if it is named.")
+    ] = False
     engine: Annotated[
         Literal["auto", "uv", "pip"], parameter("Who installs: uv, pip, or (`auto`) uv where it can.")
     ] = "auto"
@@ -99,6 +114,9 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
                 cause=f"{' and '.join(f'`{key}`' for key in targets)} are given" if targets else "none is given",
                 cure="name the environment to install into",
             )
+        for key, value in (("except", self.except_), ("allow_empty", self.allow_empty)):
+            if value and self.envs is None:
+                raise ParameterError(key, f"`{key}` makes sense with `envs` only", cure="drop it, or name `envs`")
         if self.state == "absent" and self.constraints:
             raise ParameterError("constraints", "`constraints` makes no sense with `state: absent`", cure="drop one")
         for key in ("requirements", "constraints"):
@@ -222,11 +240,10 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         yield from asked.files
         local = [requirements.local_path(wanted) for wanted in asked.wanted]
         yield from (path for path in local if path is not None)
-        for target in self._targets(machine):
-            yield from (target.python, target.prefix / unfinished.MARK)
-            folder = distributions.site_packages(target.prefix)
-            yield folder or target.prefix / "lib"
-            names = {wanted.name for wanted in asked.wanted if wanted.name}
+        names = {wanted.name for wanted in asked.wanted if wanted.name}
+        targets = self._targets(machine)
+        yield from self._aim.witnesses(machine, targets)
+        for target in targets:
             found = distributions.installed(target.prefix, names)
             yield from (one.path for name in sorted(names) for one in found.get(name, ()))
 
@@ -244,13 +261,24 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             machine.env,
         )
 
+    @property
+    def _aim(self) -> Aim:
+        return Aim(
+            env=self.env,
+            envs=self.envs,
+            excluded=self.except_,
+            allow_empty=self.allow_empty,
+            python=self.python,
+            jupyter_server=self.jupyter_server,
+        )
+
+    @property
+    def _named(self) -> list[str]:
+        """Environments that are meant by their names, and not only by a glob."""
+        return as_list(self.envs) if self.envs is not None else [self.env or self.python or ""]
+
     def _targets(self, machine: Machine) -> list[Target]:
-        if self.python is not None:
-            python = machine.path(self.python)
-            return [Target(prefix_of(python), python, str(python))]
-        names = as_list(self.envs if self.env is None else self.env)
-        prefixes = {machine.prefix_of(name): name for name in names}
-        return [Target(prefix, prefix / "bin/python", name) for prefix, name in prefixes.items()]
+        return self._aim.targets(machine, selectors.declared_before(machine, self))
 
     def _claimed(self, prefix: Path, machine: Machine) -> list[Wanted]:
         """The named requirements whose marker holds in ``prefix``, whatever Python it may yet get."""
@@ -266,6 +294,8 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         version = distributions.python_version(prefix)
         managed = is_managed(target, version)
         if version is None or distributions.site_packages(prefix) is None or not os.access(target.python, os.X_OK):
+            if is_environment(prefix) and not machine.is_unfinished(prefix) and target.name not in self._named:
+                return TargetState(target=target)  # `all` meant it while it was not known to get no Python
             if prefix not in machine.declared.values():
                 raise no_python(target)
             expected = [] if self.state == "absent" else self._claimed(prefix, machine)

@@ -20,7 +20,7 @@ from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from tests.conda_packages import PLACEHOLDER, TinyChannel
 from tests.conftest import Channel
 from tests.driver import converge, planned
-from tests.provided import Instance
+from tests.provided_conda import Instance
 from tests.wheels import make_wheel
 
 pytestmark = pytest.mark.engine
