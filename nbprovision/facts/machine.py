@@ -48,6 +48,8 @@ class Machine:
         self.sound: set[Path] = set()
         # What a task's apply leaves for the reading that verifies it, under a key of the task's own.
         self.notes: dict[object, Any] = {}
+        # What is planned will be applied at once, so that nobody waits to hear of it before.
+        self.applies = False
         self.timeout: float | None = None
         self.on_progress: Callable[[str, float, float], None] = lambda text, done, total: None
 

@@ -88,8 +88,10 @@ def declared_before(machine: Machine, task: object) -> Mapping[str, Path]:
 
     A task would otherwise mean other environments when it is carried out than when it was put in order.
     """
-    found: Mapping[str, Path] = machine.notes.setdefault(("declared before", id(task)), dict(machine.declared))
-    return found
+    # With the task, so that no other one can get its id while the note is there.
+    found: tuple[object, Mapping[str, Path]]
+    found = machine.notes.setdefault(("declared before", id(task)), (task, dict(machine.declared)))
+    return found[1]
 
 
 def sources(machine: Machine, texts: Sequence[str]) -> Iterator[Path]:

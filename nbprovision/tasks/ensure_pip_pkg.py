@@ -26,6 +26,7 @@ from nbprovision.model.result import Change
 from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets
 from nbprovision.system.files import remove
+from nbprovision.tasks.pip_plan import change_of, install_work, installs, removal_work, removals, unseen
 from nbprovision.tasks.pip_state import PipPlan, PipState, TargetState, Work
 from nbprovision.tasks.pip_targets import Aim
 
@@ -36,8 +37,8 @@ _CONCEIVABLE = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3
 class Engine(Protocol):
     """What `uv_command` and `pip_command` both do."""
 
-    def perform(self, machine: Machine, request: Request) -> None:
-        """Install."""
+    def perform(self, machine: Machine, request: Request) -> list[Move] | None:
+        """Install; what was changed, where the engine tells."""
 
     def resolve(self, machine: Machine, request: Request) -> list[Move] | None:
         """What an install would change."""
@@ -198,23 +199,27 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         changes: list[Change] = []
         work: list[Work] = []
         for target in state.targets:
-            found = _removals(target) if self.state == "absent" else _installs(target)
+            found = removals(target) if self.state == "absent" else installs(target)
             if not found:
                 continue
-            work.append(_removal_work(target) if self.state == "absent" else _install_work(target))
             of = f" in {target.target.name}" if len(state.targets) > 1 else ""
-            changes += [msgspec.structs.replace(change, target=change.target + of) for change in found]
+            named = tuple(msgspec.structs.replace(change, target=change.target + of) for change in found)
+            todo = removal_work(target) if self.state == "absent" else install_work(target)
+            work.append(msgspec.structs.replace(todo, changes=named, of=of))
+            changes += named
         warnings = tuple(dict.fromkeys(text for target in state.targets for text in target.conflicts))
         return PipPlan(changes=tuple(changes), warnings=warnings, work=tuple(work))
 
-    def apply(self, plan: PipPlan, machine: Machine) -> None:
+    def apply(self, plan: PipPlan, machine: Machine) -> list[Change]:
         """Take out what is in the way, then install or uninstall."""
         asked = self._asked(machine)
+        changes: list[Change] = []
         for work in plan.work:
             prefix = work.target.prefix
             if not os.access(work.target.python, os.X_OK):
                 raise no_python(work.target)
-            machine.notes[self._note(prefix)] = frozenset(_conflicts(prefix))
+            # With the task, so that no other one can get its id while the note is there.
+            machine.notes[self._note(prefix)] = (self, frozenset(_conflicts(prefix)))
             for folder in work.take_out:
                 conda_prefix.remove_distribution(prefix, folder)
             found = distributions.installed(prefix)
@@ -230,9 +235,14 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
                 shared = list(self._shared(prefix, work.reinstall, machine))
                 if shared and engine is uv_command:
                     uv_command.evict(machine, work.reinstall)
-                engine.perform(machine, request.pinned(work.pins))
+                moves = engine.perform(machine, request.pinned(work.pins))
                 _keep_newest(prefix, work.reinstall)
                 shared_files.mend(one for one in shared if one.elsewhere != one.file)
+                if moves and not work.told:
+                    changes += [change_of(msgspec.structs.replace(move, name=move.name + work.of)) for move in moves]
+                    continue
+            changes += work.changes
+        return changes
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
         """Files that say what is asked for; of each environment the interpreter and the distributions' folders."""
@@ -302,7 +312,7 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             return TargetState(target=target, needs=tuple(_missing(wanted) for wanted in expected))
         found = distributions.installed(prefix)
         environment = requirements.marker_environment(version)
-        before = machine.notes.get(self._note(prefix))
+        _, before = machine.notes.get(self._note(prefix), (self, None))
         conflicts = () if before is None else tuple(text for text in _conflicts(prefix) if text not in before)
         if self.state == "absent":
             removable = tuple(_removable(asked, found, environment))
@@ -322,9 +332,12 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         if engine is not None:
             _check_places(asked, environment)
         pins = tuple(need.pin for need in needs if need.pin)
-        if engine is not None and not debris:
+        # Who installs says what it has done, and need not be asked before where nothing can be in the way.
+        plain = engine is uv_command and self.state == "present" and all(need.reason == "missing" for need in needs)
+        told = not (machine.applies and plain) or bool(debris)
+        if engine is not None and not debris and told:
             machine.progress(f"looking for versions for {target.name}")
-            request = self._upgrading(_request(target, asked, _unseen(needs), managed=managed))
+            request = self._upgrading(_request(target, asked, unseen(needs), managed=managed))
             moves, pins = _resolved(engine, machine, request, () if request.upgrade else pins)
             if moves is None and request.upgrade:
                 raise TaskFailed(
@@ -337,6 +350,7 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             needs=tuple(needs),
             debris=tuple(debris),
             moves=None if moves is None else tuple(moves),
+            told=told,
             pins=pins,
             conflicts=conflicts,
             managed=managed,
@@ -395,10 +409,6 @@ def _conflicts(prefix: Path) -> list[str]:
     return satisfied.conflicts(distributions.installed(prefix), environment)
 
 
-def _unseen(needs: Iterable[Need]) -> tuple[str, ...]:
-    return tuple(need.name for need in needs if need.reason in satisfied.UNSEEN)
-
-
 def _resolved(
     engine: Engine, machine: Machine, request: Request, pins: tuple[str, ...]
 ) -> tuple[list[Move] | None, tuple[str, ...]]:
@@ -419,73 +429,6 @@ def _request(target: Target, asked: Asked, reinstall: tuple[str, ...], *, manage
         reinstall=reinstall,
         managed=managed,
     )
-
-
-def _removals(state: TargetState) -> list[Change]:
-    return [Change("remove", one.name, before=one.version, kind="package") for one in state.removable]
-
-
-def _removal_work(state: TargetState) -> Work:
-    """What has no RECORD no engine can uninstall: all that is left of it is its folder."""
-    broken = tuple(one for one in state.removable if one.broken)
-    whole = dict.fromkeys(one.name for one in state.removable if one not in broken)
-    return Work(
-        target=state.target,
-        take_out=tuple(one.path for one in broken),
-        uninstall=tuple(whole),
-        managed=state.managed,
-    )
-
-
-def _installs(state: TargetState) -> list[Change]:
-    """What the installer says it would do; what it cannot know, or was not asked, as far as we can tell."""
-    changes = [
-        Change(_action(move.before, move.after), move.name, before=move.before, after=move.after, kind="package")
-        for move in state.moves or ()
-    ]
-    told = {change.target for change in changes}
-    for need in _kept(state):
-        if need.name not in told:
-            action = "install" if need.there is None else "change" if need.reason == "version" else "reinstall"
-            changes.append(Change(action, need.name, before=need.there, after=need.expected or None, kind="package"))
-    told = {change.target for change in changes}
-    changes += [
-        Change("remove", one.name, before=one.version, kind="package") for one in state.debris if one.name not in told
-    ]
-    return changes
-
-
-def _kept(state: TargetState) -> list[Need]:
-    """Needs, but for those that the installer was asked about and sees otherwise: its word on versions counts."""
-    moving = {move.name for move in state.moves or ()}
-    return [
-        need for need in state.needs if state.moves is None or need.name in moving or need.reason in satisfied.UNSEEN
-    ]
-
-
-def _install_work(state: TargetState) -> Work:
-    unseen = _unseen(state.needs)
-    return Work(
-        target=state.target,
-        install=bool(state.moves or _kept(state)),
-        reinstall=unseen,
-        pins=state.pins,
-        take_out=tuple(one.path for one in state.debris),
-        replace=unseen if state.by_pip else (),
-        managed=state.managed,
-    )
-
-
-def _action(before: str | None, after: str | None) -> str:
-    if before is None or after is None:
-        return "install" if before is None else "remove"
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        old, new = Version(before), Version(after)
-    except InvalidVersion:
-        return "change"
-    return "reinstall" if old == new else "upgrade" if old < new else "downgrade"
 
 
 def _keep_newest(prefix: Path, names: Iterable[str]) -> None:
