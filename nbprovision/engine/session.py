@@ -23,7 +23,7 @@ from nbprovision.playbook.read import Playbook, read_playbook
 from nbprovision.reporters import document
 from nbprovision.reporters.progress import ProgressFiles
 from nbprovision.reporters.relay import Several
-from nbprovision.state import store
+from nbprovision.state import baselines, store
 from nbprovision.state.witness import state_path
 from nbprovision.system import log
 from nbprovision.system.files import make_folder, write_atomically
@@ -108,6 +108,7 @@ class Session:
         with run_lock(home, command, self._request.lock_timeout, tell):
             make_folder(home / "log", mode=0o700)
             log.open_log(home / "log" / "nbprovision.log")
+            baselines.record_all(self._machine)
             files = ProgressFiles(home, self._volume, str(self._playbook.path), self.steps)
             summary = f"stopped: {self._playbook.path}"
             try:

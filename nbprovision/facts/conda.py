@@ -16,9 +16,13 @@ from nbprovision.system.unfinished import is_marked
 META = "conda-meta"
 # A plain file in conda-meta tells an environment that this tool made; conda reads only *.json and history there.
 MADE_BY_US = "nbprovision"
+# The environment of the Jupyter server on a notebook instance.
+_JUPYTER_SERVER = "JupyterSystemEnv"
 # Where installers put conda unless told otherwise (Miniforge, Miniconda, Anaconda, and the container images).
 _USUAL_HOMES = ("miniforge3", "miniconda3", "anaconda3", "mambaforge", "micromamba")
 _USUAL_ROOTS = ("opt/conda", "opt/miniforge3", "opt/miniconda3", "opt/anaconda3")
+# Where the notebook server of an instance runs: https://docs.aws.amazon.com/sagemaker/latest/dg/nbi-add-external.html
+_JUPYTER_SERVER = "JupyterSystemEnv"
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -30,6 +34,7 @@ class Environment(msgspec.Struct, frozen=True):
         provided: The platform's image brings it.
         ours: This tool made it.
         unfinished: It is marked as half made or half changed.
+        jupyter_server: The platform's Jupyter server runs from it: without it there is no notebook at all.
 
     """
 
@@ -38,6 +43,7 @@ class Environment(msgspec.Struct, frozen=True):
     provided: bool = False
     ours: bool = False
     unfinished: bool = False
+    jupyter_server: bool = False
 
 
 class CondaRecord(msgspec.Struct, frozen=True):
@@ -86,8 +92,12 @@ class CondaFacts:
     @cached_property
     def installations(self) -> list[Path]:
         """Base prefixes, the one in use first: by CONDA_EXE, on the PATH, the platform's, the usual places."""
-        found = dict.fromkeys(Path(os.path.abspath(place)) for place in self._candidates())
-        return [place for place in found if (place / META).is_dir()]
+        return [place for place in self.places if (place / META).is_dir()]
+
+    @cached_property
+    def places(self) -> list[Path]:
+        """Where an installation may be, whether or not there is one."""
+        return list(dict.fromkeys(Path(os.path.abspath(place)) for place in self._candidates()))
 
     @cached_property
     def executable(self) -> Path | None:
@@ -179,11 +189,7 @@ class CondaFacts:
     def _prefixes(self) -> Iterator[tuple[str, Path]]:
         for base in self.installations[:1]:
             yield "base", base
-        folders = [*self.envs_dirs, *self._own_folders()]
-        folders += [base / "envs" for base in self.installations[1:]]
-        if self.env.get("MAMBA_ROOT_PREFIX"):
-            folders.append(self._path(self.env["MAMBA_ROOT_PREFIX"]) / "envs")
-        for folder in dict.fromkeys(folders):
+        for folder in self.folders:
             for name in _children(folder):
                 yield name, folder / name
         for prefix in self.registered:
@@ -191,6 +197,15 @@ class CondaFacts:
                 yield prefix.name, prefix
         for base in self.installations[1:]:
             yield base.name, base
+
+    @property
+    def folders(self) -> list[Path]:
+        """Every folder whose children are environments: conda's, this tool's, other installations'."""
+        folders = [*self.envs_dirs, *self._own_folders()]
+        folders += [base / "envs" for base in self.installations[1:]]
+        if self.env.get("MAMBA_ROOT_PREFIX"):
+            folders.append(self._path(self.env["MAMBA_ROOT_PREFIX"]) / "envs")
+        return list(dict.fromkeys(folders))
 
     def _own_folders(self) -> list[Path]:
         """Where this tool makes environments that have a name only, apart from conda's own folders."""
@@ -202,7 +217,8 @@ class CondaFacts:
         provided = self.platform.provided
         ours = os.path.lexists(prefix / META / MADE_BY_US)
         inside = provided is not None and (prefix == provided or provided in prefix.parents)
-        return Environment(name, prefix, inside and not ours, ours, is_marked(prefix))
+        server = provided is not None and prefix == provided / "envs" / _JUPYTER_SERVER
+        return Environment(name, prefix, inside and not ours, ours, is_marked(prefix), server)
 
     def names(self) -> list[str]:
         """Names of all environments, in the order in which they are looked up, each once."""

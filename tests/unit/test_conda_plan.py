@@ -14,6 +14,7 @@ from nbprovision.facts.conda_health import Details
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ParameterError
 from nbprovision.model.task import Claim, Resource
+from nbprovision.tasks.conda_packages import Packages
 from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv, EnvState
 
 TASK = EnsureCondaEnv(name="x", packages=["a"])
@@ -55,7 +56,8 @@ def test_packages(
     before: Details | None, after: Package | None, broken: dict[str, str], expected: tuple[str, ...] | None
 ) -> None:
     solution: Any = Solved(*([after] if after else []))
-    state = EnvState(name="x", there=True, installed={"a": before} if before else {}, broken=broken, solution=solution)
+    packages = Packages(installed={"a": before} if before else {}, broken=broken, solution=solution)
+    state = EnvState(name="x", there=True, packages=packages)
     changes = TASK.plan(state).changes
     assert [(one.action, one.before, one.after) for one in changes] == ([expected] if expected else [])
     assert all(one.kind == "package" and one.target == "a" for one in changes)
@@ -67,7 +69,7 @@ def test_packages(
         ({"there": True}, []),
         ({"there": False, "unregistered": True}, ["create", "register"]),
         ({"there": True, "unregistered": True}, ["register"]),
-        ({"there": True, "untold": True}, ["record"]),
+        ({"there": True, "packages": Packages(untold=True)}, ["record"]),
         ({"there": True, "leftovers": (Path("/x"),)}, ["clean"]),
         ({"there": True, "variables": {"A": (None, "1")}}, ["set"]),
     ],
