@@ -1,8 +1,9 @@
 """The built-in conda engine, py-rattler, in a child process of its own.
 
-A child solves, keeps what it solved, and installs it when told to: it loads the library once. A child that is forgotten
-(a run with ``--check``, a failure) is killed, which is also the only way to stop an install: cancelling the wait for it
-would leave its threads at work.
+A child solves, keeps what it solved, and installs it when told to: it loads the library once, and reads a channel once,
+for all environments of a run that are at work side by side. A child that is forgotten (a run with ``--check``, a
+failure) is killed, which is also the only way to stop an install: cancelling the wait for it would leave its threads at
+work.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ class Solution:
 
     """
 
-    def __init__(self, child: Child, attempt: int, packages: tuple[Package, ...], *, discreet: bool) -> None:
+    def __init__(self, child: Child, number: int, attempt: int, packages: tuple[Package, ...]) -> None:
         self.attempt = attempt
         self.packages = packages
         self._child = child
-        self._discreet = discreet  # it was told a password, which is not the next one's business
+        self._number = number
 
     def install(
         self, machine: Machine, prefix: Path, *, requested: Iterable[str], reinstall: Iterable[str] = ()
@@ -62,6 +63,7 @@ class Solution:
 
         """
         request = InstallRequest(
+            solution=self._number,
             prefix=os.path.abspath(prefix),
             cache=str(package_cache(machine)),
             reinstall=sorted(reinstall),
@@ -74,17 +76,12 @@ class Solution:
 
         try:
             self._child.call(request, tell, machine.timeout)
-        except BaseException:
-            self._child.close()
-            raise
-        self.close()
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Let the child go."""
-        if self._discreet:
-            self._child.close()
-        else:
-            self._child.rest()
+        self._child.release()
 
 
 def solve(
@@ -114,7 +111,7 @@ def solve(
         TaskFailed: no answer, a channel that cannot be read, a spec that cannot be.
 
     """
-    from nbprovision.system.process import hire
+    from nbprovision.system.process import Child, hire
 
     clean: list[str] = []
     credentials: dict[str, Any] = {}
@@ -135,14 +132,16 @@ def solve(
         other_builds=other_builds,
         unmet=dict(unmet or {}),
     )
-    child = hire(CHILD, {**child_environment(machine), **(variables or {})})
+    env = {**child_environment(machine), **(variables or {})}
+    # One that is told a password is nobody else's.
+    child = Child(CHILD, env=env) if credentials else hire(CHILD, env)
     try:
         answer = child.call(request, lambda message: None, machine.timeout)
     except BaseException:
-        child.close()
+        child.release()
         raise
     packages = msgspec.convert(tuple(answer["packages"]), tuple[Package, ...])
-    return Solution(child, answer["attempt"], packages, discreet=bool(credentials))
+    return Solution(child, answer["solution"], answer["attempt"], packages)
 
 
 def questions(

@@ -6,11 +6,16 @@ Nothing else of the tool imports py-rattler's solver or installer. See `nbprovis
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
+import itertools
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 import rattler
@@ -32,7 +37,9 @@ from nbprovision.system.process import answer
 Tell = Callable[..., None]
 _PAUSE = 0.1  # seconds between two words about a download
 
-_solved: list[rattler.RepoDataRecord] = []
+_solved: dict[int, list[rattler.RepoDataRecord]] = {}  # until they are installed; requests come side by side
+_numbers = itertools.count()
+_one_at_a_time = threading.Lock()
 
 
 def work(message: Any, tell: Tell) -> Any:
@@ -49,13 +56,8 @@ def work(message: Any, tell: Tell) -> Any:
 
 async def _solve(request: SolveRequest) -> dict[str, Any]:
     _offer_credentials(request.credentials)
-    client = _client(verify=request.verify)
-    gateway = rattler.Gateway(
-        cache_dir=Path(request.repodata),
-        client=client,
-        # `use-cache-only` fails on a cache that is fresh
-        default_config=rattler.SourceConfig(cache_action="force-cache-only" if request.offline else "cache-or-fetch"),
-    )
+    with _one_at_a_time:
+        gateway = _gateway(request.repodata, request.offline, request.verify, _identities(request.channels))
     installed = _installed(request)
     # a locked package is kept even where a spec names another channel
     rebuilt = await _with_builds_for_cuda(installed, request, gateway) if request.other_builds else []
@@ -67,7 +69,7 @@ async def _solve(request: SolveRequest) -> dict[str, Any]:
     unsolved: SolverError | None = None
     for number, attempt in enumerate(request.attempts):
         try:
-            _solved[:] = await rattler.solve(
+            solved = await rattler.solve(
                 request.channels,
                 [*_specs(attempt.specs), *_specs(attempt.keep, lenient=True)],
                 gateway=gateway,
@@ -82,7 +84,10 @@ async def _solve(request: SolveRequest) -> dict[str, Any]:
         except (GatewayError, FetchRepoDataError, InvalidChannelError) as error:
             raise _unreachable(error, request) from error
         else:
-            return {"attempt": number, "packages": [_package(record, installed) for record in _solved]}
+            solution = next(_numbers)
+            _solved[solution] = solved
+            packages = [_package(record, installed) for record in solved]
+            return {"attempt": number, "solution": solution, "packages": packages}
     if unsolved is None:
         raise TaskFailed("nothing was asked of the solver")
     raise await _unsolvable(unsolved, request, gateway)
@@ -164,7 +169,7 @@ async def _install(request: InstallRequest, tell: Tell) -> None:
     reporter = _Reporter(tell)
     try:
         await rattler.install(
-            list(_solved),
+            _solved.pop(request.solution),
             target_prefix=request.prefix,
             cache_dir=Path(request.cache),
             reinstall_packages=set(request.reinstall),
@@ -256,6 +261,29 @@ class _Reporter:
     def on_pre_unlink_complete(self, index: int, success: bool) -> None: ...
 
 
+@functools.cache  # what it has read of a channel serves all that are solved from it
+def _gateway(cache: str, offline: bool, verify: bool, identities: tuple[str, ...]) -> rattler.Gateway:  # noqa: ARG001
+    return rattler.Gateway(
+        cache_dir=Path(cache),
+        client=_client(verify=verify),
+        # `use-cache-only` fails on a cache that is fresh
+        default_config=rattler.SourceConfig(cache_action="force-cache-only" if offline else "cache-or-fetch"),
+    )
+
+
+def _identities(channels: list[str]) -> tuple[str, ...]:
+    """What tells that a channel which is a folder of this machine has changed since it was read."""
+    found = []
+    for url in channels:
+        for subdir in ("noarch", str(rattler.Platform.current())) if url.startswith("file://") else ():
+            path = Path(unquote(urlsplit(url).path), subdir, "repodata.json")
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                found.append(f"{path} {status.st_ino} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_size}")
+    return tuple(found)
+
+
+@functools.cache
 def _client(*, verify: bool) -> rattler.Client:
     if verify:
         return rattler.Client.default_client(user_agent="nbprovision")

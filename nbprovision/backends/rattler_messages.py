@@ -65,8 +65,9 @@ class SolveRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", ta
 
 
 class InstallRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="install"):
-    """Bring ``prefix`` to what was solved last."""
+    """Bring ``prefix`` to what was solved under a number."""
 
+    solution: int
     prefix: str
     cache: str
     reinstall: list[str]

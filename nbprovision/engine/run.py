@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import contextvars
 import queue
 import threading
 from collections.abc import Sequence
@@ -19,10 +19,11 @@ from nbprovision.model.errors import ProvisionError
 from nbprovision.model.result import Change, Result
 from nbprovision.model.task import Task
 from nbprovision.state.store import Proof, Store, holds
+from nbprovision.system import side_by_side
 from nbprovision.system.process import kept_children
 
-# Tasks mostly wait for an engine's process, which itself works in several threads, for the disk or for the network.
-SIDE_BY_SIDE = max(3, min(8, 2 * (os.cpu_count() or 1)))
+# The step that a thread works for, its own helpers included.
+_AT_WORK: contextvars.ContextVar[Step | None] = contextvars.ContextVar("step", default=None)
 # Seconds that a task works alone: short ones side by side would only fight for the interpreter.
 ALONE = 0.01
 
@@ -80,7 +81,6 @@ class Run:
         self._todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[int, Outcome | BaseException]] = queue.SimpleQueue()
         self._listening = threading.Lock()
-        self._working = threading.local()
         machine.applies = not check
         machine.on_progress = self._progress
 
@@ -101,7 +101,7 @@ class Run:
         waiting = dict(enumerate(self._nodes))
         running = 0
         while waiting or running:
-            number = self._next(waiting) if running < SIDE_BY_SIDE else None
+            number = self._next(waiting) if running < side_by_side.MOST else None
             if number is not None:
                 del waiting[number]
                 outcome = self._without_work(number)
@@ -188,7 +188,7 @@ class Run:
     def _work(self) -> None:
         while (number := self._todo.get()) is not None:
             step = self._steps[number]
-            self._working.step = step
+            _AT_WORK.set(step)
             try:
                 with self._listening:
                     self._listener.started(step)
@@ -202,7 +202,7 @@ class Run:
             self._listener.finished(self._steps[number], outcome.result)
 
     def _progress(self, text: str, done: float, total: float) -> None:
-        step: Step | None = getattr(self._working, "step", None)
+        step = _AT_WORK.get()
         if step is None or step.no_log:
             return
         with self._listening:

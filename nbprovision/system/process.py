@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
+import queue
 import subprocess
 import sys
 import tempfile
@@ -38,7 +40,7 @@ def dying_with_parent() -> Callable[[], None]:
 
 
 class Child:
-    """``python -m module`` with this interpreter, which answers one request after the other; see `answer` for its side.
+    """``python -m module`` with this interpreter, which answers requests, several at once; see `answer` for its side.
 
     It keeps what it has loaded and found between two requests. It ends when it is closed or forgotten, and with the
     thread that made it.
@@ -61,6 +63,10 @@ class Child:
             env={**env, "PYTHONPATH": str(Path(__file__).parents[2])},
             cwd="/",
         )
+        assert self._process.stdout is not None  # noqa: S101
+        self._replies = _Replies(self._process.stdout)
+        self._writing = threading.Lock()
+        self._said: str | None = None
         self._end = weakref.finalize(self, _end, self._process, self._errors)
 
     def call(self, request: Any, on_event: Callable[[dict[str, Any]], None], timeout: float | None = None) -> Any:
@@ -73,7 +79,7 @@ class Child:
         started = time.monotonic()
         timer = _kill_after(self._process, timeout)
         try:
-            reply = self._exchange(msgspec.json.encode(request) + b"\n", on_event)
+            reply = self._exchange(request, on_event)
         except BaseException:
             self.close()
             raise
@@ -92,9 +98,7 @@ class Child:
             error = {key: mask(str(value)) for key, value in reply["error"].items()}
             raise TaskFailed(error["message"], cause=error["cause"], cure=error["cure"])
         if status is not None:
-            self._errors.seek(0)
-            complaint = mask(self._errors.read().decode("utf-8", "replace")[-4000:].strip())
-            self.close()
+            complaint = mask(self._last_words())
             raise TaskFailed(f"{self.module} ended before its work was done", cause=_ending(status, complaint))
         return reply["result"]
 
@@ -102,11 +106,10 @@ class Child:
         """End the child, whatever it is doing."""
         self._end()
 
-    def rest(self) -> None:
-        """The child has done its work: it waits for more where some may come (see `kept_children`), else it ends."""
-        with _resting_lock:
-            if _resting is not None and len(_resting) < _MOST_RESTING:
-                _resting.append(self)
+    def release(self) -> None:
+        """Its work for one caller is done: it ends, unless others may have work for it (see `kept_children`)."""
+        with _kept_lock:
+            if _kept is not None and self in _kept:
                 return
         self.close()
 
@@ -119,59 +122,97 @@ class Child:
         """Its process id."""
         return self._process.pid
 
-    def _exchange(self, line: bytes, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    def _last_words(self) -> str:
+        """What it said on standard error before it died; all who waited for it want to know."""
+        with self._writing:
+            if self._said is None:
+                self._errors.seek(0)
+                self._said = self._errors.read().decode("utf-8", "replace")[-4000:].strip()
+                self.close()
+            return self._said
+
+    def _exchange(self, request: Any, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """The reply; an empty one where the child has died, whose exit status says how."""
         assert self._process.stdin is not None  # noqa: S101
-        assert self._process.stdout is not None  # noqa: S101
+        number, messages = self._replies.expect()
         try:
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return {}  # it died; its exit status says how
-        for answered in self._process.stdout:
-            message: dict[str, Any] = msgspec.json.decode(answered)
-            if "result" in message or "error" in message:
-                return message
+            with self._writing:
+                self._process.stdin.write(msgspec.json.encode((number, request)) + b"\n")
+                self._process.stdin.flush()
+        except (BrokenPipeError, ValueError):  # it died, or was closed
+            return {}
+        while (message := messages.get()) and "result" not in message and "error" not in message:
             on_event(message)
-        return {}
+        return message
 
 
-_resting: list[Child] | None = None
-_resting_lock = threading.Lock()
-_MOST_RESTING = 8  # as many as work side by side; each takes the memory of what it has loaded
+class _Replies:
+    """Hears a child, and hands each message to whoever waits for it; an empty one to all when the child has ended."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
+        self._numbers = itertools.count()
+        self._over = False
+        threading.Thread(target=self._listen, args=(stream,), daemon=True).start()
+
+    def expect(self) -> tuple[int, queue.SimpleQueue[dict[str, Any]]]:
+        """A number for a request, and where its messages will come."""
+        with self._lock:
+            number = next(self._numbers)
+            messages = self._waiting[number] = queue.SimpleQueue()
+            if self._over:
+                messages.put({})
+            return number, messages
+
+    def _listen(self, stream: IO[bytes]) -> None:
+        with stream:
+            for line in stream:
+                number, message = msgspec.json.decode(line, type=tuple[int, dict[str, Any]])
+                self._waiting[number].put(message)
+        with self._lock:
+            self._over = True
+            for messages in self._waiting.values():
+                messages.put({})
+
+
+_kept: list[Child] | None = None
+_kept_lock = threading.Lock()
 
 
 @contextlib.contextmanager
 def kept_children() -> Iterator[None]:
-    """While the body runs, a child that rests is kept for the next one to `hire`: some take long to load."""
-    global _resting
-    with _resting_lock:
-        outermost, _resting = _resting is None, _resting or []
+    """While the body runs, children that one can `hire` are shared and stay: they take long to load."""
+    global _kept
+    with _kept_lock:
+        outermost, _kept = _kept is None, _kept or []
     try:
         yield
     finally:
         if outermost:
-            with _resting_lock:
-                children, _resting = _resting or [], None
+            with _kept_lock:
+                children, _kept = _kept or [], None
             for child in children:
                 child.close()
 
 
 def hire(module: str, env: Mapping[str, str]) -> Child:
-    """A child that rests, else a new one."""
-    with _resting_lock:
-        resting = _resting or []
-        for child in resting:
+    """A child that is kept, else a new one."""
+    with _kept_lock:
+        if _kept is None:
+            return Child(module, env=env)
+        for child in _kept:
             if child.serves(module, env):
-                resting.remove(child)
                 return child
-    return Child(module, env=env)
+        _kept.append(Child(module, env=env))
+        return _kept[-1]
 
 
 def _end(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
     # Not asked but killed: what it has answered is safe, and a library's own end of the process may crash or hang.
     process.kill()
     process.wait()
-    for pipe in (process.stdin, process.stdout, errors):
+    for pipe in (process.stdin, errors):  # standard output is closed by who reads it
         with contextlib.suppress(OSError):
             pipe.close()  # type: ignore[union-attr]
 
@@ -186,8 +227,9 @@ def call_module(
 ) -> Any:
     """Ask one thing of a `Child` made for it.
 
-    The child reads one JSON document a line from standard input and writes JSON lines: any number of events, then one
-    ``{"result": ...}`` or ``{"error": {"message", "cause", "cure"}}``.
+    The child reads one JSON line ``[number, request]`` for each request from standard input and writes JSON lines
+    ``[number, message]``: any number of events, then one ``{"result": ...}`` or
+    ``{"error": {"message", "cause", "cure"}}``.
 
     Raises:
         TaskFailed: the child reported an error, was killed, crashed, or did not end in time.
@@ -201,7 +243,7 @@ def call_module(
 
 
 def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
-    """The child's side of `Child`: for each request do ``work(request, tell)`` and reply; at the end leave at once.
+    """The child's side of `Child`: for each request do ``work(request, tell)``, in a thread of its own, and reply.
 
     It leaves by ``os._exit``: py-rattler's runtime may crash the interpreter at its ordinary exit, after the work
     is done and safe (PyO3/pyo3-async-runtimes issue 40).
@@ -209,27 +251,35 @@ def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
     dying_with_parent()()
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints is a complaint, not a message
+    # Not by sys.stdin, which a process that the work forks closes: it would wait for ever for the lock of the reading.
+    requests = os.fdopen(os.dup(0), "rb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    writing = threading.Lock()
 
-    def send(message: dict[str, Any]) -> None:
-        pipe.write(msgspec.json.encode(message) + b"\n")
+    def send(number: int, message: dict[str, Any]) -> None:
+        with writing:
+            pipe.write(msgspec.json.encode((number, message)) + b"\n")
 
-    def tell(**fields: Any) -> None:
-        send(fields)
+    def serve(number: int, request: Any) -> None:
+        try:
+            send(number, {"result": work(request, lambda **fields: send(number, fields))})
+        except TaskFailed as error:  # one failed request does not end the child
+            send(number, {"error": {"message": error.message, "cause": error.cause, "cure": error.cure}})
+        except BaseException:  # noqa: BLE001 - the parent tells the user; the traceback goes to its log
+            import traceback
 
-    status = 0
-    try:
-        for line in sys.stdin.buffer:
-            try:
-                send({"result": work(msgspec.json.decode(line), tell)})
-            except TaskFailed as error:  # noqa: PERF203 - one failed request does not end the child
-                send({"error": {"message": error.message, "cause": error.cause, "cure": error.cure}})
-    except BaseException:  # noqa: BLE001 - the parent tells the user; the traceback goes to its log
-        import traceback
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
 
-        traceback.print_exc()
-        status = 1
+    threads = []
+    for line in requests:
+        threads.append(threading.Thread(target=serve, args=msgspec.json.decode(line), daemon=True))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
     sys.stderr.flush()
-    os._exit(status)
+    os._exit(0)
 
 
 def _kill_after(child: subprocess.Popen[bytes], timeout: float | None) -> Any:

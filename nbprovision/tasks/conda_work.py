@@ -235,7 +235,7 @@ class CondaWork:
         return rattler.solve(
             self._machine,
             [Attempt(specs=names, pinned=names)],
-            list(self._wish.channels),
+            [],  # all of it is there
             [record.path for record in left],
             unmet=unmet,
         )

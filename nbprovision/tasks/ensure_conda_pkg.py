@@ -15,7 +15,7 @@ from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
-from nbprovision.system import unfinished
+from nbprovision.system import side_by_side, unfinished
 from nbprovision.tasks.conda_packages import Packages
 from nbprovision.tasks.conda_work import CondaWork, Wish, channel_urls, configuration_of, local_channels, wanted_spec
 from nbprovision.tasks.platform_guard import refuse_jupyter_server
@@ -183,7 +183,8 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
             TaskFailed: there is no such environment, or what is asked for cannot be had without harm.
 
         """
-        return tuple(self._read(prefix, name, machine) for prefix, name in self._targets(machine).items())
+        targets = list(self._targets(machine).items())
+        return tuple(side_by_side.each(lambda target: self._read(*target, machine), targets))
 
     def _read(self, prefix: Path, name: str, machine: Machine) -> PackagesIn:
         if not is_environment(prefix):
@@ -215,8 +216,11 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
         ]
 
     def apply(self, plan: PackagesPlan, machine: Machine) -> None:
-        """Install or remove, one environment after the other."""
-        for one in plan.work:
+        """Install or remove, in several environments at once."""
+
+        def apply(one: PackagesIn) -> None:
             if one.packages is not None:
                 machine.progress(f"installing into {one.name}")
                 self._work(one.prefix, machine).apply(one.packages)
+
+        side_by_side.each(apply, plan.work)

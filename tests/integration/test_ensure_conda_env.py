@@ -382,9 +382,17 @@ def test_the_child_leaves_at_once(tmp_path: Path) -> None:
         "answer(lambda request, tell: request * 2)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], input="21\n4", capture_output=True, text=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", code],
+        input="[0,21]\n[1,4]",
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, '{"result":42}\n{"result":8}\n', "")
+    assert (done.returncode, sorted(done.stdout.splitlines()), done.stderr) == (
+        0,
+        ['[0,{"result":42}]', '[1,{"result":8}]'],
+        "",
+    )
 
 
 def test_a_forgotten_child_is_gone(machine: Machine, tiny: TinyChannel) -> None:

@@ -375,7 +375,7 @@ def test_what_a_run_leaves_out_still_claims(machine: Machine) -> None:
     assert machine.claims == [Claim(Path("/p"), "packaging==24")]
 
 
-def test_children_that_rest_serve_again() -> None:
+def test_one_child_serves_all() -> None:
     """What an engine's child has loaded once is loaded; outside of a run, and at its end, none is left behind."""
     env = dict(os.environ)
     module = "tests.unit.echoing_child"
@@ -383,21 +383,60 @@ def test_children_that_rest_serve_again() -> None:
         first = process.hire(module, env)
         pid = first.call("pid", lambda _: None)
         assert pid == first.pid
-        first.rest()
+        assert process.hire(module, env) is first
         assert process.hire(module, {**env, "MORE": "1"}) is not first, "another environment is another child"
+        first.release()
         again = process.hire(module, env)
         assert again is first
         assert again.call("pid", lambda _: None) == pid
-        again.rest()
+        again.release()
         os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
         fresh = process.hire(module, env)
         assert fresh is not first, "one that has died serves nobody"
-        fresh.rest()
+        fresh.release()
     assert not fresh.serves(module, env)
     alone = process.hire(module, env)
-    alone.rest()
+    alone.release()
     assert not alone.serves(module, env)
+
+
+def test_a_child_answers_side_by_side() -> None:
+    """Whoever asks for little does not wait for who asks for much; what is said on the way goes to who asked."""
+    child = process.Child("tests.unit.echoing_child", env=dict(os.environ))
+    heard: list[dict[str, Any]] = []
+    slow = threading.Thread(target=child.call, args=("slow", heard.append))
+    slow.start()
+    while not heard:
+        time.sleep(0.01)
+    assert child.call("pid", lambda message: pytest.fail(str(message))) == child.pid
+    assert slow.is_alive()
+    child.call("be quick", lambda _: None)
+    slow.join()
+    assert heard == [{"text": "at work"}]
+    child.close()
+
+
+def test_all_who_wait_hear_of_a_childs_death() -> None:
+    child = process.Child("tests.unit.echoing_child", env=dict(os.environ))
+    failures: list[str] = []
+
+    def ask() -> None:
+        try:
+            child.call("slow", lambda _: None)
+        except TaskFailed as error:
+            failures.append(error.cause)
+
+    waiting = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in waiting:
+        thread.start()
+    child.call("pid", lambda _: None)
+    os.kill(child.pid, signal.SIGKILL)
+    for thread in waiting:
+        thread.join()
+    assert failures == ["killed by SIGKILL"] * 3
+    with pytest.raises(TaskFailed, match="ended before its work was done"):
+        child.call("pid", lambda _: None)
 
 
 def test_what_is_light_goes_first(machine: Machine, tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""Work for several things at once."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+
+import pytest
+
+from nbprovision.system import side_by_side
+
+NOTE: contextvars.ContextVar[str] = contextvars.ContextVar("note", default="")
+
+
+def test_they_are_at_work_at_once_and_keep_their_order() -> None:
+    together = threading.Barrier(3, timeout=20)
+
+    def work(number: int) -> int:
+        together.wait()  # nobody gets past it alone
+        return number * 2
+
+    assert side_by_side.each(work, [1, 2, 3]) == [2, 4, 6]
+
+
+def test_one_alone_needs_no_thread() -> None:
+    here = threading.get_ident()
+    assert side_by_side.each(lambda _: threading.get_ident(), ["one"]) == [here]
+    assert side_by_side.each(str, []) == []
+
+
+def test_the_first_failure_is_told_when_all_have_ended() -> None:
+    ended = []
+
+    def work(number: int) -> None:
+        try:
+            if number:
+                raise ValueError(number)
+        finally:
+            ended.append(number)
+
+    with pytest.raises(ValueError, match="1"):
+        side_by_side.each(work, [1, 2, 0])
+    assert sorted(ended) == [0, 1, 2]
+
+
+def test_it_is_known_for_whom_they_work() -> None:
+    NOTE.set("the caller")
+    assert side_by_side.each(lambda _: NOTE.get(), [1, 2]) == ["the caller"] * 2
