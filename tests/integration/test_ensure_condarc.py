@@ -284,7 +284,7 @@ def test_a_mirror(user: User, tiny: TinyChannel, way: str) -> None:
     base = (user.folder / "mirror").as_uri()
     name, setting = {
         "default_channels": ("defaults", f"default_channels: ['{tiny.url}']"),
-        "channel_alias": ("pkgs/main", f"channel_alias: {base}"),
+        "channel_alias": ("main", f"channel_alias: {base}/pkgs"),
         "custom_channels": ("pkgs/main", f"custom_channels: {{pkgs/main: '{base}'}}"),
     }[way]
     text = f"""\
