@@ -184,7 +184,7 @@ def _parse(path: Path, warnings: list[str], instead: Mapping[Path, str | None]) 
         document = yaml.safe_load(text or "")
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = str(getattr(error, "problem", None) or getattr(error, "strerror", None) or error).splitlines()[0]
         warnings.append(f"{path} is left out: it cannot be read as YAML ({reason})")
         return {}

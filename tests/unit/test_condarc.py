@@ -46,7 +46,9 @@ def test_folders_of_environments_from_a_variable(tmp_path: Path, name: str) -> N
     assert read_condarc({name: "/a:/b"}, tmp_path, None, tmp_path).envs_dirs == ("/a", "/b")
 
 
-@pytest.mark.parametrize("text", ["channels: [unclosed", "\tchannels: x", "- a list", "\x00"])
+@pytest.mark.parametrize(
+    "text", ["channels: [unclosed", "\tchannels: x", "- a list", "\x00", "x: 2020-13-45", "[" * 3000]
+)
 def test_what_cannot_be_read_is_a_warning(tmp_path: Path, text: str) -> None:
     put(tmp_path / ".condarc", text)
     found = read_condarc({}, tmp_path, None, tmp_path / "root")
