@@ -76,15 +76,8 @@ def edited(path: Path, text: str | None, wanted: Mapping[str, Value | None]) -> 
     result = text or ""
     _refuse_aliases(path, result)
     for key, value in wanted.items():
-        if before.get(key) == value:
-            continue
-        root = _root(path, result)
-        if root is None:
-            result = _appended(result, {key: value}) if value is not None else result
-        elif value is None:
-            result = _without(result, root, key)
-        else:
-            result = _with(result, root, key, value)
+        if key in before if value is None else before.get(key) != value:
+            result = _changed(path, result, key, value)
     try:
         same = settings(path, result) == goal
     except TaskFailed:
@@ -114,6 +107,8 @@ def _root(path: Path, text: str) -> MappingNode | None:
         ) from None
     except yaml.MarkedYAMLError as error:
         raise _invalid(path, error.problem_mark or error.context_mark, error.problem or "") from None
+    except RecursionError:
+        raise _invalid(path, None, "its lists and mappings are nested too deep") from None
     if node is None or (isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null")):
         return None
     if not isinstance(node, yaml.MappingNode):
@@ -177,6 +172,13 @@ def _line_end(text: str, index: int) -> int:
 
 
 # ---------------------------------------------------------------------------------------------------------- editing
+
+
+def _changed(path: Path, text: str, key: str, value: Value | None) -> str:
+    root = _root(path, text)
+    if root is None:
+        return text if value is None else _appended(text, {key: value})
+    return _without(text, root, key) if value is None else _with(text, root, key, value)
 
 
 def _with(text: str, mapping: MappingNode, key: str, value: Value) -> str:

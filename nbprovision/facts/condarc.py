@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -79,14 +80,25 @@ class Condarc(msgspec.Struct, frozen=True):
         if "://" in channel:
             return channel.rstrip("/")
         # conda looks for the whole name, then strips one segment after the other.
-        name = channel
+        name, members = channel, self._members()
         while name:
             if name in self.custom_channels:
                 place = self.custom_channels[name]
                 location = place if "://" in place else self.channel_alias.rstrip("/") + "/" + place.strip("/")
                 return f"{location.rstrip('/')}/{channel}"
+            if name in members:
+                return members[name] + channel[len(name) :]
             name = name.rpartition("/")[0]
         return f"{self.channel_alias.rstrip('/')}/{channel.strip('/')}"
+
+    def _members(self) -> dict[str, str]:
+        """What conda calls the members of ``defaults`` and other multichannels that are URLs: ``pkgs/main``."""
+        found: dict[str, str] = {}
+        for url in (*self.default_channels, *(url for urls in self.custom_multichannels.values() for url in urls)):
+            if "://" in url:
+                path = re.sub(r"^/t/[^/]+", "", urlsplit(url).path).strip("/")
+                found[path.removeprefix("conda/")] = url.rstrip("/")
+        return found
 
 
 def read_condarc(
@@ -172,7 +184,7 @@ def _parse(path: Path, warnings: list[str], instead: Mapping[Path, str | None]) 
         document = yaml.safe_load(text or "")
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = str(getattr(error, "problem", None) or getattr(error, "strerror", None) or error).splitlines()[0]
         warnings.append(f"{path} is left out: it cannot be read as YAML ({reason})")
         return {}

@@ -284,7 +284,7 @@ def test_a_mirror(user: User, tiny: TinyChannel, way: str) -> None:
     base = (user.folder / "mirror").as_uri()
     name, setting = {
         "default_channels": ("defaults", f"default_channels: ['{tiny.url}']"),
-        "channel_alias": ("pkgs/main", f"channel_alias: {base}"),
+        "channel_alias": ("main", f"channel_alias: {base}/pkgs"),
         "custom_channels": ("pkgs/main", f"custom_channels: {{pkgs/main: '{base}'}}"),
     }[way]
     text = f"""\
@@ -360,3 +360,50 @@ def test_an_environment_of_conda_itself_is_planned_with_the_configuration(machin
     machine.expect(EnsureCondarc(pkgs_dirs=[str(tmp_path / "p")]).configures(machine))
     assert machine.conda.condarc.pkgs_dirs == (str(tmp_path / "p"),)
     assert EnsureCondaEnv(name="x").declares(machine) == {"x": tmp_path / "a/x"}
+
+
+@pytest.mark.engine
+@pytest.mark.skipif("NBPROVISION_TEST_CONDA" not in os.environ, reason="NBPROVISION_TEST_CONDA names no real conda")
+def test_a_real_conda_reads_it_as_it_is_meant(user: User, tiny: TinyChannel) -> None:
+    """The same settings, environments where conda looks for them, and its own names for the channels."""
+    conda = os.environ["NBPROVISION_TEST_CONDA"]
+    volume = user.folder / "volume"
+    user.condarc.write_text(MINE.replace("conda-forge", "defaults"))
+    text = f"""\
+- tasks:
+    - ensure_condarc:
+        channels: [defaults]
+        default_channels: ['{tiny.url}']
+        channel_alias: https://mirror.example/conda
+        custom_channels: {{team: 'https://team.example'}}
+        envs_dirs: '{volume}/envs'
+        pkgs_dirs: '{volume}/pkgs'
+        settings: {{auto_update_conda: false, remote_max_retries: 1}}
+    - ensure_conda_env: {{name: x, channels: [defaults], packages: [alpha]}}
+"""
+    user.env["CONDA_EXE"] = conda
+    user.run(text)
+
+    def asked(*words: str) -> Any:
+        done = subprocess.run([conda, *words, "--json"], env=user.env, capture_output=True, text=True, cwd="/")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    shown = asked("config", "--show")
+    assert shown["channels"] == ["defaults", "lab"]
+    assert [f"file:///{one['name']}" for one in shown["default_channels"]] == [tiny.url]
+    assert shown["channel_alias"]["location"] == "mirror.example/conda"
+    assert shown["custom_channels"]["team"]["location"] == "team.example"
+    assert shown["envs_dirs"][0] == str(volume / "envs")
+    assert shown["pkgs_dirs"] == [str(volume / "pkgs")]
+    assert (shown["auto_update_conda"], shown["remote_max_retries"], shown["ssl_verify"]) == (False, 1, True)
+    assert str(volume / "envs/x") in asked("env", "list")["envs"]
+    listed = [conda, "list", "--name", "x", "--show-channel-urls"]
+    lines = subprocess.run(listed, env=user.env, capture_output=True, text=True, cwd="/").stdout.splitlines()
+    assert lines[-1].split() == ["alpha", "1.0", "0", "defaults"]
+    assert "+defaults/noarch::alpha-1.0-0" in (volume / "envs/x/conda-meta/history").read_text()
+    before = user.condarc.read_text()
+    asked("config", "--add", "channels", "other")  # what conda itself makes of the file is merged with as well
+    assert only({"tasks": user.run(text)["tasks"][:1]})["status"] == "changed"
+    assert asked("config", "--show", "channels")["channels"] == ["defaults", "other", "lab"]
+    assert before != user.condarc.read_text()

@@ -149,6 +149,16 @@ def test_persistent_conda(persistent: Sample) -> None:
     }
     assert persistent.python(COMPUTE, "custom_python").split() == [str(envs / "custom_python"), "1.0"]
     assert {one.status for one in persistent.run().values()} == {"ok", "skipped"}
+
+    # One that the scripts have made: no trace of this tool in it, and ipykernel's own kernel by its name.
+    (envs / "custom_python/conda-meta/nbprovision").unlink()
+    spec = persistent.home / ".local/share/jupyter/kernels/custom_python/kernel.json"
+    argv = [str(envs / "custom_python/bin/python"), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec.write_text(json.dumps({"argv": argv, "display_name": "Custom (custom_python)", "language": "python"}))
+    adopted = persistent.run()
+    assert not [change for one in adopted.values() for change in one.changes if change.kind == "package"]
+    assert persistent.python(COMPUTE, "custom_python").split() == [str(envs / "custom_python"), "1.0"]
+    assert "activate.sh" in spec.read_text()
     anaconda = persistent.instance.anaconda / "envs"
     assert {path.name for path in anaconda.iterdir()} == {"JupyterSystemEnv", "python3", "pytorch"}
 

@@ -46,7 +46,9 @@ def test_folders_of_environments_from_a_variable(tmp_path: Path, name: str) -> N
     assert read_condarc({name: "/a:/b"}, tmp_path, None, tmp_path).envs_dirs == ("/a", "/b")
 
 
-@pytest.mark.parametrize("text", ["channels: [unclosed", "\tchannels: x", "- a list", "\x00"])
+@pytest.mark.parametrize(
+    "text", ["channels: [unclosed", "\tchannels: x", "- a list", "\x00", "x: 2020-13-45", "[" * 3000]
+)
 def test_what_cannot_be_read_is_a_warning(tmp_path: Path, text: str) -> None:
     put(tmp_path / ".condarc", text)
     found = read_condarc({}, tmp_path, None, tmp_path / "root")
@@ -101,6 +103,24 @@ def test_what_a_channel_stands_for(channel: str, urls: list[str]) -> None:
 )
 def test_what_conda_calls_a_channel(url: str, name: str) -> None:
     assert RC.name_of(url) == name
+
+
+@pytest.mark.parametrize(
+    ("channel", "url"),
+    [
+        ("pkgs/main", "https://repo.anaconda.com/pkgs/main"),
+        ("pkgs/main/label/x", "https://repo.anaconda.com/pkgs/main/label/x"),
+        ("z/lab", "https://q.example/z/lab"),
+        ("x/r", "https://q.example/conda/x/r"),
+        ("main", "https://mirror.example/conda/main"),
+        ("lab", "https://mirror.example/conda/lab"),
+    ],
+)
+def test_members_of_multichannels_are_known_by_their_paths(channel: str, url: str) -> None:
+    """As conda 26.7.1 resolves them with the same settings, whatever `channel_alias` says."""
+    multichannels = {"all": ["https://q.example/z/lab", "https://q.example/conda/x/r"]}
+    rc = Condarc(channel_alias="https://mirror.example/conda", custom_multichannels=multichannels)
+    assert rc.urls(channel) == [url]
 
 
 def test_condas_own_defaults() -> None:

@@ -46,6 +46,7 @@ EDITED: dict[str, tuple[str | None, dict[str, Any], str | None]] = {
     ),
     "document marks": ("---\na: 1\n...\n", {"channels": ["b"]}, "---\na: 1\nchannels:\n  - b\n...\n"),
     "a setting goes, its neighbours stay": ("a: 1\n# c\nchannels:\n  - x\n  # d\n  - y\nb: 2\n", {"channels": None}, "a: 1\n# c\nb: 2\n"),
+    "an empty setting goes": ("channels:\nx: 1\n", {"channels": None}, "x: 1\n"),
     "the last setting goes": ("channels: [a]\n", {"channels": None}, None),
     "what YAML would take for something else": (None, {"envs_dirs": ["/a b", "yes", "1.0", "a: b", "#x"]}, 'envs_dirs:\n  - "/a b"\n  - "yes"\n  - "1.0"\n  - "a: b"\n  - "#x"\n'),
 }  # fmt: skip
@@ -76,6 +77,32 @@ def test_what_is_no_yaml_is_refused_with_its_place(text: str, place: tuple[int, 
         edited(PATH, text, {"channels": ["a"]})
     assert caught.value.position == Position(str(PATH), *place)
     assert cause in caught.value.cause
+
+
+WORDS_OF_YAML = ["channels:", "-", "a", "'c'", "[", "]", "{", "}", ",", "#x", "|", "*a", "&a", "!t", "...", "---", "~", "2020-13-45", "?", "<<:", "[a,b]", "%", "\x85"]  # fmt: skip
+PIECES = st.sampled_from(
+    [*WORDS_OF_YAML, " ", "  ", "- ", ": ", "\n", "\n  - ", "# y\n", "\r\n", "\t", "custom_channels:\n  x: y\n"]
+)
+WANTED = st.sampled_from(
+    [{"channels": ["n", "a"]}, {"channels": None}, {"x": "/x y"}, {"custom_channels": {"x": "https://q", "n": "m"}}]
+)
+
+
+@given(pieces=st.lists(PIECES, max_size=12), wanted=WANTED)
+def test_whatever_the_text_it_is_edited_or_refused(pieces: list[str], wanted: dict[str, Any]) -> None:
+    text = "".join(pieces)
+    try:
+        result = edited(PATH, text, wanted)
+    except TaskFailed:
+        return
+    assert {key: settings(PATH, result).get(key) for key in wanted} == wanted
+    assert edited(PATH, result, wanted) == result
+
+
+@pytest.mark.parametrize("text", ["[" * 3000, "a: " + "{b: " * 3000])
+def test_a_text_that_is_nested_too_deep_is_refused(text: str) -> None:
+    with pytest.raises(TaskFailed, match="not valid YAML"):
+        edited(PATH, text, {"channels": ["a"]})
 
 
 @pytest.mark.parametrize("text", ["channels: &x [a]\ny: *x\n", "channels: &x\n  - a\n"])
