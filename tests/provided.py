@@ -88,7 +88,7 @@ class Instance:
 
     def bad(self, tasks: str) -> ProvisionError:
         """Run a playbook of one task, which must fail; its error."""
-        (result,) = self.run(tasks)
+        (result,) = self.run(tasks, witness=False)
         assert result.error is not None, result.changes
         return result.error
 

@@ -26,6 +26,8 @@ from nbprovision.model.result import Change
 from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets
 from nbprovision.system.files import remove
+from nbprovision.tasks import pip_targets
+from nbprovision.tasks.pip_plan import install_work, installs, removal_work, removals, unseen
 from nbprovision.tasks.pip_state import PipPlan, PipState, TargetState, Work
 from nbprovision.tasks.pip_targets import Aim
 
@@ -88,6 +90,17 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
     python: Annotated[
         str | None, parameter("Path of an interpreter, in place of `env`: `.venv/bin/python`.", extra={"path": True})
     ] = None
+    system: Annotated[
+        bool,
+        parameter("The Python that `pip install` means where no environment is active, in place of `env`."),
+    ] = False
+    target: Annotated[
+        str | None,
+        parameter(
+            "A folder that gets the packages, as with pip's `--target`; for the Python of `env`, `python` or `system`.",
+            extra={"path": True},
+        ),
+    ] = None
     state: Annotated[
         Literal["present", "latest", "absent"],
         parameter(
@@ -106,13 +119,17 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         """Check what can be known without looking at the machine."""
         if not as_list(self.packages) and not as_list(self.requirements):
             raise ParameterError("packages", "ensure_pip_pkg needs `packages` or `requirements`")
-        targets = [key for key in ("env", "envs", "python") if getattr(self, key) not in (None, [])]
+        targets = [key for key in ("env", "envs", "python", "system") if getattr(self, key) not in (None, [], False)]
         if len(targets) != 1:
             raise ParameterError(
                 targets[1] if targets else "env",
-                "ensure_pip_pkg needs exactly one of `env`, `envs` and `python`",
+                "ensure_pip_pkg needs exactly one of `env`, `envs`, `python` and `system: true`",
                 cause=f"{' and '.join(f'`{key}`' for key in targets)} are given" if targets else "none is given",
                 cure="name the environment to install into",
+            )
+        if self.target is not None and self.envs is not None:
+            raise ParameterError(
+                "target", "`target` is for one Python, and `envs` are several", cure="name the one by `env`"
             )
         for key, value in (("except", self.except_), ("allow_empty", self.allow_empty)):
             if value and self.envs is None:
@@ -144,7 +161,7 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         """The distributions that it names."""
         names = {wanted.name for wanted in self._asked(machine).wanted if wanted.name}
         return frozenset(
-            Resource("distribution", f"{target.prefix} {name}") for target in self._targets(machine) for name in names
+            Resource("distribution", f"{target.place} {name}") for target in self._targets(machine) for name in names
         )
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
@@ -159,17 +176,18 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
     def claims(self, machine: Machine) -> Iterator[Claim]:
         """What it wants in its environments. A condition that a Python yet to come decides is no claim."""
         for target in self._targets(machine):
-            for wanted in self._claimed(target.prefix, machine):
+            for wanted in self._claimed(target, machine):
                 origin = f" @ {secrets.without_password(wanted.url)}" if wanted.url else wanted.specifier
                 extras = f"[{','.join(wanted.extras)}]" if wanted.extras else ""
-                yield Claim(target.prefix, f"{wanted.name}{extras}{origin}", self.state == "absent")
+                yield Claim(target.place, f"{wanted.name}{extras}{origin}", self.state == "absent")
 
     def objection(self, claim: Claim, machine: Machine) -> str | None:
         """Another task's wish for a version of the same distribution that can never be what this one wants."""
-        if claim.prefix not in {target.prefix for target in self._targets(machine)}:
+        target = next((one for one in self._targets(machine) if one.place == claim.prefix), None)
+        if target is None:
             return None
         theirs = requirements.parse(claim.requirement)
-        for mine in self._claimed(claim.prefix, machine):
+        for mine in self._claimed(target, machine):
             if mine.name != theirs.name:
                 continue
             absent = self.state == "absent"
@@ -180,8 +198,8 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         return None
 
     def guarded(self, machine: Machine) -> Iterable[Path]:
-        """The environments."""
-        return [target.prefix for target in self._targets(machine)]
+        """The environments, or the folder that gets the packages in place of one."""
+        return [target.place for target in self._targets(machine)]
 
     def read(self, machine: Machine) -> PipState:
         """What of the requirements is not there; where something is missing, what the installer would do about it.
@@ -198,10 +216,10 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         changes: list[Change] = []
         work: list[Work] = []
         for target in state.targets:
-            found = _removals(target) if self.state == "absent" else _installs(target)
+            found = removals(target) if self.state == "absent" else installs(target)
             if not found:
                 continue
-            work.append(_removal_work(target) if self.state == "absent" else _install_work(target))
+            work.append(removal_work(target) if self.state == "absent" else install_work(target))
             of = f" in {target.target.name}" if len(state.targets) > 1 else ""
             changes += [msgspec.structs.replace(change, target=change.target + of) for change in found]
         warnings = tuple(dict.fromkeys(text for target in state.targets for text in target.conflicts))
@@ -211,27 +229,28 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         """Take out what is in the way, then install or uninstall."""
         asked = self._asked(machine)
         for work in plan.work:
-            prefix = work.target.prefix
-            if not os.access(work.target.python, os.X_OK):
-                raise no_python(work.target)
-            machine.notes[self._note(prefix)] = frozenset(_conflicts(prefix))
-            for folder in work.take_out:
+            target = work.target
+            prefix = target.prefix if target.location is None else target.location
+            if not os.access(target.python, os.X_OK):
+                raise no_python(target)
+            machine.notes[self._note(target)] = frozenset(_conflicts(target))
+            found = target.found()
+            # No engine uninstalls from a folder that is no environment.
+            by_hand = (*work.replace, *(work.uninstall if target.location is not None else ()))
+            for folder in (*work.take_out, *(one.path for name in by_hand for one in found.get(name, ()))):
                 conda_prefix.remove_distribution(prefix, folder)
-            found = distributions.installed(prefix)
-            for one in [one for name in work.replace for one in found.get(name, ())]:
-                conda_prefix.remove_distribution(prefix, one.path)
             engine = self._engine(machine)
-            if work.uninstall:
-                machine.progress(f"uninstalling {', '.join(work.uninstall)} from {work.target.name}")
-                engine.uninstall(machine, prefix, work.uninstall, python=work.target.python, managed=work.managed)
+            if work.uninstall and target.location is None:
+                machine.progress(f"uninstalling {', '.join(work.uninstall)} from {target.name}")
+                engine.uninstall(machine, prefix, work.uninstall, python=target.python, managed=work.managed)
             if work.install:
-                machine.progress(f"installing into {work.target.name}")
-                request = self._upgrading(_request(work.target, asked, work.reinstall, managed=work.managed))
-                shared = list(self._shared(prefix, work.reinstall, machine))
+                machine.progress(f"installing into {target.name}")
+                request = self._upgrading(_request(target, asked, work.reinstall, managed=work.managed))
+                shared = list(self._shared(target, work.reinstall, machine))
                 if shared and engine is uv_command:
                     uv_command.evict(machine, work.reinstall)
                 engine.perform(machine, request.pinned(work.pins))
-                _keep_newest(prefix, work.reinstall)
+                _keep_newest(target, work.reinstall)
                 shared_files.mend(one for one in shared if one.elsewhere != one.file)
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
@@ -244,7 +263,7 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         targets = self._targets(machine)
         yield from self._aim.witnesses(machine, targets)
         for target in targets:
-            found = distributions.installed(target.prefix, names)
+            found = target.found(names)
             yield from (one.path for name in sorted(names) for one in found.get(name, ()))
 
     def ages(self, machine: Machine) -> float | None:
@@ -269,45 +288,45 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             excluded=self.except_,
             allow_empty=self.allow_empty,
             python=self.python,
+            system=self.system,
+            location=self.target,
             jupyter_server=self.jupyter_server,
         )
-
-    @property
-    def _named(self) -> list[str]:
-        """Environments that are meant by their names, and not only by a glob."""
-        return as_list(self.envs) if self.envs is not None else [self.env or self.python or ""]
 
     def _targets(self, machine: Machine) -> list[Target]:
         return self._aim.targets(machine, selectors.declared_before(machine, self))
 
-    def _claimed(self, prefix: Path, machine: Machine) -> list[Wanted]:
-        """The named requirements whose marker holds in ``prefix``, whatever Python it may yet get."""
+    def _claimed(self, target: Target, machine: Machine) -> list[Wanted]:
+        """The named requirements whose marker holds in ``target``, whatever Python it may yet get."""
         named = [wanted for wanted in self._asked(machine).wanted if wanted.name]
         if not any(wanted.marker for wanted in named):
             return named
-        version = distributions.python_version(prefix)
+        version = target.version
         environments = [requirements.marker_environment(text) for text in ([version] if version else _CONCEIVABLE)]
         return [wanted for wanted in named if all(requirements.applies(wanted, one) for one in environments)]
 
     def _read(self, target: Target, asked: Asked, machine: Machine) -> TargetState:
-        prefix = target.prefix
-        version = distributions.python_version(prefix)
-        managed = is_managed(target, version)
-        if version is None or distributions.site_packages(prefix) is None or not os.access(target.python, os.X_OK):
-            if is_environment(prefix) and not machine.is_unfinished(prefix) and target.name not in self._named:
+        prefix, version = target.prefix, target.version
+        managed = is_managed(target) if target.location is None else False
+        if version is None or not target.runs:
+            by_glob = self.envs is not None and target.name not in as_list(self.envs)
+            if by_glob and is_environment(prefix) and not machine.is_unfinished(prefix):
                 return TargetState(target=target)  # `all` meant it while it was not known to get no Python
             if prefix not in machine.declared.values():
-                raise no_python(target)
-            expected = [] if self.state == "absent" else self._claimed(prefix, machine)
+                raise pip_targets.no_target(target)
+            expected = [] if self.state == "absent" else self._claimed(target, machine)
             return TargetState(target=target, needs=tuple(_missing(wanted) for wanted in expected))
-        found = distributions.installed(prefix)
+        pip_targets.refuse_other_builds(target)
+        found = target.found()
         environment = requirements.marker_environment(version)
-        before = machine.notes.get(self._note(prefix))
-        conflicts = () if before is None else tuple(text for text in _conflicts(prefix) if text not in before)
+        before = machine.notes.get(self._note(target))
+        conflicts = () if before is None else tuple(text for text in _conflicts(target) if text not in before)
         if self.state == "absent":
             removable = tuple(_removable(asked, found, environment))
+            if removable:
+                pip_targets.check_rights(target)
             return TargetState(target=target, removable=removable, conflicts=conflicts, managed=managed)
-        suspect = machine.is_unfinished(prefix)
+        suspect = machine.is_unfinished(target.place)
         needs = satisfied.unsatisfied(
             asked.wanted,
             asked.constraints,
@@ -320,11 +339,12 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         engine = self._engine(machine) if needs or self.state == "latest" else None
         moves: Sequence[Move] | None = None
         if engine is not None:
+            pip_targets.check_rights(target)
             _check_places(asked, environment)
         pins = tuple(need.pin for need in needs if need.pin)
         if engine is not None and not debris:
             machine.progress(f"looking for versions for {target.name}")
-            request = self._upgrading(_request(target, asked, _unseen(needs), managed=managed))
+            request = self._upgrading(_request(target, asked, unseen(needs), managed=managed))
             moves, pins = _resolved(engine, machine, request, () if request.upgrade else pins)
             if moves is None and request.upgrade:
                 raise TaskFailed(
@@ -355,17 +375,17 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             return pip_command
         return uv_command
 
-    def _shared(self, prefix: Path, names: Iterable[str], machine: Machine) -> Iterator[Shared]:
+    def _shared(self, target: Target, names: Iterable[str], machine: Machine) -> Iterator[Shared]:
         """Harmed files that something shares: uv's cache at least, where a file stands for itself, or environments."""
-        others = [found.prefix for found in machine.conda.environments() if found.prefix != prefix]
-        found = distributions.installed(prefix)
+        others = [found.prefix for found in machine.conda.environments() if found.prefix != target.place]
+        found = target.found()
         for one in [one for name in names for one in found.get(name, ())]:
             digests = machine.digests if self.deep else None
             for file, elsewhere in distributions.harmed_elsewhere(one, others, digests):
                 yield Shared(file, elsewhere)
 
-    def _note(self, prefix: Path) -> tuple[str, int, Path]:
-        return (self.kind(), id(self), prefix)
+    def _note(self, target: Target) -> tuple[str, int, Path]:
+        return (self.kind(), id(self), target.place)
 
 
 def _check_places(asked: Asked, environment: Mapping[str, str]) -> None:
@@ -390,13 +410,8 @@ def _removable(asked: Asked, found: satisfied.Found, environment: Mapping[str, s
             yield from (one for one in found.get(name, ()) if satisfied.allowed(wanted.specifier, one.version))
 
 
-def _conflicts(prefix: Path) -> list[str]:
-    environment = requirements.marker_environment(distributions.python_version(prefix) or "3")
-    return satisfied.conflicts(distributions.installed(prefix), environment)
-
-
-def _unseen(needs: Iterable[Need]) -> tuple[str, ...]:
-    return tuple(need.name for need in needs if need.reason in satisfied.UNSEEN)
+def _conflicts(target: Target) -> list[str]:
+    return satisfied.conflicts(target.found(), requirements.marker_environment(target.version or "3"))
 
 
 def _resolved(
@@ -418,79 +433,14 @@ def _request(target: Target, asked: Asked, reinstall: tuple[str, ...], *, manage
         options=asked.options,
         reinstall=reinstall,
         managed=managed,
+        folder=None if target.probed is None and target.location is None else target.folder,
+        location=target.location,
     )
 
 
-def _removals(state: TargetState) -> list[Change]:
-    return [Change("remove", one.name, before=one.version, kind="package") for one in state.removable]
-
-
-def _removal_work(state: TargetState) -> Work:
-    """What has no RECORD no engine can uninstall: all that is left of it is its folder."""
-    broken = tuple(one for one in state.removable if one.broken)
-    whole = dict.fromkeys(one.name for one in state.removable if one not in broken)
-    return Work(
-        target=state.target,
-        take_out=tuple(one.path for one in broken),
-        uninstall=tuple(whole),
-        managed=state.managed,
-    )
-
-
-def _installs(state: TargetState) -> list[Change]:
-    """What the installer says it would do; what it cannot know, or was not asked, as far as we can tell."""
-    changes = [
-        Change(_action(move.before, move.after), move.name, before=move.before, after=move.after, kind="package")
-        for move in state.moves or ()
-    ]
-    told = {change.target for change in changes}
-    for need in _kept(state):
-        if need.name not in told:
-            action = "install" if need.there is None else "change" if need.reason == "version" else "reinstall"
-            changes.append(Change(action, need.name, before=need.there, after=need.expected or None, kind="package"))
-    told = {change.target for change in changes}
-    changes += [
-        Change("remove", one.name, before=one.version, kind="package") for one in state.debris if one.name not in told
-    ]
-    return changes
-
-
-def _kept(state: TargetState) -> list[Need]:
-    """Needs, but for those that the installer was asked about and sees otherwise: its word on versions counts."""
-    moving = {move.name for move in state.moves or ()}
-    return [
-        need for need in state.needs if state.moves is None or need.name in moving or need.reason in satisfied.UNSEEN
-    ]
-
-
-def _install_work(state: TargetState) -> Work:
-    unseen = _unseen(state.needs)
-    return Work(
-        target=state.target,
-        install=bool(state.moves or _kept(state)),
-        reinstall=unseen,
-        pins=state.pins,
-        take_out=tuple(one.path for one in state.debris),
-        replace=unseen if state.by_pip else (),
-        managed=state.managed,
-    )
-
-
-def _action(before: str | None, after: str | None) -> str:
-    if before is None or after is None:
-        return "install" if before is None else "remove"
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        old, new = Version(before), Version(after)
-    except InvalidVersion:
-        return "change"
-    return "reinstall" if old == new else "upgrade" if old < new else "downgrade"
-
-
-def _keep_newest(prefix: Path, names: Iterable[str]) -> None:
+def _keep_newest(target: Target, names: Iterable[str]) -> None:
     """Of two folders that are left of one name (one RECORD names files of the other) keep the one just written."""
-    found = distributions.installed(prefix)
+    found = target.found()
     for name in names:
         written = sorted((one.path.stat().st_ctime_ns, one.path) for one in found.get(name, ()))
         for _, path in written[:-1]:
