@@ -95,6 +95,7 @@ def solve(
     *,
     unlocked: Iterable[str] = (),
     other_builds: bool = False,
+    unmet: Mapping[str, list[str]] | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> Solution:
     """Work out what an environment will hold.
@@ -106,6 +107,7 @@ def solve(
         installed: Records in conda-meta; what they name stays as it is where it can.
         unlocked: Names of those that shall not stay as they are.
         other_builds: See `SolveRequest`.
+        unmet: See `SolveRequest`.
         variables: Environment variables for the solver, beside the machine's.
 
     Raises:
@@ -131,6 +133,7 @@ def solve(
         verify=machine.conda.condarc.ssl_verify is not False,
         credentials=credentials,
         other_builds=other_builds,
+        unmet=dict(unmet or {}),
     )
     child = hire(CHILD, {**child_environment(machine), **(variables or {})})
     try:
@@ -149,8 +152,11 @@ def questions(
     details: dict[str, Details],
     torn: list[CondaRecord],
     claimed: Collection[str],
+    protected: Collection[str] = (),
 ) -> list[Attempt]:
     """What to ask of the solver, each question asking for less to stay as it is than the one before.
+
+    In the first one nothing ``protected`` moves at all.
 
     What is installed stays in all of them but the last, where a package goes that nobody asked for and that stands in
     the way. Python keeps its minor version unless the task names Python: another one would leave behind what pip
@@ -168,13 +174,15 @@ def questions(
     pinned = [name for name in details if normalized(name) in claimed]
     exact = [f"{record.name}=={record.version}={record.build}" for record in torn if record.name not in names]
     lost = [record.name for record in torn]
+    all_stays = Attempt(
+        specs=[*wanted, *bare, *sorted({*details, *lost}), *exact],
+        keep=list(others.values()),
+        constraints=constraints,
+        pinned=pinned,
+    )
     return [
-        Attempt(
-            specs=[*wanted, *bare, *sorted({*details, *lost}), *exact],
-            keep=list(others.values()),
-            constraints=constraints,
-            pinned=pinned,
-        ),
+        *([msgspec.structs.replace(all_stays, pinned=[*pinned, *protected])] if protected else []),
+        all_stays,
         Attempt(specs=[*wanted, *bare, *sorted({*details, *lost})], constraints=constraints),
         Attempt(specs=[*wanted, *bare, *sorted({*others, *lost})], constraints=constraints),
     ]

@@ -108,7 +108,12 @@ async def _with_builds_for_cuda(
 
 
 def _installed(request: SolveRequest) -> list[rattler.PrefixRecord]:
-    return [rattler.PrefixRecord.from_path(Path(path)) for path in request.installed]
+    records = [rattler.PrefixRecord.from_path(Path(path)) for path in request.installed]
+    for record in records:
+        unmet = request.unmet.get(record.name.normalized)
+        if unmet:
+            record.depends = [text for text in record.depends if text not in unmet]
+    return records
 
 
 def _specs(texts: list[str], *, lenient: bool = False) -> list[rattler.MatchSpec]:
@@ -148,6 +153,7 @@ def _package(record: rattler.RepoDataRecord, installed: list[rattler.PrefixRecor
         "sha256": record.sha256.hex() if record.sha256 else "",
         "md5": record.md5.hex() if record.md5 else "",
         "order": order,
+        "depends": [] if before is not None and order == 0 else list(record.depends),
     }
 
 

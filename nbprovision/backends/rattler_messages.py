@@ -25,7 +25,13 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Package(msgspec.Struct, frozen=True):
-    """A solved package; ``order`` is positive where it is newer than the installed one, negative where older."""
+    """A solved package.
+
+    Attributes:
+        order: Positive where it is newer than the installed one, negative where older.
+        depends: What it needs, of a package that is not installed in this version by now.
+
+    """
 
     name: str
     version: str
@@ -35,12 +41,14 @@ class Package(msgspec.Struct, frozen=True):
     sha256: str = ""
     md5: str = ""
     order: int = 0
+    depends: list[str] = []
 
 
 class SolveRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="solve"):
     """Solve the first of ``attempts`` that has an answer.
 
     With ``other_builds`` installed packages of which there are builds for CUDA may get another build of their version.
+    What installed packages lack by ``unmet`` (name to specs) they may go on to lack.
     """
 
     attempts: list[Attempt]
@@ -53,6 +61,7 @@ class SolveRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", ta
     verify: bool
     credentials: dict[str, Any]
     other_builds: bool = False
+    unmet: dict[str, list[str]] = {}
 
 
 class InstallRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="install"):

@@ -71,7 +71,8 @@ def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Out
         warnings = plan.warnings
         if plan and not check:
             patient = time.perf_counter() - started > _LONG
-            proof, warnings = _apply(task, plan, machine, guard, patient=patient)
+            proof, after = _apply(task, plan, machine, guard, patient=patient)
+            warnings = tuple(dict.fromkeys((*warnings, *after)))
         elif not plan:
             guard.proven(task, machine)
     except ProvisionError as error:

@@ -16,6 +16,8 @@ from nbprovision.system.unfinished import is_marked
 META = "conda-meta"
 # A plain file in conda-meta tells an environment that this tool made; conda reads only *.json and history there.
 MADE_BY_US = "nbprovision"
+# The environment of the Jupyter server on a notebook instance.
+_JUPYTER_SERVER = "JupyterSystemEnv"
 # Where installers put conda unless told otherwise (Miniforge, Miniconda, Anaconda, and the container images).
 _USUAL_HOMES = ("miniforge3", "miniconda3", "anaconda3", "mambaforge", "micromamba")
 _USUAL_ROOTS = ("opt/conda", "opt/miniforge3", "opt/miniconda3", "opt/anaconda3")
@@ -32,7 +34,7 @@ class Environment(msgspec.Struct, frozen=True):
         provided: The platform's image brings it.
         ours: This tool made it.
         unfinished: It is marked as half made or half changed.
-        jupyter_server: The platform's Jupyter server itself runs in it.
+        jupyter_server: The platform's Jupyter server runs from it: without it there is no notebook at all.
 
     """
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -114,11 +115,32 @@ def all_details(records: Iterable[CondaRecord]) -> dict[str, Details]:
     return {name: details for name, details in found if details is not None}
 
 
-def incomplete(details: dict[str, Details], records: list[CondaRecord], condarc: Condarc) -> bool:
-    """Whether a package lacks what it depends on: the engine links side by side, so a kill can leave one without."""
-    depends = {text for one in details.values() for text in one.depends if not text.startswith("__")}
-    specs = (parse(text) for text in depends)
-    return any(spec is not None and not satisfied(spec, records, condarc) for spec in specs)
+def unmet(details: dict[str, Details], records: Iterable[CondaRecord], condarc: Condarc) -> dict[str, list[str]]:
+    """What packages depend on and is not there, or not in a version that will do: by name of the package that lacks it.
+
+    A kill can leave a package without what it needs, since the engine links side by side; so can a person.
+    """
+    by_name = {record.name: record for record in records}
+
+    @functools.cache
+    def met(text: str) -> bool:
+        spec = parse(text)
+        return spec is None or (spec.name in by_name and satisfied(spec, [by_name[spec.name]], condarc))
+
+    lacking = {
+        name: [text for text in one.depends if not text.startswith("__") and not met(text)]
+        for name, one in details.items()
+    }
+    return {name: texts for name, texts in lacking.items() if texts}
+
+
+def dependents(details: Mapping[str, Details], names: Iterable[str]) -> list[str]:
+    """``names``, and every package that needs one of them, or needs one that does."""
+    needs = {name: {spec.name for spec in map(parse, one.depends) if spec is not None} for name, one in details.items()}
+    gone = [name for name in names if name in details]
+    for one in gone:  # grows as it goes
+        gone += [name for name, needed in needs.items() if one in needed and name not in gone]
+    return gone
 
 
 def torn(records: Iterable[CondaRecord]) -> list[CondaRecord]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from nbprovision.backends import conda_prefix, rattler, shared_files
+from nbprovision.backends import conda_prefix, prefix_clone, rattler, shared_files
+from nbprovision.backends.rattler_messages import Attempt
 from nbprovision.backends.shared_files import Shared
 from nbprovision.facts import conda_health, cuda, distributions
 from nbprovision.facts import unasked as unasked_facts
+from nbprovision.facts.baseline import Difference
 from nbprovision.facts.conda import MADE_BY_US, META, CondaRecord, installed, is_environment
 from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import Spec, parse, satisfied
@@ -21,6 +24,7 @@ from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.task import Claim
 from nbprovision.system import unfinished
 from nbprovision.tasks.conda_packages import Packages, holds, same
+from nbprovision.tasks.platform_guard import Touched, guarded, permitted, refusal
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,24 +32,30 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         prefix: The environment, which need not be there yet.
+        clone: An environment to begin as a copy of, where there is none yet.
         specs: Match specs that must hold.
+        absent: Names of packages that must not be there.
         channels: URLs, the preferred one first.
         claims: Distributions that are pip's business there.
         exact: Nothing else is wanted.
         latest: The newest version of what is asked for.
         cuda: What to solve for; see `EnsureCondaEnv`.
         deep: Compare the files.
+        allowed: What the platform's image brought may change too.
 
     """
 
     prefix: Path
-    specs: tuple[Spec, ...]
-    channels: tuple[str, ...]
+    clone: Path | None = None
+    specs: tuple[Spec, ...] = ()
+    absent: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
     claims: frozenset[Claim] = frozenset()
     exact: bool = False
     latest: bool = False
     cuda: str | None = None
     deep: bool = False
+    allowed: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -85,14 +95,15 @@ class CondaWork:
         """
         machine, wish, prefix = self._machine, self._wish, self._prefix
         condarc = machine.conda.condarc
-        records = installed(prefix)
+        source = wish.clone if not is_environment(prefix) else None
+        records = installed(source or prefix)
         torn = conda_health.torn(records)
         sound = [record for record in records if record not in torn]
         missing = tuple(spec.text for spec in wish.specs if not satisfied(spec, sound, condarc))
-        broken, strays = self._harm(sound)
+        broken, strays = self._harm(sound) if source is None else ({}, [])
         for record in torn:
             broken[record.name] = f"its record {record.path.name} is torn"
-        suspect = machine.is_unfinished(prefix)
+        suspect = machine.is_unfinished(prefix) and source is None
         details: dict[str, Details] = {}
         solution = None
         latest = wish.latest and bool(wish.specs)
@@ -100,14 +111,18 @@ class CondaWork:
         for_cuda = cuda.wanted(wish.cuda, machine.env, machine.root)
         before = conda_prefix.solved_for_cuda(prefix)
         moved = is_environment(prefix) and before not in (None, for_cuda)
-        if missing or broken or suspect or latest or wish.exact or moved:
+        unwanted = [record.name for record in sound if record.name in wish.absent]
+        if missing or broken or suspect or latest or wish.exact or moved or unwanted:
             details = conda_health.all_details(sound)
         superfluous = self._superfluous(details) if wish.exact else []
-        incomplete = suspect and conda_health.incomplete(details, sound, condarc)
-        amiss = bool(missing or broken or superfluous or incomplete)
-        if amiss or latest or moved:
+        incomplete = suspect and bool(conda_health.unmet(details, sound, condarc))
+        amiss = bool(missing or broken or superfluous or incomplete or unwanted)
+        if unwanted and not missing:
+            solution = self._without(unwanted, details, sound)
+        elif amiss or latest or moved:
             try:
-                solution = self._solve(missing, details, torn, sound, other_builds=moved)
+                solution, tolerated = self._solve(missing, details, torn, sound, other_builds=moved)
+                warnings += tolerated
             except TaskFailed as error:
                 if amiss or latest:
                     raise
@@ -118,7 +133,8 @@ class CondaWork:
                 solution = None
         if solution is not None:
             coming = {package.name for package in solution.packages} - details.keys()
-            strays += conda_health.in_the_way(prefix, coming, apart_from=self._claimed)
+            in_the_way = conda_health.in_the_way(source or prefix, coming, apart_from=self._claimed)
+            strays += [prefix / path.relative_to(source or prefix) for path in in_the_way]
         owned = set(map(distributions.normalized, details))
         return Packages(
             suspect=suspect,
@@ -132,6 +148,7 @@ class CondaWork:
             shared=tuple(self._shared(sound, broken)) if broken else (),
             solution=solution,
             untold=conda_health.history_lacks(prefix, records, empty_only=not suspect),
+            source=source,
             cuda=(before, for_cuda) if moved else None,
             warnings=warnings,
         )
@@ -144,21 +161,49 @@ class CondaWork:
         sound: list[CondaRecord],
         *,
         other_builds: bool,
-    ) -> rattler.Solution:
-        machine, wish, prefix, specs = self._machine, self._wish, self._prefix, list(self._wish.specs)
+    ) -> tuple[rattler.Solution, tuple[str, ...]]:
+        """The packages to come; where the environment is inconsistent and stays so, a warning for each that lacks.
+
+        Raises:
+            TaskFailed: there is no answer, or only one that moves what the platform's image brought.
+
+        """
+        machine, wish, specs = self._machine, self._wish, list(self._wish.specs)
         unlocked = [spec.name for spec in specs if spec.text in missing]
-        moving = wish.names if wish.latest else unlocked
-        solution = rattler.solve(
-            machine,
-            [rattler.exact_question(machine, prefix, specs, self._kept(details), self._claimed)]
-            if wish.exact
-            else rattler.questions(machine, prefix, specs, details, torn, self._claimed),
-            list(wish.channels),
-            [record.path for record in sound if record.name in details],
-            unlocked=moving,
-            other_builds=other_builds,
-            variables=cuda.told_to_solver(wish.cuda, machine.env),
-        )
+        protected = [name for name in self._protected if name in details]
+        if wish.exact:
+            questions = [rattler.exact_question(machine, self._prefix, specs, self._kept(details), self._claimed)]
+        else:
+            questions = rattler.questions(machine, self._prefix, specs, details, torn, self._claimed, protected)
+
+        def ask(unmet: dict[str, list[str]]) -> tuple[rattler.Solution | None, TaskFailed | None]:
+            try:
+                solution = rattler.solve(
+                    machine,
+                    [_stable(question, unmet) for question in questions],
+                    list(wish.channels),
+                    [record.path for record in sound if record.name in details],
+                    unlocked=[name for name in wish.names if name not in protected] if wish.latest else unlocked,
+                    other_builds=other_builds,
+                    unmet=unmet,
+                    variables=cuda.told_to_solver(wish.cuda, machine.env),
+                )
+            except TaskFailed as error:
+                return None, error
+            touched = self._touched(solution, details)
+            if touched:
+                solution.close()
+                return None, refusal(self._prefix, touched, self._pins(unlocked, details, sound))
+            return solution, None
+
+        solution, failure = ask({})
+        unmet: dict[str, list[str]] = {}
+        if solution is None:
+            unmet = conda_health.unmet(details, sound, machine.conda.condarc)
+            if unmet:  # what is inconsistent by now need not keep the rest from being installed
+                solution, _ = ask(unmet)
+        if solution is None:
+            raise _with_inconsistency(failure or TaskFailed("no answer"), unmet)
         kept = [one.name for one in solution.packages if one.name in details and same(details[one.name], one)]
         stuck = [name for name in unlocked if name in kept]
         if stuck:
@@ -166,7 +211,88 @@ class CondaWork:
                 f"the solver keeps {', '.join(stuck)} as it is, and that is not what is asked for",
                 cure="write the spec another way, or name the version that you want",
             )
-        return solution
+        return solution, tuple(_lacking(unmet))
+
+    def _without(
+        self, unwanted: Collection[str], details: dict[str, Details], sound: list[CondaRecord]
+    ) -> rattler.Solution:
+        """All that is there without some packages, and without what cannot be without them; the rest stays as it is.
+
+        Raises:
+            TaskFailed: the platform's image brought one of them.
+
+        """
+        gone = set(conda_health.dependents(details, unwanted))
+        touched = [
+            Touched(Difference("conda", name, details[name].version, None), "" if name in unwanted else "it needs them")
+            for name in sorted(gone & set(self._protected))
+        ]
+        if touched:
+            raise refusal(self._prefix, touched, ())
+        left = [record for record in sound if record.name in details and record.name not in gone]
+        names = [record.name for record in left]
+        unmet = conda_health.unmet({name: details[name] for name in names}, left, self._machine.conda.condarc)
+        return rattler.solve(
+            self._machine,
+            [Attempt(specs=names, pinned=names)],
+            list(self._wish.channels),
+            [record.path for record in left],
+            unmet=unmet,
+        )
+
+    @cached_property
+    def _protected(self) -> tuple[str, ...]:
+        """Packages that the platform's image brought, where no task may move them."""
+        known = guarded(self._machine, self._prefix, allowed=self._wish.allowed)
+        return tuple(known.content.packages) if known is not None else ()
+
+    def _touched(self, solution: rattler.Solution, details: dict[str, Details]) -> list[Touched]:
+        coming = {package.name: package for package in solution.packages}
+        found = []
+        for name in self._protected:
+            before, after = details.get(name), coming.get(name)
+            if before is None or (after is not None and same(before, after)):
+                continue
+            texts = (before.version, after.version if after else None)
+            if texts[0] == texts[1] and after is not None:
+                texts = (f"{before.version} {before.build}", f"{after.version} {after.build}")
+            found.append(Touched(Difference("conda", name, *texts), self._because(name, before, solution)))
+        strays = conda_health.in_the_way(self._prefix, coming.keys() - details.keys(), apart_from=self._claimed)
+        known = guarded(self._machine, self._prefix, allowed=self._wish.allowed)
+        for path in strays if known is not None else ():
+            name, _, version = path.name.removesuffix(".dist-info").partition("-")
+            found.append(Touched(Difference("pip", name, version, None), "pip's copy would lie beside conda's"))
+        return found
+
+    def _because(self, name: str, before: Details, solution: rattler.Solution) -> str:
+        """Who needs another version of a package than the one that is there."""
+        there = [CondaRecord(before.name, before.version, before.build, self._prefix)]
+        condarc = self._machine.conda.condarc
+        reasons = [f"asked for: {spec.text}" for spec in self._wish.specs if spec.name == name]
+        for package in sorted(solution.packages, key=lambda one: (one.name not in self._wish.names, one.name)):
+            for text in package.depends:
+                spec = parse(text)
+                if spec is not None and spec.name == name and not satisfied(spec, there, condarc):
+                    reasons.append(f"{package.name} {package.version} needs {text}")
+        return ", ".join(reasons[:3])
+
+    def _pins(self, unlocked: list[str], details: dict[str, Details], sound: list[CondaRecord]) -> list[str]:
+        """What to ask for instead, in any version, so that nothing moves that the image brought."""
+        free = [Spec(name, name) for name in unlocked]
+        try:
+            solution = rattler.solve(
+                self._machine,
+                rattler.questions(
+                    self._machine, self._prefix, free, details, [], self._claimed, [*self._protected, *details]
+                )[:1],
+                list(self._wish.channels),
+                [record.path for record in sound if record.name in details],
+                unlocked=[name for name in unlocked if name not in self._protected],
+            )
+        except TaskFailed:
+            return []
+        solution.close()
+        return [f"{one.name}={one.version}" for one in solution.packages if one.name in unlocked]
 
     def _kept(self, details: dict[str, Details]) -> list[str]:
         """Packages that an exact environment keeps for the sake of pip tasks."""
@@ -192,13 +318,13 @@ class CondaWork:
     def _harm(self, records: list[CondaRecord]) -> tuple[dict[str, str], list[Path]]:
         """Packages to put in place anew and why, and what pip left in their place.
 
-        In an environment that others made only what the task names is looked at: an image's maker may have put packages
-        in place by pip on purpose.
+        In an environment that others made, and in a copy of one, only what the task names is looked at: an image's
+        maker may have put packages in place by pip on purpose.
         """
         prefix, claimed = self._prefix, self._claimed
         broken: dict[str, str] = {}
         strays: list[Path] = []
-        ours = (prefix / META / MADE_BY_US).exists()
+        ours = (prefix / META / MADE_BY_US).exists() and conda_prefix.cloned_from(prefix) is None
         subject = records if ours else [record for record in records if record.name in self._wish.names]
         if conda_health.interpreter_missing(prefix, records):
             broken["python"] = "bin/python leads nowhere"
@@ -229,13 +355,17 @@ class CondaWork:
 
         """
         machine, prefix = self._machine, self._prefix
+        if packages.source is not None:
+            prefix_clone.clone(machine, packages.source, prefix)
+            conda_prefix.note_clone(prefix, packages.source)
         mark = unfinished.read_mark(prefix)
         if mark is not None and mark.made and not (prefix / META / MADE_BY_US).exists():
             conda_prefix.begin(prefix)
         for one in packages.unasked:
             conda_prefix.remove_distribution(prefix, one.path)
         if packages.solution is not None:
-            self._install(packages, packages.solution)
+            with permitted(machine, prefix, allowed=self._wish.allowed):
+                self._install(packages, packages.solution)
         elif packages.untold:
             after = conda_health.all_details(installed(prefix))
             conda_prefix.append_history(machine.conda, prefix, (), after.values(), specs=self._texts)
@@ -257,7 +387,8 @@ class CondaWork:
                     rattler.evict(machine, harmed)
         for folder in packages.strays:
             conda_prefix.remove_distribution(prefix, folder)
-        requested = conda_health.requested(packages.installed)
+        coming = {package.name for package in solution.packages}
+        requested = {name: text for name, text in conda_health.requested(packages.installed).items() if name in coming}
         requested.update({spec.name: spec.text for spec in self._wish.specs})
         solution.install(machine, prefix, requested=requested.values(), reinstall=packages.broken)
         shared_files.mend(packages.shared)
@@ -267,6 +398,23 @@ class CondaWork:
             before = []  # whoever changed it last did not tell, so tell it all
         removed = packages.installed.keys() - after.keys()
         conda_prefix.append_history(machine.conda, prefix, before, after.values(), specs=self._texts, removed=removed)
+
+
+def _stable(question: Attempt, names: Collection[str]) -> Attempt:
+    """The question with ``names`` staying just as they are: only their own records tell what they may lack."""
+    return msgspec.structs.replace(question, pinned=[*question.pinned, *names]) if names else question
+
+
+def _lacking(unmet: dict[str, list[str]]) -> Iterable[str]:
+    for name, texts in sorted(unmet.items()):
+        yield f"the environment is inconsistent: {name} lacks {', '.join(texts)}; left as it is"
+
+
+def _with_inconsistency(error: TaskFailed, unmet: dict[str, list[str]]) -> TaskFailed:
+    lacking = "\n".join(
+        f"inconsistent by now: {name} lacks {', '.join(texts)}" for name, texts in sorted(unmet.items())
+    )
+    return TaskFailed(error.message, cause="\n".join(filter(None, (error.cause, lacking))), cure=error.cure)
 
 
 def wanted_spec(text: str) -> Spec:
@@ -289,3 +437,8 @@ def channel_urls(machine: Machine, asked: Iterable[str], specs: Iterable[Spec]) 
     named = [spec.channel.partition("[")[0] for spec in specs if spec.channel]
     urls = machine.conda.channels(asked)
     return tuple(dict.fromkeys([*urls, *(url for name in named for url in machine.conda.condarc.urls(name))]))
+
+
+def local_channels(urls: Iterable[str]) -> list[str]:
+    """Paths of those channels that are folders of this machine."""
+    return [unquote(urlsplit(url).path) for url in urls if url.startswith("file://")]

@@ -12,10 +12,11 @@ import msgspec
 from nbprovision.facts import interpreters, selectors
 from nbprovision.facts.interpreters import Target
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import InvalidPlaybook, TaskFailed
+from nbprovision.model.errors import TaskFailed
 from nbprovision.model.task import Strings, as_list
 from nbprovision.system import unfinished
 from nbprovision.system.files import read_text
+from nbprovision.tasks.platform_guard import refuse_jupyter_server
 
 
 class Aim(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,9 +57,8 @@ class Aim(msgspec.Struct, frozen=True, kw_only=True):
         if self.location is not None:
             place = machine.path(self.location)
             return [msgspec.structs.replace(target, location=place) for target in found]
-        if not self.jupyter_server:
-            for target in found:
-                _refuse_server(machine, target)
+        for target in found:
+            refuse_jupyter_server(machine, target.prefix, allowed=self.jupyter_server)
         return found
 
     def witnesses(self, machine: Machine, targets: list[Target]) -> Iterator[Path]:
@@ -149,14 +149,3 @@ def _of_system(machine: Machine) -> Target:
             cure="name an environment (`env`) or an interpreter (`python`)",
         )
     return interpreters.of_python(machine, python, str(python))
-
-
-def _refuse_server(machine: Machine, target: Target) -> None:
-    real = os.path.realpath(target.prefix)
-    server = next((one for one in machine.conda.environments() if one.jupyter_server), None)
-    if server is not None and os.path.realpath(server.prefix) == real:
-        raise InvalidPlaybook(
-            f"{target.name} is the environment that the Jupyter server itself runs in",
-            cause="what is installed there may keep the notebook from starting",
-            cure="name the environment of a kernel, or say `jupyter_server: true` if the server is really meant",
-        )

@@ -1,0 +1,221 @@
+"""``ensure_conda_pkg``: conda packages in environments that are there, the platform's own among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from nbprovision.facts import distributions, selectors
+from nbprovision.facts.conda import META, is_environment
+from nbprovision.facts.conda_specs import Spec, conflicts
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.model.result import Change, Plan
+from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
+from nbprovision.system import unfinished
+from nbprovision.tasks.conda_packages import Packages
+from nbprovision.tasks.conda_work import CondaWork, Wish, channel_urls, local_channels, wanted_spec
+from nbprovision.tasks.platform_guard import refuse_jupyter_server
+
+
+class PackagesIn(msgspec.Struct, frozen=True, kw_only=True):
+    """The packages of one environment; None where an earlier task has yet to make it."""
+
+    name: str
+    prefix: Path
+    packages: Packages | None
+
+
+class PackagesPlan(Plan, frozen=True, kw_only=True):
+    """The changes, and the environments that need them."""
+
+    work: tuple[PackagesIn, ...] = ()
+
+
+class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
+    """Conda packages in environments that are there, those of the platform among them; all else in them stays.
+
+    In an environment that the platform provides nothing moves that its image brought: what is asked for is solved
+    around it, and where that cannot be, the task says what would have to change and what to ask for instead.
+    """
+
+    packages: Annotated[Strings, parameter("Match specs as conda writes them; with `state: absent` names.")]
+    env: Annotated[str | None, parameter("The environment, by name or path.", extra={"path": "if-slash"})] = None
+    envs: Annotated[
+        Strings | None,
+        parameter(
+            "Several environments: names, globs (`pytorch*`), paths, `all` (never the Jupyter server's own).",
+            extra={"path": "if-slash"},
+        ),
+    ] = None
+    except_: Annotated[
+        Strings | None, parameter("What `envs` is not to mean: names, globs, paths.", extra={"path": "if-slash"})
+    ] = msgspec.field(default=None, name="except")
+    allow_empty: Annotated[bool, parameter("Whether `envs` may match no environment.")] = False
+    channels: Annotated[
+        Strings,
+        parameter(
+            "Channels by name, URL or path, the preferred one first. Default: those of `.condarc`, else conda-forge.",
+            extra={"path": "if-dot"},
+        ),
+    ] = msgspec.field(default_factory=list)
+    state: Annotated[
+        Literal["present", "latest", "absent"],
+        parameter(
+            "`latest` keeps what is named at the newest version that fits, looked up once a day or as `refresh_every` "
+            "says; `absent` removes it, and what cannot be without it."
+        ),
+    ] = "present"
+    allow_platform_changes: Annotated[
+        bool, parameter("Change packages that the platform's image brought, at the risk of an unstable notebook.")
+    ] = False
+    jupyter_server: Annotated[bool, parameter("The Jupyter server's own environment is meant, if it is named.")] = False
+    engine: Annotated[
+        Literal["auto", "rattler", "conda", "mamba"],
+        parameter("What solves and installs: `auto` and `rattler` are the built-in engine."),
+    ] = "auto"
+
+    def __post_init__(self) -> None:
+        """Check what can be known without looking at the machine."""
+        if not as_list(self.packages):
+            raise ParameterError("packages", "ensure_conda_pkg needs at least one package")
+        if (self.env is None) == (self.envs in (None, [])):
+            raise ParameterError("env", "ensure_conda_pkg needs either `env` or `envs`", cure="name an environment")
+        for key, value in (("except", self.except_), ("allow_empty", self.allow_empty)):
+            if value and self.envs is None:
+                raise ParameterError(key, f"`{key}` makes sense with `envs` only", cure="drop it, or name `envs`")
+        if self.engine in ("conda", "mamba"):
+            raise ParameterError(
+                "engine", f"this version cannot work by {self.engine} yet", cure="leave engine out, or write auto"
+            )
+        for spec in self._specs():
+            if self.state == "absent" and (spec.rest or spec.channel):
+                raise ParameterError(
+                    "packages", f"'{spec.text}' is more than a name", cure=f"to remove it write {spec.name}"
+                )
+
+    def _specs(self) -> list[Spec]:
+        return [wanted_spec(text) for text in dict.fromkeys(as_list(self.packages))]
+
+    def _targets(self, machine: Machine) -> dict[Path, str]:
+        if self.env is not None:
+            targets = {machine.prefix_of(self.env): self.env}
+        else:
+            found = selectors.select(
+                machine,
+                as_list(self.envs),
+                excluded=as_list(self.except_),
+                allow_empty=self.allow_empty,
+                declared=selectors.declared_before(machine, self),
+            )
+            targets = {prefix: name for name, prefix in found}
+        for prefix in targets:
+            refuse_jupyter_server(machine, prefix, allowed=self.jupyter_server)
+        return targets
+
+    def _channels(self, machine: Machine) -> tuple[str, ...]:
+        return channel_urls(machine, as_list(self.channels), self._specs())
+
+    def _work(self, prefix: Path, machine: Machine) -> CondaWork:
+        specs = tuple(self._specs())
+        wish = Wish(
+            prefix=prefix,
+            specs=() if self.state == "absent" else specs,
+            absent=tuple(spec.name for spec in specs) if self.state == "absent" else (),
+            channels=self._channels(machine),
+            claims=frozenset(machine.claims_on(prefix)),
+            latest=self.state == "latest",
+            deep=self.deep,
+            allowed=self.allow_platform_changes,
+        )
+        return CondaWork(machine, wish)
+
+    def provides(self, machine: Machine) -> frozenset[Resource]:
+        """The packages, which are distributions too as far as anyone can tell by now."""
+        return frozenset(
+            Resource("distribution", f"{prefix} {distributions.normalized(spec.name)}")
+            for prefix in self._targets(machine)
+            for spec in self._specs()
+        )
+
+    def requires(self, machine: Machine) -> frozenset[Resource]:
+        """The environments, and the channels that are folders of this machine."""
+        environments = {Resource("environment", str(prefix)) for prefix in self._targets(machine)}
+        return frozenset(environments | {Resource("channel", path) for path in local_channels(self._channels(machine))})
+
+    def objection(self, claim: Claim, machine: Machine) -> str | None:
+        """A pip task's wish for a distribution that breaks a spec of the same package."""
+        if claim.prefix not in self._targets(machine):
+            return None
+        for spec in self._specs() if self.state != "absent" else ():
+            if conflicts(spec, claim.requirement, absent=claim.absent):
+                return f"{self.kind()} asks for '{spec.text}'"
+        return None
+
+    def guarded(self, machine: Machine) -> Iterable[Path]:
+        """The environments."""
+        return list(self._targets(machine))
+
+    def ages(self, machine: Machine) -> float | None:
+        """What is the newest version today need not be tomorrow."""
+        return DAY if self.state == "latest" and self.refresh_every is None else None
+
+    def witnesses(self, machine: Machine) -> Iterator[Path]:
+        """Of each environment the records, the distributions, the interpreter and the mark; what a name leads to."""
+        yield machine.conda.registry
+        yield machine.user_home / ".condarc"
+        if self.envs is not None:
+            yield from selectors.sources(machine, as_list(self.envs))
+        for prefix in self._targets(machine):
+            yield from (prefix / META, prefix / META / "history", prefix / "bin/python", prefix / unfinished.MARK)
+            libraries = distributions.site_packages(prefix)
+            if libraries is not None:
+                yield libraries
+
+    def read(self, machine: Machine) -> tuple[PackagesIn, ...]:
+        """What each environment has; where something is missing, what the solver would do about it.
+
+        Raises:
+            TaskFailed: there is no such environment, or what is asked for cannot be had without harm.
+
+        """
+        return tuple(self._read(prefix, name, machine) for prefix, name in self._targets(machine).items())
+
+    def _read(self, prefix: Path, name: str, machine: Machine) -> PackagesIn:
+        if not is_environment(prefix):
+            if prefix in machine.declared.values():
+                return PackagesIn(name=name, prefix=prefix, packages=None)
+            raise TaskFailed(f"{prefix} is no conda environment", cure="make it first by ensure_conda_env")
+        return PackagesIn(name=name, prefix=prefix, packages=self._work(prefix, machine).read())
+
+    def plan(self, state: tuple[PackagesIn, ...]) -> PackagesPlan:
+        """Compare what is there with what is asked for."""
+        changes: list[Change] = []
+        work = []
+        for one in state:
+            found = self._changes(one)
+            if found:
+                work.append(one)
+            of = f" in {one.name}" if len(state) > 1 else ""
+            changes += [msgspec.structs.replace(change, target=change.target + of) for change in found]
+        warnings = dict.fromkeys(text for one in state if one.packages for text in one.packages.warnings)
+        return PackagesPlan(changes=tuple(changes), warnings=tuple(warnings), work=tuple(work))
+
+    def _changes(self, one: PackagesIn) -> list[Change]:
+        if one.packages is not None:
+            return one.packages.changes()
+        if self.state == "absent":
+            return []
+        return [
+            Change("install", spec.name, after=spec.rest or "any version", kind="package") for spec in self._specs()
+        ]
+
+    def apply(self, plan: PackagesPlan, machine: Machine) -> None:
+        """Install or remove, one environment after the other."""
+        for one in plan.work:
+            if one.packages is not None:
+                machine.progress(f"installing into {one.name}")
+                self._work(one.prefix, machine).apply(one.packages)
