@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
@@ -27,9 +26,11 @@ from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list,
 from nbprovision.system import secrets
 from nbprovision.system.files import remove
 from nbprovision.tasks import pip_targets
+from nbprovision.tasks.pip_guard import Answer, PipGuard, known_prefix
 from nbprovision.tasks.pip_plan import install_work, installs, removal_work, removals, unseen
 from nbprovision.tasks.pip_state import PipPlan, PipState, TargetState, Work
 from nbprovision.tasks.pip_targets import Aim
+from nbprovision.tasks.platform_guard import permitted
 
 # Pythons that an environment which is not made yet may turn out to have.
 _CONCEIVABLE = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3.14.0", "3.15.0")
@@ -55,7 +56,8 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
 
     What is there and satisfies the requirements stays as it is; what they depend on comes along. Packages come from
     where pip's configuration says, whichever engine fetches them. A package that conda brought and that this task wants
-    in another version is replaced, and conda's own task of the same playbook then leaves it alone.
+    in another version is replaced, and conda's own task of the same playbook then leaves it alone. In an environment
+    that the platform provides nothing moves that its image brought, unless ``allow_platform_changes`` says so.
     """
 
     packages: Annotated[
@@ -108,6 +110,9 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             "says; `absent` uninstalls, with a version behind a name only if that one is there."
         ),
     ] = "present"
+    allow_platform_changes: Annotated[
+        bool, parameter("Change packages that the platform's image brought, at the risk of an unstable notebook.")
+    ] = False
     jupyter_server: Annotated[
         bool, parameter("Install even into the environment that the platform's Jupyter server runs in, if it is named.")
     ] = False
@@ -229,29 +234,37 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         """Take out what is in the way, then install or uninstall."""
         asked = self._asked(machine)
         for work in plan.work:
-            target = work.target
-            prefix = target.prefix if target.location is None else target.location
-            if not os.access(target.python, os.X_OK):
-                raise no_python(target)
-            machine.notes[self._note(target)] = frozenset(_conflicts(target))
-            found = target.found()
-            # No engine uninstalls from a folder that is no environment.
-            by_hand = (*work.replace, *(work.uninstall if target.location is not None else ()))
-            for folder in (*work.take_out, *(one.path for name in by_hand for one in found.get(name, ()))):
-                conda_prefix.remove_distribution(prefix, folder)
-            engine = self._engine(machine)
-            if work.uninstall and target.location is None:
-                machine.progress(f"uninstalling {', '.join(work.uninstall)} from {target.name}")
-                engine.uninstall(machine, prefix, work.uninstall, python=target.python, managed=work.managed)
-            if work.install:
-                machine.progress(f"installing into {target.name}")
-                request = self._upgrading(_request(target, asked, work.reinstall, managed=work.managed))
-                shared = list(self._shared(target, work.reinstall, machine))
-                if shared and engine is uv_command:
-                    uv_command.evict(machine, work.reinstall)
-                engine.perform(machine, request.pinned(work.pins))
-                _keep_newest(target, work.reinstall)
-                shared_files.mend(one for one in shared if one.elsewhere != one.file)
+            provided = known_prefix(machine, work.target.place)
+            with permitted(machine, provided, allowed=self.allow_platform_changes):
+                self._carry_out(work, asked, machine)
+
+    def _carry_out(self, work: Work, asked: Asked, machine: Machine) -> None:
+        target = work.target
+        prefix = target.prefix if target.location is None else target.location
+        if not os.access(target.python, os.X_OK):
+            raise no_python(target)
+        machine.notes[self._note(target)] = frozenset(_conflicts(target))
+        guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
+        found = target.found()
+        # No engine uninstalls from a folder that is no environment.
+        by_hand = (*work.replace, *(work.uninstall if target.location is not None else ()))
+        for folder in (*work.take_out, *(one.path for name in by_hand for one in found.get(name, ()))):
+            conda_prefix.remove_distribution(prefix, folder)
+        engine = self._engine(machine)
+        if work.uninstall and target.location is None:
+            machine.progress(f"uninstalling {', '.join(work.uninstall)} from {target.name}")
+            engine.uninstall(machine, prefix, work.uninstall, python=target.python, managed=work.managed)
+        if work.install:
+            machine.progress(f"installing into {target.name}")
+            request = self._upgrading(_request(target, asked, work.reinstall, managed=work.managed))
+            shared = list(self._shared(target, work.reinstall, machine))
+            if shared and engine is uv_command:
+                uv_command.evict(machine, work.reinstall)
+            if work.constraints:
+                request = guard.hold(request)
+            engine.perform(machine, request.pinned(work.pins))
+            _keep_newest(target, work.reinstall)
+            shared_files.mend(one for one in shared if one.elsewhere != one.file)
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
         """Files that say what is asked for; of each environment the interpreter and the distributions' folders."""
@@ -325,6 +338,7 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             removable = tuple(_removable(asked, found, environment))
             if removable:
                 pip_targets.check_rights(target)
+                PipGuard(machine, target, allowed=self.allow_platform_changes).refuse_removal(removable)
             return TargetState(target=target, removable=removable, conflicts=conflicts, managed=managed)
         suspect = machine.is_unfinished(target.place)
         needs = satisfied.unsatisfied(
@@ -337,16 +351,20 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         )
         debris = [one for every in found.values() for one in every if not one.has_metadata] if needs or suspect else []
         engine = self._engine(machine) if needs or self.state == "latest" else None
-        moves: Sequence[Move] | None = None
         if engine is not None:
             pip_targets.check_rights(target)
             _check_places(asked, environment)
-        pins = tuple(need.pin for need in needs if need.pin)
+        answer = Answer(moves=None, pins=tuple(need.pin for need in needs if need.pin))
+        if engine is not None:
+            guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
+            if not self.allow_platform_changes:
+                answer = msgspec.structs.replace(answer, constraints=guard.constraints())
         if engine is not None and not debris:
             machine.progress(f"looking for versions for {target.name}")
             request = self._upgrading(_request(target, asked, unseen(needs), managed=managed))
-            moves, pins = _resolved(engine, machine, request, () if request.upgrade else pins)
-            if moves is None and request.upgrade:
+            applying = [wanted for wanted in asked.wanted if requirements.applies(wanted, environment)]
+            answer = guard.work_out(engine, request, () if request.upgrade else answer.pins, applying, needs)
+            if answer.moves is None and request.upgrade:
                 raise TaskFailed(
                     f"the pip of {target.name} cannot say whether there is something newer",
                     cause="it is older than 22.2",
@@ -356,8 +374,9 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             target=target,
             needs=tuple(needs),
             debris=tuple(debris),
-            moves=None if moves is None else tuple(moves),
-            pins=pins,
+            moves=None if answer.moves is None else tuple(answer.moves),
+            pins=answer.pins,
+            constraints=answer.constraints,
             conflicts=conflicts,
             managed=managed,
             by_pip=engine is pip_command,
@@ -412,16 +431,6 @@ def _removable(asked: Asked, found: satisfied.Found, environment: Mapping[str, s
 
 def _conflicts(target: Target) -> list[str]:
     return satisfied.conflicts(target.found(), requirements.marker_environment(target.version or "3"))
-
-
-def _resolved(
-    engine: Engine, machine: Machine, request: Request, pins: tuple[str, ...]
-) -> tuple[list[Move] | None, tuple[str, ...]]:
-    """What an install would change that mends without upgrading, if that can be had; and the pins that it takes."""
-    if pins:
-        with contextlib.suppress(TaskFailed):  # a version that the index no longer has, for one
-            return engine.resolve(machine, request.pinned(pins)), pins
-    return engine.resolve(machine, request), ()
 
 
 def _request(target: Target, asked: Asked, reinstall: tuple[str, ...], *, managed: bool) -> Request:

@@ -66,6 +66,7 @@ def install_work(state: TargetState) -> Work:
         install=bool(state.moves or _kept(state)),
         reinstall=hidden,
         pins=state.pins,
+        constraints=state.constraints,
         take_out=tuple(one.path for one in state.debris),
         replace=hidden if state.by_pip else (),
         managed=state.managed,
