@@ -88,8 +88,9 @@ def declared_before(machine: Machine, task: object) -> Mapping[str, Path]:
 
     A task would otherwise mean other environments when it is carried out than when it was put in order.
     """
-    found: Mapping[str, Path] = machine.notes.setdefault(("declared before", id(task)), dict(machine.declared))
-    return found
+    found: tuple[object, Mapping[str, Path]]  # the task is kept as well, so that its id stays its own
+    found = machine.notes.setdefault(("declared before", id(task)), (task, dict(machine.declared)))
+    return found[1]
 
 
 def sources(machine: Machine, texts: Sequence[str]) -> Iterator[Path]:

@@ -243,7 +243,7 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         prefix = target.prefix if target.location is None else target.location
         if not os.access(target.python, os.X_OK):
             raise no_python(target)
-        machine.notes[self._note(target)] = frozenset(_conflicts(target))
+        machine.notes[self._note(target)] = (self, frozenset(_conflicts(target)))  # kept, so that its id stays its own
         guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
         found = target.found()
         # No engine uninstalls from a folder that is no environment.
@@ -332,7 +332,7 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         pip_targets.refuse_other_builds(target)
         found = target.found()
         environment = requirements.marker_environment(version)
-        before = machine.notes.get(self._note(target))
+        _, before = machine.notes.get(self._note(target), (self, None))
         conflicts = () if before is None else tuple(text for text in _conflicts(target) if text not in before)
         if self.state == "absent":
             removable = tuple(_removable(asked, found, environment))
