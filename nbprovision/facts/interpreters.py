@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -135,14 +136,24 @@ def system_python(machine: Machine) -> Path | None:
     provided = machine.platform.provided
     if provided is not None and os.access(provided / "bin/python", os.X_OK):
         return provided / "bin/python"
+    return next((python for python in _on_path(machine) if os.access(python, os.X_OK)), None)
+
+
+def system_witnesses(machine: Machine) -> Iterator[Path]:
+    """What would be the system's Python before the one that is, if it were there."""
+    for python in _on_path(machine):
+        yield python
+        if os.access(python, os.X_OK):
+            return
+
+
+def _on_path(machine: Machine) -> Iterator[Path]:
     env = machine.env
     active = {os.path.realpath(env[name]) for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if env.get(name)}
     active -= {os.path.realpath(base) for base in machine.conda.installations}
     for folder in env.get("PATH", "").split(os.pathsep):
-        python = Path(folder, "python3")
-        if os.path.isabs(folder) and os.access(python, os.X_OK) and os.path.realpath(python.parents[1]) not in active:
-            return python
-    return None
+        if os.path.isabs(folder) and os.path.realpath(Path(folder).parent) not in active:
+            yield Path(folder, "python3")
 
 
 def probe(machine: Machine, python: Path) -> Interpreter | None:

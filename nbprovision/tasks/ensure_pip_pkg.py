@@ -330,6 +330,7 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             expected = [] if self.state == "absent" else self._claimed(target, machine)
             return TargetState(target=target, needs=tuple(_missing(wanted) for wanted in expected))
         pip_targets.refuse_other_builds(target)
+        pip_targets.refuse_editable(target, asked.wanted)
         found = target.found()
         environment = requirements.marker_environment(version)
         _, before = machine.notes.get(self._note(target), (self, None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from nbprovision.facts import interpreters, selectors
 from nbprovision.facts.interpreters import Target
 from nbprovision.facts.machine import Machine
+from nbprovision.facts.requirements import Wanted
 from nbprovision.model.errors import TaskFailed
 from nbprovision.model.task import Strings, as_list
 from nbprovision.system import unfinished
@@ -65,6 +66,8 @@ class Aim(msgspec.Struct, frozen=True, kw_only=True):
         """What tells that other environments are meant, or that one of ``targets`` has changed."""
         if self.envs is not None:
             yield from selectors.sources(machine, as_list(self.envs))
+        if self.system:
+            yield from interpreters.system_witnesses(machine)
         for target in targets:
             yield from (target.python, target.place / unfinished.MARK)
             yield target.folder or target.prefix / "lib"
@@ -95,6 +98,22 @@ def check_rights(target: Target) -> None:
         cause=f"{folder} cannot be written",
         cure="name an environment of yours (`env`), give a `target` folder, or run as a user who has the right",
     )
+
+
+def refuse_editable(target: Target, asked: Iterable[Wanted]) -> None:
+    """Refuse what would be in a ``target`` folder and could not be imported from there.
+
+    Raises:
+        TaskFailed: a source folder is to be put on the path by a file that Python reads in site-packages only.
+
+    """
+    editable = next((one for one in asked if one.editable), None)
+    if target.location is not None and editable is not None:
+        raise TaskFailed(
+            f"'{editable.shown}' cannot be in {target.location}",
+            cause="an editable install works by a .pth file, which Python does not read in folders of PYTHONPATH",
+            cure="install it into an environment, or put its source folder on PYTHONPATH as well",
+        ).at(editable.position)
 
 
 def refuse_other_builds(target: Target) -> None:

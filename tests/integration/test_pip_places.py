@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts import distributions, interpreters
+from nbprovision.facts import distributions
 from nbprovision.model.errors import InvalidPlaybook
 from tests.conftest import Channel
 from tests.provided import Instance, conda_environment, versions
-from tests.wheels import make_wheel
+from tests.wheels import make_project, make_wheel
 
 pytestmark = pytest.mark.engine
 
@@ -163,17 +163,29 @@ class TestInterpreter:
         assert [result.status for result in instance.run(tasks, witness=False)] == ["ok"]
         assert len([one for one in started if "own/bin/python3" in one]) == 1
 
-    def test_what_it_says_counts(self, instance: Instance, tmp_path: Path) -> None:
-        """Debian's Python has its packages in dist-packages: a file in its standard library decides, no layout."""
+    @ENGINES
+    def test_what_it_says_counts_and_no_layout(self, instance: Instance, tmp_path: Path, engine: str) -> None:
+        """As Debian's Python, this one is patched to have its packages in dist-packages."""
         python = bare_python(tmp_path / "deb")
-        (tmp_path / "deb/lib/extra").mkdir()
-        with (tmp_path / f"deb/lib/python3.{sys.version_info.minor}/site-packages/x.pth").open("w") as stream:
-            stream.write(f"{tmp_path}/deb/lib/extra\n")
-        target = interpreters.of_python(instance.machine(), python, "deb")
-        assert target.probed is not None
-        assert target.probed.prefix == target.probed.base == str(tmp_path / "deb")
-        assert target.folder == distributions.site_packages(tmp_path / "deb")
-        assert target.version == ".".join(map(str, sys.version_info[:3]))
+        library = tmp_path / f"deb/lib/python3.{sys.version_info.minor}"
+        (library / "site-packages").rename(library / "dist-packages")
+        # site itself is frozen into the program.
+        (library / "sitecustomize.py").write_text(f"import site\nsite.addsitedir('{library}/dist-packages')\n")
+        for name in ("sysconfig.py", "sysconfig/__init__.py"):
+            source = (Path(sys.base_prefix) / "lib" / library.name / name).resolve()
+            if source.exists():
+                if "/" in name:
+                    (library / "sysconfig").unlink()
+                    shutil.copytree(source.parent, library / "sysconfig")
+                (library / name).unlink()
+                (library / name).write_text(source.read_text().replace("site-packages", "dist-packages"))
+        tasks = f"- ensure_pip_pkg: {{packages: pear, python: {python}, engine: {engine}}}"
+        assert instance.good(tasks) == ["changed"]
+        assert in_folder(library / "dist-packages") == {"apple": "1.1", "pear": "1.0"}
+        assert not (library / "site-packages").exists()
+        assert instance.good(tasks) == ["ok"]
+        assert instance.good(tasks.replace("packages: pear", "packages: pear, state: absent")) == ["changed"]
+        assert in_folder(library / "dist-packages") == {"apple": "1.1"}
 
     def test_what_is_no_python(self, instance: Instance, tmp_path: Path) -> None:
         (tmp_path / "no/bin").mkdir(parents=True)
@@ -244,6 +256,22 @@ class TestTarget:
         (folder / "apple-1.0.dist-info/RECORD").unlink()
         assert instance.good(tasks) == ["changed"]
         assert instance.good(tasks) == ["ok"]
+
+    @ENGINES
+    def test_for_a_python_that_the_system_manages(self, instance: Instance, tmp_path: Path, engine: str) -> None:
+        """Its own packages stay as they are, so that nobody minds."""
+        python = bare_python(tmp_path / "usr")
+        (tmp_path / f"usr/lib/python3.{sys.version_info.minor}/EXTERNALLY-MANAGED").write_text("[externally-managed]\n")
+        tasks = f"- ensure_pip_pkg: {{packages: pear, python: {python}, target: /x, engine: {engine}}}"
+        assert instance.good(tasks.replace("/x", str(instance.volume / "lib"))) == ["changed"]
+        assert in_folder(instance.volume / "lib") == {"apple": "1.1", "pear": "1.0"}
+        assert versions(tmp_path / "usr") == {}
+
+    def test_an_editable_folder_could_not_be_imported(self, instance: Instance) -> None:
+        project = make_project(instance.volume / "project")
+        error = instance.bad(f'- ensure_pip_pkg: {{packages: ["-e {project}"], env: python3, target: lib}}')
+        assert ".pth file" in error.cause
+        assert not (instance.playbook.parent / "lib").exists()
 
     def test_a_relative_path_begins_at_the_playbook(self, instance: Instance) -> None:
         instance.good("- ensure_pip_pkg: {packages: apple, env: python3, target: lib/here}")
