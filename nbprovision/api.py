@@ -108,6 +108,7 @@ def _ensure(kind: type[Task[Any]], parameters: dict[str, Any], *, check: bool) -
     step = Step(name=kind.kind(), kind=kind.kind(), task=task)
     with run_lock(machine.home, kind.kind(), None, lambda _text: None):
         arrange([step], machine, linear=True)
+        machine.applies = not check
         result = carry_out(step, machine, Guard([task], machine), check=check).result
     if result.error is not None:
         raise result.error

@@ -88,7 +88,8 @@ def declared_before(machine: Machine, task: object) -> Mapping[str, Path]:
 
     A task would otherwise mean other environments when it is carried out than when it was put in order.
     """
-    found: tuple[object, Mapping[str, Path]]  # the task is kept as well, so that its id stays its own
+    # With the task, so that no other one can get its id while the note is there.
+    found: tuple[object, Mapping[str, Path]]
     found = machine.notes.setdefault(("declared before", id(task)), (task, dict(machine.declared)))
     return found[1]
 
@@ -99,8 +100,8 @@ def sources(machine: Machine, texts: Sequence[str]) -> Iterator[Path]:
         return
     conda = machine.conda
     yield conda.registry
-    yield conda.user_home / ".condarc"
-    yield from condarc_files(conda.env, conda.user_home, conda.base, conda.root)
+    yield from conda.condarc_places
+    yield from condarc_files(conda.env, conda.user_home, conda.base, conda.root)  # those in condarc.d folders too
     for base in conda.places:
         yield base / META
     for folder in conda.folders:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from nbprovision.model.result import Plan
+from nbprovision.model.result import Change, Plan
 
 if TYPE_CHECKING:  # the machine is made of facts, a floor above; only its type is named here
     from nbprovision.facts.machine import Machine
@@ -48,7 +48,7 @@ class Resource(NamedTuple):
     """Something that a task makes or needs: ``Resource("environment", "/path/of/prefix")``.
 
     Kinds in use: ``environment`` (the prefix), ``distribution`` (``PREFIX name``), ``kernel`` (path of its folder),
-    ``index`` (path of its pip.conf), ``channel`` (its folder), ``file`` (its path).
+    ``index`` (path of its pip.conf), ``condarc`` (its path), ``channel`` (its folder), ``file`` (its path).
     """
 
     kind: str
@@ -98,6 +98,13 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         """Environments that this task makes, name to prefix, so that later tasks can name them."""
         return {}
 
+    def configures(self, machine: Machine) -> dict[Path, str | None]:
+        """Files of conda's configuration as this task leaves them, None for no file; later tasks are planned with them.
+
+        What the files are taken to say already stands in ``machine.expected``.
+        """
+        return {}
+
     def claims(self, machine: Machine) -> Iterable[Claim]:
         """Distributions that this task wants in prefixes which other tasks may describe as well."""
         return ()
@@ -126,8 +133,13 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         """The changes from ``state`` to what is wanted: a comparison of plain data, no I/O."""
         raise NotImplementedError
 
-    def apply(self, plan: Any, machine: Machine) -> None:
-        """Carry out a plan that ``plan`` made, through backends and system only."""
+    def apply(self, plan: Any, machine: Machine) -> Sequence[Change] | None:
+        """Carry out a plan that ``plan`` made, through backends and system only.
+
+        Returns:
+            What was changed, where that is known better by now than when it was planned.
+
+        """
         raise NotImplementedError
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
@@ -27,7 +27,7 @@ from nbprovision.system import secrets
 from nbprovision.system.files import remove
 from nbprovision.tasks import pip_targets
 from nbprovision.tasks.pip_guard import Answer, PipGuard, known_prefix
-from nbprovision.tasks.pip_plan import install_work, installs, removal_work, removals, unseen
+from nbprovision.tasks.pip_plan import change_of, install_work, installs, removal_work, removals, unseen
 from nbprovision.tasks.pip_state import PipPlan, PipState, TargetState, Work
 from nbprovision.tasks.pip_targets import Aim
 from nbprovision.tasks.platform_guard import permitted
@@ -39,8 +39,8 @@ _CONCEIVABLE = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3
 class Engine(Protocol):
     """What `uv_command` and `pip_command` both do."""
 
-    def perform(self, machine: Machine, request: Request) -> None:
-        """Install."""
+    def perform(self, machine: Machine, request: Request) -> list[Move] | None:
+        """Install; what was changed, where the engine tells."""
 
     def resolve(self, machine: Machine, request: Request) -> list[Move] | None:
         """What an install would change."""
@@ -224,21 +224,27 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             found = removals(target) if self.state == "absent" else installs(target)
             if not found:
                 continue
-            work.append(removal_work(target) if self.state == "absent" else install_work(target))
             of = f" in {target.target.name}" if len(state.targets) > 1 else ""
-            changes += [msgspec.structs.replace(change, target=change.target + of) for change in found]
+            named = tuple(msgspec.structs.replace(change, target=change.target + of) for change in found)
+            todo = removal_work(target) if self.state == "absent" else install_work(target)
+            work.append(msgspec.structs.replace(todo, changes=named, of=of))
+            changes += named
         warnings = tuple(dict.fromkeys(text for target in state.targets for text in target.conflicts))
         return PipPlan(changes=tuple(changes), warnings=warnings, work=tuple(work))
 
-    def apply(self, plan: PipPlan, machine: Machine) -> None:
+    def apply(self, plan: PipPlan, machine: Machine) -> list[Change]:
         """Take out what is in the way, then install or uninstall."""
         asked = self._asked(machine)
+        changes: list[Change] = []
         for work in plan.work:
             provided = known_prefix(machine, work.target.place)
             with permitted(machine, provided, allowed=self.allow_platform_changes):
-                self._carry_out(work, asked, machine)
+                changes += self._carry_out(work, asked, machine)
+        return changes
 
-    def _carry_out(self, work: Work, asked: Asked, machine: Machine) -> None:
+    def _carry_out(self, work: Work, asked: Asked, machine: Machine) -> Sequence[Change]:
+        """What was done, as far as the engine tells; else what was planned."""
+        moves: Sequence[Move] | None = None
         target = work.target
         prefix = target.prefix if target.location is None else target.location
         if not os.access(target.python, os.X_OK):
@@ -262,9 +268,12 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
                 uv_command.evict(machine, work.reinstall)
             if work.constraints:
                 request = guard.hold(request)
-            engine.perform(machine, request.pinned(work.pins))
+            moves = engine.perform(machine, request.pinned(work.pins))
             _keep_newest(target, work.reinstall)
             shared_files.mend(one for one in shared if one.elsewhere != one.file)
+        if moves and not work.told:
+            return [change_of(msgspec.structs.replace(move, name=move.name + work.of)) for move in moves]
+        return work.changes
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
         """Files that say what is asked for; of each environment the interpreter and the distributions' folders."""
@@ -356,11 +365,15 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             pip_targets.check_rights(target)
             _check_places(asked, environment)
         answer = Answer(moves=None, pins=tuple(need.pin for need in needs if need.pin))
+        told = True
         if engine is not None:
             guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
             if not self.allow_platform_changes:
                 answer = msgspec.structs.replace(answer, constraints=guard.constraints())
-        if engine is not None and not debris:
+            # Who installs says what it has done, and need not be asked before where nothing can be in the way.
+            plain = engine is uv_command and self.state == "present" and all(need.reason == "missing" for need in needs)
+            told = bool(debris) or not (plain and machine.applies and guard.needless)
+        if engine is not None and not debris and told:
             machine.progress(f"looking for versions for {target.name}")
             request = self._upgrading(_request(target, asked, unseen(needs), managed=managed))
             applying = [wanted for wanted in asked.wanted if requirements.applies(wanted, environment)]
@@ -376,6 +389,7 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             needs=tuple(needs),
             debris=tuple(debris),
             moves=None if answer.moves is None else tuple(answer.moves),
+            told=told,
             pins=answer.pins,
             constraints=answer.constraints,
             conflicts=conflicts,

@@ -76,6 +76,11 @@ class PipGuard:
         names = known.content.distributions if known is not None else {}
         return {name: self._found[name][0].version for name in names if name in self._found}
 
+    @property
+    def needless(self) -> bool:
+        """Whether the platform's image has brought nothing to the target."""
+        return not self._brought
+
     def constraints(self) -> tuple[Path, ...]:
         """The file that holds them where they are."""
         lines = [f"{name}=={version}" for name, version in self._brought.items() if _is_version(version)]

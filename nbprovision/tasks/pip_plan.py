@@ -1,9 +1,10 @@
-"""From what `ensure_pip_pkg` finds in an environment to changes and the work that brings them about: no I/O."""
+"""What `ensure_pip_pkg` does about the state of an environment: a comparison of plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from nbprovision.backends.pip_request import Move
 from nbprovision.facts import satisfied
 from nbprovision.facts.satisfied import Need
 from nbprovision.model.result import Change
@@ -11,12 +12,12 @@ from nbprovision.tasks.pip_state import TargetState, Work
 
 
 def unseen(needs: Iterable[Need]) -> tuple[str, ...]:
-    """Names of what an installer would take to be in place."""
+    """Names that the installer would take to be in place."""
     return tuple(need.name for need in needs if need.reason in satisfied.UNSEEN)
 
 
 def removals(state: TargetState) -> list[Change]:
-    """What goes."""
+    """What is taken out."""
     return [Change("remove", one.name, before=one.version, kind="package") for one in state.removable]
 
 
@@ -34,10 +35,7 @@ def removal_work(state: TargetState) -> Work:
 
 def installs(state: TargetState) -> list[Change]:
     """What the installer says it would do; what it cannot know, or was not asked, as far as we can tell."""
-    changes = [
-        Change(_action(move.before, move.after), move.name, before=move.before, after=move.after, kind="package")
-        for move in state.moves or ()
-    ]
+    changes = [change_of(move) for move in state.moves or ()]
     told = {change.target for change in changes}
     for need in _kept(state):
         if need.name not in told:
@@ -50,6 +48,11 @@ def installs(state: TargetState) -> list[Change]:
     return changes
 
 
+def change_of(move: Move) -> Change:
+    """A move in the words of a plan."""
+    return Change(_action(move.before, move.after), move.name, before=move.before, after=move.after, kind="package")
+
+
 def _kept(state: TargetState) -> list[Need]:
     """Needs, but for those that the installer was asked about and sees otherwise: its word on versions counts."""
     moving = {move.name for move in state.moves or ()}
@@ -59,16 +62,17 @@ def _kept(state: TargetState) -> list[Need]:
 
 
 def install_work(state: TargetState) -> Work:
-    """What to hand to the installer, and what to take out of its way."""
-    hidden = unseen(state.needs)
+    """What the installer has to be told."""
+    harmed = unseen(state.needs)
     return Work(
         target=state.target,
+        told=state.told,
         install=bool(state.moves or _kept(state)),
-        reinstall=hidden,
+        reinstall=harmed,
         pins=state.pins,
         constraints=state.constraints,
         take_out=tuple(one.path for one in state.debris),
-        replace=hidden if state.by_pip else (),
+        replace=harmed if state.by_pip else (),
         managed=state.managed,
     )
 
