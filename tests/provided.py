@@ -62,7 +62,10 @@ class Instance:
         assert site is not None
         with zipfile.ZipFile(make_wheel(self.wheels.with_name("brought"), name, version, requires=requires)) as wheel:
             wheel.extractall(site)
-        (site / f"{name}-{version}.dist-info/INSTALLER").write_text("conda\n")
+        about = site / f"{name}-{version}.dist-info"
+        (about / "INSTALLER").write_text("conda\n")
+        with (about / "RECORD").open("a") as record:
+            record.write(f"{about.name}/INSTALLER,,\n")
 
     def machine(self) -> Machine:
         """The facts, as a new run finds them."""
@@ -88,7 +91,7 @@ class Instance:
 
     def bad(self, tasks: str) -> ProvisionError:
         """Run a playbook of one task, which must fail; its error."""
-        (result,) = self.run(tasks)
+        (result,) = self.run(tasks, witness=False)
         assert result.error is not None, result.changes
         return result.error
 

@@ -39,5 +39,41 @@ def make_wheel(
     return target
 
 
+def make_project(folder: Path) -> Path:
+    """A project `mine` 0.1 with one module; its build backend is its own, as there may be no index to fetch one from."""
+    folder.mkdir(parents=True)
+    (folder / "mine.py").write_text("x = 1\n")
+    (folder / "backend.py").write_text(_BACKEND)
+    (folder / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        '[project]\nname = "mine"\nversion = "0.1"\n'
+    )
+    return folder
+
+
+_BACKEND = """
+import os, sys, zipfile
+
+def _write(folder, editable):
+    name = "mine-0.1-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as wheel:
+        if editable:
+            wheel.writestr("mine.pth", os.getcwd() + "\\n")
+        else:
+            wheel.write("mine.py", "mine.py")
+        wheel.writestr("mine-0.1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: mine\\nVersion: 0.1\\n")
+        wheel.writestr("mine-0.1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        names = [*wheel.namelist(), "mine-0.1.dist-info/RECORD"]
+        wheel.writestr("mine-0.1.dist-info/RECORD", "".join(f"{n},,\\n" for n in names))
+    return name
+
+def build_wheel(folder, *arguments, **keywords):
+    return _write(folder, False)
+
+def build_editable(folder, *arguments, **keywords):
+    return _write(folder, True)
+"""
+
+
 def _digest(text: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()

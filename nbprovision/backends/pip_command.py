@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from nbprovision.backends import pip_location
 from nbprovision.backends.pip_request import (
     Move,
     Request,
@@ -53,7 +54,10 @@ def perform(machine: Machine, request: Request) -> None:
     Raises:
         TaskFailed: with pip's own words and what to do.
     """
-    _install(machine, request, [])
+    if request.location is not None:
+        pip_location.perform(machine, request, request.location, _install)
+    else:
+        _install(machine, request, [])
 
 
 def resolve(machine: Machine, request: Request) -> list[Move] | None:
@@ -64,13 +68,13 @@ def resolve(machine: Machine, request: Request) -> list[Move] | None:
     """
     if _version(request.prefix) < (22, 2):
         return None
-    said = _install(machine, request, ["--dry-run", "--quiet", "--report", "-"])
-    report = msgspec.json.decode(said, type=_Report)
-    there = distributions.installed(request.prefix)
-    coming = {normalized(item.metadata.name): item.metadata.version for item in report.install}
+    report = ["--dry-run", "--quiet", "--report", "-"]
+    if request.location is not None:
+        return pip_location.moves(machine, request, request.location, _coming, _install, report)
+    there = request.found()
     return [
         Move(name, there[name][0].version if name in there else None, version)
-        for name, version in sorted(coming.items())
+        for name, version in sorted(_coming(_install(machine, request, report)).items())
     ]
 
 
@@ -85,6 +89,12 @@ def uninstall(
     done = _pip(machine, prefix, python or interpreter(prefix), ["uninstall", "--yes", *names], _managed(managed))
     if done.status != 0:
         raise failure(f"cannot uninstall from {prefix}", done)
+
+
+def _coming(report: str) -> dict[str, str]:
+    """Names and versions of what an install would bring."""
+    install = msgspec.json.decode(report, type=_Report).install
+    return {normalized(item.metadata.name): item.metadata.version for item in install}
 
 
 def _install(machine: Machine, request: Request, more: Sequence[str]) -> str:

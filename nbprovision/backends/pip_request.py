@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from nbprovision.facts import indexes
+from nbprovision.facts import distributions, indexes
+from nbprovision.facts.distributions import Distribution
 from nbprovision.facts.indexes import IndexSettings
 from nbprovision.facts.requirements_files import Options
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import secrets
 from nbprovision.system.commands import Completed
+from nbprovision.system.files import read_text, write_atomically
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
@@ -43,6 +46,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         upgrade: Names that move to the newest version that fits.
         managed: The interpreter says that somebody else manages it (EXTERNALLY-MANAGED), and it is in an environment
             all the same: one made from a system's Python.
+        folder: Where the distributions are, if that is not the environment's site-packages.
+        location: The folder that gets them in place of the environment.
     """
 
     prefix: Path
@@ -53,6 +58,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     reinstall: tuple[str, ...] = ()
     upgrade: tuple[str, ...] = ()
     managed: bool = False
+    folder: Path | None = None
+    location: Path | None = None
 
     @property
     def text(self) -> str:
@@ -62,6 +69,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     def pinned(self, pins: Sequence[str]) -> Request:
         """The same with ``pins`` (requirements) added."""
         return msgspec.structs.replace(self, lines=(*self.lines, *pins))
+
+    def found(self) -> dict[str, list[Distribution]]:
+        """The distributions that are there."""
+        return distributions.installed(self.prefix) if self.folder is None else distributions.in_folder(self.folder)
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -75,6 +86,15 @@ class Move(msgspec.Struct, frozen=True):
 def interpreter(prefix: Path) -> Path:
     """The interpreter of an environment."""
     return prefix / "bin/python"
+
+
+def constraints_file(machine: Machine, lines: Iterable[str]) -> Path:
+    """A file with these constraints, which engines take from a file only."""
+    text = "".join(f"{line}\n" for line in sorted(lines))
+    path = machine.cache / "constraints" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.txt"
+    if read_text(path) != text:
+        write_atomically(path, text, durable=False)
+    return path
 
 
 def child_environment(env: Mapping[str, str]) -> dict[str, str]:

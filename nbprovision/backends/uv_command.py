@@ -132,7 +132,7 @@ def resolve(machine: Machine, request: Request) -> list[Move]:
     Raises:
         TaskFailed: it cannot be carried out.
     """
-    with _without_trace(request.prefix):
+    with _without_trace(request.prefix if request.location is None else request.location):
         return _moves(_install(machine, request, dry_run=True))
 
 
@@ -179,6 +179,7 @@ def _install(machine: Machine, request: Request, *, dry_run: bool) -> str:
     settings = index_settings(machine, request)
     options = request.options
     words: list[str | Path] = ["pip", "install", "--python", request.python, "--requirements", "-"]
+    words += [] if request.location is None else ["--target", request.location]
     words += [word for path in request.constraints for word in ("--constraints", path)]
     words += [word for name in request.reinstall for word in ("--reinstall-package", name)]
     words += [word for name in request.upgrade for word in ("--upgrade-package", name)]
@@ -200,9 +201,9 @@ def _install(machine: Machine, request: Request, *, dry_run: bool) -> str:
 
 @contextlib.contextmanager
 def _without_trace(prefix: Path) -> Iterator[None]:
-    """Even for a dry run uv makes a lock file in a virtual environment: take away one that was not there."""
+    """Even for a dry run uv makes a lock file in a virtual environment or a target: take away what was not there."""
     lock = prefix / _LOCK
-    there = lock.exists()
+    there, folder_there = lock.exists(), prefix.exists()
     try:
         yield
     finally:
@@ -210,6 +211,9 @@ def _without_trace(prefix: Path) -> Iterator[None]:
             with contextlib.suppress(OSError), lock.open("r+b") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not one that another uv holds by now
                 lock.unlink()
+        if not folder_there:
+            with contextlib.suppress(OSError):
+                prefix.rmdir()
 
 
 def _uv(

@@ -135,6 +135,16 @@ def conflicts(found: Found, environment: Mapping[str, str]) -> list[str]:
     return said
 
 
+def dependents(name: str, found: Found, environment: Mapping[str, str]) -> list[str]:
+    """Names of the distributions that depend on ``name``."""
+    return sorted(
+        one.name
+        for several in found.values()
+        for one in several[:1]
+        if any(normalized(needed.name) == name for needed in _requirements(one, frozenset(), environment))
+    )
+
+
 def allowed(specifier: str, version: str) -> bool:
     """Whether a version satisfies a specifier (PEP 440), prereleases included as for all that is installed already."""
     if not specifier:

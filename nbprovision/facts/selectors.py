@@ -100,8 +100,8 @@ def sources(machine: Machine, texts: Sequence[str]) -> Iterator[Path]:
         return
     conda = machine.conda
     yield conda.registry
-    yield conda.user_home / ".condarc"
-    yield from condarc_files(conda.env, conda.user_home, conda.base, conda.root)
+    yield from conda.condarc_places
+    yield from condarc_files(conda.env, conda.user_home, conda.base, conda.root)  # those in condarc.d folders too
     for base in conda.places:
         yield base / META
     for folder in conda.folders:
@@ -120,8 +120,8 @@ def unknown(reference: str, names: Collection[str]) -> UnknownEnvironment:
             f"there is '{new[0]}' here; image changes rename environments; write {_stem(reference)}* under `envs`, "
             "where a task takes that, to mean it on either image"
         )
-    elif _is_glob(reference):
-        cure = "a glob goes under `envs`, where a task takes that"
+    elif reference == ALL or _is_glob(reference):
+        cure = f"`{reference}` goes under `envs`, where a task takes that"
     else:
         cure = "name one of them, give a path, or make it first by ensure_conda_env"
     return UnknownEnvironment(

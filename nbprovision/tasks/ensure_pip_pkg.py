@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,9 +25,12 @@ from nbprovision.model.result import Change
 from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets
 from nbprovision.system.files import remove
+from nbprovision.tasks import pip_targets
+from nbprovision.tasks.pip_guard import Answer, PipGuard, known_prefix
 from nbprovision.tasks.pip_plan import change_of, install_work, installs, removal_work, removals, unseen
 from nbprovision.tasks.pip_state import PipPlan, PipState, TargetState, Work
 from nbprovision.tasks.pip_targets import Aim
+from nbprovision.tasks.platform_guard import permitted
 
 # Pythons that an environment which is not made yet may turn out to have.
 _CONCEIVABLE = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3.14.0", "3.15.0")
@@ -54,7 +56,8 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
 
     What is there and satisfies the requirements stays as it is; what they depend on comes along. Packages come from
     where pip's configuration says, whichever engine fetches them. A package that conda brought and that this task wants
-    in another version is replaced, and conda's own task of the same playbook then leaves it alone.
+    in another version is replaced, and conda's own task of the same playbook then leaves it alone. In an environment
+    that the platform provides nothing moves that its image brought, unless ``allow_platform_changes`` says so.
     """
 
     packages: Annotated[
@@ -89,6 +92,17 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
     python: Annotated[
         str | None, parameter("Path of an interpreter, in place of `env`: `.venv/bin/python`.", extra={"path": True})
     ] = None
+    system: Annotated[
+        bool,
+        parameter("The Python that `pip install` means where no environment is active, in place of `env`."),
+    ] = False
+    target: Annotated[
+        str | None,
+        parameter(
+            "A folder that gets the packages, as with pip's `--target`; for the Python of `env`, `python` or `system`.",
+            extra={"path": True},
+        ),
+    ] = None
     state: Annotated[
         Literal["present", "latest", "absent"],
         parameter(
@@ -96,6 +110,9 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             "says; `absent` uninstalls, with a version behind a name only if that one is there."
         ),
     ] = "present"
+    allow_platform_changes: Annotated[
+        bool, parameter("Change packages that the platform's image brought, at the risk of an unstable notebook.")
+    ] = False
     jupyter_server: Annotated[
         bool, parameter("Install even into the environment that the platform's Jupyter server runs in, if it is named.")
     ] = False
@@ -107,13 +124,17 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         """Check what can be known without looking at the machine."""
         if not as_list(self.packages) and not as_list(self.requirements):
             raise ParameterError("packages", "ensure_pip_pkg needs `packages` or `requirements`")
-        targets = [key for key in ("env", "envs", "python") if getattr(self, key) not in (None, [])]
+        targets = [key for key in ("env", "envs", "python", "system") if getattr(self, key) not in (None, [], False)]
         if len(targets) != 1:
             raise ParameterError(
                 targets[1] if targets else "env",
-                "ensure_pip_pkg needs exactly one of `env`, `envs` and `python`",
+                "ensure_pip_pkg needs exactly one of `env`, `envs`, `python` and `system: true`",
                 cause=f"{' and '.join(f'`{key}`' for key in targets)} are given" if targets else "none is given",
                 cure="name the environment to install into",
+            )
+        if self.target is not None and self.envs is not None:
+            raise ParameterError(
+                "target", "`target` is for one Python, and `envs` are several", cure="name the one by `env`"
             )
         for key, value in (("except", self.except_), ("allow_empty", self.allow_empty)):
             if value and self.envs is None:
@@ -145,7 +166,7 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         """The distributions that it names."""
         names = {wanted.name for wanted in self._asked(machine).wanted if wanted.name}
         return frozenset(
-            Resource("distribution", f"{target.prefix} {name}") for target in self._targets(machine) for name in names
+            Resource("distribution", f"{target.place} {name}") for target in self._targets(machine) for name in names
         )
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
@@ -160,17 +181,18 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
     def claims(self, machine: Machine) -> Iterator[Claim]:
         """What it wants in its environments. A condition that a Python yet to come decides is no claim."""
         for target in self._targets(machine):
-            for wanted in self._claimed(target.prefix, machine):
+            for wanted in self._claimed(target, machine):
                 origin = f" @ {secrets.without_password(wanted.url)}" if wanted.url else wanted.specifier
                 extras = f"[{','.join(wanted.extras)}]" if wanted.extras else ""
-                yield Claim(target.prefix, f"{wanted.name}{extras}{origin}", self.state == "absent")
+                yield Claim(target.place, f"{wanted.name}{extras}{origin}", self.state == "absent")
 
     def objection(self, claim: Claim, machine: Machine) -> str | None:
         """Another task's wish for a version of the same distribution that can never be what this one wants."""
-        if claim.prefix not in {target.prefix for target in self._targets(machine)}:
+        target = next((one for one in self._targets(machine) if one.place == claim.prefix), None)
+        if target is None:
             return None
         theirs = requirements.parse(claim.requirement)
-        for mine in self._claimed(claim.prefix, machine):
+        for mine in self._claimed(target, machine):
             if mine.name != theirs.name:
                 continue
             absent = self.state == "absent"
@@ -181,8 +203,8 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         return None
 
     def guarded(self, machine: Machine) -> Iterable[Path]:
-        """The environments."""
-        return [target.prefix for target in self._targets(machine)]
+        """The environments, or the folder that gets the packages in place of one."""
+        return [target.place for target in self._targets(machine)]
 
     def read(self, machine: Machine) -> PipState:
         """What of the requirements is not there; where something is missing, what the installer would do about it.
@@ -215,34 +237,43 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         asked = self._asked(machine)
         changes: list[Change] = []
         for work in plan.work:
-            prefix = work.target.prefix
-            if not os.access(work.target.python, os.X_OK):
-                raise no_python(work.target)
-            # With the task, so that no other one can get its id while the note is there.
-            machine.notes[self._note(prefix)] = (self, frozenset(_conflicts(prefix)))
-            for folder in work.take_out:
-                conda_prefix.remove_distribution(prefix, folder)
-            found = distributions.installed(prefix)
-            for one in [one for name in work.replace for one in found.get(name, ())]:
-                conda_prefix.remove_distribution(prefix, one.path)
-            engine = self._engine(machine)
-            if work.uninstall:
-                machine.progress(f"uninstalling {', '.join(work.uninstall)} from {work.target.name}")
-                engine.uninstall(machine, prefix, work.uninstall, python=work.target.python, managed=work.managed)
-            if work.install:
-                machine.progress(f"installing into {work.target.name}")
-                request = self._upgrading(_request(work.target, asked, work.reinstall, managed=work.managed))
-                shared = list(self._shared(prefix, work.reinstall, machine))
-                if shared and engine is uv_command:
-                    uv_command.evict(machine, work.reinstall)
-                moves = engine.perform(machine, request.pinned(work.pins))
-                _keep_newest(prefix, work.reinstall)
-                shared_files.mend(one for one in shared if one.elsewhere != one.file)
-                if moves and not work.told:
-                    changes += [change_of(msgspec.structs.replace(move, name=move.name + work.of)) for move in moves]
-                    continue
-            changes += work.changes
+            provided = known_prefix(machine, work.target.place)
+            with permitted(machine, provided, allowed=self.allow_platform_changes):
+                changes += self._carry_out(work, asked, machine)
         return changes
+
+    def _carry_out(self, work: Work, asked: Asked, machine: Machine) -> Sequence[Change]:
+        """What was done, as far as the engine tells; else what was planned."""
+        moves: Sequence[Move] | None = None
+        target = work.target
+        prefix = target.prefix if target.location is None else target.location
+        if not os.access(target.python, os.X_OK):
+            raise no_python(target)
+        machine.notes[self._note(target)] = (self, frozenset(_conflicts(target)))  # kept, so that its id stays its own
+        guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
+        found = target.found()
+        # No engine uninstalls from a folder that is no environment.
+        by_hand = (*work.replace, *(work.uninstall if target.location is not None else ()))
+        for folder in (*work.take_out, *(one.path for name in by_hand for one in found.get(name, ()))):
+            conda_prefix.remove_distribution(prefix, folder)
+        engine = self._engine(machine)
+        if work.uninstall and target.location is None:
+            machine.progress(f"uninstalling {', '.join(work.uninstall)} from {target.name}")
+            engine.uninstall(machine, prefix, work.uninstall, python=target.python, managed=work.managed)
+        if work.install:
+            machine.progress(f"installing into {target.name}")
+            request = self._upgrading(_request(target, asked, work.reinstall, managed=work.managed))
+            shared = list(self._shared(target, work.reinstall, machine))
+            if shared and engine is uv_command:
+                uv_command.evict(machine, work.reinstall)
+            if work.constraints:
+                request = guard.hold(request)
+            moves = engine.perform(machine, request.pinned(work.pins))
+            _keep_newest(target, work.reinstall)
+            shared_files.mend(one for one in shared if one.elsewhere != one.file)
+        if moves and not work.told:
+            return [change_of(msgspec.structs.replace(move, name=move.name + work.of)) for move in moves]
+        return work.changes
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
         """Files that say what is asked for; of each environment the interpreter and the distributions' folders."""
@@ -254,7 +285,7 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         targets = self._targets(machine)
         yield from self._aim.witnesses(machine, targets)
         for target in targets:
-            found = distributions.installed(target.prefix, names)
+            found = target.found(names)
             yield from (one.path for name in sorted(names) for one in found.get(name, ()))
 
     def ages(self, machine: Machine) -> float | None:
@@ -279,45 +310,47 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             excluded=self.except_,
             allow_empty=self.allow_empty,
             python=self.python,
+            system=self.system,
+            location=self.target,
             jupyter_server=self.jupyter_server,
         )
-
-    @property
-    def _named(self) -> list[str]:
-        """Environments that are meant by their names, and not only by a glob."""
-        return as_list(self.envs) if self.envs is not None else [self.env or self.python or ""]
 
     def _targets(self, machine: Machine) -> list[Target]:
         return self._aim.targets(machine, selectors.declared_before(machine, self))
 
-    def _claimed(self, prefix: Path, machine: Machine) -> list[Wanted]:
-        """The named requirements whose marker holds in ``prefix``, whatever Python it may yet get."""
+    def _claimed(self, target: Target, machine: Machine) -> list[Wanted]:
+        """The named requirements whose marker holds in ``target``, whatever Python it may yet get."""
         named = [wanted for wanted in self._asked(machine).wanted if wanted.name]
         if not any(wanted.marker for wanted in named):
             return named
-        version = distributions.python_version(prefix)
+        version = target.version
         environments = [requirements.marker_environment(text) for text in ([version] if version else _CONCEIVABLE)]
         return [wanted for wanted in named if all(requirements.applies(wanted, one) for one in environments)]
 
     def _read(self, target: Target, asked: Asked, machine: Machine) -> TargetState:
-        prefix = target.prefix
-        version = distributions.python_version(prefix)
-        managed = is_managed(target, version)
-        if version is None or distributions.site_packages(prefix) is None or not os.access(target.python, os.X_OK):
-            if is_environment(prefix) and not machine.is_unfinished(prefix) and target.name not in self._named:
+        prefix, version = target.prefix, target.version
+        managed = is_managed(target) if target.location is None else False
+        if version is None or not target.runs:
+            by_glob = self.envs is not None and target.name not in as_list(self.envs)
+            if by_glob and is_environment(prefix) and not machine.is_unfinished(prefix):
                 return TargetState(target=target)  # `all` meant it while it was not known to get no Python
             if prefix not in machine.declared.values():
-                raise no_python(target)
-            expected = [] if self.state == "absent" else self._claimed(prefix, machine)
+                raise pip_targets.no_target(target)
+            expected = [] if self.state == "absent" else self._claimed(target, machine)
             return TargetState(target=target, needs=tuple(_missing(wanted) for wanted in expected))
-        found = distributions.installed(prefix)
+        pip_targets.refuse_other_builds(target)
+        pip_targets.refuse_editable(target, asked.wanted)
+        found = target.found()
         environment = requirements.marker_environment(version)
-        _, before = machine.notes.get(self._note(prefix), (self, None))
-        conflicts = () if before is None else tuple(text for text in _conflicts(prefix) if text not in before)
+        _, before = machine.notes.get(self._note(target), (self, None))
+        conflicts = () if before is None else tuple(text for text in _conflicts(target) if text not in before)
         if self.state == "absent":
             removable = tuple(_removable(asked, found, environment))
+            if removable:
+                pip_targets.check_rights(target)
+                PipGuard(machine, target, allowed=self.allow_platform_changes).refuse_removal(removable)
             return TargetState(target=target, removable=removable, conflicts=conflicts, managed=managed)
-        suspect = machine.is_unfinished(prefix)
+        suspect = machine.is_unfinished(target.place)
         needs = satisfied.unsatisfied(
             asked.wanted,
             asked.constraints,
@@ -328,18 +361,24 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         )
         debris = [one for every in found.values() for one in every if not one.has_metadata] if needs or suspect else []
         engine = self._engine(machine) if needs or self.state == "latest" else None
-        moves: Sequence[Move] | None = None
         if engine is not None:
+            pip_targets.check_rights(target)
             _check_places(asked, environment)
-        pins = tuple(need.pin for need in needs if need.pin)
-        # Who installs says what it has done, and need not be asked before where nothing can be in the way.
-        plain = engine is uv_command and self.state == "present" and all(need.reason == "missing" for need in needs)
-        told = not (machine.applies and plain) or bool(debris)
+        answer = Answer(moves=None, pins=tuple(need.pin for need in needs if need.pin))
+        told = True
+        if engine is not None:
+            guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
+            if not self.allow_platform_changes:
+                answer = msgspec.structs.replace(answer, constraints=guard.constraints())
+            # Who installs says what it has done, and need not be asked before where nothing can be in the way.
+            plain = engine is uv_command and self.state == "present" and all(need.reason == "missing" for need in needs)
+            told = bool(debris) or not (plain and machine.applies and guard.needless)
         if engine is not None and not debris and told:
             machine.progress(f"looking for versions for {target.name}")
             request = self._upgrading(_request(target, asked, unseen(needs), managed=managed))
-            moves, pins = _resolved(engine, machine, request, () if request.upgrade else pins)
-            if moves is None and request.upgrade:
+            applying = [wanted for wanted in asked.wanted if requirements.applies(wanted, environment)]
+            answer = guard.work_out(engine, request, () if request.upgrade else answer.pins, applying, needs)
+            if answer.moves is None and request.upgrade:
                 raise TaskFailed(
                     f"the pip of {target.name} cannot say whether there is something newer",
                     cause="it is older than 22.2",
@@ -349,9 +388,10 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             target=target,
             needs=tuple(needs),
             debris=tuple(debris),
-            moves=None if moves is None else tuple(moves),
+            moves=None if answer.moves is None else tuple(answer.moves),
             told=told,
-            pins=pins,
+            pins=answer.pins,
+            constraints=answer.constraints,
             conflicts=conflicts,
             managed=managed,
             by_pip=engine is pip_command,
@@ -369,17 +409,17 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             return pip_command
         return uv_command
 
-    def _shared(self, prefix: Path, names: Iterable[str], machine: Machine) -> Iterator[Shared]:
+    def _shared(self, target: Target, names: Iterable[str], machine: Machine) -> Iterator[Shared]:
         """Harmed files that something shares: uv's cache at least, where a file stands for itself, or environments."""
-        others = [found.prefix for found in machine.conda.environments() if found.prefix != prefix]
-        found = distributions.installed(prefix)
+        others = [found.prefix for found in machine.conda.environments() if found.prefix != target.place]
+        found = target.found()
         for one in [one for name in names for one in found.get(name, ())]:
             digests = machine.digests if self.deep else None
             for file, elsewhere in distributions.harmed_elsewhere(one, others, digests):
                 yield Shared(file, elsewhere)
 
-    def _note(self, prefix: Path) -> tuple[str, int, Path]:
-        return (self.kind(), id(self), prefix)
+    def _note(self, target: Target) -> tuple[str, int, Path]:
+        return (self.kind(), id(self), target.place)
 
 
 def _check_places(asked: Asked, environment: Mapping[str, str]) -> None:
@@ -404,19 +444,8 @@ def _removable(asked: Asked, found: satisfied.Found, environment: Mapping[str, s
             yield from (one for one in found.get(name, ()) if satisfied.allowed(wanted.specifier, one.version))
 
 
-def _conflicts(prefix: Path) -> list[str]:
-    environment = requirements.marker_environment(distributions.python_version(prefix) or "3")
-    return satisfied.conflicts(distributions.installed(prefix), environment)
-
-
-def _resolved(
-    engine: Engine, machine: Machine, request: Request, pins: tuple[str, ...]
-) -> tuple[list[Move] | None, tuple[str, ...]]:
-    """What an install would change that mends without upgrading, if that can be had; and the pins that it takes."""
-    if pins:
-        with contextlib.suppress(TaskFailed):  # a version that the index no longer has, for one
-            return engine.resolve(machine, request.pinned(pins)), pins
-    return engine.resolve(machine, request), ()
+def _conflicts(target: Target) -> list[str]:
+    return satisfied.conflicts(target.found(), requirements.marker_environment(target.version or "3"))
 
 
 def _request(target: Target, asked: Asked, reinstall: tuple[str, ...], *, managed: bool) -> Request:
@@ -428,12 +457,14 @@ def _request(target: Target, asked: Asked, reinstall: tuple[str, ...], *, manage
         options=asked.options,
         reinstall=reinstall,
         managed=managed,
+        folder=None if target.probed is None and target.location is None else target.folder,
+        location=target.location,
     )
 
 
-def _keep_newest(prefix: Path, names: Iterable[str]) -> None:
+def _keep_newest(target: Target, names: Iterable[str]) -> None:
     """Of two folders that are left of one name (one RECORD names files of the other) keep the one just written."""
-    found = distributions.installed(prefix)
+    found = target.found()
     for name in names:
         written = sorted((one.path.stat().st_ctime_ns, one.path) for one in found.get(name, ()))
         for _, path in written[:-1]:

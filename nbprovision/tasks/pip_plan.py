@@ -70,6 +70,7 @@ def install_work(state: TargetState) -> Work:
         install=bool(state.moves or _kept(state)),
         reinstall=harmed,
         pins=state.pins,
+        constraints=state.constraints,
         take_out=tuple(one.path for one in state.debris),
         replace=harmed if state.by_pip else (),
         managed=state.managed,

@@ -23,6 +23,7 @@ class TargetState(msgspec.Struct, frozen=True, kw_only=True):
         moves: What the installer says it would do; None where it was not asked or cannot tell.
         told: Whether ``moves`` need not be asked for any more; see `Work`.
         pins: Versions that a mend is to keep.
+        constraints: Files that hold what the platform's image brought where it is.
         removable: Distributions that are there and should not be.
         conflicts: What no longer fits together since this task changed the environment.
         managed: Its Python says that somebody else manages it.
@@ -35,6 +36,7 @@ class TargetState(msgspec.Struct, frozen=True, kw_only=True):
     moves: tuple[Move, ...] | None = None
     told: bool = True
     pins: tuple[str, ...] = ()
+    constraints: tuple[Path, ...] = ()
     removable: tuple[Distribution, ...] = ()
     conflicts: tuple[str, ...] = ()
     managed: bool = False
@@ -58,6 +60,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
         install: Whether to hand the requirements to the installer.
         reinstall: Names that the installer would take to be in place.
         pins: Versions to keep.
+        constraints: See `TargetState`.
         take_out: Folders of distributions to remove first, at which an installer would stop.
         replace: Names to remove first, with all their files, where the installer would not do it.
         uninstall: Names to remove.
@@ -71,6 +74,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     install: bool = False
     reinstall: tuple[str, ...] = ()
     pins: tuple[str, ...] = ()
+    constraints: tuple[Path, ...] = ()
     take_out: tuple[Path, ...] = ()
     replace: tuple[str, ...] = ()
     uninstall: tuple[str, ...] = ()

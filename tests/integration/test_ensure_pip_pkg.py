@@ -31,7 +31,7 @@ from nbprovision.system import commands, unfinished
 from nbprovision.tasks.ensure_pip_index import EnsurePipIndex
 from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
 from tests.driver import converge, planned
-from tests.wheels import make_wheel
+from tests.wheels import make_project, make_wheel
 
 pytestmark = pytest.mark.engine
 
@@ -277,15 +277,7 @@ def test_secrets_of_lines_and_indexes_are_no_arguments(
 
 @pytest.mark.parametrize("editable", [True, False])
 def test_a_project_of_this_machine(prefix: Path, machine: Machine, tmp_path: Path, editable: bool) -> None:
-    project = tmp_path / "project"
-    project.mkdir()
-    (project / "mine.py").write_text("x = 1\n")
-    # A build backend of its own, as there is no index to fetch one from.
-    (project / "backend.py").write_text(_BACKEND)
-    (project / "pyproject.toml").write_text(
-        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-        '[project]\nname = "mine"\nversion = "0.1"\n'
-    )
+    project = make_project(tmp_path / "project")
     (tmp_path / "r.txt").write_text("-e ./project\n" if editable else "./project\n")
     task = EnsurePipPkg(requirements=str(tmp_path / "r.txt"), env=str(prefix))
     # Its version is known only when it has been built, which a look does not do.
@@ -295,30 +287,6 @@ def test_a_project_of_this_machine(prefix: Path, machine: Machine, tmp_path: Pat
     assert asked_of(prefix, "import mine; print(mine.x)") == ("2" if editable else "1")
     other = EnsurePipPkg(packages=f"-e {project}" if not editable else str(project), env=str(prefix))
     assert told(converge(other, machine)) == [("change", "mine", "0.1", project.as_uri())]
-
-
-_BACKEND = """
-import os, sys, zipfile
-
-def _write(folder, editable):
-    name = "mine-0.1-py3-none-any.whl"
-    with zipfile.ZipFile(os.path.join(folder, name), "w") as wheel:
-        if editable:
-            wheel.writestr("mine.pth", os.getcwd() + "\\n")
-        else:
-            wheel.write("mine.py", "mine.py")
-        wheel.writestr("mine-0.1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: mine\\nVersion: 0.1\\n")
-        wheel.writestr("mine-0.1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-        names = [*wheel.namelist(), "mine-0.1.dist-info/RECORD"]
-        wheel.writestr("mine-0.1.dist-info/RECORD", "".join(f"{n},,\\n" for n in names))
-    return name
-
-def build_wheel(folder, *arguments, **keywords):
-    return _write(folder, False)
-
-def build_editable(folder, *arguments, **keywords):
-    return _write(folder, True)
-"""
 
 
 class TestHarm:

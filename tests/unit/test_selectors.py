@@ -84,6 +84,13 @@ def test_a_name_that_an_image_change_took_away_is_hinted_at(instance: Machine) -
         assert "there is 'pytorch' here; image changes rename environments; write pytorch*" in caught.value.cure
 
 
+@pytest.mark.parametrize("text", ["all", "py*"])
+def test_env_is_for_one(instance: Machine, text: str) -> None:
+    with pytest.raises(UnknownEnvironment) as caught:
+        instance.prefix_of(text)
+    assert f"`{text}` goes under `envs`" in caught.value.cure
+
+
 def test_a_glob_that_matches_nothing(instance: Machine) -> None:
     with pytest.raises(UnknownEnvironment, match=r"'tensorflow\*' matches no environment") as caught:
         select(instance, ["tensorflow*", "py*"])
