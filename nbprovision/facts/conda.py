@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,13 +14,16 @@ from nbprovision.facts.condarc import FALLBACK_CHANNEL, Condarc, read_condarc
 from nbprovision.facts.platform import Platform
 from nbprovision.system.unfinished import is_marked
 
+if TYPE_CHECKING:
+    from nbprovision.facts.on_volume import Survey
+
 META = "conda-meta"
 # A plain file in conda-meta tells an environment that this tool made; conda reads only *.json and history there.
 MADE_BY_US = "nbprovision"
 # The environment of the Jupyter server on a notebook instance.
 _JUPYTER_SERVER = "JupyterSystemEnv"
 # Where installers put conda unless told otherwise (Miniforge, Miniconda, Anaconda, and the container images).
-_USUAL_HOMES = ("miniforge3", "miniconda3", "anaconda3", "mambaforge", "micromamba")
+USUAL_HOMES = ("miniforge3", "miniconda3", "anaconda3", "mambaforge", "micromamba")
 _USUAL_ROOTS = ("opt/conda", "opt/miniforge3", "opt/miniconda3", "opt/anaconda3")
 
 
@@ -81,9 +85,9 @@ class CondaFacts:
 
     @cached_property
     def installations(self) -> list[Path]:
-        """Base prefixes, the one in use first: by CONDA_EXE, on the PATH, the platform's, the usual places."""
+        """Base prefixes, the one in use first: by CONDA_EXE, on the PATH, the platform's, usual places, the volume."""
         found = dict.fromkeys(Path(os.path.abspath(place)) for place in self._candidates())
-        return [place for place in found if (place / META).is_dir()]
+        return [place for place in found if is_environment(place)]
 
     @cached_property
     def executable(self) -> Path | None:
@@ -175,13 +179,15 @@ class CondaFacts:
         if self.env.get("MAMBA_ROOT_PREFIX"):
             folders.append(self._path(self.env["MAMBA_ROOT_PREFIX"]) / "envs")
         for folder in dict.fromkeys(folders):
-            for name in _children(folder):
+            for name in children(folder):
                 yield name, folder / name
         for prefix in self.registered:
             if is_environment(prefix):
                 yield prefix.name, prefix
         for base in self.installations[1:]:
             yield base.name, base
+        for prefix in self._on_volume.environments:
+            yield prefix.name, prefix
 
     def _own_folders(self) -> list[Path]:
         """Where this tool makes environments that have a name only, apart from conda's own folders."""
@@ -233,10 +239,18 @@ class CondaFacts:
                 yield Path(os.path.realpath(os.path.join(folder, "conda"))).parents[1]
         if self.platform.provided is not None:
             yield self.platform.provided
-        for name in _USUAL_HOMES:
+        for name in USUAL_HOMES:
             yield self.user_home / name
         for place in _USUAL_ROOTS:
             yield self.root / place
+        yield from self._on_volume.installations
+
+    @cached_property
+    def _on_volume(self) -> Survey:
+        """What lies on the volume that survives restarts, which conda's files in the user's home do not."""
+        from nbprovision.facts.on_volume import Survey, survey
+
+        return survey(self.platform.volume) if self.platform.volume is not None else Survey()
 
     def _path(self, text: str) -> Path:
         if text == "~" or text.startswith("~/"):
@@ -266,7 +280,8 @@ def installed(prefix: Path) -> list[CondaRecord]:
     return sorted(found, key=lambda record: record.name)
 
 
-def _children(folder: Path) -> list[str]:
+def children(folder: Path) -> list[str]:
+    """Names of the environments that lie in ``folder``, sorted; those of hidden folders are none."""
     try:
         return sorted(name for name in os.listdir(folder) if not name.startswith(".") and is_environment(folder / name))
     except OSError:

@@ -120,7 +120,7 @@ def condarc_files(env: Mapping[str, str], user_home: Path, base: Path | None, ro
     folders += [user_home / ".config/conda", user_home / ".conda"]
     for folder in dict.fromkeys(folders):
         yield from _in_folder(folder)
-    if (user_home / ".condarc").is_file():
+    if os.path.isfile(user_home / ".condarc"):
         yield user_home / ".condarc"
     if os.path.isabs(env.get("CONDA_PREFIX", "")) and Path(env["CONDA_PREFIX"]) != base:
         yield from _in_folder(Path(env["CONDA_PREFIX"]))
@@ -131,9 +131,9 @@ def condarc_files(env: Mapping[str, str], user_home: Path, base: Path | None, ro
 def _in_folder(folder: Path) -> Iterator[Path]:
     for name in _NAMES:
         place = folder / name
-        if place.is_file():
+        if os.path.isfile(place):  # unlike pathlib's it takes a folder that cannot be read for an empty one
             yield place
-        elif place.is_dir() and name.endswith(".d"):
+        elif os.path.isdir(place) and name.endswith(".d") and os.access(place, os.R_OK):
             yield from sorted(path for path in place.iterdir() if path.suffix in _YAML)
 
 
