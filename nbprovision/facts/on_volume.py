@@ -46,6 +46,12 @@ def survey(volume: Path) -> Survey:
     return Survey(tuple(installations), tuple(environments))
 
 
+def virtual_environments(volume: Path) -> list[Path]:
+    """The virtual environments that are folders of the volume, or the usual ones in such a folder."""
+    places = [place for folder in _folders(volume) for place in (folder, folder / ".venv", folder / "venv")]
+    return [place for place in places if os.path.isfile(place / "pyvenv.cfg")]
+
+
 def is_installation(prefix: Path) -> bool:
     """Whether a conda (or mamba) is installed in the environment."""
     return any(os.path.lexists(prefix / place) for place in ("condabin", "bin/conda", "bin/mamba"))
