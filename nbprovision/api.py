@@ -98,14 +98,17 @@ def run_playbook(
 
 def _ensure(kind: type[Task[Any]], parameters: dict[str, Any], *, check: bool) -> Result:
     _check_names(kind, parameters)
+    # As a playbook writes them: `except` is no name that Python allows, so it is `except_` here.
+    written = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
     try:
-        task = msgspec.convert(_plain(parameters), kind)
+        task = msgspec.convert({written[name]: _plain(value) for name, value in parameters.items()}, kind)
     except msgspec.ValidationError as error:
         raise ParameterError("", f"{kind.kind()}: {error}") from None
     machine = Machine()
     step = Step(name=kind.kind(), kind=kind.kind(), task=task)
     with run_lock(machine.home, kind.kind(), None, lambda _text: None):
         arrange([step], machine, linear=True)
+        machine.applies = not check
         result = carry_out(step, machine, Guard([task], machine), check=check).result
     if result.error is not None:
         raise result.error

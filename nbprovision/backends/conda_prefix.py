@@ -20,6 +20,7 @@ from nbprovision.system.files import TEMPORARY_SUFFIX, explained, make_folder, r
 _HISTORY_FORMAT = "4.5.0"
 _MADE = "made by nbprovision\n"
 _CUDA = "solved for CUDA: "
+_CLONE = "clone of: "
 _SAFE_COMMAND = re.compile(r"/[A-Za-z0-9._/+-]+/conda")
 _registry_lock = threading.Lock()  # tasks work side by side; a run excludes other runs
 
@@ -32,15 +33,34 @@ def begin(prefix: Path) -> None:
 
 def solved_for_cuda(prefix: Path) -> str | None:
     """What `note_cuda` noted last, None where nobody did."""
-    lines = (read_text(prefix / META / MADE_BY_US) or "").splitlines()
-    return next((line.removeprefix(_CUDA) for line in lines if line.startswith(_CUDA)), None)
+    return _noted(prefix, _CUDA)
 
 
 def note_cuda(prefix: Path, what: str) -> None:
     """Note what an environment of this tool was solved for (see `facts.cuda.wanted`)."""
-    text = f"{_MADE}{_CUDA}{what}\n"
-    if read_text(prefix / META / MADE_BY_US) != text:
-        write_atomically(prefix / META / MADE_BY_US, text)
+    if solved_for_cuda(prefix) != what:
+        _note(prefix, _CUDA, what)
+
+
+def cloned_from(prefix: Path) -> str | None:
+    """What `note_clone` noted, None for an environment that is no copy."""
+    return _noted(prefix, _CLONE)
+
+
+def note_clone(prefix: Path, source: Path) -> None:
+    """Note that an environment of this tool began as a copy of another."""
+    _note(prefix, _CLONE, str(source))
+
+
+def _noted(prefix: Path, what: str) -> str | None:
+    lines = (read_text(prefix / META / MADE_BY_US) or "").splitlines()
+    return next((line.removeprefix(what) for line in lines if line.startswith(what)), None)
+
+
+def _note(prefix: Path, what: str, value: str) -> None:
+    lines = (read_text(prefix / META / MADE_BY_US) or _MADE).splitlines()
+    kept = [line for line in lines if not line.startswith(what)]
+    write_atomically(prefix / META / MADE_BY_US, "".join(f"{line}\n" for line in [*kept, f"{what}{value}"]))
 
 
 def append_history(

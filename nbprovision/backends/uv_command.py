@@ -114,13 +114,16 @@ def install_section(machine: Machine, prefix: Path, file: EnvironmentFile, needs
     )
 
 
-def perform(machine: Machine, request: Request) -> None:
+def perform(machine: Machine, request: Request) -> list[Move]:
     """Carry a request out.
+
+    Returns:
+        What was changed.
 
     Raises:
         TaskFailed: with uv's own words and what to do.
     """
-    _install(machine, request, dry_run=False)
+    return _moves(_install(machine, request, dry_run=False))
 
 
 def resolve(machine: Machine, request: Request) -> list[Move]:
@@ -129,9 +132,12 @@ def resolve(machine: Machine, request: Request) -> list[Move]:
     Raises:
         TaskFailed: it cannot be carried out.
     """
-    signs: dict[str, dict[str, str]] = {}
     with _without_trace(request.prefix):
-        said = _install(machine, request, dry_run=True)
+        return _moves(_install(machine, request, dry_run=True))
+
+
+def _moves(said: str) -> list[Move]:
+    signs: dict[str, dict[str, str]] = {}
     for match in _MOVE.finditer(said):
         url = match["url"] or ""
         version = match["version"] or source_version(url) or without_password(url)

@@ -81,6 +81,7 @@ class Run:
         self._done: queue.SimpleQueue[tuple[int, Outcome | BaseException]] = queue.SimpleQueue()
         self._listening = threading.Lock()
         self._working = threading.local()
+        machine.applies = not check
         machine.on_progress = self._progress
 
     def execute(self) -> list[Result]:

@@ -68,10 +68,10 @@ def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Out
     started = time.perf_counter()
     try:
         plan, proof = prove(task, machine)
-        warnings = plan.warnings
+        changes, warnings = plan.changes, plan.warnings
         if plan and not check:
             patient = time.perf_counter() - started > _LONG
-            proof, after = _apply(task, plan, machine, guard, patient=patient)
+            proof, changes, after = _apply(task, plan, machine, guard, patient=patient)
             warnings = tuple(dict.fromkeys((*warnings, *after)))
         elif not plan:
             guard.proven(task, machine)
@@ -81,7 +81,7 @@ def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Out
     result = step.result(
         "changed" if plan else "ok",
         seconds=time.perf_counter() - started,
-        changes=plan.changes,
+        changes=changes,
         warnings=warnings,
         check_only=check,
     )
@@ -124,10 +124,10 @@ def prove(task: Task[Any], machine: Machine, *, patient: bool = False) -> tuple[
 
 def _apply(
     task: Task[Any], plan: Plan, machine: Machine, guard: Guard, *, patient: bool
-) -> tuple[store.Proof | None, tuple[str, ...]]:
-    """Apply and verify; ``patient`` gets the proof as well."""
+) -> tuple[store.Proof | None, tuple[Change, ...], tuple[str, ...]]:
+    """Apply and verify; ``patient`` gets the proof as well. Tells what was changed, and what to warn of."""
     with guard.unfinished(task, plan, machine, lambda: task.plan(task.read(machine)).changes == plan.changes) as done:
-        task.apply(plan, machine)
+        changed = task.apply(plan, machine)
         done()
         if not plan.beside:
             machine.forget()
@@ -140,7 +140,8 @@ def _apply(
                 cure="run once more with -v; if it stays so, something else changes the same thing",
             )
     # The mark of the unfinished is itself a witness, and has just gone.
-    return _renewed(proof, task, machine), left.warnings
+    changes = plan.changes if changed is None else tuple(changed)
+    return _renewed(proof, task, machine), changes, left.warnings
 
 
 def _renewed(proof: store.Proof | None, task: Task[Any], machine: Machine) -> store.Proof | None:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 META = "conda-meta"
 # A plain file in conda-meta tells an environment that this tool made; conda reads only *.json and history there.
 MADE_BY_US = "nbprovision"
-# The environment of the Jupyter server on a notebook instance.
-_JUPYTER_SERVER = "JupyterSystemEnv"
 # Where installers put conda unless told otherwise (Miniforge, Miniconda, Anaconda, and the container images).
 USUAL_HOMES = ("miniforge3", "miniconda3", "anaconda3", "mambaforge", "micromamba")
 _USUAL_ROOTS = ("opt/conda", "opt/miniforge3", "opt/miniconda3", "opt/anaconda3")
+# Where the notebook server of an instance runs: https://docs.aws.amazon.com/sagemaker/latest/dg/nbi-add-external.html
+_JUPYTER_SERVER = "JupyterSystemEnv"
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -37,6 +37,7 @@ class Environment(msgspec.Struct, frozen=True):
         ours: This tool made it.
         unfinished: It is marked as half made or half changed.
         jupyter_server: The platform's Jupyter server runs from it: without it there is no notebook at all.
+        looked_up: Only a look over the volume found it: neither conda nor this tool's folders know of it.
 
     """
 
@@ -46,6 +47,7 @@ class Environment(msgspec.Struct, frozen=True):
     ours: bool = False
     unfinished: bool = False
     jupyter_server: bool = False
+    looked_up: bool = False
 
 
 class CondaRecord(msgspec.Struct, frozen=True):
@@ -86,8 +88,17 @@ class CondaFacts:
     @cached_property
     def installations(self) -> list[Path]:
         """Base prefixes, the one in use first: by CONDA_EXE, on the PATH, the platform's, usual places, the volume."""
-        found = dict.fromkeys(Path(os.path.abspath(place)) for place in self._candidates())
-        return [place for place in found if is_environment(place)]
+        return [place for place in self.places if is_environment(place)]
+
+    @cached_property
+    def places(self) -> list[Path]:
+        """Where an installation may be, whether or not there is one."""
+        return list(dict.fromkeys([*self._known_places, *self._on_volume.installations]))
+
+    @cached_property
+    def _known_places(self) -> list[Path]:
+        """Those of them that need no look over the volume."""
+        return list(dict.fromkeys(Path(os.path.abspath(place)) for place in self._candidates()))
 
     @cached_property
     def executable(self) -> Path | None:
@@ -169,25 +180,45 @@ class CondaFacts:
             real = Path(os.path.realpath(prefix))
             if real not in found:
                 found[real] = self._environment(name, prefix)
+        for name, prefix in self._looked_up():
+            real = Path(os.path.realpath(prefix))
+            if real not in found:
+                found[real] = msgspec.structs.replace(self._environment(name, prefix), looked_up=True)
         return found
 
     def _prefixes(self) -> Iterator[tuple[str, Path]]:
         for base in self.installations[:1]:
             yield "base", base
-        folders = [*self.envs_dirs, *self._own_folders()]
-        folders += [base / "envs" for base in self.installations[1:]]
-        if self.env.get("MAMBA_ROOT_PREFIX"):
-            folders.append(self._path(self.env["MAMBA_ROOT_PREFIX"]) / "envs")
-        for folder in dict.fromkeys(folders):
+        for folder in self.folders:
             for name in children(folder):
                 yield name, folder / name
         for prefix in self.registered:
             if is_environment(prefix):
                 yield prefix.name, prefix
-        for base in self.installations[1:]:
+        for base in self._other_installations:
+            yield base.name, base
+
+    def _looked_up(self) -> Iterator[tuple[str, Path]]:
+        for base in self._on_volume.installations:
+            for name in children(base / "envs"):
+                yield name, base / "envs" / name
             yield base.name, base
         for prefix in self._on_volume.environments:
             yield prefix.name, prefix
+
+    @property
+    def _other_installations(self) -> list[Path]:
+        """Beside the one in use, as far as they are known without a look over the volume."""
+        return [base for base in self.installations[1:] if base in self._known_places]
+
+    @property
+    def folders(self) -> list[Path]:
+        """Every known folder whose children are environments: conda's, this tool's, other installations'."""
+        folders = [*self.envs_dirs, *self._own_folders()]
+        folders += [base / "envs" for base in self._other_installations]
+        if self.env.get("MAMBA_ROOT_PREFIX"):
+            folders.append(self._path(self.env["MAMBA_ROOT_PREFIX"]) / "envs")
+        return list(dict.fromkeys(folders))
 
     def _own_folders(self) -> list[Path]:
         """Where this tool makes environments that have a name only, apart from conda's own folders."""
@@ -199,9 +230,8 @@ class CondaFacts:
         provided = self.platform.provided
         ours = os.path.lexists(prefix / META / MADE_BY_US)
         inside = provided is not None and (prefix == provided or provided in prefix.parents)
-        return Environment(
-            name, prefix, inside and not ours, ours, is_marked(prefix), inside and prefix.name == _JUPYTER_SERVER
-        )
+        server = provided is not None and prefix == provided / "envs" / _JUPYTER_SERVER
+        return Environment(name, prefix, inside and not ours, ours, is_marked(prefix), server)
 
     def names(self) -> list[str]:
         """Names of all environments, in the order in which they are looked up, each once."""
@@ -243,7 +273,6 @@ class CondaFacts:
             yield self.user_home / name
         for place in _USUAL_ROOTS:
             yield self.root / place
-        yield from self._on_volume.installations
 
     @cached_property
     def _on_volume(self) -> Survey:

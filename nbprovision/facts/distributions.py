@@ -180,20 +180,27 @@ def pyvenv(prefix: Path) -> dict[str, str]:
 
 
 def installed(prefix: Path, names: Collection[str] | None = None) -> dict[str, list[Distribution]]:
-    """The distributions in ``prefix`` by normalised name; more than one under a name is a fault to be mended.
+    """The distributions in ``prefix`` by normalised name; see `in_folder`."""
+    folder = site_packages(prefix)
+    return {} if folder is None else in_folder(folder, names)
+
+
+def in_folder(folder: Path, names: Collection[str] | None = None) -> dict[str, list[Distribution]]:
+    """The distributions in a folder by normalised name; more than one under a name is a fault to be mended.
 
     Only names of folders are looked at, so that it costs next to nothing.
 
     Args:
-        prefix: A conda or virtual environment.
+        folder: A site-packages folder, or one that is as good as that.
         names: Be content with these.
 
     """
-    folder = site_packages(prefix)
     found: dict[str, list[Distribution]] = {}
-    if folder is None:
+    try:
+        entries = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
         return found
-    for entry in sorted(os.listdir(folder)):
+    for entry in entries:
         # pip renames what it is about to remove to ~ame-1.0.dist-info: nothing imports it, nothing should count it.
         if not entry.endswith((DIST_INFO, EGG_INFO)) or entry.startswith("~"):
             continue

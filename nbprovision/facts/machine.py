@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbprovision.facts import platform as platform_facts
-from nbprovision.model.errors import ProvisionError, UnknownEnvironment, nearest
+from nbprovision.model.errors import ProvisionError
 from nbprovision.model.task import Claim
 from nbprovision.system import unfinished
 from nbprovision.system.places import tool_home
@@ -48,6 +48,8 @@ class Machine:
         self.sound: set[Path] = set()
         # What a task's apply leaves for the reading that verifies it, under a key of the task's own.
         self.notes: dict[object, Any] = {}
+        # What is planned will be applied at once, so that nobody waits to hear of it before.
+        self.applies = False
         self.timeout: float | None = None
         self.on_progress: Callable[[str, float, float], None] = lambda text, done, total: None
 
@@ -93,12 +95,9 @@ class Machine:
         found = self.conda.prefix_of(reference)
         if found is not None:
             return found
-        names = sorted({*self.declared, *self.conda.names()})
-        raise UnknownEnvironment(
-            f"there is no environment '{reference}'{nearest(reference, names)}",
-            cause=f"known here: {', '.join(names)}" if names else "no environment is known here",
-            cure="name one of them, give a path, or make it first by ensure_conda_env",
-        )
+        from nbprovision.facts.selectors import unknown
+
+        raise unknown(reference, {*self.declared, *self.conda.names()})
 
     def path(self, text: str) -> Path:
         """An absolute path with ``~`` and ``~/`` taken as the user's home."""

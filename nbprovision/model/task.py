@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from nbprovision.model.result import Plan
+from nbprovision.model.result import Change, Plan
 
 if TYPE_CHECKING:  # the machine is made of facts, a floor above; only its type is named here
     from nbprovision.facts.machine import Machine
@@ -126,8 +126,13 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         """The changes from ``state`` to what is wanted: a comparison of plain data, no I/O."""
         raise NotImplementedError
 
-    def apply(self, plan: Any, machine: Machine) -> None:
-        """Carry out a plan that ``plan`` made, through backends and system only."""
+    def apply(self, plan: Any, machine: Machine) -> Sequence[Change] | None:
+        """Carry out a plan that ``plan`` made, through backends and system only.
+
+        Returns:
+            What was changed, where that is known better by now than when it was planned.
+
+        """
         raise NotImplementedError
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:

@@ -137,7 +137,7 @@ class Child:
 
 _resting: list[Child] | None = None
 _resting_lock = threading.Lock()
-_MOST_RESTING = 2  # each takes the memory of what it has loaded
+_MOST_RESTING = 8  # as many as work side by side; each takes the memory of what it has loaded
 
 
 @contextlib.contextmanager

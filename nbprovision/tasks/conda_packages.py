@@ -32,6 +32,7 @@ class Packages(msgspec.Struct, frozen=True, kw_only=True):
         shared: Files of broken packages that other environments share.
         solution: The packages to come; None where those that are there will do.
         untold: conda's history does not tell of what is installed.
+        source: The environment that it is to begin as a copy of; the records are that one's.
         cuda: What it was solved for and what it is to be solved for, where the two differ.
 
     """
@@ -47,6 +48,7 @@ class Packages(msgspec.Struct, frozen=True, kw_only=True):
     shared: tuple[Shared, ...] = ()
     solution: rattler.Solution | None = None
     untold: bool = False
+    source: Path | None = None
     cuda: tuple[str | None, str] | None = None
     warnings: tuple[str, ...] = ()
 

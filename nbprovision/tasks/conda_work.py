@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from nbprovision.backends import conda_prefix, rattler, shared_files
+from nbprovision.backends import conda_prefix, prefix_clone, rattler, shared_files
 from nbprovision.backends.rattler_messages import Attempt
 from nbprovision.backends.shared_files import Shared
 from nbprovision.facts import conda_health, cuda, distributions
@@ -32,6 +32,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         prefix: The environment, which need not be there yet.
+        clone: An environment to begin as a copy of, where there is none yet.
         specs: Match specs that must hold.
         absent: Names of packages that must not be there.
         channels: URLs, the preferred one first.
@@ -45,6 +46,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     prefix: Path
+    clone: Path | None = None
     specs: tuple[Spec, ...] = ()
     absent: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
@@ -93,14 +95,15 @@ class CondaWork:
         """
         machine, wish, prefix = self._machine, self._wish, self._prefix
         condarc = machine.conda.condarc
-        records = installed(prefix)
+        source = wish.clone if not is_environment(prefix) else None
+        records = installed(source or prefix)
         torn = conda_health.torn(records)
         sound = [record for record in records if record not in torn]
         missing = tuple(spec.text for spec in wish.specs if not satisfied(spec, sound, condarc))
-        broken, strays = self._harm(sound)
+        broken, strays = self._harm(sound) if source is None else ({}, [])
         for record in torn:
             broken[record.name] = f"its record {record.path.name} is torn"
-        suspect = machine.is_unfinished(prefix)
+        suspect = machine.is_unfinished(prefix) and source is None
         details: dict[str, Details] = {}
         solution = None
         latest = wish.latest and bool(wish.specs)
@@ -130,7 +133,8 @@ class CondaWork:
                 solution = None
         if solution is not None:
             coming = {package.name for package in solution.packages} - details.keys()
-            strays += conda_health.in_the_way(prefix, coming, apart_from=self._claimed)
+            in_the_way = conda_health.in_the_way(source or prefix, coming, apart_from=self._claimed)
+            strays += [prefix / path.relative_to(source or prefix) for path in in_the_way]
         owned = set(map(distributions.normalized, details))
         return Packages(
             suspect=suspect,
@@ -144,6 +148,7 @@ class CondaWork:
             shared=tuple(self._shared(sound, broken)) if broken else (),
             solution=solution,
             untold=conda_health.history_lacks(prefix, records, empty_only=not suspect),
+            source=source,
             cuda=(before, for_cuda) if moved else None,
             warnings=warnings,
         )
@@ -313,13 +318,13 @@ class CondaWork:
     def _harm(self, records: list[CondaRecord]) -> tuple[dict[str, str], list[Path]]:
         """Packages to put in place anew and why, and what pip left in their place.
 
-        In an environment that others made only what the task names is looked at: an image's maker may have put packages
-        in place by pip on purpose.
+        In an environment that others made, and in a copy of one, only what the task names is looked at: an image's
+        maker may have put packages in place by pip on purpose.
         """
         prefix, claimed = self._prefix, self._claimed
         broken: dict[str, str] = {}
         strays: list[Path] = []
-        ours = (prefix / META / MADE_BY_US).exists()
+        ours = (prefix / META / MADE_BY_US).exists() and conda_prefix.cloned_from(prefix) is None
         subject = records if ours else [record for record in records if record.name in self._wish.names]
         if conda_health.interpreter_missing(prefix, records):
             broken["python"] = "bin/python leads nowhere"
@@ -350,6 +355,9 @@ class CondaWork:
 
         """
         machine, prefix = self._machine, self._prefix
+        if packages.source is not None:
+            prefix_clone.clone(machine, packages.source, prefix)
+            conda_prefix.note_clone(prefix, packages.source)
         mark = unfinished.read_mark(prefix)
         if mark is not None and mark.made and not (prefix / META / MADE_BY_US).exists():
             conda_prefix.begin(prefix)

@@ -15,7 +15,7 @@ from nbprovision.facts.conda import META, is_environment
 from nbprovision.facts.conda_specs import Spec, conflicts
 from nbprovision.facts.environment_file import EnvironmentFile
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import ParameterError
+from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change
 from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets, unfinished
@@ -51,6 +51,14 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=list)
     file: Annotated[
         str | None, parameter("An `environment.yml` that says more of it, a pip section too.", extra={"path": True})
+    ] = None
+    clone: Annotated[
+        str | None,
+        parameter(
+            "An environment, by name or path, to begin as a copy of: what pip installed in it too, and without any "
+            "channel or index. One that is there already is left as it is.",
+            extra={"path": "if-slash"},
+        ),
     ] = None
     state: Annotated[Literal["present", "absent"], parameter("Whether the environment is to be there.")] = "present"
     exact: Annotated[
@@ -100,9 +108,11 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             raise ParameterError(
                 "engine", f"this version cannot work by {self.engine} yet", cure="leave engine out, or write auto"
             )
-        if self.state == "absent" and (self.packages or self.file):
+        if self.state == "absent" and (self.packages or self.file or self.clone):
             raise ParameterError(
-                "state", "an environment that is to be absent has no packages", cure="leave packages and file out"
+                "state",
+                "an environment that is to be absent has no packages",
+                cure="leave packages, file and clone out",
             )
         if self.state == "absent" and (self.exact or self.update == "latest"):
             raise ParameterError(
@@ -145,12 +155,27 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     def _channels(self, machine: Machine, file: EnvironmentFile | None, specs: Iterable[Spec]) -> tuple[str, ...]:
         return channel_urls(machine, as_list(self.channels) or (file.channels if file else ()), specs)
 
+    def _source(self, machine: Machine, prefix: Path) -> Path | None:
+        """The environment to copy, None where there is one already.
+
+        Raises:
+            TaskFailed: it is no conda environment.
+
+        """
+        if self.clone is None or is_environment(prefix):
+            return None
+        source = machine.prefix_of(self.clone)
+        if not is_environment(source) and source not in machine.declared.values():
+            raise TaskFailed(f"{source} is no conda environment to copy", cure="name one that is there as `clone`")
+        return source
+
     def _work(self, machine: Machine) -> CondaWork:
         file = self._file()
         prefix = self._identity(machine, file)[1]
         specs = self._specs(file)
         wish = Wish(
             prefix=prefix,
+            clone=self._source(machine, prefix),
             specs=tuple(specs),
             channels=self._channels(machine, file, specs),
             claims=frozenset((*machine.claims_on(prefix), *self.claims(machine))),
@@ -169,12 +194,14 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         return frozenset({Resource("environment", str(self._identity(machine)[1]))})
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The channels that are folders of this machine."""
+        """The channels that are folders of this machine, and the environment to copy."""
         if self.state == "absent":
             return frozenset()
         file = self._file()
         urls = self._channels(machine, file, self._specs(file))
-        return frozenset(Resource("channel", path) for path in local_channels(urls))
+        source = self._source(machine, self._identity(machine, file)[1])
+        copied = {Resource("environment", str(source))} if source is not None else set()
+        return frozenset(copied | {Resource("channel", path) for path in local_channels(urls)})
 
     def declares(self, machine: Machine) -> dict[str, Path]:
         """The name, for later tasks."""
@@ -282,7 +309,9 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
                 changes.append(Change(action="unregister", target=state.name, before="registered"))
             return EnvPlan(changes=tuple(changes), state=state)
         if not state.there:
-            changes.append(Change(action="create", target=state.name, after="present"))
+            source = state.packages.source
+            after = "present" if source is None else f"a copy of {source}"
+            changes.append(Change(action="create", target=state.name, after=after))
         changes += state.packages.changes()
         if state.packages.solution is None and state.there and state.packages.untold:
             changes.append(Change(action="record", target=f"{META}/history", after="what is installed"))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from nbprovision.facts import distributions
+from nbprovision.facts import distributions, selectors
 from nbprovision.facts.conda import META, is_environment
 from nbprovision.facts.conda_specs import Spec, conflicts
 from nbprovision.facts.machine import Machine
@@ -44,7 +44,17 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
 
     packages: Annotated[Strings, parameter("Match specs as conda writes them; with `state: absent` names.")]
     env: Annotated[str | None, parameter("The environment, by name or path.", extra={"path": "if-slash"})] = None
-    envs: Annotated[Strings | None, parameter("Several environments.", extra={"path": "if-slash"})] = None
+    envs: Annotated[
+        Strings | None,
+        parameter(
+            "Several environments: names, globs (`pytorch*`), paths, `all` (never the Jupyter server's own).",
+            extra={"path": "if-slash"},
+        ),
+    ] = None
+    except_: Annotated[
+        Strings | None, parameter("What `envs` is not to mean: names, globs, paths.", extra={"path": "if-slash"})
+    ] = msgspec.field(default=None, name="except")
+    allow_empty: Annotated[bool, parameter("Whether `envs` may match no environment.")] = False
     channels: Annotated[
         Strings,
         parameter(
@@ -74,6 +84,9 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
             raise ParameterError("packages", "ensure_conda_pkg needs at least one package")
         if (self.env is None) == (self.envs in (None, [])):
             raise ParameterError("env", "ensure_conda_pkg needs either `env` or `envs`", cure="name an environment")
+        for key, value in (("except", self.except_), ("allow_empty", self.allow_empty)):
+            if value and self.envs is None:
+                raise ParameterError(key, f"`{key}` makes sense with `envs` only", cure="drop it, or name `envs`")
         if self.engine in ("conda", "mamba"):
             raise ParameterError(
                 "engine", f"this version cannot work by {self.engine} yet", cure="leave engine out, or write auto"
@@ -88,8 +101,20 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
         return [wanted_spec(text) for text in dict.fromkeys(as_list(self.packages))]
 
     def _targets(self, machine: Machine) -> dict[Path, str]:
-        names = as_list(self.envs if self.env is None else self.env)
-        return {machine.prefix_of(name): name for name in names}
+        if self.env is not None:
+            targets = {machine.prefix_of(self.env): self.env}
+        else:
+            found = selectors.select(
+                machine,
+                as_list(self.envs),
+                excluded=as_list(self.except_),
+                allow_empty=self.allow_empty,
+                declared=selectors.declared_before(machine, self),
+            )
+            targets = {prefix: name for name, prefix in found}
+        for prefix in targets:
+            refuse_jupyter_server(machine, prefix, allowed=self.jupyter_server)
+        return targets
 
     def _channels(self, machine: Machine) -> tuple[str, ...]:
         return channel_urls(machine, as_list(self.channels), self._specs())
@@ -142,6 +167,8 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
         """Of each environment the records, the distributions, the interpreter and the mark; what a name leads to."""
         yield machine.conda.registry
         yield machine.user_home / ".condarc"
+        if self.envs is not None:
+            yield from selectors.sources(machine, as_list(self.envs))
         for prefix in self._targets(machine):
             yield from (prefix / META, prefix / META / "history", prefix / "bin/python", prefix / unfinished.MARK)
             libraries = distributions.site_packages(prefix)
@@ -158,7 +185,6 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
         return tuple(self._read(prefix, name, machine) for prefix, name in self._targets(machine).items())
 
     def _read(self, prefix: Path, name: str, machine: Machine) -> PackagesIn:
-        refuse_jupyter_server(machine, prefix, allowed=self.jupyter_server)
         if not is_environment(prefix):
             if prefix in machine.declared.values():
                 return PackagesIn(name=name, prefix=prefix, packages=None)

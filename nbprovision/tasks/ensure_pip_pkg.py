@@ -13,9 +13,10 @@ import msgspec
 from nbprovision.backends import conda_prefix, pip_command, shared_files, uv_command
 from nbprovision.backends.pip_request import Move, Request
 from nbprovision.backends.shared_files import Shared
-from nbprovision.facts import distributions, indexes, requirements, requirements_files, satisfied
+from nbprovision.facts import distributions, indexes, requirements, requirements_files, satisfied, selectors
+from nbprovision.facts.conda import is_environment
 from nbprovision.facts.distributions import Distribution
-from nbprovision.facts.interpreters import Target, is_managed, no_python, prefix_of
+from nbprovision.facts.interpreters import Target, is_managed, no_python
 from nbprovision.facts.machine import Machine
 from nbprovision.facts.requirements import Wanted
 from nbprovision.facts.requirements_files import Asked
@@ -23,9 +24,11 @@ from nbprovision.facts.satisfied import Need
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
 from nbprovision.model.result import Change
 from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
-from nbprovision.system import secrets, unfinished
+from nbprovision.system import secrets
 from nbprovision.system.files import remove
+from nbprovision.tasks.pip_plan import change_of, install_work, installs, removal_work, removals, unseen
 from nbprovision.tasks.pip_state import PipPlan, PipState, TargetState, Work
+from nbprovision.tasks.pip_targets import Aim
 
 # Pythons that an environment which is not made yet may turn out to have.
 _CONCEIVABLE = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3.14.0", "3.15.0")
@@ -34,8 +37,8 @@ _CONCEIVABLE = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3
 class Engine(Protocol):
     """What `uv_command` and `pip_command` both do."""
 
-    def perform(self, machine: Machine, request: Request) -> None:
-        """Install."""
+    def perform(self, machine: Machine, request: Request) -> list[Move] | None:
+        """Install; what was changed, where the engine tells."""
 
     def resolve(self, machine: Machine, request: Request) -> list[Move] | None:
         """What an install would change."""
@@ -72,7 +75,17 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
     env: Annotated[
         str | None, parameter("A conda or virtual environment, by name or path.", extra={"path": "if-slash"})
     ] = None
-    envs: Annotated[Strings | None, parameter("Several environments.", extra={"path": "if-slash"})] = None
+    envs: Annotated[
+        Strings | None,
+        parameter(
+            "Several environments: names, globs (`pytorch*`), paths, `all` (every one that has a Python).",
+            extra={"path": "if-slash"},
+        ),
+    ] = None
+    except_: Annotated[
+        Strings | None, parameter("What `envs` is not to mean: names, globs, paths.", extra={"path": "if-slash"})
+    ] = msgspec.field(default=None, name="except")
+    allow_empty: Annotated[bool, parameter("Whether `envs` may match no environment.")] = False
     python: Annotated[
         str | None, parameter("Path of an interpreter, in place of `env`: `.venv/bin/python`.", extra={"path": True})
     ] = None
@@ -83,6 +96,9 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             "says; `absent` uninstalls, with a version behind a name only if that one is there."
         ),
     ] = "present"
+    jupyter_server: Annotated[
+        bool, parameter("Install even into the environment that the platform's Jupyter server runs in, if it is named.")
+    ] = False
     engine: Annotated[
         Literal["auto", "uv", "pip"], parameter("Who installs: uv, pip, or (`auto`) uv where it can.")
     ] = "auto"
@@ -99,6 +115,9 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
                 cause=f"{' and '.join(f'`{key}`' for key in targets)} are given" if targets else "none is given",
                 cure="name the environment to install into",
             )
+        for key, value in (("except", self.except_), ("allow_empty", self.allow_empty)):
+            if value and self.envs is None:
+                raise ParameterError(key, f"`{key}` makes sense with `envs` only", cure="drop it, or name `envs`")
         if self.state == "absent" and self.constraints:
             raise ParameterError("constraints", "`constraints` makes no sense with `state: absent`", cure="drop one")
         for key in ("requirements", "constraints"):
@@ -180,23 +199,27 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         changes: list[Change] = []
         work: list[Work] = []
         for target in state.targets:
-            found = _removals(target) if self.state == "absent" else _installs(target)
+            found = removals(target) if self.state == "absent" else installs(target)
             if not found:
                 continue
-            work.append(_removal_work(target) if self.state == "absent" else _install_work(target))
             of = f" in {target.target.name}" if len(state.targets) > 1 else ""
-            changes += [msgspec.structs.replace(change, target=change.target + of) for change in found]
+            named = tuple(msgspec.structs.replace(change, target=change.target + of) for change in found)
+            todo = removal_work(target) if self.state == "absent" else install_work(target)
+            work.append(msgspec.structs.replace(todo, changes=named, of=of))
+            changes += named
         warnings = tuple(dict.fromkeys(text for target in state.targets for text in target.conflicts))
         return PipPlan(changes=tuple(changes), warnings=warnings, work=tuple(work))
 
-    def apply(self, plan: PipPlan, machine: Machine) -> None:
+    def apply(self, plan: PipPlan, machine: Machine) -> list[Change]:
         """Take out what is in the way, then install or uninstall."""
         asked = self._asked(machine)
+        changes: list[Change] = []
         for work in plan.work:
             prefix = work.target.prefix
             if not os.access(work.target.python, os.X_OK):
                 raise no_python(work.target)
-            machine.notes[self._note(prefix)] = frozenset(_conflicts(prefix))
+            # With the task, so that no other one can get its id while the note is there.
+            machine.notes[self._note(prefix)] = (self, frozenset(_conflicts(prefix)))
             for folder in work.take_out:
                 conda_prefix.remove_distribution(prefix, folder)
             found = distributions.installed(prefix)
@@ -212,9 +235,14 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
                 shared = list(self._shared(prefix, work.reinstall, machine))
                 if shared and engine is uv_command:
                     uv_command.evict(machine, work.reinstall)
-                engine.perform(machine, request.pinned(work.pins))
+                moves = engine.perform(machine, request.pinned(work.pins))
                 _keep_newest(prefix, work.reinstall)
                 shared_files.mend(one for one in shared if one.elsewhere != one.file)
+                if moves and not work.told:
+                    changes += [change_of(msgspec.structs.replace(move, name=move.name + work.of)) for move in moves]
+                    continue
+            changes += work.changes
+        return changes
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
         """Files that say what is asked for; of each environment the interpreter and the distributions' folders."""
@@ -222,11 +250,10 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         yield from asked.files
         local = [requirements.local_path(wanted) for wanted in asked.wanted]
         yield from (path for path in local if path is not None)
-        for target in self._targets(machine):
-            yield from (target.python, target.prefix / unfinished.MARK)
-            folder = distributions.site_packages(target.prefix)
-            yield folder or target.prefix / "lib"
-            names = {wanted.name for wanted in asked.wanted if wanted.name}
+        names = {wanted.name for wanted in asked.wanted if wanted.name}
+        targets = self._targets(machine)
+        yield from self._aim.witnesses(machine, targets)
+        for target in targets:
             found = distributions.installed(target.prefix, names)
             yield from (one.path for name in sorted(names) for one in found.get(name, ()))
 
@@ -244,13 +271,24 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             machine.env,
         )
 
+    @property
+    def _aim(self) -> Aim:
+        return Aim(
+            env=self.env,
+            envs=self.envs,
+            excluded=self.except_,
+            allow_empty=self.allow_empty,
+            python=self.python,
+            jupyter_server=self.jupyter_server,
+        )
+
+    @property
+    def _named(self) -> list[str]:
+        """Environments that are meant by their names, and not only by a glob."""
+        return as_list(self.envs) if self.envs is not None else [self.env or self.python or ""]
+
     def _targets(self, machine: Machine) -> list[Target]:
-        if self.python is not None:
-            python = machine.path(self.python)
-            return [Target(prefix_of(python), python, str(python))]
-        names = as_list(self.envs if self.env is None else self.env)
-        prefixes = {machine.prefix_of(name): name for name in names}
-        return [Target(prefix, prefix / "bin/python", name) for prefix, name in prefixes.items()]
+        return self._aim.targets(machine, selectors.declared_before(machine, self))
 
     def _claimed(self, prefix: Path, machine: Machine) -> list[Wanted]:
         """The named requirements whose marker holds in ``prefix``, whatever Python it may yet get."""
@@ -266,13 +304,15 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         version = distributions.python_version(prefix)
         managed = is_managed(target, version)
         if version is None or distributions.site_packages(prefix) is None or not os.access(target.python, os.X_OK):
+            if is_environment(prefix) and not machine.is_unfinished(prefix) and target.name not in self._named:
+                return TargetState(target=target)  # `all` meant it while it was not known to get no Python
             if prefix not in machine.declared.values():
                 raise no_python(target)
             expected = [] if self.state == "absent" else self._claimed(prefix, machine)
             return TargetState(target=target, needs=tuple(_missing(wanted) for wanted in expected))
         found = distributions.installed(prefix)
         environment = requirements.marker_environment(version)
-        before = machine.notes.get(self._note(prefix))
+        _, before = machine.notes.get(self._note(prefix), (self, None))
         conflicts = () if before is None else tuple(text for text in _conflicts(prefix) if text not in before)
         if self.state == "absent":
             removable = tuple(_removable(asked, found, environment))
@@ -292,9 +332,12 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         if engine is not None:
             _check_places(asked, environment)
         pins = tuple(need.pin for need in needs if need.pin)
-        if engine is not None and not debris:
+        # Who installs says what it has done, and need not be asked before where nothing can be in the way.
+        plain = engine is uv_command and self.state == "present" and all(need.reason == "missing" for need in needs)
+        told = not (machine.applies and plain) or bool(debris)
+        if engine is not None and not debris and told:
             machine.progress(f"looking for versions for {target.name}")
-            request = self._upgrading(_request(target, asked, _unseen(needs), managed=managed))
+            request = self._upgrading(_request(target, asked, unseen(needs), managed=managed))
             moves, pins = _resolved(engine, machine, request, () if request.upgrade else pins)
             if moves is None and request.upgrade:
                 raise TaskFailed(
@@ -307,6 +350,7 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             needs=tuple(needs),
             debris=tuple(debris),
             moves=None if moves is None else tuple(moves),
+            told=told,
             pins=pins,
             conflicts=conflicts,
             managed=managed,
@@ -365,10 +409,6 @@ def _conflicts(prefix: Path) -> list[str]:
     return satisfied.conflicts(distributions.installed(prefix), environment)
 
 
-def _unseen(needs: Iterable[Need]) -> tuple[str, ...]:
-    return tuple(need.name for need in needs if need.reason in satisfied.UNSEEN)
-
-
 def _resolved(
     engine: Engine, machine: Machine, request: Request, pins: tuple[str, ...]
 ) -> tuple[list[Move] | None, tuple[str, ...]]:
@@ -389,73 +429,6 @@ def _request(target: Target, asked: Asked, reinstall: tuple[str, ...], *, manage
         reinstall=reinstall,
         managed=managed,
     )
-
-
-def _removals(state: TargetState) -> list[Change]:
-    return [Change("remove", one.name, before=one.version, kind="package") for one in state.removable]
-
-
-def _removal_work(state: TargetState) -> Work:
-    """What has no RECORD no engine can uninstall: all that is left of it is its folder."""
-    broken = tuple(one for one in state.removable if one.broken)
-    whole = dict.fromkeys(one.name for one in state.removable if one not in broken)
-    return Work(
-        target=state.target,
-        take_out=tuple(one.path for one in broken),
-        uninstall=tuple(whole),
-        managed=state.managed,
-    )
-
-
-def _installs(state: TargetState) -> list[Change]:
-    """What the installer says it would do; what it cannot know, or was not asked, as far as we can tell."""
-    changes = [
-        Change(_action(move.before, move.after), move.name, before=move.before, after=move.after, kind="package")
-        for move in state.moves or ()
-    ]
-    told = {change.target for change in changes}
-    for need in _kept(state):
-        if need.name not in told:
-            action = "install" if need.there is None else "change" if need.reason == "version" else "reinstall"
-            changes.append(Change(action, need.name, before=need.there, after=need.expected or None, kind="package"))
-    told = {change.target for change in changes}
-    changes += [
-        Change("remove", one.name, before=one.version, kind="package") for one in state.debris if one.name not in told
-    ]
-    return changes
-
-
-def _kept(state: TargetState) -> list[Need]:
-    """Needs, but for those that the installer was asked about and sees otherwise: its word on versions counts."""
-    moving = {move.name for move in state.moves or ()}
-    return [
-        need for need in state.needs if state.moves is None or need.name in moving or need.reason in satisfied.UNSEEN
-    ]
-
-
-def _install_work(state: TargetState) -> Work:
-    unseen = _unseen(state.needs)
-    return Work(
-        target=state.target,
-        install=bool(state.moves or _kept(state)),
-        reinstall=unseen,
-        pins=state.pins,
-        take_out=tuple(one.path for one in state.debris),
-        replace=unseen if state.by_pip else (),
-        managed=state.managed,
-    )
-
-
-def _action(before: str | None, after: str | None) -> str:
-    if before is None or after is None:
-        return "install" if before is None else "remove"
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        old, new = Version(before), Version(after)
-    except InvalidVersion:
-        return "change"
-    return "reinstall" if old == new else "upgrade" if old < new else "downgrade"
 
 
 def _keep_newest(prefix: Path, names: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ from nbprovision.backends.pip_request import Move
 from nbprovision.facts.distributions import Distribution
 from nbprovision.facts.interpreters import Target
 from nbprovision.facts.satisfied import Need
-from nbprovision.model.result import Plan
+from nbprovision.model.result import Change, Plan
 
 
 class TargetState(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +21,7 @@ class TargetState(msgspec.Struct, frozen=True, kw_only=True):
         needs: What is not as asked for; of an awaited environment everything.
         debris: Distributions without METADATA, at which both engines stop: a killed install left them.
         moves: What the installer says it would do; None where it was not asked or cannot tell.
+        told: Whether ``moves`` need not be asked for any more; see `Work`.
         pins: Versions that a mend is to keep.
         removable: Distributions that are there and should not be.
         conflicts: What no longer fits together since this task changed the environment.
@@ -32,6 +33,7 @@ class TargetState(msgspec.Struct, frozen=True, kw_only=True):
     needs: tuple[Need, ...] = ()
     debris: tuple[Distribution, ...] = ()
     moves: tuple[Move, ...] | None = None
+    told: bool = True
     pins: tuple[str, ...] = ()
     removable: tuple[Distribution, ...] = ()
     conflicts: tuple[str, ...] = ()
@@ -50,6 +52,9 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         target: Which.
+        changes: What is planned there.
+        of: What to say behind a name where the task has several environments.
+        told: Whether the installer said so itself; else what it will say when it has done it counts.
         install: Whether to hand the requirements to the installer.
         reinstall: Names that the installer would take to be in place.
         pins: Versions to keep.
@@ -60,6 +65,9 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     target: Target
+    changes: tuple[Change, ...] = ()
+    of: str = ""
+    told: bool = True
     install: bool = False
     reinstall: tuple[str, ...] = ()
     pins: tuple[str, ...] = ()

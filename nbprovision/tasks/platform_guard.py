@@ -7,6 +7,7 @@ AWS: changing or removing the packages that SageMaker installed may make the not
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from nbprovision.facts import baseline
 from nbprovision.facts.baseline import Difference
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import TaskFailed
+from nbprovision.model.errors import InvalidPlaybook, TaskFailed
 from nbprovision.state import baselines
 from nbprovision.state.baselines import Baseline
 
@@ -39,18 +40,21 @@ def guarded(machine: Machine, prefix: Path, *, allowed: bool) -> Baseline | None
 
 
 def refuse_jupyter_server(machine: Machine, prefix: Path, *, allowed: bool) -> None:
-    """Refuse the environment of the Jupyter server, unless a task says that it means it.
+    """Refuse the environment that the Jupyter server runs in, unless a task says that it means it.
 
     Raises:
-        TaskFailed: it is that environment.
+        InvalidPlaybook: it is that environment.
 
     """
-    if not allowed and any(one.prefix == prefix and one.jupyter_server for one in machine.conda.environments()):
-        raise TaskFailed(
-            f"{prefix.name} is the Jupyter server's own environment, which this task leaves alone",
-            cause="a package too many there, and no notebook starts",
-            cure="name another environment; where it is meant (a server extension, say) ensure_conda_pkg and "
-            "ensure_pip_pkg take `jupyter_server: true`",
+    if allowed:
+        return
+    server = next((one for one in machine.conda.environments() if one.jupyter_server), None)
+    if server is not None and os.path.realpath(server.prefix) == os.path.realpath(prefix):
+        raise InvalidPlaybook(
+            f"{prefix.name} is the environment that the Jupyter server itself runs in",
+            cause="what is installed there may keep the notebook from starting",
+            cure="name the environment of a kernel; if the server is really meant, ensure_conda_pkg and ensure_pip_pkg "
+            "take `jupyter_server: true`",
         )
 
 

@@ -16,7 +16,7 @@ from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from tests.conda_packages import TinyChannel
 from tests.conftest import Channel
 from tests.driver import converge
-from tests.provided import Instance
+from tests.provided_conda import Instance
 from tests.wheels import make_wheel
 
 
@@ -139,3 +139,25 @@ def test_another_name_for_it_is_not_made(instance: Instance, tmp_path: Path) -> 
     instance.run(f"- tasks: [ensure_conda_env: {{name: mine, packages: [beta], channels: ['{tiny.url}']}}]")
     assert {record.name for record in installed(prefix)} == {"alpha", "beta"}
     assert not (volume_of(instance) / "envs").exists()
+
+
+@pytest.mark.engine
+def test_all_means_it_when_the_playbook_has_named_it(instance: Instance, tmp_path: Path) -> None:
+    """Nothing vouches for it that no more of such have come, so `all` leaves alone what was only stumbled over."""
+    tiny = TinyChannel(tmp_path / "tiny")
+    for name in ("alpha", "beta"):
+        tiny.add(name, "1.0")
+    elsewhere = Machine(instance.env, root=instance.root / "elsewhere")
+    base = installation(volume_of(instance) / "tools/miniconda")
+    prefix = made_by_others(elsewhere, base / "envs/mine", tiny.url, "alpha")
+    instance.provide("python3", tiny.url, "alpha")
+    shutil.rmtree(Path(instance.env["HOME"]) / ".conda")
+    channels = f"channels: ['{tiny.url}']"
+    everywhere = f"ensure_conda_pkg: {{envs: all, except: base, packages: [beta], {channels}}}"
+    instance.run(f"- tasks:\n    - {everywhere}\n")
+    assert {record.name for record in installed(prefix)} == {"alpha"}
+    assert {record.name for record in installed(instance.prefix("python3"))} == {"alpha", "beta"}
+    adopt = f"ensure_conda_env: {{name: mine, {channels}}}"
+    instance.run(f"- tasks:\n    - {adopt}\n    - {everywhere}\n")
+    assert {record.name for record in installed(prefix)} == {"alpha", "beta"}
+    assert [one.looked_up for one in instance.machine.conda.environments() if one.prefix == prefix] == [False]

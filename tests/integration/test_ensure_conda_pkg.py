@@ -10,14 +10,14 @@ from nbprovision.facts import baseline, conda_health
 from nbprovision.facts.baseline import Difference
 from nbprovision.facts.conda import installed
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
 from nbprovision.model.result import Result
 from nbprovision.state import baselines
 from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from nbprovision.tasks.ensure_conda_pkg import EnsureCondaPkg
 from tests.conda_packages import TinyChannel
 from tests.driver import converge, planned
-from tests.provided import Instance
+from tests.provided_conda import Instance
 
 pytestmark = pytest.mark.engine
 
@@ -103,6 +103,21 @@ def test_several_environments(machine: Machine, channel: TinyChannel) -> None:
         converge(EnsureCondaEnv(name=name, packages=["core=1"], channels=[channel.url]), machine)
     both = EnsureCondaPkg(envs=["a", "b"], packages="plain", channels=channel.url)
     assert [one.target for one in converge(both, machine)] == ["plain in a", "plain in b"]
+
+
+def test_globs_and_exceptions(instance: Instance, channel: TinyChannel) -> None:
+    for name in ("pytorch_p310", "tensorflow2_p310"):
+        instance.provide(name, channel.url, "core=1.0")
+    playbook = task(channel, "plain").replace("env: python3", "envs: [pytorch*, python3, tensor*], except: '*2_p310'")
+    [result] = instance.run(playbook)
+    assert [one.target for one in result.changes] == ["plain in pytorch_p310", "plain in python3"]
+    assert instance.run(playbook)[0].proof == "witness"
+    instance.provide("pytorch_p311", channel.url, "core=1.0")
+    [later] = instance.run(playbook)
+    assert [one.target for one in later.changes] == ["plain in pytorch_p311"]
+    with pytest.raises(InvalidPlaybook, match="pytorch_p39") as caught:
+        instance.run(task(channel, "plain").replace("python3", "pytorch_p39"))
+    assert "image changes rename environments" in caught.value.cure
 
 
 def test_an_environment_of_the_same_playbook(instance: Instance, channel: TinyChannel) -> None:
@@ -222,9 +237,11 @@ def test_ensure_conda_env_is_under_the_guard_too(instance: Instance, channel: Ti
 def test_the_jupyter_server_needs_its_own_word(instance: Instance, channel: TinyChannel) -> None:
     prefix = instance.provide("JupyterSystemEnv", channel.url, "core=1.0")
     playbook = task(channel, "plain").replace("python3", "JupyterSystemEnv")
-    [result] = instance.run(playbook)
-    assert "the Jupyter server's own environment" in text(result)
+    with pytest.raises(InvalidPlaybook, match="the environment that the Jupyter server itself runs in"):
+        instance.run(playbook)
+    instance.run(playbook.replace("env: JupyterSystemEnv", "envs: all"))
     assert versions(prefix) == {"core": "1.0"}
+    assert "plain" in versions(instance.prefix("python3"))
     [meant] = instance.run(playbook.replace("{env", "{jupyter_server: true, env"))
     assert meant.status == "changed"
 

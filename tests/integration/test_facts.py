@@ -25,7 +25,7 @@ from nbprovision.system import unfinished
 from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from tests.conda_packages import TinyChannel
 from tests.driver import converge
-from tests.provided import Instance
+from tests.provided_conda import Instance
 
 ROOT = Path(__file__).parents[2]
 

@@ -33,7 +33,7 @@ def described(kind: type[Task[Any]]) -> str:
             continue
         description = " ".join(meta.description or "" for meta in hint.__metadata__ if isinstance(meta, msgspec.Meta))
         values, default = shown_type(get_args(hint)[0]), shown_default(fields[name])
-        rows.append(f"| `{name}` | {values} | {default} | {description} |")
+        rows.append(f"| `{fields[name].encode_name}` | {values} | {default} | {description} |")
     text = inspect.cleandoc(kind.__doc__ or "")
     return "\n".join(
         [f"### {kind.kind()}", "", text, "", "| parameter | takes | default | |", "|---|---|---|---|", *rows, ""]
