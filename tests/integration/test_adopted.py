@@ -161,3 +161,22 @@ def test_all_means_it_when_the_playbook_has_named_it(instance: Instance, tmp_pat
     instance.run(f"- tasks:\n    - {adopt}\n    - {everywhere}\n")
     assert {record.name for record in installed(prefix)} == {"alpha", "beta"}
     assert [one.looked_up for one in instance.machine.conda.environments() if one.prefix == prefix] == [False]
+
+
+@pytest.mark.engine
+def test_a_glob_that_names_the_folder_means_it(instance: Instance, tmp_path: Path) -> None:
+    tiny = TinyChannel(tmp_path / "tiny")
+    for name in ("alpha", "beta"):
+        tiny.add(name, "1.0")
+    elsewhere = Machine(instance.env, root=instance.root / "elsewhere")
+    envs = installation(volume_of(instance) / "tools/miniconda") / "envs"
+    made_by_others(elsewhere, envs / "mine", tiny.url, "alpha")
+    shutil.rmtree(Path(instance.env["HOME"]) / ".conda")
+    playbook = f"- tasks: [ensure_conda_pkg: {{envs: '{envs}/*', packages: [beta], channels: ['{tiny.url}']}}]"
+    assert {result.status for result in instance.run(playbook)} == {"changed"}
+    time.sleep(0.02)
+    assert [(result.status, result.proof) for result in instance.run(playbook)] == [("ok", "witness")]
+    made_by_others(elsewhere, envs / "later", tiny.url, "alpha")
+    shutil.rmtree(Path(instance.env["HOME"]) / ".conda")
+    assert {result.status for result in instance.run(playbook)} == {"changed"}
+    assert {record.name for record in installed(envs / "later")} == {"alpha", "beta"}
