@@ -15,6 +15,7 @@ from nbprovision import __version__
 from nbprovision.facts import asked, baseline, conda_health, distributions, index_url, inventory, kernel_parameters
 from nbprovision.facts.asked import CondaAsked, PipAsked, Since
 from nbprovision.facts.conda import Environment, is_environment
+from nbprovision.facts.kernels import SPEC
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ProvisionError, UnknownEnvironment
 from nbprovision.reporters.playbook_text import Written, playbook
@@ -219,8 +220,7 @@ class _Export:
 
     def _kernels(self, kernels: list[inventory.FoundKernel]) -> Iterator[Written]:
         for one in kernels:
-            own = one.scope == "env" and one.name == "python3"  # which ipykernel brings
-            if one.prefix != str(self._prefix) or one.hidden_by is not None or own:
+            if one.prefix != str(self._prefix) or one.hidden_by is not None or self._was_brought(one):
                 continue
             found = kernel_parameters.parameters(one, self._prefix, self._reference)
             if found is None:
@@ -230,6 +230,13 @@ class _Export:
             if variables:
                 parameters["environment"] = {name: self._hidden.value(name, text) for name, text in variables.items()}
             yield Written(name=_untemplated(f"The kernel {one.name}"), kind="ensure_kernel", parameters=parameters)
+
+    def _was_brought(self, kernel: inventory.FoundKernel) -> bool:
+        """Whether ipykernel brings the kernel with itself, or the platform's image does."""
+        if kernel.scope == "env" and kernel.name == "python3":
+            return True
+        image = self._environment.provided and kernel.scope != "user"
+        return image and not asked.is_newer_than_start(Path(kernel.folder) / SPEC)
 
     # ------------------------------------------------------------------------------- what the platform's image brought
 

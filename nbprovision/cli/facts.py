@@ -57,7 +57,7 @@ def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
         "nbprovision": __version__,
         "platform": platform,
         "space": _space(machine),
-        "home": {"path": str(machine.home), "exists": machine.home.is_dir()},
+        "home": {"path": str(machine.home), "exists": os.path.isdir(machine.home)},
         "conda": {
             "command": machine.conda.executable,
             "installations": inventory.installations(machine),
@@ -80,12 +80,12 @@ def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
 def _space(machine: Machine) -> list[disk.Room]:
     """Of the volume, of the root, and of the tool's home where that is on neither."""
     home = machine.home
-    while not home.exists() and home != home.parent:
+    while not os.path.exists(home) and home != home.parent:  # what this user may not see is not there
         home = home.parent
     places = [*([machine.platform.volume] if machine.platform.volume else []), machine.root, home]
     devices: dict[int, Path] = {}
     for place in places:
-        if place.exists():
+        if os.path.exists(place):
             devices.setdefault(place.stat().st_dev, place)
     rooms = (disk.room(place) for place in devices.values())
     return [room for room in rooms if room is not None]

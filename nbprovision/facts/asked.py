@@ -164,6 +164,11 @@ def since_start(prefix: Path) -> Since:
     )
 
 
+def is_newer_than_start(path: Path) -> bool:
+    """Whether a file was made or changed since the machine started."""
+    return _changed(path) > _started()
+
+
 # ---------------------------------------------------------------------------------------------------------------- conda
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from nbprovision.tasks.ensure_kernel import EnsureKernel
 from tests.conda_packages import TinyChannel
 from tests.conftest import Channel
 from tests.driver import converge
+from tests.provided import Instance as PipInstance
 from tests.provided_conda import Instance
 from tests.wheels import make_wheel
 
@@ -421,6 +423,56 @@ def test_what_was_moved_with_permission_needs_it_again(instance: Instance, tiny:
     assert given["packages"] == ["core=2.0"]
     assert given["allow_platform_changes"] is True
     assert {result.status for result in instance.run(text)} == {"ok"}
+
+
+def test_what_pip_added_to_the_platforms(env: dict[str, str], tmp_path: Path) -> None:
+    instance = PipInstance(tmp_path, env)
+    prefix = instance.provide("python3", ("numpy", "1.26"))
+    make_wheel(instance.wheels, "apple", "1.0", requires=["plum"])
+    make_wheel(instance.wheels, "plum", "1.0")
+    instance.good("- ensure_pip_pkg: {env: python3, packages: [numpy]}")  # the first run of the boot
+    by_hand(instance.env, "uv", prefix, "apple")
+    text = exported(instance.machine(), ["python3"], pinned=True)
+    assert tasks(text) == [("ensure_pip_pkg", {"env": "python3", "packages": ["apple==1.0"]})]
+    assert instance.good("- ensure_pip_pkg: {env: python3, packages: [apple==1.0]}") == ["ok"]
+
+
+def test_kernels_that_the_image_brought_are_its_own(
+    instance: Instance, tiny: TinyChannel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = instance.provide("python3", tiny.url, "core=1.0")
+    spec = json.dumps({"argv": [f"{prefix}/bin/python", "-m", "ipykernel"], "display_name": "x", "language": "python"})
+    for folder in ("image", "mine"):
+        place = instance.root / "usr/local/share/jupyter/kernels" / folder / "kernel.json"
+        place.parent.mkdir(parents=True)
+        place.write_text(spec)
+        if folder == "image":
+            (tmp_path / "stat").write_text(f"btime {place.stat().st_ctime}\n")
+            time.sleep(0.02)
+    monkeypatch.setattr(asked, "_STAT", tmp_path / "stat")
+    given = [
+        given["name"]
+        for kind, given in tasks(exported(instance.machine, ["python3"], pinned=False))
+        if kind == "ensure_kernel"
+    ]
+    assert given == ["mine"]
+
+
+def test_channels_by_their_names(machine: Machine, tmp_path: Path, home: Path) -> None:
+    (tmp_path / "all").mkdir()
+    first, second = TinyChannel(tmp_path / "all/first"), TinyChannel(tmp_path / "all/second")
+    first.add("alpha", "1.0")
+    second.add("beta", "1.0")
+    second.add("gamma", "1.0")
+    (home / ".condarc").write_text(f"channel_alias: {(tmp_path / 'all').as_uri()}\nchannels: [first, second]\n")
+    converge(EnsureCondaEnv(name="x", packages=["alpha", "second::beta", "gamma"]), machine)
+    machine.forget()
+    text = exported(machine, ["x"], pinned=False)
+    ((_, made),) = tasks(text)
+    assert made["channels"] == ["first", "second"]
+    assert made["packages"] == ["alpha", "second::beta", "gamma"]
+    ((_, made),) = tasks(exported(machine, ["x"], pinned=True))
+    assert made["packages"] == ["alpha=1.0", "second::beta=1.0", "gamma=1.0"]
 
 
 def test_without_a_baseline_what_is_newer_than_the_start(

@@ -150,7 +150,7 @@ def test_what_is_not_this_users_to_read(env: dict[str, str]) -> None:
         code += "os.setgid(65534)\nos.setuid(65534)\n" + WATCHED
         done = subprocess.run(
             [sys.executable, "-c", code, "facts", "--format", "json", "--sizes"],
-            env={**env, "HOME": f"{folder}/home", "NBPROVISION_HOME": f"{folder}/nbp"},
+            env={**env, "HOME": f"{folder}/home", "NBPROVISION_HOME": f"{folder}/nbp", "CONDA_ENVS_DIRS": f"{env['HOME']}/x"},
             cwd=ROOT, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -414,6 +414,14 @@ def test_the_text_is_aligned_and_rules_no_terminal(machine: Machine, home: Path)
         row = next(line for line in lines if line.startswith(name + " "))
         assert row.index("3.11.7") == header.index("PYTHON")
         assert row.index(str(machine.home)) == header.index("PREFIX")
+
+
+def test_a_name_that_is_no_utf_8(env: dict[str, str]) -> None:
+    environment(Path(env["NBPROVISION_HOME"]) / "envs" / os.fsdecode(b"caf\xe9"))
+    for options in ((), ("--format", "json")):
+        done = told(env, *options)
+        assert done.returncode == 0, done.stderr
+        assert "caf?" in done.stdout
 
 
 def test_the_home_is_chosen(env: dict[str, str], tmp_path: Path) -> None:
