@@ -94,12 +94,18 @@ def _space(machine: Machine) -> list[disk.Room]:
 def _distance(machine: Machine, one: FoundEnvironment) -> list[dict[str, Any]] | None:
     """What is not as the image brought it; None where that is not known, and for what no image brings."""
     known = baselines.known(machine, Path(one.prefix)) if one.made_by == "platform" else None
-    if known is None:
+    if known is None or one.state == "unreadable":
         return None
     permitted = {change.name for change in known.permitted}
     return [
-        {"kind": a.kind, "name": a.name, "from": a.before, "to": a.after, "permitted": a.name in permitted}
-        for a in baseline.differences(known.content, baseline.content(Path(one.prefix)))
+        {
+            "kind": change.kind,
+            "name": change.name,
+            "from": change.before,
+            "to": change.after,
+            "permitted": change.name in permitted,
+        }
+        for change in baseline.differences(known.content, baseline.content(Path(one.prefix)))
     ]
 
 

@@ -8,6 +8,7 @@ with the usual names; never the whole volume, which may hold a million files of 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ _HOMES = (*USUAL_HOMES, "miniconda", "anaconda", "miniforge", "conda")
 _FOLDERS_OF_ENVIRONMENTS = ("envs", "environments", "conda-envs", "conda_envs", "kernels")
 _HIDDEN = (".conda",)  # conda's own folder of environments, moved to the volume
 _TELLING = ("conda", "mamba", "forge", "env", "kernel")
+_MOUNTS = Path("/proc/self/mounts")
 _FOLDERS = 200  # of the volume that are looked into; the ones with a telling name first
 
 
@@ -75,9 +77,21 @@ def _folders(volume: Path) -> list[Path]:
             names = [entry.name for entry in entries if _is_folder(entry)]
     except OSError:
         return []
+    elsewhere = _mounted()  # EFS, S3 and the like, where a look may take for ever
     names = [name for name in names if not name.startswith(".") or name in _HIDDEN]
+    names = [name for name in names if str(volume / name) not in elsewhere]
     names.sort(key=lambda name: (not any(word in name.lower() for word in _TELLING), name))
     return [volume / name for name in names[:_FOLDERS]]
+
+
+def _mounted() -> set[str]:
+    """The places of all mounted file systems (https://man7.org/linux/man-pages/man5/fstab.5.html has the escapes)."""
+    try:
+        lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return set()
+    fields = [line.split(" ") for line in lines]
+    return {re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), two[1]) for two in fields if len(two) > 1}
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nbprovision.facts import on_volume
 from nbprovision.facts.conda import installed
 from nbprovision.facts.machine import Machine
 from nbprovision.facts.on_volume import survey
@@ -92,12 +93,24 @@ def test_a_full_volume_is_not_searched_for_long(instance: Instance, monkeypatch:
         (volume / f"a{number:03}").mkdir()
     last = installation(volume / "z-my-conda")
     looked: list[str] = []
-    from nbprovision.facts import on_volume
-
     ask = on_volume.is_environment
     monkeypatch.setattr(on_volume, "is_environment", lambda path: looked.append(str(path)) or ask(path))
     assert survey(volume).installations == (last,)
     assert len(looked) < 200 * 20
+
+
+def test_what_is_mounted_on_the_volume_is_not_looked_into(
+    instance: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network file system whose server is gone would stop every run."""
+    volume = volume_of(instance)
+    installation(volume / "efs of ours/miniconda3")
+    here = installation(volume / "tools/miniconda3")
+    assert len(survey(volume).installations) == 2
+    place = str(volume / "efs of ours").replace(" ", "\\040")
+    (tmp_path / "mounts").write_text(f"127.0.0.1:/ {place} nfs4 rw 0 0\n")
+    monkeypatch.setattr(on_volume, "_MOUNTS", tmp_path / "mounts")
+    assert survey(volume).installations == (here,)
 
 
 @pytest.mark.engine
