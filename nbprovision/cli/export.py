@@ -104,9 +104,9 @@ class _Secrets:
         return result + _untemplated(text[done:])
 
     def value(self, name: str, value: str) -> str:
-        """The value of a kernel's variable."""
+        """The value of a kernel's variable: what the name or a URL in it tells to be secret is not written."""
         if not value or not _SECRET.search(name):
-            return _untemplated(value)
+            return self.without(value)
         self._tell(name, f"the kernel's variable {name}")
         return _FROM_ENVIRONMENT.format(name)
 
@@ -180,6 +180,9 @@ class _Export:
         parameters: dict[str, Any] = {"prefix" if "/" in reference else "name": _untemplated(reference)}
         comments = ["It was not finished when it was looked at."] * self._environment.unfinished
         comments += _guessed(found)
+        pins = conda_health.pins(self._prefix)
+        if pins:
+            comments.append(f"conda-meta/pinned, which no parameter writes, holds it to: {', '.join(pins)}")
         try:
             variables = conda_health.variables(self._prefix)
         except ProvisionError:

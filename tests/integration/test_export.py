@@ -353,6 +353,7 @@ def test_no_secret_is_printed(machine: Machine, env: dict[str, str], home: Path,
     folder.mkdir(parents=True)
     argv = [str(prefix / "bin/python"), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": argv, "display_name": "K", "language": "python", "env": {"API_TOKEN": "hunter33", "LEVEL": "3"}}
+    spec["env"]["DATABASE"] = "postgresql://me:hunter44@db.example/fraud"
     (folder / "kernel.json").write_text(json.dumps(spec))
 
     done = nbprovision(env, "export", "x", "--pinned")
@@ -365,9 +366,13 @@ def test_no_secret_is_printed(machine: Machine, env: dict[str, str], home: Path,
         "one @ https://me:{{ lookup('env', 'EXPORTED_SECRET_2') }}@example.com/one-1.0-py3-none-any.whl"
     )
     assert brought["packages"][1] == f"three @ git+ssh://git@example.com/three.git@{'0' * 40}"
-    assert offered["environment"] == {"API_TOKEN": "{{ lookup('env', 'API_TOKEN') }}", "LEVEL": "3"}
+    assert offered["environment"] == {
+        "API_TOKEN": "{{ lookup('env', 'API_TOKEN') }}",
+        "LEVEL": "3",
+        "DATABASE": "postgresql://me:{{ lookup('env', 'EXPORTED_SECRET_4') }}@db.example/fraud",
+    }
     told = [line for line in done.stdout.splitlines() if "Not written down: a secret" in line]
-    assert len(told) == 4
+    assert len(told) == 5
     assert any("EXPORTED_SECRET_1 before a run, for https://conda.example/t/****/team" in line for line in told)
     book = tmp_path / "book.yml"
     book.write_text(done.stdout)
@@ -543,6 +548,18 @@ def test_the_text_is_clean(machine: Machine, tmp_path: Path) -> None:
         "          - alpha>=1.0,<2",
     ]
     assert not [line for line in lines if line != line.rstrip()]
+
+
+def test_what_no_parameter_says_is_a_comment(machine: Machine, tmp_path: Path) -> None:
+    tiny = TinyChannel(tmp_path / "tiny")
+    tiny.add("alpha", "1.0")
+    converge(EnsureCondaEnv(name="x", packages=["alpha"], channels=[tiny.url]), machine)
+    meta = machine.home / "envs/x/conda-meta"
+    (meta / "pinned").write_text("alpha 1.*\n")
+    (meta / "state").write_text('{"version": 1, "env_vars": {"LEVEL": "3"}}')
+    text = exported(machine, ["x"], pinned=False)
+    assert "# conda-meta/pinned, which no parameter writes, holds it to: alpha 1.*\n" in text
+    assert "# Activation sets variables, which no parameter does: LEVEL\n" in text
 
 
 def test_one_that_is_not_finished_is_said_to_be_so(machine: Machine, tmp_path: Path) -> None:
