@@ -15,6 +15,8 @@ from nbprovision.system.secrets import mask
 COMMANDS = {
     "run": "bring this machine to the state that a playbook describes",
     "status": "tell how far a run is, and how the last one ended",
+    "facts": "tell what is on this machine: platform, conda, environments, kernels, indexes",
+    "export": "print a playbook that makes what is installed in environments again",
     "lifecycle": "render a lifecycle script for a notebook instance",
 }
 

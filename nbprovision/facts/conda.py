@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,13 +14,14 @@ from nbprovision.facts.condarc import FALLBACK_CHANNEL, Condarc, condarc_places,
 from nbprovision.facts.platform import Platform
 from nbprovision.system.unfinished import is_marked
 
+if TYPE_CHECKING:
+    from nbprovision.facts.on_volume import Survey
+
 META = "conda-meta"
 # A plain file in conda-meta tells an environment that this tool made; conda reads only *.json and history there.
 MADE_BY_US = "nbprovision"
-# The environment of the Jupyter server on a notebook instance.
-_JUPYTER_SERVER = "JupyterSystemEnv"
 # Where installers put conda unless told otherwise (Miniforge, Miniconda, Anaconda, and the container images).
-_USUAL_HOMES = ("miniforge3", "miniconda3", "anaconda3", "mambaforge", "micromamba")
+USUAL_HOMES = ("miniforge3", "miniconda3", "anaconda3", "mambaforge", "micromamba")
 _USUAL_ROOTS = ("opt/conda", "opt/miniforge3", "opt/miniconda3", "opt/anaconda3")
 # Where the notebook server of an instance runs: https://docs.aws.amazon.com/sagemaker/latest/dg/nbi-add-external.html
 _JUPYTER_SERVER = "JupyterSystemEnv"
@@ -35,6 +37,7 @@ class Environment(msgspec.Struct, frozen=True):
         ours: This tool made it.
         unfinished: It is marked as half made or half changed.
         jupyter_server: The platform's Jupyter server runs from it: without it there is no notebook at all.
+        looked_up: Only a look over the volume found it: neither conda nor this tool's folders know of it.
 
     """
 
@@ -44,6 +47,7 @@ class Environment(msgspec.Struct, frozen=True):
     ours: bool = False
     unfinished: bool = False
     jupyter_server: bool = False
+    looked_up: bool = False
 
 
 class CondaRecord(msgspec.Struct, frozen=True):
@@ -91,12 +95,17 @@ class CondaFacts:
 
     @cached_property
     def installations(self) -> list[Path]:
-        """Base prefixes, the one in use first: by CONDA_EXE, on the PATH, the platform's, the usual places."""
-        return [place for place in self.places if (place / META).is_dir()]
+        """Base prefixes, the one in use first: by CONDA_EXE, on the PATH, the platform's, usual places, the volume."""
+        return [place for place in self.places if is_environment(place)]
 
     @cached_property
     def places(self) -> list[Path]:
         """Where an installation may be, whether or not there is one."""
+        return list(dict.fromkeys([*self._known_places, *self._on_volume.installations]))
+
+    @cached_property
+    def _known_places(self) -> list[Path]:
+        """Those of them that need no look over the volume."""
         return list(dict.fromkeys(Path(os.path.abspath(place)) for place in self._candidates()))
 
     @cached_property
@@ -184,25 +193,42 @@ class CondaFacts:
             real = Path(os.path.realpath(prefix))
             if real not in found:
                 found[real] = self._environment(name, prefix)
+        for name, prefix in self._looked_up():
+            real = Path(os.path.realpath(prefix))
+            if real not in found:
+                found[real] = msgspec.structs.replace(self._environment(name, prefix), looked_up=True)
         return found
 
     def _prefixes(self) -> Iterator[tuple[str, Path]]:
         for base in self.installations[:1]:
             yield "base", base
         for folder in self.folders:
-            for name in _children(folder):
+            for name in children(folder):
                 yield name, folder / name
         for prefix in self.registered:
             if is_environment(prefix):
                 yield prefix.name, prefix
-        for base in self.installations[1:]:
+        for base in self._other_installations:
             yield base.name, base
+
+    def _looked_up(self) -> Iterator[tuple[str, Path]]:
+        for base in self._on_volume.installations:
+            for name in children(base / "envs"):
+                yield name, base / "envs" / name
+            yield base.name, base
+        for prefix in self._on_volume.environments:
+            yield prefix.name, prefix
+
+    @property
+    def _other_installations(self) -> list[Path]:
+        """Beside the one in use, as far as they are known without a look over the volume."""
+        return [base for base in self.installations[1:] if base in self._known_places]
 
     @property
     def folders(self) -> list[Path]:
-        """Every folder whose children are environments: conda's, this tool's, other installations'."""
+        """Every known folder whose children are environments: conda's, this tool's, other installations'."""
         folders = [*self.envs_dirs, *self._own_folders()]
-        folders += [base / "envs" for base in self.installations[1:]]
+        folders += [base / "envs" for base in self._other_installations]
         if self.env.get("MAMBA_ROOT_PREFIX"):
             folders.append(self._path(self.env["MAMBA_ROOT_PREFIX"]) / "envs")
         return list(dict.fromkeys(folders))
@@ -258,10 +284,17 @@ class CondaFacts:
                 yield Path(os.path.realpath(os.path.join(folder, "conda"))).parents[1]
         if self.platform.provided is not None:
             yield self.platform.provided
-        for name in _USUAL_HOMES:
+        for name in USUAL_HOMES:
             yield self.user_home / name
         for place in _USUAL_ROOTS:
             yield self.root / place
+
+    @cached_property
+    def _on_volume(self) -> Survey:
+        """What lies on the volume that survives restarts, which conda's files in the user's home do not."""
+        from nbprovision.facts.on_volume import Survey, survey
+
+        return survey(self.platform.volume) if self.platform.volume is not None else Survey()
 
     def _path(self, text: str) -> Path:
         if text == "~" or text.startswith("~/"):
@@ -291,7 +324,8 @@ def installed(prefix: Path) -> list[CondaRecord]:
     return sorted(found, key=lambda record: record.name)
 
 
-def _children(folder: Path) -> list[str]:
+def children(folder: Path) -> list[str]:
+    """Names of the environments that lie in ``folder``, sorted; those of hidden folders are none."""
     try:
         return sorted(name for name in os.listdir(folder) if not name.startswith(".") and is_environment(folder / name))
     except OSError:

@@ -283,7 +283,7 @@ def drifts(
             continue
         if [one.version for one in several] == [record.version]:
             continue
-        listed = _dist_infos(record)
+        listed = dist_infos(record)
         gone = [folder for folder in listed if folder not in there]
         strays = [one for one in several if listed and one.path.name not in listed and not one.legacy]
         if strays:
@@ -413,7 +413,8 @@ def _listed(record: CondaRecord) -> _Files | None:
         return None
 
 
-def _dist_infos(record: CondaRecord) -> list[str]:
+def dist_infos(record: CondaRecord) -> list[str]:
+    """Names of the dist-info folders that a package brought."""
     listed = _listed(record)
     paths = listed.files if listed is not None else []
     found = (re.search(r"site-packages/([^/]+\.dist-info)/METADATA$", path) for path in paths)

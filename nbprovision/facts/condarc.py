@@ -143,9 +143,9 @@ def condarc_files(
         if place in instead:
             if instead[place] is not None:
                 yield place
-        elif place.is_file():
+        elif os.path.isfile(place):  # unlike pathlib's it takes a folder that cannot be read for an empty one
             yield place
-        elif place.is_dir() and place.name.endswith(".d"):
+        elif os.path.isdir(place) and place.name.endswith(".d") and os.access(place, os.R_OK):
             yield from sorted(path for path in place.iterdir() if path.suffix in _YAML)
 
 

@@ -132,14 +132,30 @@ def effective(
     for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # heeded by the library that pip fetches with, not by uv
         if env.get(variable):
             chosen.setdefault("cert", Found(env[variable], variable))
-    for field, (value, _) in chosen.items():
-        for text in value if field in _LISTS else (value,):
-            index_url.remember(str(text))
+    _remembered(chosen)
     return IndexSettings(
         **{field: found.value for field, found in chosen.items()},
         origins={field: found.origin for field, found in chosen.items()},
         disagreements=tuple(_disagreements(pip, uv)),
     )
+
+
+def of_pip(env: Mapping[str, str], user_home: Path, root: Path = Path("/")) -> Values:
+    """What pip's own configuration says, for no environment in particular. Every password met is masked from now on.
+
+    Raises:
+        TaskFailed: a file of it cannot be read as one.
+    """
+    return _remembered(_pip_values(env, user_home, None, root, _reader({})))
+
+
+def of_uv(env: Mapping[str, str], user_home: Path, root: Path = Path("/")) -> Values:
+    """What uv's own configuration says, which a uv goes by that is started by hand.
+
+    Raises:
+        TaskFailed: a file of it cannot be read as one.
+    """
+    return _remembered(_uv_values(env, user_home, root, _reader({})))
 
 
 def uv_environment(settings: IndexSettings) -> dict[str, str]:
@@ -297,6 +313,13 @@ def place(url: str) -> str:
 def same_place(one: str, other: str) -> bool:
     """Whether two URLs name one index; a slash at the end makes no difference."""
     return place(one).rstrip("/") == place(other).rstrip("/")
+
+
+def _remembered(values: Values) -> Values:
+    for field, (value, _) in values.items():
+        for text in value if field in _LISTS else (value,):
+            index_url.remember(str(text))
+    return values
 
 
 def _pip_values(env: Mapping[str, str], user_home: Path, prefix: Path | None, root: Path, read: Reader) -> Values:

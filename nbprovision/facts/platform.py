@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -48,28 +49,28 @@ def detect(root: Path = Path("/")) -> Platform:
     volume = instance_home / "SageMaker"
     anaconda = instance_home / "anaconda3"
     metadata = root / _METADATA
-    if (root / _INSTANCE_CONFIG).exists():
+    if os.path.exists(root / _INSTANCE_CONFIG):  # unlike pathlib's it is no error that a home is another user's
         return Platform("notebook-instance", str(root / _INSTANCE_CONFIG), volume, _folder(anaconda))
-    if metadata.exists():
+    if os.path.exists(metadata):
         try:
             resource = msgspec.json.decode(metadata.read_bytes())
         except (OSError, msgspec.DecodeError):
             resource = {}
         if isinstance(resource, dict) and ("DomainId" in resource or "SpaceName" in resource):
             return Platform("studio", str(metadata), root / "home/sagemaker-user", _folder(root / "opt/conda"))
-        if volume.is_dir():
+        if os.path.isdir(volume):
             return Platform("notebook-instance", str(metadata), volume, _folder(anaconda))
-    if (root / "var/log/studio").is_dir():
+    if os.path.isdir(root / "var/log/studio"):
         return Platform(
             "studio", str(root / "var/log/studio"), root / "home/sagemaker-user", _folder(root / "opt/conda")
         )
     lab = root / "home/studio-lab-user"
-    if lab.is_dir():
+    if os.path.isdir(lab):
         return Platform("studio-lab", str(lab), lab, None)
-    if volume.is_dir() and anaconda.is_dir():
+    if os.path.isdir(volume) and os.path.isdir(anaconda):
         return Platform("notebook-instance", str(volume), volume, anaconda)
     return Platform("other", "no mark of a known platform")
 
 
 def _folder(path: Path) -> Path | None:
-    return path if path.is_dir() else None
+    return path if os.path.isdir(path) else None

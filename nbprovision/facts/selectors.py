@@ -39,7 +39,8 @@ def select(
     """The environments that ``texts`` name, each once, without those that ``excluded`` names.
 
     ``all`` and globs mean every environment that conda or an earlier task of the playbook knows, conda's own ``base``
-    among them, and never the environment that the Jupyter server runs in.
+    among them, and never the environment that the Jupyter server runs in, nor one that only a look over the volume
+    finds.
 
     Args:
         machine: The facts.
@@ -60,18 +61,23 @@ def select(
     declared = machine.declared if declared is None else declared
     known = _known(machine, declared)
     made = set(declared.values())
-    open_to_globs = [one for one in known if one[1] in made or _is_whole(one[1])]
+    reachable = [one for one in known if one[1] in made or _is_whole(one[1])]
     if with_python:
-        open_to_globs = [one for one in open_to_globs if _may_have_python(one[1], awaited=one[1] in made)]
+        reachable = [one for one in reachable if _may_have_python(one[1], awaited=one[1] in made)]
+    # What only a look over the volume finds is meant by its name or its folder: no witness tells when more of it comes.
+    looked_up = {one.prefix for one in machine.conda.environments() if one.looked_up} - made
+    open_to_globs = [one for one in reachable if one[1] not in looked_up]
     chosen: dict[Path, str] = {}
     for text in texts:
-        found = _meant(machine, text, known, open_to_globs)
+        found = _meant(machine, text, known, open_to_globs, reachable)
         if not found and not allow_empty:
             raise _no_match(text, known, with_python=with_python)
         for name, prefix in found:
             chosen.setdefault(prefix, name)
     left_out = {
-        os.path.realpath(prefix) for text in excluded for _, prefix in _meant(machine, text, known, known, "except")
+        os.path.realpath(prefix)
+        for text in excluded
+        for _, prefix in _meant(machine, text, known, known, known, "except")
     }
     left = [(name, prefix) for prefix, name in chosen.items() if os.path.realpath(prefix) not in left_out]
     if chosen and not left and not allow_empty:
@@ -104,7 +110,8 @@ def sources(machine: Machine, texts: Sequence[str]) -> Iterator[Path]:
     yield from condarc_files(conda.env, conda.user_home, conda.base, conda.root)  # those in condarc.d folders too
     for base in conda.places:
         yield base / META
-    for folder in conda.folders:
+    globs = [machine.path(text) for text in texts if "/" in text and _is_glob(text)]
+    for folder in dict.fromkeys([*conda.folders, *(path.parent for path in globs if not _is_glob(str(path.parent)))]):
         yield folder
         yield from _not_yet(folder)
     for environment in conda.environments():
@@ -149,7 +156,12 @@ def _known(machine: Machine, declared: Mapping[str, Path]) -> list[Selected]:
 
 
 def _meant(
-    machine: Machine, text: str, known: Sequence[Selected], open_to_globs: Sequence[Selected], key: str = "envs"
+    machine: Machine,
+    text: str,
+    known: Sequence[Selected],
+    open_to_globs: Sequence[Selected],
+    reachable: Sequence[Selected],
+    key: str = "envs",
 ) -> list[Selected]:
     if text == ALL:
         return list(open_to_globs)
@@ -160,7 +172,8 @@ def _meant(
         path = machine.path(text)
         if not _is_glob(text):
             return [(text, path)]
-        return [one for one in open_to_globs if one[1].match(str(path))]
+        in_a_folder = not _is_glob(str(path.parent))
+        return [one for one in (reachable if in_a_folder else open_to_globs) if one[1].match(str(path))]
     if _is_glob(text):
         return [one for one in open_to_globs if fnmatch.fnmatchcase(one[0], text)]
     hidden = machine.conda.prefix_of(text)  # the Jupyter server's own, by name

@@ -41,6 +41,23 @@ def render(content: dict[str, Any]) -> str:
     return msgspec.json.format(mask(msgspec.json.encode(content).decode()), indent=2) + "\n"
 
 
+def masked(value: Any) -> Any:
+    """Plain data with the secrets in its texts masked; keys stay, so that the document keeps its form.
+
+    Bytes of a file's name that are no UTF-8 become question marks, as no document could hold them.
+    """
+    if isinstance(value, str):
+        return mask(value.encode("utf-8", "replace").decode())
+    if isinstance(value, dict):
+        return {key: masked(one) for key, one in value.items()}
+    return [masked(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def render_plain(content: dict[str, Any]) -> str:
+    """A document as text, as it stands."""
+    return msgspec.json.format(msgspec.json.encode(content).decode(), indent=2) + "\n"
+
+
 class Silent:
     """Hears a run and says nothing until its document is rendered."""
 

@@ -53,6 +53,11 @@ def of(machine: Machine, prefix: Path) -> Baseline | None:
         return found
 
 
+def known(machine: Machine, prefix: Path) -> Baseline | None:
+    """The baseline of an environment, None where none was taken since the machine started; nothing is written."""
+    return _read(machine, prefix) if is_provided(machine, prefix) else None
+
+
 def record_all(machine: Machine) -> None:
     """Take the baselines of all environments that the platform provides, before anything changes in one."""
     if machine.platform.provided is not None:

@@ -1,0 +1,122 @@
+"""``nbprovision facts``: what is on this machine, found by looking; no process is started and nothing is written."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbprovision import __version__
+from nbprovision.facts import baseline, disk, inventory
+from nbprovision.facts.inventory import FoundEnvironment
+from nbprovision.facts.machine import Machine
+from nbprovision.reporters import facts_text
+from nbprovision.reporters.document import masked, render_plain
+from nbprovision.state import baselines
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``facts``."""
+    parser.add_argument("--sizes", action="store_true", help="measure environments and caches too, which takes longer")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="json: one document")
+    parser.add_argument("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Tell all that was found.
+
+    Returns:
+        0; that something is broken is an answer too.
+
+    """
+    machine = Machine(home=options.home.absolute() if options.home else None)
+    content = masked(document(machine, sizes=options.sizes))
+    sys.stdout.write(render_plain(content) if options.format == "json" else facts_text.text(content))
+    return 0
+
+
+def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
+    """The document, whose keys docs/reference.md describes; secrets not masked yet.
+
+    Args:
+        machine: The machine.
+        sizes: Measure environments and caches too.
+
+    """
+    warnings: list[str] = []
+    kernels = inventory.found_kernels(machine)
+    environments = inventory.environments(machine, kernels)
+    platform = machine.platform
+    indexes = inventory.index_settings(machine, warnings.append)
+    warnings[:0] = machine.conda.condarc.warnings
+    found: dict[str, Any] = {
+        "nbprovision": __version__,
+        "platform": platform,
+        "space": _space(machine),
+        "home": {"path": str(machine.home), "exists": os.path.isdir(machine.home)},
+        "conda": {
+            "command": machine.conda.executable,
+            "installations": inventory.installations(machine),
+            "channels": inventory.channels(machine),
+            "envs_dirs": machine.conda.envs_dirs,
+            "pkgs_dirs": machine.conda.pkgs_dirs,
+        },
+        "environments": [{**msgspec.to_builtins(one), "distance": _distance(machine, one)} for one in environments],
+        "kernels": kernels,
+        "indexes": indexes,
+        "caches": inventory.caches(machine),
+        "warnings": list(dict.fromkeys(warnings)),
+    }
+    content: dict[str, Any] = msgspec.to_builtins(found, enc_hook=os.fspath)
+    if sizes:
+        _measure(content)
+    return content
+
+
+def _space(machine: Machine) -> list[disk.Room]:
+    """Of the volume, of the root, and of the tool's home where that is on neither."""
+    home = machine.home
+    while not os.path.exists(home) and home != home.parent:  # what this user may not see is not there
+        home = home.parent
+    places = [*([machine.platform.volume] if machine.platform.volume else []), machine.root, home]
+    devices: dict[int, Path] = {}
+    for place in places:
+        if os.path.exists(place):
+            devices.setdefault(place.stat().st_dev, place)
+    rooms = (disk.room(place) for place in devices.values())
+    return [room for room in rooms if room is not None]
+
+
+def _distance(machine: Machine, one: FoundEnvironment) -> list[dict[str, Any]] | None:
+    """What is not as the image brought it; None where that is not known, and for what no image brings."""
+    known = baselines.known(machine, Path(one.prefix)) if one.made_by == "platform" else None
+    if known is None or one.state == "unreadable":
+        return None
+    permitted = {change.name for change in known.permitted}
+    return [
+        {
+            "kind": change.kind,
+            "name": change.name,
+            "from": change.before,
+            "to": change.after,
+            "permitted": change.name in permitted,
+        }
+        for change in baseline.differences(known.content, baseline.content(Path(one.prefix)))
+    ]
+
+
+def _measure(content: dict[str, Any]) -> None:
+    """Add ``size`` and ``shared`` to what has a folder; one that lies in another counts for itself alone."""
+    meter = disk.Meter()
+    measured = [(one, one["prefix"]) for one in content["environments"]]
+    measured += [(one, one["path"]) for one in content["caches"]]
+    measured.append((content["home"], content["home"]["path"]))
+    folders = {folder for _, folder in measured}
+    for one, folder in measured:
+        usage = meter.usage(Path(folder), folders - {folder})
+        one["size"], one["shared"] = usage.size, usage.shared
+    content["together"] = meter.together

@@ -1,0 +1,103 @@
+"""Room on disk: what is left, and what folders take, as ``du`` and ``df`` count."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import msgspec
+
+_BLOCK = 512  # bytes of st_blocks (https://man7.org/linux/man-pages/man3/stat.3type.html)
+
+
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """A file system, in bytes.
+
+    Attributes:
+        path: Where it was asked.
+        total: All of it.
+        free: What this user may still fill.
+
+    """
+
+    path: str
+    total: int
+    free: int
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What a folder takes, in bytes.
+
+    Attributes:
+        size: All in it, a file with several names in it once.
+        shared: What of that has names elsewhere too, so that removing the folder frees nothing of it.
+
+    """
+
+    size: int
+    shared: int
+
+
+class Meter:
+    """Measures folders, and all of them together, a file that several of them share counted once."""
+
+    def __init__(self) -> None:
+        self.together = 0
+        self._known: set[tuple[int, int]] = set()
+
+    def usage(self, folder: Path, apart_from: Collection[str] = ()) -> Usage:
+        """Measure a folder; no link is followed, and what cannot be read counts for nothing.
+
+        Args:
+            folder: The folder.
+            apart_from: Folders in it that are not its own.
+
+        """
+        size = shared = 0
+        several: dict[tuple[int, int], list[int]] = {}
+        for status in _files(os.fspath(folder), apart_from):
+            taken = status.st_blocks * _BLOCK
+            if status.st_nlink == 1 or stat.S_ISDIR(status.st_mode):
+                size += taken
+                self.together += taken
+                continue
+            key = (status.st_dev, status.st_ino)
+            seen = several.get(key)
+            if seen is not None:
+                seen[0] -= 1
+                continue
+            several[key] = [status.st_nlink - 1, taken]
+            size += taken
+            if key not in self._known:
+                self._known.add(key)
+                self.together += taken
+        shared = sum(taken for names_elsewhere, taken in several.values() if names_elsewhere > 0)
+        return Usage(size, shared)
+
+
+def room(path: Path) -> Room | None:
+    """The file system at ``path``, None where that is not there."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return None
+    return Room(path=str(path), total=found.f_blocks * found.f_frsize, free=found.f_bavail * found.f_frsize)
+
+
+def _files(folder: str, apart_from: Collection[str]) -> Iterator[os.stat_result]:
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            yield os.lstat(here)
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        if entry.path not in apart_from:
+                            waiting.append(entry.path)
+                    else:
+                        yield entry.stat(follow_symlinks=False)
+        except OSError:
+            continue
