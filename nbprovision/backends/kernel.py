@@ -28,7 +28,9 @@ def launcher() -> bytes:
     return (_HERE / LAUNCHER).read_bytes()
 
 
-def install_ipykernel(machine: Machine, prefix: Path, lacking: Sequence[str]) -> None:
+def install_ipykernel(
+    machine: Machine, prefix: Path, lacking: Sequence[str], *, constraints: Sequence[Path] = ()
+) -> None:
     """Install ipykernel by the built-in engine; ``lacking`` distributions are put in place anew.
 
     Raises:
@@ -40,7 +42,7 @@ def install_ipykernel(machine: Machine, prefix: Path, lacking: Sequence[str]) ->
     for one in itertools.chain.from_iterable(distributions.installed(prefix).values()):
         if one.broken and (one.name in ("ipykernel", *lacking) or not one.has_metadata):
             remove(one.path)  # the debris of an install that was cut off, at which uv stops
-    uv_command.install(machine, prefix, ["ipykernel"], reinstall=lacking)
+    uv_command.install(machine, prefix, ["ipykernel"], constraints=constraints, reinstall=lacking)
 
 
 def write(folder: Path, files: Mapping[str, bytes], *, mode: int, unwanted: Iterable[str] = ()) -> None:

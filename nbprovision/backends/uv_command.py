@@ -86,7 +86,9 @@ def install(
     )
 
 
-def install_section(machine: Machine, prefix: Path, file: EnvironmentFile, needs: Iterable[Need]) -> None:
+def install_section(
+    machine: Machine, prefix: Path, file: EnvironmentFile, needs: Iterable[Need], *, constraints: Sequence[Path] = ()
+) -> None:
     """Install what the pip section of an ``environment.yml`` asks for.
 
     Raises:
@@ -108,7 +110,7 @@ def install_section(machine: Machine, prefix: Path, file: EnvironmentFile, needs
         prefix,
         [wanted.line for wanted in asked.wanted],
         python=python,
-        constraints=asked.constraint_files,
+        constraints=(*asked.constraint_files, *constraints),
         options=asked.options,
         reinstall=[need.name for need in needs if need.reason in UNSEEN],
     )

@@ -337,8 +337,10 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         self._work(machine).apply(state.packages)
         if state.pip and file is not None:
             from nbprovision.backends import uv_command
+            from nbprovision.tasks.pip_guard import image_constraints
 
-            uv_command.install_section(machine, prefix, file, state.pip)
+            held = () if self.allow_platform_changes else image_constraints(machine, prefix)
+            uv_command.install_section(machine, prefix, file, state.pip, constraints=held)
         if state.variables:
             wanted = {name: after for name, (_, after) in state.variables.items()}
             conda_prefix.set_variables(prefix, wanted)

@@ -345,7 +345,10 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
                 lacking = ", ".join(state.lacking) or "ipykernel"
                 raise TaskFailed(f"ipykernel in {state.prefix} is not whole", cause=f"after its install: no {lacking}")
             tried.add(state.lacking)
-            kernel.install_ipykernel(machine, state.prefix, state.lacking)
+            from nbprovision.tasks.pip_guard import image_constraints
+
+            held = image_constraints(machine, state.prefix)
+            kernel.install_ipykernel(machine, state.prefix, state.lacking, constraints=held)
             machine.forget()
             state = self.read(machine)
         return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from nbprovision.facts.satisfied import Need
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
 from nbprovision.model.result import Change
 from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
-from nbprovision.system import secrets
+from nbprovision.system import secrets, side_by_side
 from nbprovision.system.files import remove
 from nbprovision.tasks import pip_targets
 from nbprovision.tasks.pip_guard import Answer, PipGuard, known_prefix
@@ -214,7 +215,8 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             TaskFailed: it cannot be installed into, or no versions satisfy the requirements.
         """
         asked = self._asked(machine)
-        return PipState(tuple(self._read(target, asked, machine) for target in self._targets(machine)))
+        read = side_by_side.each(lambda target: self._read(target, asked, machine), self._targets(machine))
+        return PipState(tuple(read))
 
     def plan(self, state: PipState) -> PipPlan:
         """Compare what is there with what is asked for."""
@@ -233,14 +235,15 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
         return PipPlan(changes=tuple(changes), warnings=warnings, work=tuple(work))
 
     def apply(self, plan: PipPlan, machine: Machine) -> list[Change]:
-        """Take out what is in the way, then install or uninstall."""
+        """Take out what is in the way, then install or uninstall; in several environments at once."""
         asked = self._asked(machine)
-        changes: list[Change] = []
-        for work in plan.work:
+
+        def apply(work: Work) -> Sequence[Change]:
             provided = known_prefix(machine, work.target.place)
             with permitted(machine, provided, allowed=self.allow_platform_changes):
-                changes += self._carry_out(work, asked, machine)
-        return changes
+                return self._carry_out(work, asked, machine)
+
+        return list(itertools.chain.from_iterable(side_by_side.each(apply, plan.work)))
 
     def _carry_out(self, work: Work, asked: Asked, machine: Machine) -> Sequence[Change]:
         """What was done, as far as the engine tells; else what was planned."""

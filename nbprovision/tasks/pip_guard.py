@@ -208,6 +208,15 @@ class PipGuard:
         )
 
 
+def image_constraints(machine: Machine, prefix: Path) -> tuple[Path, ...]:
+    """The file that holds what the platform's image brought into ``prefix``; none for other environments.
+
+    For tasks that install something of their own by the way, and say nothing of allowing more.
+    """
+    target = Target(prefix, prefix / "bin/python", prefix.name)
+    return PipGuard(machine, target, allowed=False).constraints()
+
+
 def known_prefix(machine: Machine, prefix: Path) -> Path:
     """The path by which an environment is known that may have been named by another, through a link."""
     real = os.path.realpath(prefix)

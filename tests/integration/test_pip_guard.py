@@ -211,3 +211,16 @@ def test_every_environment_of_all(instance: Instance, prefix: Path) -> None:
     assert instance.good("- ensure_pip_pkg: {packages: [pear], envs: all}") == ["changed"]
     assert versions(prefix)["apple"] == "1.0"
     assert versions(other) == {"apple": "1.5", "pear": "1.0", "plum": "1.0"}
+
+
+def test_what_other_tasks_install_by_the_way_moves_nothing_either(instance: Instance, prefix: Path) -> None:
+    """ipykernel, and the pip section of an environment file."""
+    make_wheel(instance.wheels, "ipykernel", "7.0", requires=["apple>=2"])
+    before = content(prefix / "lib")
+    error = instance.bad("- ensure_kernel: {env: python3}")
+    assert "apple" in error.cause
+    file = instance.playbook.with_name("environment.yml")
+    file.write_text("dependencies:\n  - pip:\n    - pear>=2\n")
+    error = instance.bad(f"- ensure_conda_env: {{prefix: '{prefix}', file: '{file}'}}")
+    assert "apple" in error.cause
+    assert content(prefix / "lib") == before
