@@ -105,7 +105,7 @@ def append_history(
 
 
 def _distribution(conda: CondaFacts, package: Details) -> str:
-    channel = conda.condarc.name_of(package.channel)
+    channel = conda.condarc.name_of(package.home)
     return f"{channel}/{package.subdir}::{package.name}-{package.version}-{package.build}"
 
 

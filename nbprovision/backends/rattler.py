@@ -8,6 +8,7 @@ would leave its threads at work.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from nbprovision.facts.conda import CondaRecord
 from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import Spec
 from nbprovision.facts.distributions import normalized
-from nbprovision.system import secrets
+from nbprovision.system import commands, secrets
 from nbprovision.system.files import remove
 
 if TYPE_CHECKING:
@@ -221,6 +222,12 @@ def evict(machine: Machine, source: Path) -> None:
     """Take a harmed package from the cache, so that it is fetched anew; a folder elsewhere is left alone."""
     if source.parent == package_cache(machine):
         remove(source)
+
+
+def usable(machine: Machine) -> bool:
+    """Whether py-rattler can be loaded on this machine; it takes a while, and is asked where something went wrong."""
+    words = [sys.executable, "-I", "-c", "import rattler"]
+    return commands.run(words, env=child_environment(machine), accept=range(-64, 256)).status == 0
 
 
 def child_environment(machine: Machine) -> dict[str, str]:

@@ -38,6 +38,11 @@ class Details(msgspec.Struct, frozen=True):
     depends: list[str] = []
 
     @property
+    def home(self) -> str:
+        """The URL of its channel; conda writes down that of the channel's folder for one kind of machine."""
+        return self.channel.rstrip("/").removesuffix(f"/{self.subdir}") if self.subdir else self.channel.rstrip("/")
+
+    @property
     def requested(self) -> list[str]:
         """The specs by which users asked for it: conda writes one, other tools several."""
         return self.requested_specs or ([self.requested_spec] if self.requested_spec else [])
