@@ -16,9 +16,10 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 
+from nbprovision.backends import conda_prefix
 from nbprovision.backends.rattler_messages import Attempt, InstallRequest, Package, SolveRequest
 from nbprovision.facts import conda_health
-from nbprovision.facts.conda import CondaRecord
+from nbprovision.facts.conda import CondaRecord, installed
 from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import Spec
 from nbprovision.facts.distributions import normalized
@@ -62,6 +63,11 @@ class Solution:
             TaskFailed: what went wrong, with its cause and cure.
 
         """
+        reinstall = set(reinstall)
+        staying = {(one.name, one.version, one.build) for one in self.packages if one.name not in reinstall}
+        for record in installed(prefix):
+            if (record.name, record.version, record.build) not in staying:
+                conda_prefix.correct_paths(record.path)
         request = InstallRequest(
             prefix=os.path.abspath(prefix),
             cache=str(package_cache(machine)),

@@ -235,6 +235,31 @@ def test_pip_is_no_part_of_python(machine: Machine, tiny: TinyChannel) -> None:
     assert versions(machine) == {"python": "3.11.7"}
 
 
+def test_files_that_conda_lists_as_they_were_in_the_package(machine: Machine, tiny: TinyChannel) -> None:
+    """In ``paths_data`` of a pure Python package; py-rattler would leave them behind, and a deep look miss them."""
+    places = "lib/python3.11/site-packages"
+    tiny.add("pure", "1.0", files={f"{places}/pure.py": "1", f"{places}/pure-1.0.dist-info/METADATA": "Name: pure"})
+    tiny.add("pure", "2.0", files={f"{places}/pure.py": "2", f"{places}/pure-2.0.dist-info/METADATA": "Name: pure"})
+    converge(env_of(tiny, "pure=1.0", engine="rattler"), machine)
+    [record] = (prefix_of(machine) / "conda-meta").glob("pure-*.json")
+    document = json.loads(record.read_text())
+    for entry in document["paths_data"]["paths"]:
+        entry["_path"] = entry["_path"].removeprefix("lib/python3.11/")
+    record.write_text(json.dumps(document))
+    assert planned(env_of(tiny, "pure=1.0", engine="rattler", deep=True), machine) == ()
+    converge(env_of(tiny, "pure=2.0", engine="rattler"), machine)
+    assert sorted(path.name for path in (prefix_of(machine) / places).iterdir()) == ["pure-2.0.dist-info", "pure.py"]
+
+
+def test_a_channel_as_conda_writes_it_down(machine: Machine, tiny: TinyChannel) -> None:
+    """conda's records name the channel's folder for one kind of machine; a spec that names the channel means it too."""
+    converge(env_of(tiny, "gamma", engine="rattler"), machine)
+    [record] = (prefix_of(machine) / "conda-meta").glob("gamma-*.json")
+    document = json.loads(record.read_text())
+    record.write_text(json.dumps({**document, "channel": f"{tiny.url}/noarch"}))
+    assert planned(env_of(tiny, f"{tiny.url}::gamma", engine="rattler"), machine) == ()
+
+
 @pytest.mark.parametrize(
     ("packages", "message", "cause"),
     [
@@ -307,3 +332,43 @@ def test_by_a_playbook(env: dict[str, str], tiny: TinyChannel, tmp_path: Path) -
     assert [task["status"] for task in first["tasks"]] == ["changed", "changed"]
     assert run()[1]["status"] == "ok"
     assert run("--no-witness", "--check", "--exit-code")[0] == 0
+
+
+# ------------------------------------------------------------------------------------------------ which engine it is
+
+
+def test_no_conda_is_said(tmp_path: Path, tiny: TinyChannel) -> None:
+    machine = Machine({"HOME": str(tmp_path), "PATH": str(tmp_path / "bin")}, root=tmp_path / "root")
+    for name in ("conda", "mamba"):
+        with pytest.raises(TaskFailed, match=f"there is no {name} on this machine") as caught:
+            planned(env_of(tiny, "alpha", engine=name), machine)
+        assert str(tmp_path / "bin") in caught.value.cause
+
+
+# A Python of ours in which py-rattler cannot be loaded, as on a machine whose C library is too old for it.
+NO_RATTLER = """\
+import sys
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "rattler":
+            raise ImportError("libc.so.6: version `GLIBC_2.17' not found")
+sys.meta_path.insert(0, Refusing())
+"""
+
+
+def test_auto_is_conda_where_py_rattler_cannot_be_loaded(
+    env: dict[str, str], tiny: TinyChannel, tmp_path: Path
+) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "old"], check=True)
+    [places] = (tmp_path / "old/lib").glob("python3.*/site-packages")
+    libraries = next(path for path in sys.path if path.endswith("site-packages"))
+    (places / "ours.pth").write_text(f"{libraries}\n{ROOT}\n")
+    (places / "sitecustomize.py").write_text(NO_RATTLER)
+    playbook = tmp_path / "playbook.yml"
+    playbook.write_text(PLAYBOOK.format(channel=tiny.url).replace("engine: conda", "engine: auto"))
+    command = [str(tmp_path / "old/bin/python"), "-m", "nbprovision", "run", str(playbook)]
+    done = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(path.name for path in (tmp_path / "nbprovision/envs/x/share").iterdir()) == [
+        "alpha.txt", "beta.txt", "gamma.txt",
+    ]  # fmt: skip
