@@ -21,18 +21,23 @@ REAL = os.environ.get("NBPROVISION_TEST_CONDA", "")
 RECORDING = bool(os.environ.get("NBPROVISION_RECORD_CONDA"))
 
 
-def fake_conda(folder: Path, story: str, name: str = "conda") -> Path:
+def fake_conda(folder: Path, story: str, *, recording: bool = RECORDING) -> Path:
     """A conda installation in ``folder`` whose command plays (or records) a story of that name; the command's path."""
-    command = folder / "conda/bin" / name
+    command = folder / "conda/bin/conda"
     command.parent.mkdir(parents=True, exist_ok=True)
     (folder / "conda/conda-meta").mkdir(exist_ok=True)
     path = RECORDINGS / f"{story}.json"
-    if RECORDING:
+    if recording:
         path.unlink(missing_ok=True)
-    mode = "record" if RECORDING else "play"
+    mode = "record" if recording else "play"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} {mode} {path} {folder} "{REAL}" "$@"\n')
     command.chmod(0o755)
     return command
+
+
+def knows_terms() -> bool:
+    """Whether the real conda has the plugin that asks for a channel's terms of service (conda-anaconda-tos)."""
+    return bool(REAL) and subprocess.run([REAL, "tos", "--help"], capture_output=True).returncode == 0
 
 
 def main(mode: str, story: str, here: str, real: str, *arguments: str) -> int:

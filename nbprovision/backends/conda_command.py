@@ -112,12 +112,14 @@ class CondaCommand:
         records = [_record(path) for path in installed]
         details = conda_health.all_details(records)
         failed = TaskFailed("nothing was asked of the solver")
+        free = set(unlocked)
         for number, attempt in enumerate(attempts):
-            question = _Question(self, machine, attempt, channels, records, details, set(unlocked), variables or {})
-            try:
-                return CommandSolution(question, number, question.answer())
-            except Unsolvable as error:
-                failed = error
+            for names in (free, free | {"python"}) if _lets_python_go(attempt, details, free) else (free,):
+                question = _Question(self, machine, attempt, channels, records, details, names, variables or {})
+                try:
+                    return CommandSolution(question, number, question.answer())
+                except Unsolvable as error:
+                    failed = error
         raise failed
 
     def evict(self, machine: Machine, source: Path) -> None:
@@ -189,14 +191,16 @@ class _Question:
         self.details = details
         self.variables = dict(variables)
         self.channels = channels
+        self.newest = False
         self.named: list[str] = []
         self.held: list[str] = list(attempt.keep)
         for text in attempt.specs:
             spec = parse(text)
             if spec is None:
                 raise TaskFailed(f"'{text}' is no match spec", cure="write it as conda does: name, name=1.2")
-            there = spec.name not in unlocked and satisfied(spec, records, machine.conda.condarc)
-            (self.held if there else self.named).append(text)
+            there = satisfied(spec, records, machine.conda.condarc)
+            self.newest |= there and spec.name in unlocked
+            (self.held if there and spec.name not in unlocked else self.named).append(text)
         told = {spec.name for text in self.named for spec in [parse(text)] if spec is not None and spec.rest}
         self.named = [text for text in dict.fromkeys(self.named) if text not in told]
 
@@ -245,6 +249,7 @@ class _Question:
         return [
             *("install", "--json", "--yes", "--prefix", str(prefix)),
             *("--override-channels", *channels, *self._priority()),
+            *(["--update-specs"] if self.newest else []),  # what is installed must not keep an older one in place
         ]
 
     def _priority(self) -> list[str]:
@@ -397,6 +402,12 @@ class CommandSolution:
 
 class _Index(msgspec.Struct):
     depends: list[str] = []
+
+
+def _lets_python_go(attempt: Attempt, details: dict[str, Details], unlocked: set[str]) -> bool:
+    """Whether Python may get another minor version; conda gives it one only where it is told its name."""
+    held = any(text.split()[0] == "python" for text in attempt.constraints) or "python" in attempt.pinned
+    return "python" in details and "python" not in unlocked and not held
 
 
 def _record(path: Path) -> CondaRecord:

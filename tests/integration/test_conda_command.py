@@ -146,6 +146,26 @@ def test_latest(machine: Machine, tiny: TinyChannel) -> None:
     assert changes == [("upgrade", "gamma", "3.0", "3.1")]
 
 
+def test_latest_with_what_it_needs(machine: Machine, tiny: TinyChannel) -> None:
+    converge(env_of(tiny, "beta"), machine)
+    tiny.add("beta", "2.0", depends=["alpha >=2"])
+    converge(env_of(tiny, "beta", update="latest"), machine)
+    assert versions(machine) == {"alpha": "2.0", "beta": "2.0"}
+
+
+def test_python_keeps_its_minor_version_unless_it_is_named(machine: Machine, tiny: TinyChannel) -> None:
+    for minor in ("3.11.2", "3.12.3"):
+        tiny.add("python", minor, files={"bin/python": f"{minor}\n"})
+    tiny.add("new", "1.0", depends=["python >=3.12"])
+    converge(env_of(tiny, "python=3.11"), machine)
+    assert moves(converge(env_of(tiny, "python", "gamma"), machine)) == [("install", "gamma", None, "3.1")]
+    with pytest.raises(TaskFailed, match="no set of packages") as caught:
+        planned(env_of(tiny, "new"), machine)
+    assert "3.11" in caught.value.cause
+    changes = moves(converge(env_of(tiny, "new", "python"), machine))
+    assert changes == [("install", "new", None, "1.0"), ("upgrade", "python", "3.11.2", "3.12.3")]
+
+
 def test_exact_removes_what_nobody_asked_for(machine: Machine, tiny: TinyChannel) -> None:
     converge(env_of(tiny, "beta", "gamma"), machine)
     assert moves(converge(env_of(tiny, "beta", exact=True), machine)) == [("remove", "gamma", "3.1", None)]
@@ -286,6 +306,19 @@ def test_a_channel_that_is_not_there(machine: Machine, tmp_path: Path) -> None:
     with pytest.raises(TaskFailed, match="cannot read a channel") as caught:
         planned(task, machine)
     assert "ensure_conda_channel" in caught.value.cure
+
+
+def test_terms_of_service_are_the_users_to_accept(env: dict[str, str], tiny: TinyChannel, tmp_path: Path) -> None:
+    """Played unless the conda to be recorded has the plugin that asks for them."""
+    recording = conda_standin.RECORDING and conda_standin.knows_terms()
+    conda = conda_standin.fake_conda(tmp_path, "terms_of_service", recording=recording)
+    machine = Machine({**env, "CONDA_EXE": str(conda)}, root=tmp_path / "root")
+    terms = {"version": "2025-07-15T00:00:00+00:00", "text": "As you please.", "support": "https://example.com"}
+    (tiny.path / "terms.json").write_text(json.dumps(terms))
+    with pytest.raises(TaskFailed, match="terms of service that nobody on this machine has accepted") as caught:
+        planned(env_of(tiny, "alpha"), machine)
+    assert f"conda tos accept --override-channels --channel {tiny.url}" in caught.value.cause
+    assert "conda tos accept" in caught.value.cure
 
 
 def test_progress_is_told(machine: Machine, tiny: TinyChannel) -> None:

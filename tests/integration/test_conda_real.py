@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,37 @@ def test_what_pip_put_in_a_packages_place_is_mended(world: World, tmp_path: Path
     task = EnsureCondaEnv(file=str(world.here / "environment.yml"), engine=world.engine)  # type: ignore[arg-type]
     assert [(one.action, one.target) for one in converge(task, world.machine)] == [("repair", "six")]
     assert world.bash(f"{world.prefix}/bin/python -c 'import six; print(six.__version__)'") == "1.16.0\n"
+
+
+def test_a_copy_of_what_conda_made(world: World) -> None:
+    """The records of the copy list its files where they are, whichever engine wrote down the original's."""
+    task = EnsureCondaEnv(name="z", clone="x")
+    converge(task, world.machine)
+    whole = EnsureCondaEnv(name="z", packages=["six"], channels=[world.channel.url], deep=True)
+    assert planned(whole, world.machine) == ()
+    assert world.bash(f"{world.here}/envs/z/bin/python -c 'import six; print(six.__version__)'") == "1.16.0\n"
+    for record in installed(world.here / "envs/z"):
+        document = json.loads(record.path.read_text())
+        listed = {one["_path"] for one in document["paths_data"]["paths"] if not one["_path"].endswith(".pyc")}
+        assert all(os.path.lexists(world.here / "envs/z" / path) for path in listed), record.name
+        assert len(listed) == len({path for path in document["files"] if not path.endswith(".pyc")}) or not listed
+
+
+def test_killed_and_run_again(world: World) -> None:
+    playbook = world.here / "k.yml"
+    packages = f"[python={world.channel.python}, ipykernel]"
+    asked = f"{{name: k, packages: {packages}, channels: [{world.channel.url}], engine: {world.engine}}}"
+    playbook.write_text(f"- tasks:\n    - ensure_conda_env: {asked}\n")
+    argv = [sys.executable, "-m", "nbprovision", "run", str(playbook)]
+    for seconds in (2, 4, 6):
+        with subprocess.Popen(argv, env=world.env, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL) as run:
+            time.sleep(seconds)
+            run.kill()
+    done = subprocess.run([*argv, "--deep"], env=world.env, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert world.bash(f"{world.here}/envs/k/bin/python -c 'import ipykernel'") == ""
+    again = subprocess.run([*argv, "--deep", "--check", "--exit-code"], env=world.env, cwd=ROOT)
+    assert again.returncode == 0
 
 
 def test_absent(world: World, tmp_path: Path) -> None:
