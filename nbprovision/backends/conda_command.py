@@ -191,7 +191,8 @@ class _Question:
         self.details = details
         self.variables = dict(variables)
         self.channels = channels
-        self.newest = False
+        current: set[str] = set()
+        missing: set[str] = set()
         self.named: list[str] = []
         self.held: list[str] = list(attempt.keep)
         for text in attempt.specs:
@@ -199,8 +200,9 @@ class _Question:
             if spec is None:
                 raise TaskFailed(f"'{text}' is no match spec", cure="write it as conda does: name, name=1.2")
             there = satisfied(spec, records, machine.conda.condarc)
-            self.newest |= there and spec.name in unlocked
+            (current if there else missing).add(spec.name)
             (self.held if there and spec.name not in unlocked else self.named).append(text)
+        self.newest = bool(current & unlocked - missing)
         told = {spec.name for text in self.named for spec in [parse(text)] if spec is not None and spec.rest}
         self.named = [text for text in dict.fromkeys(self.named) if text not in told]
 
