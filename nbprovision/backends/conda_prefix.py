@@ -30,7 +30,7 @@ _registry_lock = threading.Lock()  # tasks work side by side; a run excludes oth
 def begin(prefix: Path) -> None:
     """Make ``prefix`` an environment of this tool, empty as yet."""
     make_folder(prefix / META)
-    write_atomically(prefix / META / MADE_BY_US, _MADE)
+    write_atomically(prefix / META / MADE_BY_US, _MADE, durable=False)
 
 
 def solved_for_cuda(prefix: Path) -> str | None:
@@ -62,7 +62,9 @@ def _noted(prefix: Path, what: str) -> str | None:
 def _note(prefix: Path, what: str, value: str) -> None:
     lines = (read_text(prefix / META / MADE_BY_US) or _MADE).splitlines()
     kept = [line for line in lines if not line.startswith(what)]
-    write_atomically(prefix / META / MADE_BY_US, "".join(f"{line}\n" for line in [*kept, f"{what}{value}"]))
+    write_atomically(
+        prefix / META / MADE_BY_US, "".join(f"{line}\n" for line in [*kept, f"{what}{value}"]), durable=False
+    )
 
 
 def append_history(
@@ -103,7 +105,7 @@ def append_history(
         lines.append(f"# update specs: {list(specs)!r}")
     if text and not text.endswith("\n"):
         text += "\n"
-    write_atomically(path, text + "\n".join(lines) + "\n")
+    write_atomically(path, text + "\n".join(lines) + "\n", durable=False)  # one that is lost is told anew
 
 
 def _distribution(conda: CondaFacts, package: Details) -> str:

@@ -52,7 +52,9 @@ def run_lock(home: Path, command: str, timeout: float | None, tell: Callable[[st
             tell(f"waiting for {holder(home) or 'another run'}, which has the lock {lock}")
             _wait(lock, held, timeout)
         holder_path = home / "lock.holder"
-        write_atomically(holder_path, msgspec.json.encode(Holder(os.getpid(), command, time.time())), mode=0o600)
+        write_atomically(
+            holder_path, msgspec.json.encode(Holder(os.getpid(), command, time.time())), mode=0o600, durable=False
+        )
         held.callback(holder_path.unlink, missing_ok=True)
         yield
 

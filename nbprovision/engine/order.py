@@ -57,7 +57,7 @@ def arrange(
 
     Args:
         steps: In the order of the playbook; a step sees only what earlier ones declare.
-        machine: Gets ``declared`` and ``claims``.
+        machine: Gets ``expected``, ``declared`` and ``claims``.
         linear: One after the other, as written.
         bystanders: Tasks of the playbook that this run leaves out; what they declare and claim counts all the same.
 
@@ -65,6 +65,9 @@ def arrange(
         InvalidPlaybook: an environment is not known, or two tasks can never both be satisfied.
 
     """
+    # Before all else, as a place that a name leads to must be the same at the beginning of a run and at its end.
+    for task in (*bystanders, *(step.task for step in steps if step.task is not None)):
+        machine.expect(task.configures(machine))
     for task in bystanders:
         machine.declared.update(task.declares(machine))
     nodes: list[Node] = []

@@ -79,7 +79,7 @@ def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Out
         event("task failed", task=step.kind, name=step.name, error=error.text)
         return Outcome(step.result("failed", seconds=time.perf_counter() - started, error=error.at(step.position)))
     result = step.result(
-        "changed" if plan else "ok",
+        "changed" if plan.changes else "ok",
         seconds=time.perf_counter() - started,
         changes=changes,
         warnings=warnings,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from nbprovision.facts.condarc import FALLBACK_CHANNEL, Condarc, read_condarc
+from nbprovision.facts.condarc import FALLBACK_CHANNEL, Condarc, condarc_places, read_condarc
 from nbprovision.facts.platform import Platform
 from nbprovision.system.unfinished import is_marked
 
@@ -64,17 +64,25 @@ class CondaFacts:
         home: The tool's home folder.
         platform: Tells the provided installation and the volume that persists.
         root: The file system's root; another folder in tests.
+        expected: Configuration files as tasks of the playbook are going to leave them.
 
     """
 
     def __init__(
-        self, env: Mapping[str, str], user_home: Path, home: Path, platform: Platform, root: Path = Path("/")
+        self,
+        env: Mapping[str, str],
+        user_home: Path,
+        home: Path,
+        platform: Platform,
+        root: Path = Path("/"),
+        expected: Mapping[Path, str | None] | None = None,
     ) -> None:
         self.env = env
         self.user_home = user_home
         self.home = home
         self.platform = platform
         self.root = root
+        self.expected = dict(expected or {})
 
     @cached_property
     def base(self) -> Path | None:
@@ -102,7 +110,12 @@ class CondaFacts:
     @cached_property
     def condarc(self) -> Condarc:
         """Conda's configuration, merged as conda merges it."""
-        return read_condarc(self.env, self.user_home, self.base, self.root)
+        return read_condarc(self.env, self.user_home, self.base, self.root, self.expected)
+
+    @property
+    def condarc_places(self) -> list[Path]:
+        """Every place where a file of that configuration is or would be."""
+        return condarc_places(self.env, self.user_home, self.base, self.root)
 
     @cached_property
     def envs_dirs(self) -> list[Path]:
@@ -218,13 +231,15 @@ class CondaFacts:
     def new_prefix(self, name: str) -> Path:
         """Where an environment is made that is given by name alone.
 
-        ``envs`` on a notebook instance's volume; else, where conda is there or configured, the first of its
-        ``envs_dirs`` that can be written, those that survive a restart first (Studio's home, not its image); else
-        ``envs`` in the tool's home.
+        On a notebook instance the first of the configured ``envs_dirs`` that lies on its volume and can be written,
+        else ``envs`` there; elsewhere, where conda is there or configured, the first of its ``envs_dirs`` that can be
+        written, those that survive a restart first (Studio's home, not its image); else ``envs`` in the tool's home.
         """
         *instance, own = self._own_folders()
         if instance:
-            return instance[0] / name
+            configured = [self._path(folder) for folder in self.condarc.envs_dirs]
+            on_volume = [place for place in configured if instance[0].parent in place.parents and _writable(place)]
+            return [*on_volume, *instance][0] / name
         if self.base is not None or self.condarc.envs_dirs:
             lasting = self.platform.volume
             for folder in sorted(

@@ -21,7 +21,7 @@ DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pk
 FALLBACK_CHANNEL = "conda-forge"
 
 # Other names that conda accepts for a setting.
-_ALIASES = {"channel": "channels", "envs_path": "envs_dirs", "verify_ssl": "ssl_verify"}
+ALIASES = {"channel": "channels", "envs_path": "envs_dirs", "verify_ssl": "ssl_verify"}
 _LISTS = ("channels", "default_channels", "envs_dirs", "pkgs_dirs")
 _MAPS = ("custom_channels", "custom_multichannels")
 _FLAGS = ("offline", "register_envs")
@@ -41,6 +41,7 @@ class Condarc(msgspec.Struct, frozen=True):
     ssl_verify: bool | str = True
     offline: bool = False
     register_envs: bool = True
+    auto_accept_tos: bool = False
     warnings: tuple[str, ...] = ()
 
     def urls(self, channel: str) -> list[str]:
@@ -88,7 +89,13 @@ class Condarc(msgspec.Struct, frozen=True):
         return f"{self.channel_alias.rstrip('/')}/{channel.strip('/')}"
 
 
-def read_condarc(env: Mapping[str, str], user_home: Path, base: Path | None, root: Path = Path("/")) -> Condarc:
+def read_condarc(
+    env: Mapping[str, str],
+    user_home: Path,
+    base: Path | None,
+    root: Path = Path("/"),
+    instead: Mapping[Path, str | None] | None = None,
+) -> Condarc:
     """Read and merge the configuration; what cannot be read becomes a warning.
 
     Args:
@@ -96,52 +103,73 @@ def read_condarc(env: Mapping[str, str], user_home: Path, base: Path | None, roo
         user_home: The user's home folder.
         base: The conda installation in use.
         root: The file system's root; another folder in tests.
+        instead: Texts to take for files, None for absent: to know what would be.
 
     """
     merged: dict[str, Any] = {}
     warnings: list[str] = []
-    for path in condarc_files(env, user_home, base, root):
-        document = _parse(path, warnings)
+    for path in condarc_files(env, user_home, base, root, instead or {}):
+        document = _parse(path, warnings, instead or {})
         for key, value in document.items():
-            _merge(merged, _ALIASES.get(str(key), str(key)), value, env)
+            _merge(merged, ALIASES.get(str(key), str(key)), value, env)
     for name, value in env.items():
         if name.startswith("CONDA_") and value:
             _merge_variable(merged, name[6:].lower(), value, env)
     return Condarc(**merged, warnings=tuple(warnings))
 
 
-def condarc_files(env: Mapping[str, str], user_home: Path, base: Path | None, root: Path = Path("/")) -> Iterator[Path]:
-    """The files that there are, in the order in which a later one wins."""
+def condarc_files(
+    env: Mapping[str, str],
+    user_home: Path,
+    base: Path | None,
+    root: Path = Path("/"),
+    instead: Mapping[Path, str | None] | None = None,
+) -> Iterator[Path]:
+    """The files that there are (with ``instead``: would be), in the order in which a later one wins."""
+    instead = instead or {}
+    for place in condarc_places(env, user_home, base, root):
+        if place in instead:
+            if instead[place] is not None:
+                yield place
+        elif place.is_file():
+            yield place
+        elif place.is_dir() and place.name.endswith(".d"):
+            yield from sorted(path for path in place.iterdir() if path.suffix in _YAML)
+
+
+def condarc_places(env: Mapping[str, str], user_home: Path, base: Path | None, root: Path = Path("/")) -> list[Path]:
+    """Every place where a file, or a folder of files, would count; a later one wins."""
     folders = [root / place for place in _SYSTEM]
     if base is not None:
         folders.append(base)
     if env.get("XDG_CONFIG_HOME"):
         folders.append(Path(env["XDG_CONFIG_HOME"]) / "conda")
     folders += [user_home / ".config/conda", user_home / ".conda"]
-    for folder in dict.fromkeys(folders):
-        yield from _in_folder(folder)
-    if (user_home / ".condarc").is_file():
-        yield user_home / ".condarc"
+    places = [folder / name for folder in folders for name in _NAMES]
+    places.append(user_condarc(user_home))
     if os.path.isabs(env.get("CONDA_PREFIX", "")) and Path(env["CONDA_PREFIX"]) != base:
-        yield from _in_folder(Path(env["CONDA_PREFIX"]))
+        places += [Path(env["CONDA_PREFIX"]) / name for name in _NAMES]
     if env.get("CONDARC"):
-        yield Path(env["CONDARC"])
+        places.append(Path(env["CONDARC"]))
+    return list(dict.fromkeys(places))
 
 
-def _in_folder(folder: Path) -> Iterator[Path]:
-    for name in _NAMES:
-        place = folder / name
-        if place.is_file():
-            yield place
-        elif place.is_dir() and name.endswith(".d"):
-            yield from sorted(path for path in place.iterdir() if path.suffix in _YAML)
+def user_condarc(user_home: Path) -> Path:
+    """The user's file, to which ``conda config`` writes."""
+    return user_home / ".condarc"
 
 
-def _parse(path: Path, warnings: list[str]) -> dict[str, Any]:
+def system_condarc(root: Path = Path("/")) -> Path:
+    """The file for every conda of the machine."""
+    return root / _SYSTEM[0] / ".condarc"
+
+
+def _parse(path: Path, warnings: list[str], instead: Mapping[Path, str | None]) -> dict[str, Any]:
     import yaml
 
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = instead[path] if path in instead else path.read_text(encoding="utf-8")
+        document = yaml.safe_load(text or "")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -169,6 +197,8 @@ def _merge(merged: dict[str, Any], key: str, value: Any, env: Mapping[str, str])
         merged[key] = _truth(value)
     elif key == "channel_alias":
         merged[key] = _expanded(str(value), env)
+    elif key == "plugins" and isinstance(value, dict) and "auto_accept_tos" in value:
+        merged["auto_accept_tos"] = _truth(value["auto_accept_tos"])
     elif key == "ssl_verify":
         truth = value if isinstance(value, bool) else _TRUTHS.get(str(value).lower())
         merged[key] = _expanded(str(value), env) if truth is None else truth
@@ -176,12 +206,14 @@ def _merge(merged: dict[str, Any], key: str, value: Any, env: Mapping[str, str])
 
 def _merge_variable(merged: dict[str, Any], key: str, value: str, env: Mapping[str, str]) -> None:
     """``CONDA_CHANNELS=a,b``; folders of environments are separated as in PATH. A variable wins over all files."""
-    key = _ALIASES.get(key, key)
+    key = ALIASES.get(key, key)
     if key in _LISTS:
         separator = os.pathsep if key == "envs_dirs" else ","
         _merge(merged, key, [word.strip() for word in value.split(separator)], env)
     elif key in _FLAGS + _TEXTS:
         _merge(merged, key, value, env)
+    elif key == "plugins_auto_accept_tos":
+        _merge(merged, "plugins", {"auto_accept_tos": value}, env)
 
 
 def _map_value(key: str, entry: Any, env: Mapping[str, str]) -> Any:

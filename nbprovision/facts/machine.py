@@ -45,6 +45,7 @@ class Machine:
         self.home = home or Path(tool_home(self.env))
         self.declared: dict[str, Path] = {}
         self.claims: list[Claim] = []
+        self.expected: dict[Path, str | None] = {}
         self.sound: set[Path] = set()
         # What a task's apply leaves for the reading that verifies it, under a key of the task's own.
         self.notes: dict[object, Any] = {}
@@ -63,7 +64,7 @@ class Machine:
         """Configuration, installations and environments of conda."""
         from nbprovision.facts.conda import CondaFacts
 
-        return CondaFacts(self.env, self.user_home, self.home, self.platform, self.root)
+        return CondaFacts(self.env, self.user_home, self.home, self.platform, self.root, self.expected)
 
     @cached_property
     def digests(self) -> Digests:
@@ -121,6 +122,16 @@ class Machine:
         """Keep what was worked out at some cost for the next run."""
         if "digests" in self.__dict__:
             self.digests.save()
+
+    def expect(self, files: Mapping[Path, str | None]) -> None:
+        """Take configuration files as a task of the playbook is going to leave them; None for no file.
+
+        Later tasks are planned with it, and with ``--check`` as well: where an environment of some name will lie, which
+        channels it comes from.
+        """
+        if files:
+            self.expected.update(files)
+            self.forget()
 
     def forget(self) -> None:
         """Read everything anew when it is next asked for; called after each change."""

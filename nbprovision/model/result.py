@@ -32,7 +32,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """The changes that lead from a state to the one wanted; falsy when there are none.
+    """The changes that lead from a state to the one wanted; falsy when there is nothing to do.
 
     A task that needs more in ``apply`` than the changes say (solved records, a rendered file) subclasses it.
 
@@ -41,15 +41,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         warnings: What the user should know.
         beside: All of it lies beside the environments (a kernel's folder, conda's list of them): no prefix needs a
             mark, and what is known of conda stands.
+        upkeep: There is something to do that changes nothing of what is described: a token to renew.
 
     """
 
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
     beside: bool = False
+    upkeep: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.changes)
+        return bool(self.changes) or self.upkeep
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,7 +48,7 @@ class Resource(NamedTuple):
     """Something that a task makes or needs: ``Resource("environment", "/path/of/prefix")``.
 
     Kinds in use: ``environment`` (the prefix), ``distribution`` (``PREFIX name``), ``kernel`` (path of its folder),
-    ``index`` (path of its pip.conf), ``channel`` (its folder), ``file`` (its path).
+    ``index`` (path of its pip.conf), ``condarc`` (its path), ``channel`` (its folder), ``file`` (its path).
     """
 
     kind: str
@@ -96,6 +96,13 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
 
     def declares(self, machine: Machine) -> dict[str, Path]:
         """Environments that this task makes, name to prefix, so that later tasks can name them."""
+        return {}
+
+    def configures(self, machine: Machine) -> dict[Path, str | None]:
+        """Files of conda's configuration as this task leaves them, None for no file; later tasks are planned with them.
+
+        What the files are taken to say already stands in ``machine.expected``.
+        """
         return {}
 
     def claims(self, machine: Machine) -> Iterable[Claim]:

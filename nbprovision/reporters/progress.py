@@ -121,9 +121,9 @@ class ProgressFiles:
             wait = _INTERVAL
             with self._writing, contextlib.suppress(TaskFailed):
                 if not self._over.is_set():
-                    write_atomically(self._path, msgspec.json.encode(self._run), mode=0o600)
+                    write_atomically(self._path, msgspec.json.encode(self._run), mode=0o600, durable=False)
                     if self._text_path is not None:
-                        write_atomically(self._text_path, self._run.text() + "\n", mode=0o644)
+                        write_atomically(self._text_path, self._run.text() + "\n", mode=0o644, durable=False)
 
 
 def read(home: Path) -> RunProgress | None:

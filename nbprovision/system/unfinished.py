@@ -24,20 +24,21 @@ class Unfinished(msgspec.Struct, frozen=True):
 def mark(prefix: Path, task: str) -> None:
     """Mark ``prefix`` as unfinished; makes the folder, mark included, in one step where there is none.
 
-    A prefix that is marked already keeps its mark: whether the tool made it is known only to the first one.
+    A prefix that is marked already keeps its mark: whether the tool made it is known only to the first one. Journals
+    keep the order of what is made, so that after a failure of the power the mark is there if anything later is.
     """
     if is_marked(prefix):
         return
     with explained(f"cannot make or mark {prefix}"):
         if prefix.is_dir():
             made = not any(prefix.iterdir())
-            write_atomically(prefix / MARK, msgspec.json.encode(Unfinished(task, made)))
+            write_atomically(prefix / MARK, msgspec.json.encode(Unfinished(task, made)), durable=False)
             return
         make_folder(prefix.parent)
         nursery = Path(tempfile.mkdtemp(prefix=f".{prefix.name}.", suffix=".nbprovision-tmp", dir=prefix.parent))
         try:
             os.chmod(nursery, 0o755)
-            write_atomically(nursery / MARK, msgspec.json.encode(Unfinished(task, made=True)))
+            write_atomically(nursery / MARK, msgspec.json.encode(Unfinished(task, made=True)), durable=False)
             os.rename(nursery, prefix)
         except BaseException:
             with contextlib.suppress(Exception):

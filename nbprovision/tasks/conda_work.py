@@ -13,7 +13,7 @@ from nbprovision.backends import conda_prefix, prefix_clone, rattler, shared_fil
 from nbprovision.backends.conda_engine import Engine, Solution, choose
 from nbprovision.backends.rattler_messages import Attempt
 from nbprovision.backends.shared_files import Shared
-from nbprovision.facts import conda_health, cuda, distributions
+from nbprovision.facts import conda_health, cuda, distributions, terms
 from nbprovision.facts import unasked as unasked_facts
 from nbprovision.facts.baseline import Difference
 from nbprovision.facts.conda import MADE_BY_US, META, CondaRecord, installed, is_environment
@@ -22,7 +22,7 @@ from nbprovision.facts.conda_specs import Spec, parse, satisfied
 from nbprovision.facts.file_digests import Digests
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
-from nbprovision.model.task import Claim
+from nbprovision.model.task import Claim, Resource
 from nbprovision.system import unfinished
 from nbprovision.tasks.conda_packages import Packages, holds, same
 from nbprovision.tasks.platform_guard import Touched, guarded, permitted, refusal
@@ -114,7 +114,7 @@ class CondaWork:
         details: dict[str, Details] = {}
         solution = None
         latest = wish.latest and bool(wish.specs)
-        warnings = condarc.warnings
+        warnings = condarc.warnings + (terms.notes(machine, wish.channels) if source is None else ())
         for_cuda = cuda.wanted(wish.cuda, machine.env, machine.root)
         before = conda_prefix.solved_for_cuda(prefix)
         moved = is_environment(prefix) and before not in (None, for_cuda)
@@ -442,6 +442,11 @@ def channel_urls(machine: Machine, asked: Iterable[str], specs: Iterable[Spec]) 
     named = [spec.channel.partition("[")[0] for spec in specs if spec.channel]
     urls = machine.conda.channels(asked)
     return tuple(dict.fromkeys([*urls, *(url for name in named for url in machine.conda.condarc.urls(name))]))
+
+
+def configuration_of(machine: Machine) -> frozenset[Resource]:
+    """The files of conda's configuration, which may come from a task of the playbook."""
+    return frozenset(Resource("condarc", str(place)) for place in machine.conda.condarc_places)
 
 
 def local_channels(urls: Iterable[str]) -> list[str]:

@@ -20,7 +20,7 @@ from nbprovision.model.result import Change
 from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets, unfinished
 from nbprovision.tasks.conda_env_state import EnvPlan, EnvState, other_changes
-from nbprovision.tasks.conda_work import CondaWork, Wish, channel_urls, local_channels, wanted_spec
+from nbprovision.tasks.conda_work import CondaWork, Wish, channel_urls, configuration_of, local_channels, wanted_spec
 from nbprovision.tasks.platform_guard import refuse_jupyter_server
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
@@ -194,14 +194,15 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         return frozenset({Resource("environment", str(self._identity(machine)[1]))})
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The channels that are folders of this machine, and the environment to copy."""
+        """The configuration of conda, the channels that are folders of this machine, and the environment to copy."""
+        configuration = configuration_of(machine)
         if self.state == "absent":
-            return frozenset()
+            return configuration
         file = self._file()
         urls = self._channels(machine, file, self._specs(file))
         source = self._source(machine, self._identity(machine, file)[1])
         copied = {Resource("environment", str(source))} if source is not None else set()
-        return frozenset(copied | {Resource("channel", path) for path in local_channels(urls)})
+        return configuration | copied | {Resource("channel", path) for path in local_channels(urls)}
 
     def declares(self, machine: Machine) -> dict[str, Path]:
         """The name, for later tasks."""
@@ -253,7 +254,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         yield prefix / "bin/python"
         yield prefix / unfinished.MARK
         yield machine.conda.registry
-        yield machine.user_home / ".condarc"
+        yield from machine.conda.condarc_places
         if self.cuda is None:
             yield from cuda.marks(machine.root)
         if self.file is not None:

@@ -17,7 +17,7 @@ from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import unfinished
 from nbprovision.tasks.conda_packages import Packages
-from nbprovision.tasks.conda_work import CondaWork, Wish, channel_urls, local_channels, wanted_spec
+from nbprovision.tasks.conda_work import CondaWork, Wish, channel_urls, configuration_of, local_channels, wanted_spec
 from nbprovision.tasks.platform_guard import refuse_jupyter_server
 
 
@@ -142,9 +142,10 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
         )
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The environments, and the channels that are folders of this machine."""
+        """The configuration of conda, the environments, and the channels that are folders of this machine."""
         environments = {Resource("environment", str(prefix)) for prefix in self._targets(machine)}
-        return frozenset(environments | {Resource("channel", path) for path in local_channels(self._channels(machine))})
+        channels = {Resource("channel", path) for path in local_channels(self._channels(machine))}
+        return configuration_of(machine) | environments | channels
 
     def objection(self, claim: Claim, machine: Machine) -> str | None:
         """A pip task's wish for a distribution that breaks a spec of the same package."""
@@ -166,7 +167,7 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
     def witnesses(self, machine: Machine) -> Iterator[Path]:
         """Of each environment the records, the distributions, the interpreter and the mark; what a name leads to."""
         yield machine.conda.registry
-        yield machine.user_home / ".condarc"
+        yield from machine.conda.condarc_places
         if self.envs is not None:
             yield from selectors.sources(machine, as_list(self.envs))
         for prefix in self._targets(machine):

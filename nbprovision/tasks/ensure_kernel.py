@@ -15,8 +15,9 @@ from nbprovision.facts import distributions, ipykernel, kernels
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironment
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import Claim, Resource, Task, parameter
+from nbprovision.model.task import Claim, Resource, Strings, Task, parameter
 from nbprovision.system import secrets, unfinished
+from nbprovision.tasks import kernel_group
 from nbprovision.tasks.kernel_state import KernelState
 
 _CONNECTION_FILE = "{connection_file}"
@@ -33,6 +34,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
     """Offer a kernel in Jupyter: of an environment (by ``env`` or ``prefix``), or of any program (by ``argv``).
 
     The kernel of an environment starts as after ``conda activate``, or as after a virtual environment's ``activate``.
+    With ``envs`` it is a kernel for each of several; ``{env}`` in ``name`` and ``display_name`` is the environment's.
     """
 
     env: Annotated[
@@ -41,6 +43,15 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
     prefix: Annotated[
         str | None, parameter("Path of the environment whose Python is the kernel.", extra={"path": True})
     ] = None
+    envs: Annotated[
+        Strings | None,
+        parameter("A kernel for each of several environments: names, globs (`pytorch*`, `/path/envs/*`), paths, `all`.",
+                  extra={"path": "if-slash"}),
+    ] = None  # fmt: skip
+    except_: Annotated[
+        Strings | None, parameter("What `envs` is not to mean: names, globs, paths.", extra={"path": "if-slash"})
+    ] = msgspec.field(default=None, name="except")
+    allow_empty: Annotated[bool, parameter("Whether `envs` may match no environment.")] = False
     argv: Annotated[
         list[str] | None,
         parameter("Command of a kernel that is not an environment's Python; one word has `{connection_file}` in it."),
@@ -89,7 +100,8 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
     )
 
     def __post_init__(self) -> None:
-        named = [key for key in ("env", "prefix", "argv") if getattr(self, key) is not None]
+        named = [key for key in ("env", "prefix", "envs", "argv") if getattr(self, key) is not None]
+        kernel_group.check(self)
         if len(named) > 1:
             raise ParameterError(named[1], f"{' and '.join(named)} name different kernels", cure="give one of them")
         if not named and not (self.state == "absent" and self.name):
@@ -99,7 +111,10 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
             self._check_argv(self.argv)
         if self.scope == "env" and self.env is None and self.prefix is None:
             raise ParameterError("scope", "scope env is an environment's own", cure="give env or prefix as well")
-        if self.name is not None and not kernels.is_valid_name(self.name.lower()):
+        if self.envs is not None:
+            if self.name is not None and not kernels.is_valid_name(self.name.lower().replace(kernel_group.NAME, "x")):
+                raise ParameterError("name", f"{self.name!r} makes no name of a kernel")
+        elif self.name is not None and not kernels.is_valid_name(self.name.lower()):
             better = kernels.normalized(self.name)
             raise ParameterError(
                 "name",
@@ -107,7 +122,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
                 cause=f"Jupyter takes ASCII letters, digits, '.', '_' and '-', up to {kernels.LONGEST_NAME} here",
                 cure=f"write name: {better}" if better else "",
             )
-        if not self.kernel_name:
+        if not self.kernel_name and self.envs is None:
             raise ParameterError("name", "no name of a kernel can be made from the environment's", cure="give a name")
         for key, value in self.environment.items():
             if not _VARIABLE.fullmatch(key):
@@ -144,10 +159,14 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
         """The kernel, by its folder."""
+        if self.envs is not None:
+            return frozenset().union(*(one.provides(machine) for one in self._each(machine)))
         return frozenset({Resource("kernel", str(self._folder(machine)))})
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
         """The environment, unless the kernel is to go."""
+        if self.envs is not None:
+            return frozenset().union(*(one.requires(machine) for one in self._each(machine)))
         prefix = self._prefix(machine)
         if prefix is None or self.state == "absent":
             return frozenset()
@@ -155,6 +174,8 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
     def claims(self, machine: Machine) -> Iterable[Claim]:
         """ipykernel, where conda does not own it: what this task installs is not stray to the environment's task."""
+        for one in self._each(machine):
+            yield from one.claims(machine)
         prefix = self._prefix(machine) if self.install_ipykernel and self.state == "present" else None
         if prefix is not None and prefix.is_dir() and not ipykernel.owned_by_conda(prefix):
             yield Claim(prefix, "ipykernel")
@@ -164,6 +185,8 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
         The guard asks before and after, so the answer must not depend on whether ipykernel is in.
         """
+        if self.envs is not None:
+            return [prefix for one in self._each(machine) for prefix in one.guarded(machine)]
         prefix = self._prefix(machine) if self.install_ipykernel and self.state == "present" else None
         if prefix is None or (prefix.is_dir() and not os.access(prefix, os.W_OK)):
             return ()
@@ -175,6 +198,8 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
     def read(self, machine: Machine) -> KernelState:
         """The kernel's folder, and what a kernelspec of the environment must say."""
+        if self.envs is not None:
+            return kernel_group.read(self._each(machine), machine)
         for name, value in self.environment.items():
             if _SECRET.search(name):
                 secrets.remember(str(value))
@@ -225,6 +250,8 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
             TaskFailed: the environment cannot have a kernel as it is.
 
         """
+        if self.envs is not None:
+            return kernel_group.plan(state)
         if self.state == "absent":
             return Plan(changes=(Change("remove", str(state.folder)),) if state.found is not None else ())
         self._refuse(state)
@@ -240,6 +267,9 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
         It reads anew: the files to write are known only when ipykernel is in.
         """
+        if self.envs is not None:
+            kernel_group.apply(self._each(machine), machine)
+            return
         folder = self._folder(machine)
         if self.state == "absent":
             kernel.withdraw(folder)
@@ -260,6 +290,9 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
         """The folder's files, and what of the environment they were made from."""
+        if self.envs is not None:
+            yield from kernel_group.witnesses(self, self._each(machine), machine)
+            return
         folder = self._folder(machine)
         yield from (folder, folder / kernels.SPEC)
         if self.state == "absent":
@@ -278,6 +311,10 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
             yield from (found.path for found in distributions.installed(prefix, {"ipykernel"}).get("ipykernel", []))
         if machine.conda.executable is not None:
             yield machine.conda.executable
+
+    def _each(self, machine: Machine) -> list[EnsureKernel]:
+        """The tasks for single kernels that this one stands for; none where it is one itself."""
+        return kernel_group.members(self, machine) if self.envs is not None else []
 
     def _prefix(self, machine: Machine) -> Path | None:
         """The environment; for a kernel that is to go only where its place depends on it."""

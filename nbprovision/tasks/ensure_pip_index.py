@@ -7,75 +7,28 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn, Protocol
+from typing import Annotated, Literal, NoReturn
 from urllib.parse import urlsplit
 
 import msgspec
 
-from nbprovision.backends import pip_config, uv_config
 from nbprovision.backends.config_file import SECRET_MODE, Write, put
 from nbprovision.facts import index_url, indexes
+from nbprovision.facts.codeartifact import CodeArtifact, left, token_record
 from nbprovision.facts.configured import Before, ConfigurationFile, read_configured, record_of
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
-from nbprovision.model.result import Change, Plan
+from nbprovision.model.result import Change
 from nbprovision.model.task import Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets
+from nbprovision.system.files import remove
+from nbprovision.tasks import index_token
+from nbprovision.tasks.pip_index_state import EDITORS, Editor, IndexPlan, IndexState, Subject
 
 _STRATEGIES = {"first-index": indexes.FIRST_INDEX, "best-match": indexes.BEST_MATCH}
 _PUBLIC = ("pypi.org", "www.pypi.org", "files.pythonhosted.org", "test.pypi.org")
+_OTHER_PASSWORD = "change password"  # noqa: S105 - what is done
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
-
-
-class Editor(Protocol):
-    """What `pip_config` and `uv_config` both do with the text of their file."""
-
-    def matching(self, path: Path, text: str | None, asked: dict[str, list[str]]) -> dict[str, list[str]]:
-        """Those of ``asked`` that are there."""
-
-    def merged(self, text: str | None, asked: dict[str, list[str]]) -> str:
-        """``text`` with them."""
-
-    def without(self, text: str, asked: dict[str, list[str]]) -> str | None:
-        """``text`` without them."""
-
-    def undone(
-        self, path: Path, text: str, before: str | None, asked: Sequence[dict[str, list[str]]], *, forced: bool = False
-    ) -> str | None:
-        """``text`` with what was asked for in earlier runs given back."""
-
-
-_EDITORS: dict[str, Editor] = {"pip": pip_config, "uv": uv_config}
-
-
-class Subject(msgspec.Struct, frozen=True):
-    """One file of one tool, and what it is to say."""
-
-    tool: Literal["pip", "uv"]
-    file: ConfigurationFile
-    asked: dict[str, list[str]]
-
-
-class IndexState(msgspec.Struct, frozen=True):
-    """What is there.
-
-    Attributes:
-        subjects: The files.
-        volume: What survives a restart, None where there is no such difference.
-        missing: The environment, where it is neither there nor made by an earlier task of the playbook.
-        warnings: What is stronger than the files, and what is seldom meant.
-    """
-
-    subjects: tuple[Subject, ...]
-    volume: Path | None = None
-    missing: Path | None = None
-    warnings: tuple[str, ...] = ()
-
-
-class IndexPlan(Plan, frozen=True, kw_only=True):
-    """The changes, and the files as they are to be."""
-
-    writes: tuple[Write, ...] = ()
 
 
 class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
@@ -89,12 +42,21 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
     A file that gets a password becomes 0600. Such a file is never written to the volume that survives restarts, into
     an environment (which is cloned, packed and shared), or for the whole machine (whose users could not read it).
     A link in the place of a file is replaced by a file with the content of what it named, which stays as it is.
+
+    With ``codeartifact`` the machine's `aws` command gives the token, and each run past half its life renews it, which
+    is no change. Where AWS does not answer, a token that still holds is kept, and a note says so.
     """
 
     url: Annotated[
         str | None,
         parameter("The index (PEP 503): an http, https or file URL, mostly ending in /simple. Needed for `present`."),
     ] = None
+    codeartifact: Annotated[
+        CodeArtifact | None,
+        parameter("A repository of AWS CodeArtifact instead of `url`: `domain`, `repository`; `owner` and `region` "
+                  "where they are not this instance's; `duration` of a token (`15m` to `12h`, the default); `endpoint` "
+                  "of a VPC, the URL before `/pypi/`."),
+    ] = None  # fmt: skip
     extra_urls: Annotated[
         Strings | None,
         parameter("Further indexes. uv looks into them before `url`; pip takes the best version of all."),
@@ -121,8 +83,11 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Check what can be known without looking at the machine."""
-        if self.state == "present" and self.url is None:
-            raise ParameterError("url", "ensure_pip_index needs `url`", cure="name the index, or say `state: absent`")
+        if self.state == "present" and (self.url is None) == (self.codeartifact is None):
+            both = "not both" if self.url else "name the index, or say `state: absent`"
+            raise ParameterError("url", "ensure_pip_index needs `url` or `codeartifact`", cure=both)
+        if self.codeartifact is not None and self.codeartifact.wrong_duration:
+            raise ParameterError("codeartifact", f"`duration: {self.codeartifact.duration}` is not 15m to 12h")
         if (self.env is not None) != (self.scope == "env"):
             raise ParameterError(
                 "env" if self.env is not None else "scope",
@@ -158,7 +123,7 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
 
     @property
     def _secret(self) -> bool:
-        return any(index_url.secret_of(url) for _, url in self._urls())
+        return self.codeartifact is not None or any(index_url.secret_of(url) for _, url in self._urls())
 
     def _urls(self) -> Iterable[tuple[str, str]]:
         if self.url is not None:
@@ -179,9 +144,18 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         """Small files."""
         return 0
 
+    def ages(self, machine: Machine) -> float | None:
+        """A token is to be renewed from half its life on."""
+        if self.codeartifact is None or self.state == "absent":
+            return None
+        return left(self._pip_conf(machine))
+
     def read(self, machine: Machine) -> IndexState:
         """The files as they stand, and what would overrule them."""
         pip_conf = self._pip_conf(machine)
+        if self.codeartifact is not None and self.state == "present":
+            token = index_token.look(self.codeartifact, machine, pip_conf)
+            return msgspec.structs.replace(self._at(token.url).read(machine), token=token)
         subjects = [Subject("pip", read_configured(pip_conf), self._asked_of_pip(machine))]
         if self.scope != "env":
             subjects.append(Subject("uv", read_configured(self._uv_toml(machine)), self._asked_of_uv(machine)))
@@ -216,7 +190,15 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
                 )
             writes.append(write)
             changes += _changes(subject.file, write)
-        return IndexPlan(changes=tuple(changes), warnings=state.warnings, writes=tuple(writes))
+        if state.token is None:
+            return IndexPlan(changes=tuple(changes), warnings=state.warnings, writes=tuple(writes))
+        changes = [change for change in changes if change.action != _OTHER_PASSWORD]
+        return IndexPlan(
+            changes=tuple(changes),
+            warnings=(*state.warnings, *state.token.warnings),
+            upkeep=not changes and (bool(writes) or state.token.renew),
+            token=state.token,
+        )
 
     def apply(self, plan: IndexPlan, machine: Machine) -> None:
         """Write the files.
@@ -227,13 +209,27 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         prefix = self._prefix(machine)
         if prefix is not None and self.state == "present" and not prefix.is_dir():
             _refuse_missing(prefix)
+        pip_conf = self._pip_conf(machine)
+        if plan.token is not None:
+            index_token.bring(plan.token, machine, pip_conf, lambda url: self._writes_at(url, machine))
         for write in plan.writes:
             put(write)
+        if self.codeartifact is not None and self.state == "absent":
+            remove(token_record(pip_conf))
+
+    def _at(self, url: str) -> EnsurePipIndex:
+        """The same with a URL that has its token."""
+        return msgspec.structs.replace(self, url=url, codeartifact=None)
+
+    def _writes_at(self, url: str, machine: Machine) -> tuple[Write, ...]:
+        task = self._at(url)
+        return task.plan(task.read(machine)).writes
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
         """The files and their records."""
         paths = [self._pip_conf(machine)] + ([self._uv_toml(machine)] if self.scope != "env" else [])
-        return [*paths, *map(record_of, paths)]
+        tokens = [] if self.codeartifact is None else [token_record(paths[0])]
+        return [*paths, *map(record_of, paths), *tokens]
 
     def _prefix(self, machine: Machine) -> Path | None:
         return machine.prefix_of(self.env) if self.env is not None else None
@@ -280,7 +276,7 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
 
     def _ensured(self, subject: Subject) -> Write | None:
         """What the file is to become, or None where it says what is asked for."""
-        file, asked, editor = subject.file, subject.asked, _EDITORS[subject.tool]
+        file, asked, editor = subject.file, subject.asked, EDITORS[subject.tool]
         before = _standing(file)
         to_record = {name: [indexes.place(word) for word in words] for name, words in asked.items()}
         newest = before is None or (before.asked[-1:] == (to_record,) and _digest(file.text) not in before.written[:-1])
@@ -379,7 +375,7 @@ def _without_us(file: ConfigurationFile, editor: Editor, *, forced: bool) -> str
 
 def _given_back(subject: Subject) -> Write | None:
     """What the file becomes for ``state: absent``, or None where nothing of what was asked for is there."""
-    file, asked, editor = subject.file, subject.asked, _EDITORS[subject.tool]
+    file, asked, editor = subject.file, subject.asked, EDITORS[subject.tool]
     if file.before is None:
         there = editor.matching(file.path, file.text, asked)
         if file.text is None or not there:
@@ -422,7 +418,7 @@ def _changes(file: ConfigurationFile, write: Write) -> Iterable[Change]:
     if write.text != file.text:
         before, after = _shown(file.text), _shown(write.text)
         action = "create" if before is None else "remove" if after is None else "change"
-        yield Change(action if before != after else "change password", target, before, after, kind="file")
+        yield Change(action if before != after else _OTHER_PASSWORD, target, before, after, kind="file")
     elif write.link != file.link:
         yield Change("replace link", target, file.link, write.link)
     if write.text is not None and file.text is not None and write.mode != file.mode:

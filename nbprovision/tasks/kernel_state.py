@@ -30,6 +30,7 @@ class KernelState(msgspec.Struct, frozen=True, kw_only=True):
         shell: The command that runs the launcher.
         conda: The machine's conda, empty where there is none.
         hidden_by: A kernel of the same name that Jupyter finds first.
+        members: Of a task for several environments the kernels, each with its own state.
 
     """
 
@@ -48,6 +49,7 @@ class KernelState(msgspec.Struct, frozen=True, kw_only=True):
     shell: tuple[str, ...] = ()
     conda: str = ""
     hidden_by: Path | None = None
+    members: tuple[Any, ...] = ()
 
     @property
     def lacks_ipykernel(self) -> bool:

@@ -55,7 +55,7 @@ def shown_type(hint: Any) -> str:
         list: "a list",
         dict: "a mapping",
     }
-    return words[origin or hint]
+    return words.get(origin or hint, "a mapping")
 
 
 def shown_default(field: msgspec.structs.FieldInfo) -> str:

@@ -1,0 +1,367 @@
+"""Edits single settings in the text of a YAML file; every other byte of it stays as it is.
+
+PyYAML tells where each node begins and ends, and the text is cut there: a library that parses and writes a document
+anew would settle indentation, quotes and line ends its own way. What comes out is read again and compared, so that a
+file which is written in a way unheard of here is refused and never harmed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbprovision.model.errors import Position, TaskFailed
+
+if TYPE_CHECKING:
+    from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+# A setting's value; a mapping's values are scalars or lists of strings.
+Value = bool | int | float | str | Sequence[str] | Mapping[str, "str | Sequence[str]"]
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./~$][A-Za-z0-9_./~$:@%+=-]*")
+
+
+def settings(path: Path, text: str | None) -> dict[str, Any]:
+    """What the file says.
+
+    Args:
+        path: Its place, for messages.
+        text: Its content, None where there is no file.
+
+    Raises:
+        TaskFailed: it is not YAML, or no mapping of settings; with line and column.
+
+    """
+    import yaml
+
+    root = _root(path, text or "")
+    if root is None:
+        return {}
+    seen: set[str] = set()
+    for key, _ in root.value:
+        if str(key.value) in seen:
+            raise _invalid(path, key.start_mark, f"the setting '{key.value}' stands there twice")
+        seen.add(str(key.value))
+    try:
+        return dict(yaml.safe_load(text or ""))
+    except yaml.MarkedYAMLError as error:
+        raise _invalid(path, error.problem_mark, error.problem or "") from None
+    except ValueError as error:  # a date that is none
+        raise _invalid(path, None, str(error)) from None
+
+
+def edited(path: Path, text: str | None, wanted: Mapping[str, Value | None]) -> str | None:
+    """The file's text with each setting of ``wanted`` as it is there; a setting that is None goes.
+
+    Args:
+        path: The file's place, for messages.
+        text: What it says now, None where there is no file.
+        wanted: Settings by their names in the file.
+
+    Returns:
+        The new text; None where nothing would be left of the file.
+
+    Raises:
+        TaskFailed: it is not YAML, or is written in a way that cannot be edited with certainty.
+
+    """
+    before = settings(path, text)
+    goal = {**before, **wanted}
+    goal = {key: value for key, value in goal.items() if value is not None or key not in wanted}
+    if goal == before:
+        return text
+    result = text or ""
+    _refuse_aliases(path, result)
+    for key, value in wanted.items():
+        if before.get(key) == value:
+            continue
+        root = _root(path, result)
+        if root is None:
+            result = _appended(result, {key: value}) if value is not None else result
+        elif value is None:
+            result = _without(result, root, key)
+        else:
+            result = _with(result, root, key, value)
+    try:
+        same = settings(path, result) == goal
+    except TaskFailed:
+        same = False
+    if not same:
+        raise TaskFailed(
+            f"{path} is written in a way that cannot be edited with certainty, and stays as it is",
+            cure=f"set {', '.join(wanted)} by hand, or write the file more simply",
+        )
+    return result if result.strip() else None
+
+
+# ---------------------------------------------------------------------------------------------------------- reading
+
+
+def _root(path: Path, text: str) -> MappingNode | None:
+    import yaml
+    from yaml.reader import ReaderError
+
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except ReaderError as error:
+        before = text[: error.position]
+        place = Position(str(path), before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise TaskFailed(
+            f"{path} is not valid YAML, and stays as it is", cause=f"{error.reason}", cure=_CURE, position=place
+        ) from None
+    except yaml.MarkedYAMLError as error:
+        raise _invalid(path, error.problem_mark or error.context_mark, error.problem or "") from None
+    if node is None or (isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null")):
+        return None
+    if not isinstance(node, yaml.MappingNode):
+        raise _invalid(path, node.start_mark, "it is no mapping of settings")
+    return node
+
+
+_CURE = "correct it there, or move the file away"
+
+
+def _invalid(path: Path, mark: Any, problem: str) -> TaskFailed:
+    place = Position(str(path), mark.line + 1, mark.column + 1) if mark is not None else Position(str(path), 1, 1)
+    return TaskFailed(f"{path} is not valid YAML, and stays as it is", cause=problem, cure=_CURE, position=place)
+
+
+def _refuse_aliases(path: Path, text: str) -> None:
+    """An alias stands for a node elsewhere, whose place in the text would be changed in its stead."""
+    import yaml
+
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        if isinstance(token, yaml.AliasToken):
+            raise TaskFailed(
+                f"{path} has an alias in it (*{token.value}), and cannot be edited with certainty",
+                cure="write out what the alias stands for",
+                position=Position(str(path), token.start_mark.line + 1, token.start_mark.column + 1),
+            )
+
+
+def _pair(mapping: MappingNode, key: str) -> tuple[ScalarNode, Node] | None:
+    return next(((name, value) for name, value in mapping.value if name.value == key), None)
+
+
+def _end(node: Node) -> int:
+    """Where the node's own text ends; the mark of a block collection lies where the next token begins."""
+    children = [child for item in _items(node) for child in item]
+    if _flow(node) or not children:
+        return int(node.end_mark.index)
+    return _end(children[-1])
+
+
+def _items(node: Node) -> list[tuple[Node, ...]]:
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        return list(node.value)
+    return [(item,) for item in node.value] if isinstance(node, yaml.SequenceNode) else []
+
+
+def _flow(node: Node) -> bool:
+    return bool(getattr(node, "flow_style", False))
+
+
+def _line_start(text: str, index: int) -> int:
+    return text.rfind("\n", 0, index) + 1
+
+
+def _line_end(text: str, index: int) -> int:
+    """Where the next line begins."""
+    found = text.find("\n", index)
+    return len(text) if found < 0 else found + 1
+
+
+# ---------------------------------------------------------------------------------------------------------- editing
+
+
+def _with(text: str, mapping: MappingNode, key: str, value: Value) -> str:
+    import yaml
+
+    pair = _pair(mapping, key)
+    if pair is None:
+        return _added(text, mapping, key, value)
+    node = pair[1]
+    if isinstance(value, Mapping) and isinstance(node, yaml.MappingNode) and node.value:
+        return _with_entries(text, key, value)
+    if not isinstance(value, str | Mapping) and isinstance(value, Sequence) and isinstance(node, yaml.SequenceNode):
+        if _flow(node) and node.value:
+            return _flow_list(text, node, value)
+        if not _flow(node) and all(_simple(text, item) for item in node.value):
+            return _block_list(text, node, value)
+    return _replaced(text, *pair, _inline(value))
+
+
+def _with_entries(text: str, key: str, value: Mapping[str, str | Sequence[str]]) -> str:
+    """A mapping, entry by entry; the text is read anew after each, as all places behind it have moved."""
+    for name, entry in value.items():
+        text = _with(text, _inner(text, key), name, entry)
+    for name in [entry.value for entry, _ in _inner(text, key).value]:
+        if name not in value:
+            text = _without(text, _inner(text, key), name)
+    return text
+
+
+def _inner(text: str, key: str) -> MappingNode:
+    import yaml
+
+    root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+    pair: Any = _pair(root, key)
+    return pair[1]  # type: ignore[no-any-return]
+
+
+def _replaced(text: str, key: ScalarNode, node: Node, inline: str) -> str:
+    if _flow(node) or not _items(node):
+        start, end = int(node.start_mark.index), _end(node)
+        blank = " " if text[start - 1 : start] == ":" else ""
+        return f"{text[:start]}{blank}{inline}{text[end:]}"
+    colon = text.index(":", int(key.end_mark.index)) + 1
+    return f"{text[:colon]} {inline}{text[colon : _line_end(text, colon)]}{text[_line_end(text, _end(node)) :]}"
+
+
+def _added(text: str, mapping: MappingNode, key: str, value: Value) -> str:
+    if _flow(mapping):
+        close = int(mapping.end_mark.index) - 1
+        comma = ", " if mapping.value else ""
+        head = text[:close].rstrip(" ") if mapping.value else text[:close]
+        return f"{head}{comma}{_scalar(key)}: {_inline(value)}{text[len(head) if mapping.value else close :]}"
+    indent = int(mapping.start_mark.column)
+    place = _line_end(text, _end(mapping))
+    if indent == 0 and not text[place:].lstrip().startswith("..."):
+        place = len(text)  # behind comments that end the file
+        if "\n..." in text:
+            place = text.index("\n...") + 1
+    return _inserted(text, place, _block(key, value, indent, _newline(text)))
+
+
+def _appended(text: str, entries: Mapping[str, Value]) -> str:
+    """Settings for a file that has none: an empty one, or one with comments only."""
+    lines = "".join(_block(key, value, 0, _newline(text)) for key, value in entries.items())
+    return _inserted(text, text.index("\n...") + 1 if "\n..." in text else len(text), lines)
+
+
+def _inserted(text: str, place: int, lines: str) -> str:
+    newline = _newline(text)
+    gap = newline if text[:place] and not text[:place].endswith("\n") else ""
+    return f"{text[:place]}{gap}{lines}{text[place:]}"
+
+
+def _without(text: str, mapping: MappingNode, key: str) -> str:
+    pair = _pair(mapping, key)
+    if pair is None:
+        return text
+    if _flow(mapping):
+        number = [name.value for name, _ in mapping.value].index(key)
+        return _cut(text, [(int(name.start_mark.index), _end(value)) for name, value in mapping.value], number)
+    return text[: _line_start(text, int(pair[0].start_mark.index))] + text[_line_end(text, _end(pair[1])) :]
+
+
+def _cut(text: str, spans: Sequence[tuple[int, int]], number: int) -> str:
+    """A flow collection without one of its entries, and without the comma beside it."""
+    start, end = spans[number]
+    if number + 1 < len(spans):
+        end = spans[number + 1][0]
+    elif number:
+        start = spans[number - 1][1]
+    return text[:start] + text[end:]
+
+
+def _simple(text: str, item: Node) -> bool:
+    """Whether an entry of a block list is a scalar in a line of its own."""
+    import yaml
+
+    start, end = int(item.start_mark.index), int(item.end_mark.index)
+    line = text[_line_start(text, start) : start]
+    return isinstance(item, yaml.ScalarNode) and line.strip(" ") == "-" and "\n" not in text[start:end]
+
+
+def _block_list(text: str, node: SequenceNode, wanted: Sequence[str]) -> str:
+    """The entries in their new order, each with its comments: those above it, and the one behind it."""
+    first = int(node.value[0].start_mark.index)
+    dash = text[_line_start(text, first) : first]
+    newline = _newline(text)
+    begin = end = _first_line(text, int(node.start_mark.index))
+    lines: dict[str, str] = {}
+    for item in node.value:
+        stop = _line_end(text, int(item.end_mark.index))
+        lines.setdefault(item.value, text[end:stop])
+        end = stop
+    chunks = [lines.get(word, f"{dash}{_scalar(word)}{newline}") for word in wanted]
+    together = "".join(chunk if chunk.endswith("\n") else chunk + newline for chunk in chunks)
+    if end == len(text) and not text.endswith("\n"):
+        together = together.removesuffix(newline)
+    return text[:begin] + together + text[end:]
+
+
+def _first_line(text: str, start: int) -> int:
+    """Where a block's lines begin: behind the line of its key, with the comments above its first entry."""
+    begin = _line_start(text, start)
+    while begin:
+        above = _line_start(text, begin - 1)
+        if text[above:begin].strip() and not text[above:begin].lstrip().startswith("#"):
+            break
+        begin = above
+    return begin
+
+
+def _flow_list(text: str, node: SequenceNode, wanted: Sequence[str]) -> str:
+    """The same for a list in brackets: what stands before an entry, from the comma on, goes with it."""
+    begin = end = int(node.start_mark.index) + 1
+    pieces: dict[str, str] = {}
+    for number, item in enumerate(node.value):
+        start = text.index(",", end) + 1 if number else begin
+        end = int(item.end_mark.index)
+        pieces.setdefault(item.value, text[start:end])
+    lead = text[begin : int(node.value[0].start_mark.index)]
+    lead = lead if not lead.strip() else " "
+    together = ""
+    for number, word in enumerate(wanted):
+        piece = pieces.get(word, _scalar(word))
+        if "\n" not in piece and "#" not in piece.split("//")[0]:
+            piece = (" " if number and "\n" not in lead else lead) + piece.strip()
+        together += ("," if number else "") + piece
+    return text[:begin] + together + text[end:]
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+def _newline(text: str) -> str:
+    return "\r\n" if "\r\n" in text else "\n"
+
+
+def _block(key: str, value: Value, indent: int, newline: str) -> str:
+    """A new setting, as conda itself writes it."""
+    margin = " " * indent
+    if isinstance(value, Mapping):
+        lines = [f"{margin}  {_scalar(name)}: {_inline(entry)}" for name, entry in value.items()]
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        lines = [f"{margin}  - {_scalar(entry)}" for entry in value]
+    else:
+        return f"{margin}{_scalar(key)}: {_inline(value)}{newline}"
+    if not lines:
+        return f"{margin}{_scalar(key)}: {_inline(value)}{newline}"
+    return newline.join([f"{margin}{_scalar(key)}:", *lines]) + newline
+
+
+def _inline(value: Value) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_scalar(name)}: {_inline(entry)}" for name, entry in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(map(_scalar, value)) + "]"
+    return _scalar(value)
+
+
+def _scalar(value: bool | float | str) -> str:
+    """Plain where YAML reads the very same text back, else in double quotes with JSON's escapes, which YAML takes."""
+    import yaml
+
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if _PLAIN.fullmatch(value) and yaml.safe_load(f"[{value}]") == [value]:
+        return value
+    return json.dumps(value, ensure_ascii=False)

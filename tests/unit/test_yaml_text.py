@@ -1,0 +1,115 @@
+"""A .condarc is edited setting by setting; every other byte stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbprovision.backends.yaml_text import edited, settings
+from nbprovision.model.errors import Position, TaskFailed
+
+PATH = Path("/home/user/.condarc")
+
+# name: the text, what is wanted, the text then
+EDITED: dict[str, tuple[str | None, dict[str, Any], str | None]] = {
+    "no file": (
+        None, {"channels": ["a", "https://x/y"], "ssl_verify": False, "custom_channels": {"lab": "https://l"}},
+        "channels:\n  - a\n  - https://x/y\nssl_verify: false\ncustom_channels:\n  lab: https://l\n",
+    ),
+    "comments only": ("# mine\n", {"channels": ["a"]}, "# mine\nchannels:\n  - a\n"),
+    "a scalar, its comment": ("ssl_verify:   yes   # why\nx: 1\n", {"ssl_verify": "/ca.pem"}, "ssl_verify:   /ca.pem   # why\nx: 1\n"),
+    "the same": ("channels:   [ a ]", {"channels": ["a"]}, "channels:   [ a ]"),
+    "a block list, entries with their comments": (
+        "# top\nchannels:  # mine\n  # why\n  - 'b' # behind\n\n  - c\n# tail\nreport_errors: no\n", {"channels": ["c", "new", "b"]},
+        "# top\nchannels:  # mine\n\n  - c\n  - new\n  # why\n  - 'b' # behind\n# tail\nreport_errors: no\n",
+    ),
+    "dashes under the key, no line end": ("channels:\n- a\n- b", {"channels": ["n", "b", "a"]}, "channels:\n- n\n- b\n- a"),
+    "brackets": ("channels: [a, 'b']  # c\n", {"channels": ["n", "a", "b"]}, "channels: [n, a, 'b']  # c\n"),
+    "brackets over lines": (
+        "channels: [\n  a,  # first\n  'b',\n]\n", {"channels": ["n", "a", "b"]}, "channels: [\n  n,\n  a,  # first\n  'b',\n]\n",
+    ),
+    "brackets, one goes": ("channels: [a, b, c]\n", {"channels": ["c", "a"]}, "channels: [c, a]\n"),
+    "empty brackets": ("channels: []\n", {"channels": ["c"]}, "channels: [c]\n"),
+    "a setting without value": ("channels:\nx: 1\n", {"channels": ["b"]}, "channels: [b]\nx: 1\n"),
+    "a scalar that becomes a list": ("channels: a\n", {"channels": ["n", "a"]}, "channels: [n, a]\n"),
+    "a list that becomes a scalar": ("ssl_verify: # c\n  - a\n  - b\nx: 1\n", {"ssl_verify": True}, "ssl_verify: true # c\nx: 1\n"),
+    "Windows line ends": ("a: 1\r\nchannels:\r\n  - a\r\n", {"channels": ["n", "a"], "z": "y"}, "a: 1\r\nchannels:\r\n  - n\r\n  - a\r\nz: y\r\n"),
+    "one mapping in braces": ("{channels: [a], x: 1}\n", {"channels": ["b", "a"], "envs_dirs": ["/e"]}, "{channels: [b, a], x: 1, envs_dirs: [/e]}\n"),
+    "an inner mapping": (
+        "custom_channels:\n  # c\n  lab: https://a # l\n  z: y\nother: 1\n", {"custom_channels": {"lab": "https://b", "n": "https://n"}},
+        "custom_channels:\n  # c\n  lab: https://b # l\n  n: https://n\nother: 1\n",
+    ),
+    "document marks": ("---\na: 1\n...\n", {"channels": ["b"]}, "---\na: 1\nchannels:\n  - b\n...\n"),
+    "a setting goes, its neighbours stay": ("a: 1\n# c\nchannels:\n  - x\n  # d\n  - y\nb: 2\n", {"channels": None}, "a: 1\n# c\nb: 2\n"),
+    "the last setting goes": ("channels: [a]\n", {"channels": None}, None),
+    "what YAML would take for something else": (None, {"envs_dirs": ["/a b", "yes", "1.0", "a: b", "#x"]}, 'envs_dirs:\n  - "/a b"\n  - "yes"\n  - "1.0"\n  - "a: b"\n  - "#x"\n'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EDITED)
+def test_what_is_edited(name: str) -> None:
+    text, wanted, after = EDITED[name]
+    assert edited(PATH, text, wanted) == after
+    assert edited(PATH, after, wanted) == after
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "cause"),
+    [
+        ("x: 1\nchannels: [a\n", (3, 1), "expected ',' or ']'"),
+        ("\tchannels: a\n", (1, 1), "cannot start any token"),
+        ("x: 1\n- a\n", (2, 1), "expected <block end>"),
+        ("- a\n", (1, 1), "no mapping of settings"),
+        ("a: 1\nb: 2\na: 3\n", (3, 1), "twice"),
+        ("a: 1\nb\x00: 1\n", (2, 2), "special characters"),
+        ("a: 1\n---\nb: 1\n", (2, 1), "another document"),
+        ("a: !new x\n", (1, 4), "could not determine a constructor"),
+    ],
+)
+def test_what_is_no_yaml_is_refused_with_its_place(text: str, place: tuple[int, int], cause: str) -> None:
+    with pytest.raises(TaskFailed, match="not valid YAML") as caught:
+        edited(PATH, text, {"channels": ["a"]})
+    assert caught.value.position == Position(str(PATH), *place)
+    assert cause in caught.value.cause
+
+
+@pytest.mark.parametrize("text", ["channels: &x [a]\ny: *x\n", "channels: &x\n  - a\n"])
+def test_what_cannot_be_edited_with_certainty_is_refused(text: str) -> None:
+    with pytest.raises(TaskFailed, match="with certainty"):
+        edited(PATH, text, {"channels": ["b", "a"]})
+
+
+WORDS = st.text("abc1/.:#'\" -{[,&*!|>%@\u00e9", min_size=1, max_size=8)
+LISTS = st.lists(WORDS, max_size=4, unique=True)
+
+
+@given(
+    there=LISTS, wanted=LISTS.filter(bool), flow=st.booleans(), indent=st.sampled_from([0, 2, 4]), crlf=st.booleans()
+)
+def test_whatever_the_list_its_surroundings_stay(
+    there: list[str], wanted: list[str], flow: bool, indent: int, crlf: bool
+) -> None:
+    """The list is what is wanted, and what stands before and behind it has not moved by a byte."""
+    dumped = [yaml.safe_dump(word, default_style='"', width=1000).strip() for word in there]
+    body = f"channels: [{', '.join(dumped)}]\n"
+    if not flow and there:
+        body = "channels:\n" + "".join(
+            f"{' ' * indent}- {word}   # of {number}\n" for number, word in enumerate(dumped)
+        )
+    head, tail = "# top\nreport_errors:   'no'\n", "# below\nlast: [ 1,2 ]   # end\n"
+    text = head + body + tail
+    if crlf:
+        text, head, tail = (part.replace("\n", "\r\n") for part in (text, head, tail))
+    result = edited(PATH, text, {"channels": wanted})
+    assert result is not None
+    assert result.startswith(head)
+    assert result.endswith(tail)
+    assert settings(PATH, result) == {"report_errors": "no", "channels": wanted, "last": [1, 2]}
+    for number, word in enumerate(there):
+        if not flow and word in wanted:
+            assert f"# of {number}" in result
