@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from nbprovision.facts.conda import MADE_BY_US, META, CondaFacts
+from nbprovision.facts.conda_files import placing
 from nbprovision.facts.conda_health import Details, activation_state, variables
 from nbprovision.system.files import TEMPORARY_SUFFIX, explained, make_folder, read_text, remove, write_atomically
 
@@ -107,7 +109,7 @@ def append_history(
 
 
 def _distribution(conda: CondaFacts, package: Details) -> str:
-    channel = conda.condarc.name_of(package.channel)
+    channel = conda.condarc.name_of(package.home)
     return f"{channel}/{package.subdir}::{package.name}-{package.version}-{package.build}"
 
 
@@ -140,6 +142,22 @@ def unregister(conda: CondaFacts, prefix: Path) -> None:
         lines = [line for line in text.splitlines() if line.strip() != str(prefix)]
         if len(lines) != len(text.splitlines()):
             write_atomically(conda.registry, "".join(f"{line}\n" for line in lines))
+
+
+def correct_paths(record: Path) -> None:
+    """Let the record of a pure Python package that conda put in place list its files where they are.
+
+    conda lists where they were in the package, and goes by another list when it removes them; py-rattler goes by this
+    one, and would leave the files behind.
+    """
+    text = record.read_bytes()
+    if b'"site-packages/' not in text and b'"python-scripts/' not in text:
+        return
+    document: dict[str, Any] = msgspec.json.decode(text)
+    placed = placing(document.get("files", []))
+    for entry in (document.get("paths_data") or {}).get("paths") or []:
+        entry["_path"] = placed(entry["_path"])
+    write_atomically(record, msgspec.json.format(msgspec.json.encode(document), indent=2))
 
 
 def remove_prefix(prefix: Path) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nbprovision.facts.conda import MADE_BY_US, META
+from nbprovision.facts.conda_files import placing
 from nbprovision.facts.distributions import DIST_INFO
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system.files import explained, make_folder, remove, write_atomically
@@ -206,11 +207,16 @@ def _files(prefix: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        record = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise TaskFailed(
             f"cannot copy {path.parents[1]}", cause=f"its record {path.name} is damaged: {error}", cure="mend it first"
         ) from error
+    placed = placing(record.get("files", []))
+    for entry in _entries(record):
+        if "_path" in entry:
+            entry["_path"] = placed(entry["_path"])
+    return record
 
 
 def _entries(record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ work.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +17,14 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 
+from nbprovision.backends import conda_prefix
 from nbprovision.backends.rattler_messages import Attempt, InstallRequest, Package, SolveRequest
 from nbprovision.facts import conda_health
-from nbprovision.facts.conda import CondaRecord
+from nbprovision.facts.conda import CondaRecord, installed
 from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import Spec
 from nbprovision.facts.distributions import normalized
-from nbprovision.system import secrets
+from nbprovision.system import commands, secrets
 from nbprovision.system.files import remove
 
 if TYPE_CHECKING:
@@ -62,6 +64,11 @@ class Solution:
             TaskFailed: what went wrong, with its cause and cure.
 
         """
+        reinstall = set(reinstall)
+        staying = {(one.name, one.version, one.build) for one in self.packages if one.name not in reinstall}
+        for record in installed(prefix):
+            if (record.name, record.version, record.build) not in staying:
+                conda_prefix.correct_paths(record.path)
         request = InstallRequest(
             solution=self._number,
             prefix=os.path.abspath(prefix),
@@ -220,6 +227,12 @@ def evict(machine: Machine, source: Path) -> None:
     """Take a harmed package from the cache, so that it is fetched anew; a folder elsewhere is left alone."""
     if source.parent == package_cache(machine):
         remove(source)
+
+
+def usable(machine: Machine) -> bool:
+    """Whether py-rattler can be loaded on this machine; it takes a while, and is asked where something went wrong."""
+    words = [sys.executable, "-I", "-c", "import rattler"]
+    return commands.run(words, env=child_environment(machine), accept=range(-64, 256)).status == 0
 
 
 def child_environment(machine: Machine) -> dict[str, str]:

@@ -15,6 +15,7 @@ import msgspec
 
 from nbprovision.facts import distributions
 from nbprovision.facts.conda import META, CondaRecord
+from nbprovision.facts.conda_files import in_package, placing
 from nbprovision.facts.conda_specs import parse, satisfied
 from nbprovision.facts.condarc import Condarc
 from nbprovision.facts.distributions import normalized
@@ -36,6 +37,11 @@ class Details(msgspec.Struct, frozen=True):
     requested_spec: str | None = None
     requested_specs: list[str] = []
     depends: list[str] = []
+
+    @property
+    def home(self) -> str:
+        """The URL of its channel; conda writes down that of the channel's folder for one kind of machine."""
+        return self.channel.rstrip("/").removesuffix(f"/{self.subdir}") if self.subdir else self.channel.rstrip("/")
 
     @property
     def requested(self) -> list[str]:
@@ -407,10 +413,19 @@ def _size(path: Path) -> int:
 
 
 def _listed(record: CondaRecord) -> _Files | None:
+    """The files of a package, where they are in the environment.
+
+    Of a pure Python package (noarch) conda lists the paths in the package; py-rattler those in the environment.
+    """
     try:
-        return _FILES.decode(record.path.read_bytes())
+        listed = _FILES.decode(record.path.read_bytes())
     except (OSError, msgspec.DecodeError):
         return None
+    if not any(in_package(entry.path) for entry in listed.paths_data.paths):
+        return listed
+    placed = placing(listed.files)
+    entries = [msgspec.structs.replace(entry, path=placed(entry.path)) for entry in listed.paths_data.paths]
+    return msgspec.structs.replace(listed, paths_data=_Paths(entries))
 
 
 def dist_infos(record: CondaRecord) -> list[str]:

@@ -14,6 +14,7 @@ import msgspec
 
 from nbprovision.facts.conda import CondaRecord
 from nbprovision.facts.condarc import Condarc
+from nbprovision.model.errors import TaskFailed
 
 _SPEC = re.compile(r"(?:(?P<channel>[^\[\]=<>!~ ]+)::)?(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)\s*(?P<rest>.*)", re.DOTALL)
 _NUMBERS = re.compile(r"[0-9]+(\.[0-9]+)*")
@@ -120,9 +121,15 @@ def _folded(name: str) -> str:
 def _library_says(spec: Spec, record: CondaRecord) -> bool:
     from pathlib import Path
 
-    import rattler
-    from rattler.exceptions import InvalidMatchSpecError
-
+    try:
+        import rattler
+        from rattler.exceptions import InvalidMatchSpecError
+    except ImportError as error:
+        raise TaskFailed(
+            f"'{spec.text}' cannot be compared with {record.name} {record.version}",
+            cause=f"py-rattler, which knows how, cannot be loaded: {error}",
+            cure="write the spec as ranges of plain numbers: name=1.2, name>=1.2,<2",
+        ) from error
     try:
         wanted = rattler.MatchSpec(f"{spec.name} {spec.rest}" if spec.rest[:1] not in "[=" else spec.name + spec.rest)
         return bool(wanted.matches(rattler.PrefixRecord.from_path(Path(record.path))))
@@ -134,7 +141,7 @@ def _comes_from(record: CondaRecord, urls: list[str]) -> bool:
     from nbprovision.facts.conda_health import details
 
     found = details(record)
-    return found is not None and found.channel.rstrip("/") in urls
+    return found is not None and found.home in urls
 
 
 def _split(rest: str) -> tuple[str | None, str | None]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ def run(
     timeout: float | None = None,
     accept: Sequence[int] = (0,),
     failure: str | None = None,
+    on_output: Callable[[str], None] | None = None,
 ) -> Completed:
     """Run a command to its end.
 
@@ -44,6 +46,7 @@ def run(
         timeout: Seconds after which it is killed.
         accept: Exit statuses that are no failure.
         failure: The message where it fails; default that the command failed.
+        on_output: Hears each piece of its output that a NUL ends, as it comes.
 
     Raises:
         TaskFailed: not found, killed, or an exit status outside ``accept``; the cause is the end of its errors.
@@ -67,7 +70,10 @@ def run(
         raise TaskFailed(failure or f"cannot run {words[0]}", cause=there) from error
     with process:
         try:
-            output, errors = process.communicate(stdin.encode() if stdin is not None else None, timeout)
+            if on_output is None:
+                output, errors = process.communicate(stdin.encode() if stdin is not None else None, timeout)
+            else:
+                output, errors = _listen(process, on_output, timeout)
         except subprocess.TimeoutExpired as error:
             process.kill()
             event("command", command=shown, status=None, seconds=round(time.monotonic() - started, 3))
@@ -85,3 +91,36 @@ def run(
         cause = mask((done.errors.strip() or done.output.strip())[-4000:])
         raise TaskFailed(failure or f"{words[0]} failed", cause=f"`{shown}` ended with {done.status}: {cause}")
     return done
+
+
+def _listen(
+    process: subprocess.Popen[bytes], on_output: Callable[[str], None], timeout: float | None
+) -> tuple[bytes, bytes]:
+    """Read both pipes to their end, telling of the one as it comes.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end in time.
+
+    """
+    import selectors
+
+    deadline = None if timeout is None else time.monotonic() + timeout
+    found: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
+    told = 0
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(process.stdout, selectors.EVENT_READ, "stdout")  # type: ignore[arg-type]
+        waiting.register(process.stderr, selectors.EVENT_READ, "stderr")  # type: ignore[arg-type]
+        while waiting.get_map():
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise subprocess.TimeoutExpired(process.args, timeout or 0)
+            for key, _ in waiting.select(left):
+                piece = os.read(key.fd, 65536)
+                if not piece:
+                    waiting.unregister(key.fileobj)
+                found[key.data] += piece
+            while (end := found["stdout"].find(b"\0", told)) >= 0:
+                on_output(found["stdout"][told:end].decode("utf-8", "replace"))
+                told = end + 1
+    process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    return bytes(found["stdout"]), bytes(found["stderr"])

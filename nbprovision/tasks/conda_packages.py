@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from nbprovision.backends import rattler
+from nbprovision.backends.conda_engine import Solution
 from nbprovision.backends.rattler_messages import Package
 from nbprovision.backends.shared_files import Shared
 from nbprovision.facts.conda import CondaRecord
@@ -46,7 +46,7 @@ class Packages(msgspec.Struct, frozen=True, kw_only=True):
     strays: tuple[Path, ...] = ()
     unasked: tuple[Distribution, ...] = ()
     shared: tuple[Shared, ...] = ()
-    solution: rattler.Solution | None = None
+    solution: Solution | None = None
     untold: bool = False
     source: Path | None = None
     cuda: tuple[str | None, str] | None = None
@@ -100,7 +100,7 @@ def same(before: Details, package: Package) -> bool:
     return (before.version, before.build) == (package.version, package.build)
 
 
-def holds(solution: rattler.Solution, details: dict[str, Details]) -> bool:
+def holds(solution: Solution, details: dict[str, Details]) -> bool:
     """Whether what is installed is the solution already."""
     names = {package.name for package in solution.packages}
     return names == details.keys() and all(same(details[package.name], package) for package in solution.packages)

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from nbprovision.backends import conda_prefix, prefix_clone, rattler, shared_files
+from nbprovision.backends.conda_engine import Engine, Solution, choose
 from nbprovision.backends.rattler_messages import Attempt
 from nbprovision.backends.shared_files import Shared
 from nbprovision.facts import conda_health, cuda, distributions, terms
@@ -42,6 +43,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
         cuda: What to solve for; see `EnsureCondaEnv`.
         deep: Compare the files.
         allowed: What the platform's image brought may change too.
+        engine: What solves and installs.
 
     """
 
@@ -56,6 +58,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     cuda: str | None = None
     deep: bool = False
     allowed: bool = False
+    engine: str = "auto"
 
     @property
     def names(self) -> list[str]:
@@ -81,6 +84,10 @@ class CondaWork:
     def _claimed(self) -> frozenset[str]:
         """Names of the distributions that are pip's business in the environment."""
         return frozenset(conda_health.distribution_of(claim.requirement) for claim in self._wish.claims)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return choose(self._wish.engine, self._machine)
 
     @property
     def _digests(self) -> Digests | None:
@@ -161,7 +168,7 @@ class CondaWork:
         sound: list[CondaRecord],
         *,
         other_builds: bool,
-    ) -> tuple[rattler.Solution, tuple[str, ...]]:
+    ) -> tuple[Solution, tuple[str, ...]]:
         """The packages to come; where the environment is inconsistent and stays so, a warning for each that lacks.
 
         Raises:
@@ -176,9 +183,9 @@ class CondaWork:
         else:
             questions = rattler.questions(machine, self._prefix, specs, details, torn, self._claimed, protected)
 
-        def ask(unmet: dict[str, list[str]]) -> tuple[rattler.Solution | None, TaskFailed | None]:
+        def ask(unmet: dict[str, list[str]]) -> tuple[Solution | None, TaskFailed | None]:
             try:
-                solution = rattler.solve(
+                solution = self._engine.solve(
                     machine,
                     [_stable(question, unmet) for question in questions],
                     list(wish.channels),
@@ -213,9 +220,7 @@ class CondaWork:
             )
         return solution, tuple(_lacking(unmet))
 
-    def _without(
-        self, unwanted: Collection[str], details: dict[str, Details], sound: list[CondaRecord]
-    ) -> rattler.Solution:
+    def _without(self, unwanted: Collection[str], details: dict[str, Details], sound: list[CondaRecord]) -> Solution:
         """All that is there without some packages, and without what cannot be without them; the rest stays as it is.
 
         Raises:
@@ -232,7 +237,7 @@ class CondaWork:
         left = [record for record in sound if record.name in details and record.name not in gone]
         names = [record.name for record in left]
         unmet = conda_health.unmet({name: details[name] for name in names}, left, self._machine.conda.condarc)
-        return rattler.solve(
+        return self._engine.solve(
             self._machine,
             [Attempt(specs=names, pinned=names)],
             [],  # all of it is there
@@ -246,7 +251,7 @@ class CondaWork:
         known = guarded(self._machine, self._prefix, allowed=self._wish.allowed)
         return tuple(known.content.packages) if known is not None else ()
 
-    def _touched(self, solution: rattler.Solution, details: dict[str, Details]) -> list[Touched]:
+    def _touched(self, solution: Solution, details: dict[str, Details]) -> list[Touched]:
         coming = {package.name: package for package in solution.packages}
         found = []
         for name in self._protected:
@@ -264,7 +269,7 @@ class CondaWork:
             found.append(Touched(Difference("pip", name, version, None), "pip's copy would lie beside conda's"))
         return found
 
-    def _because(self, name: str, before: Details, solution: rattler.Solution) -> str:
+    def _because(self, name: str, before: Details, solution: Solution) -> str:
         """Who needs another version of a package than the one that is there."""
         there = [CondaRecord(before.name, before.version, before.build, self._prefix)]
         condarc = self._machine.conda.condarc
@@ -280,7 +285,7 @@ class CondaWork:
         """What to ask for instead, in any version, so that nothing moves that the image brought."""
         free = [Spec(name, name) for name in unlocked]
         try:
-            solution = rattler.solve(
+            solution = self._engine.solve(
                 self._machine,
                 rattler.questions(
                     self._machine, self._prefix, free, details, [], self._claimed, [*self._protected, *details]
@@ -376,7 +381,7 @@ class CondaWork:
     def _texts(self) -> list[str]:
         return [spec.text for spec in self._wish.specs]
 
-    def _install(self, packages: Packages, solution: rattler.Solution) -> None:
+    def _install(self, packages: Packages, solution: Solution) -> None:
         machine, prefix = self._machine, self._prefix
         for record in packages.torn:
             conda_prefix.remove_leftover(record.path)
@@ -384,7 +389,7 @@ class CondaWork:
             if record.name in packages.broken:
                 harmed = conda_health.harmed_source(prefix, record, self._digests)
                 if harmed is not None:
-                    rattler.evict(machine, harmed)
+                    self._engine.evict(machine, harmed)
         for folder in packages.strays:
             conda_prefix.remove_distribution(prefix, folder)
         coming = {package.name for package in solution.packages}

@@ -90,7 +90,10 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     ] = False
     engine: Annotated[
         Literal["auto", "rattler", "conda", "mamba"],
-        parameter("What solves and installs: `auto` and `rattler` are the built-in engine."),
+        parameter(
+            "What solves and installs: `rattler` is the built-in engine, `conda` and `mamba` are the machine's own; "
+            "`auto` is the built-in one, and the machine's own where that cannot run."
+        ),
     ] = "auto"
 
     def __post_init__(self) -> None:
@@ -103,10 +106,6 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
                 "name",
                 f"'{self.name[:60]}' cannot be the name of an environment",
                 cure="use letters, digits and . _ + - ; for a path give prefix",
-            )
-        if self.engine in ("conda", "mamba"):
-            raise ParameterError(
-                "engine", f"this version cannot work by {self.engine} yet", cure="leave engine out, or write auto"
             )
         if self.state == "absent" and (self.packages or self.file or self.clone):
             raise ParameterError(
@@ -184,6 +183,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             cuda=self.cuda,
             deep=self.deep,
             allowed=self.allow_platform_changes,
+            engine=self.engine,
         )
         return CondaWork(machine, wish)
 

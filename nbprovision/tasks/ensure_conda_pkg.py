@@ -75,7 +75,10 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
     jupyter_server: Annotated[bool, parameter("The Jupyter server's own environment is meant, if it is named.")] = False
     engine: Annotated[
         Literal["auto", "rattler", "conda", "mamba"],
-        parameter("What solves and installs: `auto` and `rattler` are the built-in engine."),
+        parameter(
+            "What solves and installs: `rattler` is the built-in engine, `conda` and `mamba` are the machine's own; "
+            "`auto` is the built-in one, and the machine's own where that cannot run."
+        ),
     ] = "auto"
 
     def __post_init__(self) -> None:
@@ -87,10 +90,6 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
         for key, value in (("except", self.except_), ("allow_empty", self.allow_empty)):
             if value and self.envs is None:
                 raise ParameterError(key, f"`{key}` makes sense with `envs` only", cure="drop it, or name `envs`")
-        if self.engine in ("conda", "mamba"):
-            raise ParameterError(
-                "engine", f"this version cannot work by {self.engine} yet", cure="leave engine out, or write auto"
-            )
         for spec in self._specs():
             if self.state == "absent" and (spec.rest or spec.channel):
                 raise ParameterError(
@@ -130,6 +129,7 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
             latest=self.state == "latest",
             deep=self.deep,
             allowed=self.allow_platform_changes,
+            engine=self.engine,
         )
         return CondaWork(machine, wish)
 

@@ -103,7 +103,6 @@ def test_absent(state: dict[str, Any], actions: list[str]) -> None:
         ({"name": "a\n"}, "name"),
         ({"name": "a", "packages": [">=3"]}, "packages"),
         ({"name": "a", "packages": ["x\ny"]}, "packages"),
-        ({"name": "a", "engine": "mamba"}, "engine"),
         ({"name": "a", "state": "absent", "packages": ["x"]}, "state"),
     ],
 )

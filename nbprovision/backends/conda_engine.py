@@ -1,0 +1,124 @@
+"""Which of the conda engines does the work, and what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from nbprovision.backends import rattler
+from nbprovision.backends.rattler_messages import Attempt, Package
+from nbprovision.model.errors import TaskFailed
+
+if TYPE_CHECKING:
+    from nbprovision.facts.machine import Machine
+
+
+class Solution(Protocol):
+    """What an environment will hold, and what can bring it about: see `rattler.Solution`."""
+
+    attempt: int
+    packages: tuple[Package, ...]
+
+    def install(
+        self, machine: Machine, prefix: Path, *, requested: Iterable[str], reinstall: Iterable[str] = ()
+    ) -> None:
+        """Fetch and link; what is installed and not in the solution goes. The history is the caller's to tell."""
+
+    def close(self) -> None:
+        """It is not needed any more."""
+
+
+class Engine(Protocol):
+    """Solves, and forgets what it has cached: see the functions of `rattler`."""
+
+    def solve(
+        self,
+        machine: Machine,
+        attempts: list[Attempt],
+        channels: list[str],
+        installed: Iterable[Path],
+        *,
+        unlocked: Iterable[str] = (),
+        other_builds: bool = False,
+        unmet: Mapping[str, list[str]] | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> Solution:
+        """Work out what an environment will hold."""
+
+    def evict(self, machine: Machine, source: Path) -> None:
+        """Take a harmed package from the engine's cache."""
+
+
+def choose(engine: str, machine: Machine) -> Engine:
+    """The engine that a task's ``engine`` asks for.
+
+    Args:
+        engine: ``rattler``, ``conda``, ``mamba``, or ``auto``: the built-in one, and where that cannot run on this
+            machine the machine's own.
+        machine: Knows where conda is.
+
+    Raises:
+        TaskFailed: there is no such command on this machine.
+
+    """
+    if engine == "rattler":
+        return rattler
+    if engine == "auto":
+        return _BuiltInFirst()
+    from nbprovision.backends.conda_command import CondaCommand
+
+    return CondaCommand.found(machine, engine)
+
+
+class _BuiltInFirst:
+    """py-rattler; conda or mamba where py-rattler cannot even be loaded."""
+
+    def solve(
+        self,
+        machine: Machine,
+        attempts: list[Attempt],
+        channels: list[str],
+        installed: Iterable[Path],
+        *,
+        unlocked: Iterable[str] = (),
+        other_builds: bool = False,
+        unmet: Mapping[str, list[str]] | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> Solution:
+        def ask(engine: Engine) -> Solution:
+            return engine.solve(
+                machine,
+                attempts,
+                channels,
+                installed,
+                unlocked=unlocked,
+                other_builds=other_builds,
+                unmet=unmet,
+                variables=variables,
+            )
+
+        installed, unlocked = list(installed), list(unlocked)
+        try:
+            return ask(rattler)
+        except TaskFailed:
+            if rattler.usable(machine):
+                raise
+            other = _own_engine(machine)
+            if other is None:
+                raise
+        return ask(other)
+
+    def evict(self, machine: Machine, source: Path) -> None:
+        rattler.evict(machine, source)
+
+
+def _own_engine(machine: Machine) -> Engine | None:
+    from nbprovision.backends.conda_command import CondaCommand
+
+    for name in ("mamba", "conda"):
+        try:
+            return CondaCommand.found(machine, name)
+        except TaskFailed:  # noqa: PERF203 - there are two
+            continue
+    return None
