@@ -7,6 +7,7 @@ import fcntl
 import functools
 import re
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ _MOVE = re.compile(
     r"^ (?P<sign>[-+~]) (?P<name>[A-Za-z0-9._-]+?)(==(?P<version>\S+)| @ (?P<url>\S+))(?= |$)", re.MULTILINE
 )
 _LOCK = ".lock"
+_finding = threading.Lock()
 
 
 def find(machine: Machine) -> Path | None:
@@ -240,8 +242,13 @@ def _managed(managed: bool) -> dict[str, str]:
     return {"UV_BREAK_SYSTEM_PACKAGES": "1"} if managed else {}
 
 
-@functools.cache
 def _own() -> Path | None:
+    with _finding:  # sysconfig, by which uv finds itself, cannot be asked for the first time by two threads at once
+        return _found()
+
+
+@functools.cache
+def _found() -> Path | None:
     try:
         import uv
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextvars
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -46,3 +48,17 @@ def test_the_first_failure_is_told_when_all_have_ended() -> None:
 def test_it_is_known_for_whom_they_work() -> None:
     NOTE.set("the caller")
     assert side_by_side.each(lambda _: NOTE.get(), [1, 2]) == ["the caller"] * 2
+
+
+def test_uv_is_found_by_several_at_once() -> None:
+    """Python's own sysconfig is not ready for two threads that ask it first; a slow start shows it every time."""
+    code = """
+import sysconfig, time
+slow = sysconfig._init_posix
+sysconfig._init_posix = lambda found: (time.sleep(0.2), slow(found))
+from nbprovision.backends import uv_command
+from nbprovision.system import side_by_side
+print(len(set(side_by_side.each(lambda _: uv_command._own(), range(4)))))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("1\n", "")
