@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from nbprovision.facts.machine import Machine
+from nbprovision.system import secrets
 
 _REACHES_REGISTRIES = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT",
@@ -39,6 +40,12 @@ def registry_settings() -> dict[str, str]:
             settings.setdefault("PIP_CERT", value)
             settings.setdefault("SSL_CERT_FILE", value)
     return settings
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test has as a password may be a word of another."""
+    monkeypatch.setattr(secrets, "_known", set())
 
 
 @pytest.fixture

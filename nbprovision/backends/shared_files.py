@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from nbprovision.system.files import TEMPORARY_SUFFIX, explained
+from nbprovision.system.files import explained, temporary_beside
 from nbprovision.system.log import event
 
 
@@ -33,7 +33,7 @@ def mend(shared: Iterable[Shared]) -> None:
         with explained(f"cannot mend {elsewhere}"):
             if not file.is_file() or not elsewhere.parent.is_dir():
                 continue
-            temporary = elsewhere.with_name(f".{elsewhere.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+            temporary = temporary_beside(elsewhere)
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
             try:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def write_atomically(path: Path, data: str | bytes, *, mode: int | None = None, 
         data = data.encode("utf-8", errors="surrogateescape")
     if mode is None:
         mode = _mode_of(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    temporary = temporary_beside(path)
     with explained(f"cannot write {path}"):
         make_folder(path.parent)
         with contextlib.suppress(FileNotFoundError):
@@ -62,9 +63,14 @@ def write_atomically(path: Path, data: str | bytes, *, mode: int | None = None, 
             _sync_folder(path.parent)
 
 
+def temporary_beside(path: Path) -> Path:
+    """Where to write what will take the place of ``path``: no other thread or process writes there."""
+    return path.with_name(f".{path.name}.{threading.get_native_id()}{TEMPORARY_SUFFIX}")
+
+
 def link_atomically(path: Path, target: str) -> None:
     """Make ``path`` a symbolic link to ``target``, in place of whatever file or link is there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    temporary = temporary_beside(path)
     with explained(f"cannot link {path}"):
         make_folder(path.parent)
         with contextlib.suppress(FileNotFoundError):

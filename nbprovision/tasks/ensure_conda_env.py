@@ -164,6 +164,8 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         if self.clone is None or is_environment(prefix):
             return None
         source = machine.prefix_of(self.clone)
+        if source == prefix:
+            raise ParameterError("clone", f"{self.clone} cannot begin as a copy of itself", cure="name another one")
         if not is_environment(source) and source not in machine.declared.values():
             raise TaskFailed(f"{source} is no conda environment to copy", cure="name one that is there as `clone`")
         return source

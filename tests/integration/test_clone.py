@@ -106,6 +106,8 @@ def test_one_of_the_same_playbook(instance: Instance, tiny: TinyChannel) -> None
 def test_words_that_make_no_sense(instance: Instance) -> None:
     with pytest.raises(ParameterError):
         EnsureCondaEnv(name="x", clone="y", state="absent")
+    with pytest.raises(ParameterError, match="cannot begin as a copy of itself"):
+        EnsureCondaEnv(prefix="/some/where", clone="/some/where").requires(instance.machine)
     with pytest.raises(TaskFailed, match="is no conda environment to copy"):
         planned(EnsureCondaEnv(name="x", clone="/nowhere/at/all"), instance.machine)
     with pytest.raises(Exception, match=r"there is no environment 'python4'; did you mean 'python3'"):

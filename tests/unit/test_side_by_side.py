@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from nbprovision.system import side_by_side
+from nbprovision.system.files import write_atomically
 
 NOTE: contextvars.ContextVar[str] = contextvars.ContextVar("note", default="")
 
@@ -58,7 +61,17 @@ slow = sysconfig._init_posix
 sysconfig._init_posix = lambda found: (time.sleep(0.2), slow(found))
 from nbprovision.backends import uv_command
 from nbprovision.system import side_by_side
+from nbprovision.system.files import write_atomically
 print(len(set(side_by_side.each(lambda _: uv_command._own(), range(4)))))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_one_file_written_by_several_at_once(tmp_path: Path) -> None:
+    """As tasks do that make the same file of constraints: each writes beside it, and the last one's stays."""
+    path = tmp_path / "file"
+    for _ in range(50):
+        side_by_side.each(lambda number: write_atomically(path, f"{number}\n" * 1000, durable=False), range(4))
+        assert path.read_text() in {f"{number}\n" * 1000 for number in range(4)}
+    assert os.listdir(tmp_path) == ["file"]
