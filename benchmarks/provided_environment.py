@@ -17,6 +17,8 @@ from scene import Scene, arguments, scene
 
 PROMISE = 1 / 5
 PACKAGES = 400
+VERSIONS = 50  # of each in the channel: 20,000 records, which is less than Anaconda's main channel has
+FILES = 50  # of each: fewer than a package of conda-forge has on the average
 
 # The command line knows no root but the machine's, and this instance lies in a folder.
 RUN = """
@@ -48,12 +50,13 @@ def main() -> None:
         it.run(it.playbook([made], "made.yml"))
         (prefix / "conda-meta/nbprovision").unlink()  # as if the image had brought it
         image = it.folder / "image"
-        shutil.copytree(prefix, image, symlinks=True)
+        shutil.copytree(prefix / "conda-meta", image)
         book = it.playbook([f"ensure_conda_pkg: {{env: python3, packages: [extra], channels: ['{channel}']}}"])
 
         def as_the_image_was() -> None:
-            shutil.rmtree(prefix)
-            shutil.copytree(image, prefix, symlinks=True)
+            shutil.rmtree(prefix / "conda-meta")
+            shutil.copytree(image, prefix / "conda-meta")
+            (prefix / "share/extra.txt").unlink(missing_ok=True)
 
         name = f"one package into a provided environment of {PACKAGES} packages"
         ours = [it.python, "-c", RUN, str(root), str(book)]
@@ -78,13 +81,33 @@ def main() -> None:
 
 
 def made_up_channel(it: Scene) -> Path:
-    """A channel of 400 packages, each of which needs the one before it, and one more."""
+    """A channel of the usual size of things: 400 packages of 50 files that need one another, in 50 versions."""
     from tests.conda_packages import TinyChannel
 
-    channel = TinyChannel(it.folder / "channel")
+    class Channel(TinyChannel):
+        def write(self) -> None:
+            super()._write()
+
+        def mention(self, name: str, version: str, depends: list[str]) -> None:
+            """An older version, which nobody fetches."""
+            index = {"name": name, "version": version, "build": "0", "build_number": 0, "depends": depends}
+            more = {"subdir": "noarch", "noarch": "generic", "size": 1, "md5": "0" * 32, "sha256": "0" * 64}
+            self._index["noarch"][f"{name}-{version}-0.tar.bz2"] = {**index, **more}
+
+        def _write(self) -> None:
+            """Not after each package."""
+
+    channel = Channel(it.folder / "channel")
+    channel.write()
     for number in range(PACKAGES):
-        channel.add(f"part{number:03}", "1.0", depends=[f"part{number - 1:03} >=1"] if number else [])
+        name = f"part{number:03}"
+        depends = [f"part{other:03} >=1,<2" for other in {number - 1, number // 2, number // 3} if 0 <= other < number]
+        files = {f"lib/{name}/module{file:02}.py": f"# {name} {file}\n" * 20 for file in range(FILES)}
+        channel.add(name, "1.99", depends=depends, files=files)
+        for older in range(VERSIONS):
+            channel.mention(name, f"1.{older}", depends)
     channel.add("extra", "1.0", depends=["part100 >=1"])
+    channel.write()
     return channel.path
 
 

@@ -86,7 +86,8 @@ async def _solve(request: SolveRequest) -> dict[str, Any]:
         else:
             solution = next(_numbers)
             _solved[solution] = solved
-            packages = [_package(record, installed) for record in solved]
+            there = {record.name.normalized: record for record in installed}
+            packages = [_package(record, there) for record in solved]
             return {"attempt": number, "solution": solution, "packages": packages}
     if unsolved is None:
         raise TaskFailed("nothing was asked of the solver")
@@ -144,8 +145,8 @@ def _specs(texts: list[str], *, lenient: bool = False) -> list[rattler.MatchSpec
     return specs
 
 
-def _package(record: rattler.RepoDataRecord, installed: list[rattler.PrefixRecord]) -> dict[str, Any]:
-    before = next((one for one in installed if one.name.normalized == record.name.normalized), None)
+def _package(record: rattler.RepoDataRecord, installed: dict[str, rattler.PrefixRecord]) -> dict[str, Any]:
+    before = installed.get(record.name.normalized)
     order = 0
     if before is not None and before.version != record.version:
         order = 1 if before.version < record.version else -1
