@@ -6,8 +6,10 @@ import contextvars
 import functools
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:  # it brings the logging of the standard library along, which a restart has no use for
+    from concurrent.futures import ThreadPoolExecutor
 
 # Engines work in several threads themselves.
 MOST = max(3, min(8, 2 * (os.cpu_count() or 1)))
@@ -35,4 +37,6 @@ def each(work: Callable[[Thing], Outcome], things: Sequence[Thing]) -> list[Outc
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
     """They stay until the process ends: an engine's child process ends with the thread that made it."""
+    from concurrent.futures import ThreadPoolExecutor
+
     return ThreadPoolExecutor(MOST, thread_name_prefix="side-by-side")

@@ -442,6 +442,21 @@ def test_what_pip_added_to_the_platforms(env: dict[str, str], tmp_path: Path) ->
     assert instance.good("- ensure_pip_pkg: {env: python3, packages: [apple==1.0]}") == ["ok"]
 
 
+def test_what_pip_moved_with_permission_needs_it_again(env: dict[str, str], tmp_path: Path) -> None:
+    instance = PipInstance(tmp_path, env)
+    prefix = instance.provide("python3", ("apple", "1.0"))
+    make_wheel(instance.wheels, "apple", "2.0")
+    moved = "- ensure_pip_pkg: {env: python3, packages: ['apple>=2'], allow_platform_changes: true}"
+    assert instance.good(moved) == ["changed"]
+    text = exported(instance.machine(), ["python3"], pinned=True)
+    [(_, task)] = tasks(text)
+    assert (task["packages"], task["allow_platform_changes"]) == (["apple==2.0"], True)
+    shutil.rmtree(prefix)  # a restart
+    instance.provide("python3", ("apple", "1.0"))
+    instance.playbook.write_text(text)
+    assert instance.good(text.partition("  tasks:\n")[2]) == ["changed"]
+
+
 def test_kernels_that_the_image_brought_are_its_own(
     instance: Instance, tiny: TinyChannel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
