@@ -57,7 +57,7 @@ def arrange(
 
     Args:
         steps: In the order of the playbook; a step sees only what earlier ones declare.
-        machine: Gets ``expected``, ``declared`` and ``claims``.
+        machine: Gets ``expected``, ``declared``, ``claims`` and ``wanted``.
         linear: One after the other, as written.
         bystanders: Tasks of the playbook that this run leaves out; what they declare and claim counts all the same.
 
@@ -91,12 +91,14 @@ def _gather_claims(steps: Sequence[Step], bystanders: Sequence[Task[Any]], machi
         if step.task is not None:
             try:
                 claims += [(step, claim) for claim in step.task.claims(machine)]
+                machine.wanted.update(step.task.conda_wishes(machine))
             except ProvisionError as error:
                 raise error.at(step.position) from None
     machine.claims = [claim for _, claim in claims]
     for task in bystanders:
         with contextlib.suppress(ProvisionError):  # it names what only another task left out would make
             machine.claims += task.claims(machine)
+            machine.wanted.update(task.conda_wishes(machine))
     for owner, claim in claims:
         for step in steps:
             if step is owner or step.task is None:

@@ -57,7 +57,8 @@ class Outcome(msgspec.Struct, frozen=True):
 def digest_of(task: Task[Any], machine: Machine) -> str:
     """Tells a task with its parameters, and the claims of others on the same playbook, from any other."""
     claims = [(str(claim.prefix), claim.requirement, claim.absent) for claim in machine.claims]
-    return digest(repr((task.kind(), msgspec.to_builtins(task), claims)))
+    wanted = sorted((str(prefix), name) for prefix, name in machine.wanted)
+    return digest(repr((task.kind(), msgspec.to_builtins(task), claims, wanted)))
 
 
 def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Outcome:

@@ -45,6 +45,7 @@ class Machine:
         self.home = home or Path(tool_home(self.env))
         self.declared: dict[str, Path] = {}
         self.claims: list[Claim] = []
+        self.wanted: set[tuple[Path, str]] = set()
         self.expected: dict[Path, str | None] = {}
         self.sound: set[Path] = set()
         # What a task's apply leaves for the reading that verifies it, under a key of the task's own.

@@ -109,6 +109,10 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         """Distributions that this task wants in prefixes which other tasks may describe as well."""
         return ()
 
+    def conda_wishes(self, machine: Machine) -> Iterable[tuple[Path, str]]:
+        """Conda packages, by prefix and name, that this task wants in prefixes which other tasks describe as well."""
+        return ()
+
     def objection(self, claim: Claim, machine: Machine) -> str | None:
         """Why a claim of another task can never agree with this one, or None."""
         return None

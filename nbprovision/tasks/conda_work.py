@@ -38,6 +38,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
         absent: Names of packages that must not be there.
         channels: URLs, the preferred one first.
         claims: Distributions that are pip's business there.
+        others: Packages that other tasks want there.
         exact: Nothing else is wanted.
         latest: The newest version of what is asked for.
         cuda: What to solve for; see `EnsureCondaEnv`.
@@ -53,6 +54,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     absent: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     claims: frozenset[Claim] = frozenset()
+    others: frozenset[str] = frozenset()
     exact: bool = False
     latest: bool = False
     cuda: str | None = None
@@ -300,8 +302,9 @@ class CondaWork:
         return [f"{one.name}={one.version}" for one in solution.packages if one.name in unlocked]
 
     def _kept(self, details: dict[str, Details]) -> list[str]:
-        """Packages that an exact environment keeps for the sake of pip tasks."""
+        """Packages that an exact environment keeps for the sake of other tasks."""
         means = {"python", "pip"} if self._claimed else set()
+        means |= self._wish.others
         return [name for name in details if name in means or distributions.normalized(name) in self._claimed]
 
     def _superfluous(self, details: dict[str, Details]) -> list[str]:

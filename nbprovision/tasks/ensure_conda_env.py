@@ -180,6 +180,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             specs=tuple(specs),
             channels=self._channels(machine, file, specs),
             claims=frozenset((*machine.claims_on(prefix), *self.claims(machine))),
+            others=frozenset(name for place, name in machine.wanted if place == prefix),
             exact=self.exact,
             latest=self.update == "latest",
             cuda=self.cuda,

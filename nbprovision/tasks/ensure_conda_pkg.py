@@ -147,6 +147,12 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
         channels = {Resource("channel", path) for path in local_channels(self._channels(machine))}
         return configuration_of(machine) | environments | channels
 
+    def conda_wishes(self, machine: Machine) -> Iterable[tuple[Path, str]]:
+        """The packages, so that an exact environment keeps them."""
+        if self.state == "absent":
+            return []
+        return [(prefix, spec.name) for prefix in self._targets(machine) for spec in self._specs()]
+
     def objection(self, claim: Claim, machine: Machine) -> str | None:
         """A pip task's wish for a distribution that breaks a spec of the same package."""
         if claim.prefix not in self._targets(machine):

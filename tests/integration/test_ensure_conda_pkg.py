@@ -139,6 +139,20 @@ def test_an_environment_of_the_same_playbook(instance: Instance, channel: TinyCh
     assert (instance.machine.prefix_of("mine") / "lib/R/library/thing/DESCRIPTION").is_file()
 
 
+def test_an_exact_environment_keeps_what_another_task_asks_for(instance: Instance, channel: TinyChannel) -> None:
+    playbook = f"""
+        - tasks:
+            - ensure_conda_env: {{name: mine, packages: [core=1], exact: true, channels: ['{channel.url}']}}
+            - ensure_conda_pkg: {{env: mine, packages: [plain], channels: ['{channel.url}']}}
+        """
+    assert [one.status for one in instance.run(playbook)] == ["changed", "changed"]
+    assert [one.status for one in instance.run(playbook, witness=False)] == ["ok", "ok"]
+    assert instance.run(playbook)[0].proof == "witness"
+    alone = playbook.partition("            - ensure_conda_pkg")[0]
+    [result] = instance.run(alone)
+    assert [(one.action, one.target) for one in result.changes] == [("remove", "plain")]
+
+
 @pytest.mark.parametrize(
     ("parameters", "key"),
     [
