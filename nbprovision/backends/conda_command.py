@@ -18,7 +18,7 @@ import msgspec
 
 from nbprovision.backends import conda_prefix, rattler
 from nbprovision.backends.conda_reply import Moved, Reply, Unsolvable, failure, progress_of, reply_of
-from nbprovision.backends.rattler_messages import Attempt, Package
+from nbprovision.backends.rattler_messages import Attempt, Package, Query
 from nbprovision.facts import conda_health, unasked
 from nbprovision.facts.conda import META, CondaRecord, installed
 from nbprovision.facts.conda_health import Details
@@ -80,42 +80,21 @@ class CondaCommand:
             cure="leave `engine` out: the built-in one needs no conda; or say where conda is by CONDA_EXE",
         )
 
-    def solve(
-        self,
-        machine: Machine,
-        attempts: list[Attempt],
-        channels: list[str],
-        installed: Iterable[Path],
-        *,
-        unlocked: Iterable[str] = (),
-        other_builds: bool = False,
-        unmet: Mapping[str, list[str]] | None = None,
-        variables: Mapping[str, str] | None = None,
-    ) -> CommandSolution:
-        """Work out what an environment will hold: see `rattler.solve`.
-
-        Args:
-            machine: Configuration of conda.
-            attempts: Questions, the first that has an answer counts.
-            channels: URLs, the first preferred.
-            installed: Records in conda-meta; what they name stays as it is where it can.
-            unlocked: Names of those that shall not stay as they are.
-            other_builds: Not to be had from conda.
-            unmet: What they lack by now; conda works around that by itself.
-            variables: Environment variables for the solver, beside the machine's.
+    def solve(self, machine: Machine, query: Query) -> CommandSolution:
+        """Work out what an environment will hold; what is inconsistent conda works around by itself.
 
         Raises:
             TaskFailed: no answer, a channel that cannot be read, a spec that cannot be.
 
         """
-        self._refuse(channels, other_builds=other_builds)
-        records = [_record(path) for path in installed]
+        self._refuse(query)
+        records = [_record(path) for path in query.installed]
         details = conda_health.all_details(records)
         failed = TaskFailed("nothing was asked of the solver")
-        free = set(unlocked)
-        for number, attempt in enumerate(attempts):
+        free = set(query.unlocked)
+        for number, attempt in enumerate(query.attempts):
             for names in (free, free | {"python"}) if _lets_python_go(attempt, details, free) else (free,):
-                question = _Question(self, machine, attempt, channels, records, details, names, variables or {})
+                question = _Question(self, machine, query, attempt, records, details, names)
                 try:
                     return CommandSolution(question, number, question.answer())
                 except Unsolvable as error:
@@ -157,14 +136,14 @@ class CondaCommand:
             return reply
         raise failure(self.name, doing, done, reply, prefix)
 
-    def _refuse(self, channels: list[str], *, other_builds: bool) -> None:
-        if any(rattler.take_credentials(url)[1] for url in channels):
+    def _refuse(self, query: Query) -> None:
+        if any(rattler.take_credentials(url)[1] for url in query.channels):
             raise TaskFailed(
                 f"a channel with a password or a token is not for {self.name}",
                 cause="it would have to be told on the command line, where everybody on this machine can read it",
                 cure="leave `engine` out: the built-in one is told in secret",
             )
-        if other_builds:
+        if query.other_builds:
             raise TaskFailed(
                 f"{self.name} does not exchange builds for another CUDA", cure="leave `engine` out, or name the builds"
             )
@@ -177,20 +156,19 @@ class _Question:
         self,
         conda: CondaCommand,
         machine: Machine,
+        query: Query,
         attempt: Attempt,
-        channels: list[str],
         records: list[CondaRecord],
         details: dict[str, Details],
         unlocked: set[str],
-        variables: Mapping[str, str],
     ) -> None:
         self.conda = conda
         self.machine = machine
         self.attempt = attempt
         self.records = records
         self.details = details
-        self.variables = dict(variables)
-        self.channels = channels
+        self.variables = query.variables
+        self.channels = query.channels
         current: set[str] = set()
         missing: set[str] = set()
         self.named: list[str] = []

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from nbprovision.backends import rattler
-from nbprovision.backends.rattler_messages import Attempt, Package
+from nbprovision.backends.rattler_messages import Package, Query
 from nbprovision.model.errors import TaskFailed
 
 if TYPE_CHECKING:
@@ -32,18 +32,7 @@ class Solution(Protocol):
 class Engine(Protocol):
     """Solves, and forgets what it has cached: see the functions of `rattler`."""
 
-    def solve(
-        self,
-        machine: Machine,
-        attempts: list[Attempt],
-        channels: list[str],
-        installed: Iterable[Path],
-        *,
-        unlocked: Iterable[str] = (),
-        other_builds: bool = False,
-        unmet: Mapping[str, list[str]] | None = None,
-        variables: Mapping[str, str] | None = None,
-    ) -> Solution:
+    def solve(self, machine: Machine, query: Query) -> Solution:
         """Work out what an environment will hold."""
 
     def evict(self, machine: Machine, source: Path) -> None:
@@ -74,40 +63,16 @@ def choose(engine: str, machine: Machine) -> Engine:
 class _BuiltInFirst:
     """py-rattler; conda or mamba where py-rattler cannot even be loaded."""
 
-    def solve(
-        self,
-        machine: Machine,
-        attempts: list[Attempt],
-        channels: list[str],
-        installed: Iterable[Path],
-        *,
-        unlocked: Iterable[str] = (),
-        other_builds: bool = False,
-        unmet: Mapping[str, list[str]] | None = None,
-        variables: Mapping[str, str] | None = None,
-    ) -> Solution:
-        def ask(engine: Engine) -> Solution:
-            return engine.solve(
-                machine,
-                attempts,
-                channels,
-                installed,
-                unlocked=unlocked,
-                other_builds=other_builds,
-                unmet=unmet,
-                variables=variables,
-            )
-
-        installed, unlocked = list(installed), list(unlocked)
+    def solve(self, machine: Machine, query: Query) -> Solution:
         try:
-            return ask(rattler)
+            return rattler.solve(machine, query)
         except TaskFailed:
             if rattler.usable(machine):
                 raise
             other = _own_engine(machine)
             if other is None:
                 raise
-        return ask(other)
+        return other.solve(machine, query)
 
     def evict(self, machine: Machine, source: Path) -> None:
         rattler.evict(machine, source)

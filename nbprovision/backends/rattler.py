@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import msgspec
 
 from nbprovision.backends import conda_prefix
-from nbprovision.backends.rattler_messages import Attempt, InstallRequest, Package, SolveRequest
+from nbprovision.backends.rattler_messages import Attempt, InstallRequest, Package, Query, SolveRequest
 from nbprovision.facts import conda_health
 from nbprovision.facts.conda import CondaRecord, installed
 from nbprovision.facts.conda_health import Details
@@ -91,28 +91,12 @@ class Solution:
         self._child.release()
 
 
-def solve(
-    machine: Machine,
-    attempts: list[Attempt],
-    channels: list[str],
-    installed: Iterable[Path],
-    *,
-    unlocked: Iterable[str] = (),
-    other_builds: bool = False,
-    unmet: Mapping[str, list[str]] | None = None,
-    variables: Mapping[str, str] | None = None,
-) -> Solution:
+def solve(machine: Machine, query: Query) -> Solution:
     """Work out what an environment will hold.
 
     Args:
         machine: Configuration of conda, caches.
-        attempts: Questions, the first that has an answer counts.
-        channels: URLs, the first preferred (strictly: a package comes from the first channel that has its name).
-        installed: Records in conda-meta; what they name stays as it is where it can.
-        unlocked: Names of those that shall not stay as they are.
-        other_builds: See `SolveRequest`.
-        unmet: See `SolveRequest`.
-        variables: Environment variables for the solver, beside the machine's.
+        query: What is asked.
 
     Raises:
         TaskFailed: no answer, a channel that cannot be read, a spec that cannot be.
@@ -122,24 +106,24 @@ def solve(
 
     clean: list[str] = []
     credentials: dict[str, Any] = {}
-    for url in channels:
+    for url in query.channels:
         bare, found = take_credentials(url)
         clean.append(bare)
         credentials.update(found)
     request = SolveRequest(
-        attempts=attempts,
+        attempts=query.attempts,
         channels=clean,
         shown=[secrets.mask(url) for url in clean],
-        installed=[str(path) for path in installed],
-        unlocked=list(unlocked),
+        installed=[str(path) for path in query.installed],
+        unlocked=list(query.unlocked),
         repodata=str(machine.cache / "repodata"),
         offline=machine.conda.condarc.offline,
         verify=machine.conda.condarc.ssl_verify is not False,
         credentials=credentials,
-        other_builds=other_builds,
-        unmet=dict(unmet or {}),
+        other_builds=query.other_builds,
+        unmet=query.unmet,
     )
-    env = {**child_environment(machine), **(variables or {})}
+    env = {**child_environment(machine), **query.variables}
     # One that is told a password is nobody else's.
     child = Child(CHILD, env=env) if credentials else hire(CHILD, env)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Union
 
 import msgspec
@@ -22,6 +23,29 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     keep: list[str] = []
     constraints: list[str] = []
     pinned: list[str] = []
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine is to work out: what an environment will hold.
+
+    Attributes:
+        attempts: Questions, the first that has an answer counts.
+        channels: URLs, the first preferred (strictly: a package comes from the first channel that has its name).
+        installed: Records in conda-meta; what they name stays as it is where it can.
+        unlocked: Names of those that shall not stay as they are.
+        other_builds: Installed packages of which there are builds for CUDA may get another build of their version.
+        unmet: What installed packages lack (name to specs) and may go on to lack.
+        variables: Environment variables for the solver, beside the machine's.
+
+    """
+
+    attempts: list[Attempt]
+    channels: tuple[str, ...] = ()
+    installed: tuple[Path, ...] = ()
+    unlocked: tuple[str, ...] = ()
+    other_builds: bool = False
+    unmet: dict[str, list[str]] = {}
+    variables: dict[str, str] = {}
 
 
 class Package(msgspec.Struct, frozen=True):
@@ -45,11 +69,7 @@ class Package(msgspec.Struct, frozen=True):
 
 
 class SolveRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="solve"):
-    """Solve the first of ``attempts`` that has an answer.
-
-    With ``other_builds`` installed packages of which there are builds for CUDA may get another build of their version.
-    What installed packages lack by ``unmet`` (name to specs) they may go on to lack.
-    """
+    """A `Query`, with what the process needs to answer it."""
 
     attempts: list[Attempt]
     channels: list[str]

@@ -11,7 +11,7 @@ import msgspec
 
 from nbprovision.backends import conda_prefix, prefix_clone, rattler, shared_files
 from nbprovision.backends.conda_engine import Engine, Solution, choose
-from nbprovision.backends.rattler_messages import Attempt
+from nbprovision.backends.rattler_messages import Attempt, Query
 from nbprovision.backends.shared_files import Shared
 from nbprovision.facts import conda_health, cuda, distributions, terms
 from nbprovision.facts import unasked as unasked_facts
@@ -23,6 +23,7 @@ from nbprovision.facts.file_digests import Digests
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.task import Claim, Resource
+from nbprovision.state.baselines import Baseline
 from nbprovision.system import unfinished
 from nbprovision.tasks.conda_packages import Packages, holds, same
 from nbprovision.tasks.platform_guard import Touched, guarded, permitted, refusal
@@ -178,25 +179,27 @@ class CondaWork:
 
         """
         machine, wish, specs = self._machine, self._wish, list(self._wish.specs)
-        unlocked = [spec.name for spec in specs if spec.text in missing]
+        unlocked = tuple(spec.name for spec in specs if spec.text in missing)
         protected = [name for name in self._protected if name in details]
         if wish.exact:
             questions = [rattler.exact_question(machine, self._prefix, specs, self._kept(details), self._claimed)]
         else:
             questions = rattler.questions(machine, self._prefix, specs, details, torn, self._claimed, protected)
 
+        def query(unmet: dict[str, list[str]]) -> Query:
+            return Query(
+                attempts=[_stable(question, unmet) for question in questions],
+                channels=wish.channels,
+                installed=tuple(record.path for record in sound if record.name in details),
+                unlocked=tuple(name for name in wish.names if name not in protected) if wish.latest else unlocked,
+                other_builds=other_builds,
+                unmet=unmet,
+                variables=cuda.told_to_solver(wish.cuda, machine.env),
+            )
+
         def ask(unmet: dict[str, list[str]]) -> tuple[Solution | None, TaskFailed | None]:
             try:
-                solution = self._engine.solve(
-                    machine,
-                    [_stable(question, unmet) for question in questions],
-                    list(wish.channels),
-                    [record.path for record in sound if record.name in details],
-                    unlocked=[name for name in wish.names if name not in protected] if wish.latest else unlocked,
-                    other_builds=other_builds,
-                    unmet=unmet,
-                    variables=cuda.told_to_solver(wish.cuda, machine.env),
-                )
+                solution = self._engine.solve(machine, query(unmet))
             except TaskFailed as error:
                 return None, error
             touched = self._touched(solution, details)
@@ -239,19 +242,18 @@ class CondaWork:
         left = [record for record in sound if record.name in details and record.name not in gone]
         names = [record.name for record in left]
         unmet = conda_health.unmet({name: details[name] for name in names}, left, self._machine.conda.condarc)
-        return self._engine.solve(
-            self._machine,
-            [Attempt(specs=names, pinned=names)],
-            [],  # all of it is there
-            [record.path for record in left],
-            unmet=unmet,
-        )
+        stay = Attempt(specs=names, pinned=names)  # no channel is asked: all of it is there
+        query = Query(attempts=[stay], installed=tuple(record.path for record in left), unmet=unmet)
+        return self._engine.solve(self._machine, query)
 
     @cached_property
+    def _image(self) -> Baseline | None:
+        """What the platform's image brought, where the task may not move it."""
+        return guarded(self._machine, self._prefix, allowed=self._wish.allowed)
+
+    @property
     def _protected(self) -> tuple[str, ...]:
-        """Packages that the platform's image brought, where no task may move them."""
-        known = guarded(self._machine, self._prefix, allowed=self._wish.allowed)
-        return tuple(known.content.packages) if known is not None else ()
+        return tuple(self._image.content.packages) if self._image is not None else ()
 
     def _touched(self, solution: Solution, details: dict[str, Details]) -> list[Touched]:
         coming = {package.name: package for package in solution.packages}
@@ -264,9 +266,9 @@ class CondaWork:
             if texts[0] == texts[1] and after is not None:
                 texts = (f"{before.version} {before.build}", f"{after.version} {after.build}")
             found.append(Touched(Difference("conda", name, *texts), self._because(name, before, solution)))
-        strays = conda_health.in_the_way(self._prefix, coming.keys() - details.keys(), apart_from=self._claimed)
-        known = guarded(self._machine, self._prefix, allowed=self._wish.allowed)
-        for path in strays if known is not None else ():
+        if self._image is None:
+            return found
+        for path in conda_health.in_the_way(self._prefix, coming.keys() - details.keys(), apart_from=self._claimed):
             name, _, version = path.name.removesuffix(".dist-info").partition("-")
             found.append(Touched(Difference("pip", name, version, None), "pip's copy would lie beside conda's"))
         return found
@@ -283,19 +285,19 @@ class CondaWork:
                     reasons.append(f"{package.name} {package.version} needs {text}")
         return ", ".join(reasons[:3])
 
-    def _pins(self, unlocked: list[str], details: dict[str, Details], sound: list[CondaRecord]) -> list[str]:
+    def _pins(self, unlocked: tuple[str, ...], details: dict[str, Details], sound: list[CondaRecord]) -> list[str]:
         """What to ask for instead, in any version, so that nothing moves that the image brought."""
         free = [Spec(name, name) for name in unlocked]
+        all_stays = [*self._protected, *details]
+        questions = rattler.questions(self._machine, self._prefix, free, details, [], self._claimed, all_stays)
+        query = Query(
+            attempts=questions[:1],
+            channels=self._wish.channels,
+            installed=tuple(record.path for record in sound if record.name in details),
+            unlocked=tuple(name for name in unlocked if name not in self._protected),
+        )
         try:
-            solution = self._engine.solve(
-                self._machine,
-                rattler.questions(
-                    self._machine, self._prefix, free, details, [], self._claimed, [*self._protected, *details]
-                )[:1],
-                list(self._wish.channels),
-                [record.path for record in sound if record.name in details],
-                unlocked=[name for name in unlocked if name not in self._protected],
-            )
+            solution = self._engine.solve(self._machine, query)
         except TaskFailed:
             return []
         solution.close()

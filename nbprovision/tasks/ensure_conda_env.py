@@ -63,9 +63,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     state: Annotated[Literal["present", "absent"], parameter("Whether the environment is to be there.")] = "present"
     exact: Annotated[
         bool,
-        parameter(
-            "Remove what neither this task nor a pip task of the playbook asked for, and nothing asked for needs."
-        ),
+        parameter("Remove what no task of the playbook asked for, and nothing asked for needs."),
     ] = False
     update: Annotated[
         Literal["none", "latest"],

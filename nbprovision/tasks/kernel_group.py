@@ -87,7 +87,7 @@ def plan(state: KernelState) -> Plan:
     return Plan(
         changes=tuple(change for one in plans for change in one.changes),
         warnings=tuple(warning for one in plans for warning in one.warnings),
-        beside=all(one.beside for one in plans),
+        beside=all(one.beside for one in plans if one),
     )
 
 

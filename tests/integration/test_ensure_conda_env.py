@@ -20,7 +20,7 @@ import msgspec
 import pytest
 
 from nbprovision.backends import rattler
-from nbprovision.backends.rattler_messages import Attempt
+from nbprovision.backends.rattler_messages import Attempt, Query
 from nbprovision.facts import conda_health
 from nbprovision.facts.conda import installed
 from nbprovision.facts.machine import Machine
@@ -337,7 +337,7 @@ def test_registration_as_condarc_says(machine: Machine, tiny: TinyChannel, home:
 def test_the_prefix_is_written_absolute(machine: Machine, tiny: TinyChannel, tmp_path: Path) -> None:
     """A relative prefix would be written into scripts as it stands."""
     tiny.add("script", "1.0", files={"bin/script.sh": f"#!{PLACEHOLDER}/bin/python\n"})
-    solution = rattler.solve(machine, [Attempt(specs=["script"])], [tiny.url], [])
+    solution = rattler.solve(machine, Query(attempts=[Attempt(specs=["script"])], channels=(tiny.url,)))
     relative = Path(os.path.relpath(tmp_path / "env"))
     solution.install(machine, relative, requested=[])
     assert (tmp_path / "env/bin/script.sh").read_text() == f"#!{tmp_path}/env/bin/python\n"
@@ -396,7 +396,7 @@ def test_the_child_leaves_at_once(tmp_path: Path) -> None:
 
 
 def test_a_forgotten_child_is_gone(machine: Machine, tiny: TinyChannel) -> None:
-    solution = rattler.solve(machine, [Attempt(specs=["alpha"])], [tiny.url], [])
+    solution = rattler.solve(machine, Query(attempts=[Attempt(specs=["alpha"])], channels=(tiny.url,)))
     pid = solution._child.pid
     os.kill(pid, 0)
     del solution
