@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, UnknownEnvironment
+from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Resource
+from nbprovision.tasks import kernel_group
 from nbprovision.tasks.ensure_kernel import EnsureKernel
+from nbprovision.tasks.kernel_state import KernelState
 from tests.provided import conda_environment
 
 
@@ -80,3 +84,21 @@ def test_what_makes_no_sense_is_refused(parameters: dict[str, Any], key: str) ->
 def test_a_name_that_nothing_has_is_an_error(machine: Machine, envs: Path) -> None:
     with pytest.raises(UnknownEnvironment, match="no environment 'fraudd'; did you mean 'fraud'"):
         EnsureKernel(envs="fraudd").provides(machine)
+
+
+def test_one_that_needs_nothing_does_not_mark_the_environments_of_the_others() -> None:
+    """What is only written beside the environments is no reason to mark one of them as unfinished."""
+    nothing, beside, within = (
+        Plan(),
+        Plan(changes=(Change("write", "k"),), beside=True),
+        Plan(changes=(Change("install", "ipykernel"),)),
+    )
+
+    def of(*plans: Plan) -> Plan:
+        tasks: list[Any] = [SimpleNamespace(plan=lambda _state, plan=plan: plan) for plan in plans]
+        state: Any = SimpleNamespace(members=[kernel_group.Member(task, KernelState(folder=Path())) for task in tasks])
+        return kernel_group.plan(state)
+
+    assert of(nothing, beside).beside
+    assert not of(beside, within).beside
+    assert not of(nothing, nothing)
