@@ -136,9 +136,10 @@ def by_pip(prefix: Path, *, pinned: bool, only: Collection[str] | None = None) -
         for name, one in found.items()
         if (one.requested if honest and one.installer == "pip" else name in needed_by_none or one.direct_url)
     }
-    extras = _extras(prefix, asked, every)
+    condas = [name for name in every if name not in found]
+    extras = _extras(prefix, asked, condas, every)
     wanted = [requirements.parse(_named(name, extras)) for name in asked]
-    needed = satisfied.needed(wanted, [name for name in every if name not in found], every, _environment(prefix))
+    needed = satisfied.needed(wanted, condas, every, _environment(prefix))
     replaced = {normalized(name) for name in replaced_by_pip(prefix, records)}
     return (
         [_requirement(one, extras, pinned=pinned or name in replaced) for name, one in sorted(asked.items())],
@@ -275,13 +276,15 @@ def _leaves(prefix: Path, every: Mapping[str, list[Distribution]]) -> set[str]:
     return set(every) - needed
 
 
-def _extras(prefix: Path, asked: Mapping[str, Distribution], every: satisfied.Found) -> dict[str, list[str]]:
+def _extras(
+    prefix: Path, asked: Mapping[str, Distribution], condas: Collection[str], every: satisfied.Found
+) -> dict[str, list[str]]:
     """Extras by name: those without which nobody would need something that is there, and all of whose needs are met.
 
     What was asked for with an extra is not written down; what came by it is there all the same.
     """
     environment = _environment(prefix)
-    came_along = satisfied.needed([], asked, every, environment)
+    came_along = satisfied.needed([], [*asked, *condas], every, environment)
     found: dict[str, list[str]] = {}
     for name, one in asked.items():
         plain = satisfied.needed([], [name], {name: every[name]}, environment)

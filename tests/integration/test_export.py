@@ -302,6 +302,17 @@ def test_where_the_installer_does_not_tell_it_is_what_nothing_needs(
     assert f"python -m venv {prefix}" in text
 
 
+@pytest.mark.parametrize("tool", ["pip", "uv"])
+def test_what_conda_brought_tells_of_no_extra(
+    machine: Machine, channel: Channel, wheels: Path, env: dict[str, str], tool: str
+) -> None:
+    """That six is there, which an extra of what pip installed would bring, is conda's doing."""
+    converge(EnsureCondaEnv(name="x", packages=["python", "pip", "six"], channels=[channel.url]), machine)
+    make_wheel(wheels, "fig", "1.0", requires=['six; extra == "dried"'])
+    by_hand(env, tool, machine.home / "envs/x", "fig")
+    assert tasks(exported(machine, ["x"], pinned=False))[1][1]["packages"] == ["fig"]
+
+
 def test_what_pip_put_in_the_place_of_condas_is_pips(
     machine: Machine, channel: Channel, wheels: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
