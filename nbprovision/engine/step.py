@@ -68,14 +68,15 @@ def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Out
         return Outcome(step.result("skipped"), store.Proof(digest(step.name), None, (), ""))
     started = time.perf_counter()
     try:
-        plan, proof = prove(task, machine)
-        changes, warnings = plan.changes, plan.warnings
-        if plan and not check:
-            patient = time.perf_counter() - started > _LONG
-            proof, changes, after = _apply(task, plan, machine, guard, patient=patient)
-            warnings = tuple(dict.fromkeys((*warnings, *after)))
-        elif not plan:
-            guard.proven(task, machine)
+        with machine.reporting() as values:
+            plan, proof = prove(task, machine)
+            changes, warnings = plan.changes, plan.warnings
+            if plan and not check:
+                patient = time.perf_counter() - started > _LONG
+                proof, changes, after = _apply(task, plan, machine, guard, patient=patient)
+                warnings = tuple(dict.fromkeys((*warnings, *after)))
+            elif not plan:
+                guard.proven(task, machine)
     except ProvisionError as error:
         event("task failed", task=step.kind, name=step.name, error=error.text)
         return Outcome(step.result("failed", seconds=time.perf_counter() - started, error=error.at(step.position)))
@@ -85,6 +86,7 @@ def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Out
         changes=changes,
         warnings=warnings,
         check_only=check,
+        values=values,
     )
     event(
         "task",
@@ -130,6 +132,8 @@ def _apply(
     with guard.unfinished(task, plan, machine, lambda: task.plan(task.read(machine)).changes == plan.changes) as done:
         changed = task.apply(plan, machine)
         done()
+        if not task.proves(machine):
+            return None, plan.changes if changed is None else tuple(changed), ()
         if not plan.beside:
             machine.forget()
         left, proof = prove(task, machine, patient=True) if patient else (task.plan(task.read(machine)), None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import pwd
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,10 @@ from nbprovision.system.places import tool_home
 if TYPE_CHECKING:
     from nbprovision.facts.conda import CondaFacts
     from nbprovision.facts.file_digests import Digests
+
+
+# What the task that this thread works for has said of itself.
+_REPORTED: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("reported", default=None)
 
 
 def user_home(env: Mapping[str, str]) -> Path:
@@ -118,6 +123,22 @@ class Machine:
     def progress(self, text: str, done: float = 0, total: float = 0) -> None:
         """Tell whoever watches how far long work is."""
         self.on_progress(text, done, total)
+
+    def report(self, **values: Any) -> None:
+        """Say more of the task at work than its changes do; later tasks may ask for it by its registered result."""
+        reported = _REPORTED.get()
+        if reported is not None:
+            reported.update(values)
+
+    @contextlib.contextmanager
+    def reporting(self) -> Iterator[dict[str, Any]]:
+        """Gather what `report` is told while the body runs."""
+        reported: dict[str, Any] = {}
+        token = _REPORTED.set(reported)
+        try:
+            yield reported
+        finally:
+            _REPORTED.reset(token)
 
     def keep(self) -> None:
         """Keep what was worked out at some cost for the next run."""

@@ -55,7 +55,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one task."""
+    """What became of one task; ``values`` is what else it has to say to the tasks after it."""
 
     name: str
     task: str
@@ -66,6 +66,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     error: ProvisionError | None = None
     check_only: bool = False
+    values: dict[str, Any] = {}
 
     @property
     def changed(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -69,7 +69,15 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
     A subclass lives in ``nbprovision/tasks/ensure_NAME.py``, is called ``EnsureName``, describes each field with
     ``Annotated[type, parameter("...")]``, checks what belongs together in ``__post_init__`` (raising `ParameterError`)
     and implements ``read``, ``plan``, ``apply`` and ``witnesses``. The engine does the rest.
+
+    Attributes:
+        examples: A list of tasks in YAML that show its use; each one runs.
+        handler_only: It may stand under ``handlers`` alone.
+
     """
+
+    examples: ClassVar[str] = ""
+    handler_only: ClassVar[bool] = False
 
     deep: Annotated[
         bool, parameter("Compare the files themselves (sizes and hashes), not only names and versions.")
@@ -156,6 +164,10 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
     def ages(self, machine: Machine) -> float | None:
         """Seconds for which a verified result holds of itself (a token, ``state: latest``), None for ever."""
         return None
+
+    def proves(self, machine: Machine) -> bool:
+        """Whether what is there can show that the work was done; if not, it is done at each run, and never verified."""
+        return True
 
     def holds_for(self, machine: Machine) -> float | None:
         """Seconds for which a verified result is trusted: ``refresh_every``, but never past what `ages` allows.

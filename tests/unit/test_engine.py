@@ -466,3 +466,24 @@ def test_in_a_row_the_order_is_the_playbooks(machine: Machine, tmp_path: Path) -
     steps = [step(EnsureNote(path=str(tmp_path / f"{n}"), text="x", heavy=n % 3)) for n in range(6)]
     Run(steps, machine, Watching(), linear=True).execute()
     assert finished == [one.name for one in steps]
+
+
+def test_what_a_task_reports_is_its_own(machine: Machine) -> None:
+    """Two threads that work for two tasks do not mix what these say of themselves."""
+    import threading
+
+    said: dict[str, dict[str, object]] = {}
+
+    def work(name: str) -> None:
+        with machine.reporting() as values:
+            machine.report(name=name)
+            machine.report(rc=0)
+            said[name] = values
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    machine.report(lost=True)
+    assert said == {"a": {"name": "a", "rc": 0}, "b": {"name": "b", "rc": 0}}
