@@ -17,6 +17,8 @@ COMMANDS = {
     "status": "tell how far a run is, and how the last one ended",
     "facts": "tell what is on this machine: platform, conda, environments, kernels, indexes",
     "export": "print a playbook that makes what is installed in environments again",
+    "doc": "tell what a task takes and reports, with examples",
+    "schema": "print the JSON Schema of a playbook, for editors",
     "lifecycle": "render a lifecycle script for a notebook instance",
 }
 

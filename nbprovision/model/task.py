@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
@@ -72,11 +72,13 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
 
     Attributes:
         examples: A list of tasks in YAML that show its use; each one runs.
+        actions: What it can have changed (`Change.action`), each with what that means.
         handler_only: It may stand under ``handlers`` alone.
 
     """
 
     examples: ClassVar[str] = ""
+    actions: ClassVar[Mapping[str, str]] = {}
     handler_only: ClassVar[bool] = False
 
     deep: Annotated[

@@ -9,21 +9,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from nbprovision.model.result import Change, Result
 from nbprovision.reporters import diff as differences
+from nbprovision.reporters.colour import CYAN, GREEN, MAGENTA, RED, YELLOW, painted, wants_colour
 from nbprovision.reporters.document import counts
 from nbprovision.system.secrets import mask
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-_COLOURS = {"ok": "32", "changed": "33", "skipped": "36", "failed": "31", "deferred": "35"}
+_COLOURS = {"ok": GREEN, "changed": YELLOW, "skipped": CYAN, "failed": RED, "deferred": MAGENTA}
 _QUIET_SECONDS = 10.0  # between two plain lines about the same long work
-
-
-def wants_colour(stream: TextIO, env: Mapping[str, str]) -> bool:
-    """Whether to colour ``stream``: https://no-color.org and https://force-color.org, else on a terminal."""
-    if env.get("NO_COLOR"):
-        return False
-    return bool(env.get("FORCE_COLOR")) or (stream.isatty() and env.get("TERM") != "dumb")
 
 
 class Terminal:
@@ -102,7 +96,7 @@ class Terminal:
 
     def _painted(self, status: str) -> str:
         word = f"{status + ':':<9}"
-        return f"\033[{_COLOURS[status]}m{word}\033[0m" if self._colour else word
+        return painted(word, _COLOURS[status]) if self._colour else word
 
 
 def summarised(changes: Sequence[Change]) -> str:

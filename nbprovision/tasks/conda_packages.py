@@ -16,6 +16,17 @@ from nbprovision.facts.distributions import Distribution
 from nbprovision.model.result import Change
 from nbprovision.system import secrets
 
+# What can be done to the packages of an environment, and what that means.
+ACTIONS = {
+    "install": "a package",
+    "upgrade": "to a newer version",
+    "downgrade": "to an older version",
+    "change": "to another build of the same version",
+    "repair": "a package that was harmed, here or in an environment that shares its files",
+    "remove": "a package",
+    "solve for": "another version of CUDA than before",
+}
+
 
 class Packages(msgspec.Struct, frozen=True, kw_only=True):
     """What is there, and what the solver would make of it.

@@ -23,6 +23,23 @@ class EnsureCondaChannel(Task[ChannelState], frozen=True, kw_only=True):
     ``channels`` of ``ensure_conda_env``.
     """
 
+    actions = {
+        "build": "a requirement, or an interpreter, became a package of the channel",
+        "build again": "a package that was harmed",
+        "remove": "the channel",
+    }
+    examples = """
+    - name: A channel for a machine that reaches PyPI and no conda channel
+      ensure_conda_channel:
+        path: ./channel
+        pypi: [pip, humanize]
+
+    - name: No channel there
+      ensure_conda_channel:
+        path: ./old-channel
+        state: absent
+    """
+
     path: Annotated[str, parameter("The channel's folder.", extra={"path": True})]
     pypi: Annotated[
         Strings,

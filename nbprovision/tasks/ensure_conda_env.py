@@ -19,6 +19,7 @@ from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change
 from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets, unfinished
+from nbprovision.tasks import conda_packages
 from nbprovision.tasks.conda_env_state import EnvPlan, EnvState, other_changes
 from nbprovision.tasks.conda_work import CondaWork, Wish, channel_urls, configuration_of, local_channels, wanted_spec
 from nbprovision.tasks.platform_guard import refuse_jupyter_server
@@ -32,6 +33,46 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
 
     The packages come from the first channel that has them, by conda's own rules; what is installed moves only as far as
     a spec asks for it.
+    """
+
+    actions = {
+        "create": "the environment",
+        **conda_packages.ACTIONS,
+        "set": "a variable that the environment's file names",
+        "record": "what is installed in the environment's history, where that said nothing of it",
+        "register": "the environment in conda's list of environments",
+        "unregister": "it is taken out of that list",
+        "clean": "what a killed run left behind",
+    }
+    examples = """
+    - name: An environment by name
+      ensure_conda_env:
+        name: fraud
+        channels: [conda-forge]
+        packages: [python=3.12, pip, ipykernel]
+
+    - name: The newest versions, and nothing that nobody asked for
+      ensure_conda_env:
+        name: risk
+        channels: [conda-forge]
+        packages: [python, pip]
+        update: latest
+        exact: true
+
+    - name: What a file describes, by path
+      ensure_conda_env:
+        prefix: ./envs/report
+        file: environment.yml
+
+    - name: A copy of another environment, which takes no channel
+      ensure_conda_env:
+        name: fraud-copy
+        clone: fraud
+
+    - name: An environment that is not wanted any more
+      ensure_conda_env:
+        name: old
+        state: absent
     """
 
     name: Annotated[

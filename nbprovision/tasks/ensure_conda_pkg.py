@@ -16,6 +16,7 @@ from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import side_by_side, unfinished
+from nbprovision.tasks import conda_packages
 from nbprovision.tasks.conda_packages import Packages
 from nbprovision.tasks.conda_work import CondaWork, Wish, channel_urls, configuration_of, local_channels, wanted_spec
 from nbprovision.tasks.platform_guard import refuse_jupyter_server
@@ -40,6 +41,30 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
 
     In an environment that the platform provides nothing moves that its image brought: what is asked for is solved
     around it, and where that cannot be, the task says what would have to change and what to ask for instead.
+    """
+
+    actions = conda_packages.ACTIONS
+    examples = """
+    - name: Packages into one environment
+      ensure_conda_pkg:
+        env: fraud
+        packages: [packaging, "idna>=3.7"]
+        channels: [conda-forge]
+
+    - name: The newest version in all environments but one
+      ensure_conda_pkg:
+        envs: all
+        except: fraud
+        packages: six
+        channels: [conda-forge]
+        state: latest
+
+    - name: Packages that are to go
+      ensure_conda_pkg:
+        envs: [fraud, "ris*"]
+        packages: [idna]
+        channels: [conda-forge]
+        state: absent
     """
 
     packages: Annotated[Strings, parameter("Match specs as conda writes them; with `state: absent` names.")]

@@ -40,6 +40,35 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
     survives restarts, into an environment, or for the whole machine.
     """
 
+    actions = {
+        "create": "the file",
+        "change": "what it says",
+        "change password": "a password or token in it, which is not shown",
+        "change mode": "who may read it",
+        "remove": "the file, as it says nothing any more",
+    }
+    examples = """
+    - name: Channels, and a mirror of anaconda.org
+      ensure_condarc:
+        channels: [conda-forge]
+        channel_alias: https://conda.example.com
+        channel_priority: strict
+
+    - name: Environments and packages on the volume
+      ensure_condarc:
+        envs_dirs: ~/SageMaker/envs
+        pkgs_dirs: ~/SageMaker/pkgs
+
+    - name: Settings of conda that have no parameter of their own
+      ensure_condarc:
+        settings: {remote_max_retries: 5, auto_activate_base: false}
+
+    - name: A channel that is not wanted any more
+      ensure_condarc:
+        channels: [defaults]
+        state: absent
+    """
+
     channels: Annotated[
         Strings | None,
         parameter(

@@ -17,7 +17,7 @@ from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironm
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Claim, Resource, Strings, Task, parameter
 from nbprovision.system import secrets, unfinished
-from nbprovision.tasks import kernel_group
+from nbprovision.tasks import kernel_examples, kernel_group
 from nbprovision.tasks.kernel_state import KernelState
 
 _CONNECTION_FILE = "{connection_file}"
@@ -36,6 +36,8 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
     The kernel of an environment starts as after ``conda activate``, or as after a virtual environment's ``activate``.
     With ``envs`` it is a kernel for each of several; ``{env}`` in ``name`` and ``display_name`` is the environment's.
     """
+
+    actions, examples = kernel_examples.ACTIONS, kernel_examples.EXAMPLES
 
     env: Annotated[
         str | None, parameter("Environment by name or path, whose Python is the kernel.", extra={"path": "if-slash"})
@@ -483,9 +485,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         return not self.activate or (file is not None and file.data == state.launcher)
 
     def _check_rights(self, folder: Path) -> None:
-        place = folder
-        while not place.exists():
-            place = place.parent
+        place = next(one for one in (folder, *folder.parents) if one.exists())
         if self.scope == "system" and not os.access(place, os.W_OK):
             raise TaskFailed(
                 "the kernels of all users are not this user's to change",

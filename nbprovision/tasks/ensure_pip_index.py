@@ -47,6 +47,40 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
     is no change. Where AWS does not answer, a token that still holds is kept, and a note says so.
     """
 
+    actions = {
+        "create": "pip.conf or uv.toml",
+        "change": "what it says",
+        _OTHER_PASSWORD: "the password of an index, which is not shown",
+        "change mode": "who may read it",
+        "replace link": "a link in the file's place by a file",
+        "remove": "the file as it says nothing any more, or the record of what it said before",
+    }
+    examples = """
+    - name: An index of one's own before pypi.org
+      ensure_pip_index:
+        url: https://pypi.example.com/simple
+        extra_urls: https://pypi.org/simple
+
+    - name: An index for one environment, with its own certificate authority
+      ensure_pip_index:
+        scope: env
+        env: fraud
+        url: https://pypi.example.com/simple
+        cert: /etc/ssl/certs/ca-certificates.crt
+
+    - name: A repository of AWS CodeArtifact
+      ensure_pip_index:
+        codeartifact:
+          domain: team
+          repository: python
+          owner: "111122223333"
+          region: eu-west-1
+
+    - name: As it was before
+      ensure_pip_index:
+        state: absent
+    """
+
     url: Annotated[
         str | None,
         parameter("The index (PEP 503): an http, https or file URL, mostly ending in /simple. Needed for `present`."),

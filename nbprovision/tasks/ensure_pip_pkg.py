@@ -26,7 +26,7 @@ from nbprovision.model.result import Change
 from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets, side_by_side
 from nbprovision.system.files import remove
-from nbprovision.tasks import pip_targets
+from nbprovision.tasks import pip_examples, pip_targets
 from nbprovision.tasks.pip_guard import Answer, PipGuard, known_prefix
 from nbprovision.tasks.pip_plan import change_of, install_work, installs, removal_work, removals, unseen
 from nbprovision.tasks.pip_state import PipPlan, PipState, TargetState, Work
@@ -60,6 +60,8 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
     in another version is replaced, and conda's own task of the same playbook then leaves it alone. In an environment
     that the platform provides nothing moves that its image brought, unless ``allow_platform_changes`` says so.
     """
+
+    actions, examples = pip_examples.ACTIONS, pip_examples.EXAMPLES
 
     packages: Annotated[
         Strings | None,

@@ -1,71 +1,26 @@
-"""The reference page tells of every task, in the words of the task's own definition.
+"""The reference page and the schema are made from the tasks' own definitions.
 
-``python -m tests.unit.test_docs`` writes that part of the page anew.
+``python -m tests.unit.test_docs`` writes them anew.
 """
 
 from __future__ import annotations
 
-import inspect
+import json
 import re
-import types
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import msgspec
 import pytest
 
-from nbprovision.model.task import Task
+from nbprovision.reference import page
+from nbprovision.reference.definition import define
+from nbprovision.reference.schema import schema
 from nbprovision.tasks import Catalogue
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference.md"
+SCHEMA = DOCS / "playbook.schema.json"
 BEGIN = "<!-- made by: python -m tests.unit.test_docs -->\n"
 END = "<!-- end -->\n"
-
-
-def described(kind: type[Task[Any]]) -> str:
-    """The section of one task: what it does, and a row for each parameter of its own."""
-    rows = []
-    common = get_type_hints(Task, include_extras=True)
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    for name, hint in get_type_hints(kind, include_extras=True).items():
-        if name in common:
-            continue
-        description = " ".join(meta.description or "" for meta in hint.__metadata__ if isinstance(meta, msgspec.Meta))
-        values, default = shown_type(get_args(hint)[0]), shown_default(fields[name])
-        rows.append(f"| `{fields[name].encode_name}` | {values} | {default} | {description} |")
-    text = inspect.cleandoc(kind.__doc__ or "")
-    return "\n".join(
-        [f"### {kind.kind()}", "", text, "", "| parameter | takes | default | |", "|---|---|---|---|", *rows, ""]
-    )
-
-
-def shown_type(hint: Any) -> str:
-    """What a parameter takes, in a user's words."""
-    origin = get_origin(hint)
-    if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(shown_type(part) for part in get_args(hint) if part is not type(None)))
-    if origin is Literal:
-        return ", ".join(f"`{value}`" for value in get_args(hint))
-    words = {
-        str: "a string",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        list: "a list",
-        dict: "a mapping",
-    }
-    return words.get(origin or hint, "a mapping")
-
-
-def shown_default(field: msgspec.structs.FieldInfo) -> str:
-    """The default, or that there is none."""
-    if field.required:
-        return "required"
-    default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
-    if default in (None, "", [], {}, ()):
-        return ""
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
 def made_anew() -> str:
@@ -74,11 +29,30 @@ def made_anew() -> str:
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
     catalogue = Catalogue()
-    return head + BEGIN + "\n" + "\n".join(described(catalogue[name]) for name in catalogue) + "\n" + END + tail
+    sections = "\n".join(page.section(define(catalogue[name])) for name in catalogue)
+    return head + BEGIN + "\n" + sections + "\n" + END + tail
+
+
+def schema_made_anew() -> str:
+    return json.dumps(schema(Catalogue()), indent=1) + "\n"
 
 
 def test_the_reference_is_the_tasks_own_definition() -> None:
     assert REFERENCE.read_text() == made_anew(), "python -m tests.unit.test_docs writes it anew"
+
+
+def test_the_schema_is_the_tasks_own_definition() -> None:
+    assert SCHEMA.read_text() == schema_made_anew(), "python -m tests.unit.test_docs writes it anew"
+
+
+@pytest.mark.parametrize("kind", list(Catalogue()))
+def test_a_task_says_all_that_doc_tells(kind: str) -> None:
+    definition = define(Catalogue()[kind])
+    assert definition.text
+    assert definition.examples, "Task.examples shows its use"
+    assert definition.actions, "Task.actions tells what it can have changed"
+    for parameter in (*definition.parameters, *definition.shared):
+        assert parameter.description, parameter.name
 
 
 @pytest.mark.parametrize("page", [*DOCS.glob("*.md"), DOCS.parent / "README.md"], ids=lambda page: page.name)
@@ -102,3 +76,4 @@ def test_every_option_of_run_is_in_the_reference() -> None:
 
 if __name__ == "__main__":
     REFERENCE.write_text(made_anew())
+    SCHEMA.write_text(schema_made_anew())

@@ -1,0 +1,92 @@
+"""``nbprovision doc``: what the tasks and keywords of a playbook are, from their own definitions."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Collection, Mapping
+
+from nbprovision.model.errors import UsageError, nearest
+from nbprovision.playbook import keywords
+from nbprovision.reference import page, text
+from nbprovision.reference.definition import define
+from nbprovision.reporters.colour import BOLD, painted, wants_colour
+from nbprovision.tasks import Catalogue
+
+_WIDEST = 100  # columns
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``doc``."""
+    parser.add_argument(
+        "subject", nargs="?", metavar="TASK", help="a task, a keyword, or `keywords`; default: the list of tasks"
+    )
+    parser.add_argument("--format", choices=("text", "markdown"), default="text", help="markdown: as in the reference")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Print it.
+
+    Returns:
+        0.
+
+    Raises:
+        UsageError: there is no such task or keyword.
+
+    """
+    sys.stdout.write(_markdown(options.subject) if options.format == "markdown" else _text(options.subject))
+    return 0
+
+
+def tables() -> dict[str, Mapping[str, str]]:
+    """The keywords with their descriptions, by what may say them."""
+    places = ("play", "task", "block", "handler")
+    return {where: table for where in places if (table := _described(getattr(keywords, where.upper(), ())))}
+
+
+def _described(table: Collection[str]) -> Mapping[str, str]:
+    return table if isinstance(table, Mapping) else dict.fromkeys(sorted(table), "")
+
+
+def _text(subject: str | None) -> str:
+    width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
+    bold = wants_colour(sys.stdout, os.environ)
+
+    def heading(line: str) -> str:
+        return painted(line, BOLD) if bold else line
+
+    catalogue = Catalogue()
+    if subject is None:
+        return text.overview((define(catalogue[name]) for name in catalogue), width=width, heading=heading)
+    if subject in catalogue:
+        return text.page(define(catalogue[subject]), width=width, heading=heading)
+    return text.keywords(_meant(subject, catalogue), width=width, heading=heading)
+
+
+def _markdown(subject: str | None) -> str:
+    catalogue = Catalogue()
+    if subject is None:
+        return "\n".join(page.section(define(catalogue[name])) for name in catalogue)
+    if subject in catalogue:
+        return page.section(define(catalogue[subject]))
+    return "\n".join(page.keywords(where, described) for where, described in _meant(subject, catalogue).items())
+
+
+def _meant(subject: str, catalogue: Catalogue) -> dict[str, Mapping[str, str]]:
+    """The keywords that a word means: one, those of a play, a task, a block or a handler, or all."""
+    known = tables()
+    if subject in ("keywords", "playbook"):
+        return known
+    if subject in known:
+        return {subject: known[subject]}
+    found: dict[str, Mapping[str, str]]
+    found = {where: {subject: table[subject]} for where, table in known.items() if subject in table}
+    if not found:
+        names = [*catalogue, "keywords", *(name for table in known.values() for name in table)]
+        raise UsageError(
+            f"there is no task or keyword '{subject}'{nearest(subject, names)}",
+            cure="`nbprovision doc` lists the tasks, `nbprovision doc keywords` the keywords",
+        )
+    return found

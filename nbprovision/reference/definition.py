@@ -1,0 +1,130 @@
+"""What a kind of task says of itself: parameters, defaults, examples, and what it can report."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import msgspec
+
+from nbprovision.model.task import Task
+from nbprovision.playbook.parameters import words
+
+# What every task can end as, with what it means.
+STATES = {
+    "ok": "everything is as described",
+    "changed": "something was changed; with `--check` it would be",
+    "skipped": "`when` does not hold, or what the task builds on failed",
+    "failed": "it could not be brought about; the message says why, and what to do",
+    "deferred": "it goes on in the background, as the run's `--deadline` is over",
+}
+
+
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+    """One parameter of a task.
+
+    Attributes:
+        name: As a playbook writes it.
+        takes: The values that it takes, in words.
+        choices: Those values, where there are only some.
+        default: As a playbook would write it; empty where there is none.
+        required: Whether it has to be given.
+        description: One or more sentences.
+
+    """
+
+    name: str
+    takes: str
+    choices: tuple[str, ...]
+    default: str
+    required: bool
+    description: str
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of task.
+
+    Attributes:
+        kind: Its key in a playbook.
+        text: What it is for: paragraphs, with code between backticks.
+        parameters: Its own, in order.
+        shared: Those that every task has.
+        actions: What it can have changed, each with what that means.
+        examples: A list of tasks in YAML.
+        handler_only: Whether it may stand under ``handlers`` alone.
+
+    """
+
+    kind: str
+    text: str
+    parameters: tuple[Parameter, ...]
+    shared: tuple[Parameter, ...]
+    actions: Mapping[str, str]
+    examples: str
+    handler_only: bool
+
+    @property
+    def summary(self) -> str:
+        """The first sentence, on one line."""
+        return " ".join(self.text.partition("\n\n")[0].split())
+
+
+def define(kind: type[Task[Any]]) -> Definition:
+    """Gather what a kind of task says of itself."""
+    common = set(Task.__struct_fields__)
+    fields = msgspec.structs.fields(kind)
+    return Definition(
+        kind=kind.kind(),
+        text=inspect.cleandoc(kind.__doc__ or "").replace("``", "`"),
+        parameters=tuple(_parameter(field) for field in fields if field.name not in common),
+        shared=tuple(_parameter(field) for field in fields if field.name in common),
+        actions=kind.actions,
+        examples=inspect.cleandoc(kind.examples),
+        handler_only=kind.handler_only,
+    )
+
+
+def _parameter(field: msgspec.structs.FieldInfo) -> Parameter:
+    shape = msgspec.inspect.type_info(field.type)
+    only = tuple(_choices(field.type))
+    return Parameter(
+        name=field.encode_name,
+        takes=_listed(only) if only else words(shape),
+        choices=only,
+        default=_default(field),
+        required=field.required,
+        description=_description(field.type),
+    )
+
+
+def _choices(annotation: Any) -> Iterator[str]:
+    """The values of a type that takes only some, in the order in which they stand there."""
+    if get_origin(annotation) is Annotated:
+        yield from _choices(get_args(annotation)[0])
+    elif get_origin(annotation) is Literal:
+        yield from map(str, get_args(annotation))
+    elif get_origin(annotation) in (Union, types.UnionType):
+        parts = [part for part in get_args(annotation) if part is not type(None)]
+        if all(get_origin(part) is Literal for part in parts):
+            for part in parts:
+                yield from _choices(part)
+
+
+def _listed(options: tuple[str, ...]) -> str:
+    return " or ".join(filter(None, (", ".join(options[:-1]), options[-1])))
+
+
+def _description(annotation: Any) -> str:
+    found = (meta.description for meta in getattr(annotation, "__metadata__", ()) if isinstance(meta, msgspec.Meta))
+    return " ".join(filter(None, found))
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return ""
+    default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    if default in (None, "", [], {}, ()):
+        return ""
+    return str(default).lower() if isinstance(default, bool) else str(default)

@@ -1,0 +1,94 @@
+"""The tasks and keywords as text for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from nbprovision.reference.definition import STATES, Definition, Parameter
+
+_INDENT = "    "
+
+
+def page(definition: Definition, *, width: int = 100, heading: Callable[[str], str] = str) -> str:
+    """All that is to be known of one kind of task.
+
+    Args:
+        definition: The kind.
+        width: Columns that a line may have.
+        heading: Makes a heading stand out.
+
+    """
+
+    def lines() -> Iterator[str]:
+        yield heading(definition.kind)
+        for paragraph in definition.text.split("\n\n"):
+            yield from _filled(paragraph, width)
+            yield ""
+        if definition.handler_only:
+            yield from _filled("It stands under `handlers`, and is run when a task notifies it.", width)
+            yield ""
+        yield heading("PARAMETERS")
+        for one in definition.parameters:
+            yield from _parameter(one, width)
+        yield ""
+        yield heading("EVERY TASK TAKES")
+        for one in definition.shared:
+            yield from _parameter(one, width)
+        yield ""
+        yield heading("WHAT IT REPORTS")
+        yield from _listed(STATES, width)
+        if definition.actions:
+            yield _INDENT + "Of what was changed, one or more of:"
+            yield from _listed(definition.actions, width, indent=2 * _INDENT)
+        if definition.examples:
+            yield ""
+            yield heading("EXAMPLES")
+            yield textwrap.indent(definition.examples, _INDENT)
+
+    return "\n".join(lines()) + "\n"
+
+
+def overview(definitions: Iterable[Definition], *, width: int = 100, heading: Callable[[str], str] = str) -> str:
+    """A line for each kind of task, and where more is told."""
+    rows = {definition.kind: definition.summary for definition in definitions}
+    lines = [heading("TASKS"), *_listed(rows, width), ""]
+    lines += [heading("MORE")]
+    more = {
+        "nbprovision doc TASK": "its parameters, what it reports, and examples",
+        "nbprovision doc keywords": "what else a play, a task, a block or a handler may say",
+        "nbprovision doc KEYWORD": "one of these",
+        "nbprovision schema": "all of it as a JSON Schema, for editors",
+    }
+    return "\n".join([*lines, *_listed(more, width)]) + "\n"
+
+
+def keywords(tables: Mapping[str, Mapping[str, str]], *, width: int = 100, heading: Callable[[str], str] = str) -> str:
+    """The keywords, by what may say them."""
+    parts = ("\n".join([heading(f"A {where.upper()}"), *_listed(told, width)]) for where, told in tables.items())
+    return "\n\n".join(parts) + "\n"
+
+
+def _parameter(one: Parameter, width: int) -> Iterator[str]:
+    rest = "; required" if one.required else f"; default: {one.default}" if one.default else ""
+    yield f"{_INDENT}{one.name}  ({one.takes}{rest})"
+    yield from _filled(one.description, width, 2 * _INDENT)
+
+
+def _listed(rows: Mapping[str, str], width: int, indent: str = _INDENT) -> Iterator[str]:
+    column = len(indent) + max(map(len, rows), default=0) + 2
+    for name, told in rows.items():
+        yield from textwrap.wrap(
+            told or " ",
+            width,
+            initial_indent=f"{indent}{name}".ljust(column),
+            subsequent_indent=" " * column,
+            break_on_hyphens=False,
+            drop_whitespace=bool(told),
+        )
+
+
+def _filled(text: str, width: int, indent: str = _INDENT) -> list[str]:
+    return textwrap.wrap(
+        " ".join(text.split()), width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
