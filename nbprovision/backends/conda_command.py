@@ -9,7 +9,6 @@ https://docs.conda.io/projects/conda/en/stable/commands/install.html
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import compare, parse, satisfied
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import commands
-from nbprovision.system.files import make_folder, read_text, remove, write_atomically
+from nbprovision.system.files import make_folder, read_text, remove, temporary_folder, write_atomically
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
@@ -204,8 +203,7 @@ class _Question:
         return tuple(packages[name] for name in sorted(self._needed(packages)))
 
     def _ask(self) -> Reply:
-        with tempfile.TemporaryDirectory(dir=_folder(self.machine.cache), prefix="shadow-") as folder:
-            shadow = Path(folder)
+        with temporary_folder(self.machine.cache / "shadow") as shadow:
             make_folder(shadow / META)
             for record in self.records:
                 os.symlink(record.path, shadow / META / record.path.name)
@@ -429,8 +427,3 @@ def _note_requests(prefix: Path, requested: Iterable[str], touched: set[str]) ->
             document["requested_spec"] = text or "None"
             document["requested_specs"] = [text] if text else []
             write_atomically(record.path, msgspec.json.format(msgspec.json.encode(document), indent=2))
-
-
-def _folder(path: Path) -> Path:
-    make_folder(path)
-    return path

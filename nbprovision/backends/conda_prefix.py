@@ -15,7 +15,7 @@ import msgspec
 from nbprovision.facts.conda import MADE_BY_US, META, CondaFacts
 from nbprovision.facts.conda_files import placing
 from nbprovision.facts.conda_health import Details, activation_state, variables
-from nbprovision.system.files import TEMPORARY_SUFFIX, explained, make_folder, read_text, remove, write_atomically
+from nbprovision.system.files import explained, make_folder, make_temporary_folder, read_text, remove, write_atomically
 
 # The version whose form of the history this is. Older ones of conda refuse an environment whose history names a newer
 # version than their own.
@@ -162,10 +162,8 @@ def correct_paths(record: Path) -> None:
 
 def remove_prefix(prefix: Path) -> None:
     """Remove an environment: out of sight in one step, then piece by piece."""
-    import tempfile
-
     with explained(f"cannot remove {prefix}"):
-        hidden = Path(tempfile.mkdtemp(prefix=f".{prefix.name}.", suffix=TEMPORARY_SUFFIX, dir=prefix.parent))
+        hidden = make_temporary_folder(prefix)
         os.rename(prefix, hidden / prefix.name)
     remove(hidden)
 

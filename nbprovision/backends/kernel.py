@@ -14,7 +14,15 @@ from nbprovision.facts import distributions
 from nbprovision.facts.kernels import SPEC
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system.files import explained, make_folder, remove, remove_if_empty, set_mode, write_atomically
+from nbprovision.system.files import (
+    explained,
+    make_folder,
+    remove,
+    remove_if_empty,
+    set_mode,
+    temporary_folder,
+    write_atomically,
+)
 from nbprovision.system.secrets import mask
 
 LAUNCHER = "activate.sh"
@@ -98,15 +106,16 @@ def try_out(machine: Machine, prefix: Path, spec: Mapping[str, Any], folder: Pat
     """
     from nbprovision.system.commands import run
 
-    request = {"spec": spec, "folder": str(folder), "seconds": _TRIAL_SECONDS}
     failure = f"the kernel '{folder.name}' does not work"
-    done = run(
-        [prefix / "bin/python", "-I", _HERE / "kernel_trial.py"],
-        env=machine.env,
-        stdin=msgspec.json.encode(request).decode(),
-        timeout=_TRIAL_SECONDS * 2,
-        failure=failure,
-    )
+    with temporary_folder(machine.cache / "kernel-trial") as scratch:
+        request = {"spec": spec, "folder": str(folder), "scratch": str(scratch), "seconds": _TRIAL_SECONDS}
+        done = run(
+            [prefix / "bin/python", "-I", _HERE / "kernel_trial.py"],
+            env=machine.env,
+            stdin=msgspec.json.encode(request).decode(),
+            timeout=_TRIAL_SECONDS * 2,
+            failure=failure,
+        )
     answer = _last_line(done.output)
     if "error" in answer:
         written = mask(answer.get("stderr", "").strip()[-4000:])

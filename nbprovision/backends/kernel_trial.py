@@ -1,7 +1,7 @@
 """Run by an environment's own Python, which has jupyter_client but not nbprovision: starts a kernel and asks it.
 
-Reads {"spec", "folder", "seconds"} as JSON from standard input; writes {"prefix"} or {"error", "stderr"} at the end.
-Kept to what old Pythons understand.
+Reads {"spec", "folder", "scratch", "seconds"} as JSON from standard input; writes {"prefix"} or {"error", "stderr"} at
+the end. Kept to what old Pythons understand.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def main(request: Any) -> dict[str, str]:
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
             return KernelSpec(resource_dir=request["folder"], **request["spec"])
 
-    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile() as errors:
+    scratch = request["scratch"]
+    with tempfile.TemporaryFile() as errors:
         os.environ["JUPYTER_RUNTIME_DIR"] = scratch
         manager = KernelManager(
             kernel_name="trial",

@@ -13,7 +13,6 @@ import csv
 import io
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ from nbprovision.backends.pip_request import Move, Request, constraints_file
 from nbprovision.facts import distributions, requirements, satisfied
 from nbprovision.facts.distributions import Distribution
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system.files import make_folder, read_text, write_atomically
+from nbprovision.system.files import make_folder, read_text, temporary_folder, write_atomically
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
@@ -45,17 +44,16 @@ def perform(machine: Machine, request: Request, location: Path, install: Install
     Raises:
         TaskFailed: with pip's own words.
     """
-    make_folder(machine.cache)
-    with tempfile.TemporaryDirectory(prefix="pip-target-", dir=machine.cache) as stage:
-        _patiently(machine, request, location, install, ["--target", stage, "--no-compile"])
+    with temporary_folder(machine.cache / "pip-target") as stage:
+        _patiently(machine, request, location, install, ["--target", str(stage), "--no-compile"])
         there = distributions.in_folder(location)
-        for name, several in distributions.in_folder(Path(stage)).items():
+        for name, several in distributions.in_folder(stage).items():
             old = there.get(name, [])
             if [one.version for one in old] == [several[0].version] and name not in request.reinstall:
                 continue
             for one in old:
                 remove_distribution(location, one.path)
-            _move(several[0], Path(stage), location)
+            _move(several[0], stage, location)
 
 
 def moves(machine: Machine, request: Request, location: Path, coming: Callable[[str], dict[str, str]],

@@ -25,7 +25,7 @@ from nbprovision.facts.conda import MADE_BY_US, META
 from nbprovision.facts.conda_files import placing
 from nbprovision.facts.distributions import DIST_INFO
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system.files import explained, make_folder, remove, write_atomically
+from nbprovision.system.files import explained, make_folder, make_temporary_folder, remove, write_atomically
 from nbprovision.system.unfinished import MARK
 
 if TYPE_CHECKING:
@@ -171,9 +171,8 @@ class _Copy:
 
     def _put_records(self, changed: set[str], there: set[str]) -> None:
         """The records, as they are true of the copy; files that the original lacked are not in them."""
-        nursery = self._target / f".{META}.nbprovision-tmp"
-        remove(nursery)
-        make_folder(nursery)
+        nursery = make_temporary_folder(self._target / META)
+        os.chmod(nursery, 0o755)
         for path in (self._source / META).iterdir():
             if path.is_file() and path.name not in _NOT_COPIED and path.name not in self._records:
                 shutil.copy2(path, nursery / path.name)

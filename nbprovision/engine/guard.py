@@ -16,7 +16,7 @@ from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import LockTimeout
 from nbprovision.model.result import Plan
 from nbprovision.model.task import Task
-from nbprovision.system import unfinished
+from nbprovision.system import journal, unfinished
 from nbprovision.system.files import explained, make_folder, write_atomically
 
 
@@ -51,6 +51,7 @@ def run_lock(home: Path, command: str, timeout: float | None, tell: Callable[[st
         if not _had_at_once(lock, held):
             tell(f"waiting for {holder(home) or 'another run'}, which has the lock {lock}")
             _wait(lock, held, timeout)
+        held.enter_context(journal.kept(home))
         holder_path = home / "lock.holder"
         write_atomically(
             holder_path, msgspec.json.encode(Holder(os.getpid(), command, time.time())), mode=0o600, durable=False

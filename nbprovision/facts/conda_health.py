@@ -21,7 +21,7 @@ from nbprovision.facts.condarc import Condarc
 from nbprovision.facts.distributions import normalized
 from nbprovision.facts.file_digests import Digests
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system.files import TEMPORARY_SUFFIX
+from nbprovision.system.journal import TEMPORARY_SUFFIX
 
 
 class Details(msgspec.Struct, frozen=True):

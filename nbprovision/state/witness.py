@@ -209,7 +209,8 @@ def try_witnesses(argv: list[str], started: float) -> int | None:
     try:
         # The same lock that a full run takes by filelock; if one is on its way, what stands is changing.
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        if not still_stands(lines):
+        # A journal without a run: the last one was killed, and what it left is to go.
+        if os.access(invocation.home + "/journal", os.F_OK) or not still_stands(lines):
             return None
         _report(invocation, [line for line in lines if line.startswith("task\t")], time.perf_counter() - started)
     except (OSError, ValueError):

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nbprovision.model.errors import TaskFailed
-
-TEMPORARY_SUFFIX = ".nbprovision-tmp"
+from nbprovision.system import journal
+from nbprovision.system.journal import TEMPORARY_SUFFIX
 
 
 def read_text(path: Path) -> str | None:
@@ -64,8 +64,37 @@ def write_atomically(path: Path, data: str | bytes, *, mode: int | None = None, 
 
 
 def temporary_beside(path: Path) -> Path:
-    """Where to write what will take the place of ``path``: no other thread or process writes there."""
-    return path.with_name(f".{path.name}.{threading.get_native_id()}{TEMPORARY_SUFFIX}")
+    """Where to make what will take the place of ``path``: no other thread or process does so there.
+
+    Should this process be killed before it has, the next run removes it.
+    """
+    temporary = path.with_name(f".{path.name}.{threading.get_native_id()}{TEMPORARY_SUFFIX}")
+    journal.note(temporary)
+    return temporary
+
+
+def make_temporary_folder(path: Path) -> Path:
+    """Make an empty folder as `temporary_beside` names it, for this user alone."""
+    temporary = temporary_beside(path)
+    remove(temporary)
+    os.mkdir(temporary, 0o700)
+    return temporary
+
+
+@contextlib.contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """An empty folder as `temporary_beside` names it, for as long as the body runs.
+
+    Raises:
+        TaskFailed: the folder cannot be made, the disk is full, ...
+    """
+    with explained(f"cannot make a temporary folder in {path.parent}"):
+        make_folder(path.parent)
+        temporary = make_temporary_folder(path)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def link_atomically(path: Path, target: str) -> None:

@@ -20,6 +20,7 @@ from typing import IO, Any
 import msgspec
 
 from nbprovision.model.errors import TaskFailed
+from nbprovision.system import journal
 from nbprovision.system.log import event
 from nbprovision.system.secrets import mask
 
@@ -60,7 +61,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**env, "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**env, **journal.for_child(), "PYTHONPATH": str(Path(__file__).parents[2])},
             cwd="/",
         )
         assert self._process.stdout is not None  # noqa: S101
@@ -249,6 +250,7 @@ def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
     is done and safe (PyO3/pyo3-async-runtimes issue 40).
     """
     dying_with_parent()()
+    journal.join()
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints is a complaint, not a message
     # Not by sys.stdin, which a process that the work forks closes: it would wait for ever for the lock of the reading.

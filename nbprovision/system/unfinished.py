@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 import msgspec
 
-from nbprovision.system.files import explained, make_folder, remove, write_atomically
+from nbprovision.system.files import explained, make_folder, make_temporary_folder, remove, write_atomically
 
 MARK = ".nbprovision-unfinished"
 
@@ -35,7 +34,7 @@ def mark(prefix: Path, task: str) -> None:
             write_atomically(prefix / MARK, msgspec.json.encode(Unfinished(task, made)), durable=False)
             return
         make_folder(prefix.parent)
-        nursery = Path(tempfile.mkdtemp(prefix=f".{prefix.name}.", suffix=".nbprovision-tmp", dir=prefix.parent))
+        nursery = make_temporary_folder(prefix)
         try:
             os.chmod(nursery, 0o755)
             write_atomically(nursery / MARK, msgspec.json.encode(Unfinished(task, made=True)), durable=False)

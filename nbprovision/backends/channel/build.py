@@ -22,6 +22,7 @@ from nbprovision.backends.channel.package import NATIVE, Package
 from nbprovision.backends.channel.wheel import convert, is_pure
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system.commands import run
+from nbprovision.system.files import temporary_folder, write_atomically
 from nbprovision.system.process import answer
 
 Tell = Callable[..., None]
@@ -143,16 +144,12 @@ def _fetch(order: Order, python: Interpreter, requirements: list[str]) -> list[P
         wheels = [folder / name for name in listing.read_text().split("\n")]
         if all(wheel.is_file() for wheel in wheels):
             return wheels
-    staging = folder / f"{digest}.part"
-    staging.mkdir(exist_ok=True)
-    _download(order, python, requirements, folder, staging)
-    names = sorted(path.name for path in staging.glob("*.whl"))
-    for name in names:
-        (staging / name).replace(folder / name)
-    staging.rmdir()
-    temporary = listing.with_suffix(".nbprovision-tmp")
-    temporary.write_text("\n".join(names))
-    temporary.replace(listing)
+    with temporary_folder(listing) as staging:
+        _download(order, python, requirements, folder, staging)
+        names = sorted(path.name for path in staging.glob("*.whl"))
+        for name in names:
+            (staging / name).replace(folder / name)
+    write_atomically(listing, "\n".join(names))
     return [folder / name for name in names]
 
 

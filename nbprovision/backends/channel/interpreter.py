@@ -14,6 +14,7 @@ import msgspec
 
 from nbprovision.backends.channel.package import PLACEHOLDER, Package
 from nbprovision.model.errors import TaskFailed
+from nbprovision.system.files import temporary_folder
 
 # What no environment needs and what belongs to the installation, not to Python.
 _SKIPPED_FOLDERS = {
@@ -244,11 +245,11 @@ def _relocatable(content: bytes, base: bytes) -> bytes:
 
 def _stripped(content: bytes) -> bytes:
     """Without debug symbols where binutils' strip is there: libpython goes from 23 MB to 6 MB."""
-    with tempfile.NamedTemporaryFile() as copy:
-        copy.write(content)
-        copy.flush()
+    with temporary_folder(Path(tempfile.gettempdir(), "nbprovision-strip")) as folder:
+        copy = folder / "copy"
+        copy.write_bytes(content)
         try:
-            subprocess.run(["strip", "--strip-debug", copy.name], check=True, capture_output=True)  # noqa: S603, S607
+            subprocess.run(["strip", "--strip-debug", copy], check=True, capture_output=True)  # noqa: S603, S607
         except (OSError, subprocess.CalledProcessError):
             return content
-        return Path(copy.name).read_bytes()
+        return copy.read_bytes()

@@ -16,6 +16,8 @@ import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
+from nbprovision.system.files import temporary_beside
+
 # What stands for the prefix in a text file until the package is linked. Long, as conda-build's is: a prefix of up to
 # 255 characters takes its place.
 PLACEHOLDER = "/opt/placeholder" + "_placehold" * 23 + "_end"
@@ -95,7 +97,7 @@ class Package:
         """Write the package into its subdir of ``channel``, whole or not at all."""
         target = channel / self.file_name
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_suffix(f".{os.getpid()}.nbprovision-tmp")
+        temporary = temporary_beside(target)
         try:
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
                 for name, content in (

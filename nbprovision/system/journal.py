@@ -1,0 +1,88 @@
+"""What a run has in the making, written down before it is begun, so that what a kill leaves goes at the next run.
+
+One file in the tool's home, there for as long as a run is at work and after one that was killed. It names every
+temporary file and folder that was begun, wherever that is: nothing has to be searched for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+FILE = "journal"
+VARIABLE = "NBPROVISION_JOURNAL"  # tells a child process where it is
+TEMPORARY_SUFFIX = ".nbprovision-tmp"
+
+_open: dict[int, str] = {}  # of every run of this process, whichever a temporary file is for
+
+
+def note(temporary: Path) -> None:
+    """Write down that ``temporary`` is about to be made; without a run at work nothing is written."""
+    for journal in list(_open):
+        with contextlib.suppress(OSError):  # on a full disk what it names is not made either
+            os.write(journal, os.fsencode(temporary) + b"\0")
+
+
+def for_child() -> dict[str, str]:
+    """The environment variables by which a child process of ours can `join`."""
+    return {VARIABLE: next(reversed(_open.values()))} if _open else {}
+
+
+def join() -> None:
+    """In a child process: note in the journal of the run that started it."""
+    path = os.environ.pop(VARIABLE, None)
+    if path is not None:
+        with contextlib.suppress(OSError):
+            _open[os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)] = path
+
+
+@contextlib.contextmanager
+def kept(home: Path) -> Iterator[bool]:
+    """Keep the journal of a run while the body is at work; to be called with the lock held.
+
+    Yields:
+        Whether the run before was killed; what it noted is gone then.
+
+    Raises:
+        OSError: the journal cannot be written.
+
+    """
+    path = home / FILE
+    killed = _sweep(path)
+    path.unlink(missing_ok=True)
+    journal = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    _open[journal] = str(path)
+    try:
+        yield killed
+    finally:
+        del _open[journal]
+        os.close(journal)
+        path.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> bool:
+    """Remove what a journal names, if there is one; of another user's nothing is believed."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    with os.fdopen(handle, "rb") as stream:
+        noted = stream.read().split(b"\0")[:-1] if os.fstat(handle).st_uid == os.getuid() else []
+    for name in dict.fromkeys(map(os.fsdecode, noted)):
+        _remove(name)
+    return True
+
+
+def _remove(name: str) -> None:
+    base = os.path.basename(name)
+    if not os.path.isabs(name) or not base.startswith(".") or not base.endswith(TEMPORARY_SUFFIX):
+        return
+    try:
+        os.unlink(name)
+    except IsADirectoryError:
+        shutil.rmtree(name, ignore_errors=True)
+    except OSError:  # gone, as most are; or where nobody can write any more
+        pass
