@@ -2,9 +2,9 @@
 
 The short form is part of every test run. The long form, with 500 random kills and one at every operation:
 
-    NBPROVISION_TEST_KILLS=500 python -m pytest tests/reliability/test_kill.py -s
+    python -m pytest -m long tests/reliability/test_kill.py -s
 
-NBPROVISION_TEST_SEED chooses other moments; a failure names the seed and the kill.
+NBPROVISION_TEST_SEED chooses other moments, NBPROVISION_TEST_KILLS another number.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from tests.reliability.killing import SCENARIOS, KillWorld
 
 pytestmark = [pytest.mark.engine, pytest.mark.kernel]
 
-KILLS = int(os.environ.get("NBPROVISION_TEST_KILLS", "0"))
+KILLS = int(os.environ.get("NBPROVISION_TEST_KILLS", "500"))
 SEED = os.environ.get("NBPROVISION_TEST_SEED", "1")
-REAL_EVERY = 10  # of the random kills of the long form
+REAL_EVERY = 10  # of so many random kills of the long form one is of a run whose kernel can start
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_after_a_kill_the_kernel_starts(real_world: KillWorld) -> None:
     assert killing.recovers(real_world) == []
 
 
-@pytest.mark.skipif(not KILLS, reason="the long form; NBPROVISION_TEST_KILLS=500 asks for it")
+@pytest.mark.long
 def test_random_kills(world: KillWorld, real_world: KillWorld) -> None:
     worlds = {False: world, True: real_world}
     seconds = {(real, name): seconds_of(worlds[real], name) for real in worlds for name in SCENARIOS}
@@ -101,7 +101,7 @@ def test_random_kills(world: KillWorld, real_world: KillWorld) -> None:
     assert seen["engine alive"] >= KILLS / 5
 
 
-@pytest.mark.skipif(not KILLS, reason="the long form; NBPROVISION_TEST_KILLS=500 asks for it")
+@pytest.mark.long
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_killed_at_every_operation(world: KillWorld, scenario: str) -> None:
     SCENARIOS[scenario](world)
