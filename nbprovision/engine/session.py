@@ -77,11 +77,12 @@ class Session:
         self._started = time.perf_counter()
         self._request = request
         self._machine = machine
+        self._facts_read: dict[Path, bool] = {}
         self._playbook: Playbook = read_playbook(
             request.playbook,
             catalogue=catalogue,
             extra_vars=request.extra_vars,
-            facts=dict(machine.variables()),
+            facts=machine.variables(self._facts_read),
             env=machine.env,
             tags=request.tags,
             skip_tags=request.skip_tags,
@@ -141,10 +142,11 @@ class Session:
         )
         results = run.execute()
         proofs, complete = run.proofs
-        facts = self._machine.variable_files() if self._playbook.facts_read else ()
-        inputs = store.look([*self._playbook.inputs, *facts, *_own_code()]) or ()
-        # An input that changed in this very moment may not be what was read.
+        looked_at = {**self._facts_read, **self._playbook.looked_at}
+        inputs = store.look([*self._playbook.inputs, *looked_at, *_own_code()]) or ()
+        # An input that changed in this very moment, or by this very run, may not be what was read.
         fresh = not inputs or any(_changed_since(witness, self._began) for witness in inputs)
+        fresh = fresh or any(os.path.lexists(path) != there for path, there in looked_at.items())
         variables = {name: self._machine.env.get(name) for name in self._playbook.env_read}
         if request.start_at is None:
             state.write(inputs, variables, proofs, complete=complete and not fresh)

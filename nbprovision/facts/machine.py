@@ -6,13 +6,12 @@ import contextlib
 import contextvars
 import os
 import pwd
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbprovision.facts import platform as platform_facts
-from nbprovision.model.errors import ProvisionError
 from nbprovision.model.task import Claim
 from nbprovision.system import unfinished
 from nbprovision.system.places import tool_home
@@ -45,9 +44,9 @@ class Machine:
         self, env: Mapping[str, str] | None = None, *, home: Path | None = None, root: Path = Path("/")
     ) -> None:
         self.env: dict[str, str] = dict(os.environ if env is None else env)
-        self.root = root
-        self.user_home = user_home(self.env)
-        self.home = home or Path(tool_home(self.env))
+        self.root: Path = root
+        self.user_home: Path = user_home(self.env)
+        self.home: Path = home or Path(tool_home(self.env))
         self.declared: dict[str, Path] = {}
         self.claims: list[Claim] = []
         self.wanted: set[tuple[Path, str]] = set()
@@ -160,22 +159,13 @@ class Machine:
         for name in ("conda",):
             self.__dict__.pop(name, None)
 
-    def variables(self) -> Iterable[tuple[str, Any]]:
-        """Facts that a playbook's templates may use, as ``nb.NAME``."""
-        yield "platform", self.platform.kind
-        yield "home", str(self.home)
-        yield "user_home", str(self.user_home)
-        with contextlib.suppress(ProvisionError):  # a pip.conf that cannot be read is the matter of who needs it
-            from nbprovision.facts.indexes import effective
+    def variables(self, looked_at: dict[Path, bool] | None = None) -> Mapping[str, Any]:
+        """Facts that a playbook's templates may use, as ``nb.NAME``.
 
-            found = effective(self.env, self.user_home, root=self.root).index_url
-            yield "index_url", found or "https://pypi.org/simple"
+        Args:
+            looked_at: Takes up the paths that they are read from, and whether something was there.
 
-    def variable_files(self) -> Iterable[Path]:
-        """What `variables` are read from, beside the environment."""
-        from nbprovision.facts import indexes
+        """
+        from nbprovision.facts.variables import Variables
 
-        yield from platform_facts.marks(self.root)
-        yield from indexes.pip_files(self.env, self.user_home, None, self.root)
-        yield indexes.user_uv_toml(self.env, self.user_home)
-        yield indexes.system_uv_toml(self.env, self.root)
+        return Variables(self, {} if looked_at is None else looked_at)

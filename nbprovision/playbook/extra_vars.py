@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nbprovision.model.errors import InvalidPlaybook, UsageError
-from nbprovision.playbook.template import remember_secret, variable_problem
+from nbprovision.playbook.secret_names import remember_secret
+from nbprovision.playbook.template import variable_problem
 from nbprovision.playbook.yaml_nodes import MapNode, Node, parse_nodes, plain, read_nodes
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,17 +104,18 @@ class Playbook(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         path: Its file.
         plays: In order.
-        inputs: Every file that was read for it, itself first.
-        env_read: Names of the environment variables that its templates asked for.
-        facts_read: Whether its templates asked for facts of the machine.
+        inputs: Every file that it is made of, itself first.
+        env_read: Names of the environment variables that its templates asked for; grows as ``looked_at`` does.
+        looked_at: What its templates read or looked for, and whether something was there; grows while more of them are
+            worked out.
 
     """
 
     path: Path
     plays: tuple[Play, ...]
     inputs: tuple[Path, ...]
-    env_read: tuple[str, ...]
-    facts_read: bool = False
+    env_read: AbstractSet[str]
+    looked_at: Mapping[Path, bool] = {}
 
 
 def read_playbook(
@@ -151,9 +153,9 @@ def read_playbook(
     return Playbook(
         path=path,
         plays=plays,
-        inputs=(Path(os.path.abspath(path)), *files, *sorted(templates.files_read)),
-        env_read=tuple(sorted(templates.env_read)),
-        facts_read=templates.facts_read,
+        inputs=(Path(os.path.abspath(path)), *files),
+        env_read=templates.outside.env_read,
+        looked_at=templates.outside.looked_at,
     )
 
 
@@ -192,7 +194,7 @@ class _Reader:
         self.extra = extra
         self.templates = templates
         self.faults = Faults()
-        self.ground = Scope(templates, (extra,), {FACTS: dict(facts), "playbook_dir": str(templates.folder)})
+        self.ground = Scope(templates, (extra,), {FACTS: facts, "playbook_dir": str(templates.folder)})
 
     def plays(self, node: Node | None, chosen: Callable[[_Tags], bool]) -> tuple[Play, ...]:
         self.chosen = chosen

@@ -12,15 +12,13 @@ out of little (``'x' * n``, ``center``, ``replace``, ...) is measured before it 
 from __future__ import annotations
 
 import functools
-import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import jinja2
 from jinja2 import nodes
-from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS  # type: ignore[attr-defined]
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context, StrictUndefined, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -28,34 +26,30 @@ from jinja2.utils import missing
 from jinja2.visitor import NodeTransformer
 
 from nbprovision.model.errors import InvalidPlaybook, nearest
+from nbprovision.playbook import filters, value_tests
+from nbprovision.playbook.habits import in_place_of
+from nbprovision.playbook.limits import (
+    MAX_BITS,
+    MAX_SECONDS,
+    MAX_SECONDS_TOGETHER,
+    MAX_SIZE,
+    MAX_SOURCE,
+    MAX_STEPS,
+    TemplateLimit,
+    check_product,
+    limited,
+    size_of,
+)
+from nbprovision.playbook.list_filters import fail
 from nbprovision.playbook.template import OMIT, has_template
 
 if TYPE_CHECKING:
+    from nbprovision.playbook.outside import Outside
     from nbprovision.playbook.template import Scope
-
-MAX_SOURCE = 1 << 16  # characters of one template
-MAX_SIZE = 1 << 18  # characters and entries of one value, everything in it counted
-MAX_STEPS = 200_000  # turns of loops and calls of one template
-MAX_SECONDS = 5.0  # of one template, with all variables that it makes use of
-MAX_SECONDS_TOGETHER = 60.0  # of all templates of one playbook
-MAX_BITS = 10_000  # of a whole number
 
 _PASSED = (Context, nodes.EvalContext, jinja2.Environment)  # what Jinja2 itself hands to a filter, before the value
 _SCOPE = "@scope"  # no name that a template could write
 _RESULT = "nbprovision_result"
-# Filters and methods of strings whose result can be as large as the product of what they are given.
-_AMPLIFIERS = frozenset(
-    (
-        *("batch", "center", "expandtabs", "format", "format_map", "indent", "join", "ljust", "replace", "rjust"),
-        *("slice", "sum", "tojson", "translate", "wordwrap", "zfill"),
-    )
-)
-_WIDE_FORMAT = re.compile(r"\d{5,}|%[-#0 +]*\*|%[^%]*\.\*|\{[^{}]*\{")
-_UNWANTED_FILTERS = ("random", "safe", "urlize", "xmlattr")  # not the same twice, or for HTML
-
-
-class TemplateLimit(Exception):
-    """A template wants more than its share."""
 
 
 class UndefinedVariable(InvalidPlaybook):
@@ -108,10 +102,11 @@ class _Context(Context):
 
 
 def _not_defined(name: str, scope: Scope) -> UndefinedVariable:
-    near = nearest(name, scope.names()) if len(name) > 2 else ""
+    instead = in_place_of(name)
+    near = nearest(name, scope.names()) if len(name) > 2 and not instead else ""
     return UndefinedVariable(
         f"variable '{name}' is not defined{near}",
-        cure="" if near else f"define it under vars, or hand it over: -e {name}=VALUE",
+        cure=instead or ("" if near else f"define it under vars, or hand it over: -e {name}=VALUE"),
     )
 
 
@@ -136,12 +131,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
     """Evaluates templates and conditions.
 
     Args:
-        lookup: What ``lookup(NAME, ...)`` does.
+        outside: What templates may look at beside their variables.
     """
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
-    def __init__(self, lookup: Callable[..., Any]) -> None:
+    def __init__(self, outside: Outside) -> None:
         super().__init__(
             undefined=_Named, keep_trailing_newline=True, trim_blocks=True, cache_size=0, finalize=self._printed
         )
@@ -150,13 +145,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
             "range": self._range,
             "dict": dict,
             "namespace": self.globals["namespace"],
-            "lookup": lookup,
+            "lookup": outside.lookup,
+            "query": outside.query,
             "omit": OMIT,
         }
-        for name in _UNWANTED_FILTERS:
-            self.filters.pop(name, None)
-        self.filters |= _ANSIBLE_FILTERS
-        self.filters = {name: self._measured(name, function) for name, function in self.filters.items()}
+        self.filters = self._offered(self.filters, filters.filters(outside), filters.REFUSED)
+        self.tests = self._offered(self.tests, value_tests.tests(outside), value_tests.REFUSED)
         self.filters |= {"@counted": self._counted, "@concatenated": self._concatenated}
         self._steps = 0
         self._cost = 1
@@ -164,6 +158,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self._deadline: float | None = None  # while something is evaluated
         self._left = MAX_SECONDS_TOGETHER
         self._compiled: dict[tuple[str, bool], tuple[jinja2.Template, bool]] = {}
+
+    def _offered(
+        self, of_jinja: dict[str, Any], of_ansible: dict[str, Any], refused: Collection[str]
+    ) -> dict[str, Any]:
+        """What there is, Ansible's by their long names too, each measured."""
+        both = {name: function for name, function in of_jinja.items() if name not in refused} | of_ansible
+        measured = {name: self._measured(name, function) for name, function in both.items()}
+        return measured | {f"ansible.builtin.{name}": measured[name] for name in of_ansible}
 
     def evaluate(self, source: str, scope: Scope, *, condition: bool = False) -> Any:
         """The value of a template, or with ``condition`` of an expression without braces.
@@ -200,7 +202,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise UndefinedVariable(str(error)) from None
         except jinja2.TemplateSyntaxError as error:
             raise InvalidPlaybook(
-                "the template is wrong", cause=_syntax_cause(error), cure=_syntax_cure(error)
+                "the template is wrong", cause=_syntax_cause(error), cure=self._syntax_cure(error)
             ) from None
         except SecurityError as error:
             raise InvalidPlaybook("the template reaches for what templates may not use", cause=str(error)) from None
@@ -213,6 +215,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
         finally:
             self._steps, self._cost, self._printed_size = outer
 
+    def _syntax_cure(self, error: jinja2.TemplateSyntaxError) -> str:
+        match = re.search(r"No (filter|test) named '([^']*)'", error.message or "")
+        if match is None:
+            return ""
+        kind, name = match[1], match[2].removeprefix("ansible.builtin.")
+        known, refused = (self.filters, filters.REFUSED) if kind == "filter" else (self.tests, value_tests.REFUSED)
+        if name in refused:
+            why, cure = refused[name]
+            return f"{why}; {cure}"
+        near = nearest(name, (offered for offered in known if not offered.startswith(("@", "ansible."))))
+        return near.removeprefix("; ") or f"the reference lists every {kind} that there is"
+
     def handle_exception(self, source: str | None = None) -> NoReturn:
         """Raise what was raised. Jinja2 would rewrite tracebacks, which nobody sees, at every level anew."""
         raise  # noqa: PLE0704 - called while an exception is handled
@@ -220,11 +234,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call ``obj`` for a template, if it may be called and does not make too much."""
         given = [*args, *kwargs.values()]
-        self._charge(self._cost + sum(_size(value) for value in given) // 100)
+        self._charge(self._cost + sum(size_of(value) for value in given) // 100)
         method = getattr(obj, "__wrapped__", obj)  # the sandbox wraps str.format
         owner = getattr(method, "__self__", None)
         if isinstance(owner, str):
-            _check_product(getattr(method, "__name__", ""), owner, given)
+            check_product(getattr(method, "__name__", ""), owner, given)
         return super().call(context, obj, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -237,13 +251,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
             if left.bit_length() + right.bit_length() > MAX_BITS:
                 raise TemplateLimit(f"a number of more than {MAX_BITS} bits")
         elif operator == "%" and isinstance(left, str):
-            _check_product("format", left, [right])
+            check_product("format", left, [right])
         elif operator == "*" and not numbers:
             many, times = (left, right) if isinstance(right, int) else (right, left)
-            if isinstance(times, int) and _size(many) * max(times, 0) > MAX_SIZE:
+            if isinstance(times, int) and size_of(many) * max(times, 0) > MAX_SIZE:
                 raise TemplateLimit(f"a value of more than {MAX_SIZE} characters or entries")
         elif operator == "+" and not numbers:
-            _limit(_size(left) + _size(right))
+            limited(size_of(left) + size_of(right))
         return super().call_binop(context, operator, left, right)
 
     def _template_of(self, source: str, condition: bool) -> tuple[jinja2.Template, bool]:
@@ -269,7 +283,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         size = 0
         for piece in pieces:
             self._charge(1)
-            size = _limit(size + len(piece))
+            size = limited(size + len(piece))
             text.append(piece)
         return "".join(text)
 
@@ -294,14 +308,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     @staticmethod
     def _concatenated(values: list[Any]) -> str:
-        _limit(_size(values))
+        limited(size_of(values))
         return "".join("" if value is None else str(value) for value in values)
 
     def _printed(self, value: Any) -> Any:
         """What is put out for ``value``; as in Ansible, nothing for None."""
         if isinstance(value, Undefined):
             return value
-        self._printed_size = _limit(self._printed_size + _size(value))
+        self._printed_size = limited(self._printed_size + size_of(value))
         return "" if value is None else value
 
     def _measured(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -310,58 +324,22 @@ class Sandbox(ImmutableSandboxedEnvironment):
             given = [value for value in (*args, *kwargs.values()) if not isinstance(value, _PASSED)]
             self._charge(0)
             for value in given:
-                _size(value)
+                size_of(value)
             if given:
-                _check_product(name, given[0], given[1:])
+                check_product(name, given[0], given[1:])
             return function(*args, **kwargs)
 
         return measured
 
 
-def _size(value: Any) -> int:
-    """Characters and entries in ``value``, all levels counted; raises as soon as they are too many."""
-    total = 0
-    waiting = [value]
-    while waiting:
-        current = waiting.pop()
-        if isinstance(current, str | bytes | range):
-            total += len(current)
-        elif isinstance(current, Mapping):
-            waiting += [*current.keys(), *current.values()]
-        elif isinstance(current, list | tuple | set | frozenset):
-            waiting += current
-        total = _limit(total + 1)
-        _limit(total + len(waiting))
-    return total
-
-
-def _limit(size: int) -> int:
-    if size > MAX_SIZE:
-        raise TemplateLimit(f"a value of more than {MAX_SIZE} characters or entries")
-    return size
-
-
-def _check_product(name: str, subject: Any, given: list[Any]) -> None:
-    """Refuse a filter or method that would make more than the limit out of what it is given."""
-    if name not in _AMPLIFIERS:
-        return
-    if name in ("format", "format_map"):
-        if isinstance(subject, str) and _WIDE_FORMAT.search(subject):
-            raise TemplateLimit("a format with a width that is too large, or given by a value")
-        _limit((1 + subject.count("%") + subject.count("{") if isinstance(subject, str) else 1) * _size(given))
-        return
-    largest = max((abs(value) if isinstance(value, int) else _size(value) for value in given), default=1)
-    _limit(_size(subject) * max(largest, 1))
-
-
 def _settled(value: Any, depth: int = 0) -> Any:
     """The value as plain data: text, numbers, lists, mappings."""
     if depth == 0 and not isinstance(value, Iterator):
-        _size(value)
+        size_of(value)
     if depth > 50:
         raise TemplateLimit("a value that is nested more than 50 deep")
     if isinstance(value, Undefined):
-        value._fail_with_undefined_error()  # noqa: SLF001 - the one way to have it raise what it stands for
+        fail(value)
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
@@ -375,7 +353,7 @@ def _settled(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list | tuple | set | range | Iterator) or type(value).__name__.startswith("dict_"):
         entries: list[Any] = []
         for entry in value:
-            _limit(len(entries))
+            limited(len(entries))
             entries.append(_settled(entry, depth + 1))
         return entries
     raise InvalidPlaybook(f"the template gives a {_word(value)}, no plain value")
@@ -389,41 +367,3 @@ def _word(value: Any) -> str:
 def _syntax_cause(error: jinja2.TemplateSyntaxError) -> str:
     told = (error.message or "").rstrip(".")
     return told.replace("'end of print statement'", "'}}'").replace("'end of statement block'", "'%}'")
-
-
-def _syntax_cure(error: jinja2.TemplateSyntaxError) -> str:
-    message = error.message or ""
-    match = re.search(r"No (filter|test) named '([^']*)'", message)
-    if match:
-        known = DEFAULT_FILTERS | _ANSIBLE_FILTERS if match[1] == "filter" else DEFAULT_TESTS
-        return nearest(match[2], known).removeprefix("; ")
-    return ""
-
-
-# What Ansible adds and playbooks for a notebook need most.
-
-
-def _bool(value: Any) -> bool:
-    """Ansible's filter: yes, on, 1, true and true itself are true, all else is not."""
-    return str(value).strip().lower() in ("yes", "on", "1", "true")
-
-
-def _mandatory(value: Any, message: str | None = None) -> Any:
-    if isinstance(value, Undefined):
-        if message:
-            raise UndefinedVariable(str(message))
-        _fail(value)
-    return value
-
-
-def _fail(value: Undefined) -> NoReturn:
-    value._fail_with_undefined_error()  # noqa: SLF001
-
-
-_ANSIBLE_FILTERS: dict[str, Callable[..., Any]] = {
-    "bool": _bool,
-    "mandatory": _mandatory,
-    "basename": lambda path: os.path.basename(str(path)),
-    "dirname": lambda path: os.path.dirname(str(path)),
-    "expanduser": lambda path: os.path.expanduser(str(path)),
-}

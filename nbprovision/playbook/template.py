@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbprovision.model.errors import InvalidPlaybook, Position, nearest
-from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, read_file
-from nbprovision.system import secrets
+from nbprovision.model.errors import InvalidPlaybook, Position
+from nbprovision.playbook.outside import Outside
+from nbprovision.playbook.secret_names import remember_secret
+from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
 
 if TYPE_CHECKING:
     from nbprovision.playbook.sandbox import Sandbox
@@ -22,13 +22,9 @@ FACTS = "nb"  # the variable that holds the machine's facts
 
 _MARKS = ("{{", "{%", "{#")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Names of variables, in a playbook or in the environment, whose values are never shown.
-_SECRET_NAME = re.compile(
-    r"(^|_)(password|passwd|passphrase|token|secret|secret_key|api_?key|credentials?)$", re.IGNORECASE
-)
 _RESERVED = frozenset(
     (
-        *(FACTS, "playbook_dir", "lookup", "omit", "range", "dict", "namespace", "self", "loop"),
+        *(FACTS, "playbook_dir", "lookup", "query", "omit", "range", "dict", "namespace", "self", "loop"),
         *("and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None"),
     )
 )
@@ -45,14 +41,6 @@ def variable_problem(name: Any) -> str:
     if not isinstance(name, str) or not _VARIABLE_NAME.fullmatch(name):
         return f"'{name}' is no name for a variable: letters, digits and _, no digit first"
     return f"the name '{name}' is taken: templates know something else by it" if name in _RESERVED else ""
-
-
-def remember_secret(name: str, value: Any) -> None:
-    """Have the value masked wherever it would be shown, if ``name`` sounds like a secret's."""
-    if isinstance(value, str):
-        secrets.remember_url(value)
-        if _SECRET_NAME.search(name) and value.strip().lower() not in ("", "true", "false", "yes", "no", "none"):
-            secrets.remember(value)
 
 
 class Scope:
@@ -94,7 +82,6 @@ class Scope:
             InvalidPlaybook: it refers to itself, or to what is not defined, or its template is wrong.
         """
         if name not in self._written:
-            self._templates.facts_read |= name == FACTS
             return self._facts[name]
         if name not in self._known:
             written = self._written[name]
@@ -121,20 +108,20 @@ class Templates:
     Args:
         folder: Where relative paths begin.
         env: The environment variables that ``lookup('env', NAME)`` sees.
+
+    Attributes:
+        outside: What they read from outside so far.
     """
 
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         self.folder = folder
-        self.env = env
-        self.env_read: set[str] = set()
-        self.files_read: set[Path] = set()
-        self.facts_read = False
+        self.outside = Outside(folder, env)
 
     @cached_property
     def _sandbox(self) -> Sandbox:
         from nbprovision.playbook.sandbox import Sandbox  # Jinja2 takes as long to import as all else here
 
-        return Sandbox(self._lookup)
+        return Sandbox(self.outside)
 
     def render(self, value: Any, scope: Scope) -> Any:
         """A node, or plain data, with every template in it replaced by its value.
@@ -197,24 +184,3 @@ class Templates:
         except InvalidPlaybook as error:
             error.at(position)
             raise
-
-    def _lookup(self, kind: str, *names: str, default: str = "") -> Any:
-        """``lookup('env', NAME)`` and ``lookup('file', PATH)``, as in Ansible; several names are joined with commas."""
-        if kind == "env":
-            return ",".join(self._environment(str(name), default) for name in names)
-        if kind == "file":
-            return ",".join(self._file(str(name)) for name in names)
-        raise InvalidPlaybook(
-            f"there is no lookup '{kind}'{nearest(str(kind), ('env', 'file'))}", cure="there are: env, file"
-        )
-
-    def _environment(self, name: str, default: str) -> str:
-        self.env_read.add(name)
-        value = self.env.get(name, default)
-        remember_secret(name, value)
-        return value
-
-    def _file(self, name: str) -> str:
-        path = Path(os.path.normpath(self.folder / Path(name).expanduser()))
-        self.files_read.add(path)
-        return read_file(path, "file").rstrip()

@@ -111,3 +111,35 @@ def test_facts_that_templates_read_are_witnesses(user: User) -> None:
     assert user.run() == [("ok", "witness")] * 2
     conf.unlink()
     assert user.run() == [("changed", "check"), ("ok", "witness")]
+
+
+KERNEL = 'ensure_kernel: {name: %s, argv: [/bin/cat, "{connection_file}"], display_name: "%s"}'
+
+
+def test_what_a_path_test_looked_for_is_a_witness(user: User, tmp_path: Path) -> None:
+    """A file that comes or goes between two runs is seen, though no task names it."""
+    kernel = KERNEL % ("a", "{{ 'new' if 'flag' is exists else 'old' }}")
+    user.playbook.write_text(f"- tasks:\n    - {kernel}\n")
+    assert user.run() == [("changed", "check")]
+    assert user.run() == [("ok", "witness")]
+    (tmp_path / "flag").write_text("")
+    assert user.run() == [("changed", "check")]
+    assert user.run() == [("ok", "witness")]
+    (tmp_path / "flag").unlink()
+    assert user.run() == [("changed", "check")]
+
+
+@pytest.mark.parametrize("asked", ["place is exists", "'a' in nb.kernels"])
+def test_what_the_run_itself_took_away_is_looked_for_again(user: User, asked: str) -> None:
+    """The run that removes a file has read its playbook when it was still there."""
+    place = Path(user.env["HOME"]) / ".local/share/jupyter/kernels/a/kernel.json"
+    assert place.exists()
+    display_name = "{{ 'before' if " + asked + " else 'after' }}"
+    user.playbook.write_text(
+        f"- vars: {{place: '{place}'}}\n  tasks:\n"
+        "    - ensure_kernel: {name: a, argv: [/bin/cat, '{connection_file}'], state: absent}\n"
+        f"    - {KERNEL % ('b', display_name)}\n"
+    )
+    assert user.run() == [("changed", "check"), ("changed", "check")]
+    assert [status for status, _ in user.run()] == ["ok", "changed"]
+    assert user.run() == [("ok", "witness")] * 2

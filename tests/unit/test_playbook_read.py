@@ -57,7 +57,7 @@ def test_a_whole_playbook(playbook: Any, tmp_path: Path) -> None:
     path = tmp_path / "play.yml"
     assert found.path == path
     assert found.inputs == (path,)
-    assert found.env_read == ("WHERE",)
+    assert found.env_read == {"WHERE"}
     (play,) = found.plays
     assert (play.name, play.strategy) == ("team risk", "free")
     kernel, packages, skipped = play.calls
@@ -136,7 +136,8 @@ def test_files_of_variables_are_inputs(playbook: Any, tmp_path: Path) -> None:
         "- tasks:\n    - ensure_kernel: {env: '{{ name }}', name: \"{{ lookup('file', 'n.txt') }}\"}\n",
         extra_vars=parse_extra_vars([f"@{tmp_path}/vars.yml"]),
     )
-    assert found.inputs == (tmp_path / "play.yml", tmp_path / "vars.yml", tmp_path / "n.txt")
+    assert found.inputs == (tmp_path / "play.yml", tmp_path / "vars.yml")
+    assert found.looked_at == {tmp_path / "n.txt": True}
     assert found.plays[0].calls[0].task == EnsureKernel(env="fraud", name="k")
 
 

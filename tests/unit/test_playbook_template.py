@@ -247,8 +247,8 @@ def test_what_is_read_from_outside_is_remembered(tmp_path: Path) -> None:
     assert made.render("{{ lookup('env', 'PIP_TOKEN') }}", scope) == "hunter22"
     assert made.render("{{ lookup('file', 'name.txt') }}", scope) == "fraud"
     made.render("{{ index_password }}{{ use_token }}", scope)
-    assert made.env_read == {"PIP_TOKEN"}
-    assert made.files_read == {tmp_path / "name.txt"}
+    assert made.outside.env_read == {"PIP_TOKEN"}
+    assert set(made.outside.looked_at) == {tmp_path / "name.txt"}
     assert secrets.mask("hunter22 and correct horse are true") == "**** and **** are true"
 
 

@@ -1,0 +1,205 @@
+"""Ansible's filters of lists and mappings; see `filters`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, NoReturn
+
+from jinja2.runtime import Undefined
+
+from nbprovision.model.errors import InvalidPlaybook
+from nbprovision.playbook.limits import limited
+
+
+def fail(value: Undefined) -> NoReturn:
+    """Raise what an undefined value stands for."""
+    value._fail_with_undefined_error()  # noqa: SLF001 - the one way to do so
+
+
+def listed(value: Any, name: str) -> list[Any]:
+    """The entries of a list that the filter ``name`` is given."""
+    if isinstance(value, Undefined):
+        fail(value)
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        cure = "put `| dict2items` before it" if isinstance(value, Mapping) else "put it in brackets: [...]"
+        raise InvalidPlaybook(f"the filter {name} takes lists", cure=cure)
+    entries: list[Any] = []
+    for entry in value:
+        limited(len(entries) + 1)
+        entries.append(entry)
+    return entries
+
+
+def _mapping(value: Any, name: str) -> Mapping[Any, Any]:
+    if isinstance(value, Undefined):
+        fail(value)
+    if not isinstance(value, Mapping):
+        raise InvalidPlaybook(f"the filter {name} takes a mapping")
+    return value
+
+
+def _key(value: Any) -> Hashable:
+    """Equal values have equal keys; lists and mappings too."""
+    if isinstance(value, Undefined):
+        fail(value)
+    if isinstance(value, Mapping):
+        return ("mapping", frozenset((key, _key(entry)) for key, entry in value.items()))
+    if isinstance(value, list | tuple):
+        return ("list", *map(_key, value))
+    return value if isinstance(value, Hashable) else repr(value)
+
+
+def _unique(value: Any, case_sensitive: bool | None = None, attribute: Any = None) -> list[Any]:
+    """Each once, in order. As Ansible's (and Jinja2's), it takes upper and lower case for one unless told otherwise."""
+
+    def key(entry: Any) -> Hashable:
+        for part in str(attribute).split(".") if attribute is not None else ():
+            entry = entry[int(part)] if part.isdecimal() and not isinstance(entry, Mapping) else entry[part]
+        return entry.lower() if isinstance(entry, str) and not case_sensitive else _key(entry)
+
+    return _each_once(listed(value, "unique"), key)
+
+
+def _each_once(value: Iterable[Any], key: Callable[[Any], Hashable] = _key) -> list[Any]:
+    found: dict[Hashable, Any] = {}
+    for entry in value:
+        found.setdefault(key(entry), entry)
+    return list(found.values())
+
+
+def _union(first: Any, second: Any) -> list[Any]:
+    return _each_once([*listed(first, "union"), *listed(second, "union")])
+
+
+def _intersect(first: Any, second: Any) -> list[Any]:
+    other = set(map(_key, listed(second, "intersect")))
+    return _each_once(entry for entry in listed(first, "intersect") if _key(entry) in other)
+
+
+def _difference(first: Any, second: Any) -> list[Any]:
+    other = set(map(_key, listed(second, "difference")))
+    return _each_once(entry for entry in listed(first, "difference") if _key(entry) not in other)
+
+
+def _symmetric_difference(first: Any, second: Any) -> list[Any]:
+    return [*_difference(first, second), *_difference(second, first)]
+
+
+def _flatten(value: Any, levels: int | None = None, skip_nulls: bool = True) -> list[Any]:
+    found: list[Any] = []
+    for entry in listed(value, "flatten"):
+        if skip_nulls and entry is None:
+            continue
+        if isinstance(entry, list | tuple) and (levels is None or levels > 0):
+            found += _flatten(entry, None if levels is None else levels - 1, skip_nulls)
+        else:
+            found.append(entry)
+    return found
+
+
+def _zip(*lists: Any) -> list[list[Any]]:
+    return [list(entry) for entry in zip(*(listed(one, "zip") for one in lists), strict=False)]
+
+
+def _zip_longest(*lists: Any, fillvalue: Any = None) -> list[list[Any]]:
+    together = [listed(one, "zip_longest") for one in lists]
+    limited(max(map(len, together), default=0) * len(together))
+    return [list(entry) for entry in itertools.zip_longest(*together, fillvalue=fillvalue)]
+
+
+def _product(*lists: Any) -> list[list[Any]]:
+    together = [listed(one, "product") for one in lists]
+    limited(math.prod(len(one) for one in together) * len(together))
+    return [list(entry) for entry in itertools.product(*together)]
+
+
+def _combinations(value: Any, length: int) -> list[list[Any]]:
+    entries = listed(value, "combinations")
+    limited(math.comb(min(len(entries), 10_000), max(int(length), 0)) * max(int(length), 1))
+    return [list(entry) for entry in itertools.combinations(entries, length)]
+
+
+def _dict2items(value: Any, key_name: str = "key", value_name: str = "value") -> list[dict[str, Any]]:
+    return [{key_name: key, value_name: entry} for key, entry in _mapping(value, "dict2items").items()]
+
+
+def _items2dict(value: Any, key_name: str = "key", value_name: str = "value") -> dict[Any, Any]:
+    found = {}
+    for entry in listed(value, "items2dict"):
+        if not isinstance(entry, Mapping) or key_name not in entry or value_name not in entry:
+            raise InvalidPlaybook(f"items2dict takes a list of mappings with '{key_name}' and '{value_name}'")
+        found[entry[key_name]] = entry[value_name]
+    return found
+
+
+def _combine(*mappings: Any, recursive: bool = False, list_merge: str = "replace") -> dict[Any, Any]:
+    """Later mappings win; with ``recursive``, mappings in them are combined as well."""
+    choices = ("replace", "keep", "append", "prepend", "append_rp", "prepend_rp")
+    if list_merge not in choices:
+        raise InvalidPlaybook(f"list_merge is one of {', '.join(choices)}")
+    found: dict[Any, Any] = {}
+    for entry in _flatten(list(mappings)):
+        found = _merged(found, _mapping(entry, "combine"), recursive, list_merge)
+    return found
+
+
+def _merged(below: Mapping[Any, Any], above: Mapping[Any, Any], recursive: bool, list_merge: str) -> dict[Any, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        before = merged.get(key)
+        if recursive and isinstance(before, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merged(before, value, recursive, list_merge)
+        elif isinstance(before, list) and isinstance(value, list) and list_merge != "replace":
+            merged[key] = _merged_lists(before, value, list_merge)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _merged_lists(below: list[Any], above: list[Any], list_merge: str) -> list[Any]:
+    if list_merge == "keep":
+        return below
+    if list_merge.endswith("_rp"):  # what stands in both is present once, where the later one has it
+        below = [entry for entry in below if entry not in above]
+    return below + above if list_merge.startswith("append") else above + below
+
+
+def _extract(key: Any, container: Any, morekeys: Any = None) -> Any:
+    for one in [key, *(morekeys if isinstance(morekeys, list) else [] if morekeys is None else [morekeys])]:
+        container = container[one]
+    return container
+
+
+def _subelements(value: Any, subelements: Any, skip_missing: bool = False) -> list[list[Any]]:
+    path = subelements.split(".") if isinstance(subelements, str) else listed(subelements, "subelements")
+    found = []
+    for entry in value.values() if isinstance(value, Mapping) else listed(value, "subelements"):
+        inner: Any = entry
+        for part in path:
+            inner = inner.get(part) if isinstance(inner, Mapping) else None
+        if inner is None and not skip_missing:
+            raise InvalidPlaybook(f"an entry has no '{'.'.join(map(str, path))}'", cure="say skip_missing=true")
+        found += [[entry, one] for one in (listed(inner, "subelements") if inner is not None else [])]
+        limited(len(found))
+    return found
+
+
+FILTERS_OF_LISTS: dict[str, Callable[..., Any]] = {
+    "combinations": _combinations,
+    "combine": _combine,
+    "dict2items": _dict2items,
+    "difference": _difference,
+    "extract": _extract,
+    "flatten": _flatten,
+    "intersect": _intersect,
+    "items2dict": _items2dict,
+    "product": _product,
+    "subelements": _subelements,
+    "symmetric_difference": _symmetric_difference,
+    "union": _union,
+    "unique": _unique,
+    "zip": _zip,
+    "zip_longest": _zip_longest,
+}

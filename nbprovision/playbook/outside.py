@@ -1,0 +1,180 @@
+"""What templates read from outside of the playbook; it is remembered, as the next run asks whether it still holds."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nbprovision.model.errors import InvalidPlaybook, nearest
+from nbprovision.playbook.secret_names import remember_secret
+from nbprovision.playbook.yaml_nodes import read_file
+
+_IN_COMMAND = (
+    "templates start no program",
+    "use ensure_command with `register`, or hand the value over: -e NAME=VALUE",
+)
+_IN_LOOP = ("it is made for loops", "write `loop` with a filter: dict2items, product, zip, flatten")
+_NOT_TWICE = ("a playbook describes a state, which is the same each time", "hand the value over: -e NAME=VALUE")
+# Ansible's lookups that are refused: (why, what to write instead).
+_REFUSED = {
+    **dict.fromkeys(("pipe", "lines"), _IN_COMMAND),
+    **dict.fromkeys(("password", "random_choice"), _NOT_TWICE),
+    **dict.fromkeys(("dict", "items", "list", "indexed_items", "nested", "subelements", "together"), _IN_LOOP),
+    "sequence": ("it is made for loops", 'write: loop: "{{ range(1, 4) }}"'),
+    "template": ("a template's result belongs into a file", "use ensure_file with `template`"),
+    "url": ("templates read nothing from the network", "fetch the file first, and look it up by lookup('file', PATH)"),
+    "vars": ("a variable's name is not worked out", "keep the values in a mapping: NAME[KEY]"),
+    "varnames": ("a variable's name is not worked out", "keep the values in a mapping: NAME[KEY]"),
+    "unvault": ("there is no vault", "hand secrets over in an environment variable: lookup('env', NAME)"),
+    **dict.fromkeys(
+        ("ini", "csvfile"), ("only JSON and YAML are read", "write: lookup('file', PATH) | from_yaml, or from_json")
+    ),
+}
+
+
+class Outside:
+    """The machine as far as templates may look at it: environment variables, and files by name.
+
+    Args:
+        folder: Where relative paths begin.
+        env: The environment variables.
+
+    Attributes:
+        env_read: Names of the variables that were asked for.
+        looked_at: Every path that was read or looked for, and whether something was there.
+
+    """
+
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.env = env
+        self.env_read: set[str] = set()
+        self.looked_at: dict[Path, bool] = {}
+        self.lookups: dict[str, tuple[Callable[..., list[Any]], tuple[str, ...]]] = {
+            "env": (self._env, ("default",)),
+            "file": (self._file, ("rstrip", "lstrip")),
+            "fileglob": (self._fileglob, ()),
+            "first_found": (self._first_found, ("skip", "errors")),
+        }
+
+    def lookup(self, kind: str, *terms: Any, **options: Any) -> Any:
+        """What ``lookup(KIND, ...)`` gives, as in Ansible: several values as one text with commas between them."""
+        found = self.query(kind, *terms, **options)
+        return ",".join(map(str, found)) if len(found) != 1 else found[0]
+
+    def query(self, kind: str, *terms: Any, **options: Any) -> list[Any]:
+        """What ``query(KIND, ...)`` gives: the values as a list.
+
+        Raises:
+            InvalidPlaybook: there is no such lookup, or what it names is not there.
+
+        """
+        name = str(kind).removeprefix("ansible.builtin.")
+        if name in _REFUSED:
+            why, cure = _REFUSED[name]
+            raise InvalidPlaybook(f"there is no lookup '{name}' here", cause=why, cure=cure)
+        if name not in self.lookups:
+            raise InvalidPlaybook(
+                f"there is no lookup '{name[:40]}'{nearest(name[:40], self.lookups)}",
+                cure=f"there are: {', '.join(self.lookups)}",
+            )
+        function, allowed = self.lookups[name]
+        for option in options:
+            if option not in allowed:
+                raise InvalidPlaybook(
+                    f"lookup '{name}' has no option '{option[:40]}'{nearest(option[:40], allowed)}",
+                    cure=f"it has: {', '.join(allowed)}" if allowed else "it has none",
+                )
+        return function(*_flat(terms), **options)
+
+    def variable(self, name: str, default: str = "") -> str:
+        """An environment variable."""
+        self.env_read.add(name)
+        value = self.env.get(name, default)
+        remember_secret(name, value)
+        return value
+
+    def path(self, text: Any) -> Path:
+        """A path as a playbook writes it: from the playbook's folder, or from the user's home."""
+        return Path(os.path.normpath(self.folder / self.expanded(str(text))))
+
+    def expanded(self, text: str) -> str:
+        """``~`` as the user's home folder; that of another user as the machine knows it."""
+        if text == "~" or text.startswith("~/"):
+            home = self.variable("HOME")
+            return home + text[1:] if home else os.path.expanduser(text)
+        return os.path.expanduser(text)
+
+    def status(self, path: Path, *, follow: bool = True) -> os.stat_result | None:
+        """The status of what is at ``path``, None for nothing."""
+        self.looked_at.setdefault(path, os.path.lexists(path))
+        try:
+            return os.stat(path) if follow else os.lstat(path)
+        except (OSError, ValueError):
+            return None
+
+    def resolved(self, path: Path) -> Path:
+        """The path without links; what it is made of is looked at as well, as a folder may yet become a link."""
+        for place in (path, *path.parents[:-1]):
+            self.looked_at.setdefault(place, os.path.lexists(place))
+        return Path(os.path.realpath(path))
+
+    def globbed(self, pattern: str) -> list[Path]:
+        """The files (no folders) that a pattern matches in its folder, sorted."""
+        wanted = self.path(pattern)
+        self.looked_at.setdefault(wanted.parent, os.path.lexists(wanted.parent))
+        try:
+            names = os.listdir(wanted.parent)
+        except OSError:
+            return []
+        matching = (wanted.parent / name for name in sorted(fnmatch.filter(names, wanted.name)))
+        return [path for path in matching if os.path.isfile(path)]
+
+    def _env(self, *names: Any, default: str = "") -> list[str]:
+        return [self.variable(str(name), default) for name in names]
+
+    def _file(self, *names: Any, rstrip: bool = True, lstrip: bool = False) -> list[str]:
+        return [self._text(self.path(name), rstrip=rstrip, lstrip=lstrip) for name in names]
+
+    def _text(self, path: Path, *, rstrip: bool, lstrip: bool) -> str:
+        self.looked_at.setdefault(path, os.path.lexists(path))
+        text = read_file(path, "file")
+        text = text.rstrip() if rstrip else text
+        return text.lstrip() if lstrip else text
+
+    def _fileglob(self, *patterns: Any) -> list[str]:
+        return [str(path) for pattern in patterns for path in self.globbed(str(pattern))]
+
+    def _first_found(self, *terms: Any, skip: bool = False, errors: str = "strict") -> list[str]:
+        candidates = [self.path(place) for term in terms for place in _places(term)]
+        for candidate in candidates:
+            if self.status(candidate) is not None:
+                return [str(candidate)]
+        if skip or errors == "ignore":
+            return []
+        raise InvalidPlaybook(
+            "none of the files is there that first_found names",
+            cause=f"looked for: {', '.join(map(str, candidates)) or 'nothing'}",
+            cure="correct the names, or say skip=true",
+        )
+
+
+def _flat(terms: tuple[Any, ...]) -> Iterator[Any]:
+    for term in terms:
+        if isinstance(term, list | tuple):
+            yield from _flat(tuple(term))
+        else:
+            yield term
+
+
+def _places(term: Any) -> Iterator[str]:
+    """What one term of first_found names: a file, or with ``files`` and ``paths`` each file in each folder."""
+    if not isinstance(term, Mapping):
+        yield str(term)
+        return
+    for folder in _flat((term.get("paths") or ["."],)):
+        for file in _flat((term.get("files") or [],)):
+            yield os.path.join(str(folder), str(file))

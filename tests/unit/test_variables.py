@@ -1,0 +1,99 @@
+"""Facts that templates know: each found out when it is asked for, each with what it was read from."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import pwd
+from pathlib import Path
+
+import pytest
+
+from nbprovision.facts.machine import Machine
+from nbprovision.facts.variables import FACTS
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
+
+
+@pytest.fixture
+def instance(env: dict[str, str], tmp_path: Path) -> Machine:
+    """A notebook instance with two environments of its image and one on its volume, a kernel, and a GPU."""
+    root = tmp_path / "root"
+    anaconda = root / "home/ec2-user/anaconda3"
+    for prefix in (anaconda, *(anaconda / "envs" / name for name in ("JupyterSystemEnv", "pytorch"))):
+        (prefix / "conda-meta").mkdir(parents=True)
+    (root / "home/ec2-user/SageMaker/envs/fraud/conda-meta").mkdir(parents=True)
+    (root / "etc").mkdir()
+    (root / "etc/os-release").write_text('NAME="Amazon Linux"\nID="amzn"\nVERSION_ID="2023"\n')
+    (root / "dev").mkdir()
+    (root / "dev/nvidia0").write_text("")
+    kernel = Path(env["HOME"]) / ".local/share/jupyter/kernels/fraud"
+    kernel.mkdir(parents=True)
+    (kernel / "kernel.json").write_text(json.dumps({"argv": ["x"], "display_name": "Fraud"}))
+    pip = Path(env["HOME"]) / ".config/pip"
+    pip.mkdir(parents=True)
+    (pip / "pip.conf").write_text("[global]\nindex-url = https://mirror.example/simple\n")
+    plain = {name: value for name, value in env.items() if "INDEX" not in name}
+    return Machine(plain, root=root)
+
+
+def test_every_fact_is_what_is_there(instance: Machine) -> None:
+    root, volume = instance.root, instance.root / "home/ec2-user/SageMaker"
+    assert dict(instance.variables()) == {
+        "platform": "notebook-instance",
+        "volume": str(volume),
+        "home": str(instance.home),
+        "user": pwd.getpwuid(os.getuid()).pw_name,
+        "user_home": instance.env["HOME"],
+        "envs": ["base", "pytorch", "fraud"],
+        "prefixes": {
+            "base": str(root / "home/ec2-user/anaconda3"),
+            "pytorch": str(root / "home/ec2-user/anaconda3/envs/pytorch"),
+            "fraud": str(volume / "envs/fraud"),
+        },
+        "kernels": ["fraud"],
+        "conda": str(root / "home/ec2-user/anaconda3"),
+        "index_url": "https://mirror.example/simple",
+        "gpu": True,
+        "cpus": os.cpu_count(),
+        "architecture": platform.machine(),
+        "distribution": "amzn",
+        "distribution_version": "2023",
+        "python": platform.python_version(),
+        "version": __import__("nbprovision").__version__,
+    }
+
+
+def test_a_bare_machine_has_them_all_too(machine: Machine) -> None:
+    found = dict(machine.variables())
+    assert (found["platform"], found["envs"], found["kernels"], found["conda"]) == ("other", [], [], None)
+    assert found["distribution"] == ""
+
+
+def test_only_what_is_asked_for_is_read(instance: Machine) -> None:
+    """Each fact names what it was read from, so that the next run can tell whether it still holds."""
+    looked_at: dict[Path, bool] = {}
+    facts = instance.variables(looked_at)
+    assert facts["user"]
+    assert looked_at == {}
+    assert facts["gpu"]
+    assert looked_at == {instance.root / "dev/nvidiactl": False, instance.root / "dev/nvidia0": True}
+    assert "conda" not in instance.__dict__
+    assert facts["envs"]
+    assert looked_at[instance.root / "home/ec2-user/SageMaker/envs"]
+
+
+def test_a_fact_stays_as_it_was_at_first(instance: Machine) -> None:
+    """As in Ansible: what a run makes does not change what a template further down means."""
+    facts = instance.variables()
+    before = facts["kernels"]
+    (Path(instance.env["HOME"]) / ".local/share/jupyter/kernels/fraud/kernel.json").unlink()
+    assert facts["kernels"] == before == ["fraud"]
+    assert instance.variables()["kernels"] == []
+
+
+def test_the_reference_tells_of_every_fact() -> None:
+    text = REFERENCE.read_text()
+    for name, fact in FACTS.items():
+        assert f"| `nb.{name}` | {fact.description} |\n" in text
