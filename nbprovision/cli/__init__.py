@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
-from typing import NoReturn
 
 from nbprovision import __version__
-from nbprovision.model.errors import ProvisionError
+from nbprovision.cli.parser import Parser, check_command
+from nbprovision.model.errors import ProvisionError, UsageError
+from nbprovision.reporters.colour import RED, painted, wants_colour
 from nbprovision.system.secrets import mask
 
 # Each is a module of this package with ``configure(parser)`` and ``execute(options) -> int``.
@@ -23,12 +25,12 @@ COMMANDS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a bad option as every other error is reported, with the exit status that the contract gives it."""
-
-    def error(self, message: str) -> NoReturn:
-        sys.stderr.write(f"error: {message}\n  {self.format_usage().strip()}\n")
-        raise SystemExit(5)
+_EPILOG = """
+nbprovision run team.yml --check --diff    what would change; changes nothing
+nbprovision run team.yml                   bring it about
+nbprovision doc ensure_kernel              what a task takes
+nbprovision COMMAND --help                 the options of a command, and examples
+"""
 
 
 def main(argv: list[str]) -> int:
@@ -46,7 +48,7 @@ def main(argv: list[str]) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
     except ProvisionError as error:
-        sys.stderr.write(mask(f"error: {error}") + "\n")
+        sys.stderr.write(mask(f"{_red('error:')} {error}") + "\n")
         return error.exit_status
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the next run goes on from here\n")
@@ -68,17 +70,25 @@ def main(argv: list[str]) -> int:
     return status
 
 
+def _red(text: str) -> str:
+    return painted(text, RED) if wants_colour(sys.stderr, os.environ) else text
+
+
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = _Parser(
-        prog="nbprovision", description="Brings a notebook machine to the state that a playbook describes."
-    )
+    if argv:
+        check_command(argv, COMMANDS)
+    purpose = "Brings a notebook machine to the state that a playbook describes."
+    parser = Parser(prog="nbprovision", description=purpose, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"nbprovision {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     named = argv[0] if argv and argv[0] in COMMANDS else None
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
         if name == named:  # the options of the others need not be imported
             importlib.import_module(f"{__name__}.{name}").configure(command)
+    if not argv:
+        parser.print_help(sys.stderr)
+        raise SystemExit(UsageError.exit_status)
     options = parser.parse_args(argv)
     options.argv = argv
     return options

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nbprovision.engine.budget import perform_within
 from nbprovision.engine.run import Listener
@@ -14,35 +15,55 @@ from nbprovision.engine.session import Request, Session
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ProvisionError, UsageError
 from nbprovision.playbook.read import parse_extra_vars
+from nbprovision.reporters import verbose
 from nbprovision.reporters.document import Silent, render
 from nbprovision.reporters.relay import Relay
 from nbprovision.reporters.terminal import Terminal
 from nbprovision.state.witness import parse
+from nbprovision.system import log
+from nbprovision.system.secrets import mask
 from nbprovision.tasks import Catalogue
 
+_TELLS_EVENTS = 2  # the number of `v` from which on
 EXIT = {"ok": 0, "changed": 0, "failed": 2, "deferred": 7}
+
+
+_EPILOG = """
+examples:
+  nbprovision run team.yml --check --diff        what would change, in full; changes nothing
+  nbprovision run team.yml                       bring it about
+  nbprovision run team.yml -e team=risk -t pip   with another value, and only tasks with the tag pip
+  nbprovision run team.yml --format json         one JSON document on standard output
+  nbprovision run team.yml --deadline 240        be back in time; what is not finished goes on in the background
+
+exit status:
+  0  everything is as described, changed or not      4  the playbook is invalid, or not there
+  1  a defect of nbprovision                         5  bad options
+  2  a task failed                                   6  another run held the lock for too long
+  3  with --check --exit-code: something would       7  work goes on in the background
+     change
+
+`nbprovision doc` tells of the tasks, `nbprovision doc keywords` of the rest of a playbook.
+"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``run``."""
-    add = parser.add_argument
-    add("playbook", metavar="PLAYBOOK", help="the playbook's file")
-    add("--check", action="store_true", help="say what would change, and change nothing")
+    parser.epilog = _EPILOG
+    parser.add_argument("playbook", metavar="PLAYBOOK", help="the playbook's file")
+    add = parser.add_argument_group("what is done").add_argument
+    add("-C", "--check", action="store_true", help="say what would change, and change nothing")
     add("--exit-code", action="store_true", help="with --check: exit status 3 when something would change")
-    add("--diff", action="store_true", help="show each change in full")
-    add("--tags", "-t", action="append", default=[], metavar="A,B", help="only tasks with one of these tags")
-    add("--skip-tags", action="append", default=[], metavar="A,B", help="no task with one of these tags")
-    add("--start-at-task", metavar="NAME", help="leave out what stands before this task")
-    add("--list-tasks", action="store_true", help="print the tasks that would run, and end")
     add(
         "-e",
         "--extra-vars",
         action="append",
         default=[],
         metavar="KEY=VALUE|@FILE",
-        help="set variables; they win over all others",
+        help="set variables, or those of a YAML file; they win over all others",
     )
-    add("--format", choices=("text", "json"), default="text", help="json: one document on standard output")
+    add("--deep", action="store_true", help="compare the files of every package, not only names and versions")
+    add("--no-witness", action="store_true", help="look at everything anew")
     add("--deadline", type=_seconds, metavar="SECONDS", help="time that the run may take")
     add(
         "--lock-timeout",
@@ -50,11 +71,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="time to wait for another run (default: as long as it takes)",
     )
-    add("--no-witness", action="store_true", help="look at everything anew")
-    add("--deep", action="store_true", help="compare the files of every package, not only names and versions")
     add("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
     add("--relay", type=int, help=argparse.SUPPRESS)
-    add("-v", "--verbose", action="count", default=0, help="tell more; -vvv tells all")
+    add = parser.add_argument_group("which tasks").add_argument
+    add("-t", "--tags", action="append", default=[], metavar="A,B", help="only tasks with one of these tags")
+    add("--skip-tags", action="append", default=[], metavar="A,B", help="no task with one of these tags")
+    add("--start-at-task", metavar="NAME", help="leave out what stands before this task")
+    add("--list-tasks", action="store_true", help="print the tasks that would run, and end")
+    add = parser.add_argument_group("how much is told").add_argument
+    add("-D", "--diff", action="store_true", help="show each change in full: files as a diff, packages as a table")
+    add("--format", choices=("text", "json"), default="text", help="json: one document on standard output")
+    add(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="-v: each change; -vv: and each command with its time, and why a task had to be looked at; "
+        "-vvv: and what the engines said, and the traceback of a defect",
+    )
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -74,11 +108,13 @@ def execute(options: argparse.Namespace) -> int:
             print(f"{step.name}  ({step.kind}, {step.position})")
         return 0
     if options.relay is not None:
-        return _relay(session, options.relay)
+        return _relay(session, options)
     terminal = None
     listener: Listener = Silent()
     if options.format == "text":
-        listener = terminal = Terminal(sys.stdout, diff=options.diff, verbose=options.verbose, env=machine.env)
+        listener = terminal = Terminal(sys.stdout, diff=options.diff, verbosity=options.verbose, env=machine.env)
+    if options.verbose >= _TELLS_EVENTS:
+        log.hear(terminal.heard if terminal is not None else _heard(options.verbose, _tell))
     try:
         if options.deadline is None:
             results, content = session.perform(listener, _tell)
@@ -87,6 +123,7 @@ def execute(options: argparse.Namespace) -> int:
             argv = _without("--deadline", options.argv)
             results, content = perform_within(session, left, argv, machine.home, listener, _tell)
     finally:
+        log.hear(None)
         if terminal is not None:
             terminal.close()
     if terminal is None:
@@ -116,9 +153,21 @@ def _request(options: argparse.Namespace) -> Request:
     )
 
 
-def _relay(session: Session, pipe: int) -> int:
+def _heard(verbosity: int, tell: Callable[[str], None]) -> log.Hearer:
+    """Tells of each event, as far as ``-v`` asks for it."""
+
+    def hearer(event: str, fields: Mapping[str, Any]) -> None:
+        for line in verbose.lines(event, fields, verbosity):
+            tell(mask(line))
+
+    return hearer
+
+
+def _relay(session: Session, options: argparse.Namespace) -> int:
     """Be the process that does the work while another one waits for the end of it or of its budget."""
-    relay = Relay(pipe, session.steps)
+    relay = Relay(options.relay, session.steps)
+    if options.verbose >= _TELLS_EVENTS:
+        log.hear(_heard(options.verbose, relay.said))
     try:
         _, content = session.perform(relay, relay.said)
     except ProvisionError as error:

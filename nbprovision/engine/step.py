@@ -16,7 +16,7 @@ from nbprovision.model.result import Change, Plan, Result, Status
 from nbprovision.model.task import Task
 from nbprovision.state import store
 from nbprovision.state.witness import digest
-from nbprovision.system.log import event
+from nbprovision.system.log import event, withholding
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +68,7 @@ def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Out
         return Outcome(step.result("skipped"), store.Proof(digest(step.name), None, (), ""))
     started = time.perf_counter()
     try:
-        with machine.reporting() as values:
+        with withholding(step.no_log), machine.reporting() as values:
             plan, proof = prove(task, machine)
             changes, warnings = plan.changes, plan.warnings
             if plan and not check:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from nbprovision.model.result import Change, Result
 from nbprovision.reporters import diff as differences
+from nbprovision.reporters import verbose
 from nbprovision.reporters.colour import CYAN, GREEN, MAGENTA, RED, YELLOW, painted, wants_colour
 from nbprovision.reporters.document import counts
 from nbprovision.system.secrets import mask
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _COLOURS = {"ok": GREEN, "changed": YELLOW, "skipped": CYAN, "failed": RED, "deferred": MAGENTA}
+_PROOFS = {"witness": "witnessed", "check": "looked at"}
 _QUIET_SECONDS = 10.0  # between two plain lines about the same long work
 
 
@@ -26,17 +28,18 @@ class Terminal:
     Args:
         out: Where the lines go.
         diff: Show each change in full.
-        verbose: 0 for a line a task; 1 and more also for each change.
+        verbosity: 0 for a line a task; 1 for each change too; 2 for each command with its time, and why a task is
+            looked at; 3 for what the engines said, and all that is told of long work.
         env: Environment variables that rule colour.
 
     """
 
     def __init__(
-        self, out: TextIO, *, diff: bool = False, verbose: int = 0, env: Mapping[str, str] = os.environ
+        self, out: TextIO, *, diff: bool = False, verbosity: int = 0, env: Mapping[str, str] = os.environ
     ) -> None:
         self._out = out
         self._diff = diff
-        self._verbose = verbose
+        self._verbose = verbosity
         self._colour = wants_colour(out, env)
         self._bars = _Bars(out) if out.isatty() and env.get("TERM") != "dumb" else None
         self._told: dict[int, float] = {}
@@ -45,12 +48,14 @@ class Terminal:
     def started(self, step: Any) -> None:
         """A step takes the full path."""
         self._told[id(step)] = time.monotonic()
+        if self._verbose >= 2:
+            self._line(f"  begins  {_called(step.kind, step.name)}")
 
     def progressed(self, step: Any, text: str, done: float, total: float) -> None:
         """Move the step's bar, or print a plain line now and then."""
         if self._bars is not None:
             self._bars.show(id(step), mask(f"{step.name}: {text}"), done, total)
-        elif time.monotonic() - self._told.get(id(step), 0.0) >= _QUIET_SECONDS:
+        elif self._verbose >= 3 or time.monotonic() - self._told.get(id(step), 0.0) >= _QUIET_SECONDS:
             self._told[id(step)] = time.monotonic()
             share = f" {100 * done / total:.0f}%" if total else ""
             self._line(f"  ...     {step.name}: {text}{share}")
@@ -64,17 +69,25 @@ class Terminal:
         self._play = step.play
         summary = summarised(result.changes)
         took = f"  ({result.seconds:.1f} s)" if result.seconds >= 0.5 else ""
-        name = f"{result.task}: {result.name}" if result.name != result.task else result.name
+        if self._verbose >= 2 and result.status in ("ok", "changed"):
+            took = f"  ({result.seconds:.3f} s, {_PROOFS[result.proof]})"
         detail = f"  {summary}" if summary else ""
-        self._line(f"{self._painted(result.status)} {name}{detail}{took}")
+        status = self._painted(f"{result.status + ':':<9}", _COLOURS[result.status])
+        self._line(f"{status} {_called(result.task, result.name)}{detail}{took}")
         if self._diff or self._verbose:
-            for line in differences.render(result.changes):
-                self._line(f"    {line}")
+            shown = differences.in_full if self._diff else differences.in_brief
+            for text, colour in shown(result.changes):
+                self._line(f"    {self._painted(text, colour)}")
         for warning in result.warnings:
             self._line(f"    note: {warning}" if result.status != "skipped" else f"    {warning}")
         if result.error is not None:
             for line in str(result.error).splitlines():
                 self._line(f"    {line}")
+
+    def heard(self, event: str, fields: Mapping[str, Any]) -> None:
+        """Something happened on the way, of which the log tells too; called by whichever thread it happened in."""
+        for line in verbose.lines(event, fields, self._verbose):
+            self._line(f"    {line}")
 
     def recap(self, results: Sequence[Result], seconds: float) -> None:
         """The last line, for a person and for grep."""
@@ -94,9 +107,12 @@ class Terminal:
             self._out.write(text + "\n")
             self._out.flush()
 
-    def _painted(self, status: str) -> str:
-        word = f"{status + ':':<9}"
-        return painted(word, _COLOURS[status]) if self._colour else word
+    def _painted(self, text: str, colour: str) -> str:
+        return painted(text, colour) if self._colour and colour else text
+
+
+def _called(kind: str, name: str) -> str:
+    return f"{kind}: {name}" if name != kind else name
 
 
 def summarised(changes: Sequence[Change]) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from nbprovision.state.witness import HEADER, digest, identity, read_lines
 from nbprovision.system.files import make_folder, remove, write_atomically
-from nbprovision.system.log import event
+from nbprovision.system.log import detail, event
 
 # A change within one tick of the kernel's coarse clock leaves the same ctime as the change before it (git calls such an
 # entry racy: Documentation/technical/racy-git.txt). The slowest clock in use ticks every 10 ms (CONFIG_HZ=100).
@@ -87,9 +87,14 @@ class Store:
     def proof_of(self, task_digest: str) -> Proof | None:
         """What stands recorded of a task with these parameters, if all its witnesses hold now."""
         proof = self._proofs.get(task_digest)
-        if proof is None or (proof.until is not None and time.time() >= proof.until):
+        if proof is None:
             return None
-        return proof if all(holds(witness) for witness in proof.witnesses) else None
+        changed = next((witness.path for witness in proof.witnesses if not holds(witness)), None)
+        if changed is None and (proof.until is None or time.time() < proof.until):
+            return proof
+        reason = "its time is over" if changed is None else f"{changed} is not as it was"
+        detail("doubted", task=msgspec.json.decode(proof.report)["name"] if proof.report else "", reason=reason)
+        return None
 
     def write(
         self, inputs: Iterable[Witness], variables: dict[str, str | None], proofs: list[Proof], *, complete: bool

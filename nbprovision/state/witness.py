@@ -37,10 +37,14 @@ _NEUTRAL = {
     "--lock-timeout": 1,
     "--deadline": 1,
     "--diff": 0,
+    "-D": 0,
     "--exit-code": 0,
     "--check": 0,
+    "-C": 0,
     "--home": 1,
 }
+# Options that change what is looked at or told: they take the full path, but belong to the same state.
+_ANEW = ("-v", "-vv", "-vvv", "--verbose", "--no-witness", "--list-tasks")
 # Options that are part of what is described: another value has another state file.
 _SELECTING = {"--tags": 1, "-t": 1, "--skip-tags": 1, "-e": 1, "--extra-vars": 1}
 # Variables that facts are read from, by the beginnings of their names.
@@ -53,14 +57,18 @@ _TERMINAL_VARIABLES = ("CONDA_PROMPT_MODIFIER", "CONDA_SHLVL", "CONDA_DEFAULT_EN
 
 
 class Invocation:
-    """What of a command line the start-up path understands: a run, its playbook, and how to report."""
+    """What of a command line the start-up path understands: a run, its playbook, and how to report.
 
-    def __init__(self, playbook: str, home: str, selection: list[str], json: bool, check: bool) -> None:
+    ``anew`` means that witnesses are not enough for what is asked.
+    """
+
+    def __init__(self, playbook: str, home: str, selection: list[str], json: bool, check: bool, anew: bool) -> None:
         self.playbook = playbook
         self.home = home
         self.selection = selection
         self.json = json
         self.check = check
+        self.anew = anew
 
     @property
     def state_path(self) -> str:
@@ -107,7 +115,7 @@ def parse(argv: list[str]) -> Invocation | None:
         return None
     playbook = home = ""
     selection: list[str] = []
-    json = check = False
+    json = check = anew = False
     words = iter(argv[1:])
     for word in words:
         name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
@@ -115,6 +123,9 @@ def parse(argv: list[str]) -> Invocation | None:
             if playbook:
                 return None
             playbook = word
+            continue
+        if word in _ANEW:
+            anew = True
             continue
         takes = _NEUTRAL.get(name, _SELECTING.get(name))
         if takes is None or (equals and not takes):
@@ -129,15 +140,14 @@ def parse(argv: list[str]) -> Invocation | None:
                 return None
         elif name == "--home":
             home = value
-        elif name == "--check":
+        elif name in ("--check", "-C"):
             check = True
         elif name in ("--lock-timeout", "--deadline") and not value.isdigit():
             return None
     if not playbook:
         return None
-    return Invocation(
-        os.path.abspath(playbook), os.path.abspath(home) if home else tool_home(os.environ), selection, json, check
-    )
+    home = os.path.abspath(home) if home else tool_home(os.environ)
+    return Invocation(os.path.abspath(playbook), home, selection, json, check, anew)
 
 
 def read_lines(path: str) -> list[str]:
@@ -199,7 +209,7 @@ def try_witnesses(argv: list[str], started: float) -> int | None:
 
     """
     invocation = parse(argv)
-    if invocation is None:
+    if invocation is None or invocation.anew:
         return None
     try:
         lines = read_lines(invocation.state_path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system.log import event
+from nbprovision.system.log import detail, event
 from nbprovision.system.process import dying_with_parent
 from nbprovision.system.secrets import mask
 
@@ -87,6 +87,7 @@ def run(
         status, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace"), time.monotonic() - started
     )
     event("command", command=shown, status=done.status, seconds=round(done.seconds, 3))
+    detail("output", text=f"{done.output}\n{done.errors}".strip())
     if done.status not in accept:
         cause = mask((done.errors.strip() or done.output.strip())[-4000:])
         raise TaskFailed(failure or f"{words[0]} failed", cause=f"`{shown}` ended with {done.status}: {cause}")

@@ -6,10 +6,13 @@ library renders them: an import of structlog takes as long as a third of a whole
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import json
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,12 @@ from nbprovision.system.secrets import mask
 
 LOG_LIMIT = 2_000_000  # bytes; one older file is kept
 
+Hearer = Callable[[str, dict[str, Any]], None]
+
 _lock = threading.Lock()
+# Who is told of each event as it happens; and whether what is done now is nobody's business (a task with `no_log`).
+_hearer: Hearer | None = None
+_withheld: contextvars.ContextVar[bool] = contextvars.ContextVar("withheld", default=False)
 _pending: list[tuple[float, str, dict[str, Any]]] = []
 _path: Path | None = None
 
@@ -28,10 +36,36 @@ def open_log(path: Path) -> None:
     _path = path
 
 
+def hear(hearer: Hearer | None) -> None:
+    """Have ``hearer`` told of each event and detail from now on, by whichever thread they happen in; None ends it."""
+    global _hearer  # noqa: PLW0603 - one run a process
+    _hearer = hearer
+
+
+@contextlib.contextmanager
+def withholding(hidden: bool) -> Iterator[None]:
+    """While what is done is not to be shown, commands are noted without their words, and no detail is told."""
+    before = _withheld.set(hidden or _withheld.get())
+    try:
+        yield
+    finally:
+        _withheld.reset(before)
+
+
 def event(name: str, /, **fields: Any) -> None:
     """Note that something happened, with whatever tells it apart."""
+    if _withheld.get() and "command" in fields:
+        fields["command"] = "withheld by no_log"
     with _lock:
         _pending.append((time.time(), name, fields))
+    if _hearer is not None:
+        _hearer(name, fields)
+
+
+def detail(name: str, /, **fields: Any) -> None:
+    """Tell whoever hears of something that is too much for the log."""
+    if _hearer is not None and not _withheld.get():
+        _hearer(name, fields)
 
 
 def flush() -> None:

@@ -56,10 +56,10 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         "remove": "the file as it says nothing any more, or the record of what it said before",
     }
     examples = """
-    - name: An index of one's own before pypi.org
+    - name: An index of one's own, into which uv looks before pypi.org
       ensure_pip_index:
-        url: https://pypi.example.com/simple
-        extra_urls: https://pypi.org/simple
+        url: https://pypi.org/simple
+        extra_urls: https://pypi.example.com/simple
 
     - name: An index for one environment, with its own certificate authority
       ensure_pip_index:

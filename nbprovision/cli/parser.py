@@ -1,0 +1,89 @@
+"""Reads the words of a command line; a wrong one is answered with what to write instead."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Collection, Sequence
+from typing import Any, NoReturn
+
+from nbprovision.cli import habits
+from nbprovision.model.errors import UsageError, nearest
+
+_NUMBER = re.compile(r"-\d+(\.\d*)?|-\.\d+")
+_PLAYBOOK = re.compile(r".+\.(ya?ml|json)")
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that takes options by their whole names, and raises `UsageError` (exit status 5)."""
+
+    def __init__(self, **settings: Any) -> None:
+        # An abbreviation that means one option today may mean two tomorrow.
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line."""
+        raise UsageError(message, cure=f"`{self.prog} --help` tells what there is")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and refuse what is left over, by the parser that knows what it might have meant."""
+        if any(isinstance(action, argparse._SubParsersAction) for action in self._actions):  # noqa: SLF001
+            return super().parse_known_args(args, namespace)
+        self._check_names(args)
+        options, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"'{rest[0]}' is too much: {self._takes()}")
+        return options, rest
+
+    def _check_names(self, words: Sequence[str]) -> None:
+        """Refuse the first option that there is not, as argparse would, but with what is meant."""
+        for word in words:
+            if word == "--":
+                return
+            name = word.partition("=")[0]
+            if not name.startswith("-") or name == "-" or _NUMBER.fullmatch(name):
+                continue
+            known = self._option_string_actions
+            if name in known or (not name.startswith("--") and name[:2] in known):
+                continue
+            raise self._unknown(name)
+
+    def _unknown(self, name: str) -> UsageError:
+        told = habits.of(self.prog.rpartition(" ")[2])
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        near = nearest(name, options) if name.startswith("--") else nearest(f"-{name}", options) if name[2:] else ""
+        habit = told.get(name) or (None if near or name.startswith("--") else told.get(name[:2]))
+        if habit is not None:
+            why, cure = habit
+            return UsageError(f"{self.prog} has no option {name}", cause=why, cure=cure)
+        return UsageError(
+            f"{self.prog} has no option {name[:40]}{near}", cure=f"`{self.prog} --help` tells what there is"
+        )
+
+    def _takes(self) -> str:
+        places = [str(action.metavar) for action in self._get_positional_actions()]
+        if not places:
+            return f"`{self.prog}` takes options only"
+        return f"`{self.prog}` takes one {places[0]}"
+
+
+def check_command(argv: Sequence[str], commands: Collection[str]) -> None:
+    """Refuse a command line that does not begin with a command; most often it was forgotten.
+
+    Raises:
+        UsageError: with what to write.
+
+    """
+    first = argv[0]
+    if first in commands or first in ("-h", "--help", "--version"):
+        return
+    playbook = next((word for word in argv if _PLAYBOOK.fullmatch(word)), None)
+    command = next((word for word in argv if word in commands), None)
+    if first.startswith("-") and command is not None:
+        raise UsageError(f"{first} stands before the command", cure=f"write: nbprovision {command} {first} ...")
+    if playbook is not None and (first == playbook or first.startswith("-")):
+        more = " ..." * (len(argv) > 1)  # not the words themselves: one of them may set a secret
+        raise UsageError("the command is missing", cure=f"write: nbprovision run {playbook}{more}")
+    what = "option" if first.startswith("-") else "command"
+    near = nearest(first, commands)
+    raise UsageError(f"there is no {what} '{first[:40]}'{near}", cure=f"there are: {', '.join(commands)}")

@@ -1,0 +1,32 @@
+"""What happens on the way of a run, for those who ask for it by ``-vv`` and ``-vvv``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+# Told as the step that they belong to, or as the run's end.
+_TOLD_OTHERWISE = ("task", "task failed", "run")
+
+
+def lines(event: str, fields: Mapping[str, Any], verbosity: int) -> Iterator[str]:
+    """What to print of an event of `system.log`; secrets not masked yet.
+
+    Args:
+        event: Its name.
+        fields: What tells it apart.
+        verbosity: The number of ``v``: 2 tells of commands and decisions, 3 of what the engines said.
+
+    """
+    if verbosity < 2 or event in _TOLD_OTHERWISE:
+        return
+    if event == "command":
+        status = "killed" if fields["status"] is None else f"status {fields['status']}"
+        yield f"$ {fields['command']}  ({status}, {fields['seconds']:.3f} s)"
+    elif event == "output":
+        if verbosity >= 3:
+            yield from (f"| {line}" for line in fields["text"].splitlines())
+    elif event == "doubted":
+        yield f"{fields['task']}: is looked at again, as {fields['reason']}"
+    else:
+        yield f"{event}: {', '.join(f'{name} {value}' for name, value in fields.items())}"
