@@ -162,7 +162,7 @@ def correct_paths(record: Path) -> None:
 
 def remove_prefix(prefix: Path) -> None:
     """Remove an environment: out of sight in one step, then piece by piece."""
-    with explained(f"cannot remove {prefix}"):
+    with explained(f"cannot remove {prefix}", prefix):
         hidden = make_temporary_folder(prefix)
         os.rename(prefix, hidden / prefix.name)
     remove(hidden)

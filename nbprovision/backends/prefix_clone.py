@@ -51,7 +51,7 @@ def clone(machine: Machine, source: Path, target: Path) -> None:
         TaskFailed: there is no room, or something cannot be read or written.
 
     """
-    with explained(f"cannot copy {source} to {target}"):
+    with explained(f"cannot copy {source} to {target}", target):
         _Copy(machine, source, target).perform()
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "print a playbook that makes what is installed in environments again",
     "doc": "tell what a task takes and reports, with examples",
     "schema": "print the JSON Schema of a playbook, for editors",
+    "clean": "remove caches and leftovers of this tool, or say what that would free",
     "lifecycle": "render a lifecycle script for a notebook instance",
 }
 

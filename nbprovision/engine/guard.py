@@ -45,7 +45,7 @@ def run_lock(home: Path, command: str, timeout: float | None, tell: Callable[[st
         LockTimeout: it was not had in time.
 
     """
-    with explained(f"cannot use {home} as the home of state, lock and log"), contextlib.ExitStack() as held:
+    with explained(f"cannot use {home} as the home of state, lock and log", home), contextlib.ExitStack() as held:
         make_folder(home, mode=0o700)
         lock = home / "lock"
         if not _had_at_once(lock, held):

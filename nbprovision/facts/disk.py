@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-_BLOCK = 512  # bytes of st_blocks (https://man7.org/linux/man-pages/man3/stat.3type.html)
+BLOCK = 512  # bytes of st_blocks (https://man7.org/linux/man-pages/man3/stat.3type.html)
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,8 +57,8 @@ class Meter:
         """
         size = shared = 0
         several: dict[tuple[int, int], list[int]] = {}
-        for status in _files(os.fspath(folder), apart_from):
-            taken = status.st_blocks * _BLOCK
+        for status in files_below(os.fspath(folder), apart_from):
+            taken = status.st_blocks * BLOCK
             if status.st_nlink == 1 or stat.S_ISDIR(status.st_mode):
                 size += taken
                 self.together += taken
@@ -86,12 +86,16 @@ def room(path: Path) -> Room | None:
     return Room(path=str(path), total=found.f_blocks * found.f_frsize, free=found.f_bavail * found.f_frsize)
 
 
-def _files(folder: str, apart_from: Collection[str]) -> Iterator[os.stat_result]:
+def files_below(folder: str, apart_from: Collection[str] = ()) -> Iterator[os.stat_result]:
+    """The status of a folder (or file) and of all in it but the folders ``apart_from``; no link is followed."""
     waiting = [folder]
     while waiting:
         here = waiting.pop()
         try:
-            yield os.lstat(here)
+            status = os.lstat(here)
+            yield status
+            if not stat.S_ISDIR(status.st_mode):
+                continue
             with os.scandir(here) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
@@ -101,3 +105,24 @@ def _files(folder: str, apart_from: Collection[str]) -> Iterator[os.stat_result]
                         yield entry.stat(follow_symlinks=False)
         except OSError:
             continue
+
+
+def freed(paths: Sequence[Path]) -> list[int]:
+    """The bytes that removing each of ``paths`` frees, where all of them go: a file with a name elsewhere stays.
+
+    A file with several names in them counts for the last.
+    """
+    names: dict[tuple[int, int], int] = {}
+    found = []
+    for path in paths:
+        size = 0
+        for status in files_below(os.fspath(path)):
+            taken = status.st_blocks * BLOCK
+            if status.st_nlink == 1 or stat.S_ISDIR(status.st_mode):
+                size += taken
+                continue
+            key = (status.st_dev, status.st_ino)
+            names[key] = names.get(key, status.st_nlink) - 1
+            size += taken if names[key] == 0 else 0
+        found.append(size)
+    return found

@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 _REPORTED: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("reported", default=None)
 
 
+# The caches of environments that are not on the home folder's file system lie beside these.
+CACHE_BESIDE = ".nbprovision-cache"
+
+
+def existing(path: Path) -> Path:
+    """``path``, or the nearest folder above it that is there."""
+    while not os.path.exists(path) and path != path.parent:
+        path = path.parent
+    return path
+
+
 def user_home(env: Mapping[str, str]) -> Path:
     """The user's home folder: ``HOME``, else what the user database says."""
     return Path(env.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir)
@@ -82,6 +93,18 @@ class Machine:
     def cache(self) -> Path:
         """The engines' caches, on the file system of the home folder."""
         return self.home / "cache"
+
+    def cache_near(self, prefix: Path) -> Path:
+        """The caches from which an environment is linked: on its file system, so that nothing takes room twice.
+
+        Where something lasts that the rest of the machine does not, the caches stay in the home folder there.
+        """
+        folder = existing(prefix.parent)
+        if self.platform.volume is not None or folder.stat().st_dev == existing(self.home).stat().st_dev:
+            return self.cache
+        if existing(prefix).stat().st_dev != folder.stat().st_dev or not os.access(folder, os.W_OK | os.X_OK):
+            return self.cache
+        return prefix.parent / CACHE_BESIDE
 
     def prefix_of(self, reference: str) -> Path:
         """The prefix of an environment given by name or path.

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system import journal
+from nbprovision.system import journal, room
 from nbprovision.system.journal import TEMPORARY_SUFFIX
 
 
@@ -42,7 +42,7 @@ def write_atomically(path: Path, data: str | bytes, *, mode: int | None = None, 
     if mode is None:
         mode = _mode_of(path)
     temporary = temporary_beside(path)
-    with explained(f"cannot write {path}"):
+    with explained(f"cannot write {path}", path):
         make_folder(path.parent)
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
@@ -100,7 +100,7 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 def link_atomically(path: Path, target: str) -> None:
     """Make ``path`` a symbolic link to ``target``, in place of whatever file or link is there."""
     temporary = temporary_beside(path)
-    with explained(f"cannot link {path}"):
+    with explained(f"cannot link {path}", path):
         make_folder(path.parent)
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
@@ -123,7 +123,7 @@ def make_folder(path: Path, *, mode: int = 0o755) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file, a link (not what it names), or a folder with everything in it; absent is fine."""
-    with explained(f"cannot remove {path}"):
+    with explained(f"cannot remove {path}", path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -138,7 +138,7 @@ def remove_if_empty(folder: Path) -> None:
 
 def set_mode(path: Path, mode: int) -> None:
     """Give a file or folder its permission bits; a link at this place is an error, never followed."""
-    with explained(f"cannot change the mode of {path}"):
+    with explained(f"cannot change the mode of {path}", path):
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.fchmod(handle, mode)
@@ -147,20 +147,28 @@ def set_mode(path: Path, mode: int) -> None:
 
 
 @contextlib.contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turn an `OSError` in the body into a `TaskFailed` that says what to do about it."""
+def explained(what: str, where: Path | None = None) -> Iterator[None]:
+    """Turn an `OSError` in the body into a `TaskFailed` that says what to do about it.
+
+    Args:
+        what: What fails then.
+        where: The place of it; a write tells no name of its own.
+
+    """
     try:
         yield
     except OSError as error:
-        raise TaskFailed(what, cause=f"{error.strerror or error}", cure=_CURES.get(error.errno or 0, "")) from error
+        cause, cure = f"{error.strerror or error}", _CURES.get(error.errno or 0, "")
+        named = error.filename2 or error.filename or where
+        if error.errno in room.TROUBLES and isinstance(named, (str, Path)):
+            cause, cure = room.explain(error.errno, Path(named))
+        raise TaskFailed(what, cause=cause, cure=cure) from error
 
 
 _CURES = {
     1: "look at who owns the folder (ls -ld) and run as that user",
     13: "look at who owns the folder (ls -ld) and run as that user",
-    28: "free some room: `nbprovision clean --dry-run` says what caches and leftovers take",
-    30: "the file system is read-only: write somewhere else with --home, or mount it for writing",
-    122: "the quota is used up: `nbprovision clean --dry-run` says what caches and leftovers take",
+    28: room.FREE_SOME,
 }
 
 

@@ -28,7 +28,7 @@ def mark(prefix: Path, task: str) -> None:
     """
     if is_marked(prefix):
         return
-    with explained(f"cannot make or mark {prefix}"):
+    with explained(f"cannot make or mark {prefix}", prefix):
         if prefix.is_dir():
             made = not any(prefix.iterdir())
             write_atomically(prefix / MARK, msgspec.json.encode(Unfinished(task, made)), durable=False)
@@ -62,5 +62,8 @@ def read_mark(prefix: Path) -> Unfinished | None:
 
 def clear(prefix: Path) -> None:
     """The environment is finished."""
-    with explained(f"cannot clear the mark of {prefix}"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    with (
+        explained(f"cannot clear the mark of {prefix}", prefix),
+        contextlib.suppress(FileNotFoundError, NotADirectoryError),
+    ):
         os.unlink(prefix / MARK)

@@ -1,0 +1,160 @@
+"""``nbprovision clean``: what the tool itself has left and can do without, told with ``--dry-run``, else removed."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nbprovision.backends import conda_prefix
+from nbprovision.engine.guard import holder, run_lock
+from nbprovision.facts import caches, disk, disposable, inventory
+from nbprovision.facts.disposable import Disposable
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import TaskFailed
+from nbprovision.reporters.document import masked, render_plain
+from nbprovision.state.witness import read_lines
+from nbprovision.system.files import remove
+from nbprovision.system.room import left, megabytes
+from nbprovision.system.secrets import mask
+
+# What its owner removes, and how.
+_OWN_COMMANDS = {
+    "conda packages": "conda clean --all",
+    "uv, started by hand": "uv cache clean",
+    "uv, as this tool uses it": "uv cache clean",
+    "pip": "pip cache purge",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``clean``."""
+    parser.add_argument("--dry-run", action="store_true", help="say what would go and what that frees; remove nothing")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="json: one document")
+    parser.add_argument("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Remove, or say what would be removed.
+
+    Returns:
+        0, or 2 where something could not be removed.
+
+    """
+    machine = Machine(home=options.home.absolute() if options.home else None)
+    if options.dry_run or not machine.home.is_dir():
+        content = _document(machine, _found(machine), dry_run=options.dry_run)
+        content["running"] = str(at_work) if (at_work := _at_work(machine.home)) else None
+    else:
+        with run_lock(machine.home, "nbprovision clean", None, _tell), _no_bootstrap(machine.home) as alone:
+            found = [*_found(machine), *(disposable.slots(machine.home) if alone else ())]
+            content = _document(machine, found, dry_run=False)
+            content["errors"] = list(_remove(found))
+            content["room"]["free"] = left(machine.home).free
+    sys.stdout.write(render_plain(masked(content)) if options.format == "json" else mask(_text(content)))
+    return 2 if content["errors"] else 0
+
+
+def _found(machine: Machine) -> list[Disposable]:
+    states = [Disposable(what="state of no use", path=path) for path in _unreadable_states(machine.home)]
+    return [*disposable.find(machine), *states]
+
+
+def _document(machine: Machine, found: Sequence[Disposable], *, dry_run: bool) -> dict[str, Any]:
+    """What is told; the sizes are measured before anything goes."""
+    if dry_run:
+        found = [*found, *disposable.slots(machine.home)]
+    sizes = disk.freed([one.path for one in found])
+    room = left(machine.home)
+    used = [entry for folder in caches.folders(machine) for entry in caches.entries(folder) if entry.shared]
+    return {
+        "dry_run": dry_run,
+        "frees": sum(sizes),
+        "items": [
+            {"what": one.what, "path": str(one.path), "frees": size} for one, size in zip(found, sizes, strict=True)
+        ],
+        "kept": {"entries": len(used), "shared": sum(one.shared for one in used), "own": sum(one.own for one in used)},
+        "left_alone": [
+            {"what": cache.what, "path": cache.path, "command": _OWN_COMMANDS[cache.what]}
+            for cache in inventory.caches(machine)
+            if cache.what in _OWN_COMMANDS and not Path(cache.path).is_relative_to(machine.home)
+        ],
+        "room": {"path": str(room.place), "free": room.free},
+        "running": None,
+        "errors": [],
+    }
+
+
+def _text(content: dict[str, Any]) -> str:
+    by_kind: dict[str, list[int]] = {}
+    for item in content["items"]:
+        by_kind.setdefault(item["what"], []).append(item["frees"])
+    verb = "would free" if content["dry_run"] else "freed"
+    lines = [f"{verb} {megabytes(content['frees'])}"]
+    if not content["items"]:
+        lines = ["there is nothing to remove"]
+    lines += [f"  {megabytes(sum(sizes)):>9}  {what} ({len(sizes)})" for what, sizes in by_kind.items()]
+    kept = content["kept"]
+    if kept["entries"]:
+        lines.append(
+            f"kept: {kept['entries']} packages in the caches, {megabytes(kept['shared'])} of which environments share, "
+            "so that removing them would free next to nothing"
+        )
+    lines += [f"left alone: {one['path']}, which is not this tool's: {one['command']}" for one in content["left_alone"]]
+    if content["running"]:
+        lines.append(f"at work: {content['running']}; what it is making counts as left by a killed run here")
+    lines += [f"could not be removed: {text}" for text in content["errors"]]
+    lines.append(f"{megabytes(content['room']['free'])} are free at {content['room']['path']}")
+    return "\n".join(lines) + "\n"
+
+
+def _remove(found: Sequence[Disposable]) -> Iterator[str]:
+    """Remove it all, caches first: on a full disk the rest may need a little room to go in one step."""
+    for one in sorted(found, key=lambda one: one.what == "unfinished environment"):
+        try:
+            if one.what == "unfinished environment":
+                conda_prefix.remove_prefix(one.path)
+            else:
+                remove(one.path)
+        except TaskFailed as error:  # noqa: PERF203 - the others can go all the same
+            yield error.text.replace("\n", "; ")
+
+
+def _unreadable_states(home: Path) -> Iterator[Path]:
+    """State that this version cannot read; without it a run looks at everything, as it would anyway."""
+    for path in sorted((home / "state").glob("*.state")):
+        try:
+            read_lines(str(path))
+        except OSError:  # noqa: PERF203 - each is to be tried
+            yield path
+
+
+@contextlib.contextmanager
+def _no_bootstrap(home: Path) -> Iterator[bool]:
+    """Whether no bootstrap.sh is making the tool's environment anew while the body runs."""
+    try:
+        lock = os.open(home / "bootstrap.lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:  # no bootstrap has made anything here
+        yield False
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(lock)
+
+
+def _at_work(home: Path) -> Any:
+    found = holder(home)
+    return found if found is not None and os.path.exists(f"/proc/{found.pid}") else None
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

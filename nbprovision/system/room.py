@@ -1,0 +1,78 @@
+"""Room on a file system: what is left, whether something fits, and what an error says that came of too little."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+# What no run can do anything about, and no repetition either.
+TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_WORDS = re.compile(
+    r"(?:os error |errno )(?P<number>28|30|122)\b"
+    r"|(?P<full>no space left on device|NoSpaceLeftError)"
+    r"|(?P<quota>disk quota exceeded)|(?P<fixed>read-only file system)",
+    re.IGNORECASE,
+)
+
+
+class Room(NamedTuple):
+    """What this user may still fill: bytes and names of files; ``inodes`` is None where these are not counted."""
+
+    place: Path
+    free: int
+    inodes: int | None
+
+
+def left(path: Path) -> Room:
+    """The room on the file system of ``path``, or where that would be made."""
+    while not os.path.exists(path) and path != path.parent:
+        path = path.parent
+    found = os.statvfs(path)
+    return Room(path, found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
+
+
+def trouble(text: str) -> int | None:
+    """The error number in what an engine says, where it is one of `TROUBLES`: full, quota used up, read-only."""
+    found = _WORDS.search(text)
+    if found is None:
+        return None
+    if found["number"]:
+        return int(found["number"])
+    return errno.ENOSPC if found["full"] else errno.EDQUOT if found["quota"] else errno.EROFS
+
+
+def explain(number: int, path: Path) -> tuple[str, str]:
+    """Why nothing more can be written at ``path``, and what to do.
+
+    Args:
+        number: One of `TROUBLES`.
+        path: Where it was met.
+
+    """
+    room = left(path)
+    if number == errno.EROFS:
+        return (
+            f"the file system of {room.place} is mounted read-only",
+            "mount it for writing (after errors of the disk the kernel mounts it so: dmesg), or give another --home",
+        )
+    if number == errno.EDQUOT:
+        return f"the quota of this user at {room.place} is used up", FREE_SOME
+    if room.inodes is not None and room.inodes < 16:
+        return (
+            f"no inodes are left at {room.place}, and each file takes one (bytes: {megabytes(room.free)} are free)",
+            "remove folders with many small files: `nbprovision clean --dry-run` says what caches and leftovers take",
+        )
+    return f"the disk is full: {megabytes(room.free)} are free at {room.place}", FREE_SOME
+
+
+FREE_SOME = "free some room (`nbprovision clean --dry-run` says what caches and leftovers take), or enlarge the volume"
+
+
+def megabytes(size: float) -> str:
+    """A size for a person: ``0.3 MB``, ``120 MB``, ``1.2 GB`` (millions of bytes)."""
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 10e6 else f"{size / 1e6:.1f} MB"
