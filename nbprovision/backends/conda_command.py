@@ -208,7 +208,7 @@ class _Question:
             for record in self.records:
                 os.symlink(record.path, shadow / META / record.path.name)
             conda_prefix.append_history(
-                self.machine.conda, shadow, (), self.details.values(), specs=list(dict.fromkeys(self.held))
+                self.machine.conda, shadow, self.details.values(), specs=list(dict.fromkeys(self.held))
             )
             return self.conda.run(
                 self.machine,
@@ -354,7 +354,7 @@ class CommandSolution:
         if conda_health.history_lacks(prefix, records):
             details = conda_health.all_details(records)
             specs = list(conda_health.requested(details).values()) or list(details)
-            conda_prefix.append_history(machine.conda, prefix, (), details.values(), specs=specs)
+            conda_prefix.append_history(machine.conda, prefix, details.values(), specs=specs)
 
     def _remove(self, machine: Machine, prefix: Path, names: list[str]) -> None:
         question = self._question

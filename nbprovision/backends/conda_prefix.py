@@ -14,7 +14,7 @@ import msgspec
 
 from nbprovision.facts.conda import MADE_BY_US, META, CondaFacts
 from nbprovision.facts.conda_files import placing
-from nbprovision.facts.conda_health import Details, activation_state, variables
+from nbprovision.facts.conda_health import Details, activation_state, history_tells, variables
 from nbprovision.system.files import explained, make_folder, make_temporary_folder, read_text, remove, write_atomically
 
 # The version whose form of the history this is. Older ones of conda refuse an environment whose history names a newer
@@ -70,7 +70,6 @@ def _note(prefix: Path, what: str, value: str) -> None:
 def append_history(
     conda: CondaFacts,
     prefix: Path,
-    before: Iterable[Details],
     after: Iterable[Details],
     *,
     specs: Iterable[str] = (),
@@ -78,26 +77,27 @@ def append_history(
 ) -> None:
     """Add a revision to ``conda-meta/history`` in conda's own form (conda.history.History).
 
-    Without it a later ``conda remove`` takes every package for one that nobody asked for.
+    Without it a later ``conda remove`` takes every package for one that nobody asked for. It tells what has changed
+    since the history was last told of anything, which is more than the last install where one ended in the middle.
 
     Args:
         conda: Names the channels as conda does.
         prefix: The environment.
-        before: Packages before the change.
-        after: Packages after it.
+        after: The packages that are there now.
         specs: What was asked for.
         removed: Names of packages that were asked to go.
 
     """
-    old, new = ({_distribution(conda, one) for one in side} for side in (before, after))
+    old = history_tells(prefix) or {}
+    new = {f"{one.name}-{one.version}-{one.build}": _distribution(conda, one) for one in after}
     path = prefix / META / "history"
     text = read_text(path) or ""
     lines = [
         f"==> {time.strftime('%Y-%m-%d %H:%M:%S')} <==",
         f"# cmd: {_command(conda, first=not text.strip())}",
         f"# conda version: {_HISTORY_FORMAT}",
-        *(f"-{one}" for one in sorted(old - new)),
-        *(f"+{one}" for one in sorted(new - old)),
+        *(f"-{old[one]}" for one in sorted(old.keys() - new.keys())),
+        *(f"+{new[one]}" for one in sorted(new.keys() - old.keys())),
     ]
     if removed:
         lines.append(f"# remove specs: {sorted(removed)!r}")

@@ -69,7 +69,7 @@ def _document(machine: Machine, found: Sequence[Disposable], *, dry_run: bool) -
     """What is told; the sizes are measured before anything goes."""
     if dry_run:
         found = [*found, *disposable.slots(machine.home)]
-    sizes = disk.freed([one.path for one in found])
+    sizes = disk.freed([(one.path, *one.beside) for one in found])
     room = left(machine.home)
     used = [entry for folder in caches.folders(machine) for entry in caches.entries(folder) if entry.shared]
     return {
@@ -120,7 +120,8 @@ def _remove(found: Sequence[Disposable]) -> Iterator[str]:
             if one.what == "unfinished environment":
                 conda_prefix.remove_prefix(one.path)
             else:
-                remove(one.path)
+                for path in (*one.beside, one.path):
+                    remove(path)
         except TaskFailed as error:  # noqa: PERF203 - the others can go all the same
             yield error.text.replace("\n", "; ")
 

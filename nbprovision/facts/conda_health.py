@@ -354,20 +354,24 @@ def history_lacks(prefix: Path, records: Iterable[CondaRecord], *, empty_only: b
     """
     if empty_only and _size(prefix / META / "history") > 0:
         return False
+    told = history_tells(prefix)
+    return told is None or told.keys() != {record.path.stem for record in records}
+
+
+def history_tells(prefix: Path) -> dict[str, str] | None:
+    """What conda's history says is installed: name-version-build to the same with its channel; None for no history."""
     try:
         lines = (prefix / META / "history").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return True
-    told: set[str] = set()
+        return None
+    told: dict[str, str] = {}
     for line in lines:
         distribution = line[1:].rpartition("::")[2]
         if line.startswith("+"):
-            told.add(distribution)
+            told[distribution] = line[1:]
         elif line.startswith("-"):
-            told.discard(distribution)
-    if not told and not any(line.startswith("==>") for line in lines):
-        return True
-    return told != {record.path.stem for record in records}
+            told.pop(distribution, None)
+    return told if told or any(line.startswith("==>") for line in lines) else None
 
 
 def leftovers(prefix: Path) -> list[Path]:

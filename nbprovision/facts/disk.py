@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from collections.abc import Collection, Iterator, Sequence
@@ -107,16 +108,16 @@ def files_below(folder: str, apart_from: Collection[str] = ()) -> Iterator[os.st
             continue
 
 
-def freed(paths: Sequence[Path]) -> list[int]:
-    """The bytes that removing each of ``paths`` frees, where all of them go: a file with a name elsewhere stays.
+def freed(groups: Sequence[Sequence[Path]]) -> list[int]:
+    """The bytes that removing each group of paths frees, where all of them go: a file with a name elsewhere stays.
 
     A file with several names in them counts for the last.
     """
     names: dict[tuple[int, int], int] = {}
     found = []
-    for path in paths:
+    for paths in groups:
         size = 0
-        for status in files_below(os.fspath(path)):
+        for status in itertools.chain.from_iterable(files_below(os.fspath(path)) for path in paths):
             taken = status.st_blocks * BLOCK
             if status.st_nlink == 1 or stat.S_ISDIR(status.st_mode):
                 size += taken

@@ -33,11 +33,13 @@ class Disposable(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         what: Its kind, for a person.
         path: Its file or folder.
+        beside: What goes with it, and before it.
 
     """
 
     what: str
     path: Path
+    beside: tuple[Path, ...] = ()
 
 
 def find(machine: Machine) -> list[Disposable]:
@@ -54,10 +56,7 @@ def _all(machine: Machine) -> Iterator[Disposable]:
     for folder in caches.folders(machine):
         for entry in caches.entries(folder):
             if not entry.shared:
-                yield Disposable(what=_PLURAL[entry.kind], path=entry.path)
-                lock = entry.path.with_name(f"{entry.path.name}.lock")
-                if entry.kind == "conda package" and lock.exists():
-                    yield Disposable(what=_PLURAL[entry.kind], path=lock)
+                yield Disposable(what=_PLURAL[entry.kind], path=entry.path, beside=entry.beside)
     yield from (Disposable(what="older log", path=path) for path in sorted((machine.home / "log").glob("*.log.[0-9]*")))
 
 

@@ -378,7 +378,7 @@ class CondaWork:
                 self._install(packages, packages.solution)
         elif packages.untold:
             after = conda_health.all_details(installed(prefix))
-            conda_prefix.append_history(machine.conda, prefix, (), after.values(), specs=self._texts)
+            conda_prefix.append_history(machine.conda, prefix, after.values(), specs=self._texts)
         if (prefix / META / MADE_BY_US).exists():
             conda_prefix.note_cuda(prefix, cuda.wanted(self._wish.cuda, machine.env, machine.root))
 
@@ -403,11 +403,8 @@ class CondaWork:
         solution.install(machine, prefix, requested=requested.values(), reinstall=packages.broken)
         shared_files.mend(packages.shared)
         after = conda_health.all_details(installed(prefix))
-        before = list(packages.installed.values())
-        if conda_health.history_lacks(prefix, [record for record in packages.records if record not in packages.torn]):
-            before = []  # whoever changed it last did not tell, so tell it all
         removed = packages.installed.keys() - after.keys()
-        conda_prefix.append_history(machine.conda, prefix, before, after.values(), specs=self._texts, removed=removed)
+        conda_prefix.append_history(machine.conda, prefix, after.values(), specs=self._texts, removed=removed)
 
 
 def _stable(question: Attempt, names: Collection[str]) -> Attempt:

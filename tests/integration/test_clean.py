@@ -1,0 +1,167 @@
+"""`nbprovision clean`: says what it would free, frees that, and takes nothing that is not the tool's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbprovision.facts import caches
+from nbprovision.facts.disk import files_below, freed
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import UsageError
+from nbprovision.system import unfinished
+from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
+from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
+from tests.conftest import Channel
+from tests.driver import converge
+from tests.wheels import make_wheel
+
+ROOT = Path(__file__).parents[2]
+
+
+def clean(env: dict[str, str], *options: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "nbprovision", "clean", "--format", "json", *options],
+        env=env, cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
+
+
+def kinds(content: dict[str, Any]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for item in content["items"]:
+        found.setdefault(item["what"], []).append(Path(item["path"]).name)
+    return found
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def taken(folder: Path) -> int:
+    inodes = {(one.st_dev, one.st_ino): one.st_blocks * 512 for one in files_below(str(folder))}
+    return sum(inodes.values())
+
+
+@pytest.mark.engine
+def test_what_environments_share_stays_and_the_rest_goes(
+    channel: Channel, machine: Machine, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Of two versions in the caches the older goes; every file of the environment is byte for byte what it was."""
+    for version in ("1.0", "2.0"):
+        make_wheel(tmp_path / "wheels", "apple", version)
+    machine.env.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path / "wheels"))
+    for six, apple in (("1.16.0", "1.0"), ("1.17.0", "2.0")):
+        converge(EnsureCondaEnv(name="demo", channels=[channel.url], packages=["python", f"six={six}"]), machine)
+        converge(EnsurePipPkg(env="demo", packages=[f"apple=={apple}"]), machine)
+    prefix = machine.prefix_of("demo")
+    before = content_of(prefix)
+    assert any(path.stat().st_nlink > 1 for path in prefix.rglob("*.py")), "nothing is linked here: no test of links"
+
+    planned = clean(env, "--dry-run")
+    assert content_of(prefix) == before
+    assert "six-1.16.0-pyh0000000_0" in kinds(planned)["conda packages that no environment shares"]
+    assert "six-1.17.0-pyh0000000_0" not in kinds(planned)["conda packages that no environment shares"]
+    assert len(kinds(planned)["Python packages that no environment shares"]) >= 1
+    assert planned["kept"]["shared"] > 0
+
+    size = taken(tmp_path)
+    done = clean(env)
+    assert done["frees"] == planned["frees"] > 0
+    assert size - taken(tmp_path) == pytest.approx(done["frees"], abs=30_000)  # a folder may keep its size
+    assert content_of(prefix) == before
+    assert clean(env, "--dry-run")["items"] == []
+    subprocess.run([prefix / "bin/python", "-c", "import six, apple"], check=True)
+    # Both engines find their way without what is gone, and the old version is to be had again.
+    machine.forget()
+    converge(EnsureCondaEnv(name="demo", channels=[channel.url], packages=["python", "six=1.16.0"]), machine)
+    converge(EnsurePipPkg(env="demo", packages=["apple==1.0"]), machine)
+
+
+def test_a_file_counts_when_its_last_name_goes(tmp_path: Path) -> None:
+    first, second, elsewhere = (tmp_path / name for name in ("first", "second", "elsewhere"))
+    for folder in (first, second, elsewhere):
+        folder.mkdir()
+    (first / "both").write_bytes(b"x" * 100_000)
+    os.link(first / "both", second / "both")
+    (first / "shared").write_bytes(b"x" * 100_000)
+    os.link(first / "shared", elsewhere / "shared")
+    (second / "own").write_bytes(b"x" * 50_000)
+    one = freed([[first]])[0]
+    assert one < 10_000
+    assert freed([[first], [second]])[0] == one
+    assert sum(freed([[first], [second]])) > 150_000
+
+
+def test_leftovers_go_and_what_is_the_users_stays(env: dict[str, str], tmp_path: Path) -> None:
+    home = Path(env["NBPROVISION_HOME"])
+    user = Path(env["HOME"])
+    kept = {
+        home / "envs/whole/conda-meta/history": b"==> x <==\n",
+        home / "envs/notes/thesis.txt": b"years of work",
+        home / "envs/adopted/.nbprovision-unfinished": b'{"task": "ensure_conda_env", "made": false}',
+        home / "envs/finished-once/.nbprovision-unfinished": b'{"task": "ensure_conda_env", "made": true}',
+        home / "envs/finished-once/conda-meta/history": b"==> x <==\n",
+        home / "log/nbprovision.log": b"{}\n",
+        user / ".cache/uv/archive-v0/abc/module.py": b"the user's own cache",
+        user / ".config/pip/pip.conf": b"[global]\n",
+        user / ".nbprovision-tmp": b"a name of the user's",
+    }
+    gone = {
+        home / "envs/half/.nbprovision-unfinished": b'{"task": "ensure_conda_env", "made": true}',
+        home / "envs/half/lib/python3.12/site.py": b"x" * 1000,
+        home / "envs/.whole.ab12.nbprovision-tmp/whole/lib/x": b"x",
+        home / "envs/whole/conda-meta/.history.123.nbprovision-tmp": b"x",
+        home / "cache/shadow-abc/conda-meta/x": b"x",
+        home / "cache/wheels/cp312/apple-1.0-py3-none-any.whl": b"x",
+        home / "state/0123.state": b"nbprovision-state 1\n",
+        home / "log/nbprovision.log.1": b"{}\n",
+        user / ".config/pip/.pip.conf.77.nbprovision-tmp": b"x",
+        user / ".local/share/jupyter/kernels/demo/.kernel.json.77.nbprovision-tmp": b"x",
+    }
+    for path, data in {**kept, **gone}.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    for slot in ("venv.1", "venv.2"):
+        (home / slot).mkdir()
+    (home / "venv").symlink_to("venv.2")
+    (home / "bootstrap.lock").touch()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/data").write_bytes(b"not ours")
+    (home / "cache/pkgs").mkdir()
+    (home / "cache/pkgs/planted-1.0-0").symlink_to(tmp_path / "outside")
+    assert unfinished.is_marked(home / "envs/half")
+
+    planned = clean(env, "--dry-run")
+    assert all(path.exists() for path in gone)
+    done = clean(env)
+    assert done["items"] == planned["items"]
+    assert done["errors"] == []
+    assert [str(path) for path in gone if path.exists()] == []
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert not (home / "envs/half").exists()
+    assert not (home / "venv.1").exists()
+    assert (home / "venv.2").is_dir()
+    assert (tmp_path / "outside/data").read_bytes() == b"not ours"
+    assert {one["path"] for one in done["left_alone"]} == {str(user / ".cache/uv")}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("800MB", 800_000_000), ("1.5 GiB", 1_610_612_736), ("2g", 2_000_000_000), ("123", 123)],
+)
+def test_the_limit_of_the_caches_is_a_size(text: str, size: int, tmp_path: Path) -> None:
+    assert caches.limit({caches.LIMIT: text}, tmp_path) == size
+
+
+def test_a_limit_that_is_no_size_is_an_error_that_says_what_to_write(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="800MB"):
+        caches.limit({caches.LIMIT: "plenty"}, tmp_path)
