@@ -87,10 +87,12 @@ def perform_within(
 
 
 def _detach(argv: Sequence[str], pipe: int, home: Path) -> subprocess.Popen[bytes]:
-    make_folder(home / "log", mode=0o700)
-    output = os.open(
-        home / "log" / "background.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-    )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        make_folder(home / "log", mode=0o700)
+        output = os.open(home / "log" / "background.log", flags, 0o600)
+    except OSError:  # full or read-only; the work may find all in place
+        output = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
         return subprocess.Popen(  # noqa: S603 - our own program with the words that it was called with
             [sys.executable, "-m", "nbprovision", *argv, "--relay", str(pipe)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import LockTimeout
+from nbprovision.model.errors import LockTimeout, TaskFailed
 from nbprovision.model.result import Plan
 from nbprovision.model.task import Task
 from nbprovision.system import journal, unfinished
@@ -43,21 +44,37 @@ def run_lock(home: Path, command: str, timeout: float | None, tell: Callable[[st
 
     Raises:
         LockTimeout: it was not had in time.
+        TaskFailed: the home folder cannot be used.
 
     """
-    with explained(f"cannot use {home} as the home of state, lock and log", home), contextlib.ExitStack() as held:
-        make_folder(home, mode=0o700)
-        lock = home / "lock"
-        if not _had_at_once(lock, held):
-            tell(f"waiting for {holder(home) or 'another run'}, which has the lock {lock}")
-            _wait(lock, held, timeout)
-        held.enter_context(journal.kept(home))
-        holder_path = home / "lock.holder"
-        write_atomically(
-            holder_path, msgspec.json.encode(Holder(os.getpid(), command, time.time())), mode=0o600, durable=False
-        )
-        held.callback(holder_path.unlink, missing_ok=True)
+    with contextlib.ExitStack() as held:
+        with explained(f"cannot use {home} as the home of state, lock and log", home):
+            _enter(home, command, timeout, tell, held)
         yield
+
+
+def _enter(
+    home: Path, command: str, timeout: float | None, tell: Callable[[str], None], held: contextlib.ExitStack
+) -> None:
+    lock = home / "lock"
+    try:
+        make_folder(home, mode=0o700)
+        at_once = _had_at_once(lock, held, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        if not lock.exists():  # nobody can work here, and so nobody does
+            return
+        at_once = _had_at_once(lock, held, os.O_RDONLY)
+    if not at_once:
+        tell(f"waiting for {holder(home) or 'another run'}, which has the lock {lock}")
+        _wait(lock, held, timeout)
+    held.enter_context(journal.kept(home))
+    holder_path = home / "lock.holder"
+    said = msgspec.json.encode(Holder(os.getpid(), command, time.time()))
+    with contextlib.suppress(TaskFailed):  # no room; who waits is told of "another run"
+        write_atomically(holder_path, said, mode=0o600, durable=False)
+        held.callback(holder_path.unlink, missing_ok=True)
 
 
 def holder(home: Path) -> Holder | None:
@@ -68,9 +85,9 @@ def holder(home: Path) -> Holder | None:
         return None
 
 
-def _had_at_once(lock: Path, held: contextlib.ExitStack) -> bool:
+def _had_at_once(lock: Path, held: contextlib.ExitStack, flags: int) -> bool:
     # The system call that filelock makes, without its import: most runs find the lock free.
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    handle = os.open(lock, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

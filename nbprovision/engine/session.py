@@ -16,7 +16,7 @@ from nbprovision.engine.guard import run_lock
 from nbprovision.engine.run import Listener, Run
 from nbprovision.engine.step import Step
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import InvalidPlaybook, UsageError
+from nbprovision.model.errors import InvalidPlaybook, TaskFailed, UsageError
 from nbprovision.model.result import Result
 from nbprovision.model.task import Task
 from nbprovision.playbook.read import Playbook, read_playbook
@@ -26,7 +26,7 @@ from nbprovision.reporters.relay import Several
 from nbprovision.state import baselines, store
 from nbprovision.state.witness import state_path
 from nbprovision.system import log
-from nbprovision.system.files import make_folder, write_atomically
+from nbprovision.system.files import explained, make_folder, write_atomically
 
 Catalogue = Mapping[str, type[Task[Any]]]
 
@@ -107,15 +107,17 @@ class Session:
         home = self._machine.home
         command = f"nbprovision run {self._request.playbook}"
         with run_lock(home, command, self._request.lock_timeout, tell):
-            make_folder(home / "log", mode=0o700)
+            with _if_possible(tell, "the log"), explained("no log", home):
+                make_folder(home / "log", mode=0o700)
             log.open_log(home / "log" / "nbprovision.log")
             baselines.record_all(self._machine)
             files = ProgressFiles(home, self._volume, str(self._playbook.path), self.steps)
             summary = f"stopped: {self._playbook.path}"
             try:
-                results = self._carry_out(Several(listener, files))
+                results = self._carry_out(Several(listener, files), tell)
                 content = self.document_of(results)
-                self._leave_behind(content)
+                with _if_possible(tell, "the document of this run, which `nbprovision status` shows"):
+                    self._leave_behind(content)
                 told = " ".join(f"{status}={count}" for status, count in content["counts"].items())
                 summary = f"{content['status']}: {self._playbook.path}  {told}"
             finally:
@@ -128,7 +130,7 @@ class Session:
         platform = self._machine.platform
         return platform.volume if platform.kind == "notebook-instance" else None
 
-    def _carry_out(self, listener: Listener) -> list[Result]:
+    def _carry_out(self, listener: Listener, tell: Callable[[str], None]) -> list[Result]:
         request = self._request
         state = store.Store(self._state_path())
         run = Run(
@@ -149,7 +151,11 @@ class Session:
         fresh = fresh or any(os.path.lexists(path) != there for path, there in looked_at.items())
         variables = {name: self._machine.env.get(name) for name in self._playbook.env_read}
         if request.start_at is None:
-            state.write(inputs, variables, proofs, complete=complete and not fresh)
+            with (
+                _if_possible(tell, "what was proven; the next run looks at everything anew"),
+                explained("", state.path),
+            ):
+                state.write(inputs, variables, proofs, complete=complete and not fresh)
         return results
 
     def document_of(self, results: Sequence[Result]) -> dict[str, Any]:
@@ -198,6 +204,15 @@ class Session:
     def _state_path(self) -> Path:
         playbook = os.path.abspath(self._playbook.path)
         return Path(state_path(str(self._machine.home), playbook, list(self._request.selection), self._machine.env))
+
+
+@contextlib.contextmanager
+def _if_possible(tell: Callable[[str], None], what: str) -> Iterator[None]:
+    """Write what only serves later runs, or warn that it could not be: no work of this one depends on it."""
+    try:
+        yield
+    except TaskFailed as error:
+        tell(f"warning: cannot keep {what}: {error.cause}")
 
 
 def _own_code() -> list[Path]:

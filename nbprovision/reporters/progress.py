@@ -104,7 +104,7 @@ class ProgressFiles:
     def ended(self, summary: str) -> None:
         """The run is over; ``summary`` is the last word, of which the text file keeps failures and long runs."""
         self._over.set()
-        with self._writing:
+        with self._writing, contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
         if self._text_path is None:
             return
@@ -112,7 +112,8 @@ class ProgressFiles:
         if errors or self._text_path.exists():
             when = time.strftime("%Y-%m-%d %H:%M:%S")
             text = "\n".join([f"{summary} ({when})", *errors, f"log: {self._run.log}"])
-            write_atomically(self._text_path, text + "\n", mode=0o644)
+            with contextlib.suppress(TaskFailed):  # no room for it; the log and the output say the same
+                write_atomically(self._text_path, text + "\n", mode=0o644)
 
     def _write_now_and_then(self) -> None:
         # A thread, so that a task from which nothing is heard for a while is told of too.

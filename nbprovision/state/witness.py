@@ -213,7 +213,7 @@ def try_witnesses(argv: list[str], started: float) -> int | None:
         return None
     try:
         lines = read_lines(invocation.state_path)
-        lock = os.open(invocation.home + "/lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        lock = os.open(invocation.home + "/lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return None
     try:
@@ -257,11 +257,16 @@ def _log(invocation: Invocation, fields: str) -> None:
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
     line = f'{{"event": "run", "playbook": {_quoted(invocation.playbook)}, {fields}, "timestamp": "{stamp}"}}\n'
     path = invocation.home + "/log/nbprovision.log"
-    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError:  # the volume is full or read-only, which keeps no notebook from starting
+        return
     try:
         os.write(log, line.encode("utf-8", "replace"))
         if os.fstat(log).st_size > LOG_LIMIT:
             os.replace(path, path + ".1")
+    except OSError:
+        return
     finally:
         os.close(log)
 

@@ -12,6 +12,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from nbprovision.system import room
+
 FILE = "journal"
 VARIABLE = "NBPROVISION_JOURNAL"  # tells a child process where it is
 TEMPORARY_SUFFIX = ".nbprovision-tmp"
@@ -47,13 +49,20 @@ def kept(home: Path) -> Iterator[bool]:
         Whether the run before was killed; what it noted is gone then.
 
     Raises:
-        OSError: the journal cannot be written.
+        OSError: the journal cannot be written, for another reason than that the volume is full or read-only.
 
     """
     path = home / FILE
     killed = _sweep(path)
-    path.unlink(missing_ok=True)
-    journal = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        path.unlink(missing_ok=True)
+        journal = os.open(path, flags, 0o600)
+    except OSError as error:
+        if error.errno not in room.TROUBLES:
+            raise
+        yield killed  # all may be in place, and what is not can hardly be begun
+        return
     _open[journal] = str(path)
     try:
         yield killed

@@ -69,7 +69,7 @@ def detail(name: str, /, **fields: Any) -> None:
 
 
 def flush() -> None:
-    """Write the events that are waiting; without an open log they are dropped."""
+    """Write the events that are waiting; without a log that can be written they are dropped."""
     with _lock:
         waiting, _pending[:] = list(_pending), []
     if _path is None or not waiting:
@@ -79,12 +79,13 @@ def flush() -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when)) + f".{int(when % 1 * 1000):03d}Z"
         entry = {"event": name, **fields, "timestamp": stamp}
         lines.append(mask(json.dumps(entry, default=str)) + "\n")
-    _rotate(_path)
-    handle = os.open(_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(handle, "".join(lines).encode("utf-8", "replace"))
-    finally:
-        os.close(handle)
+    with contextlib.suppress(OSError):  # a volume that is full or read-only: the work counts, not the word of it
+        _rotate(_path)
+        handle = os.open(_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(handle, "".join(lines).encode("utf-8", "replace"))
+        finally:
+            os.close(handle)
 
 
 def _rotate(path: Path) -> None:
