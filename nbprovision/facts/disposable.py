@@ -17,14 +17,14 @@ import msgspec
 from nbprovision.facts import caches, conda_health, kernels
 from nbprovision.facts.conda import META
 from nbprovision.system import unfinished
-from nbprovision.system.files import TEMPORARY_SUFFIX
+from nbprovision.system.journal import TEMPORARY_SUFFIX
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
 
 SLOTS = ("venv.1", "venv.2")
-# Made in the cache folder for the length of one command: by conda_command, pip_location, and uv (TMPDIR).
-_SCRATCH = re.compile(r"(shadow-|pip-target-|uv-|\.tmp).*")
+# What uv makes in the cache folder, its TMPDIR, for the length of one command.
+_SCRATCH = re.compile(r"(uv-|\.tmp).*")
 
 
 class Disposable(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,8 +105,8 @@ def _of_killed_runs(machine: Machine) -> Iterator[Disposable]:
     for name in _names(machine.cache):
         if _SCRATCH.fullmatch(name):
             yield Disposable(what=what, path=machine.cache / name)
-    for folder in (machine.cache / "wheels").glob("*/*.part"):
-        yield Disposable(what=what, path=folder)
+    for folder in (machine.cache / "wheels").glob("*"):
+        yield from (Disposable(what=what, path=path) for path in _temporary(folder))
 
 
 def _temporary(folder: Path) -> list[Path]:
