@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nbprovision.backends import conda_prefix, rattler
+from nbprovision.backends import conda_prefix, conda_room, rattler
 from nbprovision.backends.conda_reply import Moved, Reply, Unsolvable, failure, progress_of, reply_of
 from nbprovision.backends.rattler_messages import Attempt, Package, Query
 from nbprovision.facts import conda_health, unasked
@@ -102,8 +102,10 @@ class CondaCommand:
 
     def evict(self, machine: Machine, source: Path) -> None:
         """Take a harmed package from the cache, so that it is unpacked anew; a folder elsewhere is left alone."""
-        if source.parent in (*machine.conda.pkgs_dirs, rattler.package_cache(machine)):
+        if source.parent in machine.conda.pkgs_dirs:
             remove(source)
+        else:
+            rattler.evict(machine, source)
 
     def run(
         self, machine: Machine, words: Sequence[str], variables: Mapping[str, str], *, doing: str, prefix: Path
@@ -344,6 +346,15 @@ class CommandSolution:
         write_atomically(history, before or "")
         if not listed and not machine.conda.condarc.register_envs:
             conda_prefix.unregister(machine.conda, prefix)  # conda lists it whatever its configuration says
+
+    def prepare(self, machine: Machine, prefix: Path) -> None:
+        """Make sure that there is room; conda itself takes back what it cannot carry out to the end.
+
+        Raises:
+            NotBegun: there is none. Nothing was changed.
+
+        """
+        conda_room.require(prefix, self.packages, machine.conda.pkgs_dirs)
 
     def close(self) -> None:
         """Nothing waits."""

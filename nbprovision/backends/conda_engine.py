@@ -20,6 +20,9 @@ class Solution(Protocol):
     attempt: int
     packages: tuple[Package, ...]
 
+    def prepare(self, machine: Machine, prefix: Path) -> None:
+        """Make sure, before anything changes, that there is room, as far as can be known; may raise `NotBegun`."""
+
     def install(
         self, machine: Machine, prefix: Path, *, requested: Iterable[str], reinstall: Iterable[str] = ()
     ) -> None:

@@ -24,8 +24,9 @@ import msgspec
 from nbprovision.facts.conda import MADE_BY_US, META
 from nbprovision.facts.conda_files import placing
 from nbprovision.facts.distributions import DIST_INFO
-from nbprovision.model.errors import TaskFailed
+from nbprovision.model.errors import NotBegun, TaskFailed
 from nbprovision.system.files import explained, make_folder, make_temporary_folder, remove, write_atomically
+from nbprovision.system.room import FREE_SOME, left, megabytes
 from nbprovision.system.unfinished import MARK
 
 if TYPE_CHECKING:
@@ -82,17 +83,13 @@ class _Copy:
         self._put_records(changed, {name for name, _ in files})
 
     def _check_room(self, files: list[tuple[str, os.stat_result]]) -> None:
-        there = self._target
-        while not there.exists():
-            there = there.parent
         need = sum(status.st_size for name, status in files if not os.path.lexists(self._target / name))
-        room = os.statvfs(there)
-        free = room.f_bavail * room.f_frsize
+        there, free, _ = left(self._target)
         if need + _RESERVE > free:
-            raise TaskFailed(
+            raise NotBegun(
                 f"there is no room for a copy of {self._source.name} in {there}",
-                cause=f"it takes {need // 1_000_000} MB, and {free // 1_000_000} MB are free",
-                cure="free some room (`nbprovision clean --dry-run`), or enlarge the volume",
+                cause=f"it takes {megabytes(need)}, and {megabytes(free)} are free",
+                cure=FREE_SOME,
             )
 
     def _put(self, name: str, status: os.stat_result) -> bool:

@@ -9,23 +9,33 @@ work.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 
-from nbprovision.backends import conda_prefix
-from nbprovision.backends.rattler_messages import Attempt, InstallRequest, Package, Query, SolveRequest
-from nbprovision.facts import conda_health
-from nbprovision.facts.conda import CondaRecord, installed
+from nbprovision.backends import conda_prefix, conda_room
+from nbprovision.backends.rattler_messages import (
+    Attempt,
+    InstallRequest,
+    Package,
+    Query,
+    RehearseRequest,
+    SolveRequest,
+)
+from nbprovision.facts import caches, conda_health
+from nbprovision.facts.conda import META, CondaRecord, installed
 from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import Spec
 from nbprovision.facts.distributions import normalized
+from nbprovision.facts.machine import existing
+from nbprovision.model.errors import NotBegun, TaskFailed
 from nbprovision.system import commands, secrets
-from nbprovision.system.files import remove
+from nbprovision.system.files import make_folder, remove, temporary_folder
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
@@ -72,23 +82,65 @@ class Solution:
         request = InstallRequest(
             solution=self._number,
             prefix=os.path.abspath(prefix),
-            cache=str(package_cache(machine)),
+            cache=str(package_cache(machine, prefix)),
             reinstall=sorted(reinstall),
             requested=list(requested),
             verify=machine.conda.condarc.ssl_verify is not False,
         )
 
-        def tell(message: dict[str, Any]) -> None:
-            machine.progress(f"{prefix.name}: {message['text']}", message["done"], message["total"])
-
         try:
-            self._child.call(request, tell, machine.timeout)
+            self._child.call(request, _teller(machine, prefix), machine.timeout)
         finally:
             self.close()
+
+    def prepare(self, machine: Machine, prefix: Path) -> None:
+        """Make sure, before anything changes, that there is room; for an environment that is there also by a rehearsal.
+
+        py-rattler unlinks old packages while it still fetches new ones, so that a disk that fills up, or a network that
+        fails, would leave half of an environment.
+
+        Raises:
+            NotBegun: there is no room, or something could not be fetched. Nothing was changed.
+
+        """
+        try:
+            cache = package_cache(machine, prefix)
+            conda_room.require(prefix, self.packages, [cache])
+            if conda_room.coming(prefix, self.packages) and installed(prefix):
+                self._rehearse(machine, prefix, cache)
+        except TaskFailed as error:
+            self.close()
+            raise NotBegun(error.message, cause=error.cause, cure=error.cure) from error
+
+    def _rehearse(self, machine: Machine, prefix: Path, cache: Path) -> None:
+        records = installed(prefix)
+        torn = conda_health.torn(records)
+        with temporary_folder(conda_room.beside(prefix)) as scratch:
+            make_folder(scratch / META)
+            for record in records:
+                if record.name == "python":  # tells where pure Python packages go
+                    shutil.copy2(record.path, scratch / META)
+            request = RehearseRequest(
+                solution=self._number,
+                prefix=os.path.abspath(prefix),
+                installed=[str(record.path) for record in records if record not in torn],
+                scratch=str(scratch),
+                cache=str(cache),
+                verify=machine.conda.condarc.ssl_verify is not False,
+            )
+            self._child.call(request, _teller(machine, prefix), machine.timeout)
+            conda_room.require_rest(scratch)
 
     def close(self) -> None:
         """Let the child go."""
         self._child.release()
+
+
+def _teller(machine: Machine, prefix: Path) -> Callable[[dict[str, Any]], None]:
+    def tell(message: dict[str, Any]) -> None:
+        machine.progress(f"{prefix.name}: {message['text']}", message["done"], message["total"])
+
+    return tell
 
 
 def solve(machine: Machine, query: Query) -> Solution:
@@ -195,21 +247,25 @@ def _for_solver(spec: Spec, machine: Machine) -> str:
     return f"{machine.conda.condarc.urls(spec.channel)[0]}::{spec.name} {spec.rest}".strip()
 
 
-def package_cache(machine: Machine) -> Path:
+def package_cache(machine: Machine, prefix: Path) -> Path:
     """Where packages are kept: conda's own cache if one is configured and can be written, else the tool's.
 
-    Environments share files with it by hard links, so it does best on their file system.
+    Environments share files with it by hard links, so one on the file system of ``prefix`` is preferred.
     """
-    for folder in machine.conda.configured_pkgs_dirs:
-        nearest = next((place for place in (folder, *folder.parents) if place.exists()), Path("/"))
+    device = existing(prefix).stat().st_dev
+    for folder in sorted(
+        machine.conda.configured_pkgs_dirs, key=lambda folder: existing(folder).stat().st_dev != device
+    ):
+        nearest = existing(folder)
         if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
             return folder
-    return machine.cache / "pkgs"
+    return machine.cache_near(prefix) / "pkgs"
 
 
 def evict(machine: Machine, source: Path) -> None:
     """Take a harmed package from the cache, so that it is fetched anew; a folder elsewhere is left alone."""
-    if source.parent == package_cache(machine):
+    own = (machine.cache / "pkgs", *(folder / "pkgs" for folder in caches.folders(machine)))
+    if source.parent in (*machine.conda.configured_pkgs_dirs, *own):
         remove(source)
 
 

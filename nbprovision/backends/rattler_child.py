@@ -30,8 +30,9 @@ from rattler.exceptions import (
     TransactionError,
 )
 
-from nbprovision.backends.rattler_messages import Attempt, InstallRequest, Request, SolveRequest
+from nbprovision.backends.rattler_messages import Attempt, InstallRequest, RehearseRequest, Request, SolveRequest
 from nbprovision.model.errors import TaskFailed, nearest
+from nbprovision.system import room
 from nbprovision.system.process import answer
 
 Tell = Callable[..., None]
@@ -48,6 +49,8 @@ def work(message: Any, tell: Tell) -> Any:
     os.umask(0o022)
     if isinstance(request, SolveRequest):
         return asyncio.run(_solve(request))
+    if isinstance(request, RehearseRequest):
+        return asyncio.run(_rehearse(request, tell))
     return asyncio.run(_install(request, tell))
 
 
@@ -185,6 +188,32 @@ async def _install(request: InstallRequest, tell: Tell) -> None:
         )
     except (InstallerError, LinkError, TransactionError, OSError) as error:
         raise _failed(error, request) from error
+
+
+async def _rehearse(request: RehearseRequest, tell: Tell) -> None:
+    """Link into another folder what is to come: it is in the cache then, and there is room for it."""
+    there = [rattler.PrefixRecord.from_path(Path(path)) for path in request.installed]
+    known = {_identity(record) for record in there}
+    solved = _solved[request.solution]
+    coming = [record for record in solved if _identity(record) not in known]
+    # Which Python there is tells where pure Python packages go.
+    python = [record for record in solved if record.name.normalized == "python" and record not in coming]
+    try:
+        await rattler.install(
+            [*coming, *python],
+            target_prefix=request.scratch,
+            alternative_target_prefix=request.prefix,
+            cache_dir=Path(request.cache),
+            show_progress=False,
+            client=_client(verify=request.verify),
+            reporter=_Reporter(tell),
+        )
+    except (InstallerError, LinkError, TransactionError, OSError) as error:
+        raise _failed(error, request) from error
+
+
+def _identity(record: rattler.PackageRecord) -> tuple[str, str, str]:
+    return record.name.normalized, str(record.version), str(record.build)
 
 
 class _Reporter:
@@ -369,11 +398,13 @@ def _unreachable(error: Exception, request: SolveRequest) -> TaskFailed:
     return TaskFailed(f"cannot read the channel {' or '.join(request.shown)}", cause=text, cure=cure)
 
 
-def _failed(error: Exception, request: InstallRequest) -> TaskFailed:
+def _failed(error: Exception, request: InstallRequest | RehearseRequest) -> TaskFailed:
     text = str(error).replace("\nCaused by", "; caused by")
-    if "os error 28" in text:
-        cure = "the disk is full: `nbprovision clean --dry-run` says what caches and leftovers take"
-    elif "os error 13" in text or "os error 30" in text:
+    trouble = room.trouble(text)
+    if trouble is not None:
+        why, cure = room.explain(trouble, Path(request.prefix))
+        text = f"{why}\n{text}"
+    elif "os error 13" in text:
         cure = f"look at who may write to {request.prefix} and {request.cache}"
     else:
         cure = "run again: what is done stays done"

@@ -84,6 +84,17 @@ class SolveRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", ta
     unmet: dict[str, list[str]] = {}
 
 
+class RehearseRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="rehearse"):
+    """Fetch what was solved under a number, and link what of it is not yet in ``prefix`` into ``scratch`` instead."""
+
+    solution: int
+    prefix: str
+    installed: list[str]
+    scratch: str
+    cache: str
+    verify: bool
+
+
 class InstallRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="install"):
     """Bring ``prefix`` to what was solved under a number."""
 
@@ -95,4 +106,4 @@ class InstallRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", 
     verify: bool
 
 
-Request = Union[SolveRequest, InstallRequest]  # noqa: UP007 - msgspec.convert wants it at run time
+Request = Union[SolveRequest, RehearseRequest, InstallRequest]  # noqa: UP007 - msgspec.convert wants it at run time

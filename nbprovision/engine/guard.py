@@ -7,14 +7,14 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import LockTimeout, TaskFailed
+from nbprovision.model.errors import LockTimeout, NotBegun, ProvisionError, TaskFailed
 from nbprovision.model.result import Plan
 from nbprovision.model.task import Task
 from nbprovision.system import journal, unfinished
@@ -145,11 +145,18 @@ class Guard:
         """
         prefixes = [] if plan.beside else list(task.guarded(machine))
         there = {prefix: prefix.is_dir() for prefix in prefixes}
-        for prefix in prefixes:
-            unfinished.mark(prefix, task.kind())
         trusted = set(prefixes) - set(self._waiting)
         try:
+            for prefix in prefixes:
+                unfinished.mark(prefix, task.kind())
+        except ProvisionError:
+            _take_back(trusted, there)
+            raise
+        try:
             yield lambda: machine.sound.update(trusted)
+        except NotBegun:
+            _take_back(trusted, there)
+            raise
         except Exception:
             machine.sound.difference_update(trusted)
             with contextlib.suppress(Exception):
@@ -170,3 +177,12 @@ class Guard:
                     continue
                 del self._waiting[prefix]
             unfinished.clear(prefix)
+
+
+def _take_back(prefixes: Iterable[Path], there: Mapping[Path, bool]) -> None:
+    for prefix in prefixes:
+        with contextlib.suppress(ProvisionError):
+            if there[prefix]:
+                unfinished.clear(prefix)
+            else:
+                unfinished.withdraw(prefix)

@@ -57,6 +57,10 @@ class TaskFailed(ProvisionError):
     """A task could not bring about what it describes."""
 
 
+class NotBegun(TaskFailed):
+    """A task failed before it changed anything: there is no room, or something could not be fetched."""
+
+
 class ParameterError(ProvisionError):
     """A task's parameters do not make sense; ``key`` names the one at fault (or is empty)."""
 

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import msgspec
 
-from nbprovision.system.files import explained, make_folder, make_temporary_folder, remove, write_atomically
+from nbprovision.system.files import (
+    explained,
+    make_folder,
+    make_temporary_folder,
+    remove,
+    remove_if_empty,
+    write_atomically,
+)
 
 MARK = ".nbprovision-unfinished"
 
@@ -43,6 +50,12 @@ def mark(prefix: Path, task: str) -> None:
             with contextlib.suppress(Exception):
                 remove(nursery)
             raise
+
+
+def withdraw(prefix: Path) -> None:
+    """Take back a mark that no work followed, and the folder with it where that holds nothing else."""
+    clear(prefix)
+    remove_if_empty(prefix)
 
 
 def is_marked(prefix: Path) -> bool:

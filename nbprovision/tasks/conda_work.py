@@ -361,10 +361,13 @@ class CondaWork:
         """Put packages in place, then tell conda of it.
 
         Raises:
+            NotBegun: there is no room, or something could not be fetched: nothing was changed.
             TaskFailed: with the engine's own words.
 
         """
         machine, prefix = self._machine, self._prefix
+        if packages.solution is not None:
+            packages.solution.prepare(machine, prefix)
         if packages.source is not None:
             prefix_clone.clone(machine, packages.source, prefix)
             conda_prefix.note_clone(prefix, packages.source)

@@ -1,0 +1,81 @@
+"""Whether there is room for what a solve asks for, told before anything is changed.
+
+The need is a lower bound, so that nothing is refused that would fit: the sizes of the packages as they are fetched, for
+those that are in no cache. Unpacked they are larger, by a factor that nobody knows before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from nbprovision.backends.rattler_messages import Package
+from nbprovision.facts.conda import installed
+from nbprovision.facts.machine import existing
+from nbprovision.model.errors import NotBegun
+from nbprovision.system.room import FREE_SOME, left, megabytes
+
+# What is left to write once all packages are linked: the history, the registry, our state.
+_REST = 1_000_000  # bytes
+_REST_FILES = 32
+
+
+def coming(prefix: Path, packages: Iterable[Package]) -> list[Package]:
+    """The packages that are not in the environment in this version and build."""
+    there = {(record.name, record.version, record.build) for record in installed(prefix)}
+    return [one for one in packages if (one.name, one.version, one.build) not in there]
+
+
+def download(prefix: Path, packages: Iterable[Package], caches: Sequence[Path]) -> int:
+    """The bytes to fetch: of what is in none of ``caches`` (conda's form: a folder NAME-VERSION-BUILD)."""
+    names = [(one, f"{one.name}-{one.version}-{one.build}") for one in coming(prefix, packages)]
+    return sum(one.size for one, name in names if not any((cache / name).is_dir() for cache in caches))
+
+
+def require(prefix: Path, packages: Iterable[Package], caches: Sequence[Path]) -> None:
+    """Refuse what surely does not fit.
+
+    Args:
+        prefix: The environment, which need not be there yet.
+        packages: All that it shall hold.
+        caches: Where packages are kept; the first one gets what is fetched.
+
+    Raises:
+        NotBegun: with the need, the room, and what to do.
+
+    """
+    need = download(prefix, packages, caches)
+    room = left(next(iter(caches), prefix))
+    if need > room.free:
+        raise NotBegun(
+            f"there is no room for what is to be installed into {prefix}",
+            cause=f"it takes {megabytes(need)} at least, by the sizes of the packages, and {megabytes(room.free)} are "
+            f"free at {room.place}",
+            cure=FREE_SOME,
+        )
+
+
+def require_rest(scratch: Path) -> None:
+    """With all packages linked into ``scratch`` there must be room for what is written after them.
+
+    Raises:
+        NotBegun: there is none.
+
+    """
+    room = left(scratch)
+    if room.free < _REST or (room.inodes is not None and room.inodes < _REST_FILES):
+        inodes = "" if room.inodes is None else f" and {room.inodes} inodes"
+        raise NotBegun(
+            f"there is no room for what is to be installed into {scratch.parent}",
+            cause=f"with all packages in place {megabytes(room.free)}{inodes} would be free; {megabytes(_REST)} and "
+            f"{_REST_FILES} inodes are needed for the rest",
+            cure=FREE_SOME,
+        )
+
+
+def beside(prefix: Path) -> Path:
+    """A name for a folder on the file system of an environment, outside of it where this user can write there."""
+    parent = prefix.parent
+    outside = os.access(parent, os.W_OK | os.X_OK) and parent.stat().st_dev == existing(prefix).stat().st_dev
+    return prefix if outside else prefix / prefix.name
