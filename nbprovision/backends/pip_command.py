@@ -113,7 +113,7 @@ def _install(machine: Machine, request: Request, more: Sequence[str]) -> str:
     variables = {**indexes.pip_environment(settings), **_managed(request.managed)}
     done = _pip(machine, request.prefix, request.python, words, variables, stdin=request.text)
     if done.status != 0:
-        raise failure(f"cannot install what is asked for into {request.prefix}", done, settings)
+        raise failure(f"cannot install what is asked for into {request.prefix}", done, settings, place=request.prefix)
     return done.output
 
 

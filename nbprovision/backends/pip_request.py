@@ -15,7 +15,7 @@ from nbprovision.facts.distributions import Distribution
 from nbprovision.facts.indexes import IndexSettings
 from nbprovision.facts.requirements_files import Options
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system import secrets
+from nbprovision.system import room, secrets
 from nbprovision.system.commands import Completed
 from nbprovision.system.files import read_text, write_atomically
 
@@ -121,19 +121,26 @@ def index_settings(machine: Machine, request: Request) -> IndexSettings:
     )
 
 
-def failure(what: str, done: Completed, settings: IndexSettings | None = None) -> TaskFailed:
+def failure(
+    what: str, done: Completed, settings: IndexSettings | None = None, *, place: Path | None = None
+) -> TaskFailed:
     """The error of an engine: its own words from the first that matter, and what helps against it.
 
     Args:
         what: What failed.
         done: What the engine left behind.
         settings: Where it looked, to be named where the place is to blame.
+        place: Where it wrote.
     """
     said = secrets.mask(done.errors.strip() or done.output.strip())
     found = re.search(r"^(error|ERROR)\b", said, re.MULTILINE)
     cause = said[found.start() :] if found else said
     index = secrets.mask(settings.index_url or "https://pypi.org/simple") if settings else "the index"
     cure = next((cure for pattern, cure in _CURES if re.search(pattern, said, re.IGNORECASE)), "")
+    trouble = room.trouble(said)
+    if trouble is not None and place is not None:
+        why, cure = room.explain(trouble, place)
+        cause = f"{why}\n{cause}"
     return TaskFailed(what, cause=cause[-3000:] or f"exit status {done.status}", cure=cure.replace("INDEX", index))
 
 

@@ -12,6 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from nbprovision.backends import conda_room
 from nbprovision.backends.pip_request import (
     Move,
     Request,
@@ -24,9 +27,10 @@ from nbprovision.facts import indexes
 from nbprovision.facts.distributions import normalized
 from nbprovision.facts.requirements import source_version
 from nbprovision.facts.requirements_files import Options
-from nbprovision.model.errors import TaskFailed
+from nbprovision.model.errors import NotBegun, TaskFailed
 from nbprovision.system import commands
-from nbprovision.system.files import make_folder
+from nbprovision.system.files import make_folder, temporary_folder
+from nbprovision.system.room import left, trouble
 from nbprovision.system.secrets import without_password
 
 if TYPE_CHECKING:
@@ -40,6 +44,7 @@ _MOVE = re.compile(
 )
 _LOCK = ".lock"
 _finding = threading.Lock()
+_PLENTY = 1_000_000_000  # bytes; a rehearsal takes half as long as the work
 
 
 def find(machine: Machine) -> Path | None:
@@ -119,15 +124,40 @@ def install_section(
 
 
 def perform(machine: Machine, request: Request) -> list[Move]:
-    """Carry a request out.
+    """Carry a request out; where little room is left only after a rehearsal.
+
+    uv fetches and unpacks all before it changes anything, but then removes the old before it links the new.
 
     Returns:
         What was changed.
 
     Raises:
+        NotBegun: there is no room. Nothing was changed.
         TaskFailed: with uv's own words and what to do.
     """
+    if request.location is None and left(request.prefix).free < _PLENTY:
+        _rehearse(machine, request)
     return _moves(_install(machine, request, dry_run=False))
+
+
+def _rehearse(machine: Machine, request: Request) -> None:
+    """Link into another folder what is to come: it is in the cache then, and there is room for it.
+
+    Raises:
+        NotBegun: there is none.
+    """
+    coming = [f"{move.name}=={move.after}" for move in resolve(machine, request) if move.after is not None]
+    options = msgspec.structs.replace(request.options, require_hashes=False)  # these are looked at when it counts
+    with temporary_folder(conda_room.beside(request.prefix)) as scratch:
+        try:
+            if coming:
+                trial = msgspec.structs.replace(request, lines=tuple(coming), options=options, location=scratch)
+                _install(machine, trial, dry_run=False, alone=True)
+        except TaskFailed as error:
+            if trouble(error.cause) is None:
+                return  # what comes from elsewhere than an index is not told by its version alone
+            raise NotBegun(error.message, cause=error.cause, cure=error.cure) from error
+        conda_room.require_rest(scratch)
 
 
 def resolve(machine: Machine, request: Request) -> list[Move]:
@@ -161,25 +191,25 @@ def uninstall(
         TaskFailed: with uv's own words.
     """
     words: list[str | Path] = ["pip", "uninstall", "--python", python or interpreter(prefix), *names]
-    done = _uv(machine, words, {"UV_NO_CONFIG": "1", **_managed(managed)})
+    done = _uv(machine, words, {"UV_NO_CONFIG": "1", **_managed(managed)}, near=prefix)
     if done.status != 0:
         raise failure(f"cannot uninstall from {prefix}", done)
 
 
-def evict(machine: Machine, names: Iterable[str]) -> None:
-    """Take distributions from uv's cache, so that they are fetched anew: an edit in place harmed its copy too.
+def evict(machine: Machine, names: Iterable[str], prefix: Path) -> None:
+    """Take distributions from the cache that ``prefix`` shares: an edit in place harmed its copy too.
 
     https://docs.astral.sh/uv/concepts/cache/#clearing-the-cache
 
     Raises:
         TaskFailed: with uv's own words.
     """
-    done = _uv(machine, ["cache", "clean", *names], {"UV_NO_CONFIG": "1"})
+    done = _uv(machine, ["cache", "clean", *names], {"UV_NO_CONFIG": "1"}, near=prefix)
     if done.status != 0:
         raise failure("cannot take harmed packages from uv's cache", done)
 
 
-def _install(machine: Machine, request: Request, *, dry_run: bool) -> str:
+def _install(machine: Machine, request: Request, *, dry_run: bool, alone: bool = False) -> str:
     settings = index_settings(machine, request)
     options = request.options
     words: list[str | Path] = ["pip", "install", "--python", request.python, "--requirements", "-"]
@@ -192,14 +222,15 @@ def _install(machine: Machine, request: Request, *, dry_run: bool) -> str:
     words += ["--prerelease", "allow"] if options.pre else []
     words += ["--require-hashes"] if options.require_hashes else []
     words += ["--dry-run"] if dry_run else []
+    words += ["--no-deps"] if alone else []
     words += indexes.uv_arguments(settings)
     variables = {**indexes.uv_environment(settings), **_managed(request.managed)}
     if dry_run:  # its lock for an environment of conda's goes where temporary files go
         make_folder(machine.cache)
         variables["TMPDIR"] = str(machine.cache)
-    done = _uv(machine, words, variables, stdin=request.text)
+    done = _uv(machine, words, variables, near=request.location or request.prefix, stdin=request.text)
     if done.status != 0:
-        raise failure(f"cannot install what is asked for into {request.prefix}", done, settings)
+        raise failure(f"cannot install what is asked for into {request.prefix}", done, settings, place=request.prefix)
     return done.errors
 
 
@@ -221,14 +252,14 @@ def _without_trace(prefix: Path) -> Iterator[None]:
 
 
 def _uv(
-    machine: Machine, words: Sequence[str | Path], variables: dict[str, str], *, stdin: str = ""
+    machine: Machine, words: Sequence[str | Path], variables: dict[str, str], *, near: Path, stdin: str = ""
 ) -> commands.Completed:
     uv = find(machine)
     if uv is None:
         raise TaskFailed("uv is not there", cause="it came with this tool and is gone", cure="install uv, or use pip")
     env = child_environment(machine.env)
     # On the file system of the environments, so that files are linked and not copied.
-    cache = {} if env.get("UV_CACHE_DIR") else {"UV_CACHE_DIR": str(machine.cache / "uv")}
+    cache = {} if env.get("UV_CACHE_DIR") else {"UV_CACHE_DIR": str(machine.cache_near(near) / "uv")}
     return commands.run(
         [uv, *words, "--no-config", "--no-progress", "--color", "never"],
         env={**env, **cache, **variables},

@@ -12,10 +12,12 @@ from typing import Any
 
 import msgspec
 
+from nbprovision.backends import cache_limit
 from nbprovision.engine.guard import run_lock
 from nbprovision.engine.run import Listener, Run
 from nbprovision.engine.step import Step
-from nbprovision.facts.machine import Machine
+from nbprovision.facts import caches
+from nbprovision.facts.machine import Machine, existing
 from nbprovision.model.errors import InvalidPlaybook, TaskFailed, UsageError
 from nbprovision.model.result import Result
 from nbprovision.model.task import Task
@@ -68,7 +70,7 @@ class Session:
 
     Raises:
         InvalidPlaybook: with the position of each fault.
-        UsageError: ``start_at`` names no task.
+        UsageError: ``start_at`` names no task, or the limit of the caches is no size.
 
     """
 
@@ -78,6 +80,7 @@ class Session:
         self._request = request
         self._machine = machine
         self._facts_read: dict[Path, bool] = {}
+        caches.limit(machine.env, existing(machine.home))  # a word that is no size is told before anything is done
         self._playbook: Playbook = read_playbook(
             request.playbook,
             catalogue=catalogue,
@@ -143,6 +146,8 @@ class Session:
             linear=any(play.strategy == "linear" for play in self._playbook.plays),
         )
         results = run.execute()
+        if not request.check and any(change.kind == "package" for result in results for change in result.changes):
+            cache_limit.trim(self._machine)
         proofs, complete = run.proofs
         looked_at = {**self._facts_read, **self._playbook.looked_at}
         inputs = store.look([*self._playbook.inputs, *looked_at, *_own_code()]) or ()

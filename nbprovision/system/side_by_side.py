@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from nbprovision.model.errors import NotBegun
+
 if TYPE_CHECKING:  # it brings the logging of the standard library along, which a restart has no use for
     from concurrent.futures import ThreadPoolExecutor
 
@@ -22,7 +24,7 @@ def each(work: Callable[[Thing], Outcome], things: Sequence[Thing]) -> list[Outc
     """``work(thing)`` for all things, in threads where there are several; the outcomes in the order of the things.
 
     Raises:
-        Exception: the first that any of them raised, after all have ended.
+        Exception: the first that any of them raised, after all have ended; `NotBegun` only where no other was.
 
     """
     if len(things) < 2:
@@ -30,7 +32,7 @@ def each(work: Callable[[Thing], Outcome], things: Sequence[Thing]) -> list[Outc
     begun = [_threads().submit(contextvars.copy_context().run, work, thing) for thing in things]
     failures = [failure for failure in (one.exception() for one in begun) if failure is not None]
     if failures:
-        raise failures[0]
+        raise next((failure for failure in failures if not isinstance(failure, NotBegun)), failures[0])
     return [one.result() for one in begun]
 
 

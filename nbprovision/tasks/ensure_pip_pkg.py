@@ -270,7 +270,7 @@ class EnsurePipPkg(Task[PipState], frozen=True, kw_only=True):
             request = self._upgrading(_request(target, asked, work.reinstall, managed=work.managed))
             shared = list(self._shared(target, work.reinstall, machine))
             if shared and engine is uv_command:
-                uv_command.evict(machine, work.reinstall)
+                uv_command.evict(machine, work.reinstall, prefix)
             if work.constraints:
                 request = guard.hold(request)
             moves = engine.perform(machine, request.pinned(work.pins))

@@ -86,6 +86,42 @@ def test_what_environments_share_stays_and_the_rest_goes(
     converge(EnsurePipPkg(env="demo", packages=["apple==1.0"]), machine)
 
 
+@pytest.mark.engine
+def test_caches_are_trimmed_by_the_run_that_fills_them(channel: Channel, env: dict[str, str], tmp_path: Path) -> None:
+    """Beyond the limit the packages go that were not used for longest, those first that no environment shares."""
+    playbook = tmp_path / "playbook.yml"
+    playbook.write_text(
+        "- tasks:\n    - ensure_conda_env:\n        name: demo\n"
+        f"        channels: ['{channel.url}']\n        packages: [python, 'six={{{{ six }}}}', 'idna={{{{ idna }}}}']\n"
+    )
+
+    def run(six: str, idna: str, limit: str) -> None:
+        words = ["run", str(playbook), "-e", f"six={six}", "-e", f"idna={idna}"]
+        done = subprocess.run(
+            [sys.executable, "-m", "nbprovision", *words],
+            env={**env, caches.LIMIT: limit}, cwd=ROOT, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    pkgs = Path(env["NBPROVISION_HOME"]) / "cache/pkgs"
+    run("1.16.0", "3.7", "100MB")
+    run("1.16.0", "3.10", "100MB")
+    run("1.17.0", "3.10", "100MB")
+    both = {"idna-3.7-pyh0000000_0", "six-1.16.0-pyh0000000_0"}
+    assert both <= set(os.listdir(pkgs))
+    machine = Machine(env)
+    entries = {entry.path.name: entry for entry in caches.entries(machine.cache)}
+    used = {name for name, entry in entries.items() if entry.shared}
+    assert used == {name for name in os.listdir(pkgs) if "." in name and not name.endswith(".lock")} - both - {
+        ".cache.lock"
+    }
+    # Room for all that is not shared but a part of the one that was given up first.
+    run("1.17.0", "3.7", str(sum(entry.own for entry in entries.values()) - 1))
+    left = set(os.listdir(pkgs))
+    assert used - {"idna-3.10-pyh0000000_0"} < left
+    assert "six-1.16.0-pyh0000000_0" not in left
+
+
 def test_a_file_counts_when_its_last_name_goes(tmp_path: Path) -> None:
     first, second, elsewhere = (tmp_path / name for name in ("first", "second", "elsewhere"))
     for folder in (first, second, elsewhere):
