@@ -31,6 +31,12 @@ class Faults:
         except InvalidPlaybook as fault:
             self.add(fault)
 
+    @contextlib.contextmanager
+    def silenced(self) -> Iterator[None]:
+        """Let what the body raises pass: it is no fault where something else makes it needless."""
+        with contextlib.suppress(InvalidPlaybook):
+            yield
+
     def raise_any(self) -> None:
         """Raise what was found: one fault as it is; several as the first of them, with the others told below it."""
         faults = list(self._found.values())

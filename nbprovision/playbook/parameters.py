@@ -24,7 +24,7 @@ import msgspec
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, Position, ProvisionError, nearest
 from nbprovision.model.task import Task
 from nbprovision.playbook.faults import Faults
-from nbprovision.playbook.template import OMIT, has_template
+from nbprovision.playbook.template import OMIT, NotYetKnown, has_template
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
 
 _COMMON = frozenset(Task.__struct_fields__)  # what every task has; told last
@@ -78,18 +78,28 @@ def bind(
         folder: Where relative paths begin.
         faults: Takes up what is wrong.
 
+    Raises:
+        NotYetKnown: a value turns on what another task reports; the other values have been looked at.
+
     """
     fields = _fields(task)
     before = len(faults)
+    late: NotYetKnown | None = None
     values: dict[str, Any] = {}
     for key, node in call.parameters.pairs:
         field = fields.get(key.value)
         if field is None:
             continue  # check_names has told
         with faults.gathered():
-            data = _without_omitted(render(node))
+            try:
+                data = _without_omitted(render(node))
+            except NotYetKnown as unknown:
+                late = unknown
+                continue
             if data != OMIT:
                 values[field.name] = _located(_typed(call.kind, key.value, field.type, node, data), field.type, folder)
+    if late is not None:
+        raise late
     if len(faults) > before:
         return None
     missing = [name for name, field in fields.items() if field.required and field.name not in values]

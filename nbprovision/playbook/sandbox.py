@@ -27,6 +27,7 @@ from jinja2.visitor import NodeTransformer
 
 from nbprovision.model.errors import InvalidPlaybook, nearest
 from nbprovision.playbook import filters, value_tests
+from nbprovision.playbook.free_names import free_names
 from nbprovision.playbook.habits import in_place_of
 from nbprovision.playbook.limits import (
     MAX_BITS,
@@ -185,6 +186,21 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self._left -= time.monotonic() - began
             self._deadline = None
 
+    def check(self, source: str, scope: Scope, *, condition: bool = False) -> None:
+        """Find what is wrong with a template without evaluating it.
+
+        Raises:
+            InvalidPlaybook: its syntax is wrong, or a variable is not defined that it certainly asks for.
+        """
+        try:
+            self._template_of(source, condition)
+            tree = self.parse("{{ " + source + " }}" if condition and not has_template(source) else source)
+        except jinja2.TemplateSyntaxError as error:
+            raise self._syntax_fault(error) from None
+        for name in sorted(free_names(tree)):
+            if name not in self.globals and not scope.has(name):
+                raise _not_defined(name, scope)
+
     def _evaluate(self, source: str, scope: Scope, *, condition: bool) -> Any:
         outer = self._steps, self._cost, self._printed_size
         try:
@@ -201,9 +217,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         except jinja2.UndefinedError as error:
             raise UndefinedVariable(str(error)) from None
         except jinja2.TemplateSyntaxError as error:
-            raise InvalidPlaybook(
-                "the template is wrong", cause=_syntax_cause(error), cure=self._syntax_cure(error)
-            ) from None
+            raise self._syntax_fault(error) from None
         except SecurityError as error:
             raise InvalidPlaybook("the template reaches for what templates may not use", cause=str(error)) from None
         except TemplateLimit as error:
@@ -214,6 +228,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise InvalidPlaybook("the template fails", cause=f"{type(error).__name__}: {error}"[:300]) from None
         finally:
             self._steps, self._cost, self._printed_size = outer
+
+    def _syntax_fault(self, error: jinja2.TemplateSyntaxError) -> InvalidPlaybook:
+        return InvalidPlaybook("the template is wrong", cause=_syntax_cause(error), cure=self._syntax_cure(error))
 
     def _syntax_cure(self, error: jinja2.TemplateSyntaxError) -> str:
         match = re.search(r"No (filter|test) named '([^']*)'", error.message or "")

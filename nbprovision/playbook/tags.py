@@ -8,6 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Protocol
 
+import msgspec
+
+
+class Tags(msgspec.Struct, frozen=True):
+    """Tags alone."""
+
+    tags: tuple[str, ...]
+
 
 class Tagged(Protocol):
     """Anything with tags."""

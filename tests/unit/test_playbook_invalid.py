@@ -25,7 +25,8 @@ def test_the_exact_message(case: Path) -> None:
     began = time.process_time()  # of this process: a bomb would take minutes on any machine
     with pytest.raises(InvalidPlaybook) as caught:
         read_playbook(case, CATALOGUE, {}, {"platform": "other"}, env={})
-    assert str(caught.value).replace(str(case), "PLAYBOOK") == case.with_suffix(".txt").read_text().rstrip("\n")
+    told = str(caught.value).replace(str(case), "PLAYBOOK").replace(f"{case.parent}/", "")
+    assert told == case.with_suffix(".txt").read_text().rstrip("\n")
     assert caught.value.exit_status == 4
     assert caught.value.position is not None
     assert time.process_time() - began < 60
