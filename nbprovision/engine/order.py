@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ class Node:
         needs: Numbers of earlier steps that make what this one requires; their failure is its end.
         after: Numbers of earlier steps that touch the same thing; this one only waits for them.
         weight: What its work is likely to take; see `Task.weight`.
+        barrier: It keeps its place in the order of the playbook; see `Task.barrier`.
 
     """
 
@@ -31,6 +33,7 @@ class Node:
         self.needs: set[int] = set()
         self.after: set[int] = set()
         self.weight = 0
+        self.barrier = False
         if task is None:
             return
         try:
@@ -39,6 +42,7 @@ class Node:
             self.provides = task.provides(machine)
             self.changes = frozenset(task.guarded(machine))
             self.weight = task.weight(machine)
+            self.barrier = task.barrier(machine)
         except ProvisionError as error:
             raise error.at(step.position) from None
 
@@ -46,7 +50,11 @@ class Node:
         """Whether both touch one thing, so that the order of the playbook must be kept."""
         environments = {Path(resource.identity) for resource in self.requires if resource.kind == "environment"}
         return bool(
-            self.provides & earlier.provides or self.changes & earlier.changes or environments & earlier.changes
+            earlier.barrier
+            or self.provides & earlier.provides
+            or self.changes & earlier.changes
+            or environments & earlier.changes
+            or _meet(self.provides, earlier.provides)
         )
 
 
@@ -74,7 +82,7 @@ def arrange(
     for number, step in enumerate(steps):
         node = Node(step, machine)
         for other, earlier in enumerate(nodes):
-            if earlier.provides & node.requires:
+            if earlier.provides & node.requires or node.barrier:
                 node.needs.add(other)
             elif node.follows(earlier):
                 node.after.add(other)
@@ -83,6 +91,16 @@ def arrange(
         nodes.append(node)
     _gather_claims(steps, bystanders, machine)
     return nodes
+
+
+def _meet(some: frozenset[Resource], others: frozenset[Resource]) -> bool:
+    """Whether a file of one is, or lies in, what the other provides: a folder that goes, an environment."""
+    for one, other in itertools.product(some, others):
+        if "file" in (one.kind, other.kind) and "distribution" not in (one.kind, other.kind):
+            place, there = Path(one.identity), Path(other.identity)
+            if place == there or place in there.parents or there in place.parents:
+                return True
+    return False
 
 
 def _gather_claims(steps: Sequence[Step], bystanders: Sequence[Task[Any]], machine: Machine) -> None:

@@ -74,12 +74,14 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         examples: A list of tasks in YAML that show its use; each one runs.
         actions: What it can have changed (`Change.action`), each with what that means.
         handler_only: It may stand under ``handlers`` alone.
+        habits: Parameters that users of Ansible's modules write, each with what to write here.
 
     """
 
     examples: ClassVar[str] = ""
     actions: ClassVar[Mapping[str, str]] = {}
     handler_only: ClassVar[bool] = False
+    habits: ClassVar[Mapping[str, str]] = {}
 
     deep: Annotated[
         bool, parameter("Compare the files themselves (sizes and hashes), not only names and versions.")
@@ -130,6 +132,14 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
     def guarded(self, machine: Machine) -> Iterable[Path]:
         """Prefixes that stand unfinished while this task is applied."""
         return ()
+
+    def barrier(self, machine: Machine) -> bool:
+        """Whether it may depend on anything before it in the playbook, and anything after it on what it does.
+
+        It begins when all that stands before it is done, and not where something of that failed; what stands behind it
+        waits for it.
+        """
+        return False
 
     def weight(self, machine: Machine) -> Literal[0, 1, 2]:
         """What its work is likely to take, by which tasks that could begin now are put in order.

@@ -286,7 +286,14 @@ def bound(written: Written, setting: Setting, faults: Faults) -> Task[Any] | Non
     """
     if written.call is None:
         return None
-    return parameters.bind(written.call, written.kind, render=setting.render, folder=setting.folder, faults=faults)
+    return parameters.bind(
+        written.call,
+        written.kind,
+        render=setting.render,
+        render_file=lambda path: setting.templates.render_file(path, setting.scope),
+        folder=setting.folder,
+        faults=faults,
+    )
 
 
 def environment(layers: Sequence[Node], setting: Setting) -> dict[str, str]:

@@ -4,9 +4,13 @@ A field may be marked, in its description, as one that holds a path; relative on
 
 - ``parameter("...", extra={"path": True})``: every value (or entry of a list) is a path;
 - ``extra={"path": "if-slash"}``: those with a slash are (``env: ./x`` beside ``env: fraud``);
-- ``extra={"path": "if-dot"}``: those that begin with ``./`` or ``../`` are (``[./chan, conda-forge/label/x]``).
+- ``extra={"path": "if-dot"}``: those that begin with ``./`` or ``../`` are (``[./chan, conda-forge/label/x]``);
+- ``extra={"path": True, "but_with": ("state", "link")}``: the value is one, unless ``state`` is ``link``.
 
 URLs, absolute paths and what begins with ``~`` stay as they are.
+
+``extra={"path": True, "renders": "content"}`` marks the path of a template file: the parameter ``content`` becomes what
+the file says with the playbook's variables.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
@@ -52,11 +56,12 @@ def check_names(call: Call, task: type[Task[Any]], faults: Faults, beside: Colle
     for key in given:
         if key.value not in fields:
             name = key.text[:40]
-            near = nearest(name, fields)
+            habit = task.habits.get(name, "")
+            near = "" if habit else nearest(name, fields)
             faults.add(
                 InvalidPlaybook(
                     f"{call.kind} has no parameter '{name}'{near}",
-                    cure="" if near else f"it has: {', '.join(sorted(fields, key=_COMMON.__contains__))}",
+                    cure=habit or ("" if near else f"it has: {', '.join(sorted(fields, key=_COMMON.__contains__))}"),
                     position=key.position,
                 )
             )
@@ -67,7 +72,13 @@ def check_names(call: Call, task: type[Task[Any]], faults: Faults, beside: Colle
 
 
 def bind(
-    call: Call, task: type[Task[Any]], *, render: Callable[[Node], Any], folder: Path, faults: Faults
+    call: Call,
+    task: type[Task[Any]],
+    *,
+    render: Callable[[Node], Any],
+    render_file: Callable[[Path], str],
+    folder: Path,
+    faults: Faults,
 ) -> Task[Any] | None:
     """The task with its parameters, or None if they are wrong.
 
@@ -75,6 +86,7 @@ def bind(
         call: What the playbook says.
         task: The kind of task.
         render: Works out the templates in a node; raises `InvalidPlaybook`.
+        render_file: The text of a template file with the variables that ``render`` knows; raises `InvalidPlaybook`.
         folder: Where relative paths begin.
         faults: Takes up what is wrong.
 
@@ -97,7 +109,17 @@ def bind(
                 late = unknown
                 continue
             if data != OMIT:
-                values[field.name] = _located(_typed(call.kind, key.value, field.type, node, data), field.type, folder)
+                values[field.name] = _typed(call.kind, key.value, field.type, node, data)
+    if late is not None:
+        raise late
+    for field in fields.values():
+        if field.name in values:
+            values[field.name] = _located(values, field, folder)
+            with faults.gathered():
+                try:
+                    _render_into(values, field, call, render_file)
+                except NotYetKnown as unknown:
+                    late = unknown
     if late is not None:
         raise late
     if len(faults) > before:
@@ -301,13 +323,39 @@ def _found(data: Any) -> str:
     return next((word for kind, word in kinds if isinstance(data, kind)), "a date")
 
 
-def _located(value: Any, annotation: Any, folder: Path) -> Any:
+def _render_into(
+    values: dict[str, Any], field: msgspec.structs.FieldInfo, call: Call, render_file: Callable[[Path], str]
+) -> None:
+    """Where the field names a template file, give the parameter that it is for its value."""
+    into = _marked(field, "renders")
+    if into is None or values[field.name] is None:
+        return
+    node = call.parameters.get(field.encode_name)
+    position = node.position if node else call.position
+    if into in values:
+        message = f"{call.kind}: '{field.encode_name}' and '{into}' both say what it is to be"
+        raise InvalidPlaybook(message, cure="give one of them", position=position)
+    try:
+        values[into] = render_file(Path(values[field.name]).expanduser())
+    except InvalidPlaybook as fault:
+        fault.at(position)
+        raise
+
+
+def _marked(field: msgspec.structs.FieldInfo, mark: str) -> Any:
+    return next((meta.extra[mark] for meta in _meta(field.type) if meta.extra and mark in meta.extra), None)
+
+
+def _located(values: Mapping[str, Any], field: msgspec.structs.FieldInfo, folder: Path) -> Any:
     """Relative paths made absolute, in a field that is marked as one of paths."""
-    rule = next((meta.extra["path"] for meta in _meta(annotation) if meta.extra and "path" in meta.extra), None)
-    if rule is None:
+    value, rule = values[field.name], _marked(field, "path")
+    unless = _marked(field, "but_with")
+    if rule is None or (unless is not None and values.get(unless[0]) == unless[1]):
         return value
-    if isinstance(value, list):
-        return [_located(entry, annotation, folder) for entry in value]
+    return [_path(entry, rule, folder) for entry in value] if isinstance(value, list) else _path(value, rule, folder)
+
+
+def _path(value: Any, rule: Any, folder: Path) -> Any:
     if not isinstance(value, str) or not value or value.startswith(("~", "/")) or _URL.match(value):
         return value
     is_path = {

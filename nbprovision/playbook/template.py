@@ -205,6 +205,27 @@ class Templates:
             return [self.render(entry, scope) for entry in value]
         return value
 
+    def render_file(self, path: Path, scope: Scope) -> str:
+        """The text of a template file, which is read anew whenever it changes.
+
+        Raises:
+            InvalidPlaybook: it cannot be read, is larger than 1 MiB, or a template in it is wrong; with its line.
+        """
+        text = self.outside.read(path, "template")
+        if not has_template(text):
+            return text
+        try:
+            # What stands before it makes a text of a file that is one expression.
+            made = str(self._sandbox.evaluate("{{ '' }}" + text, scope))
+        except InvalidPlaybook as error:
+            line = getattr(error.__context__, "lineno", None)  # Jinja2 tells it of what it cannot compile
+            if line is not None:
+                error.at(Position(str(path), line, 1))
+            elif error.position is None:
+                error.cause = "; ".join(part for part in (error.cause, f"it stands in the template {path}") if part)
+            raise
+        return made.replace("\n", "\r\n") if "\r\n" in text else made
+
     def check(self, value: Any, scope: Scope, *, condition: bool = False) -> None:
         """Find what is wrong with templates whose values are not known yet: their syntax, variables that nobody sets.
 

@@ -9,6 +9,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import journal, room
@@ -39,6 +40,26 @@ def write_atomically(path: Path, data: str | bytes, *, mode: int | None = None, 
     """
     if isinstance(data, str):
         data = data.encode("utf-8", errors="surrogateescape")
+    with replacing(path, mode=mode, durable=durable) as stream:
+        stream.write(data)
+
+
+def copy_atomically(source: Path, path: Path, *, mode: int | None = None) -> None:
+    """Put the content of the file ``source`` at ``path``, however large; otherwise as `write_atomically`."""
+    with explained(f"cannot copy {source}"):
+        handle = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as content, replacing(path, mode=mode) as stream:
+        shutil.copyfileobj(content, stream, 1 << 20)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, mode: int | None = None, durable: bool = True) -> Iterator[IO[bytes]]:
+    """A stream whose content takes the place of ``path`` when the body has ended; see `write_atomically`.
+
+    Raises:
+        TaskFailed: the folder cannot be written, the disk is full, ...
+
+    """
     if mode is None:
         mode = _mode_of(path)
     temporary = temporary_beside(path)
@@ -49,7 +70,7 @@ def write_atomically(path: Path, data: str | bytes, *, mode: int | None = None, 
         try:
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
+                yield stream
                 stream.flush()
                 os.fchmod(stream.fileno(), mode)
                 if durable:

@@ -1,4 +1,4 @@
-"""The kinds of task, found by their file names: ``ensure_x.py`` holds ``EnsureX``."""
+"""The kinds of task, found by their file names: ``ensure_x.py`` holds ``EnsureX``, ``restart_x.py`` ``RestartX``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Catalogue(Mapping[str, type[Task[Any]]]):
 
     def __iter__(self) -> Iterator[str]:
         for entry in sorted(os.listdir(os.path.dirname(__file__))):
-            if entry.startswith("ensure_") and entry.endswith(".py"):
+            if entry.startswith(("ensure_", "restart_")) and entry.endswith(".py"):
                 yield entry.removesuffix(".py")
 
     def __len__(self) -> int:
