@@ -67,6 +67,7 @@ def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Out
     if task is None:
         return Outcome(step.result("skipped"), store.Proof(digest(step.name), None, (), ""))
     started = time.perf_counter()
+    values: dict[str, Any] = {}
     try:
         with withholding(step.no_log), machine.reporting() as values:
             plan, proof = prove(task, machine)
@@ -79,7 +80,8 @@ def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Out
                 guard.proven(task, machine)
     except ProvisionError as error:
         event("task failed", task=step.kind, name=step.name, error=error.text)
-        return Outcome(step.result("failed", seconds=time.perf_counter() - started, error=error.at(step.position)))
+        seconds = time.perf_counter() - started
+        return Outcome(step.result("failed", seconds=seconds, error=error.at(step.position), values=values))
     result = step.result(
         "changed" if plan.changes else "ok",
         seconds=time.perf_counter() - started,

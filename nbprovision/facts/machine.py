@@ -131,7 +131,7 @@ class Machine:
     def path(self, text: str) -> Path:
         """An absolute path with ``~`` and ``~/`` taken as the user's home."""
         if text == "~" or text.startswith("~/"):
-            return self.user_home / text[2:]
+            text = f"{self.user_home}/{text[2:]}"
         return Path(os.path.abspath(text))
 
     def is_unfinished(self, prefix: Path) -> bool:

@@ -133,6 +133,11 @@ class Outside:
         matching = (wanted.parent / name for name in sorted(fnmatch.filter(names, wanted.name)))
         return [path for path in matching if os.path.isfile(path)]
 
+    def read(self, path: Path, what: str) -> str:
+        """The text of a file; ``what`` it is, for messages. Raises as `yaml_nodes.read_file` does."""
+        self.looked_at.setdefault(path, os.path.lexists(path))
+        return read_file(path, what)
+
     def _env(self, *names: Any, default: str = "") -> list[str]:
         return [self.variable(str(name), default) for name in names]
 
@@ -140,8 +145,7 @@ class Outside:
         return [self._text(self.path(name), rstrip=rstrip, lstrip=lstrip) for name in names]
 
     def _text(self, path: Path, *, rstrip: bool, lstrip: bool) -> str:
-        self.looked_at.setdefault(path, os.path.lexists(path))
-        text = read_file(path, "file")
+        text = self.read(path, "file")
         text = text.rstrip() if rstrip else text
         return text.lstrip() if lstrip else text
 

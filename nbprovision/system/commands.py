@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system.log import detail, event
 from nbprovision.system.process import dying_with_parent
 from nbprovision.system.secrets import mask
+
+_MOST_OUTPUT = 16 << 20  # bytes that are kept of what a foreign command writes
 
 
 class Completed(NamedTuple):
@@ -35,6 +40,7 @@ def run(
     accept: Sequence[int] = (0,),
     failure: str | None = None,
     on_output: Callable[[str], None] | None = None,
+    foreign: bool = False,
 ) -> Completed:
     """Run a command to its end.
 
@@ -47,6 +53,8 @@ def run(
         accept: Exit statuses that are no failure.
         failure: The message where it fails; default that the command failed.
         on_output: Hears each piece of its output that a NUL ends, as it comes.
+        foreign: It is a command of the user's, who may have anything run by it: when it is killed, so is all that it
+            has started; and what it leaves running keeps nobody waiting for more output.
 
     Raises:
         TaskFailed: not found, killed, or an exit status outside ``accept``; the cause is the end of its errors.
@@ -55,17 +63,20 @@ def run(
     words = [str(word) for word in argv]
     shown = mask(shlex.join(words))
     started = time.monotonic()
+    # A file has an end when the command has ended, a pipe only when all who hold it have.
+    files: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in range(2)] if foreign else []  # noqa: SIM115 - closed below
     try:
         process = subprocess.Popen(  # noqa: S603 - no shell sees it
             words,
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=files[0] if foreign else subprocess.PIPE,
+            stderr=files[1] if foreign else subprocess.PIPE,
             env=dict(env),
             cwd=cwd or "/",
             preexec_fn=dying_with_parent(),  # noqa: PLW1509 - it takes no lock
         )
     except OSError as error:
+        _close(files)
         there = "there is no such program" if isinstance(error, FileNotFoundError) else str(error.strerror)
         raise TaskFailed(failure or f"cannot run {words[0]}", cause=there) from error
     with process:
@@ -74,14 +85,18 @@ def run(
                 output, errors = process.communicate(stdin.encode() if stdin is not None else None, timeout)
             else:
                 output, errors = _listen(process, on_output, timeout)
+            if foreign:
+                output, errors = map(_content, files)
         except subprocess.TimeoutExpired as error:
-            process.kill()
+            _kill(process, all_of_it=foreign)
             event("command", command=shown, status=None, seconds=round(time.monotonic() - started, 3))
             cause = f"killed after {timeout:.0f} seconds: {shown}"
             raise TaskFailed(failure or f"{words[0]} did not end", cause=cause) from error
         except BaseException:
-            process.kill()
+            _kill(process, all_of_it=foreign)
             raise
+        finally:
+            _close(files)
     status = process.returncode
     done = Completed(
         status, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace"), time.monotonic() - started
@@ -92,6 +107,33 @@ def run(
         cause = mask((done.errors.strip() or done.output.strip())[-4000:])
         raise TaskFailed(failure or f"{words[0]} failed", cause=f"`{shown}` ended with {done.status}: {cause}")
     return done
+
+
+def _kill(process: subprocess.Popen[bytes], *, all_of_it: bool) -> None:
+    # Not by a process group of its own, which Ctrl-C at the terminal would not reach.
+    started = list(_children(process.pid)) if all_of_it else []
+    process.kill()
+    for pid in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _children(pid: int) -> Iterator[int]:
+    """Processes that a process has started, and theirs (https://man7.org/linux/man-pages/man5/proc_pid_task.5.html)."""
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            yield int(child)
+            yield from _children(int(child))
+
+
+def _close(files: list[IO[bytes]]) -> None:
+    for file in files:
+        file.close()
+
+
+def _content(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read(_MOST_OUTPUT)
 
 
 def _listen(

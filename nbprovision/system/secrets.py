@@ -12,6 +12,8 @@ _known: set[str] = set()
 _URL_CREDENTIALS = re.compile(
     r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{0,30}://)(?P<user>[^/\s:@'\"]*):(?P<password>[^/\s'\"]*)@"
 )
+# Names of environment variables whose values are better not shown.
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|_KEY", re.IGNORECASE)
 # conda channels carry a token in the path.
 _URL_TOKEN = re.compile(r"/t/[^/\s'\"]+/")
 
@@ -26,6 +28,11 @@ def remember_url(url: str) -> None:
     """Mask the password of ``url`` from now on, wherever it shows up alone."""
     for match in _URL_CREDENTIALS.finditer(url):
         remember(match["password"])
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether an environment variable of this name is likely to hold a secret."""
+    return bool(_SECRET_NAME.search(name))
 
 
 def mask(text: str) -> str:

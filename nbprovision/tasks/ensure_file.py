@@ -16,6 +16,7 @@ from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change
 from nbprovision.model.task import Resource, Task, parameter
 from nbprovision.tasks.file_work import (
+    FILE_ACTIONS,
     FILE_MODE,
     FOLDER_MODE,
     HABITS,
@@ -65,6 +66,11 @@ class EnsureFile(Task[FileState], frozen=True, kw_only=True):
     link: a file takes its place, so that what it names stays as it is.
     """
 
+    actions: ClassVar[dict[str, str]] = {
+        **FILE_ACTIONS,
+        "make folder": "a folder is new",
+        "link": "a link is new, or names something else",
+    }
     examples: ClassVar[str] = """\
 - name: Settings of JupyterLab
   ensure_file:
@@ -335,7 +341,8 @@ def _kept_by(place: Path, machine: Machine) -> str:
     """Why nobody can have meant to remove this, empty where somebody can."""
     volume = machine.platform.volume
     kept = {"the home folder": machine.user_home, "nbprovision's own home": machine.home, "the volume": volume}
+    gone = Path(os.path.realpath(place.parent), place.name)
     for what, path in kept.items():
-        if path is not None and (place == path or place in path.parents):
+        if path is not None and gone in (there := Path(os.path.realpath(path)), *there.parents):
             return f"{what}, {path}, would go with it"
     return ""

@@ -24,8 +24,6 @@ _CONNECTION_FILE = "{connection_file}"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # A reference in a value that Jupyter expands by string.Template.
 _REFERENCE = re.compile(r"(?<!\$)(?:\$\$)*\$\{?[A-Za-z_]")
-# Names of variables whose values are better not shown.
-_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|_KEY", re.IGNORECASE)
 # Our own entry under the kernelspec's metadata: which prefix it is for, and which ipykernel was tried in it.
 _MARK = "nbprovision"
 
@@ -203,7 +201,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         if self.envs is not None:
             return kernel_group.read(self._each(machine), machine)
         for name, value in self.environment.items():
-            if _SECRET.search(name):
+            if secrets.is_secret_name(name):
                 secrets.remember(str(value))
         folder = self._folder(machine)
         found = kernels.read_folder(folder)

@@ -21,6 +21,13 @@ from nbprovision.system.files import copy_atomically, link_atomically, make_fold
 FILE_MODE = 0o644
 FOLDER_MODE = 0o755
 
+FILE_ACTIONS = {
+    "create": "a file is new",
+    "write": "a file's content is another",
+    "set mode": "permissions are others",
+    "remove": "what was there is gone",
+}
+
 # What the tasks of files say to parameters of Ansible's copy, file, template, lineinfile and blockinfile.
 HABITS = {
     "dest": "write path:",
