@@ -21,6 +21,7 @@ from nbprovision.engine.order import arrange
 from nbprovision.engine.session import Request, Session
 from nbprovision.engine.step import Step, carry_out
 from nbprovision.facts.machine import Machine
+from nbprovision.facts.ownership import refuse_foreign
 from nbprovision.model.errors import (
     InvalidPlaybook,
     LockTimeout,
@@ -79,9 +80,11 @@ def run_playbook(
     Raises:
         InvalidPlaybook: the playbook cannot mean anything, or names what is not there.
         LockTimeout: another run held the lock for too long.
+        UsageError: this runs as root, and the home folder is somebody else's.
 
     """
     machine = Machine(home=Path(home).absolute() if home is not None else None)
+    refuse_foreign(machine.env, machine.user_home, machine.home)
     request = Request(
         playbook=Path(path),
         extra_vars=dict(extra_vars or {}),
@@ -105,6 +108,7 @@ def _ensure(kind: type[Task[Any]], parameters: dict[str, Any], *, check: bool) -
     except msgspec.ValidationError as error:
         raise ParameterError("", f"{kind.kind()}: {error}") from None
     machine = Machine()
+    refuse_foreign(machine.env, machine.user_home, machine.home)
     step = Step(name=kind.kind(), kind=kind.kind(), task=task)
     with run_lock(machine.home, kind.kind(), None, lambda _text: None):
         arrange([step], machine, linear=True)

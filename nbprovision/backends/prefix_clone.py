@@ -182,7 +182,7 @@ class _Copy:
                     entry["sha256_in_prefix"] = hashlib.sha256(content).hexdigest()
             if "paths_data" in record:
                 record["paths_data"]["paths"] = entries
-            (nursery / name).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
+            write_atomically(nursery / name, msgspec.json.format(msgspec.json.encode(record), indent=2), durable=False)
         os.rename(nursery, self._target / META)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import itertools
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -46,7 +47,6 @@ _one_at_a_time = threading.Lock()
 def work(message: Any, tell: Tell) -> Any:
     """Do what a request asks for."""
     request = msgspec.convert(message, Request)
-    os.umask(0o022)
     if isinstance(request, SolveRequest):
         return asyncio.run(_solve(request))
     if isinstance(request, RehearseRequest):
@@ -188,6 +188,16 @@ async def _install(request: InstallRequest, tell: Tell) -> None:
         )
     except (InstallerError, LinkError, TransactionError, OSError) as error:
         raise _failed(error, request) from error
+    _open_records(Path(request.prefix))
+
+
+def _open_records(prefix: Path) -> None:
+    """Let everybody read the records, as conda leaves them: the library's are for their owner alone."""
+    for entry in os.scandir(prefix / "conda-meta"):
+        if entry.name.endswith(".json") and entry.is_file(follow_symlinks=False):
+            mode = stat.S_IMODE(entry.stat().st_mode)
+            if mode & 0o044 != 0o044:
+                os.chmod(entry.path, mode | 0o044)
 
 
 async def _rehearse(request: RehearseRequest, tell: Tell) -> None:

@@ -259,7 +259,11 @@ def _uv(
         raise TaskFailed("uv is not there", cause="it came with this tool and is gone", cure="install uv, or use pip")
     env = child_environment(machine.env)
     # On the file system of the environments, so that files are linked and not copied.
-    cache = {} if env.get("UV_CACHE_DIR") else {"UV_CACHE_DIR": str(machine.cache_near(near) / "uv")}
+    cache = {}
+    if not env.get("UV_CACHE_DIR"):
+        folder = machine.cache_near(near) / "uv"
+        make_folder(folder, mode=0o700)  # uv's locks in it are writable for everybody who gets there
+        cache = {"UV_CACHE_DIR": str(folder)}
     return commands.run(
         [uv, *words, "--no-config", "--no-progress", "--color", "never"],
         env={**env, **cache, **variables},

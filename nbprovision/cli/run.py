@@ -13,6 +13,7 @@ from nbprovision.engine.budget import perform_within
 from nbprovision.engine.run import Listener
 from nbprovision.engine.session import Request, Session
 from nbprovision.facts.machine import Machine
+from nbprovision.facts.ownership import note, refuse_foreign
 from nbprovision.model.errors import ProvisionError, UsageError
 from nbprovision.playbook.read import parse_extra_vars
 from nbprovision.reporters import verbose
@@ -107,8 +108,12 @@ def execute(options: argparse.Namespace) -> int:
         for step in session.steps:
             print(f"{step.name}  ({step.kind}, {step.position})")
         return 0
+    refuse_foreign(machine.env, machine.user_home, machine.home)
     if options.relay is not None:
         return _relay(session, options)
+    told = note(machine.env, machine.user_home)
+    if told is not None:
+        _tell(told)
     terminal = None
     listener: Listener = Silent()
     if options.format == "text":

@@ -69,7 +69,10 @@ def _enter(
     if not at_once:
         tell(f"waiting for {holder(home) or 'another run'}, which has the lock {lock}")
         _wait(lock, held, timeout)
-    held.enter_context(journal.kept(home))
+    if held.enter_context(journal.kept(home)):  # the run before was killed
+        from nbprovision.backends.engine_leftovers import remove_leftovers
+
+        remove_leftovers(home / "cache")
     holder_path = home / "lock.holder"
     said = msgspec.json.encode(Holder(os.getpid(), command, time.time()))
     with contextlib.suppress(TaskFailed):  # no room; who waits is told of "another run"

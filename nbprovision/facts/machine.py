@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
-import pwd
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nbprovision.facts import platform as platform_facts
 from nbprovision.model.task import Claim
 from nbprovision.system import unfinished
-from nbprovision.system.places import tool_home
+from nbprovision.system.places import tool_home, user_home
 
 if TYPE_CHECKING:
     from nbprovision.facts.conda import CondaFacts
@@ -36,11 +35,6 @@ def existing(path: Path) -> Path:
     return path
 
 
-def user_home(env: Mapping[str, str]) -> Path:
-    """The user's home folder: ``HOME``, else what the user database says."""
-    return Path(env.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir)
-
-
 class Machine:
     """The facts, and what a run adds to them: environments that it declares, claims of its tasks, who hears progress.
 
@@ -56,7 +50,7 @@ class Machine:
     ) -> None:
         self.env: dict[str, str] = dict(os.environ if env is None else env)
         self.root: Path = root
-        self.user_home: Path = user_home(self.env)
+        self.user_home: Path = Path(user_home(self.env))
         self.home: Path = home or Path(tool_home(self.env))
         self.declared: dict[str, Path] = {}
         self.claims: list[Claim] = []

@@ -73,6 +73,8 @@ def run(
             stderr=files[1] if foreign else subprocess.PIPE,
             env=dict(env),
             cwd=cwd or "/",
+            # An engine's files are for all to read and for nobody else to write; a user's command has the user's umask.
+            umask=-1 if foreign else 0o022,
             preexec_fn=dying_with_parent(),  # noqa: PLW1509 - it takes no lock
         )
     except OSError as error:

@@ -138,7 +138,7 @@ def make_folder(path: Path, *, mode: int = 0o755) -> None:
         path = path.parent
     for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):
-            os.mkdir(folder)
+            os.mkdir(folder, mode)  # never open for others, even for a moment
             os.chmod(folder, mode)
 
 

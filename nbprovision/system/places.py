@@ -18,6 +18,19 @@ def is_notebook_instance() -> bool:
     return os.path.exists(INSTANCE_CONFIG) or (os.path.isdir(INSTANCE_VOLUME) and os.path.exists(METADATA))
 
 
+def user_home(env: dict[str, str] | os._Environ[str]) -> str:
+    """The user's home folder: ``HOME``, else what the user database says; for a user whom it does not know, none."""
+    home = env.get("HOME")
+    if home:
+        return home
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return "/nonexistent"  # the home of users that have none (Debian policy, 9.2.3)
+
+
 def tool_home(env: dict[str, str] | os._Environ[str]) -> str:
     """The folder of state, lock, log and caches.
 
@@ -26,10 +39,12 @@ def tool_home(env: dict[str, str] | os._Environ[str]) -> str:
     """
     named = env.get("NBPROVISION_HOME")
     if named:
-        return os.path.abspath(os.path.expanduser(named))
+        if named.startswith("~/"):
+            named = user_home(env) + named[1:]
+        return os.path.abspath(named)
     if is_notebook_instance():
         return INSTANCE_VOLUME + "/.nbprovision"
     state = env.get("XDG_STATE_HOME", "")
     if not os.path.isabs(state):
-        state = os.path.join(env.get("HOME") or os.path.expanduser("~"), ".local/state")
+        state = os.path.join(user_home(env), ".local/state")
     return os.path.join(state, "nbprovision")

@@ -251,6 +251,7 @@ def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
     """
     dying_with_parent()()
     journal.join()
+    os.umask(0o022)  # what an engine makes is for all to read and for nobody else to write
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints is a complaint, not a message
     # Not by sys.stdin, which a process that the work forks closes: it would wait for ever for the lock of the reading.

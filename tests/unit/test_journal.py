@@ -83,3 +83,19 @@ def test_a_child_notes_in_the_journal_of_its_parent(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", code, tmp_path / "by the child"], env=env, check=True)
         assert b"/.by the child." in (tmp_path / journal.FILE).read_bytes()
     assert journal.for_child() == {}
+
+
+def test_after_a_kill_the_leftovers_of_engines_go_from_the_caches(tmp_path: Path) -> None:
+    """uv and rattler name what they have in the making alike; what is in use stays."""
+    home, place = tmp_path / "home", tmp_path / "place"
+    left = ["uv/.tmpAbC123", "uv/builds-v0/.tmpAbC123", "pkgs/.tmpAbC123", "repodata/.tmpAbC123"]
+    stays = ["uv/archive-v0/AbC123/.tmp_of_a_package", "pkgs/six-1.0/.tmp_of_a_package", "digests"]
+    for name in (*left, *stays):
+        (home / "cache" / name).mkdir(parents=True)
+    with run_lock(home, "a test", None, print):
+        assert all((home / "cache" / name).exists() for name in left), "nobody was killed: they are somebody's work"
+    place.mkdir()
+    killed(home, place)
+    with run_lock(home, "a test", None, print):
+        assert not any((home / "cache" / name).exists() for name in left)
+        assert all((home / "cache" / name).exists() for name in stays)
