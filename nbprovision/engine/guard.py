@@ -73,6 +73,10 @@ def _enter(
         from nbprovision.backends.engine_leftovers import remove_leftovers
 
         remove_leftovers(home / "cache")
+    if (home / "venv.1").is_dir() and (home / "venv.2").is_dir():  # an install of the tool itself was
+        from nbprovision.lifecycle.own_environment import tidy
+
+        tidy(home)
     holder_path = home / "lock.holder"
     said = msgspec.json.encode(Holder(os.getpid(), command, time.time()))
     with contextlib.suppress(TaskFailed):  # no room; who waits is told of "another run"

@@ -71,6 +71,24 @@ def finish(venv: Path, home: Path, installed: str) -> None:
             _remove_unless_running(home / slot, home)
 
 
+def tidy(home: Path) -> None:
+    """Remove the slot that is not in use: an install that was killed before or after it turned the link.
+
+    To be called by a run, with its lock held: no other run can be at work from there. One that is being filled stays.
+    """
+    if not (home / "venv").is_symlink() or not all((home / slot).is_dir() for slot in SLOTS):
+        return
+    with (home / "bootstrap.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        in_use = {os.path.realpath(home / "venv"), os.path.realpath(sys.prefix)}
+        for slot in SLOTS:
+            if os.path.realpath(home / slot) not in in_use:
+                shutil.rmtree(home / slot, ignore_errors=True)
+
+
 def mark(venv: Path, installed: str, version: str) -> None:
     """Write the marker, whole or not at all."""
     interpreter = (venv / "bin/python").stat()

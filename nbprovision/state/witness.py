@@ -219,8 +219,7 @@ def try_witnesses(argv: list[str], started: float) -> int | None:
     try:
         # The same lock that a full run takes by filelock; if one is on its way, what stands is changing.
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        # A journal without a run: the last one was killed, and what it left is to go.
-        if os.access(invocation.home + "/journal", os.F_OK) or not still_stands(lines):
+        if _leftovers(invocation.home) or not still_stands(lines):
             return None
         _report(invocation, [line for line in lines if line.startswith("task\t")], time.perf_counter() - started)
     except (OSError, ValueError):
@@ -228,6 +227,15 @@ def try_witnesses(argv: list[str], started: float) -> int | None:
     finally:
         os.close(lock)
     return 0
+
+
+def _leftovers(home: str) -> bool:
+    """Whether something was killed, so that a full run has to clear up.
+
+    A run leaves its journal then; an install of the tool itself, both its slots filled.
+    """
+    there = os.access
+    return there(home + "/journal", os.F_OK) or (there(home + "/venv.1", os.F_OK) and there(home + "/venv.2", os.F_OK))
 
 
 def _report(invocation: Invocation, tasks: list[str], seconds: float) -> None:

@@ -361,3 +361,28 @@ def test_the_wheel_holds_what_a_run_needs(wheels: Path) -> None:
     inside = {path.relative_to(ROOT).as_posix() for path in (ROOT / "nbprovision").rglob("*.py")}
     assert inside <= names
     assert "nbprovision/py.typed" in names
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["before the link was turned", "after it"])
+def test_the_slot_of_a_killed_install_goes_at_the_next_run(
+    complete: tuple[Path, dict[str, str]], tmp_path: Path, turned: bool
+) -> None:
+    """Also where all else is in place, so that the start-up path would have ended the run."""
+    home, env = complete
+    playbook = tmp_path / "playbook.yml"
+    playbook.write_text('- tasks: [{ensure_kernel: {name: t, argv: ["true", "{connection_file}"], display_name: T}}]\n')
+    for _ in range(2):
+        assert bootstrap(env, str(playbook)).returncode == 0
+    (home / "venv.2/lib").mkdir(parents=True)
+    if turned:
+        shutil.rmtree(home / "venv.2")
+        (home / "venv.1").rename(home / "venv.2")
+        (home / "venv.1/lib").mkdir(parents=True)
+        (home / "venv").unlink()
+        (home / "venv").symlink_to("venv.2")
+    done = subprocess.run(
+        [venv_of(home) / "bin/python", "-m", "nbprovision", "run", playbook], env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list(home.glob("venv.?"))) == 1
+    assert (venv_of(home) / "bin/python").exists()
