@@ -35,6 +35,7 @@ from nbprovision.model.errors import (
 from nbprovision.model.result import Change, Result
 from nbprovision.model.task import Task
 from nbprovision.reporters.document import Silent
+from nbprovision.system import log
 from nbprovision.tasks import Catalogue
 
 __all__ = [
@@ -110,7 +111,7 @@ def _ensure(kind: type[Task[Any]], parameters: dict[str, Any], *, check: bool) -
     machine = Machine()
     refuse_foreign(machine.env, machine.user_home, machine.home)
     step = Step(name=kind.kind(), kind=kind.kind(), task=task)
-    with run_lock(machine.home, kind.kind(), None, lambda _text: None):
+    with run_lock(machine.home, kind.kind(), None, lambda _text: None), log.kept_in(machine.home):
         arrange([step], machine, linear=True)
         machine.applies = not check
         result = carry_out(step, machine, Guard([task], machine), check=check).result

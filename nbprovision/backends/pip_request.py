@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +24,8 @@ from nbprovision.system.files import read_text, write_atomically
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
 
+# Sets of constraints; more than can be in use at once.
+CONSTRAINTS_KEPT = 50
 # Variables that would make an engine look at another Python, or install somewhere else than it is told to.
 _MISLEADING = (
     "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "CONDA_PYTHON_EXE",
@@ -92,8 +96,15 @@ def constraints_file(machine: Machine, lines: Iterable[str]) -> Path:
     """A file with these constraints, which engines take from a file only."""
     text = "".join(f"{line}\n" for line in sorted(lines))
     path = machine.cache / "constraints" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.txt"
-    if read_text(path) != text:
-        write_atomically(path, text, durable=False)
+    with contextlib.suppress(OSError):  # tasks work side by side, and another may clear up at the same time
+        if read_text(path) == text:
+            os.utime(path)
+            return path
+    write_atomically(path, text, durable=False)
+    with contextlib.suppress(OSError):
+        older = sorted(path.parent.glob("*.txt"), key=lambda one: one.stat().st_mtime_ns, reverse=True)
+        for one in older[CONSTRAINTS_KEPT:]:
+            one.unlink(missing_ok=True)
     return path
 
 

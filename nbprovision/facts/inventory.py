@@ -304,7 +304,7 @@ def _depends(path: Path) -> tuple[str, ...] | None:
 
 
 # Environments have much in common, so that most of what their packages depend on has been read before.
-@functools.cache
+@functools.lru_cache(maxsize=65536)
 def _texts(array: bytes) -> tuple[str, ...] | None:
     try:
         return msgspec.json.decode(array, type=tuple[str, ...])
@@ -312,14 +312,14 @@ def _texts(array: bytes) -> tuple[str, ...] | None:
         return None
 
 
-@functools.cache
+@functools.lru_cache(maxsize=65536)
 def _name(text: str) -> str:
     """The package that a spec is about; empty for a virtual one, which is the machine itself, and for no spec."""
     spec = parse(text)
     return spec.name if spec is not None and not spec.name.startswith("__") else ""
 
 
-@functools.cache
+@functools.lru_cache(maxsize=65536)
 def _excluded(text: str, version: str, build: str) -> bool:
     """Whether a spec surely excludes a package of its name."""
     spec = parse(text)

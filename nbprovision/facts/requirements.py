@@ -176,7 +176,7 @@ def wrong(position: Position | None, message: str, *, cause: str = "", cure: str
     raise InvalidPlaybook(message, cause=cause, cure=cure, position=position)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)  # a notebook may read file after file
 def _from_pep_508(text: str, base: Path | None, position: Position | None) -> Wanted:
     simple = _SIMPLE.fullmatch(text)
     if simple is not None:

@@ -243,7 +243,7 @@ def _requirements(one: Distribution, extras: frozenset[str], environment: Mappin
 _OF_EXTRA_ONLY = re.compile(r";(?!.*\bor\b).*\bextra\s*==")
 
 
-@functools.cache
+@functools.lru_cache(maxsize=65536)
 def _requirement(text: str) -> Requirement | None:
     """None for what is none: old distributions have things like ``pytz (>dev)``, which pip passes over as well."""
     from packaging.requirements import InvalidRequirement, Requirement

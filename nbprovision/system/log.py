@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from nbprovision.system.files import make_folder
 from nbprovision.system.secrets import mask
 
 LOG_LIMIT = 2_000_000  # bytes; one older file is kept
@@ -34,6 +35,18 @@ def open_log(path: Path) -> None:
     """Send the events from now on to ``path``; the folder must exist."""
     global _path  # noqa: PLW0603 - one log a process
     _path = path
+
+
+@contextlib.contextmanager
+def kept_in(home: Path) -> Iterator[None]:
+    """Send the events of the body to the log in the tool's home, as far as it can be written."""
+    with contextlib.suppress(OSError):
+        make_folder(home / "log", mode=0o700)
+    open_log(home / "log" / "nbprovision.log")
+    try:
+        yield
+    finally:
+        flush()
 
 
 def hear(hearer: Hearer | None) -> None:
