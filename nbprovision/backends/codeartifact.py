@@ -86,14 +86,18 @@ def fetch(repository: Repository, machine: Machine) -> Token:
         done = commands.run(argv, env={**env, "AWS_PAGER": ""}, timeout=machine.timeout or TIMEOUT, failure=what)
     except TaskFailed as error:
         told = error.cause.lower()
-        error.cure = next((cure for words, cure in _CURES if any(word in told for word in words)), "")
+        error.cure = next((cure for words, cure in _CURES if any(word in told for word in words)), error.cure)
         raise
     try:
         answer = msgspec.json.decode(done.output, type=_Answer)
         expires = _moment(answer.expiration)
     except (msgspec.DecodeError, ValueError):
         # What it said is not shown: there may be a token in it.
-        raise TaskFailed(what, cause=f"{command} gave an answer that is not understood") from None
+        raise TaskFailed(
+            what,
+            cause=f"{command} gave an answer that is not understood",
+            cure=f"look at what it is: {command} --version tells that of AWS's own command",
+        ) from None
     secrets.remember(answer.authorizationToken)
     return Token(answer.authorizationToken, issued, expires)
 

@@ -22,9 +22,10 @@ from nbprovision.facts import conda_health, unasked
 from nbprovision.facts.conda import META, CondaRecord, installed
 from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import compare, parse, satisfied
-from nbprovision.model.errors import TaskFailed
+from nbprovision.model.errors import DEFECT, REPORT, TaskFailed
 from nbprovision.system import commands
 from nbprovision.system.files import make_folder, read_text, remove, temporary_folder, write_atomically
+from nbprovision.system.reading import read_json
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
@@ -89,7 +90,7 @@ class CondaCommand:
         self._refuse(query)
         records = [_record(path) for path in query.installed]
         details = conda_health.all_details(records)
-        failed = TaskFailed("nothing was asked of the solver")
+        failed = TaskFailed("nothing was asked of the solver", cause=DEFECT, cure=REPORT)
         free = set(query.unlocked)
         for number, attempt in enumerate(query.attempts):
             for names in (free, free | {"python"}) if _lets_python_go(attempt, details, free) else (free,):
@@ -146,7 +147,9 @@ class CondaCommand:
             )
         if query.other_builds:
             raise TaskFailed(
-                f"{self.name} does not exchange builds for another CUDA", cure="leave `engine` out, or name the builds"
+                f"{self.name} does not exchange builds for another CUDA",
+                cause="only the built-in engine looks for such builds by itself",
+                cure="leave `engine` out, or name the builds",
             )
 
 
@@ -177,7 +180,11 @@ class _Question:
         for text in attempt.specs:
             spec = parse(text)
             if spec is None:
-                raise TaskFailed(f"'{text}' is no match spec", cure="write it as conda does: name, name=1.2")
+                raise TaskFailed(
+                    f"'{text}' is no match spec",
+                    cause="conda's form has a name, then a version and a build",
+                    cure="write it as conda does: name, name=1.2",
+                )
             there = satisfied(spec, records, machine.conda.condarc)
             (current if there else missing).add(spec.name)
             (self.held if there and spec.name not in unlocked else self.named).append(text)
@@ -432,7 +439,7 @@ def _note_requests(prefix: Path, requested: Iterable[str], touched: set[str]) ->
     for record in installed(prefix):
         if record.name not in touched:
             continue
-        document: dict[str, Any] = msgspec.json.decode(record.path.read_bytes())
+        document: dict[str, Any] = read_json(record.path)
         text = texts.get(record.name)
         if document.get("requested_spec", "None") != (text or "None"):
             document["requested_spec"] = text or "None"

@@ -16,6 +16,7 @@ from nbprovision.facts.conda import MADE_BY_US, META, CondaFacts
 from nbprovision.facts.conda_files import placing
 from nbprovision.facts.conda_health import Details, activation_state, history_tells, variables
 from nbprovision.system.files import explained, make_folder, make_temporary_folder, read_text, remove, write_atomically
+from nbprovision.system.reading import read_bytes
 
 # The version whose form of the history this is. Older ones of conda refuse an environment whose history names a newer
 # version than their own.
@@ -150,7 +151,7 @@ def correct_paths(record: Path) -> None:
     conda lists where they were in the package, and goes by another list when it removes them; py-rattler goes by this
     one, and would leave the files behind.
     """
-    text = record.read_bytes()
+    text = read_bytes(record)
     if b'"site-packages/' not in text and b'"python-scripts/' not in text:
         return
     document: dict[str, Any] = msgspec.json.decode(text)

@@ -32,9 +32,10 @@ from rattler.exceptions import (
 )
 
 from nbprovision.backends.rattler_messages import Attempt, InstallRequest, RehearseRequest, Request, SolveRequest
-from nbprovision.model.errors import TaskFailed, nearest
+from nbprovision.model.errors import DEFECT, REPORT, TaskFailed, nearest
 from nbprovision.system import room
 from nbprovision.system.process import answer
+from nbprovision.system.reading import read_json
 
 Tell = Callable[..., None]
 _PAUSE = 0.1  # seconds between two words about a download
@@ -93,7 +94,7 @@ async def _solve(request: SolveRequest) -> dict[str, Any]:
             packages = [_package(record, there) for record in solved]
             return {"attempt": number, "solution": solution, "packages": packages}
     if unsolved is None:
-        raise TaskFailed("nothing was asked of the solver")
+        raise TaskFailed("nothing was asked of the solver", cause=DEFECT, cure=REPORT)
     raise await _unsolvable(unsolved, request, gateway)
 
 
@@ -338,7 +339,7 @@ def _offer_credentials(credentials: dict[str, Any]) -> None:
     named = os.environ.get("RATTLER_AUTH_FILE")
     if named and not named.startswith("/proc/self/fd/"):
         try:
-            credentials = {**msgspec.json.decode(Path(named).read_bytes(), type=dict[str, Any]), **credentials}
+            credentials = {**read_json(named, dict[str, Any]), **credentials}
         except (OSError, msgspec.DecodeError) as error:
             raise TaskFailed(
                 f"cannot read the credentials in {named}", cause=str(error), cure="see RATTLER_AUTH_FILE"

@@ -84,7 +84,8 @@ def edited(path: Path, text: str | None, wanted: Mapping[str, Value | None]) -> 
         same = False
     if not same:
         raise TaskFailed(
-            f"{path} is written in a way that cannot be edited with certainty, and stays as it is",
+            f"{path} cannot be edited with certainty, and stays as it is",
+            cause="it is written in a way (flow style, anchors, tags) in which a change of one value may change others",
             cure=f"set {', '.join(wanted)} by hand, or write the file more simply",
         )
     return result if result.strip() else None
@@ -132,6 +133,7 @@ def _refuse_aliases(path: Path, text: str) -> None:
         if isinstance(token, yaml.AliasToken):
             raise TaskFailed(
                 f"{path} has an alias in it (*{token.value}), and cannot be edited with certainty",
+                cause="what it stands for is written elsewhere in the file, and would change with it",
                 cure="write out what the alias stands for",
                 position=Position(str(path), token.start_mark.line + 1, token.start_mark.column + 1),
             )

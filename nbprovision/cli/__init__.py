@@ -9,7 +9,7 @@ import sys
 
 from nbprovision import __version__
 from nbprovision.cli.parser import Parser, check_command
-from nbprovision.model.errors import ProvisionError, UsageError
+from nbprovision.model.errors import REPORT, ProvisionError, TaskFailed, UsageError
 from nbprovision.reporters.colour import RED, painted, wants_colour
 from nbprovision.system.secrets import mask
 
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
         says, 130 interrupted, 1 a defect of the tool.
 
     """
-    verbose = sum(word.count("v") for word in argv if word.startswith("-v") and set(word[1:]) == {"v"})
+    options = argparse.Namespace()
     try:
         options = _parse(argv)
         status: int = importlib.import_module(f"{__name__}.{options.command}").execute(options)
@@ -50,6 +50,8 @@ def main(argv: list[str]) -> int:
         return leaving.code if isinstance(leaving.code, int) else 0
     except ProvisionError as error:
         sys.stderr.write(mask(f"{_red('error:')} {error}") + "\n")
+        if isinstance(error, TaskFailed):
+            _reported(options, error)
         return error.exit_status
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the next run goes on from here\n")
@@ -57,22 +59,22 @@ def main(argv: list[str]) -> int:
     except (BrokenPipeError, EOFError):  # __main__ knows what to do about them
         raise
     except Exception as error:  # noqa: BLE001 - the last net: a defect is told in one line
-        import traceback
-
-        text = mask(traceback.format_exc())
-        if verbose >= 3:
-            sys.stderr.write(text)
-        where = text.strip().splitlines()[-2:][0].strip() if text else ""
-        sys.stderr.write(
-            mask(f"defect of nbprovision {__version__}: {type(error).__name__}: {error}\n  {where}\n")
-            + "  run once more with -vvv for the whole story, and please report it\n"
-        )
+        sys.stderr.write(mask(f"defect of nbprovision {__version__}: {type(error).__name__}: {error}\n"))
+        if not _reported(options, error):
+            sys.stderr.write(f"  {REPORT}\n")
         return 1
     return status
 
 
 def _red(text: str) -> str:
     return painted(text, RED) if wants_colour(sys.stderr, os.environ) else text
+
+
+def _reported(options: argparse.Namespace, error: Exception) -> bool:
+    """With -vvv: show where in the code it came up, and write a report. Whether that was asked for."""
+    from nbprovision.cli import report
+
+    return report.show([error], options, lambda text: print(text, file=sys.stderr))
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -17,11 +17,11 @@ from nbprovision.facts import caches, disk, disposable, inventory
 from nbprovision.facts.disposable import Disposable
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import TaskFailed
-from nbprovision.reporters.document import masked, render_plain
+from nbprovision.reporters.document import render_plain
 from nbprovision.state.witness import read_lines
 from nbprovision.system.files import remove
 from nbprovision.system.room import left, megabytes
-from nbprovision.system.secrets import mask
+from nbprovision.system.secrets import mask, masked
 
 # What its owner removes, and how.
 _OWN_COMMANDS = {

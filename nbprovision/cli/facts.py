@@ -15,8 +15,9 @@ from nbprovision.facts import baseline, disk, inventory
 from nbprovision.facts.inventory import FoundEnvironment
 from nbprovision.facts.machine import Machine
 from nbprovision.reporters import facts_text
-from nbprovision.reporters.document import masked, render_plain
+from nbprovision.reporters.document import render_plain
 from nbprovision.state import baselines
+from nbprovision.system.secrets import masked
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from nbprovision.lifecycle.render import DEFAULT_SECONDS, PLATFORMS, Wanted, render
 from nbprovision.model.errors import UsageError
+from nbprovision.system.reading import read_bytes
 
 # Handed on to the run that the script starts.
 _RUN_OPTIONS = (
@@ -96,6 +96,6 @@ def execute(options: argparse.Namespace) -> int:
 
 def _content(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return read_bytes(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the playbook {path}", cause=str(error)) from error

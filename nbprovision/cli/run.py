@@ -15,6 +15,7 @@ from nbprovision.engine.session import Request, Session
 from nbprovision.facts.machine import Machine
 from nbprovision.facts.ownership import note, refuse_foreign
 from nbprovision.model.errors import ProvisionError, UsageError
+from nbprovision.model.result import Result
 from nbprovision.playbook.read import parse_extra_vars
 from nbprovision.reporters import verbose
 from nbprovision.reporters.document import Silent, render
@@ -123,6 +124,7 @@ def execute(options: argparse.Namespace) -> int:
     try:
         if options.deadline is None:
             results, content = session.perform(listener, _tell)
+            _report(results, options, _tell)
         else:
             left = options.deadline - (time.perf_counter() - started)
             argv = _without("--deadline", options.argv)
@@ -174,12 +176,22 @@ def _relay(session: Session, options: argparse.Namespace) -> int:
     if options.verbose >= _TELLS_EVENTS:
         log.hear(_heard(options.verbose, relay.said))
     try:
-        _, content = session.perform(relay, relay.said)
+        results, content = session.perform(relay, relay.said)
+        _report(results, options, relay.said)
     except ProvisionError as error:
-        relay.failed(str(error))
+        relay.failed(error)
         raise
     relay.ended(content)
     return EXIT[content["status"]]
+
+
+def _report(results: Sequence[Result], options: argparse.Namespace, tell: Callable[[str], None]) -> None:
+    """With -vvv: where in the code each failure came up, and a report of them all."""
+    failures = [result.error for result in results if result.error is not None]
+    if failures and options.verbose:
+        from nbprovision.cli import report
+
+        report.show(failures, options, tell)
 
 
 def _without(option: str, argv: Sequence[str]) -> list[str]:

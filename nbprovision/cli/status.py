@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.reporters.progress import RunProgress, read
+from nbprovision.reporters.progress import Moment, RunProgress, read
 from nbprovision.system.places import tool_home
+from nbprovision.system.reading import read_json
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +73,29 @@ def _follow(home: Path) -> None:
 
 def _last(home: Path) -> dict[str, Any] | None:
     try:
-        last: dict[str, Any] = msgspec.json.decode((home / "last-run.json").read_bytes())
+        last: dict[str, Any] = read_json(home / "last-run.json")
+        msgspec.convert(last, _Last)
     except (OSError, msgspec.DecodeError):
         return None
     return last
+
+
+class _Told(msgspec.Struct):
+    message: str
+
+
+class _Task(msgspec.Struct):
+    name: str
+    task: str
+    error: _Told | None
+
+
+class _Last(msgspec.Struct):
+    """What is told here of the document of a run; a file that is not so is none."""
+
+    playbook: str
+    status: str
+    started: Moment
+    seconds: float
+    counts: dict[str, int]
+    tasks: list[_Task]

@@ -67,7 +67,7 @@ def perform_within(
             results[number] = received(message["result"])
             listener.finished(session.steps[number], results[number])
         elif "failed" in message:
-            raise TaskFailed(message["failed"])
+            raise TaskFailed(message["failed"], cause=message["cause"], cure=message["cure"])
         else:
             content = message["ended"]
     os.close(receiving)

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -19,6 +19,7 @@ from nbprovision.model.result import Plan
 from nbprovision.model.task import Task
 from nbprovision.system import journal, unfinished
 from nbprovision.system.files import explained, make_folder, write_atomically
+from nbprovision.system.reading import read_json
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -26,7 +27,7 @@ class Holder(msgspec.Struct, frozen=True):
 
     pid: int
     command: str
-    since: float
+    since: Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]
 
     def __str__(self) -> str:
         return f"process {self.pid} ({self.command}, since {time.strftime('%H:%M:%S', time.localtime(self.since))})"
@@ -87,7 +88,7 @@ def _enter(
 def holder(home: Path) -> Holder | None:
     """Who has (or had, when it was killed) the lock."""
     try:
-        return msgspec.json.decode((home / "lock.holder").read_bytes(), type=Holder)
+        return read_json(home / "lock.holder", Holder)
     except (OSError, msgspec.DecodeError):
         return None
 

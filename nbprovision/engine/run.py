@@ -20,7 +20,9 @@ from nbprovision.model.result import Change, Result
 from nbprovision.model.task import Task
 from nbprovision.state.store import Proof, Store, holds
 from nbprovision.system import side_by_side
+from nbprovision.system.log import withholding
 from nbprovision.system.process import kept_children
+from nbprovision.system.secrets import masked
 
 # The step that a thread works for, its own helpers included.
 _AT_WORK: contextvars.ContextVar[Step | None] = contextvars.ContextVar("step", default=None)
@@ -147,7 +149,8 @@ class Run:
             if proof is not None and (not changed or all(map(holds, proof.witnesses))):
                 continue
             try:
-                _, proof = prove(task, self._machine, patient=True)
+                with withholding(self._steps[number].no_log):
+                    _, proof = prove(task, self._machine, patient=True)
             except ProvisionError:
                 proof = None
             self._outcomes[number] = Outcome(result, _reporting(proof, result))
@@ -192,9 +195,11 @@ class Run:
             try:
                 with self._listening:
                     self._listener.started(step)
-                self._done.put((number, carry_out(step, self._machine, self._guard, check=self._check)))
+                with withholding(step.no_log):
+                    outcome = carry_out(step, self._machine, self._guard, check=self._check)
+                self._done.put((number, outcome))
             except BaseException as error:  # noqa: BLE001 - raised again in the main thread
-                self._done.put((number, error))
+                self._done.put((number, RuntimeError("what it is is withheld by no_log") if step.no_log else error))
 
     def _finish(self, number: int, outcome: Outcome) -> None:
         self._outcomes[number] = Outcome(outcome.result, _reporting(outcome.proof, outcome.result))
@@ -216,7 +221,7 @@ def _reporting(proof: Proof | None, result: Result) -> Proof | None:
     again = msgspec.structs.replace(
         result, status="skipped" if result.status == "skipped" else "ok", proof="witness", seconds=0.0, changes=()
     )
-    return msgspec.structs.replace(proof, report=msgspec.json.encode(again.as_json()).decode())
+    return msgspec.structs.replace(proof, report=msgspec.json.encode(masked(again.as_json())).decode())
 
 
 def _past(result: Result) -> str:

@@ -16,6 +16,7 @@ from nbprovision.model.result import Change, Plan, Result, Status
 from nbprovision.model.task import Task
 from nbprovision.state import store
 from nbprovision.state.witness import digest
+from nbprovision.system.files import refused
 from nbprovision.system.log import event, withholding
 
 
@@ -39,7 +40,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
             fields["changes"] = (hidden,) if fields.get("changes") else ()
             fields["warnings"] = ()
             if fields.get("error") is not None:
-                fields["error"] = TaskFailed("failed; the reason is withheld by no_log").at(self.position)
+                fields["error"] = TaskFailed(
+                    "failed",
+                    cause="the reason is withheld by no_log",
+                    cure="set `no_log: false` for a run that nobody else sees, and read what it says",
+                ).at(self.position)
         return Result(name=self.name, task=self.kind, status=status, **fields)
 
 
@@ -78,10 +83,11 @@ def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Out
                 warnings = tuple(dict.fromkeys((*warnings, *after)))
             elif not plan:
                 guard.proven(task, machine)
-    except ProvisionError as error:
-        event("task failed", task=step.kind, name=step.name, error=error.text)
+    except (ProvisionError, OSError) as error:
+        failure = refused(error) if isinstance(error, OSError) else error
+        event("task failed", task=step.kind, name=step.name, error=failure.text)
         seconds = time.perf_counter() - started
-        return Outcome(step.result("failed", seconds=seconds, error=error.at(step.position), values=values))
+        return Outcome(step.result("failed", seconds=seconds, error=failure.at(step.position), values=values))
     result = step.result(
         "changed" if plan.changes else "ok",
         seconds=time.perf_counter() - started,

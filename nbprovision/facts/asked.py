@@ -22,6 +22,7 @@ from nbprovision.facts.conda_specs import parse
 from nbprovision.facts.conda_specs import satisfied as spec_satisfied
 from nbprovision.facts.condarc import Condarc
 from nbprovision.facts.distributions import Distribution, normalized
+from nbprovision.system.reading import read_bytes
 
 _SPECS = re.compile(r"#\s*(?:(update|neutered|remove)\s+)?specs:\s*(.+)")
 _CHANNEL_OPTION = re.compile(r"(?:\s-c|\s--channel)[\s=]+(\S+)")
@@ -326,7 +327,7 @@ def _requirement(one: Distribution, extras: Mapping[str, list[str]], *, pinned: 
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return read_bytes(path).decode("utf-8", "replace").splitlines()
     except OSError:
         return []
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from nbprovision.system.reading import read_json
+
 MANIFEST = ".nbprovision-channel.json"
 FORMAT = 1  # a newer way of making packages gets a newer number, and channels are made anew
 
@@ -45,7 +47,7 @@ def read(folder: Path, *, deep: bool = False) -> ChannelState:
         deep: Compare digests, not only sizes.
     """
     try:
-        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+        manifest = read_json(folder / MANIFEST, Manifest)
     except FileNotFoundError:
         return ChannelState(None, foreign=folder.is_dir() and any(folder.iterdir()))
     except (OSError, msgspec.DecodeError):

@@ -18,6 +18,7 @@ import msgspec
 from nbprovision.facts.platform import marks
 from nbprovision.model.errors import TaskFailed
 from nbprovision.model.task import Duration, seconds
+from nbprovision.system.reading import read_json
 
 LONGEST, SHORTEST = "12h", "15m"
 USER = "aws"
@@ -125,7 +126,7 @@ def digest(token: str) -> str:
 def held(pip_conf: Path) -> Held | None:
     """The record beside ``pip_conf``; one that is damaged is none."""
     try:
-        return msgspec.json.decode(token_record(pip_conf).read_bytes(), type=Held)
+        return read_json(token_record(pip_conf), Held)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -140,7 +141,7 @@ def _arn(root: Path) -> dict[str, str]:
     """Region and account of the instance, from ``arn:aws:sagemaker:REGION:ACCOUNT:notebook-instance/NAME``."""
     _, metadata = marks(root)
     try:
-        content = msgspec.json.decode(metadata.read_bytes())
+        content = read_json(metadata)
         parts = str(content["ResourceArn"]).split(":")
     except (OSError, msgspec.DecodeError, KeyError, TypeError):
         return {}

@@ -12,6 +12,7 @@ import msgspec
 
 from nbprovision.facts.condarc import FALLBACK_CHANNEL, Condarc, condarc_places, read_condarc
 from nbprovision.facts.platform import Platform
+from nbprovision.system.reading import read_bytes
 from nbprovision.system.unfinished import is_marked
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class CondaFacts:
     def registered(self) -> list[Path]:
         """The prefixes in the registry, whether or not they still exist; read anew each time."""
         try:
-            lines = self.registry.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+            lines = read_bytes(self.registry).decode("utf-8", "surrogateescape").splitlines()
         except OSError:
             return []
         return [Path(line.strip()) for line in lines if os.path.isabs(line.strip())]

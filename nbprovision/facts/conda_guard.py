@@ -39,14 +39,23 @@ def refuse_removal(conda: CondaFacts, prefix: Path) -> None:
     real = prefix.resolve()
     found = next((one for one in conda.environments() if one.prefix.resolve() == real), None)
     if real in [place.resolve() for place in conda.installations]:
-        raise TaskFailed(f"{prefix} is a conda installation, and no task removes one", cure="remove it by hand")
+        raise TaskFailed(
+            f"{prefix} is a conda installation, and no task removes one",
+            cause="environments, and conda itself, run from it",
+            cure="remove it by hand if it is to go",
+        )
     if found is not None and found.provided:
         raise TaskFailed(
             f"{prefix} belongs to the platform's image, and no task removes it",
             cause="the notebook may depend on it, and a restart brings it back",
+            cure="leave it; environments of your own can be removed",
         )
     if real == Path(sys.prefix).resolve() or real in Path(sys.prefix).resolve().parents:
-        raise TaskFailed(f"{prefix} holds the Python that this tool runs from", cure="remove it from elsewhere")
+        raise TaskFailed(
+            f"{prefix} is not removed",
+            cause="it holds the Python that this tool runs from",
+            cure="remove it by an nbprovision that is installed elsewhere",
+        )
     mark = unfinished.read_mark(prefix)
     if not is_environment(prefix) and not (mark and mark.made) and any(prefix.iterdir()):
         raise TaskFailed(

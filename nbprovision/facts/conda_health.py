@@ -22,6 +22,7 @@ from nbprovision.facts.distributions import normalized
 from nbprovision.facts.file_digests import Digests
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system.journal import TEMPORARY_SUFFIX
+from nbprovision.system.reading import decode, read_bytes, read_end, read_json
 
 
 class Details(msgspec.Struct, frozen=True):
@@ -110,7 +111,7 @@ _MADE_BY_PYTHON = (".pyc", ".pyo")
 def details(record: CondaRecord) -> Details | None:
     """What a record says, None where it cannot be read."""
     try:
-        return _DETAILS.decode(record.path.read_bytes())
+        return decode(_DETAILS, read_bytes(record.path))
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -334,7 +335,7 @@ def requested(details: dict[str, Details]) -> dict[str, str]:
 def pins(prefix: Path) -> list[str]:
     """The specs in ``conda-meta/pinned``, which conda holds to in everything it does."""
     try:
-        lines = (prefix / META / "pinned").read_text(encoding="utf-8").splitlines()
+        lines = read_bytes(prefix / META / "pinned").decode("utf-8", "replace").splitlines()
     except OSError:
         return []
     return [line.strip() for line in lines if parse(line.partition("#")[0]) is not None]
@@ -361,7 +362,7 @@ def history_lacks(prefix: Path, records: Iterable[CondaRecord], *, empty_only: b
 def history_tells(prefix: Path) -> dict[str, str] | None:
     """What conda's history says is installed: name-version-build to the same with its channel; None for no history."""
     try:
-        lines = (prefix / META / "history").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_bytes(prefix / META / "history").decode("utf-8", "replace").splitlines()
     except OSError:
         return None
     told: dict[str, str] = {}
@@ -398,15 +399,14 @@ def activation_state(prefix: Path) -> dict[str, object]:
 
     """
     try:
-        text = (prefix / META / "state").read_bytes()
+        found: dict[str, object] = read_json(prefix / META / "state", dict[str, object])
     except OSError:
         return {}
-    try:
-        return msgspec.json.decode(text, type=dict[str, object])
     except msgspec.DecodeError as error:
         raise TaskFailed(
             f"{prefix / META / 'state'} cannot be read", cause=str(error), cure="mend or remove the file"
         ) from error
+    return found
 
 
 def _size(path: Path) -> int:
@@ -422,7 +422,7 @@ def _listed(record: CondaRecord) -> _Files | None:
     Of a pure Python package (noarch) conda lists the paths in the package; py-rattler those in the environment.
     """
     try:
-        listed = _FILES.decode(record.path.read_bytes())
+        listed = decode(_FILES, read_bytes(record.path))
     except (OSError, msgspec.DecodeError):
         return None
     if not any(in_package(entry.path) for entry in listed.paths_data.paths):
@@ -443,8 +443,6 @@ def dist_infos(record: CondaRecord) -> list[str]:
 def _whole(path: Path) -> bool:
     """Whether a record ends as JSON does; what a crash leaves is cut short."""
     try:
-        with open(path, "rb", buffering=0) as stream:
-            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 16))
-            return stream.read().rstrip().endswith(b"}")
+        return read_end(path, 16).rstrip().endswith(b"}")
     except OSError:
         return False

@@ -177,15 +177,14 @@ def system_condarc(root: Path = Path("/")) -> Path:
 
 
 def _parse(path: Path, warnings: list[str], instead: Mapping[Path, str | None]) -> dict[str, Any]:
-    import yaml
+    from nbprovision.facts import yaml_document
 
     try:
-        text = instead[path] if path in instead else path.read_text(encoding="utf-8")
-        document = yaml.safe_load(text or "")
+        document = yaml_document.load(instead[path] or "") if path in instead else yaml_document.read(path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = str(getattr(error, "problem", None) or getattr(error, "strerror", None) or error).splitlines()[0]
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         warnings.append(f"{path} is left out: it cannot be read as YAML ({reason})")
         return {}
     if document is not None and not isinstance(document, dict):

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from nbprovision.model.errors import TaskFailed
+from nbprovision.system.reading import kind_of, read_bytes
 
 RECORD_SUFFIX = ".nbprovision-before"
 
@@ -79,8 +80,12 @@ def read_configured(path: Path) -> ConfigurationFile:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise TaskFailed(f"{path} is not a file", cure="move away what is there")
-        text, mode = path.read_bytes().decode("utf-8", "surrogateescape"), stat.S_IMODE(status.st_mode)
+            raise TaskFailed(
+                f"{path} is not a file",
+                cause=f"it is {kind_of(status)}, which must not be replaced",
+                cure="move away what is there",
+            )
+        text, mode = read_bytes(path).decode("utf-8", "surrogateescape"), stat.S_IMODE(status.st_mode)
     except (FileNotFoundError, NotADirectoryError):
         text, mode = None, 0o644
     except OSError as error:

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from nbprovision.facts.file_digests import Digests
+from nbprovision.system.reading import read_bytes, read_json
 
 DIST_INFO = ".dist-info"
 EGG_INFO = ".egg-info"
@@ -102,7 +103,7 @@ class Distribution(msgspec.Struct, frozen=True, dict=True):
     def direct_url(self) -> DirectUrl | None:
         """Where it came from, None for an index."""
         try:
-            return msgspec.json.decode((self.path / "direct_url.json").read_bytes(), type=DirectUrl)
+            return read_json(self.path / "direct_url.json", DirectUrl)
         except (OSError, msgspec.DecodeError):
             return None
 
@@ -266,7 +267,7 @@ def _python_folders(prefix: Path) -> list[Path]:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_bytes(path).decode("utf-8", "replace")
     except OSError:
         return None
 
@@ -311,5 +312,5 @@ def _has_digest(path: Path, status: os.stat_result, digest: str, digests: Digest
     if algorithm == "sha256":
         found = bytes.fromhex(digests.of(path, status))
     else:
-        found = hashlib.new(algorithm, path.read_bytes()).digest()
+        found = hashlib.new(algorithm, read_bytes(path)).digest()
     return base64.urlsafe_b64encode(found).rstrip(b"=").decode() == wanted

@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # loaded where a file has a pip section
     from nbprovision.facts.satisfied import Need
 
 _KEYS = ("name", "channels", "dependencies", "prefix", "variables")
-_SIZE_LIMIT = 1_000_000  # bytes
 
 
 class EnvironmentFile(msgspec.Struct, frozen=True):
@@ -109,22 +108,15 @@ def pip_needs(
 
 @functools.lru_cache(maxsize=64)
 def _read(path: Path, identity: tuple[int, ...]) -> EnvironmentFile:  # noqa: ARG001 - a changed file is another key
-    import yaml
+    from nbprovision.facts import yaml_document
 
     start = Position(str(path), 1, 1)
     try:
-        if path.stat().st_size > _SIZE_LIMIT:
-            raise _wrong(start, "is too long for an environment file", f"more than {_SIZE_LIMIT} bytes")
-        text = path.read_text(encoding="utf-8")
-        if text.count("[") + text.count("{") > 1000:
-            raise _wrong(start, "is nested too deeply for an environment file")
-        document = yaml.safe_load(text)
+        document = yaml_document.read(path)
     except OSError as error:
         raise _wrong(start, "cannot be read", str(error.strerror)) from error
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = Position(str(path), mark.line + 1, mark.column + 1) if mark else start
-        raise _wrong(place, "is no YAML", str(getattr(error, "problem", None) or error)) from error
+    except yaml_document.NoYaml as error:
+        raise _wrong(Position(str(path), error.line, error.column), "is no YAML", str(error)) from error
     if not isinstance(document, dict):
         raise _wrong(start, "is no mapping", f"it has keys such as {', '.join(_KEYS)}")
     return _checked(path, document, start)

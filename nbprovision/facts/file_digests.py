@@ -12,6 +12,7 @@ import msgspec
 
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system.files import write_atomically
+from nbprovision.system.reading import read_bytes
 
 # A change within the same tick of a file system's clock would not show in the times; some count in steps of 2 seconds.
 _SETTLED_NS = 2_000_000_000
@@ -45,7 +46,7 @@ class Digests:
         self._asked: set[str] = set()
         self._changed = False
         with contextlib.suppress(OSError, msgspec.DecodeError):
-            self._known = msgspec.msgpack.decode(path.read_bytes(), type=dict[str, _Known])
+            self._known = msgspec.msgpack.decode(read_bytes(path), type=dict[str, _Known])
 
     def of(self, path: str | Path, status: os.stat_result) -> str:
         """The SHA-256 of a regular file, as lower-case hexadecimal digits.

@@ -22,6 +22,7 @@ from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import commands
 from nbprovision.system.files import make_folder, write_atomically
+from nbprovision.system.reading import read_json
 
 # sysconfig knows the scheme that pip installs by; the other folders are on the path of every program as well.
 _PROBE = """\
@@ -192,7 +193,9 @@ def no_python(target: Target) -> TaskFailed:
     """The error for an environment without a Python that runs: why, and what helps."""
     if not target.prefix.is_dir():
         return TaskFailed(
-            f"there is no environment at {target.prefix}", cure="make it first: ensure_conda_env, or python -m venv"
+            f"there is no environment at {target.prefix}",
+            cause="there is no such folder",
+            cure="make it first: ensure_conda_env, or python -m venv",
         )
     if os.path.islink(target.python) and not target.python.exists():
         return TaskFailed(
@@ -214,7 +217,7 @@ def _is_environment(prefix: Path) -> bool:
 
 def _kept(machine: Machine, python: Path) -> Interpreter | None:
     try:
-        known = msgspec.json.decode(_cache(machine, python).read_bytes(), type=_Known)
+        known = read_json(_cache(machine, python), _Known)
     except (OSError, msgspec.DecodeError):
         return None
     return known.interpreter if known.identity == _identity(python) else None

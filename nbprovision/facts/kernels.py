@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from nbprovision.system.reading import read_bytes
+
 Scope = Literal["user", "system", "env"]
 
 SPEC = "kernel.json"
@@ -180,11 +182,9 @@ def _files(folder: Path) -> Iterator[tuple[str, File]]:
 def read_file(path: Path) -> bytes | None:
     """The bytes of a kernelspec's file, None where there is none or it is too large to be one."""
     try:
-        with open(path, "rb") as stream:
-            data = stream.read(_LARGEST_FILE + 1)
+        return read_bytes(path, most=_LARGEST_FILE)
     except OSError:
         return None
-    return data if len(data) <= _LARGEST_FILE else None
 
 
 def decoded(data: bytes | None) -> Any:

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from nbprovision.system.places import INSTANCE_CONFIG, METADATA
+from nbprovision.system.reading import read_json
 
 PlatformKind = Literal["notebook-instance", "studio", "studio-lab", "other"]
 
@@ -53,7 +54,7 @@ def detect(root: Path = Path("/")) -> Platform:
         return Platform("notebook-instance", str(root / _INSTANCE_CONFIG), volume, _folder(anaconda))
     if os.path.exists(metadata):
         try:
-            resource = msgspec.json.decode(metadata.read_bytes())
+            resource = read_json(metadata)
         except (OSError, msgspec.DecodeError):
             resource = {}
         if isinstance(resource, dict) and ("DomainId" in resource or "SpaceName" in resource):

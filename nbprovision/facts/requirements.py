@@ -19,6 +19,7 @@ import msgspec
 from nbprovision.facts.distributions import normalized
 from nbprovision.model.errors import InvalidPlaybook, Position
 from nbprovision.system import secrets
+from nbprovision.system.reading import read_bytes
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -287,7 +288,7 @@ def _file_name(path: str) -> tuple[str, str] | None:
 def _project_name(folder: Path) -> str | None:
     """The name in a local project's pyproject.toml; anything else only a build would tell."""
     try:
-        text = (folder / "pyproject.toml").read_text(encoding="utf-8")
+        text = read_bytes(folder / "pyproject.toml").decode()
     except (OSError, UnicodeDecodeError):
         return None
     section = re.search(r"(?ms)^\[project\]\s*$(.*?)(?=^\[|\Z)", text)

@@ -17,6 +17,7 @@ import msgspec
 from nbprovision.facts.requirements import URL, Wanted, parse, wrong
 from nbprovision.model.errors import Position, nearest
 from nbprovision.system import secrets
+from nbprovision.system.reading import read_bytes
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
@@ -194,7 +195,7 @@ _OPTIONS: dict[str, tuple[str, str]] = {
 
 def _logical_lines(path: Path, env: Mapping[str, str], named_at: Position | None) -> Iterator[_Line]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
     except OSError as error:
         wrong(
             named_at,

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from nbprovision.system.reading import read_json
+
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
 
@@ -56,7 +58,7 @@ def _accepted(machine: Machine, url: str) -> bool:
     for folder in accepted_in(machine):
         for record in (folder / channel).glob("*.json"):
             try:
-                content = msgspec.json.decode(record.read_bytes())
+                content = read_json(record)
             except (OSError, msgspec.DecodeError):
                 continue
             if isinstance(content, dict) and content.get("tos_accepted"):

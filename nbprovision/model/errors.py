@@ -93,6 +93,11 @@ class LockTimeout(ProvisionError):
     exit_status = 6
 
 
+# What is said where only the tool itself can be at fault.
+DEFECT = "that should not happen: a defect of nbprovision"
+REPORT = "run with -vvv, which writes a report to attach to an issue"
+
+
 def nearest(wrong: str, valid: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for the valid name that is nearest to ``wrong``, or nothing."""
     close = difflib.get_close_matches(wrong, sorted(valid), n=1, cutoff=0.6)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from nbprovision.model.result import Result
-from nbprovision.system.secrets import mask
+from nbprovision.system.secrets import masked
 
 STATUSES = ("ok", "changed", "skipped", "failed", "deferred")
 
@@ -38,19 +38,7 @@ def document(playbook: str, results: Sequence[Result], *, check: bool, seconds: 
 
 def render(content: dict[str, Any]) -> str:
     """The document as text, secrets masked."""
-    return msgspec.json.format(mask(msgspec.json.encode(content).decode()), indent=2) + "\n"
-
-
-def masked(value: Any) -> Any:
-    """Plain data with the secrets in its texts masked; keys stay, so that the document keeps its form.
-
-    Bytes of a file's name that are no UTF-8 become question marks, as no document could hold them.
-    """
-    if isinstance(value, str):
-        return mask(value.encode("utf-8", "replace").decode())
-    if isinstance(value, dict):
-        return {key: masked(one) for key, one in value.items()}
-    return [masked(one) for one in value] if isinstance(value, (list, tuple)) else value
+    return render_plain(masked(content))
 
 
 def render_plain(content: dict[str, Any]) -> str:

@@ -12,17 +12,20 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from nbprovision.model.errors import TaskFailed
 from nbprovision.model.result import Result
 from nbprovision.system.files import write_atomically
+from nbprovision.system.reading import read_json
 from nbprovision.system.secrets import mask
 
 FILE = "progress.json"
 TEXT_FILE = "nbprovision-status.txt"
+# Seconds since the epoch that a calendar has a day for.
+Moment = Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]
 _PATIENCE = 1.0  # seconds; a run that ends sooner leaves no file behind
 _INTERVAL = 0.5  # seconds between two writes
 
@@ -36,7 +39,7 @@ class TaskProgress(msgspec.Struct):
     text: str = ""
     done: float = 0.0
     total: float = 0.0
-    since: float | None = None
+    since: Moment | None = None
     error: str = ""
 
     def line(self) -> str:
@@ -51,7 +54,7 @@ class RunProgress(msgspec.Struct):
 
     playbook: str
     pid: int
-    started: float
+    started: Moment
     log: str
     tasks: list[TaskProgress]
 
@@ -77,7 +80,7 @@ class ProgressFiles:
     def __init__(self, home: Path, volume: Path | None, playbook: str, steps: Sequence[Any]) -> None:
         self._path = home / FILE
         self._text_path = volume / TEXT_FILE if volume is not None and os.access(volume, os.W_OK) else None
-        self._tasks = {id(step): TaskProgress(step.name, step.kind) for step in steps}
+        self._tasks = {id(step): TaskProgress(mask(step.name), step.kind) for step in steps}
         self._run = RunProgress(
             playbook, os.getpid(), time.time(), str(home / "log" / "nbprovision.log"), list(self._tasks.values())
         )
@@ -130,6 +133,6 @@ class ProgressFiles:
 def read(home: Path) -> RunProgress | None:
     """How far the run that goes on (or was killed) is."""
     try:
-        return msgspec.json.decode((home / FILE).read_bytes(), type=RunProgress)
+        return read_json(home / FILE, RunProgress)
     except (OSError, msgspec.DecodeError):
         return None

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.model.errors import Position, TaskFailed
+from nbprovision.model.errors import Position, ProvisionError, TaskFailed
 from nbprovision.model.result import Result
-from nbprovision.system.secrets import mask
+from nbprovision.system.secrets import masked
 
 
 class Relay:
@@ -48,16 +48,17 @@ class Relay:
         """The whole run is over."""
         self._send({"ended": content})
 
-    def failed(self, text: str) -> None:
+    def failed(self, error: ProvisionError) -> None:
         """It ended before any task began."""
-        self._send({"failed": text})
+        where = f"{error.position}: " if error.position else ""
+        self._send({"failed": where + error.message, "cause": error.cause, "cure": error.cure})
 
     def said(self, text: str) -> None:
         """A message for whoever waits."""
         self._send({"said": text})
 
     def _send(self, message: dict[str, Any]) -> None:
-        line = mask(msgspec.json.encode(message).decode()).encode() + b"\n"
+        line = msgspec.json.encode(masked(message)) + b"\n"
         with contextlib.suppress(OSError):
             while line:
                 line = line[os.write(self._pipe, line) :]

@@ -14,6 +14,7 @@ from nbprovision.facts.baseline import Content, Difference
 from nbprovision.facts.machine import Machine
 from nbprovision.state.witness import digest
 from nbprovision.system.files import make_folder, write_atomically
+from nbprovision.system.reading import read_json
 
 _lock = threading.Lock()  # tasks work side by side; a run excludes other runs
 
@@ -84,7 +85,7 @@ def is_provided(machine: Machine, prefix: Path) -> bool:
 
 def _read(machine: Machine, prefix: Path) -> Baseline | None:
     try:
-        known = msgspec.json.decode(_path(machine, prefix).read_bytes(), type=Baseline)
+        known = read_json(_path(machine, prefix), Baseline)
     except (OSError, msgspec.DecodeError):
         return None
     return known if known.sight == baseline.sight(prefix) else None

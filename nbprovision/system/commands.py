@@ -79,8 +79,13 @@ def run(
         )
     except OSError as error:
         _close(files)
-        there = "there is no such program" if isinstance(error, FileNotFoundError) else str(error.strerror)
-        raise TaskFailed(failure or f"cannot run {words[0]}", cause=there) from error
+        absent = isinstance(error, FileNotFoundError)
+        there = "there is no such program" if absent else str(error.strerror)
+        raise TaskFailed(
+            failure or f"cannot run {words[0]}",
+            cause=f"{words[0]}: {there}",
+            cure="install it, or put its folder on the PATH" if absent else "look at its owner and mode: ls -l",
+        ) from error
     with process:
         try:
             if on_output is None:
@@ -93,7 +98,11 @@ def run(
             _kill(process, all_of_it=foreign)
             event("command", command=shown, status=None, seconds=round(time.monotonic() - started, 3))
             cause = f"killed after {timeout:.0f} seconds: {shown}"
-            raise TaskFailed(failure or f"{words[0]} did not end", cause=cause) from error
+            raise TaskFailed(
+                failure or f"{words[0]} did not end",
+                cause=cause,
+                cure="run once more; if it stays so, run the command by hand and see what it waits for",
+            ) from error
         except BaseException:
             _kill(process, all_of_it=foreign)
             raise
@@ -107,7 +116,11 @@ def run(
     detail("output", text=f"{done.output}\n{done.errors}".strip())
     if done.status not in accept:
         cause = mask((done.errors.strip() or done.output.strip())[-4000:])
-        raise TaskFailed(failure or f"{words[0]} failed", cause=f"`{shown}` ended with {done.status}: {cause}")
+        raise TaskFailed(
+            failure or f"{words[0]} failed",
+            cause=f"`{shown}` ended with {done.status}: {cause}",
+            cure="put right what it complains of, and run once more",
+        )
     return done
 
 

@@ -14,12 +14,13 @@ from typing import IO
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import journal, room
 from nbprovision.system.journal import TEMPORARY_SUFFIX
+from nbprovision.system.reading import read_bytes
 
 
 def read_text(path: Path) -> str | None:
     """The text of ``path``, or None where there is no such file. Undecodable bytes are kept as surrogates."""
     try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape")
+        return read_bytes(path).decode("utf-8", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -179,13 +180,21 @@ def explained(what: str, where: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        cause, cure = f"{error.strerror or error}", _CURES.get(error.errno or 0, "")
-        named = error.filename2 or error.filename or where
-        if error.errno in room.TROUBLES and isinstance(named, (str, Path)):
-            cause, cure = room.explain(error.errno, Path(named))
-        raise TaskFailed(what, cause=cause, cure=cure) from error
+        raise refused(error, what, where) from error
 
 
+def refused(error: OSError, what: str = "", where: Path | None = None) -> TaskFailed:
+    """What the machine refused, as a failure that says what to do about it."""
+    cause, cure = f"{error.strerror or error}", _CURES.get(error.errno or 0, _CURE)
+    named = error.filename2 or error.filename or where
+    if error.errno in room.TROUBLES and isinstance(named, (str, Path)):
+        cause, cure = room.explain(error.errno, Path(named))
+    failure = TaskFailed(what or f"the machine refuses to use {named or 'a file'}", cause=cause, cure=cure)
+    failure.__cause__ = error
+    return failure
+
+
+_CURE = "look at what stands at that path, and at the disk: ls -ld, df"
 _CURES = {
     1: "look at who owns the folder (ls -ld) and run as that user",
     13: "look at who owns the folder (ls -ld) and run as that user",

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from nbprovision.system.files import make_folder
-from nbprovision.system.secrets import mask
+from nbprovision.system.secrets import mask, masked
 
 LOG_LIMIT = 2_000_000  # bytes; one older file is kept
 
 Hearer = Callable[[str, dict[str, Any]], None]
+_HARMLESS = ("task", "name", "status", "seconds", "check")  # of an event, where the rest may be secret
 
 _lock = threading.Lock()
 # Who is told of each event as it happens; and whether what is done now is nobody's business (a task with `no_log`).
@@ -67,8 +68,8 @@ def withholding(hidden: bool) -> Iterator[None]:
 
 def event(name: str, /, **fields: Any) -> None:
     """Note that something happened, with whatever tells it apart."""
-    if _withheld.get() and "command" in fields:
-        fields["command"] = "withheld by no_log"
+    if _withheld.get():
+        fields = {key: value if key in _HARMLESS else "withheld by no_log" for key, value in fields.items()}
     with _lock:
         _pending.append((time.time(), name, fields))
     if _hearer is not None:
@@ -91,7 +92,7 @@ def flush() -> None:
     for when, name, fields in waiting:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when)) + f".{int(when % 1 * 1000):03d}Z"
         entry = {"event": name, **fields, "timestamp": stamp}
-        lines.append(mask(json.dumps(entry, default=str)) + "\n")
+        lines.append(json.dumps(masked(entry), default=lambda value: mask(str(value))) + "\n")
     with contextlib.suppress(OSError):  # a volume that is full or read-only: the work counts, not the word of it
         _rotate(_path)
         handle = os.open(_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -7,6 +7,7 @@ import functools
 import itertools
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from typing import IO, Any
 
 import msgspec
 
-from nbprovision.model.errors import TaskFailed
+from nbprovision.model.errors import REPORT, TaskFailed
 from nbprovision.system import journal
 from nbprovision.system.log import event
 from nbprovision.system.secrets import mask
@@ -35,7 +36,6 @@ def dying_with_parent() -> Callable[[], None]:
     nothing: between fork and exec a lock that another thread holds is held for ever.
     """
     import ctypes
-    import signal
 
     return functools.partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
@@ -100,7 +100,13 @@ class Child:
             raise TaskFailed(error["message"], cause=error["cause"], cure=error["cure"])
         if status is not None:
             complaint = mask(self._last_words())
-            raise TaskFailed(f"{self.module} ended before its work was done", cause=_ending(status, complaint))
+            raise TaskFailed(
+                f"{self.module} ended before its work was done",
+                cause=_ending(status, complaint),
+                cure="free some memory (shut down kernels that nobody needs), and run once more"
+                if status == -signal.SIGKILL
+                else f"run once more; {REPORT} if it happens again",
+            )
         return reply["result"]
 
     def close(self) -> None:
@@ -295,10 +301,5 @@ def _kill_after(child: subprocess.Popen[bytes], timeout: float | None) -> Any:
 
 
 def _ending(status: int, complaint: str) -> str:
-    if status < 0:
-        import signal
-
-        how = f"killed by {signal.Signals(-status).name}"
-    else:
-        how = f"exit status {status}"
+    how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     return f"{how}: {complaint}" if complaint else how

@@ -16,6 +16,7 @@ from nbprovision.system.files import (
     remove_if_empty,
     write_atomically,
 )
+from nbprovision.system.reading import read_json
 
 MARK = ".nbprovision-unfinished"
 
@@ -67,7 +68,7 @@ def is_marked(prefix: Path) -> bool:
 def read_mark(prefix: Path) -> Unfinished | None:
     """What the mark says; a mark that cannot be read still is one, of an environment that was changed."""
     try:
-        return msgspec.json.decode((prefix / MARK).read_bytes(), type=Unfinished)
+        return read_json(prefix / MARK, Unfinished)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError):

@@ -21,7 +21,7 @@ from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import Spec, parse, satisfied
 from nbprovision.facts.file_digests import Digests
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.model.errors import DEFECT, REPORT, ParameterError, TaskFailed
 from nbprovision.model.task import Claim, Resource
 from nbprovision.state.baselines import Baseline
 from nbprovision.system import unfinished
@@ -215,12 +215,15 @@ class CondaWork:
             if unmet:  # what is inconsistent by now need not keep the rest from being installed
                 solution, _ = ask(unmet)
         if solution is None:
-            raise _with_inconsistency(failure or TaskFailed("no answer"), unmet)
+            raise _with_inconsistency(
+                failure or TaskFailed("the solver gave no answer", cause=DEFECT, cure=REPORT), unmet
+            )
         kept = [one.name for one in solution.packages if one.name in details and same(details[one.name], one)]
         stuck = [name for name in unlocked if name in kept]
         if stuck:
             raise TaskFailed(
                 f"the solver keeps {', '.join(stuck)} as it is, and that is not what is asked for",
+                cause="what is installed satisfies the spec as the solver reads it",
                 cure="write the spec another way, or name the version that you want",
             )
         return solution, tuple(_lacking(unmet))
@@ -321,6 +324,7 @@ class CondaWork:
         if found and any(one.prefix == self._prefix and one.provided for one in environments):
             raise TaskFailed(
                 f"exact would remove {len(found)} packages that the platform's image brings: {', '.join(found[:5])}",
+                cause="nothing in the playbook asks for them, and the notebook may need them",
                 cure="leave exact out, or make an environment of your own",
             )
         return found

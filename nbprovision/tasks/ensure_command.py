@@ -266,7 +266,9 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
             return words
         if not prefix.is_dir():
             raise TaskFailed(
-                f"there is no environment at {prefix}", cure="make it by ensure_conda_env, or correct `env`"
+                f"there is no environment at {prefix}",
+                cause="there is no such folder",
+                cure="make it by ensure_conda_env, or correct `env`",
             )
         kept = " ".join(name for name in variables if name.isidentifier() and name != "PATH") or "-"
         return [

@@ -206,7 +206,11 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         if source == prefix:
             raise ParameterError("clone", f"{self.clone} cannot begin as a copy of itself", cure="name another one")
         if not is_environment(source) and source not in machine.declared.values():
-            raise TaskFailed(f"{source} is no conda environment to copy", cure="name one that is there as `clone`")
+            raise TaskFailed(
+                f"{source} is no conda environment to copy",
+                cause="it has no conda-meta folder" if source.is_dir() else "there is no such folder",
+                cure="name one that is there as `clone`",
+            )
         return source
 
     def _work(self, machine: Machine) -> CondaWork:

@@ -221,7 +221,11 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
         if not is_environment(prefix):
             if prefix in machine.declared.values():
                 return PackagesIn(name=name, prefix=prefix, packages=None)
-            raise TaskFailed(f"{prefix} is no conda environment", cure="make it first by ensure_conda_env")
+            raise TaskFailed(
+                f"{prefix} is no conda environment",
+                cause="it has no conda-meta folder" if prefix.is_dir() else "there is no such folder",
+                cure="make it first by ensure_conda_env",
+            )
         return PackagesIn(name=name, prefix=prefix, packages=self._work(prefix, machine).read())
 
     def plan(self, state: tuple[PackagesIn, ...]) -> PackagesPlan:

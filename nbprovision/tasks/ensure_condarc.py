@@ -253,7 +253,9 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
         file, present = state.file, self.state == "present"
         if present and state.missing is not None:
             raise TaskFailed(
-                f"there is no environment at {state.missing}", cure="make it by ensure_conda_env, or correct the path"
+                f"there is no environment at {state.missing}",
+                cause="there is no such folder",
+                cure="make it by ensure_conda_env, or correct the path",
             )
         mode = file.mode if file.text is not None else 0o644
         if present and self._secret:
@@ -285,7 +287,11 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
         """
         prefix = machine.prefix_of(self.env) if self.env is not None else None
         if prefix is not None and not prefix.is_dir():
-            raise TaskFailed(f"there is no environment at {prefix}", cure="make it by ensure_conda_env")
+            raise TaskFailed(
+                f"there is no environment at {prefix}",
+                cause="there is no such folder",
+                cure="make it by ensure_conda_env",
+            )
         if plan.text is None:
             remove(plan.path)
         else:

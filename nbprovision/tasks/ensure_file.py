@@ -288,6 +288,7 @@ class EnsureFile(Task[FileState], frozen=True, kw_only=True):
         if found.kind not in ("nothing", "folder"):
             raise TaskFailed(
                 f"{piece.path} is {found.word}, not a folder",
+                cause="what is there is kept until a task says that it may go",
                 cure=f"write path: {os.path.realpath(piece.path)}, or follow: true"
                 if found.kind == "link"
                 else "correct the path, or remove what is there by a task with state: absent",
@@ -311,6 +312,7 @@ def _linked(piece: Piece, target: str) -> FilePlan:
     if found.kind not in ("nothing", "link"):
         raise TaskFailed(
             f"{piece.path} is {found.word}, not a link",
+            cause="what is there is kept until a task says that it may go",
             cure="move it away, or remove it by a task with state: absent before this one",
         )
     change = Change("link", str(piece.path), found.target or None, target)

@@ -18,7 +18,7 @@ from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Claim, Resource, Strings, Task, parameter
 from nbprovision.system import secrets, unfinished
 from nbprovision.tasks import kernel_examples, kernel_group
-from nbprovision.tasks.kernel_state import KernelState
+from nbprovision.tasks.kernel_state import KernelState, not_whole
 
 _CONNECTION_FILE = "{connection_file}"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -342,8 +342,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         self._refuse(msgspec.structs.replace(state, awaited=False))
         while state.prefix is not None and state.lacks_ipykernel:
             if state.lacking in tried:
-                lacking = ", ".join(state.lacking) or "ipykernel"
-                raise TaskFailed(f"ipykernel in {state.prefix} is not whole", cause=f"after its install: no {lacking}")
+                raise not_whole(state.prefix, ", ".join(state.lacking) or "ipykernel")
             tried.add(state.lacking)
             from nbprovision.tasks.pip_guard import image_constraints
 

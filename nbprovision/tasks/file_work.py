@@ -97,7 +97,11 @@ class TextState(msgspec.Struct, frozen=True, kw_only=True):
         if self.entry.kind == "nothing":
             return None
         if self.entry.kind != "file":
-            raise TaskFailed(f"{self.path} is {self.entry.word}, not a file", cure="move it away, or correct the path")
+            raise TaskFailed(
+                f"{self.path} is {self.entry.word}, not a file",
+                cause="only the lines of a file can be edited",
+                cure="move it away, or correct the path",
+            )
         if self.entry.data is None:
             raise TaskFailed(
                 f"{self.path} is too large to be edited",
@@ -207,7 +211,9 @@ def written(
     """
     if found.kind in ("folder", "other"):
         raise TaskFailed(
-            f"{path} is {found.word}, not a file", cure="correct the path, or remove what is there (state: absent)"
+            f"{path} is {found.word}, not a file",
+            cause="what is there is kept until a task says that it may go",
+            cure="correct the path, or remove what is there (state: absent)",
         )
     there = found.kind == "file"
     bits = found.mode if there else fresh

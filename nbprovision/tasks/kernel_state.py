@@ -1,4 +1,4 @@
-"""What `ensure_kernel` finds: plain data."""
+"""What `ensure_kernel` finds, as plain data, and how it is told."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from nbprovision.facts import kernels
+from nbprovision.model.errors import TaskFailed
 
 
 class KernelState(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,3 +56,12 @@ class KernelState(msgspec.Struct, frozen=True, kw_only=True):
     def lacks_ipykernel(self) -> bool:
         """Whether the environment is there and cannot run a kernel yet."""
         return self.prefix is not None and self.there and (self.ipykernel is None or bool(self.lacking))
+
+
+def not_whole(prefix: Path, lacking: str) -> TaskFailed:
+    """The error where an install of ipykernel leaves it broken."""
+    return TaskFailed(
+        f"ipykernel in {prefix} is not whole",
+        cause=f"after its install: no {lacking}",
+        cure="make the environment anew: remove it (`state: absent`), and run once more",
+    )

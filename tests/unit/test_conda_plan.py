@@ -164,7 +164,7 @@ def test_credentials_are_parted_from_a_url(url: str, bare: str, credentials: dic
         ("dependencies: [{conda: [x]}]", "has a dependency that is neither"),
         ("variables: [1]", "has `variables` that are no mapping"),
         ("name: [1]", "has a `name` that is no text"),
-        ("[" * 5000, "is nested too deeply"),
+        ("[" * 5000, "is no YAML"),
         ("\x00", "is no YAML"),
     ],
 )

@@ -116,8 +116,13 @@ def describe(executable: str) -> Interpreter:
         raise TaskFailed(
             f"the interpreter {executable} does not start as a Python does", cause=complaint.strip(), cure=cure
         ) from None
-    if told.pop("implementation") != "cpython" or tuple(map(int, told["version"].split(".")[:2])) < (3, 10):
-        raise TaskFailed(f"{executable} is no CPython of 3.10 or newer", cure=cure)
+    implementation = told.pop("implementation")
+    if implementation != "cpython" or tuple(map(int, told["version"].split(".")[:2])) < (3, 10):
+        raise TaskFailed(
+            f"{executable} is no CPython of 3.10 or newer",
+            cause=f"it says of itself that it is {implementation} {told['version']}",
+            cure=cure,
+        )
     return msgspec.convert(told, Interpreter)
 
 

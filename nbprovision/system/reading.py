@@ -1,0 +1,100 @@
+"""Files that anybody may have put there, read without trust: no pipe is waited for, no device read without end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import msgspec
+
+T = TypeVar("T")
+
+MOST = 64 << 20  # bytes; the largest records of conda packages have some 20 MB
+
+
+def read_bytes(path: str | Path, *, most: int = MOST) -> bytes:
+    """The content of a regular file; a link to one is followed.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have.
+
+    Raises:
+        OSError: it is not there, may not be read, is a pipe, a device or a folder, or is too large; `strerror` says so.
+
+    """
+    # Not blocking: to open a pipe that nobody writes to would take for ever.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with open(handle, "rb", buffering=0) as stream:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, f"it is {kind_of(status)}, no file", str(path))
+        content = stream.read(most + 1) if status.st_size <= most else b""
+        if status.st_size > most or len(content) > most:
+            raise OSError(errno.EFBIG, f"it has more than {most >> 20} MiB", str(path))
+        return content
+
+
+def read_end(path: str | Path, count: int) -> bytes:
+    """The last ``count`` bytes of a regular file; raises as `read_bytes` does."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with open(handle, "rb", buffering=0) as stream:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, f"it is {kind_of(status)}, no file", str(path))
+        stream.seek(max(0, status.st_size - count))
+        return stream.read(count)
+
+
+@overload
+def read_json(path: str | Path, kind: type[T], *, most: int = MOST) -> T: ...
+@overload
+def read_json(path: str | Path, *, most: int = MOST) -> Any: ...
+def read_json(path: str | Path, kind: Any = Any, *, most: int = MOST) -> Any:
+    """The JSON document in a file.
+
+    Args:
+        path: The file.
+        kind: What it has to be.
+        most: Bytes that it may have.
+
+    Raises:
+        OSError: it cannot be read; see `read_bytes`.
+        msgspec.DecodeError: it is no JSON, or not of that kind.
+
+    """
+    return decode(msgspec.json.Decoder(kind), read_bytes(path, most=most))
+
+
+def decode(decoder: msgspec.json.Decoder[T], content: bytes) -> T:
+    """What ``decoder`` makes of ``content``; what is nested without end is no document, and no crash.
+
+    Raises:
+        msgspec.DecodeError: it is no JSON, no UTF-8, or not of the decoder's kind.
+
+    """
+    try:
+        return decoder.decode(content)
+    except (RecursionError, UnicodeDecodeError) as error:
+        raise msgspec.DecodeError(str(error)) from None
+
+
+def kind_of(status: os.stat_result) -> str:
+    """What stands at a path, in words: a folder, a named pipe, a device, ..."""
+    for test, words in _KINDS:
+        if test(status.st_mode):
+            return words
+    return "a file"
+
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISLNK, "a link"),
+)
