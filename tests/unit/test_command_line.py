@@ -235,16 +235,16 @@ class Step:
 
 def told(verbosity: int, *, with_diff: bool = False, env: dict[str, str] | None = None) -> str:
     out = io.StringIO()
-    terminal = Terminal(out, diff=with_diff, verbosity=verbosity, env=env or {})
+    step, terminal = Step(), Terminal(out, diff=with_diff, verbosity=verbosity, env=env or {})
     log.hear(terminal.heard)
     try:
-        terminal.started(Step())
+        terminal.started(step)
         log.event("command", command="uv pip install --index https://u:hidden@x/ six", status=0, seconds=0.25)
         log.detail("output", text="Installed 1 package\nusing hidden-too")
         log.detail("doubted", task="Packages", reason="/x is not as it was")
-        terminal.progressed(Step(), "downloading", 1, 2)
+        terminal.progressed(step, "downloading", 1, 2)
         result = Result(name=Step.name, task=Step.kind, status="changed", changes=CHANGES, seconds=0.25)
-        terminal.finished(Step(), result)
+        terminal.finished(step, result)
         terminal.recap([result], 0.3)
     finally:
         log.hear(None)
