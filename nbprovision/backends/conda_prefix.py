@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from nbprovision.facts import distributions
 from nbprovision.facts.conda import MADE_BY_US, META, CondaFacts
 from nbprovision.facts.conda_files import placing
 from nbprovision.facts.conda_health import Details, activation_state, history_tells, variables
@@ -179,16 +180,15 @@ def remove_distribution(prefix: Path, dist_info: Path) -> None:
 
     The format: https://packaging.python.org/specifications/recording-installed-packages/
     """
-    import csv
-
     inside = os.path.realpath(prefix) + os.sep
     folder = os.path.realpath(dist_info.parent)
-    for row in csv.reader((read_text(dist_info / "RECORD") or "").splitlines()):
-        if not row or os.path.isabs(row[0]):
+    for name in distributions.recorded(dist_info):
+        if os.path.isabs(name):
             continue
-        path = os.path.normpath(os.path.join(folder, row[0]))
+        path = os.path.normpath(os.path.join(folder, name))
         parent = os.path.realpath(os.path.dirname(path)) + os.sep
-        if parent.startswith(inside):
+        # A RECORD lists files: a folder in it is no reason to remove what others have there.
+        if parent.startswith(inside) and (os.path.islink(path) or not os.path.isdir(path)):
             remove(Path(path))
     remove(dist_info)
 

@@ -147,7 +147,7 @@ def failure(
     found = re.search(r"^(error|ERROR)\b", said, re.MULTILINE)
     cause = said[found.start() :] if found else said
     index = secrets.mask(settings.index_url or "https://pypi.org/simple") if settings else "the index"
-    cure = next((cure for pattern, cure in _CURES if re.search(pattern, said, re.IGNORECASE)), "")
+    cure = next((cure for pattern, cure in _CURES if re.search(pattern, said, re.IGNORECASE)), _CURE)
     trouble = room.trouble(said)
     if trouble is not None and place is not None:
         why, cure = room.explain(trouble, place)
@@ -156,6 +156,7 @@ def failure(
 
 
 # Words of uv and of pip, and what helps; the first that fits.
+_CURE = "put right what it complains of, and run once more"
 _CURES: Sequence[tuple[str, str]] = (
     (
         r"no space left|os error 28\b|disk quota|errno 28\b",

@@ -23,7 +23,7 @@ from nbprovision.backends.pip_request import (
     index_settings,
     interpreter,
 )
-from nbprovision.facts import indexes
+from nbprovision.facts import distributions, indexes, inside
 from nbprovision.facts.distributions import normalized
 from nbprovision.facts.requirements import source_version
 from nbprovision.facts.requirements_files import Options
@@ -135,9 +135,23 @@ def perform(machine: Machine, request: Request) -> list[Move]:
         NotBegun: there is no room. Nothing was changed.
         TaskFailed: with uv's own words and what to do.
     """
+    _refuse_outside(machine, request)
     if request.location is None and left(request.prefix).free < _PLENTY:
         _rehearse(machine, request)
     return _moves(_install(machine, request, dry_run=False))
+
+
+def _refuse_outside(machine: Machine, request: Request) -> None:
+    """Uv follows links in an environment when it removes the files of a distribution.
+
+    Raises:
+        TaskFailed: a distribution that moves has files outside.
+    """
+    place = request.location or request.prefix
+    found = [one for several in request.found().values() for one in several if any(inside.strays(place, one))]
+    if found:
+        moving = {move.name for move in resolve(machine, request)}
+        inside.refuse_distributions(place, (one for one in found if one.name in moving))
 
 
 def _rehearse(machine: Machine, request: Request) -> None:
@@ -190,6 +204,9 @@ def uninstall(
     Raises:
         TaskFailed: with uv's own words.
     """
+    names = [normalized(name) for name in names]
+    there = distributions.installed(prefix, names)
+    inside.refuse_distributions(prefix, (one for several in there.values() for one in several))
     words: list[str | Path] = ["pip", "uninstall", "--python", python or interpreter(prefix), *names]
     done = _uv(machine, words, {"UV_NO_CONFIG": "1", **_managed(managed)}, near=prefix)
     if done.status != 0:

@@ -432,6 +432,15 @@ def _listed(record: CondaRecord) -> _Files | None:
     return msgspec.structs.replace(listed, paths_data=_Paths(entries))
 
 
+def listed_files(record: CondaRecord) -> list[str]:
+    """The paths that a package's record lists, as they stand; empty for one that cannot be read."""
+    try:
+        listed = decode(_FILES, read_bytes(record.path))
+    except (OSError, msgspec.DecodeError):
+        return []
+    return [*listed.files, *(entry.path for entry in listed.paths_data.paths)]
+
+
 def dist_infos(record: CondaRecord) -> list[str]:
     """Names of the dist-info folders that a package brought."""
     listed = _listed(record)

@@ -134,6 +134,11 @@ class Distribution(msgspec.Struct, frozen=True, dict=True):
         return missing
 
 
+def recorded(dist_info: Path) -> Iterator[str]:
+    """The paths in a distribution's RECORD, as written: relative ones begin at the folder that holds ``dist_info``."""
+    return (name for name, _, _ in _record(dist_info / "RECORD"))
+
+
 def normalized(name: str) -> str:
     """The one spelling of a distribution's name (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
@@ -296,10 +301,12 @@ def _egg_requires(text: str) -> Iterator[str]:
 def _record(path: Path) -> Iterator[tuple[str, str, str]]:
     import csv
 
-    for row in csv.reader((_text(path) or "").splitlines()):
-        if row and row[0]:
-            name, digest, size = (*row, "", "")[:3]
-            yield name, digest, size
+    # No name holds a NUL; a field of any length is no crash but the end of what can be read.
+    with contextlib.suppress(csv.Error):
+        for row in csv.reader((_text(path) or "").replace("\0", "").splitlines()):
+            if row and row[0]:
+                name, digest, size = (*row, "", "")[:3]
+                yield name, digest, size
 
 
 def _has_digest(path: Path, status: os.stat_result, digest: str, digests: Digests) -> bool:

@@ -13,7 +13,7 @@ from nbprovision.backends import conda_prefix, prefix_clone, rattler, shared_fil
 from nbprovision.backends.conda_engine import Engine, Solution, choose
 from nbprovision.backends.rattler_messages import Attempt, Query
 from nbprovision.backends.shared_files import Shared
-from nbprovision.facts import conda_health, cuda, distributions, terms
+from nbprovision.facts import conda_health, cuda, distributions, inside, terms
 from nbprovision.facts import unasked as unasked_facts
 from nbprovision.facts.baseline import Difference
 from nbprovision.facts.conda import MADE_BY_US, META, CondaRecord, installed, is_environment
@@ -395,6 +395,7 @@ class CondaWork:
 
     def _install(self, packages: Packages, solution: Solution) -> None:
         machine, prefix = self._machine, self._prefix
+        inside.refuse_records(prefix, _going(packages, solution))
         for record in packages.torn:
             conda_prefix.remove_leftover(record.path)
         for record in packages.records:
@@ -461,3 +462,16 @@ def configuration_of(machine: Machine) -> frozenset[Resource]:
 def local_channels(urls: Iterable[str]) -> list[str]:
     """Paths of those channels that are folders of this machine."""
     return [unquote(urlsplit(url).path) for url in urls if url.startswith("file://")]
+
+
+def _going(packages: Packages, solution: Solution) -> list[CondaRecord]:
+    """The packages whose files the engine will remove: those that go, change, or are put in place again."""
+    coming = {package.name: package for package in solution.packages}
+    return [
+        record
+        for record in packages.records
+        if record.name in packages.broken
+        or record.name not in coming
+        or record.name not in packages.installed
+        or not same(packages.installed[record.name], coming[record.name])
+    ]

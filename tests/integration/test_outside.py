@@ -1,0 +1,111 @@
+"""Whatever an installed package's list of files says, and wherever links in an environment lead: nothing outside goes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nbprovision.backends import conda_prefix
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import TaskFailed
+from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
+from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
+from tests.conda_packages import TinyChannel
+from tests.driver import converge
+from tests.wheels import make_wheel
+
+LIST = "{outside}/absolute\n../../../../precious/above\nevil/linked\nevil.py\n.\n..\n../../../bin\nevil\n\x00\n"
+
+
+@pytest.fixture
+def precious(tmp_path: Path) -> Path:
+    """Files outside of every environment."""
+    folder = tmp_path / "precious"
+    folder.mkdir()
+    for name in ("absolute", "above", "linked"):
+        (folder / name).write_text("years of work\n")
+    return folder
+
+
+def whole(folder: Path) -> bool:
+    return {path.name: path.read_text() for path in folder.iterdir()} == dict.fromkeys(
+        ("absolute", "above", "linked"), "years of work\n"
+    )
+
+
+@pytest.fixture
+def tampered(tmp_path: Path, precious: Path) -> Path:
+    """A virtual environment with a distribution whose RECORD and whose package's folder lead out of it."""
+    prefix = tmp_path / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
+    (packages,) = prefix.glob("lib/python3.*/site-packages")
+    info = packages / "evil-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")
+    (info / "INSTALLER").write_text("pip\n")
+    names = LIST.format(outside=precious).split("\n")[:-1]
+    names += ["evil-1.0.dist-info/METADATA", "evil-1.0.dist-info/RECORD"]
+    (info / "RECORD").write_text("".join(f"{name},,\n" for name in names))
+    (packages / "evil.py").write_text("")
+    (packages / "evil").symlink_to(precious)
+    return prefix
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("state", ["absent", "present"])
+def test_uv_removes_nothing_outside(
+    state: str, tampered: Path, precious: Path, machine: Machine, tmp_path: Path
+) -> None:
+    make_wheel(tmp_path / "wheels", "evil", "2.0")
+    machine.env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels")}
+    wish = "evil" if state == "absent" else "evil==2.0"
+    with pytest.raises(TaskFailed, match="is not changed") as caught:
+        converge(EnsurePipPkg(env=str(tampered), packages=[wish], state=state), machine)
+    assert str(precious) in caught.value.cause
+    assert whole(precious)
+
+
+@pytest.mark.engine
+def test_what_does_not_move_is_no_obstacle(tampered: Path, precious: Path, machine: Machine, tmp_path: Path) -> None:
+    make_wheel(tmp_path / "wheels", "good", "2.0")
+    machine.env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels")}
+    converge(EnsurePipPkg(env=str(tampered), packages=["good"]), machine)
+    assert whole(precious)
+
+
+def test_removal_by_hand_takes_files_of_the_environment_alone(tampered: Path, precious: Path) -> None:
+    (info,) = tampered.glob("lib/python3.*/site-packages/evil-1.0.dist-info")
+    conda_prefix.remove_distribution(tampered, info)
+    assert whole(precious)
+    assert not info.exists()
+    assert not (info.parent / "evil.py").exists()
+    assert (tampered / "bin/python").exists()  # `../../../bin` and `.` are folders, with what others have there
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    "name", ["../precious/above", "{outside}/absolute", "share/link/linked", "share/../../precious/above"]
+)
+def test_conda_packages_remove_nothing_outside(name: str, precious: Path, machine: Machine, tmp_path: Path) -> None:
+    channel = TinyChannel(tmp_path / "channel")
+    channel.add("good", "1.0")
+    channel.add("good", "2.0")
+    prefix = tmp_path / "env"
+    converge(EnsureCondaEnv(prefix=str(prefix), channels=[channel.url], packages=["good=1.0"]), machine)
+    (prefix / "share/link").symlink_to(precious)
+    (record,) = prefix.glob("conda-meta/good-1.0-*.json")
+    document = json.loads(record.read_text())
+    path = name.format(outside=precious)
+    document["files"].append(path)
+    document["paths_data"]["paths"].append({"_path": path, "path_type": "hardlink"})
+    record.write_text(json.dumps(document))
+    with pytest.raises(TaskFailed, match="is not changed") as caught:
+        converge(EnsureCondaEnv(prefix=str(prefix), channels=[channel.url], packages=["good=2.0"]), machine)
+    assert str(precious) in caught.value.cause
+    assert whole(precious)
+    converge(EnsureCondaEnv(prefix=str(prefix), state="absent"), machine)
+    assert whole(precious)
