@@ -6,7 +6,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from nbprovision.model.errors import UsageError, nearest
 from nbprovision.playbook import keywords
@@ -42,12 +42,14 @@ def execute(options: argparse.Namespace) -> int:
 
 def tables() -> dict[str, Mapping[str, str]]:
     """The keywords with their descriptions, by what may say them."""
-    places = ("play", "task", "block", "handler")
-    return {where: table for where in places if (table := _described(getattr(keywords, where.upper(), ())))}
-
-
-def _described(table: Collection[str]) -> Mapping[str, str]:
-    return table if isinstance(table, Mapping) else dict.fromkeys(sorted(table), "")
+    return {
+        "play": keywords.PLAY,
+        "task": keywords.TASK,
+        "block": keywords.BLOCK,
+        "handler": keywords.HANDLER,
+        "include": keywords.INCLUDE,
+        "meta": keywords.META,
+    }
 
 
 def _text(subject: str | None) -> str:
@@ -71,7 +73,7 @@ def _markdown(subject: str | None) -> str:
         return "\n".join(page.section(define(catalogue[name])) for name in catalogue)
     if subject in catalogue:
         return page.section(define(catalogue[subject]))
-    return "\n".join(page.keywords(where, described) for where, described in _meant(subject, catalogue).items())
+    return page.keywords(_meant(subject, catalogue))
 
 
 def _meant(subject: str, catalogue: Catalogue) -> dict[str, Mapping[str, str]]:

@@ -26,10 +26,14 @@ def shared(parameters: Iterable[Parameter]) -> str:
     return "\n".join(_table(parameters)) + "\n"
 
 
-def keywords(where: str, described: Mapping[str, str]) -> str:
-    """The keywords of a play, a task, a block or a handler."""
-    rows = [f"| `{name}` | {_cell(description)} |" for name, description in described.items()]
-    return "\n".join([f"| keyword of a {where} | |", "|---|---|", *rows, ""])
+def keywords(tables: Mapping[str, Mapping[str, str]]) -> str:
+    """The keywords with what may say them: plays, tasks, blocks and so on; what means the same stands in one row."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for where, described in tables.items():
+        for name, description in described.items():
+            rows.setdefault((name, description), []).append(where)
+    lines = [f"| `{name}` | {', '.join(places)} | {_cell(told)} |" for (name, told), places in rows.items()]
+    return "\n".join(["| keyword | of | |", "|---|---|---|", *lines, ""])
 
 
 def _table(parameters: Iterable[Parameter]) -> list[str]:

@@ -7,7 +7,7 @@ as far as a schema can tell: whether a template gives the right value, and which
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from nbprovision.playbook import keywords
 from nbprovision.reference.definition import define
 
 Schema = dict[str, Any]
+Form = tuple[tuple[str, ...], Mapping[str, str]]
 
 _TEMPLATE: Schema = {"type": "string", "pattern": r"\{[{%#]"}
 _WORDS_FOR_BOOLEANS: Schema = {"enum": ["true", "false", "yes", "no", "on", "off"]}
@@ -54,7 +55,7 @@ _SHAPES: Mapping[str, Schema] = {
     "name": _TEXT,
     "hosts": {"anyOf": [*_HOST["anyOf"], {"type": "array", "items": _HOST}]},
     "vars": _VARIABLES,
-    "vars_files": _NAMES,
+    "vars_files": {"type": ["string", "array"], "items": {"type": ["string", "array"], "items": _TEXT}},
     "tags": _NAMES,
     "no_log": _BOOLEAN,
     "ignore_errors": _BOOLEAN,
@@ -94,12 +95,20 @@ _SHAPES: Mapping[str, Schema] = {
     "import_tasks": _FILE,
     "include_tasks": _FILE,
     "import_playbook": _TEXT,
-    "meta": {"enum": ["flush_handlers", "noop", "end_play"]},
+    "meta": {"enum": list(keywords.META)},
 }
-_HANDLER: Collection[str] = getattr(keywords, "HANDLER", keywords.TASK)
-_BLOCK: Collection[str] = getattr(keywords, "BLOCK", ())
-# Keywords that say what a task is, as the key of a kind does.
-_WHAT = ("block", "import_tasks", "include_tasks", "meta")
+# What stands beside `import_playbook` and `meta`.
+_IMPORT = {name: keywords.PLAY[name] for name in ("name", "vars", "tags")} | {
+    "when": keywords.TASK["when"],
+    "import_playbook": "A file with a list of plays that stand in this place.",
+}
+_META = {name: keywords.TASK[name] for name in ("name", "when", "tags", "vars")} | {
+    "meta": " ".join(f"`{name}`: {told}" for name, told in keywords.META.items())
+}
+# What an entry of a list of tasks can be beside a task of some kind: the keys that tell, and the keywords that it has.
+_BLOCK: Form = (("block",), keywords.BLOCK)
+_INCLUDE: Form = (("import_tasks", "include_tasks"), keywords.INCLUDE)
+_DIRECTION: Form = (("meta",), _META)
 
 
 def schema(catalogue: Mapping[str, type[Task[Any]]]) -> Schema:
@@ -114,8 +123,12 @@ def schema(catalogue: Mapping[str, type[Task[Any]]]) -> Schema:
     for kind in kinds:
         definitions |= _parameters(kind)
     runnable = [kind for kind in kinds if not kind.handler_only]
-    definitions["task"] = _task(runnable, keywords.TASK, "A task: what it ensures, and keywords.")
-    definitions["handler"] = _task(kinds, _HANDLER, "A task that is run when another one notifies it.")
+    definitions["task"] = _entry(
+        "A task: what it ensures, and keywords.", runnable, keywords.TASK, (_BLOCK, _INCLUDE, _DIRECTION)
+    )
+    definitions["handler"] = _entry(
+        "A task that is run when another one notifies it.", kinds, keywords.HANDLER, (_INCLUDE,)
+    )
     definitions["play"] = _play()
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -129,45 +142,45 @@ def schema(catalogue: Mapping[str, type[Task[Any]]]) -> Schema:
 
 
 def _play() -> Schema:
-    play: Schema = {
+    return {
         "description": "Tasks with what they have in common.",
         "type": "object",
-        "properties": _keywords(keywords.PLAY),
+        "properties": _keywords({**_IMPORT, **keywords.PLAY}),
         "additionalProperties": False,
+        "if": {"required": ["import_playbook"]},
+        "then": {"propertyNames": {"enum": list(_IMPORT)}},
+        "else": {"propertyNames": {"enum": list(keywords.PLAY)}},
     }
-    if "import_playbook" in keywords.PLAY:
-        play["dependencies"] = {"import_playbook": {"not": {"required": ["tasks"]}}}
-    return play
 
 
-def _task(kinds: Iterable[type[Task[Any]]], known: Collection[str], description: str) -> Schema:
+def _entry(
+    description: str, kinds: Iterable[type[Task[Any]]], known: Mapping[str, str], others: Iterable[Form]
+) -> Schema:
+    """An entry of a list of tasks; one mapping with all the keys, so that an editor offers each of them."""
     names = [kind.kind() for kind in kinds]
-    block: Collection[str] = () if "block" not in known else _BLOCK
-    what = [*names, *(name for name in _WHAT if name in known)]
-    task: Schema = {
+    forms: list[Form] = [(tuple(names), {**dict.fromkeys(names, ""), **known}), *others]
+    properties: Schema = {}
+    for _, words in reversed(forms):
+        properties |= _keywords({name: told for name, told in words.items() if name not in names})
+    properties = {**{name: {"$ref": f"#/definitions/{name}"} for name in names}, **properties}
+    return {
         "description": description,
         "type": "object",
-        "properties": {
-            **{name: {"$ref": f"#/definitions/{name}"} for name in names},
-            **_keywords(known),
-            **_keywords(block),
-        },
+        "properties": properties,
         "additionalProperties": False,
-        "oneOf": [{"required": [name]} for name in what],
+        "oneOf": [{"required": [name]} for keys, _ in forms for name in keys],
+        "allOf": [
+            {
+                "if": {"anyOf": [{"required": [name]} for name in keys]},
+                "then": {"propertyNames": {"enum": list(words)}},
+            }
+            for keys, words in forms
+        ],
     }
-    if block:
-        task["if"] = {"required": ["block"]}
-        task["then"] = {"propertyNames": {"enum": sorted(block)}}
-        task["dependencies"] = {name: ["block"] for name in ("rescue", "always") if name in block}
-    return task
 
 
-def _keywords(known: Collection[str]) -> Schema:
-    described = known if isinstance(known, Mapping) else dict.fromkeys(sorted(known), "")
-    return {
-        name: {**({"description": description} if description else {}), **_SHAPES.get(name, {})}
-        for name, description in described.items()
-    }
+def _keywords(described: Mapping[str, str]) -> Schema:
+    return {name: {"description": description, **_SHAPES.get(name, {})} for name, description in described.items()}
 
 
 def _parameters(kind: type[Task[Any]]) -> Schema:

@@ -65,7 +65,7 @@ def overview(definitions: Iterable[Definition], *, width: int = 100, heading: Ca
 
 def keywords(tables: Mapping[str, Mapping[str, str]], *, width: int = 100, heading: Callable[[str], str] = str) -> str:
     """The keywords, by what may say them."""
-    parts = ("\n".join([heading(f"A {where.upper()}"), *_listed(told, width)]) for where, told in tables.items())
+    parts = ("\n".join([heading(where.upper()), *_listed(told, width)]) for where, told in tables.items())
     return "\n\n".join(parts) + "\n"
 
 

@@ -10,20 +10,20 @@ ACTIONS = {
 }
 
 EXAMPLES = """
-- name: A kernel of an environment
+- name: A kernel of an environment, tried before it is offered
   ensure_kernel:
     env: fraud
     display_name: Fraud (Python)
+    validate: true
     environment:
       STAGE: test
       PATH: "${HOME}/bin:${PATH}"
 
-- name: A kernel for each of several environments, tried before it is offered
+- name: A kernel for each of several environments
   ensure_kernel:
     envs: [fraud, "ris*"]
     name: "team-{env}"
     display_name: "Team ({env})"
-    validate: true
 
 - name: A program that speaks Jupyter's protocol
   ensure_kernel:

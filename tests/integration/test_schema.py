@@ -44,9 +44,9 @@ def test_it_is_a_schema() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "playbooks").rglob("*.yml")), ids=lambda path: path.stem)
 def test_it_takes_every_playbook_of_the_repository(path: Path) -> None:
-    if path.parent.name == "tasks":  # lists of tasks that a playbook includes
-        pytest.skip("no playbook, but a part of one")
-    assert faults(yaml.safe_load(path.read_text())) == []
+    content = yaml.safe_load(path.read_text())
+    plays = any(key in content[0] for key in ("tasks", "hosts", "import_playbook"))
+    assert faults(content if plays else [{"tasks": content}]) == []  # else it is a file that a playbook includes
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,12 @@ def test_it_takes_every_example(kind: str) -> None:
         "ensure_condarc: {settings: {remote_max_retries: 5, auto_activate_base: false, create_default_packages: [pip]}}",
         "{ensure_condarc: {channels: x}, when: a is defined, tags: a, name: x, vars: {a: 1}, no_log: true}",
         "{ensure_condarc: {channels: x}, when: [a is defined, true], tags: [a, 1]}",
+        "{ensure_condarc: {channels: x}, loop: [a], loop_control: {label: x}, register: r, until: r.changed, retries: 3}",
+        "{ensure_condarc: {channels: x}, loop: '{{ list }}', notify: [a, b], environment: {A: 1}, failed_when: false}",
+        "{block: [{ensure_condarc: {channels: x}}], rescue: [{meta: noop}], always: [], when: true, name: a block}",
+        "{import_tasks: more.yml, vars: {a: 1}, tags: a}",
+        "{include_tasks: {file: more.yml, apply: {tags: a}}, loop: [a, b]}",
+        "{meta: flush_handlers, when: a}",
     ],
 )
 def test_it_takes_what_the_reader_takes(task: str) -> None:
@@ -110,7 +116,21 @@ WRONG_TASKS = {
     "a name that is a number": "{ensure_kernel: {env: a}, name: 1}",
     "become": "{ensure_kernel: {env: a}, become: true}",
 }
+WRONG_TASKS |= {
+    "a rescue without a block": "{rescue: [], ensure_kernel: {env: a}}",
+    "a block that is a task": "{block: [], ensure_kernel: {env: a}}",
+    "a block with a loop": "{block: [{meta: noop}], loop: [a]}",
+    "a block that registers": "{block: [{meta: noop}], register: a}",
+    "a wrong task in a block": "block: [{ensure_kernel: {enw: a}}]",
+    "an include with a register": "{include_tasks: a.yml, register: a}",
+    "another meta": "meta: refresh_inventory",
+    "a task that listens": "{ensure_kernel: {env: a}, listen: a}",
+    "an older loop": "{ensure_kernel: {env: a}, with_items: [a]}",
+}
 WRONG_PLAYBOOKS = {
+    "an import with tasks": "- {import_playbook: a.yml, tasks: []}",
+    "a play with a condition": "- {when: true, tasks: []}",
+    "a block among handlers": "- {handlers: [{block: []}]}",
     "no list": "tasks: []",
     "no play": "[]",
     "nothing": "",
@@ -130,6 +150,20 @@ def test_it_refuses_a_wrong_task(what: str) -> None:
 @pytest.mark.parametrize("what", WRONG_PLAYBOOKS)
 def test_it_refuses_a_wrong_playbook(what: str) -> None:
     assert faults(yaml.safe_load(WRONG_PLAYBOOKS[what])) != []
+
+
+def test_it_takes_handlers_and_imports() -> None:
+    plays = """
+    - import_playbook: other.yml
+      vars: {a: 1}
+    - vars_files: [a.yml, [b.yml, c.yml]]
+      force_handlers: true
+      pre_tasks: [{meta: flush_handlers}]
+      handlers:
+        - {name: h, ensure_condarc: {channels: x}, listen: [a, b]}
+        - {import_tasks: handlers.yml}
+    """
+    assert faults(yaml.safe_load(plays)) == []
 
 
 def test_it_says_where() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from nbprovision.cli import doc
 from nbprovision.reference import page
 from nbprovision.reference.definition import define
 from nbprovision.reference.schema import schema
@@ -19,18 +20,17 @@ from nbprovision.tasks import Catalogue
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference.md"
 SCHEMA = DOCS / "playbook.schema.json"
-BEGIN = "<!-- made by: python -m tests.unit.test_docs -->\n"
-END = "<!-- end -->\n"
+MADE = re.compile(r"(<!-- (\w+), made by: python -m tests.unit.test_docs -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 
 def made_anew() -> str:
     """The page as it should be."""
-    text = REFERENCE.read_text()
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
     catalogue = Catalogue()
-    sections = "\n".join(page.section(define(catalogue[name])) for name in catalogue)
-    return head + BEGIN + "\n" + sections + "\n" + END + tail
+    parts = {
+        "keywords": page.keywords(doc.tables()),
+        "tasks": "\n".join(page.section(define(catalogue[name])) for name in catalogue),
+    }
+    return MADE.sub(lambda found: f"{found[1]}\n{parts[found[2]]}\n{found[3]}", REFERENCE.read_text())
 
 
 def schema_made_anew() -> str:
