@@ -11,7 +11,7 @@ from measure import paired
 from scene import DISTRIBUTIONS, ENVIRONMENTS, Scene, arguments, scene, uv
 
 PROMISE = 1.15
-SIDE_BY_SIDE = max(3, min(8, 2 * (os.cpu_count() or 1)))  # as in nbprovision.engine.run
+SIDE_BY_SIDE = max(3, min(8, 2 * (os.cpu_count() or 1)))  # as in nbprovision.engine.work
 SPECS = ("python", "pip", "ipykernel")
 
 BARE = """

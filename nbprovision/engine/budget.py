@@ -49,7 +49,7 @@ def perform_within(
         ProvisionError: what it met before any task began.
     """
     deadline = time.monotonic() + max(seconds - _RESERVE, 0.0)
-    results: dict[int, Result] = {}
+    results: dict[int, list[Result]] = {}
     content: dict[str, Any] | None = None
     receiving, sending = os.pipe()
     worker = _detach(argv, sending, home)
@@ -64,25 +64,29 @@ def perform_within(
             listener.progressed(step, message["text"], message["done"], message["total"])
         elif "finished" in message:
             number = message["finished"]
-            results[number] = received(message["result"])
-            listener.finished(session.steps[number], results[number])
+            result = received(message["result"])
+            results.setdefault(number, []).append(result)  # a handler may be run more than once
+            listener.finished(session.steps[number], result)
         elif "failed" in message:
             raise TaskFailed(message["failed"], cause=message["cause"], cure=message["cure"])
         else:
             content = message["ended"]
     os.close(receiving)
-    if content is None and len(results) < len(session.steps) and time.monotonic() < deadline:
+    awaited = {number for number, step in enumerate(session.steps) if not step.conditional}
+    if content is None and not awaited <= results.keys() and time.monotonic() < deadline:
         raise TaskFailed(
             "the process that did the work ended before it was done",
             cause=f"exit status {worker.poll()}; its output is in {home / 'log' / 'background.log'}",
             cure="run once more; what was finished is kept",
         )
-    for number, step in enumerate(session.steps):
+    for number in sorted(awaited if content is None else ()):
         if number not in results:
+            step = session.steps[number]
             reason = f"goes on in the background, process {worker.pid}; nbprovision status tells how far it is"
-            results[number] = step.result("deferred", warnings=(reason,))
-            listener.finished(step, results[number])
-    ordered = [results[number] for number in range(len(session.steps))]
+            result = step.result("deferred", warnings=(reason,))
+            results[number] = [result]
+            listener.finished(step, result)
+    ordered = [result for number in sorted(results) for result in results[number]]
     return ordered, content or session.document_of(ordered)
 
 

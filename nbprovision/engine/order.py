@@ -10,7 +10,7 @@ from typing import Any
 
 from nbprovision.engine.step import Step
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import InvalidPlaybook, ProvisionError
+from nbprovision.model.errors import InvalidPlaybook, ProvisionError, UnknownEnvironment
 from nbprovision.model.task import Claim, Resource, Task
 
 
@@ -22,10 +22,11 @@ class Node:
         after: Numbers of earlier steps that touch the same thing; this one only waits for them.
         weight: What its work is likely to take; see `Task.weight`.
         barrier: It keeps its place in the order of the playbook; see `Task.barrier`.
+        open: What it names may be made by a task that is not known yet; it is looked at again when its turn comes.
 
     """
 
-    def __init__(self, step: Step, machine: Machine) -> None:
+    def __init__(self, step: Step, machine: Machine, *, may_be_open: bool = False) -> None:
         task = step.task
         self.provides: frozenset[Resource] = frozenset()
         self.requires: frozenset[Resource] = frozenset()
@@ -34,6 +35,7 @@ class Node:
         self.after: set[int] = set()
         self.weight = 0
         self.barrier = False
+        self.open = False
         if task is None:
             return
         try:
@@ -43,6 +45,10 @@ class Node:
             self.changes = frozenset(task.guarded(machine))
             self.weight = task.weight(machine)
             self.barrier = task.barrier(machine)
+        except UnknownEnvironment as error:
+            if not may_be_open:
+                raise error.at(step.position) from None
+            self.open = True
         except ProvisionError as error:
             raise error.at(step.position) from None
 
@@ -74,23 +80,52 @@ def arrange(
 
     """
     # Before all else, as a place that a name leads to must be the same at the beginning of a run and at its end.
-    for task in (*bystanders, *(step.task for step in steps if step.task is not None)):
+    expected = (step.task for step in steps if step.task is not None and not step.conditional)
+    for task in (*bystanders, *expected):
         machine.expect(task.configures(machine))
     for task in bystanders:
         machine.declared.update(task.declares(machine))
     nodes: list[Node] = []
+    unknown = False
     for number, step in enumerate(steps):
-        node = Node(step, machine)
-        for other, earlier in enumerate(nodes):
-            if earlier.provides & node.requires or node.barrier:
-                node.needs.add(other)
-            elif node.follows(earlier):
-                node.after.add(other)
+        unknown = unknown or (step.late and step.task is None)
+        node = Node(step, machine, may_be_open=unknown)
+        _place(node, nodes)
         if linear and number:
             node.after.add(number - 1)
         nodes.append(node)
-    _gather_claims(steps, bystanders, machine)
+    known = [step for step, node in zip(steps, nodes, strict=True) if not node.open and not step.conditional]
+    _gather_claims(known, bystanders, machine)
     return nodes
+
+
+def arrange_late(step: Step, number: int, nodes: list[Node], machine: Machine) -> None:
+    """Find the place of a step that is known only now, and tell the machine what it declares and claims.
+
+    Args:
+        step: With its task.
+        number: Its number.
+        nodes: Those of all steps; gets the one of this step.
+        machine: As for `arrange`.
+
+    Raises:
+        ProvisionError: it names what is not there.
+
+    """
+    node = Node(step, machine)
+    _place(node, nodes[:number])
+    nodes[number] = node
+    if step.task is not None:
+        machine.claims += [claim for claim in step.task.claims(machine) if claim not in machine.claims]
+        machine.wanted.update(step.task.conda_wishes(machine))
+
+
+def _place(node: Node, earlier: Sequence[Node]) -> None:
+    for number, other in enumerate(earlier):
+        if other.provides & node.requires or node.barrier:
+            node.needs.add(number)
+        elif node.follows(other):
+            node.after.add(number)
 
 
 def _meet(some: frozenset[Resource], others: frozenset[Resource]) -> bool:
@@ -119,8 +154,8 @@ def _gather_claims(steps: Sequence[Step], bystanders: Sequence[Task[Any]], machi
             machine.wanted.update(task.conda_wishes(machine))
     for owner, claim in claims:
         for step in steps:
-            if step is owner or step.task is None:
-                continue
+            if step is owner or step.task is None or step.late or owner.late:
+                continue  # of late ones perhaps only one is carried out
             objection = step.task.objection(claim, machine)
             if objection is not None:
                 raise InvalidPlaybook(

@@ -1,59 +1,66 @@
-"""A run: every step in an order that its needs allow, side by side where they do not meet."""
+"""A run: the program of a playbook from its first stretch to its last handler."""
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-import queue
-import threading
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from nbprovision.engine.guard import Guard
-from nbprovision.engine.order import Node, arrange
-from nbprovision.engine.step import Outcome, Step, carry_out, digest_of, prove
+from nbprovision.engine import settling
+from nbprovision.engine.notices import Notice, Notices
+from nbprovision.engine.order import arrange_late
+from nbprovision.engine.program import Acts, Guarded, Late, Op, Program, Stretch, Told, steps_of
+from nbprovision.engine.step import Outcome, Step, skipped
+from nbprovision.engine.work import Listener, Work, planned_after
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import ProvisionError
-from nbprovision.model.result import Change, Result
+from nbprovision.model.errors import InvalidPlaybook, ProvisionError
+from nbprovision.model.result import Result, as_variables
 from nbprovision.model.task import Task
-from nbprovision.state.store import Proof, Store, holds
-from nbprovision.system import side_by_side
-from nbprovision.system.log import withholding
+from nbprovision.playbook.template import NotYetKnown
+from nbprovision.state.store import Proof, Store
 from nbprovision.system.process import kept_children
-from nbprovision.system.secrets import masked
 
-# The step that a thread works for, its own helpers included.
-_AT_WORK: contextvars.ContextVar[Step | None] = contextvars.ContextVar("step", default=None)
-# Seconds that a task works alone: short ones side by side would only fight for the interpreter.
-ALONE = 0.01
+__all__ = ["Listener", "Run"]
+
+_FAILED = "an earlier task failed"
 
 
-class Listener(Protocol):
-    """Hears how a run goes; called from several threads, never from two at once."""
+class _Stop(msgspec.Struct, frozen=True):
+    """Why what follows is left out; ``failure`` is the number of the step that failed, if one did."""
 
-    def started(self, step: Step) -> None:
-        """A step takes the full path."""
+    reason: str
+    failure: int | None = None
 
-    def progressed(self, step: Step, text: str, done: float, total: float) -> None:
-        """Long work is ``done`` of ``total`` far (0 of 0 where that is not known)."""
 
-    def finished(self, step: Step, result: Result) -> None:
-        """A step has its result."""
+class _Place(msgspec.Struct, frozen=True):
+    """Where in a program a part of it stands.
+
+    Attributes:
+        play: The play, if it is more than its tasks.
+        linear: One after the other, and none after the first failure.
+        saved: A block around it knows what to do about a failure.
+
+    """
+
+    play: Acts | None
+    linear: bool
+    saved: bool = False
 
 
 class Run:
-    """Carries out steps.
+    """Carries out a program.
 
     Args:
         steps: In the order of the playbook.
         machine: The facts.
         listener: Hears of each step.
+        program: The order beyond what the steps' needs say; by default there is none.
         store: What earlier runs proved; None looks at everything anew.
         check: Say what would change, and change nothing.
         linear: One after the other, and stop at the first failure.
         bystanders: Tasks of the playbook that this run leaves out.
+        notices: Which handlers are to be run.
 
     Raises:
         InvalidPlaybook: the steps cannot all hold.
@@ -66,163 +73,215 @@ class Run:
         machine: Machine,
         listener: Listener,
         *,
+        program: Program | None = None,
         store: Store | None = None,
         check: bool = False,
         linear: bool = False,
         bystanders: Sequence[Task[Any]] = (),
+        notices: Notices | None = None,
     ) -> None:
-        self._steps = steps
-        self._machine = machine
-        self._listener = listener
-        self._store = store
-        self._check = check
+        self._program = (Stretch(tuple(range(len(steps)))),) if program is None else program
+        self._notices = Notices() if notices is None else notices
         self._linear = linear
-        self._nodes = arrange(steps, machine, linear=linear, bystanders=bystanders)
-        self._guard = Guard((step.task for step in steps if step.task is not None), machine)
-        self._outcomes: dict[int, Outcome] = {}
-        self._todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[int, Outcome | BaseException]] = queue.SimpleQueue()
-        self._listening = threading.Lock()
-        machine.applies = not check
-        machine.on_progress = self._progress
+        self._machine = machine
+        self._work = Work(
+            steps,
+            machine,
+            listener,
+            store=store,
+            check=check,
+            linear=linear,
+            bystanders=bystanders,
+            notices=self._notices,
+        )
+        self._proofs: list[Proof | None] = [None]
 
     def execute(self) -> list[Result]:
         """Do it all; the results stand in the order of the steps."""
         with kept_children():
-            threads: list[threading.Thread] = []
             try:
-                self._carry_out_all(threads)
-                self._renew_proofs()
-            finally:  # not before: an engine's child process ends with the thread that made it
-                for _ in threads:
-                    self._todo.put(None)
+                self._perform(self._program, _Place(None, self._linear))
+                self._work.renew_proofs()
+                self._proofs = settling.proofs(self._work, self._program)
+            finally:
+                self._work.end()
         self._machine.keep()
-        return [self._outcomes[number].result for number in range(len(self._steps))]
-
-    def _carry_out_all(self, threads: list[threading.Thread]) -> None:
-        waiting = dict(enumerate(self._nodes))
-        running = 0
-        while waiting or running:
-            number = self._next(waiting) if running < side_by_side.MOST else None
-            if number is not None:
-                del waiting[number]
-                outcome = self._without_work(number)
-                if outcome is not None:
-                    self._finish(number, outcome)
-                    continue
-                if running == len(threads):
-                    threads.append(threading.Thread(target=self._work, daemon=True))
-                    threads[-1].start()
-                running += 1
-                self._todo.put(number)
-            with contextlib.suppress(queue.Empty):
-                number, outcome_or_error = self._done.get(timeout=None if number is None else ALONE)
-                running -= 1
-                if isinstance(outcome_or_error, BaseException):
-                    raise outcome_or_error
-                self._finish(number, outcome_or_error)
+        return self._work.told()
 
     @property
     def proofs(self) -> tuple[list[Proof], bool]:
-        """What to record, and whether it is all: every step proven."""
-        proofs = [outcome.proof for _, outcome in sorted(self._outcomes.items())]
-        return [proof for proof in proofs if proof is not None], None not in proofs
+        """What to record, and whether it is all: a run with nothing to do finds every step proven."""
+        return [proof for proof in self._proofs if proof is not None], None not in self._proofs
 
-    def _next(self, waiting: dict[int, Node]) -> int | None:
-        """The first of the lightest steps that can begin: a notebook that starts waits for kernels, not for solves."""
-        done = self._outcomes.keys()
-        ready = (number for number, node in waiting.items() if node.needs <= done and node.after <= done)
-        return min(ready, key=lambda number: (waiting[number].weight, number), default=None)
-
-    def _renew_proofs(self) -> None:
-        """Prove what was changed too lately for its witnesses to serve, and again what other steps have touched.
-
-        A pip task changes the folder that vouches for the conda task, and of two that worked side by side neither may
-        have been provable while the other changed what both look at. What was done first is looked at first, so that
-        hardly any of them has to wait for the clock.
-        """
-        changed = any(outcome.result.changed for outcome in self._outcomes.values())
-        for number, outcome in self._outcomes.items():
-            task, result, proof = self._steps[number].task, outcome.result, outcome.proof
-            if task is None or result.status not in ("ok", "changed") or result.check_only:
-                continue
-            if proof is not None and (not changed or all(map(holds, proof.witnesses))):
-                continue
-            try:
-                with withholding(self._steps[number].no_log):
-                    _, proof = prove(task, self._machine, patient=True)
-            except ProvisionError:
-                proof = None
-            self._outcomes[number] = Outcome(result, _reporting(proof, result))
-
-    def _without_work(self, number: int) -> Outcome | None:
-        """The outcome of a step for which nothing has to be looked at."""
-        step, node = self._steps[number], self._nodes[number]
-        if step.task is None:
-            return carry_out(step, self._machine, self._guard, check=self._check)
-        for other in sorted(node.needs):
-            if self._outcomes[other].result.status in ("failed", "skipped") and self._steps[other].task is not None:
-                reason = f"needs '{self._steps[other].name}', which {_past(self._outcomes[other].result)}"
-                return Outcome(step.result("skipped", warnings=(reason,)))
-        if self._linear and any(outcome.result.status == "failed" for outcome in self._outcomes.values()):
-            return Outcome(step.result("skipped", warnings=("an earlier task failed",)))
-        moved = any(self._outcomes[other].result.changed for other in node.needs | node.after)
-        if moved and self._check:
-            return self._planned_only(step, node)
-        proof = self._store.proof_of(digest_of(step.task, self._machine)) if self._store else None
-        # What is looked up anew from time to time may turn out otherwise with what has just been changed: an index.
-        if proof is None or (moved and proof.until is not None):
-            return None
-        self._guard.proven(step.task, self._machine)
-        return Outcome(step.result("ok", proof="witness"), proof)
-
-    def _planned_only(self, step: Step, node: Node) -> Outcome | None:
-        """With ``check``: the outcome of a step that builds on what another would only now make."""
-        makers = [other for other in sorted(node.needs) if self._outcomes[other].result.changed]
-        if not makers or step.task is None:
-            return None
-        try:
-            plan = step.task.plan(step.task.read(self._machine))
-            changes = plan.changes
-        except ProvisionError:
-            changes = (Change(action="change", target=step.name, after=f"after '{self._steps[makers[0]].name}'"),)
-        return Outcome(step.result("changed" if changes else "ok", changes=changes, check_only=True))
-
-    def _work(self) -> None:
-        while (number := self._todo.get()) is not None:
-            step = self._steps[number]
-            _AT_WORK.set(step)
-            try:
-                with self._listening:
-                    self._listener.started(step)
-                with withholding(step.no_log):
-                    outcome = carry_out(step, self._machine, self._guard, check=self._check)
-                self._done.put((number, outcome))
-            except BaseException as error:  # noqa: BLE001 - raised again in the main thread
-                self._done.put((number, RuntimeError("what it is is withheld by no_log") if step.no_log else error))
-
-    def _finish(self, number: int, outcome: Outcome) -> None:
-        self._outcomes[number] = Outcome(outcome.result, _reporting(outcome.proof, outcome.result))
-        with self._listening:
-            self._listener.finished(self._steps[number], outcome.result)
-
-    def _progress(self, text: str, done: float, total: float) -> None:
-        step = _AT_WORK.get()
-        if step is None or step.no_log:
-            return
-        with self._listening:
-            self._listener.progressed(step, text, done, total)
-
-
-def _reporting(proof: Proof | None, result: Result) -> Proof | None:
-    """The proof with what the start-up path will report of its step."""
-    if proof is None:
+    def _perform(self, program: Sequence[Op], place: _Place) -> _Stop | None:
+        for number, op in enumerate(program):
+            stop = self._one(op, place)
+            if stop is not None:
+                self._work.skip(list(steps_of(tuple(program[number + 1 :]))), stop.reason)
+                return stop
         return None
-    again = msgspec.structs.replace(
-        result, status="skipped" if result.status == "skipped" else "ok", proof="witness", seconds=0.0, changes=()
-    )
-    return msgspec.structs.replace(proof, report=msgspec.json.encode(masked(again.as_json())).decode())
+
+    def _one(self, op: Op, place: _Place) -> _Stop | None:
+        if isinstance(op, Stretch):
+            return self._stretch(op.steps, place)
+        if isinstance(op, Late):
+            self._late(op.step, saved=place.saved)
+            return self._stopped((op.step,), place)
+        if isinstance(op, Guarded):
+            return self._guarded(op, place)
+        if isinstance(op, Told):
+            return self._told(op, place)
+        return self._acts(op, place)
+
+    def _stretch(self, numbers: Sequence[int], place: _Place) -> _Stop | None:
+        for group in self._groups(numbers, linear=place.linear):
+            if len(group) == 1 and self._work.nodes[group[0]].open:
+                self._late(group[0], saved=place.saved)
+            else:
+                self._work.carry_out(group, saved=place.saved)
+            stop = self._stopped(group, place)
+            if stop is not None:
+                self._work.skip([number for number in numbers if number > group[-1]], stop.reason)
+                return stop
+        return None
+
+    def _groups(self, numbers: Sequence[int], *, linear: bool) -> list[list[int]]:
+        """The steps of a stretch that may be carried out at once."""
+        groups: list[list[int]] = []
+        apart = True
+        for number in numbers:
+            alone = linear or self._work.nodes[number].open
+            if alone or apart:
+                groups.append([])
+            groups[-1].append(number)
+            apart = alone
+        return groups
+
+    def _stopped(self, numbers: Sequence[int], place: _Place) -> _Stop | None:
+        failure = self._work.failure(numbers) if place.linear else None
+        return None if failure is None else _Stop(_FAILED, failure)
+
+    def _guarded(self, op: Guarded, place: _Place) -> _Stop | None:
+        inside = _Place(place.play, linear=True, saved=place.saved)
+        stop = self._perform(op.body, msgspec.structs.replace(inside, saved=place.saved or op.saves))
+        if stop is not None and stop.failure is not None and op.saves:
+            self._explain(stop.failure)
+            stop = self._perform(op.rescue, inside)
+        after = self._perform(op.always, inside)
+        stop = after or stop
+        # Where nothing is in a row, only what needs it goes without what has failed.
+        return None if stop is not None and stop.failure is not None and not place.linear else stop
+
+    def _explain(self, failure: int) -> None:
+        """Let the tasks of a `rescue` know what has failed."""
+        step = self._work.steps[failure]
+        self._work.registry.results["ansible_failed_task"] = {"name": step.name, "action": step.kind}
+        self._work.registry.results["ansible_failed_result"] = as_variables(self._work.outcomes[failure].result)
+
+    def _told(self, op: Told, place: _Place) -> _Stop | None:
+        if not op.meta.wanted(self._work.registry.results):
+            return None
+        if op.meta.what == "end_play":
+            return _Stop(f"the play was ended before it ({op.meta.position})")
+        if place.play is not None:
+            self._flush(place.play, final=False)
+        return None
+
+    def _acts(self, op: Acts, place: _Place) -> _Stop | None:
+        inside = _Place(op, linear=place.linear)
+        numbers = [number for section in op.sections for number in steps_of(section)]
+        broken = False
+        for section in op.sections:
+            stop = self._perform(section, inside)
+            broken = self._work.broken([*steps_of(section), *op.handlers])
+            if not broken or op.force:
+                self._flush(op, final=section is op.sections[-1] or stop is not None or broken)
+                broken = broken or self._work.broken(op.handlers)
+            if broken or stop is not None:
+                self._work.skip(numbers, _FAILED if broken or stop is None else stop.reason)
+                break
+        if broken:
+            self._put_off(op)
+        return _Stop(_FAILED, 0) if broken and place.linear else None
+
+    def _flush(self, op: Acts, *, final: bool) -> None:
+        """Run the handlers that were notified, in their order; what they notify themselves, in another round."""
+        for _ in range(len(op.handlers) + 1):
+            waiting = [one for one in self._notices.waiting(op.name) if final or one not in self._notices.left_over]
+            due = self._due(op, waiting)
+            if not due:
+                return
+            for place, number in enumerate(due):
+                cause = next(one for one in waiting if self._hears(number, one))
+                if self._work.check:
+                    self._work.finish(number, planned_after(self._work.steps[number], cause.task))
+                else:
+                    self._late(number) if self._work.steps[number].late else self._work.carry_out([number])
+                if self._work.broken([number]) and not op.force:
+                    left = due[place:]
+                    self._notices.remove([one for one in waiting if not any(self._hears(n, one) for n in left)])
+                    return
+            failed = [number for number in due if self._work.broken([number])]
+            self._notices.remove(
+                [one for one in waiting if self._due(op, [one]) and not any(self._hears(n, one) for n in failed)]
+            )
+            if failed:
+                return
+
+    def _put_off(self, op: Acts) -> None:
+        """Tell of the handlers that are to be run and cannot be: the next run that succeeds runs them."""
+        for number in self._due(op, self._notices.waiting(op.name)):
+            if not self._work.broken([number]):
+                reason = f"notified, but {_FAILED}; the next run of the playbook that does not fail runs it"
+                self._work.finish(number, skipped(self._work.steps[number], reason))
+
+    def _due(self, op: Acts, notices: Sequence[Notice]) -> list[int]:
+        return [number for number in op.handlers if any(self._hears(number, one) for one in notices)]
+
+    def _hears(self, number: int, notice: Notice) -> bool:
+        call = self._work.steps[number].call
+        return call is not None and notice.handler in call.listen
+
+    def _late(self, number: int, *, saved: bool = False) -> None:
+        """Bind a step to what is known by now, and carry it out."""
+        outcome = self._bind(number)
+        if outcome is None:
+            self._work.carry_out([number], saved=saved)
+        else:
+            self._work.finish(number, outcome, saved=saved)
+            self._work.registry.take(self._work.steps[number], outcome.result)
+
+    def _bind(self, number: int) -> Outcome | None:
+        """Give the work what a step is bound to; its outcome where there is no work in it."""
+        step, results = self._work.steps[number], self._work.registry.results
+        try:
+            found = settling.bound(step, results)
+            if found is None:
+                return skipped(step)
+            for one in found.turns or [found.step]:
+                if one.task is not None:
+                    arrange_late(one, number, self._work.nodes, self._machine)
+            self._work.settle(number, found.step, found.environment, found.turns)
+        except NotYetKnown as error:
+            return skipped(step, f"needs '{error.unknown.task}', which failed")
+        except InvalidPlaybook as error:
+            planned = self._planned() if self._work.check else None
+            return planned_after(step, planned) if planned else _faulty(step, error)
+        except ProvisionError as error:
+            return _faulty(step, error)
+        return None
+
+    def _planned(self) -> str | None:
+        """The name of the last task whose result is registered and that would only now change something."""
+        found = (
+            step.name
+            for number, step in reversed(list(enumerate(self._work.steps)))
+            if step.call is not None and step.call.register
+            and number in self._work.outcomes
+            and self._work.outcomes[number].result.changed
+        )  # fmt: skip
+        return next(found, None)
 
 
-def _past(result: Result) -> str:
-    return "failed" if result.status == "failed" else "was skipped"
+def _faulty(step: Step, error: ProvisionError) -> Outcome:
+    return Outcome(step.result("failed", error=error.at(step.position)))

@@ -14,13 +14,16 @@ import msgspec
 
 from nbprovision.backends import cache_limit
 from nbprovision.engine.guard import run_lock
+from nbprovision.engine.notices import Notices, path_of
+from nbprovision.engine.program import Compiler
 from nbprovision.engine.run import Listener, Run
 from nbprovision.engine.step import Step
 from nbprovision.facts import caches
 from nbprovision.facts.machine import Machine, existing
-from nbprovision.model.errors import InvalidPlaybook, TaskFailed, UsageError
+from nbprovision.model.errors import InvalidPlaybook, ProvisionError, TaskFailed, UsageError
 from nbprovision.model.result import Result
 from nbprovision.model.task import Task
+from nbprovision.playbook.calls import TaskCall
 from nbprovision.playbook.read import Playbook, read_playbook
 from nbprovision.reporters import document
 from nbprovision.reporters.progress import ProgressFiles
@@ -90,7 +93,9 @@ class Session:
             tags=request.tags,
             skip_tags=request.skip_tags,
         )
-        self.steps: tuple[Step, ...] = tuple(self._steps())
+        compiler = Compiler(self._carried_out(), deep=request.deep)
+        self._program = compiler.program(self._playbook.plays)
+        self.steps: tuple[Step, ...] = tuple(compiler.steps)
 
     def perform(self, listener: Listener, tell: Callable[[str], None]) -> tuple[list[Result], dict[str, Any]]:
         """Carry it out under the lock.
@@ -136,10 +141,13 @@ class Session:
     def _carry_out(self, listener: Listener, tell: Callable[[str], None]) -> list[Result]:
         request = self._request
         state = store.Store(self._state_path())
+        notices = self._notices()
         run = Run(
             self.steps,
             self._machine,
             listener,
+            program=self._program,
+            notices=notices,
             store=state if request.witness and not request.deep else None,
             check=request.check,
             bystanders=list(self._bystanders()),
@@ -150,7 +158,9 @@ class Session:
             cache_limit.trim(self._machine)
         proofs, complete = run.proofs
         looked_at = {**self._facts_read, **self._playbook.looked_at}
-        inputs = store.look([*self._playbook.inputs, *looked_at, *_own_code()]) or ()
+        # What is not told yet to a handler is one as well: by its file it keeps the next run from ending early.
+        pending = [notices.path] if notices.path is not None else []
+        inputs = store.look([*self._playbook.inputs, *looked_at, *_own_code(), *pending]) or ()
         # An input that changed in this very moment, or by this very run, may not be what was read.
         fresh = not inputs or any(_changed_since(witness, self._began) for witness in inputs)
         fresh = fresh or any(os.path.lexists(path) != there for path, there in looked_at.items())
@@ -160,7 +170,9 @@ class Session:
                 _if_possible(tell, "what was proven; the next run looks at everything anew"),
                 explained("", state.path),
             ):
-                state.write(inputs, variables, proofs, complete=complete and not fresh)
+                state.write(
+                    inputs, variables, proofs, complete=complete and not fresh and not any(map(Path.exists, pending))
+                )
         return results
 
     def document_of(self, results: Sequence[Result]) -> dict[str, Any]:
@@ -174,28 +186,27 @@ class Session:
         told = {key: content[key] for key in ("playbook", "status", "counts", "seconds")}
         log.event("run", proof="check", **told)
 
-    def _steps(self) -> Iterator[Step]:
-        request = self._request
-        begun = request.start_at is None
-        for number, play in enumerate(self._playbook.plays):
-            for call in play.calls:
-                begun = begun or call.name == request.start_at
-                if not begun or not call.chosen:
-                    continue
-                task = call.task
-                if task is not None and request.deep:
-                    task = msgspec.structs.replace(task, deep=True)
-                yield Step(
-                    name=call.name,
-                    kind=call.kind,
-                    task=task,
-                    position=call.position,
-                    no_log=call.no_log,
-                    play=(number, play.name),
-                )
-        if not begun:
-            names = ", ".join(f"'{call.name}'" for play in self._playbook.plays for call in play.calls)
-            raise UsageError(f"there is no task '{request.start_at}' to start at", cause=f"there are: {names}")
+    def _carried_out(self) -> Callable[[TaskCall], bool]:
+        """Which calls are carried out: those that the tags choose, from the one on that the run is to start at."""
+        start = self._request.start_at
+        if start is None:
+            return lambda call: call.chosen
+        calls = [call for play in self._playbook.plays for call in play.calls]
+        first = next((number for number, call in enumerate(calls) if start in (call.name, call.title)), None)
+        if first is None:
+            names = ", ".join(dict.fromkeys(f"'{call.title}'" for call in calls))
+            raise UsageError(f"there is no task '{start}' to start at", cause=f"there are: {names}")
+        kept = {id(call) for call in calls[first:]}
+        return lambda call: call.chosen and id(call) in kept
+
+    def _notices(self) -> Notices:
+        """The notifications of this playbook; those that no handler of it hears any longer are dropped."""
+        playbook = os.path.abspath(self._playbook.path)
+        notices = Notices(path_of(self._machine.home, playbook), lasting=not self._request.check)
+        plays = self._playbook.plays
+        with contextlib.suppress(ProvisionError):
+            notices.drop_unknown((play.name, name) for play in plays for call in play.handlers for name in call.listen)
+        return notices
 
     def _bystanders(self) -> Iterator[Task[Any]]:
         carried_out = {(step.position, step.name) for step in self.steps}

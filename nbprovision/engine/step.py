@@ -14,6 +14,7 @@ from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import Position, ProvisionError, TaskFailed
 from nbprovision.model.result import Change, Plan, Result, Status
 from nbprovision.model.task import Task
+from nbprovision.playbook.calls import TaskCall
 from nbprovision.state import store
 from nbprovision.state.witness import digest
 from nbprovision.system.files import refused
@@ -23,7 +24,13 @@ from nbprovision.system.log import event, withholding
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """A task as a playbook calls it; ``task`` is None where its ``when`` is false.
 
-    ``play`` is the play's number and name, for the reporter's headings.
+    Attributes:
+        play: The play's number and name, for the reporter's headings.
+        call: What the playbook says of it; None where it comes from elsewhere.
+        conditional: It may never be carried out, and is not told of then: a handler, or a task of a `rescue`.
+        deep: Compare the files of every package.
+        diff: Show the changes in full, or not; None where the command line decides.
+
     """
 
     name: str
@@ -32,6 +39,21 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     position: Position | None = None
     no_log: bool = False
     play: tuple[int, str] = (0, "")
+    call: TaskCall | None = None
+    conditional: bool = False
+    deep: bool = False
+    diff: bool | None = None
+
+    @property
+    def late(self) -> bool:
+        """Whether it is bound when its turn comes."""
+        return self.call is not None and self.call.late
+
+    def bound(self, task: Task[Any] | None) -> Step:
+        """The step with its task, which is known by now."""
+        if task is not None and self.deep:
+            task = msgspec.structs.replace(task, deep=True)
+        return msgspec.structs.replace(self, task=task)
 
     def result(self, status: Status, **fields: Any) -> Result:
         """A result in this step's name; with ``no_log`` the changes and reasons are withheld."""
@@ -61,16 +83,38 @@ class Outcome(msgspec.Struct, frozen=True):
 
 def digest_of(task: Task[Any], machine: Machine) -> str:
     """Tells a task with its parameters, and the claims of others on the same playbook, from any other."""
+    environment = (sorted(machine.environment.items()),) if machine.environment else ()
     claims = [(str(claim.prefix), claim.requirement, claim.absent) for claim in machine.claims]
     wanted = sorted((str(prefix), name) for prefix, name in machine.wanted)
-    return digest(repr((task.kind(), msgspec.to_builtins(task), claims, wanted)))
+    return digest(repr((task.kind(), msgspec.to_builtins(task), claims, wanted, *environment)))
 
 
-def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Outcome:
-    """Bring about what a step describes, or with ``check`` say what that would take. Never raises but on a defect."""
+def skipped(step: Step, *reasons: str) -> Outcome:
+    """The outcome of a step whose conditions do not hold, or which is left out for other reasons."""
+    return Outcome(step.result("skipped", warnings=reasons), None if reasons else skipping(step))
+
+
+def skipping(step: Step) -> store.Proof:
+    """The proof of a step whose conditions do not hold: they are read anew with whatever they turn on."""
+    return store.Proof(digest(step.name), None, (), "")
+
+
+def carry_out(
+    step: Step, machine: Machine, guard: Guard, *, check: bool, before: Callable[[], None] = lambda: None
+) -> Outcome:
+    """Bring about what a step describes, or with ``check`` say what that would take. Never raises but on a defect.
+
+    Args:
+        step: The step.
+        machine: The facts.
+        guard: Marks what is unfinished.
+        check: Change nothing.
+        before: Called when there is something to do, before it is begun; may raise `ProvisionError`.
+
+    """
     task = step.task
     if task is None:
-        return Outcome(step.result("skipped"), store.Proof(digest(step.name), None, (), ""))
+        return skipped(step)
     started = time.perf_counter()
     values: dict[str, Any] = {}
     try:
@@ -78,6 +122,7 @@ def carry_out(step: Step, machine: Machine, guard: Guard, *, check: bool) -> Out
             plan, proof = prove(task, machine)
             changes, warnings = plan.changes, plan.warnings
             if plan and not check:
+                before()
                 patient = time.perf_counter() - started > _LONG
                 proof, changes, after = _apply(task, plan, machine, guard, patient=patient)
                 warnings = tuple(dict.fromkeys((*warnings, *after)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import copy
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -63,6 +64,9 @@ class Machine:
         self.applies = False
         self.timeout: float | None = None
         self.on_progress: Callable[[str, float, float], None] = lambda text, done, total: None
+        # Variables that a playbook sets for the work of one task.
+        self.environment: dict[str, str] = {}
+        self._views: list[Machine] = [self]
 
     @cached_property
     def platform(self) -> platform_facts.Platform:
@@ -173,8 +177,28 @@ class Machine:
 
     def forget(self) -> None:
         """Read everything anew when it is next asked for; called after each change."""
-        for name in ("conda",):
-            self.__dict__.pop(name, None)
+        for view in self._views:
+            view.__dict__.pop("conda", None)
+
+    def seen_with(self, environment: Mapping[str, str], *, applies: bool) -> Machine:
+        """The same machine as a task sees it that works with more environment variables; what is known is shared.
+
+        Args:
+            environment: The variables, over those that are there.
+            applies: Whether what is planned with it will be applied.
+
+        """
+        for view in self._views:
+            if view.environment == environment and view.applies == applies:
+                return view
+        view = copy.copy(self)
+        view.__dict__.pop("conda", None)  # its configuration is read from the environment too
+        view.environment = dict(environment)
+        view.env = {**self.env, **environment}
+        view.user_home = Path(user_home(view.env))
+        view.applies = applies
+        self._views.append(view)
+        return view
 
     def variables(self, looked_at: dict[Path, bool] | None = None) -> Mapping[str, Any]:
         """Facts that a playbook's templates may use, as ``nb.NAME``.

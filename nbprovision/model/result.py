@@ -55,7 +55,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one task; ``values`` is what else it has to say to the tasks after it."""
+    """What became of one task.
+
+    Attributes:
+        values: What else it has to say to the tasks after it.
+        forgiven: Why a failure is none of the run: `ignore_errors`, or a block that knows what to do about it.
+
+    """
 
     name: str
     task: str
@@ -67,6 +73,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     error: ProvisionError | None = None
     check_only: bool = False
     values: dict[str, Any] = {}
+    forgiven: Literal["", "ignored", "rescued"] = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run has failed by it."""
+        return self.status == "failed" and not self.forgiven
 
     @property
     def changed(self) -> bool:
@@ -92,4 +104,19 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
             "changes": [change.as_json() for change in self.changes],
             "warnings": list(self.warnings),
             "error": error,
+            **({self.forgiven: True} if self.forgiven else {}),
         }
+
+
+def as_variables(result: Result) -> dict[str, Any]:
+    """A result as ``register`` gives it to templates."""
+    told = result.error.message if result.error is not None else "; ".join(result.warnings)
+    return {
+        **result.values,
+        "changed": result.changed,
+        "failed": result.status == "failed",
+        "skipped": result.status == "skipped",
+        "changes": [change.as_json() for change in result.changes],
+        "msg": told,
+        "cause": result.error.cause if result.error is not None else "",
+    }

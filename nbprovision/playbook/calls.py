@@ -17,6 +17,7 @@ from nbprovision.model.errors import InvalidPlaybook, Position
 from nbprovision.model.task import Task
 from nbprovision.playbook import parameters
 from nbprovision.playbook.faults import Faults
+from nbprovision.playbook.secret_names import remember_secret
 from nbprovision.playbook.template import Known, Scope, Templates, Unknown
 from nbprovision.playbook.yaml_nodes import Node
 
@@ -33,9 +34,9 @@ class Setting(msgspec.Struct, frozen=True):
     folder: Path
 
     def knowing(self, results: Results) -> Setting:
-        """The same with results of tasks that have been run."""
+        """The same with results of tasks that have been run; those that have not been are not there."""
         known = {name: value if isinstance(value, Unknown) else Known(value) for name, value in results.items()}
-        return msgspec.structs.replace(self, scope=self.scope.knowing(known, over=self.extra))
+        return msgspec.structs.replace(self, scope=self.scope.settled().knowing(known, over=self.extra))
 
     def render(self, node: Node) -> Any:
         """A node with its templates evaluated."""
@@ -106,6 +107,7 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
         environment: Variables for its work, as far as they are known.
         register: Name of the variable that gets its result, or nothing.
         turn: Number of the loop that it is a turn of, None where there is none.
+        empty: It stands for a loop without a turn.
         notify: Handlers, by the names that are listened to.
         listen: For a handler: what it listens to, its name among them.
         ignore_errors, check_mode, diff: As the keywords say; None where the command line decides.
@@ -126,6 +128,7 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str] = {}
     register: str = ""
     turn: int | None = None
+    empty: bool = False
     notify: tuple[str, ...] = ()
     listen: tuple[str, ...] = ()
     ignore_errors: bool = False
@@ -315,6 +318,7 @@ def environment(layers: Sequence[Node], setting: Setting) -> dict[str, str]:
                 )
             for name, one in layer.items():
                 found[_variable(name, node)] = _text(name, one, node)
+                remember_secret(name, found[name])
     return found
 
 

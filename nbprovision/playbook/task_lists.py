@@ -21,7 +21,7 @@ from nbprovision.playbook.yaml_nodes import MapNode, Node, Scalar
 
 Catalogue = Mapping[str, type[Task[Any]]]
 
-MAX_CALLS = 10_000  # of one playbook, every turn of its loops counted
+MAX_CALLS = 2_000  # of one playbook, every turn of its loops counted
 _FAILURE = ("ansible_failed_task", "ansible_failed_result")
 
 
@@ -264,7 +264,7 @@ class TaskLists:
                 self.faults.add(fault)
             return [self._skipped(call, kind, around, setting)]
         if not turns:
-            return [msgspec.structs.replace(self._skipped(call, kind, around, setting), turn=self._loops)]
+            return [msgspec.structs.replace(self._skipped(call, kind, around, setting), turn=self._loops, empty=True)]
         return [
             msgspec.structs.replace(
                 self._bound(call, kind, around, inner, f" ({loop.variable}={label})"), turn=self._loops

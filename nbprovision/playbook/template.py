@@ -20,8 +20,6 @@ OMIT = "__nbprovision_omit__"  # what the variable `omit` holds: a parameter wit
 
 FACTS = "nb"  # the variable that holds the machine's facts
 
-UNRESOLVED = "unresolved-template"  # the rule of lint for what templates raise
-
 _MARKS = ("{{", "{%", "{#")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = frozenset(
@@ -53,11 +51,10 @@ class Known:
 
 
 class Unknown:
-    """A value that is not known yet: the result of ``task``, which has not been run (or has failed)."""
+    """A value that is not known yet: the result of ``task``, which has not been run, or has failed for good."""
 
-    def __init__(self, task: str, reason: str = "") -> None:
+    def __init__(self, task: str) -> None:
         self.task = task
-        self.reason = reason
 
 
 class Deferred:
@@ -113,6 +110,12 @@ class Scope:
         """The same scope with results (`Known` or `Unknown`) over it, and ``over`` over both."""
         known = {**self._results, **results}
         return Scope(self._templates, (self._written, results, over), self._facts, known) if results else self
+
+    def settled(self) -> Scope:
+        """The same scope without what is not known yet."""
+        known = {name: value for name, value in self._written.items() if not isinstance(value, Unknown)}
+        results = {name: value for name, value in self._results.items() if not isinstance(value, Unknown)}
+        return Scope(self._templates, (known,), self._facts, results)
 
     def written(self, name: str) -> Any:
         """A variable as it was given, not evaluated."""
@@ -244,7 +247,6 @@ class Templates:
             try:
                 self._sandbox.check(value.value.strip() if condition else value.value, scope, condition=condition)
             except InvalidPlaybook as error:
-                error.rule = UNRESOLVED
                 error.at(value.position)
                 raise
 
@@ -290,7 +292,6 @@ class Templates:
         try:
             return self._sandbox.evaluate(source, scope, condition=condition)
         except InvalidPlaybook as error:
-            error.rule = UNRESOLVED
             error.at(position)
             raise
 

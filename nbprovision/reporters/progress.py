@@ -82,7 +82,11 @@ class ProgressFiles:
         self._text_path = volume / TEXT_FILE if volume is not None and os.access(volume, os.W_OK) else None
         self._tasks = {id(step): TaskProgress(mask(step.name), step.kind) for step in steps}
         self._run = RunProgress(
-            playbook, os.getpid(), time.time(), str(home / "log" / "nbprovision.log"), list(self._tasks.values())
+            playbook,
+            os.getpid(),
+            time.time(),
+            str(home / "log" / "nbprovision.log"),
+            [self._tasks[id(step)] for step in steps if not step.conditional],
         )
         self._over = threading.Event()
         self._writing = threading.Lock()
@@ -90,19 +94,26 @@ class ProgressFiles:
 
     def started(self, step: Any) -> None:
         """A step takes the full path."""
-        task = self._tasks[id(step)]
+        task = self._told(step)
         task.status, task.since = "running", time.time()
 
     def progressed(self, step: Any, text: str, done: float, total: float) -> None:
         """Long work goes on."""
-        task = self._tasks[id(step)]
+        task = self._told(step)
         task.text, task.done, task.total = mask(text), done, total
 
     def finished(self, step: Any, result: Result) -> None:
         """A step has its result."""
-        task = self._tasks[id(step)]
+        task = self._told(step)
         task.status, task.text, task.done, task.total = result.status, "", 0.0, 0.0
         task.error = mask(str(result.error)) if result.error else ""
+
+    def _told(self, step: Any) -> TaskProgress:
+        """The entry of a step; one that may never be carried out is told of when it is."""
+        task = self._tasks[id(step)]
+        if step.conditional and not any(task is one for one in self._run.tasks):
+            self._run.tasks.append(task)
+        return task
 
     def ended(self, summary: str) -> None:
         """The run is over; ``summary`` is the last word, of which the text file keeps failures and long runs."""

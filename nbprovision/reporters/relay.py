@@ -37,7 +37,7 @@ class Relay:
     def finished(self, step: Any, result: Result) -> None:
         """A step has its result."""
         error = result.error
-        told = msgspec.to_builtins(msgspec.structs.replace(result, error=None))
+        told = msgspec.to_builtins(msgspec.structs.replace(result, error=None, values={}))
         if error is not None:
             told["error"] = {
                 "message": error.message, "cause": error.cause, "cure": error.cure, "position": error.position

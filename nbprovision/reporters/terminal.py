@@ -74,8 +74,9 @@ class Terminal:
         detail = f"  {summary}" if summary else ""
         status = self._painted(f"{result.status + ':':<9}", _COLOURS[result.status])
         self._line(f"{status} {_called(result.task, result.name)}{detail}{took}")
-        if self._diff or self._verbose:
-            shown = differences.in_full if self._diff else differences.in_brief
+        diff = self._diff if step.diff is None else step.diff
+        if diff or (self._verbose and step.diff is not False):
+            shown = differences.in_full if diff else differences.in_brief
             for text, colour in shown(result.changes):
                 self._line(f"    {self._painted(text, colour)}")
         for warning in result.warnings:
@@ -83,6 +84,8 @@ class Terminal:
         if result.error is not None:
             for line in str(result.error).splitlines():
                 self._line(f"    {line}")
+        if result.forgiven:
+            self._line(f"    ...{result.forgiven}")
 
     def heard(self, event: str, fields: Mapping[str, Any]) -> None:
         """Something happened on the way, of which the log tells too; called by whichever thread it happened in."""

@@ -1,0 +1,153 @@
+"""What is made of a result: tried again until it holds, judged by ``failed_when`` and ``changed_when``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from nbprovision.engine.guard import Guard
+from nbprovision.engine.step import Outcome, Step, carry_out
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import InvalidPlaybook, ProvisionError, TaskFailed
+from nbprovision.model.result import Result, as_variables
+from nbprovision.playbook.calls import Judgement, Setting
+from nbprovision.playbook.yaml_nodes import ListNode, Node, Scalar
+
+_PLAIN = Judgement()
+
+
+def attempt(
+    step: Step, machine: Machine, guard: Guard, *, check: bool, results: dict[str, Any], before: Callable[[], None]
+) -> Outcome:
+    """Carry a step out, as often as ``until`` and ``retries`` ask for it.
+
+    Args:
+        step: The step, with its task.
+        machine: The facts.
+        guard: Marks what is unfinished.
+        check: Change nothing; then there is one try.
+        results: What was registered so far.
+        before: Called when there is something to do, before it is begun.
+
+    """
+    judgement = step.call.judgement if step.call is not None else _PLAIN
+    if judgement == _PLAIN or step.task is None:
+        return carry_out(step, machine, guard, check=check, before=before)
+    tries = 1 if check else judgement.retries + 1
+    for number in range(1, tries + 1):
+        outcome = judged(step, carry_out(step, machine, guard, check=check, before=before), results)
+        if tries > 1:
+            values = {**outcome.result.values, "attempts": number}
+            outcome = Outcome(msgspec.structs.replace(outcome.result, values=values), outcome.proof)
+        try:
+            if check or _enough(step, outcome.result, results):
+                return outcome
+        except InvalidPlaybook as error:
+            return _failed(step, outcome, error)
+        if number < tries:
+            machine.progress(f"try {number} of {tries} was not enough; again in {judgement.delay:g} s", number, tries)
+            time.sleep(judgement.delay)
+    if outcome.result.status == "failed" or judgement.until is None:
+        return outcome
+    told = TaskFailed(
+        f"after {tries} {'tries' if tries > 1 else 'try'} it is not so that {_written(judgement.until)}",
+        cure="give it more time by retries and delay, or correct the condition",
+    )
+    return _failed(step, outcome, told)
+
+
+def judged(step: Step, outcome: Outcome, results: dict[str, Any]) -> Outcome:
+    """An outcome as ``failed_when`` and ``changed_when`` see it."""
+    judgement = step.call.judgement if step.call is not None else _PLAIN
+    if outcome.result.status not in ("ok", "changed", "failed"):
+        return outcome
+    try:
+        if judgement.changed_when is not None and outcome.result.status != "failed":
+            changed = _holds(step, judgement.changed_when, "changed_when", outcome.result, results)
+            if changed != outcome.result.changed:
+                status = "changed" if changed else "ok"
+                changes = outcome.result.changes if changed else ()
+                result = msgspec.structs.replace(outcome.result, status=status, changes=changes)
+                outcome = Outcome(result, None if changed else outcome.proof)
+        if judgement.failed_when is not None:
+            failed = _holds(step, judgement.failed_when, "failed_when", outcome.result, results)
+            if failed and outcome.result.status != "failed":
+                error = TaskFailed(
+                    f"it counts as failed, as {_written(judgement.failed_when)}",
+                    cause="; ".join(outcome.result.warnings),
+                    cure="look at what the task reports: run once more with -v",
+                )
+                return _failed(step, outcome, error)
+            if not failed and outcome.result.status == "failed":
+                why = outcome.result.error.message if outcome.result.error is not None else ""
+                note = f"counts as no failure by failed_when: {why}"
+                status = "changed" if outcome.result.changes else "ok"
+                result = msgspec.structs.replace(outcome.result, status=status, error=None, warnings=(note,))
+                return Outcome(result)
+    except InvalidPlaybook as error:
+        # What is only planned has nothing to judge yet.
+        return outcome if outcome.result.check_only else _failed(step, outcome, error)
+    return outcome
+
+
+def stands(step: Step, result: Result, results: dict[str, Any]) -> bool:
+    """Whether a result of a run with nothing to do is one that says so, whatever judges it."""
+    judgement = step.call.judgement if step.call is not None else _PLAIN
+    if judgement == _PLAIN or result.status == "skipped":
+        return True
+    outcome = judged(step, Outcome(result), results)
+    try:
+        return outcome.result.status == "ok" and _enough(step, outcome.result, results)
+    except InvalidPlaybook:
+        return False
+
+
+def merged(step: Step, outcomes: Sequence[Outcome]) -> Outcome:
+    """The outcome of a loop, whose turns have the given outcomes."""
+    results = [outcome.result for outcome in outcomes]
+    status = next(
+        (word for word in ("failed", "changed", "ok") if any(one.status == word for one in results)), "skipped"
+    )
+    result = step.result(
+        status,  # type: ignore[arg-type]
+        seconds=sum(one.seconds for one in results),
+        changes=tuple(change for one in results for change in one.changes),
+        warnings=tuple(dict.fromkeys(warning for one in results for warning in one.warnings)),
+        error=next((one.error for one in results if one.error is not None), None),
+        check_only=any(one.check_only for one in results),
+        values={"results": [as_variables(one) for one in results]},
+    )
+    return Outcome(result)
+
+
+def _enough(step: Step, result: Result, results: dict[str, Any]) -> bool:
+    judgement = step.call.judgement if step.call is not None else _PLAIN
+    if judgement.until is None:
+        return result.status != "failed"
+    return _holds(step, judgement.until, "until", result, results)
+
+
+def _holds(step: Step, conditions: tuple[Node, ...], keyword: str, result: Result, results: dict[str, Any]) -> bool:
+    assert step.call is not None  # noqa: S101 - the conditions are the call's
+    setting: Setting = step.call.written.setting
+    own = {step.call.register: as_variables(result)} if step.call.register else {}
+    return setting.knowing({**results, **own}).holds(conditions, keyword)
+
+
+def _failed(step: Step, outcome: Outcome, error: ProvisionError) -> Outcome:
+    before = outcome.result
+    result = step.result(
+        "failed", seconds=before.seconds, changes=before.changes, error=error.at(step.position), values=before.values
+    )
+    return Outcome(result)
+
+
+def _written(conditions: tuple[Node, ...]) -> str:
+    """Conditions as the playbook has them."""
+    nodes: list[Node] = []
+    for node in conditions:
+        nodes += node.items if isinstance(node, ListNode) else [node]
+    return " and ".join(f"'{node.text[:100]}'" for node in nodes if isinstance(node, Scalar))

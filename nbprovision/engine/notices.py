@@ -1,0 +1,104 @@
+"""Which handlers have been notified and not been run yet, kept so that no end of a run can lose one.
+
+What a task is about to change may be there when the run is killed, and the next run finds nothing to do: nobody would
+run the handler any more. So a notification is written down before the work begins, and taken back when there was none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import msgspec
+
+from nbprovision.state.witness import digest
+from nbprovision.system.files import make_folder, write_atomically
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """One notification: the play's name, the handler's (or what it listens to), and the task that gave it."""
+
+    play: str
+    handler: str
+    task: str
+
+
+class Notices:
+    """The notifications of one playbook.
+
+    Args:
+        path: Where they are kept; None keeps them for as long as the run goes on.
+        lasting: Whether this run may change what is kept; not with ``check``.
+
+    """
+
+    def __init__(self, path: Path | None = None, *, lasting: bool = True) -> None:
+        self.path = path
+        self._lasting = lasting and path is not None
+        self._lock = threading.Lock()
+        self._waiting: list[Notice] = []
+        self.left_over: frozenset[Notice] = frozenset()
+        if path is not None:
+            with contextlib.suppress(OSError, msgspec.DecodeError):
+                self._waiting = msgspec.json.decode(path.read_bytes(), type=list[Notice])
+                self.left_over = frozenset(self._waiting)
+
+    def waiting(self, play: str) -> list[Notice]:
+        """Those of a play whose handlers have not been run yet, in the order in which they came."""
+        with self._lock:
+            return [notice for notice in self._waiting if notice.play == play]
+
+    def add(self, notices: Iterable[Notice]) -> list[Notice]:
+        """Write down notifications.
+
+        Returns:
+            Those that were not there already.
+
+        Raises:
+            TaskFailed: they cannot be written; nothing has been changed yet.
+
+        """
+        with self._lock:
+            fresh = [notice for notice in dict.fromkeys(notices) if notice not in self._waiting]
+            if fresh:
+                self._waiting += fresh
+                try:
+                    self._keep()
+                except Exception:
+                    self._waiting = [notice for notice in self._waiting if notice not in fresh]
+                    raise
+            return fresh
+
+    def remove(self, notices: Collection[Notice]) -> None:
+        """Take notifications back: nothing was changed, or their handlers have been run."""
+        with self._lock:
+            if any(notice in self._waiting for notice in notices):
+                self._waiting = [notice for notice in self._waiting if notice not in notices]
+                self._keep()
+
+    def drop_unknown(self, heard: Iterable[tuple[str, str]]) -> None:
+        """Take back those of earlier runs that no handler of the playbook hears any longer."""
+        known = set(heard)
+        self.remove([one for one in self.left_over if (one.play, one.handler) not in known])
+
+    def _keep(self) -> None:
+        if not self._lasting or self.path is None:
+            return
+        if self._waiting:
+            make_folder(self.path.parent, mode=0o700)
+            write_atomically(self.path, msgspec.json.encode(self._waiting), mode=0o600)
+        else:
+            self.path.unlink(missing_ok=True)
+
+
+def path_of(home: Path, playbook: str) -> Path:
+    """Where the notifications of a playbook are kept.
+
+    Args:
+        home: The tool's home folder.
+        playbook: The absolute path of the playbook.
+
+    """
+    return home / "pending" / f"{digest(playbook)}.json"

@@ -1,0 +1,170 @@
+"""What a run with nothing to do would find, told from the one that has just ended.
+
+The start-up path reports a run without making one. So a task that turns on what others report is worked out once more
+with what they report when there is nothing to do: one that waits for a change is skipped then, and no handler runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from nbprovision.engine.attempts import merged, stands
+from nbprovision.engine.program import Acts, Guarded, Late, Program, Stretch, Told
+from nbprovision.engine.registry import Registry
+from nbprovision.engine.step import Outcome, Step, prove, skipping
+from nbprovision.engine.work import Work, reporting
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import ProvisionError
+from nbprovision.model.result import Result
+from nbprovision.model.task import Task
+from nbprovision.state.store import Proof
+from nbprovision.system.log import withholding
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """What a late step is, given some results; ``turns`` are those of a loop, else None."""
+
+    step: Step
+    environment: dict[str, str]
+    turns: list[Step] | None = None
+
+
+def bound(step: Step, results: dict[str, Any]) -> Bound | None:
+    """Bind a late step.
+
+    Returns:
+        None where its conditions do not hold.
+
+    Raises:
+        InvalidPlaybook: something is wrong with it, or not known.
+
+    """
+    call = step.call
+    if call is None or not call.late:
+        return Bound(step, dict(call.environment) if call is not None else {})
+    if call.written.loop is None:
+        if not call.wanted(results):
+            return None
+        return Bound(step.bound(call.bind(results)), call.variables(results))
+    turns = []
+    for turn in call.turns(results):
+        one = msgspec.structs.replace(step, name=turn.name, call=turn)
+        turns.append(one.bound(turn.bind(results) if turn.wanted(results) else None))
+    return Bound(step, call.variables(results) if turns else {}, turns) if turns else None
+
+
+def proofs(work: Work, program: Program) -> list[Proof | None]:
+    """The proofs of a run with nothing to do, in the order of the playbook; None for each that cannot be had."""
+    return list(_Quiet(work).program(program))
+
+
+class _Quiet:
+    """Goes through a program as if nothing had to be changed any more."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._registry = Registry()
+        # What a task reports is asked for again only if somebody listens.
+        self._asked = any(step.late or _is_judged(step) for step in work.steps)
+
+    def program(self, program: Program) -> Iterator[Proof | None]:
+        """The proofs of a part, up to where the play ends."""
+        for op in program:
+            if isinstance(op, Stretch):
+                for number in op.steps:
+                    yield self._step(number)
+            elif isinstance(op, Late):
+                yield self._late(op.step)
+            elif isinstance(op, Guarded):
+                yield from self.program(op.body)
+                yield from self.program(op.always)
+            elif isinstance(op, Acts):
+                yield from self._acts(op)
+
+    def _acts(self, op: Acts) -> Iterator[Proof | None]:
+        for section in op.sections:
+            for part in section:
+                if isinstance(part, Told) and part.meta.what == "end_play" and self._ends(part):
+                    return
+                yield from self.program((part,))
+
+    def _ends(self, op: Told) -> bool:
+        try:
+            return op.meta.wanted(self._registry.results)
+        except ProvisionError:
+            return False
+
+    def _step(self, number: int) -> Proof | None:
+        outcome = self._work.outcomes.get(number)
+        if outcome is None or outcome.proof is None or outcome.result.status == "failed":
+            return None
+        return self._quietly(self._work.bound[number], outcome, self._work.machine_of(number))
+
+    def _late(self, number: int) -> Proof | None:
+        step = self._work.steps[number]
+        try:
+            found = bound(step, self._registry.results)
+            if found is None:
+                result = step.result("skipped")
+                self._registry.take(step, result)
+                return reporting(skipping(step), result)
+            machine = self._work.machine
+            if found.environment:
+                machine = machine.seen_with(found.environment, applies=machine.applies)
+            if found.turns is not None:
+                return self._loop(step, found.turns, machine)
+            outcome = self._work.outcomes.get(number)
+            ran = self._work.bound[number].task == found.step.task and machine is self._work.machine_of(number)
+            if not ran or outcome is None or outcome.proof is None:
+                outcome = self._looked_at(found.step, machine)
+            return self._quietly(found.step, outcome, machine)
+        except ProvisionError:
+            return None
+
+    def _loop(self, step: Step, turns: list[Step], machine: Machine) -> Proof | None:
+        outcomes = [self._looked_at(turn, machine) for turn in turns]
+        result = merged(step, outcomes).result
+        self._registry.take(step, result)
+        found = [outcome.proof for outcome in outcomes]
+        known = [proof for proof in found if proof is not None]
+        right = all(stands(turn, one.result, self._registry.results) for turn, one in zip(turns, outcomes, strict=True))
+        if len(known) < len(found) or not right:
+            return None
+        ends = [proof.until for proof in known if proof.until is not None]
+        witnesses = tuple(dict.fromkeys(witness for proof in known for witness in proof.witnesses))
+        proof = Proof(skipping(step).digest, min(ends, default=None), witnesses, "")
+        return reporting(proof, result)
+
+    def _quietly(self, step: Step, outcome: Outcome, machine: Machine) -> Proof | None:
+        """The proof of a step whose result is made anew where it tells of a change."""
+        result, proof = outcome.result, outcome.proof
+        if proof is None:
+            return None
+        if result.changed and self._asked and step.task is not None:
+            again = self._looked_at(step, machine)
+            result, proof = again.result, again.proof
+        elif result.changed:
+            result = msgspec.structs.replace(result, status="ok", changes=())
+        if not stands(step, result, self._registry.results):
+            return None
+        self._registry.take(step, result)
+        return reporting(proof, result)
+
+    @staticmethod
+    def _looked_at(step: Step, machine: Machine) -> Outcome:
+        """The outcome of a step that is only looked at."""
+        task: Task[Any] | None = step.task
+        if task is None:
+            return Outcome(step.result("skipped"), skipping(step))
+        with withholding(step.no_log), machine.reporting() as values:
+            plan, proof = prove(task, machine, patient=True)
+        result: Result = step.result("changed" if plan.changes else "ok", changes=plan.changes, values=values)
+        return Outcome(result, proof if task.proves(machine) else None)
+
+
+def _is_judged(step: Step) -> bool:
+    judgement = step.call.judgement if step.call is not None else None
+    return judgement is not None and any((judgement.failed_when, judgement.changed_when, judgement.until))

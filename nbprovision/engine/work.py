@@ -1,0 +1,342 @@
+"""Steps that are given at once: each in an order that its needs allow, side by side where they do not meet."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import queue
+import threading
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from nbprovision.engine.attempts import attempt, merged
+from nbprovision.engine.guard import Guard
+from nbprovision.engine.notices import Notice, Notices
+from nbprovision.engine.order import Node, arrange
+from nbprovision.engine.registry import Registry
+from nbprovision.engine.step import Outcome, Step, digest_of, prove, skipped
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import ProvisionError
+from nbprovision.model.result import Change, Result
+from nbprovision.model.task import Task
+from nbprovision.state.store import Proof, Store, holds
+from nbprovision.system import side_by_side
+from nbprovision.system.log import withholding
+from nbprovision.system.secrets import masked
+
+# The step that a thread works for, its own helpers included.
+_AT_WORK: contextvars.ContextVar[Step | None] = contextvars.ContextVar("step", default=None)
+# Seconds that a task works alone: short ones side by side would only fight for the interpreter.
+ALONE = 0.01
+
+
+class Listener(Protocol):
+    """Hears how a run goes; called from several threads, never from two at once."""
+
+    def started(self, step: Step) -> None:
+        """A step takes the full path."""
+
+    def progressed(self, step: Step, text: str, done: float, total: float) -> None:
+        """Long work is ``done`` of ``total`` far (0 of 0 where that is not known)."""
+
+    def finished(self, step: Step, result: Result) -> None:
+        """A step has its result."""
+
+
+class Work:
+    """Carries out steps by number: those that are given at once in an order that their needs allow.
+
+    Args:
+        steps: In the order of the playbook.
+        machine: The facts.
+        listener: Hears of each step.
+        store: What earlier runs proved; None looks at everything anew.
+        check: Say what would change, and change nothing.
+        linear: One after the other, as they stand.
+        bystanders: Tasks of the playbook that this run leaves out.
+        notices: Which handlers are to be run.
+
+    Attributes:
+        steps: As they were given; what a listener hears of.
+        bound: The same with what is known by now.
+        outcomes: By number.
+        registry: What was registered so far.
+
+    Raises:
+        InvalidPlaybook: the steps cannot all hold.
+
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        machine: Machine,
+        listener: Listener,
+        *,
+        store: Store | None,
+        check: bool,
+        linear: bool,
+        bystanders: Sequence[Task[Any]],
+        notices: Notices,
+    ) -> None:
+        self.steps = steps
+        self.bound = list(steps)
+        self.machine = machine
+        self.check = check
+        self.notices = notices
+        self.nodes = arrange(steps, machine, linear=linear, bystanders=bystanders)
+        self.guard = Guard((step.task for step in steps if step.task is not None and not step.late), machine)
+        self.outcomes: dict[int, Outcome] = {}
+        self.registry = Registry()
+        self._listener = listener
+        self._store = store
+        self._turns: dict[int, list[Step]] = {}
+        self._environments: dict[int, dict[str, str]] = {}
+        self._threads: list[threading.Thread] = []
+        self._todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[int, Outcome | BaseException]] = queue.SimpleQueue()
+        self._listening = threading.Lock()
+        self._told: dict[int, list[Result]] = {}
+        machine.applies = not check
+        machine.on_progress = self._progress
+
+    def end(self) -> None:
+        """Let the threads go, when all is done: an engine's child process ends with the thread that made it."""
+        for _ in self._threads:
+            self._todo.put(None)
+
+    def told(self) -> list[Result]:
+        """The results in the order of the steps; a handler may have several."""
+        return [result for number in sorted(self._told) for result in self._told[number]]
+
+    def settle(self, number: int, step: Step, environment: dict[str, str], turns: list[Step] | None = None) -> None:
+        """Give a late step what it is bound to."""
+        self.bound[number] = step
+        self._environments[number] = environment
+        if turns is not None:
+            self._turns[number] = turns
+
+    def machine_of(self, number: int) -> Machine:
+        """The machine as a step sees it."""
+        call = self.steps[number].call
+        known = call.environment if call is not None else {}
+        environment = self._environments.get(number, known)
+        applies = not self.checks(number)
+        if not environment and applies == self.machine.applies:
+            return self.machine
+        return self.machine.seen_with(environment, applies=applies)
+
+    def checks(self, number: int) -> bool:
+        """Whether a step only says what would change."""
+        call = self.steps[number].call
+        return self.check if call is None or call.check_mode is None else call.check_mode
+
+    def carry_out(self, numbers: Sequence[int], *, saved: bool = False) -> None:
+        """Do it all, side by side as far as the needs of the steps allow.
+
+        Args:
+            numbers: The steps.
+            saved: A failure is none of the run: the block around them knows what to do.
+
+        """
+        waiting = {number: self.nodes[number] for number in numbers}
+        running = 0
+        while waiting or running:
+            number = self._next(waiting, set(numbers)) if running < side_by_side.MOST else None
+            if number is not None:
+                del waiting[number]
+                outcome = self._without_work(number)
+                if outcome is not None:
+                    self.finish(number, outcome, saved=saved)
+                    continue
+                if running == len(self._threads):
+                    self._threads.append(threading.Thread(target=self._work, daemon=True))
+                    self._threads[-1].start()
+                running += 1
+                self._todo.put(number)
+            with contextlib.suppress(queue.Empty):
+                number, outcome_or_error = self._done.get(timeout=None if number is None else ALONE)
+                running -= 1
+                if isinstance(outcome_or_error, BaseException):
+                    raise outcome_or_error
+                self.finish(number, outcome_or_error, saved=saved)
+        for number in sorted(set(numbers) & self.outcomes.keys()):
+            self.registry.take(self.steps[number], self.outcomes[number].result)
+
+    def finish(self, number: int, outcome: Outcome, *, saved: bool = False) -> None:
+        """Take down the outcome of a step, and tell of it."""
+        result, call = outcome.result, self.steps[number].call
+        if result.status == "failed" and call is not None and call.ignore_errors:
+            result = msgspec.structs.replace(result, forgiven="ignored")
+        elif result.status == "failed" and saved:
+            result = msgspec.structs.replace(result, forgiven="rescued")
+        if result.changed and (self.check or not result.check_only):
+            self.notices.add(self._notices(number))
+        self.outcomes[number] = Outcome(result, reporting(outcome.proof, result))
+        self._told.setdefault(number, []).append(result)
+        with self._listening:
+            self._listener.finished(self.steps[number], result)
+
+    def skip(self, numbers: Sequence[int], reason: str) -> None:
+        """Leave steps out that will not be carried out any more."""
+        for number in numbers:
+            if number not in self.outcomes and not self.steps[number].conditional:
+                self.finish(number, skipped(self.bound[number], reason))
+        for number in sorted(set(numbers) & self.outcomes.keys()):
+            self.registry.take(self.steps[number], self.outcomes[number].result)
+
+    def failure(self, numbers: Sequence[int]) -> int | None:
+        """The first of the steps that has failed, be it that the block around it knows what to do; None for none."""
+        failing = (n for n in numbers if n in self.outcomes and self.outcomes[n].result.status == "failed")
+        return next((n for n in failing if self.outcomes[n].result.forgiven != "ignored"), None)
+
+    def broken(self, numbers: Sequence[int]) -> bool:
+        """Whether the run has failed by one of the steps."""
+        return any(n in self.outcomes and self.outcomes[n].result.failed for n in numbers)
+
+    def renew_proofs(self) -> None:
+        """Prove what was changed too lately for its witnesses to serve, and again what other steps have touched.
+
+        A pip task changes the folder that vouches for the conda task, and of two that worked side by side neither may
+        have been provable while the other changed what both look at. What was done first is looked at first, so that
+        hardly any of them has to wait for the clock.
+        """
+        changed = any(outcome.result.changed for outcome in self.outcomes.values())
+        for number, outcome in self.outcomes.items():
+            task, result, proof = self.bound[number].task, outcome.result, outcome.proof
+            if task is None or result.status not in ("ok", "changed") or result.check_only:
+                continue
+            if proof is not None and (not changed or all(map(holds, proof.witnesses))):
+                continue
+            with withholding(self.steps[number].no_log):
+                proof = self.proof_of(task, self.machine_of(number))
+            self.outcomes[number] = Outcome(result, reporting(proof, result))
+
+    @staticmethod
+    def proof_of(task: Task[Any], machine: Machine) -> Proof | None:
+        """The proof of a task that is looked at now, None where there is something to do or no proof to be had."""
+        try:
+            return prove(task, machine, patient=True)[1] if task.proves(machine) else None
+        except ProvisionError:
+            return None
+
+    def _notices(self, number: int) -> list[Notice]:
+        step = self.steps[number]
+        return [Notice(step.play[1], name, step.name) for name in (step.call.notify if step.call is not None else ())]
+
+    def _next(self, waiting: dict[int, Node], among: set[int]) -> int | None:
+        """The first of the lightest steps that can begin: a notebook that starts waits for kernels, not for solves."""
+        done = self.outcomes.keys()
+        ready = (n for n, node in waiting.items() if (node.needs | node.after) & among <= done)
+        return min(ready, key=lambda number: (waiting[number].weight, number), default=None)
+
+    def _without_work(self, number: int) -> Outcome | None:
+        """The outcome of a step for which nothing has to be looked at."""
+        step, node = self.bound[number], self.nodes[number]
+        if number in self._turns:
+            return None
+        if step.task is None:
+            return skipped(step)
+        for other in sorted(node.needs) if not step.conditional else ():
+            found = self.outcomes.get(other)
+            if found is None or found.result.forgiven or self.bound[other].task is None:
+                continue
+            if found.result.status == "failed" or (found.result.status == "skipped" and found.proof is None):
+                reason = f"needs '{self.steps[other].name}', which {_past(found.result)}"
+                return skipped(step, reason)
+        moved = any(other in self.outcomes and self.outcomes[other].result.changed for other in node.needs | node.after)
+        if moved and self.checks(number):
+            return self._planned_only(number, step, node)
+        call = step.call
+        if self._store is None or (call is not None and call.register):  # what it reports may be asked for
+            return None
+        machine = self.machine_of(number)
+        proof = self._store.proof_of(digest_of(step.task, machine))
+        # What is looked up anew from time to time may turn out otherwise with what has just been changed: an index.
+        if proof is None or (moved and proof.until is not None):
+            return None
+        self.guard.proven(step.task, machine)
+        return Outcome(step.result("ok", proof="witness"), proof)
+
+    def _planned_only(self, number: int, step: Step, node: Node) -> Outcome | None:
+        """With ``check``: the outcome of a step that builds on what another would only now make."""
+        makers = [n for n in sorted(node.needs) if n in self.outcomes and self.outcomes[n].result.changed]
+        if not makers or step.task is None:
+            return None
+        try:
+            plan = step.task.plan(step.task.read(self.machine_of(number)))
+        except ProvisionError:
+            return planned_after(step, self.steps[makers[0]].name)
+        return Outcome(step.result("changed" if plan.changes else "ok", changes=plan.changes, check_only=True))
+
+    def _work(self) -> None:
+        while (number := self._todo.get()) is not None:
+            step = self.steps[number]
+            _AT_WORK.set(step)
+            try:
+                with self._listening:
+                    self._listener.started(step)
+                turns = self._turns.get(number)
+                with withholding(step.no_log):
+                    if turns is None:
+                        outcome = self._attempt(number, self.bound[number])
+                    else:
+                        outcome = merged(step, [self._attempt(number, turn) for turn in turns])
+                self._done.put((number, outcome))
+            except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+                self._done.put((number, RuntimeError("what it is is withheld by no_log") if step.no_log else error))
+
+    def _attempt(self, number: int, step: Step) -> Outcome:
+        """Carry a step out; what it may notify stands written down while it works."""
+        machine, fresh = self.machine_of(number), []
+
+        def before() -> None:
+            fresh.extend(self.notices.add(self._notices(number)))
+
+        outcome = attempt(
+            step, machine, self.guard, check=self.checks(number), results=self.registry.results, before=before
+        )
+        if fresh and not outcome.result.changed and not self._done_after_all(step, outcome, machine):
+            self.notices.remove(fresh)
+        return outcome
+
+    @staticmethod
+    def _done_after_all(step: Step, outcome: Outcome, machine: Machine) -> bool:
+        """Whether a task that failed has brought all about: the next run would find nothing to do, and notify none."""
+        if outcome.result.status != "failed" or step.task is None or not step.task.proves(machine):
+            return False
+        try:
+            machine.forget()
+            return not step.task.plan(step.task.read(machine)).changes
+        except ProvisionError:
+            return False
+
+    def _progress(self, text: str, done: float, total: float) -> None:
+        step = _AT_WORK.get()
+        if step is None or step.no_log:
+            return
+        with self._listening:
+            self._listener.progressed(step, text, done, total)
+
+
+def planned_after(step: Step, maker: str) -> Outcome:
+    """The outcome, with ``check``, of a step that cannot be looked at before another has been carried out."""
+    change = Change(action="change", target=step.name, after=f"after '{maker}'")
+    note = f"will change after '{maker}'"
+    return Outcome(step.result("changed", changes=(change,), warnings=(note,), check_only=True))
+
+
+def reporting(proof: Proof | None, result: Result) -> Proof | None:
+    """The proof with what the start-up path will report of its step."""
+    if proof is None:
+        return None
+    again = msgspec.structs.replace(
+        result, status="skipped" if result.status == "skipped" else "ok", proof="witness", seconds=0.0, changes=()
+    )
+    return msgspec.structs.replace(proof, report=msgspec.json.encode(masked(again.as_json())).decode())
+
+
+def _past(result: Result) -> str:
+    return "failed" if result.status == "failed" else "was skipped"

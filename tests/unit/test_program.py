@@ -1,0 +1,526 @@
+"""Whole playbooks of the smallest tasks: what runs, in which order, what comes of it, and what the next run finds."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbprovision.engine.session import Request, Session
+from nbprovision.engine.step import Step
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import UsageError
+from nbprovision.model.result import Result
+from nbprovision.reporters.document import Silent
+from nbprovision.state.witness import read_lines, still_stands
+from tests.unit.flow_tasks import CATALOGUE
+
+
+class Told(Silent):
+    """Hears what comes of each step, in the order in which it comes."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def finished(self, step: Step, result: Result) -> None:
+        self.lines.append(f"{result.name}:{result.forgiven or result.status}")
+
+
+class Playbook:
+    """A playbook that can be run again and again, each time by a new session."""
+
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self.folder = folder
+        self.path = folder / "play.yml"
+        self.env = env
+        self.content: dict[str, Any] = {}
+
+    def run(self, text: str | None = None, **options: Any) -> list[str]:
+        """Run it, and tell what came of each step."""
+        if text is not None and (not self.path.exists() or self.path.read_text() != text):
+            self.path.write_text(text)
+            time.sleep(0.03)  # what changes in the tick in which it is read is looked at again by the next run
+        machine = Machine(self.env, root=self.folder)
+        machine.home.mkdir(parents=True, exist_ok=True)
+        session = Session(Request(playbook=self.path, **options), machine, CATALOGUE)
+        told = Told()
+        self.results, self.content = session.perform(told, lambda text: None)
+        self.state = Path(session._state_path())
+        return told.lines
+
+    @property
+    def stands(self) -> bool:
+        """Whether the start-up path would end the next run at once."""
+        return still_stands(read_lines(str(self.state)))
+
+    def log(self, name: str = "log") -> list[str]:
+        """The lines of a file that deeds have written."""
+        path = self.folder / name
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def playbook(tmp_path: Path, env: dict[str, str]) -> Playbook:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Playbook(folder, env)
+
+
+def play(tasks: str, more: str = "") -> str:
+    lines = "\n".join(f"    {line}" for line in tasks.strip("\n").splitlines())
+    return f"- name: p\n{more}  tasks:\n{lines}\n"
+
+
+NOTE = "{path: %s}"
+
+# name -> tasks, what the first run says, what the second says, whether the third is witnessed
+CASES: dict[str, tuple[str, list[str], list[str], bool]] = {
+    "a condition on a change": (
+        """
+- {name: a, ensure_note: {path: a}, register: r}
+- {name: b, ensure_note: {path: b}, when: r is changed}
+""",
+        ["a:changed", "b:changed"],
+        ["a:ok", "b:skipped"],
+        True,
+    ),
+    "a condition on no change": (
+        """
+- {name: a, ensure_note: {path: a}, register: r}
+- {name: b, ensure_note: {path: b}, when: not r.changed}
+""",
+        ["a:changed", "b:skipped"],
+        ["a:ok", "b:changed"],
+        True,
+    ),
+    "a parameter of a result": (
+        """
+- {name: a, ensure_note: {path: a}, register: r}
+- {name: b, ensure_note: {path: "{{ r.path }}.b"}}
+- {name: c, ensure_note: {path: c}}
+""",
+        ["a:changed", "b:changed", "c:changed"],
+        ["a:ok", "b:ok", "c:ok"],
+        True,
+    ),
+    "a result that is built on is not there": (
+        """
+- {name: a, ensure_note: {path: a, fails: before}, register: r}
+- {name: b, ensure_note: {path: "{{ r.path }}.b"}}
+- {name: c, ensure_note: {path: c}}
+""",
+        ["a:failed", "b:skipped", "c:changed"],
+        ["a:failed", "b:skipped", "c:ok"],
+        False,
+    ),
+    "what a result does not say": (
+        """
+- {name: a, ensure_note: {path: a}, register: r}
+- {name: b, ensure_note: {path: "{{ r.nothing }}"}}
+""",
+        ["a:changed", "b:failed"],
+        ["a:ok", "b:failed"],
+        False,
+    ),
+    "a late list": (
+        """
+- {name: a, ensure_deed: {says: {names: [x, y]}}, register: r}
+- {name: b, ensure_note: {path: "{{ item }}"}, loop: "{{ r.names }}", register: s}
+- {name: c, ensure_note: {path: "{{ s.results | map(attribute='path') | map('basename') | join }}"}}
+""",
+        ["a:changed", "b:changed", "c:changed"],
+        ["a:changed", "b:ok", "c:ok"],
+        False,
+    ),
+    "a late list that stands": (
+        """
+- {name: a, ensure_note: {path: a}, register: r}
+- {name: b, ensure_note: {path: "{{ item }}.b"}, loop: "{{ [r.path] }}"}
+""",
+        ["a:changed", "b:changed"],
+        ["a:ok", "b:ok"],
+        True,
+    ),
+    "a result of a loop": (
+        """
+- {name: a, ensure_note: {path: "{{ item }}"}, loop: [x, y], register: r}
+- {name: b, ensure_note: {path: b}, when: [r is changed, r.results | length == 2]}
+- {name: c, ensure_note: {path: c}, loop: [], register: s}
+- {name: d, ensure_note: {path: d}, when: "s is skipped and s.results == []"}
+""",
+        ["a (item=x):changed", "a (item=y):changed", "b:changed", "c:skipped", "d:changed"],
+        ["a (item=x):ok", "a (item=y):ok", "b:skipped", "c:skipped", "d:ok"],
+        True,
+    ),
+    "ignored": (
+        """
+- {name: a, ensure_note: {path: a, fails: before}, ignore_errors: true, register: r}
+- {name: b, ensure_note: {path: b}, when: r is failed}
+- {name: c, ensure_note: {path: a, text: y}}
+""",
+        ["a:ignored", "b:changed", "c:changed"],
+        ["a:ignored", "b:ok", "c:ok"],
+        False,
+    ),
+    "rescued": (
+        """
+- block:
+    - {name: a, ensure_note: {path: a}}
+    - {name: b, ensure_note: {path: b, fails: before}}
+    - {name: c, ensure_note: {path: c}}
+  rescue:
+    - {name: d, ensure_note: {path: d, text: "{{ ansible_failed_task.name }} {{ ansible_failed_result.msg }}"}}
+  always:
+    - {name: e, ensure_note: {path: e}}
+- {name: f, ensure_note: {path: f}}
+""",
+        ["a:changed", "b:rescued", "c:skipped", "d:changed", "e:changed", "f:changed"],
+        ["a:ok", "b:rescued", "c:skipped", "d:ok", "e:ok", "f:ok"],
+        False,
+    ),
+    "nothing to rescue": (
+        """
+- block: [{name: a, ensure_note: {path: a}}]
+  rescue: [{name: b, ensure_note: {path: b}}]
+  always: [{name: c, ensure_note: {path: c}}]
+""",
+        ["a:changed", "c:changed"],
+        ["a:ok", "c:ok"],
+        True,
+    ),
+    "a rescue that fails": (
+        """
+- block: [{name: a, ensure_note: {path: a, fails: before}}]
+  rescue: [{name: b, ensure_note: {path: b, fails: before}}, {name: c, ensure_note: {path: c}}]
+  always: [{name: d, ensure_note: {path: d}}]
+- {name: e, ensure_note: {path: e}}
+""",
+        ["a:rescued", "b:failed", "d:changed", "e:changed"],
+        ["a:rescued", "b:failed", "d:ok", "e:ok"],
+        False,
+    ),
+    "a block within a block": (
+        """
+- block:
+    - block: [{name: a, ensure_note: {path: a, fails: before}}]
+      always: [{name: b, ensure_note: {path: b}}]
+    - {name: c, ensure_note: {path: c}}
+  rescue: [{name: d, ensure_note: {path: d}}]
+""",
+        ["a:rescued", "b:changed", "c:skipped", "d:changed"],
+        ["a:rescued", "b:ok", "c:skipped", "d:ok"],
+        False,
+    ),
+    "failed_when and changed_when": (
+        """
+- {name: a, ensure_deed: {says: {rc: 3}}, register: r, failed_when: r.rc == 3, ignore_errors: true}
+- {name: b, ensure_deed: {fails: true}, failed_when: false}
+- {name: c, ensure_deed: {says: {out: same}}, register: s, changed_when: "'new' in s.out"}
+- {name: d, ensure_note: {path: d}, changed_when: [true, false]}
+""",
+        ["a:ignored", "b:ok", "c:ok", "d:ok"],
+        ["a:ignored", "b:ok", "c:ok", "d:ok"],
+        False,
+    ),
+    "what never says changed": (
+        "- {name: a, ensure_note: {path: a}, changed_when: false, register: r, failed_when: r.path == ''}",
+        ["a:ok"],
+        ["a:ok"],
+        True,
+    ),
+    "what always says changed": (
+        "- {name: a, ensure_note: {path: a}, changed_when: true}",
+        ["a:changed"],
+        ["a:changed"],
+        False,
+    ),
+    "tried again": (
+        """
+- {name: a, ensure_note: {path: a, tries: 2}, retries: 2, delay: 0, register: r}
+- {name: b, ensure_note: {path: b, text: "{{ r.attempts | default('none') }}"}}
+- {name: c, ensure_deed: {says: {n: 1}}, register: s, until: s.n == 2, retries: 1, delay: 0, ignore_errors: true}
+- {name: d, ensure_note: {path: d}, when: s.attempts == 2}
+""",
+        ["a:changed", "b:changed", "c:ignored", "d:changed"],
+        ["a:ok", "b:changed", "c:ignored", "d:ok"],
+        False,
+    ),
+    "the environment of a task": (
+        """
+- {name: a, ensure_note: {path: a}, environment: {SEEN: one}, register: r}
+- {name: b, ensure_note: {path: "{{ r.seen }}"}, environment: {SEEN: "{{ r.seen }}"}, register: s}
+- {name: c, ensure_note: {path: "{{ s.seen }}.c"}}
+""",
+        ["a:changed", "b:changed", "c:changed"],
+        ["a:ok", "b:ok", "c:ok"],
+        True,
+    ),
+    "only looked at": (
+        """
+- {name: a, ensure_note: {path: a}, check_mode: true}
+- {name: b, ensure_note: {path: b}}
+""",
+        ["a:changed", "b:changed"],
+        ["a:changed", "b:ok"],
+        False,
+    ),
+    "the end of a play": (
+        """
+- {name: a, ensure_note: {path: a}, register: r}
+- {meta: end_play, when: r is not changed}
+- {name: b, ensure_note: {path: b}}
+""",
+        ["a:changed", "b:changed"],
+        ["a:ok", "b:skipped"],
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_comes_of_it(playbook: Playbook, case: str) -> None:
+    """The first run, the second, and whether the third can be told from the second without being made."""
+    tasks, first, second, witnessed = CASES[case]
+    assert sorted(playbook.run(play(tasks))) == sorted(first)
+    assert sorted(playbook.run()) == sorted(second)
+    assert playbook.stands == witnessed
+    failed = any(line.endswith(":failed") for line in second)
+    assert (playbook.content["status"] == "failed") == failed
+
+
+def test_a_second_run_is_witnessed_at_once(playbook: Playbook) -> None:
+    """What later tasks are when nothing changes is known at the end of the first run already."""
+    tasks = """
+- {name: a, ensure_note: {path: a}, register: r, notify: h}
+- {name: b, ensure_note: {path: b}, when: r is changed}
+- {name: c, ensure_note: {path: "{{ item }}"}, loop: [x, y]}
+- block: [{name: d, ensure_note: {path: "{{ r.path }}.d"}}]
+  always: [{name: e, ensure_note: {path: e}}]
+"""
+    text = play(tasks, "  handlers: [{name: h, ensure_note: {path: h}}]\n")
+    playbook.run(text)
+    assert playbook.stands
+    (playbook.folder / "x").write_text("by hand")
+    assert not playbook.stands
+    assert [line for line in playbook.run() if not line.endswith((":ok", ":skipped"))] == ["c (item=x):changed"]
+    assert playbook.stands
+
+
+def test_counts_of_what_is_forgiven(playbook: Playbook) -> None:
+    """As in Ansible's recap: an ignored failure is ok, a rescued one is neither; both are told only if there are any."""
+    playbook.run(play(CASES["rescued"][0] + CASES["ignored"][0].replace("path: ", "path: i")))
+    counts = playbook.content["counts"]
+    assert counts == {
+        "ok": 1, "changed": 6, "skipped": 1, "failed": 0, "deferred": 0, "rescued": 1, "ignored": 1,
+    }  # fmt: skip
+    (rescued,) = [task for task in playbook.content["tasks"] if task.get("rescued")]
+    assert (rescued["name"], rescued["status"]) == ("b", "failed")
+    playbook.run(play("- {name: z, ensure_note: {path: z}}"))
+    assert set(playbook.content["counts"]) == {"ok", "changed", "skipped", "failed", "deferred"}
+
+
+ROW = "  strategy: linear\n"
+HANDLERS = """\
+  handlers:
+    - {name: one, ensure_deed: {log: log}, notify: three, environment: {SEEN: one}}
+    - {name: two, listen: all, ensure_deed: {log: log}, environment: {SEEN: two}}
+    - {name: three, listen: all, ensure_deed: {log: log}, environment: {SEEN: three}}
+"""
+
+
+def test_handlers_run_once_in_their_order(playbook: Playbook) -> None:
+    """After the section that notified them, only on a change, and those that another handler notifies too."""
+    tasks = """
+- {name: a, ensure_note: {path: a}, notify: [two, one]}
+- {name: b, ensure_note: {path: b}, notify: two}
+- {name: c, ensure_note: {path: c}}
+"""
+    pre = "  pre_tasks: [{name: pre, ensure_note: {path: pre}, notify: two}]\n"
+    assert playbook.run(play(tasks, pre + ROW + HANDLERS)) == [
+        "pre:changed", "two:changed", "a:changed", "b:changed", "c:changed", "one:changed", "two:changed", "three:changed",
+    ]  # fmt: skip
+    assert playbook.log() == ["two", "one", "two", "three"]
+    assert playbook.stands
+    assert playbook.run() == ["pre:ok", "a:ok", "b:ok", "c:ok"]
+    (playbook.folder / "b").write_text("by hand")
+    assert playbook.run()[-1] == "two:changed"
+    assert playbook.log() == ["two", "one", "two", "three", "two"]
+
+
+def test_listening_and_flushing(playbook: Playbook) -> None:
+    """`meta: flush_handlers` runs what was notified so far."""
+    tasks = """
+- {name: a, ensure_note: {path: a}, notify: all}
+- meta: flush_handlers
+- {name: b, ensure_note: {path: b}, notify: two}
+"""
+    assert playbook.run(play(tasks, ROW + HANDLERS)) == [
+        "a:changed", "two:changed", "three:changed", "b:changed", "two:changed",
+    ]  # fmt: skip
+
+
+def test_an_implied_handler(playbook: Playbook) -> None:
+    """A kind of task that is nothing but a handler need not be written."""
+    assert playbook.run(play("- {name: a, ensure_note: {path: a}, notify: restart_it}")) == [
+        "a:changed",
+        "restart_it:changed",
+    ]
+
+
+def test_a_failure_puts_handlers_off_and_the_next_run_makes_up_for_it(playbook: Playbook) -> None:
+    """Where Ansible would forget them."""
+    tasks = """
+- {name: a, ensure_note: {path: a}, notify: two}
+- {name: b, ensure_note: {path: b, fails: before}}
+"""
+    assert playbook.run(play(tasks, ROW + HANDLERS)) == ["a:changed", "b:failed", "two:skipped"]
+    assert playbook.log() == []
+    assert not playbook.stands
+    assert playbook.run() == ["a:ok", "b:failed", "two:skipped"]
+    assert playbook.run(check=True) == ["a:ok", "b:changed", "two:changed"]
+    assert playbook.run(play(tasks.replace(", fails: before", ""), ROW + HANDLERS)) == [
+        "a:ok",
+        "b:changed",
+        "two:changed",
+    ]
+    assert playbook.log() == ["two"]
+    assert playbook.stands
+
+
+def test_force_handlers(playbook: Playbook) -> None:
+    """As in Ansible: they are run though a task has failed."""
+    tasks = "- {name: a, ensure_note: {path: a}, notify: two}\n- {name: b, ensure_note: {path: b, fails: before}}"
+    lines = playbook.run(play(tasks, "  force_handlers: true\n" + HANDLERS))
+    assert (sorted(lines[:2]), lines[2:]) == (["a:changed", "b:failed"], ["two:changed"])
+
+
+def test_a_handler_that_fails_is_run_again(playbook: Playbook) -> None:
+    """It was to be run, and was not."""
+    more = "  handlers: [{name: h, ensure_deed: {fails: %s}}]\n"
+    tasks = "- {name: a, ensure_note: {path: a}, notify: h}"
+    assert playbook.run(play(tasks, more % "true")) == ["a:changed", "h:failed"]
+    assert playbook.content["status"] == "failed"
+    assert playbook.run(play(tasks, more % "false")) == ["a:ok", "h:changed"]
+    assert playbook.run() == ["a:ok"]
+
+
+@pytest.mark.parametrize("fails", ["before", "after"])
+def test_a_failed_task_notifies_only_if_all_was_done(playbook: Playbook, fails: str) -> None:
+    """What is still to do will notify when it is done; what is done would never notify again."""
+    tasks = "- {name: a, ensure_note: {path: a, fails: %s}, notify: two, ignore_errors: true}"
+    first = playbook.run(play(tasks % fails, HANDLERS))
+    assert first == ["a:ignored", *(["two:changed"] if fails == "after" else [])]
+
+
+def test_a_kill_between_a_change_and_its_handler(playbook: Playbook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The change is there, so the next run finds nothing to do; the handler is run all the same."""
+    text = play("- {name: a, ensure_note: {path: a}, notify: two}", HANDLERS)
+    written = CATALOGUE["ensure_note"].apply
+
+    def killed(self: Any, plan: Any, machine: Machine) -> None:
+        written(self, plan, machine)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CATALOGUE["ensure_note"], "apply", killed)
+        with pytest.raises(KeyboardInterrupt):
+            playbook.run(text)
+    assert (playbook.folder / "a").read_text() == "x"
+    assert playbook.run() == ["a:ok", "two:changed"]
+    assert playbook.stands
+
+
+def test_a_handler_that_is_no_more_is_not_waited_for(playbook: Playbook) -> None:
+    """Somebody has removed or renamed it since."""
+    tasks = "- {name: a, ensure_note: {path: a}%s}\n- {name: b, ensure_note: {path: b, fails: '%s'}}"
+    playbook.run(play(tasks % (", notify: two", "before"), HANDLERS))
+    assert playbook.run(play(tasks % ("", ""))) == ["a:ok", "b:changed"]
+    assert playbook.stands
+
+
+def test_sections_wait_for_each_other_and_end_with_the_first_failure(playbook: Playbook) -> None:
+    """What stands in `pre_tasks` must have succeeded before `tasks` begin."""
+    more = "  pre_tasks: [{name: a, ensure_note: {path: a, fails: before}}]\n  post_tasks: [{name: c, ensure_note: {path: c}}]\n"
+    second = "- name: q\n  tasks: [{name: d, ensure_note: {path: d}}]\n"
+    lines = playbook.run(play("- {name: b, ensure_note: {path: b}}", more) + second)
+    assert lines == ["a:failed", "b:skipped", "c:skipped", "d:changed"]
+
+
+def test_linear_ends_with_the_first_failure_but_not_with_one_that_is_forgiven(playbook: Playbook) -> None:
+    """In a row, as Ansible's strategy of that name."""
+    tasks = """
+- {name: a, ensure_note: {path: a, fails: before}, ignore_errors: true}
+- block: [{name: b, ensure_note: {path: b, fails: before}}]
+  rescue: [{name: c, ensure_note: {path: c}}]
+- {name: d, ensure_note: {path: d, fails: before}}
+- {name: e, ensure_note: {path: e}}
+"""
+    lines = playbook.run(play(tasks, "  strategy: linear\n"))
+    assert lines == ["a:ignored", "b:rescued", "c:changed", "d:failed", "e:skipped"]
+
+
+def test_check_tells_what_would_come_of_it(playbook: Playbook) -> None:
+    """Results are those that are planned; what cannot be known before says after what it will change."""
+    tasks = """
+- {name: a, ensure_note: {path: a}, register: r, notify: two}
+- {name: b, ensure_note: {path: b}, when: r is changed}
+- {name: c, ensure_deed: {says: {out: x}}, register: s}
+- {name: d, ensure_note: {path: "{{ s.out }}"}}
+- {name: e, ensure_note: {path: e}, check_mode: false}
+"""
+    lines = playbook.run(play(tasks, ROW + HANDLERS), check=True)
+    assert lines == ["a:changed", "b:changed", "c:changed", "d:changed", "e:changed", "two:changed"]
+    assert [result.warnings for result in playbook.results][3:] == [
+        ("will change after 'c'",),
+        (),
+        ("will change after 'a'",),
+    ]
+    assert sorted(path.name for path in playbook.folder.iterdir() if path.suffix != ".yml") == ["e"]
+    assert not playbook.stands
+
+
+def test_tags_and_starting_points(playbook: Playbook) -> None:
+    """Of blocks, included files and handlers too."""
+    (playbook.folder / "more.yml").write_text(
+        "- {name: c, ensure_note: {path: c}}\n- {name: d, ensure_note: {path: d}}\n"
+    )
+    text = play(
+        """
+- tags: t
+  block:
+    - {name: a, ensure_note: {path: a}, notify: two}
+  always: [{name: z, ensure_note: {path: z}}]
+- import_tasks: more.yml
+- {name: loop, ensure_note: {path: "{{ item }}"}, loop: [l, m]}
+""",
+        HANDLERS,
+    )
+    assert playbook.run(text, tags=("t",)) == ["a:changed", "z:changed", "two:changed"]
+    assert playbook.run(text, skip_tags=("t",), start_at="d") == [
+        "d:changed", "loop (item=l):changed", "loop (item=m):changed",
+    ]  # fmt: skip
+    assert playbook.run(text, start_at="loop") == ["loop (item=l):ok", "loop (item=m):ok"]
+    with pytest.raises(UsageError, match="there is no task 'nowhere'"):
+        playbook.run(text, start_at="nowhere")
+
+
+def test_no_log_hides_what_is_judged_and_registered(playbook: Playbook) -> None:
+    """Later tasks may use it, and nobody is told."""
+    tasks = """
+- {name: a, ensure_deed: {says: {out: sesame}}, register: r, no_log: true, failed_when: r.out == 'sesame', ignore_errors: true}
+- {name: b, ensure_note: {path: "{{ r.out }}"}, no_log: true}
+"""
+    assert playbook.run(play(tasks)) == ["a:ignored", "b:changed"]
+    assert (playbook.folder / "sesame").exists()
+    assert "sesame" not in str(playbook.content)
+
+
+def test_many_plays_without_more_run_side_by_side(playbook: Playbook) -> None:
+    """Plays that are nothing but their tasks are one stretch, as far as their needs allow."""
+    texts = [
+        play(f"- {{name: {name}, ensure_note: {{path: {name}}}}}").replace("name: p", f"name: p{name}")
+        for name in "abc"
+    ]
+    assert sorted(playbook.run("".join(texts))) == ["a:changed", "b:changed", "c:changed"]
