@@ -83,6 +83,7 @@ def tidy(home: Path) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
+        (home / "venv.new").unlink(missing_ok=True)
         in_use = {os.path.realpath(home / "venv"), os.path.realpath(sys.prefix)}
         for slot in SLOTS:
             if os.path.realpath(home / slot) not in in_use:

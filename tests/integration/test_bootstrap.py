@@ -5,10 +5,13 @@ Most tests install from a folder of wheels, which is made once and needs no inde
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +21,7 @@ import pytest
 from tests.conftest import registry_settings
 
 ROOT = Path(__file__).parents[2]
+FAULTS = ROOT / "tests/reliability/faults.py"
 NOT_THERE = "no-such-playbook.yml"
 REACHED = 4  # the run's own status for a playbook that is not there
 
@@ -363,16 +367,22 @@ def test_the_wheel_holds_what_a_run_needs(wheels: Path) -> None:
     assert "nbprovision/py.typed" in names
 
 
+def light(tmp_path: Path) -> str:
+    """A playbook that is quickly carried out."""
+    playbook = tmp_path / "playbook.yml"
+    playbook.write_text('- tasks: [{ensure_kernel: {name: t, argv: ["true", "{connection_file}"], display_name: T}}]\n')
+    return str(playbook)
+
+
 @pytest.mark.parametrize("turned", [False, True], ids=["before the link was turned", "after it"])
 def test_the_slot_of_a_killed_install_goes_at_the_next_run(
     complete: tuple[Path, dict[str, str]], tmp_path: Path, turned: bool
 ) -> None:
     """Also where all else is in place, so that the start-up path would have ended the run."""
     home, env = complete
-    playbook = tmp_path / "playbook.yml"
-    playbook.write_text('- tasks: [{ensure_kernel: {name: t, argv: ["true", "{connection_file}"], display_name: T}}]\n')
+    playbook = light(tmp_path)
     for _ in range(2):
-        assert bootstrap(env, str(playbook)).returncode == 0
+        assert bootstrap(env, playbook).returncode == 0
     (home / "venv.2/lib").mkdir(parents=True)
     if turned:
         shutil.rmtree(home / "venv.2")
@@ -386,3 +396,81 @@ def test_the_slot_of_a_killed_install_goes_at_the_next_run(
     assert done.returncode == 0, done.stderr
     assert len(list(home.glob("venv.?"))) == 1
     assert (venv_of(home) / "bin/python").exists()
+
+
+def fill_another_slot(home: Path) -> list[str]:
+    """Do what bootstrap.sh does before the last step of an install, which are the words that this returns."""
+    shutil.copytree(home / "venv.1", home / "venv.2", symlinks=True, copy_function=os.link)
+    (home / "venv.2/.complete").unlink()
+    wanted = (home / "venv.1/.complete").read_text().splitlines()[0]
+    return ["finish", str(home / "venv.2"), str(home), wanted]
+
+
+def killed_in_the_last_step(home: Path, number: int, mode: str) -> bool:
+    """Whether there was an n-th operation to be killed at."""
+    words = fill_another_slot(home)
+    python = [home / "venv.2/bin/python", "-B", "-I", FAULTS, home, str(number), mode, "--", *words]
+    return subprocess.run(python, check=False, start_new_session=True).returncode == -9
+
+
+def only_one_slot_left(home: Path, env: dict[str, str], playbook: str) -> None:
+    """The next start works, and clears up."""
+    done = bootstrap(env, playbook)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in home.glob("venv*")) == ["venv", venv_of(home).name]
+    assert not (venv_of(home) / ".complete.new").exists()
+    assert "making" not in bootstrap(env, playbook).stderr
+
+
+@pytest.mark.parametrize(("number", "mode"), [(3, "before"), (8, "before")])
+def test_killed_in_the_last_step_the_next_start_works(
+    complete: tuple[Path, dict[str, str]], tmp_path: Path, number: int, mode: str
+) -> None:
+    home, env = complete
+    assert killed_in_the_last_step(home, number, mode)
+    only_one_slot_left(home, env, light(tmp_path))
+
+
+@pytest.mark.long
+def test_killed_at_every_operation_of_the_last_step(complete: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    home, env = complete
+    kept = home.with_name("kept again")
+    shutil.copytree(home, kept, symlinks=True, copy_function=os.link)
+    done = 0
+    for mode in ("before", "in"):
+        number = 1
+        while killed_in_the_last_step(home, number, mode):
+            only_one_slot_left(home, env, light(tmp_path))
+            print(f"{mode} {number}", flush=True)
+            shutil.rmtree(home)
+            shutil.copytree(kept, home, symlinks=True, copy_function=os.link)
+            number += 1
+            done += 1
+        shutil.rmtree(home)
+        shutil.copytree(kept, home, symlinks=True, copy_function=os.link)
+    assert done >= 8
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(20))
+def test_killed_at_a_random_moment_the_next_one_completes(offline: dict[str, str], tmp_path: Path, seed: int) -> None:
+    """Of a first install and then of one that takes its place."""
+    home, playbook = Path(offline["NBPROVISION_HOME"]), light(tmp_path)
+    chance = random.Random(seed)
+    landed = 0
+    for env in (
+        offline,
+        {**offline, "NBPROVISION_SOURCE": str(next(Path(offline["NBPROVISION_SOURCE"]).glob("nbprovision-*.whl")))},
+    ):
+        process = subprocess.Popen(
+            ["sh", str(ROOT / "bootstrap.sh"), playbook], env=env, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(chance.random() * 25)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)
+        landed += process.wait() == -9
+        done = bootstrap(env, playbook)
+        assert done.returncode == 0, done.stderr
+        only_one_slot_left(home, env, playbook)
+        harm_version(home)
+    print(f"seed {seed}: {landed} landed", flush=True)

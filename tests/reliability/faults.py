@@ -1,6 +1,6 @@
 """Runs the command line and kills its own process group at the n-th operation on the file system.
 
-    python faults.py FOLDER N before|in -- run PLAYBOOK ...
+    python faults.py FOLDER N before|in -- run PLAYBOOK ...      or finish ..., of nbprovision.lifecycle.own_environment
 
 Counted is what CPython's audit events tell of (https://docs.python.org/3/library/audit_events.html): every file opened
 for writing, renamed, removed, linked, every folder made or removed, every mode changed, by whichever code of the
@@ -81,7 +81,10 @@ WRITE = os.write
 
 def main(folder: str, number: str, mode: str, *argv: str) -> None:
     """Run with faults."""
-    from nbprovision.__main__ import main as command_line
+    if argv[0] == "finish":  # the last step of bootstrap.sh
+        from nbprovision.lifecycle.own_environment import main as command_line
+    else:
+        from nbprovision.__main__ import main as command_line
 
     faults = Faults(folder, int(number), mode)
     os.write = faults.write  # type: ignore[assignment]
