@@ -25,7 +25,7 @@ def main(request: Any) -> dict[str, str]:
             return KernelSpec(resource_dir=request["folder"], **request["spec"])
 
     scratch = request["scratch"]
-    with tempfile.TemporaryFile() as errors:
+    with tempfile.TemporaryFile(dir=scratch) as errors:
         os.environ["JUPYTER_RUNTIME_DIR"] = scratch
         manager = KernelManager(
             kernel_name="trial",

@@ -7,13 +7,13 @@ import os
 import shlex
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from nbprovision.model.errors import TaskFailed
+from nbprovision.system.files import nameless_file
 from nbprovision.system.log import detail, event
 from nbprovision.system.process import dying_with_parent
 from nbprovision.system.secrets import mask
@@ -64,7 +64,7 @@ def run(
     shown = mask(shlex.join(words))
     started = time.monotonic()
     # A file has an end when the command has ended, a pipe only when all who hold it have.
-    files: list[IO[bytes]] = [tempfile.TemporaryFile() for _ in range(2)] if foreign else []  # noqa: SIM115 - closed below
+    files: list[IO[bytes]] = [nameless_file() for _ in range(2)] if foreign else []
     try:
         process = subprocess.Popen(  # noqa: S603 - no shell sees it
             words,

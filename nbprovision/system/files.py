@@ -103,6 +103,14 @@ def make_temporary_folder(path: Path) -> Path:
     return temporary
 
 
+def nameless_file() -> IO[bytes]:
+    """A file in memory, for what a process says: no kill can leave it behind, and no full disk is in its way.
+
+    `tempfile.TemporaryFile` has no name either, but tries first by one that has whether its folder can be written.
+    """
+    return os.fdopen(os.memfd_create("nbprovision", os.MFD_CLOEXEC), "w+b")
+
+
 @contextlib.contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
     """An empty folder as `temporary_beside` names it, for as long as the body runs.

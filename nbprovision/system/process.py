@@ -10,7 +10,6 @@ import queue
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import weakref
@@ -22,6 +21,7 @@ import msgspec
 
 from nbprovision.model.errors import REPORT, TaskFailed
 from nbprovision.system import journal
+from nbprovision.system.files import nameless_file
 from nbprovision.system.log import event
 from nbprovision.system.secrets import mask
 
@@ -55,7 +55,7 @@ class Child:
     def __init__(self, module: str, *, env: Mapping[str, str]) -> None:
         self.module = module
         self._env = dict(env)
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
+        self._errors = nameless_file()  # closed by _end
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-m", module],
             stdin=subprocess.PIPE,

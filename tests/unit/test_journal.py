@@ -99,3 +99,16 @@ def test_after_a_kill_the_leftovers_of_engines_go_from_the_caches(tmp_path: Path
     with run_lock(home, "a test", None, print):
         assert not any((home / "cache" / name).exists() for name in left)
         assert all((home / "cache" / name).exists() for name in stays)
+
+
+def test_what_a_process_says_is_kept_without_a_file_that_a_kill_could_leave() -> None:
+    code = (
+        "import os, sys\n"
+        "sys.addaudithook(lambda event, args: print(args) if event == 'open' and isinstance(args[0], str) and args[2] "
+        "& os.O_CREAT else None)\n"
+        "from nbprovision.system import commands\n"
+        "done = commands.run(['/bin/sh', '-c', 'echo said; echo wrong >&2'], env={}, foreign=True)\n"
+        "print(done.output + done.errors, end='')"
+    )
+    done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "said\nwrong\n"
