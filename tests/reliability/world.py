@@ -160,7 +160,7 @@ class World:
                 [sys.executable, "-m", "nbprovision", *argv],
                 env={**self.env, "PYTHONPATH": str(tree)}, capture_output=True, text=True, check=False, cwd="/",
             )  # fmt: skip
-            return _ran(done.returncode, done.stdout, done.stderr)
+            return read_document(done.returncode, done.stdout, done.stderr)
         out, err = io.StringIO(), io.StringIO()
         with (
             mock.patch.dict(os.environ, self.env, clear=True),
@@ -168,7 +168,7 @@ class World:
             contextlib.redirect_stderr(err),
         ):
             status = main(argv)
-        return _ran(status, out.getvalue(), err.getvalue())
+        return read_document(status, out.getvalue(), err.getvalue())
 
     # ------------------------------------------------------------------------------------------------------ the oracle
 
@@ -284,7 +284,7 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _ran(status: int, out: str, errors: str) -> Ran:
+def read_document(status: int, out: str, errors: str) -> Ran:
     assert "Traceback" not in errors, errors
     try:
         document: Mapping[str, Any] = json.loads(out)
