@@ -148,10 +148,9 @@ def failure(
     cause = said[found.start() :] if found else said
     index = secrets.mask(settings.index_url or "https://pypi.org/simple") if settings else "the index"
     cure = next((cure for pattern, cure in _CURES if re.search(pattern, said, re.IGNORECASE)), _CURE)
-    trouble = room.trouble(said)
-    if trouble is not None and place is not None:
-        why, cure = room.explain(trouble, place)
-        cause = f"{why}\n{cause}"
+    no_room = room.explained(cause[-3000:], place) if place is not None else None
+    if no_room is not None:
+        return TaskFailed(what, cause=no_room[0], cure=no_room[1])
     return TaskFailed(what, cause=cause[-3000:] or f"exit status {done.status}", cure=cure.replace("INDEX", index))
 
 

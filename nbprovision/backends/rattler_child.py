@@ -411,10 +411,9 @@ def _unreachable(error: Exception, request: SolveRequest) -> TaskFailed:
 
 def _failed(error: Exception, request: InstallRequest | RehearseRequest) -> TaskFailed:
     text = str(error).replace("\nCaused by", "; caused by")
-    trouble = room.trouble(text)
-    if trouble is not None:
-        why, cure = room.explain(trouble, Path(request.prefix))
-        text = f"{why}\n{text}"
+    no_room = room.explained(text, Path(request.prefix))
+    if no_room is not None:
+        text, cure = no_room
     elif "os error 13" in text:
         cure = f"look at who may write to {request.prefix} and {request.cache}"
     else:

@@ -68,6 +68,31 @@ def explain(number: int, path: Path) -> tuple[str, str]:
     return f"the disk is full: {megabytes(room.free)} are free at {room.place}", FREE_SOME
 
 
+def explained(words: str, path: Path) -> tuple[str, str] | None:
+    """Why an engine could not write, its own words after that, and what to do; None where it is not for one of these.
+
+    Args:
+        words: What it said.
+        path: Where it was to write.
+
+    """
+    number = trouble(words)
+    if number is None:
+        return None
+    why, cure = explain(number, path)
+    if "Traceback (most recent call last)" in words:  # pip's, whose last line is what happened
+        words = words.strip().splitlines()[-1]
+    return f"{why}\n{words}", cure
+
+
+def unwritable(path: Path) -> tuple[str, str]:
+    """Why this user cannot write at ``path``, and what to do."""
+    place = left(path).place
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        return explain(errno.EROFS, path)
+    return f"this user may not write in {place}", "look at who owns it (ls -ld) and run as that user"
+
+
 FREE_SOME = "free some room (`nbprovision clean --dry-run` says what caches and leftovers take), or enlarge the volume"
 
 

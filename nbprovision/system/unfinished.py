@@ -55,9 +55,10 @@ def mark(prefix: Path, task: str) -> None:
 
 def withdraw(prefix: Path) -> None:
     """Take back a mark that no work followed, and the folder with it where that holds nothing else."""
-    if os.listdir(prefix) == [MARK]:
-        clear(prefix)
-        remove_if_empty(prefix)
+    with contextlib.suppress(FileNotFoundError):
+        if os.listdir(prefix) == [MARK]:
+            clear(prefix)
+            remove_if_empty(prefix)
 
 
 def is_marked(prefix: Path) -> bool:

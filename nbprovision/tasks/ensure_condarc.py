@@ -16,7 +16,7 @@ from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, ProvisionError, TaskFailed
 from nbprovision.model.result import Change
 from nbprovision.model.task import Resource, Strings, Task, as_list, parameter
-from nbprovision.system import secrets
+from nbprovision.system import room, secrets
 from nbprovision.system.files import remove, write_atomically
 from nbprovision.tasks.condarc_state import CHANNELS, FOLDERS, CondarcPlan, CondarcState, merged, same, taken_out
 
@@ -265,11 +265,8 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
             return CondarcPlan(warnings=state.warnings, beside=True)
         if not file.writable:
             system = self.scope == "system"
-            raise TaskFailed(
-                f"cannot write {file.path}",
-                cause="this user may not write there" + (": it is root's" if system else ""),
-                cure="use `scope: user`" if system else "look at the folder's owner: ls -ld",
-            )
+            cause, cure = room.unwritable(file.path)
+            raise TaskFailed(f"cannot write {file.path}", cause=cause, cure="use `scope: user`" if system else cure)
         return CondarcPlan(
             changes=tuple(_changes(file, state.wanted, mode)),
             warnings=state.warnings,

@@ -20,7 +20,7 @@ from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change
 from nbprovision.model.task import Resource, Strings, Task, as_list, parameter
-from nbprovision.system import secrets
+from nbprovision.system import room, secrets
 from nbprovision.system.files import remove
 from nbprovision.tasks import index_token
 from nbprovision.tasks.pip_index_state import EDITORS, Editor, IndexPlan, IndexState, Subject
@@ -217,10 +217,11 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
             if present and self._secret:
                 _refuse_persistent(subject.file, state.volume)
             if not subject.file.writable:
+                cause, cure = room.unwritable(subject.file.path)
                 raise TaskFailed(
                     f"cannot write {subject.file.path}",
-                    cause="this user may not write there" + (": it is root's" if self.scope == "system" else ""),
-                    cure="use `scope: user`" if self.scope == "system" else "look at the folder's owner: ls -ld",
+                    cause=cause,
+                    cure="use `scope: user`" if self.scope == "system" else cure,
                 )
             writes.append(write)
             changes += _changes(subject.file, write)

@@ -15,7 +15,7 @@ from nbprovision.facts.machine import Machine
 from nbprovision.facts.requirements import Wanted
 from nbprovision.model.errors import TaskFailed
 from nbprovision.model.task import Strings, as_list
-from nbprovision.system import unfinished
+from nbprovision.system import room, unfinished
 from nbprovision.system.files import read_text
 from nbprovision.tasks.platform_guard import refuse_jupyter_server
 
@@ -95,7 +95,7 @@ def check_rights(target: Target) -> None:
         return
     raise TaskFailed(
         f"the packages of {target.python} are not this user's to change",
-        cause=f"{folder} cannot be written",
+        cause=room.unwritable(folder)[0],
         cure="name an environment of yours (`env`), give a `target` folder, or run as a user who has the right",
     )
 

@@ -21,8 +21,8 @@ from tests.reliability.world import Ran
 
 pytestmark = pytest.mark.engine
 
-SHORT = (0.0, 0.4, 20.0, 60.0)  # MB left
-LONG = [*(number / 4 for number in range(20)), *map(float, range(5, 70)), *map(float, range(70, 201, 5))]
+SHORT = (0.4, 20.0, 60.0)  # MB left
+LONG = [0.0, 0.25, 0.5, 1.0, 2.0, 3.0, *map(float, range(5, 70, 5)), *map(float, range(80, 201, 20))]
 
 CONDA = """
 - tasks:
@@ -93,7 +93,7 @@ class Machine:
         return content(self.tool / "envs", self.kernels, self.home / ".config", self.home / ".conda")
 
     def marked(self) -> list[str]:
-        return [path.name for path in (self.tool / "envs").iterdir() if unfinished.is_marked(path)]
+        return [path.parent.name for path in (self.tool / "envs").glob(f"*/{unfinished.MARK}")]
 
 
 @pytest.fixture

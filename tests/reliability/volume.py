@@ -8,17 +8,20 @@ import io
 import os
 import random
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
 from nbprovision.__main__ import main
 from nbprovision.backends.channel.package import Package
+from nbprovision.backends.channel.wheel import convert
 from tests.channel import index
 from tests.reliability.world import Ran, read_document
 from tests.wheels import make_wheel
 
 MB = 1_000_000
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class Volume:
@@ -71,7 +74,7 @@ class Volume:
             subprocess.run(["mount", "-o", "remount,rw", self.path], check=True)
 
 
-def mounted(path: Path, *, size: int, inodes: int = 200_000) -> str | None:
+def mounted(path: Path, *, size: int, inodes: int = 12_000) -> str | None:
     """Mount a file system at ``path``; the reason where that cannot be."""
     if os.getuid() != 0:
         return "mounting a file system of its own needs root"
@@ -103,7 +106,8 @@ def make_packages(channel: Path) -> None:
         dense.add("share/dense.bin", random.Random(version).randbytes(12 * MB))
         small = Package("small", version, "0", noarch="generic")
         small.add("share/small.txt", f"{version}\n".encode())
-        for package in (loose, dense, small):
+        kernel = make_wheel(channel / "wheels", "ipykernel", "6.0")  # validated nowhere here, so that it need not start
+        for package in (loose, dense, small, convert(kernel, [PYTHON], {})):
             package.write(channel)
     (channel / "linux-64").mkdir(exist_ok=True)
     index(channel)

@@ -21,6 +21,7 @@ from nbprovision.backends.channel.interpreter import Interpreter
 from nbprovision.backends.channel.package import NATIVE, Package
 from nbprovision.backends.channel.wheel import convert, is_pure
 from nbprovision.model.errors import TaskFailed
+from nbprovision.system import room
 from nbprovision.system.commands import run
 from nbprovision.system.files import temporary_folder, write_atomically
 from nbprovision.system.process import answer
@@ -70,9 +71,15 @@ def build(order: Order, tell: Tell) -> list[Built]:
             for wheel in _fetch(order, python, requirements):
                 wheels.setdefault(wheel, set()).add(minor)
     extras = _extras(order.requirements)
-    written = _convert_all(channel, found, wheels, extras, tell)
-    tell(text="indexing", done=0, total=0)
-    asyncio.run(_index(channel))
+    try:
+        written = _convert_all(channel, found, wheels, extras, tell)
+        tell(text="indexing", done=0, total=0)
+        asyncio.run(_index(channel))
+    except Exception as error:
+        no_room = room.explained(f"{type(error).__name__}: {error}", channel)
+        if no_room is None:
+            raise
+        raise TaskFailed(f"cannot build the channel {channel}", cause=no_room[0], cure=no_room[1]) from error
     return [_built(channel, path) for path in sorted(written)]
 
 
@@ -163,6 +170,9 @@ def _download(order: Order, python: Interpreter, requirements: list[str], folder
         run([*download, *requirements], env={**order.pip_env, **order.uv_env}, failure=failure)
     except TaskFailed as error:
         complaint = "\n".join(line for line in error.cause.splitlines() if "WARNING" not in line)
+        no_room = room.explained(complaint, folder)
+        if no_room is not None:
+            raise TaskFailed(failure, cause=no_room[0], cure=no_room[1]) from None
         raise TaskFailed(
             failure,
             cause=complaint,

@@ -43,7 +43,8 @@ def make(
     }
     files.make_folder(folder)
     # A folder with an empty manifest is ours already: a build that is killed is taken up by the next run.
-    _write_manifest(folder, Manifest((), (), ()))
+    if not (folder / MANIFEST).exists():
+        _write_manifest(folder, Manifest((), (), ()))
     built = call_module(
         "nbprovision.backends.channel.build",
         order,
