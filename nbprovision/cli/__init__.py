@@ -19,6 +19,7 @@ COMMANDS = {
     "status": "tell how far a run is, and how the last one ended",
     "facts": "tell what is on this machine: platform, conda, environments, kernels, indexes",
     "export": "print a playbook that makes what is installed in environments again",
+    "lint": "tell what can be known wrong of playbooks and lifecycle scripts without running them",
     "doc": "tell what a task takes and reports, with examples",
     "schema": "print the JSON Schema of a playbook, for editors",
     "clean": "remove caches and leftovers of this tool, or say what that would free",

@@ -72,13 +72,27 @@ class ParameterError(ProvisionError):
 
 
 class InvalidPlaybook(ProvisionError):
-    """The playbook cannot mean anything, or names what is not there."""
+    """The playbook cannot mean anything, or names what is not there.
+
+    Attributes:
+        rule: The rule of ``nbprovision lint`` that tells of it.
+
+    """
 
     exit_status = 4
+    rule: str = "invalid-playbook"
+
+
+class UnknownParameter(InvalidPlaybook):
+    """A task is given what it does not take."""
+
+    rule = "unknown-parameter"
 
 
 class UnknownEnvironment(InvalidPlaybook):
     """An environment is named that neither the machine nor an earlier task of the playbook has."""
+
+    rule = "unknown-environment"
 
 
 class UsageError(ProvisionError):

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from nbprovision.model.errors import InvalidPlaybook, ProvisionError
 
 _SHOWN = 20
+
+
+class SeveralFaults(InvalidPlaybook):
+    """More than one fault: told as the first of them, with the others below it.
+
+    Attributes:
+        faults: Each by itself.
+
+    """
+
+    def __init__(self, faults: Sequence[ProvisionError]) -> None:
+        first, others = faults[0], [str(fault) for fault in faults[1:]]
+        if len(others) > _SHOWN:
+            others[_SHOWN:] = [f"and {len(others) - _SHOWN} more"]
+        told = "\n".join(part for part in (first.cure, *others) if part)
+        super().__init__(first.message, cause=first.cause, cure=told, position=first.position)
+        self.faults = tuple(faults)
 
 
 class Faults:
@@ -42,10 +59,4 @@ class Faults:
         faults = list(self._found.values())
         if not faults:
             return
-        first, others = faults[0], [str(fault) for fault in faults[1:]]
-        if not others:
-            raise first
-        if len(others) >= _SHOWN:
-            others[_SHOWN:] = [f"and {len(others) - _SHOWN} more"] if len(others) > _SHOWN else []
-        told = "\n".join(part for part in (first.cure, *others) if part)
-        raise InvalidPlaybook(first.message, cause=first.cause, cure=told, position=first.position)
+        raise faults[0] if len(faults) == 1 else SeveralFaults(faults)

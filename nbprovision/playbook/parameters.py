@@ -25,7 +25,14 @@ from typing import Annotated, Any, get_origin
 
 import msgspec
 
-from nbprovision.model.errors import InvalidPlaybook, ParameterError, Position, ProvisionError, nearest
+from nbprovision.model.errors import (
+    InvalidPlaybook,
+    ParameterError,
+    Position,
+    ProvisionError,
+    UnknownParameter,
+    nearest,
+)
 from nbprovision.model.task import Task
 from nbprovision.playbook.faults import Faults
 from nbprovision.playbook.template import OMIT, NotYetKnown, has_template
@@ -59,7 +66,7 @@ def check_names(call: Call, task: type[Task[Any]], faults: Faults, beside: Colle
             habit = task.habits.get(name, "")
             near = "" if habit else nearest(name, fields)
             faults.add(
-                InvalidPlaybook(
+                UnknownParameter(
                     f"{call.kind} has no parameter '{name}'{near}",
                     cure=habit or ("" if near else f"it has: {', '.join(sorted(fields, key=_COMMON.__contains__))}"),
                     position=key.position,

@@ -20,6 +20,8 @@ OMIT = "__nbprovision_omit__"  # what the variable `omit` holds: a parameter wit
 
 FACTS = "nb"  # the variable that holds the machine's facts
 
+UNRESOLVED = "unresolved-template"  # the rule of lint for what templates raise
+
 _MARKS = ("{{", "{%", "{#")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = frozenset(
@@ -247,6 +249,7 @@ class Templates:
             try:
                 self._sandbox.check(value.value.strip() if condition else value.value, scope, condition=condition)
             except InvalidPlaybook as error:
+                error.rule = UNRESOLVED
                 error.at(value.position)
                 raise
 
@@ -292,6 +295,7 @@ class Templates:
         try:
             return self._sandbox.evaluate(source, scope, condition=condition)
         except InvalidPlaybook as error:
+            error.rule = UNRESOLVED
             error.at(position)
             raise
 

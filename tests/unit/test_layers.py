@@ -22,7 +22,7 @@ for _floor in (
     ["system"],
     ["facts"],
     ["state", "backends", "playbook", "reporters", "lifecycle"],
-    ["tasks", "engine", "reference"],
+    ["tasks", "engine", "lint", "reference"],
     ["cli", "api"],
     ["__init__", "__main__"],
 ):

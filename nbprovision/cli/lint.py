@@ -1,0 +1,163 @@
+"""``nbprovision lint``: what can be known wrong of playbooks and lifecycle scripts without running them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from nbprovision.facts.machine import Machine
+from nbprovision.facts.platform import Platform, PlatformKind
+from nbprovision.lint.check import check, fix
+from nbprovision.lint.environments import ASSUMED
+from nbprovision.lint.finding import Finding, all_rules
+from nbprovision.model.errors import UsageError
+from nbprovision.playbook.extra_vars import ExtraVars, parse_extra_vars
+from nbprovision.reporters.colour import RED, YELLOW, painted, wants_colour
+from nbprovision.system.secrets import mask
+from nbprovision.tasks import Catalogue
+
+# Of each kind: what survives a restart, and the conda of its image.
+_PLACES: dict[PlatformKind, tuple[str | None, str | None]] = {
+    "notebook-instance": ("/home/ec2-user/SageMaker", "/home/ec2-user/anaconda3"),
+    "studio": ("/home/sagemaker-user", "/opt/conda"),
+    "studio-lab": ("/home/studio-lab-user", None),
+    "other": (None, None),
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``lint``."""
+    add = parser.add_argument
+    add("files", nargs="*", metavar="PLAYBOOK", help="playbooks; shell scripts are looked at as lifecycle scripts")
+    add("--fix", action="store_true", help="mend what can be mended without changing what it means")
+    add("--strict", action="store_true", help="exit status 2 where there are warnings")
+    add("--format", choices=("text", "json"), default="text", help="json: one document on standard output")
+    add("--platform", choices=get_args(PlatformKind), help="the machine that it is for; default: this one")
+    add(
+        "-e",
+        "--extra-vars",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE|@FILE",
+        help="set variables, as for run",
+    )
+    add("--list-rules", action="store_true", help="print the rules, and end")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Look at each file.
+
+    Returns:
+        0 where nothing or only warnings were found, 2 for warnings with ``--strict``, 4 for errors.
+
+    """
+    if options.list_rules:
+        _list_rules(options.format)
+        return 0
+    if not options.files:
+        raise UsageError("lint needs a PLAYBOOK", cure="write: nbprovision lint PLAYBOOK...")
+    extra_vars = parse_extra_vars(options.extra_vars)
+    left: list[Finding] = []
+    mended: list[Finding] = []
+    for file in dict.fromkeys(options.files):
+        found, done = _looked_at(Path(file), options, extra_vars)
+        left += found
+        mended += done
+    if options.format == "json":
+        document = {
+            "findings": [_as_json(one, fixed=False) for one in left] + [_as_json(one, fixed=True) for one in mended],
+            "counts": {"error": _count(left, "error"), "warning": _count(left, "warning"), "fixed": len(mended)},
+        }
+        sys.stdout.write(mask(json.dumps(document, indent=2)) + "\n")
+    else:
+        _tell(left, mended, len(options.files))
+    if _count(left, "error"):
+        return 4
+    return 2 if left and options.strict else 0
+
+
+def _looked_at(path: Path, options: argparse.Namespace, extra_vars: ExtraVars) -> tuple[list[Finding], list[Finding]]:
+    """What is wrong with a file, and what was mended of it."""
+    findings = check(path, _machine(options.platform), Catalogue(), extra_vars)
+    if not options.fix:
+        return findings, []
+    mended: list[Finding] = []
+    # What is mended may uncover more: a line that was no YAML.
+    while done := fix(Path(os.path.realpath(path)), [one for one in findings if one.position.file == str(path)]):
+        mended += done
+        findings = check(path, _machine(options.platform), Catalogue(), extra_vars)
+    return findings, mended
+
+
+def _machine(kind: PlatformKind | None) -> Machine:
+    """This machine, or one of which nothing is known but its platform."""
+    machine = Machine()
+    if kind is not None and kind != machine.platform.kind:
+        machine.platform = assumed(kind)
+    return machine
+
+
+def assumed(kind: PlatformKind) -> Platform:
+    """A platform of which nothing is known but its kind."""
+    volume, provided = _PLACES[kind]
+    return Platform(kind, ASSUMED, Path(volume) if volume else None, Path(provided) if provided else None)
+
+
+def _tell(left: Sequence[Finding], mended: Sequence[Finding], files: int) -> None:
+    colour = wants_colour(sys.stdout, os.environ)
+    for one in left:
+        word = painted(one.severity, RED if one.severity == "error" else YELLOW) if colour else one.severity
+        sys.stdout.write(mask(f"{one.position}: {word}: {one.message} [{one.rule}]\n"))
+        for line in (one.why, one.cure):
+            if line:
+                sys.stdout.write(mask("".join(f"  {part}\n" for part in line.splitlines())))
+    for one in mended:
+        sys.stdout.write(mask(f"{one.position}: fixed: {one.message} [{one.rule}]\n"))
+    errors, warnings = _count(left, "error"), _count(left, "warning")
+    fixable = sum(1 for one in left if one.edits)
+    more = f", {fixable} of them by --fix" if fixable else ""
+    sys.stdout.write(f"lint : files={files} errors={errors} warnings={warnings} fixed={len(mended)}{more}\n")
+
+
+def _list_rules(form: str) -> None:
+    rules = [
+        {
+            "rule": one.name,
+            "severity": one.severity,
+            "about": one.about,
+            "finds": one.finds,
+            "why": one.why,
+            "fixes": one.fixes,
+        }
+        for one in all_rules()
+    ]
+    if form == "json":
+        sys.stdout.write(json.dumps(rules, indent=2) + "\n")
+        return
+    for rule in rules:
+        fixes = " (--fix)" if rule["fixes"] else ""
+        sys.stdout.write(f"{rule['rule']}  {rule['severity']}{fixes}\n  {rule['finds']}\n  {rule['why']}\n")
+
+
+def _as_json(one: Finding, *, fixed: bool) -> dict[str, Any]:
+    return {
+        "rule": one.rule,
+        "severity": one.severity,
+        "file": one.position.file,
+        "line": one.position.line,
+        "column": one.position.column,
+        "message": one.message,
+        "why": one.why,
+        "cure": one.cure,
+        "fixable": bool(one.edits),
+        "fixed": fixed,
+    }
+
+
+def _count(findings: Sequence[Finding], severity: str) -> int:
+    return sum(1 for one in findings if one.severity == severity)

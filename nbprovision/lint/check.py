@@ -1,0 +1,134 @@
+"""Looks at files by every rule, keeps quiet what a comment asks to, and mends what can be mended."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nbprovision.facts.machine import Machine
+from nbprovision.lint.finding import Edit, Finding, Found, Rule, all_rules
+from nbprovision.lint.subject import Catalogue, Playbook, Script, is_script
+from nbprovision.model.errors import InvalidPlaybook, Position, nearest
+from nbprovision.system.files import write_atomically
+
+_NOQA = re.compile(r"#\s*noqa(?P<rules>:\s*[a-z][a-z-]*(?:[,\s]+[a-z][a-z-]*)*)?\s*$")
+_FROM_READING = ("invalid-playbook", "unknown-parameter", "unresolved-template", "unknown-environment")
+_LARGEST = 1 << 20  # bytes
+
+
+def check(path: Path, machine: Machine, catalogue: Catalogue, extra_vars: Mapping[str, Any]) -> list[Finding]:
+    """All that is found in a file, in the order of its lines.
+
+    Args:
+        path: A playbook, or a shell script: a file whose name ends with ``.sh`` or that begins with ``#!``.
+        machine: Facts of the machine that it is for; it learns what the playbook declares, so it serves one file.
+        catalogue: Every kind of task.
+        extra_vars: Variables of the command line.
+
+    Raises:
+        InvalidPlaybook: the file cannot be read.
+
+    """
+    data = _read(path)
+    findings: list[Finding] = []
+    if is_script(path, data):
+        script = Script(path, data)
+        for rule in all_rules():
+            if rule.about == "script":
+                findings += rule.findings(script)
+        texts = {str(path): script.text}
+    else:
+        playbook = Playbook(path, machine, catalogue, extra_vars)
+        findings += _faults(playbook)
+        for rule in all_rules():
+            if rule.about == "playbook":
+                findings += rule.findings(playbook)
+        texts = {file: playbook.text_of(file) for file in {str(path), *(one.position.file for one in findings)}}
+    kept = [one for one in dict.fromkeys(findings) if not _is_quiet(one, texts.get(one.position.file, ""))]
+    kept += _unknown_noqa(path, texts[str(path)])
+    return sorted(kept, key=lambda one: (one.position.file != str(path), *one.position, one.rule))
+
+
+def fix(path: Path, findings: Iterable[Finding]) -> list[Finding]:
+    """Mend what can be mended, every other byte as it was.
+
+    Args:
+        path: The file.
+        findings: What `check` found in it.
+
+    Returns:
+        What was mended.
+
+    """
+    data = path.read_bytes()
+    text = data.decode("utf-8", errors="surrogateescape")
+    taken: list[Edit] = []
+    mended = []
+    for finding in findings:
+        edits = [one for one in finding.edits if one not in taken]
+        if finding.edits and not any(
+            one.start < other.end and other.start < one.end for one in edits for other in taken
+        ):
+            taken += edits
+            mended.append(finding)
+    for edit in sorted(taken, key=lambda one: one.start, reverse=True):
+        text = text[: edit.start] + edit.text + text[edit.end :]
+    if taken:
+        write_atomically(path, text.encode("utf-8", errors="surrogateescape"), mode=path.stat().st_mode & 0o7777)
+    return mended
+
+
+def rule_named(name: str) -> Rule:
+    """A rule by its name."""
+    return next(one for one in all_rules() if one.name == name)
+
+
+def _faults(playbook: Playbook) -> Iterable[Finding]:
+    start = Position(str(playbook.path), 1, 1)
+    for fault in playbook.faults:
+        rule = rule_named(fault.rule if isinstance(fault, InvalidPlaybook) else "invalid-playbook")
+        yield rule.finding(
+            Found(position=fault.position or start, message=fault.message, why=fault.cause, cure=fault.cure)
+        )
+
+
+def _is_quiet(finding: Finding, text: str) -> bool:
+    """Whether a comment in the finding's line asks for it; what a run refuses cannot be kept quiet."""
+    if finding.rule in _FROM_READING:
+        return False
+    lines = text.splitlines()
+    line = lines[finding.position.line - 1] if finding.position.line <= len(lines) else ""
+    match = _NOQA.search(line)
+    return match is not None and (match["rules"] is None or finding.rule in _names(match))
+
+
+def _unknown_noqa(path: Path, text: str) -> Iterable[Finding]:
+    known = {one.name for one in all_rules()}
+    for number, line in enumerate(text.splitlines(), 1):
+        match = _NOQA.search(line)
+        for name in _names(match) if match is not None else ():
+            if name not in known:
+                position = Position(str(path), number, line.index(name, match.start()) + 1 if match else 1)
+                message = f"there is no rule '{name}'{nearest(name, known)}"
+                yield rule_named("unknown-noqa").finding(
+                    Found(position=position, message=message, cure="nbprovision lint --list-rules tells their names")
+                )
+
+
+def _names(match: re.Match[str]) -> list[str]:
+    return re.findall(r"[a-z][a-z-]*", (match["rules"] or "").lstrip(":"))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(_LARGEST + 1)
+    except OSError as error:
+        raise InvalidPlaybook(
+            f"{path} cannot be read", cause=error.strerror or str(error), cure="look at the path"
+        ) from None
+    if len(data) > _LARGEST:
+        raise InvalidPlaybook(f"{path} is larger than {_LARGEST // 1024} KiB", cure="is it another file?")
+    return data

@@ -1,0 +1,172 @@
+"""Tasks that fight over one thing: each run would undo with one what it did with the other, or fail."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from nbprovision.facts import conda_specs, requirements
+from nbprovision.lint.finding import Found, rule
+from nbprovision.lint.subject import Call, Playbook
+from nbprovision.model.errors import Position, ProvisionError
+from nbprovision.model.task import Claim
+
+_Fight = tuple[Call, Call, str, str]  # the later task, the earlier one, what they fight over, how they differ
+
+# Kinds whose parameters say all of what they make: a second task with other ones makes something else of it.
+_WHOLE = {
+    "ensure_kernel": (),
+    "ensure_file": (),
+    "ensure_pip_index": (),
+    "ensure_env_var": (),
+    "ensure_git_config": (),
+}
+# What does not make the thing another one.
+_BESIDE = frozenset(("deep", "refresh_every", "validate", "engine", "state", "backup"))
+_PARTS_OF_FILES = ("ensure_line", "ensure_block")
+_CONTENT = ("content", "template", "source", "copy", "src")
+_CLAUSE = re.compile(r"(?P<operator>==|>=|<=|!=|>|<|=|)\s*(?P<version>\d+(?:\.\d+)*)(?P<star>\.\*|\*)?")
+
+
+@rule(
+    "conflicting-tasks",
+    "error",
+    "two tasks that fight over one thing: a kernel, file, index or package that they want different, or one wants gone",
+    "each run does with one task what it undoes with the other, so that it never comes to an end",
+)
+def conflicting_tasks(playbook: Playbook) -> Iterable[Found]:
+    """Tasks that both hold on this machine, each pair once; handlers act after a change only."""
+    calls = [call for call in playbook.calls if call.here and not call.handler]
+    told: set[frozenset[Position]] = set()
+    for later, earlier, thing, reason in (*_things(playbook, calls), *_packages(playbook, calls)):
+        pair = frozenset((later.position, earlier.position))
+        if pair not in told:
+            told.add(pair)
+            yield Found(
+                position=later.position,
+                message=f"'{later.name}' and '{earlier.name}' ({earlier.position}) fight over {thing}: {reason}",
+                cure="make one task of the two, or give each its own thing",
+            )
+
+
+def _things(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Fight]:
+    """Kernels, files, indexes, settings."""
+    provided = [playbook.provided(call) for call in calls]
+    for (first, makes), (second, also_makes) in combinations(zip(calls, provided, strict=True), 2):
+        reason = _difference(first, second) if makes & also_makes else ""
+        if reason:
+            thing = min(makes & also_makes)
+            yield second, first, f"{thing.kind} {thing.identity}", reason
+
+
+def _difference(first: Call, second: Call) -> str:
+    """What the two want different of one thing, or nothing."""
+    states = [_state(call) for call in (first, second)]
+    if first.kind == second.kind and states.count("absent") == 1:
+        return "one wants it there and the other gone"
+    if first.kind in _WHOLE and first.kind == second.kind and states.count("absent") == 0:
+        keys = (first.values.keys() | second.values.keys()) - _BESIDE
+        different = sorted(key for key in keys if _settled(first, key) != _settled(second, key))
+        # What only one of them says leaves the other's default, which is another value as well.
+        return f"they differ in {', '.join(different)}" if different else ""
+    for whole, part in ((first, second), (second, first)):
+        if whole.kind == "ensure_file" and part.kind in _PARTS_OF_FILES:
+            if _state(whole) == "absent":
+                return "one wants it gone and the other a text in it"
+            if any(key in whole.values for key in _CONTENT):
+                return "one says all that is in it, the other puts something into it"
+    return ""
+
+
+def _state(call: Call) -> str:
+    return str(call.values.get("state", "present"))
+
+
+def _settled(call: Call, key: str) -> Any:
+    return getattr(call.task, key, call.values.get(key)) if call.task is not None else call.values.get(key)
+
+
+def _packages(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Fight]:
+    """Packages of one environment: wanted and unwanted, or in versions that exclude each other."""
+    pip: list[tuple[Call, Claim]] = []
+    conda: list[tuple[Call, Path, str, bool]] = []
+    for call in calls:
+        claims = playbook.asked(call, lambda task: list(task.claims(playbook.machine))) or []
+        pip += [(call, claim) for claim in claims]
+        if call.kind in ("ensure_conda_env", "ensure_conda_pkg") and call.values.get("state") != "absent":
+            conda += [
+                (call, prefix, text, False) for prefix in _prefixes(playbook, call) for text in call.strings("packages")
+            ]
+        elif call.kind == "ensure_conda_pkg":
+            conda += [
+                (call, prefix, text, True) for prefix in _prefixes(playbook, call) for text in call.strings("packages")
+            ]
+    for (first, claim), (second, other) in combinations(pip, 2):
+        if first is not second and claim.prefix == other.prefix and _exclude(claim, other):
+            yield second, first, f"'{other.requirement}' in {other.prefix}", f"the other wants '{claim.requirement}'"
+    for (first, prefix, text, gone), (second, place, also, also_gone) in combinations(conda, 2):
+        if first is second or prefix != place:
+            continue
+        one, two = conda_specs.parse(text), conda_specs.parse(also)
+        if one is None or two is None or one.name != two.name:
+            continue
+        if gone != also_gone:
+            yield second, first, f"'{also}' in {prefix}", "one wants it there and the other gone"
+        elif not gone and _no_version(one.rest, two.rest):
+            yield second, first, f"'{also}' in {prefix}", f"the other wants '{text}'"
+    for call, claim in pip:
+        for other_call in calls:
+            objection = _objection(playbook, other_call, claim) if other_call is not call else None
+            if objection:
+                earlier, later = sorted((call, other_call), key=lambda one: one.position[1:])
+                yield later, earlier, f"'{claim.requirement}' in {claim.prefix}", objection
+
+
+def _objection(playbook: Playbook, call: Call, claim: Claim) -> str | None:
+    found: str | None = playbook.asked(call, lambda task: task.objection(claim, playbook.machine))
+    return found
+
+
+def _prefixes(playbook: Playbook, call: Call) -> Iterable[Path]:
+    return playbook.asked(call, lambda task: list(task.guarded(playbook.machine))) or []
+
+
+def _exclude(one: Claim, other: Claim) -> bool:
+    try:
+        first, second = requirements.parse(one.requirement), requirements.parse(other.requirement)
+        if first.name != second.name or not first.name:
+            return False
+        if one.absent or other.absent:
+            return one.absent != other.absent
+        return requirements.incompatible(first, second)
+    except (ProvisionError, ValueError):
+        return False
+
+
+def _no_version(one: str, other: str) -> bool:
+    """Whether two of conda's version constraints surely exclude each other; what is no plain number is not judged."""
+    first, second = _specifier(one), _specifier(other)
+    return first is not None and second is not None and (first & second).is_unsatisfiable()
+
+
+def _specifier(rest: str) -> SpecifierSet | None:
+    """A constraint of conda's in Python's form: ``=3.12`` is ``==3.12.*``."""
+    clauses = []
+    for clause in rest.split(","):
+        match = _CLAUSE.fullmatch(clause.strip())
+        if match is None:
+            return None
+        fuzzy = match["operator"] == "=" or bool(match["star"])
+        operator = match["operator"] if match["operator"] not in ("", "=") else "=="
+        if fuzzy and operator not in ("==", "!="):
+            fuzzy = False
+        clauses.append(f"{operator}{match['version']}{'.*' if fuzzy else ''}")
+    try:
+        return SpecifierSet(",".join(clauses))
+    except InvalidSpecifier:
+        return None

@@ -1,0 +1,128 @@
+"""A rule of the lint, and what it finds."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from nbprovision.model.errors import Position
+
+if TYPE_CHECKING:
+    from nbprovision.lint.subject import Playbook, Script
+
+Severity = Literal["error", "warning"]
+
+
+class Edit(msgspec.Struct, frozen=True):
+    """Text that takes the place of that from ``start`` to ``end`` (characters of the file, counted from 0)."""
+
+    start: int
+    end: int
+    text: str
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a rule found.
+
+    Attributes:
+        rule: The rule's name.
+        severity: ``error``: it cannot work as it stands; ``warning``: it may harm, or work for now only.
+        position: Where.
+        message: What is wrong, in one sentence.
+        why: What comes of it.
+        cure: What to do, or to write instead.
+        edits: What ``--fix`` does about it; empty where that would not be safe.
+
+    """
+
+    rule: str
+    severity: Severity
+    position: Position
+    message: str
+    why: str
+    cure: str
+    edits: tuple[Edit, ...] = ()
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rule's function yields; name, severity and reason are the rule's."""
+
+    position: Position
+    message: str
+    cure: str = ""
+    why: str = ""
+    edits: tuple[Edit, ...] = ()
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule.
+
+    Attributes:
+        name: As ``# noqa: NAME`` and the documentation have it.
+        severity: Of all that it finds.
+        about: What it looks at.
+        finds: What it finds, in a few words.
+        why: Why that is no good.
+        fixes: Whether ``--fix`` can mend all or some of it.
+        check: Looks at a playbook or a script. None for what reading the playbook finds.
+
+    """
+
+    name: str
+    severity: Severity
+    about: Literal["playbook", "script"]
+    finds: str
+    why: str
+    fixes: bool = False
+    check: Callable[[Any], Iterable[Found]] | None = None
+
+    def findings(self, subject: Playbook | Script) -> Iterator[Finding]:
+        """All that it finds."""
+        for found in self.check(subject) if self.check is not None else ():
+            yield self.finding(found)
+
+    def finding(self, found: Found) -> Finding:
+        """What was found, in this rule's name."""
+        return Finding(
+            rule=self.name,
+            severity=self.severity,
+            position=found.position,
+            message=found.message,
+            why=found.why or self.why,
+            cure=found.cure,
+            edits=found.edits,
+        )
+
+
+RULES: list[Rule] = []
+
+
+def rule(
+    name: str,
+    severity: Severity,
+    finds: str,
+    why: str,
+    *,
+    about: Literal["playbook", "script"] = "playbook",
+    fixes: bool = False,
+) -> Callable[[Callable[[Any], Iterable[Found]]], Callable[[Any], Iterable[Found]]]:
+    """Make a function a rule; see `Rule`."""
+
+    def made(check: Callable[[Any], Iterable[Found]]) -> Callable[[Any], Iterable[Found]]:
+        RULES.append(Rule(name=name, severity=severity, about=about, finds=finds, why=why, fixes=fixes, check=check))
+        return check
+
+    return made
+
+
+@functools.cache
+def all_rules() -> tuple[Rule, ...]:
+    """Every rule, sorted by name."""
+    # Each module notes its rules when it is imported.
+    from nbprovision.lint import commands, conflicts, environments, packages, reading, scripts, writing
+
+    assert all((commands, conflicts, environments, packages, reading, scripts, writing))  # noqa: S101 - used by import
+    return tuple(sorted(RULES, key=lambda one: (one.about, one.name)))

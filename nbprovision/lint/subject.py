@@ -1,0 +1,284 @@
+"""What the rules look at: a playbook as it was read, or the text of a lifecycle script."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import InvalidPlaybook, Position, ProvisionError, UnknownEnvironment
+from nbprovision.model.task import Resource, Task
+from nbprovision.playbook import read
+from nbprovision.playbook.faults import SeveralFaults
+from nbprovision.playbook.template import has_template
+from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, plain, read_nodes
+
+Catalogue = Mapping[str, type[Task[Any]]]
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """A task of the playbook.
+
+    Attributes:
+        kind: Its key.
+        name: As the playbook names it.
+        position: Where the key stands.
+        parameters: What stands under it.
+        values: Its parameters, worked out where that can be; else as they are written, templates and all.
+        task: None where its parameters are wrong, or known only when earlier tasks have been run.
+        handler: It stands under ``handlers``.
+        here: Its ``when`` holds on this machine.
+
+    """
+
+    kind: str
+    name: str
+    position: Position
+    parameters: MapNode
+    values: Mapping[str, Any]
+    task: Task[Any] | None
+    handler: bool = False
+    here: bool = True
+
+    def at(self, *keys: str) -> Position:
+        """Where the first of these parameters stands that is given; else the task's own place."""
+        return next((node.position for key in keys if (node := self.parameters.get(key)) is not None), self.position)
+
+    def entry(self, key: str, number: int) -> Position:
+        """Where an entry of a list stands."""
+        node = self.parameters.get(key)
+        if isinstance(node, ListNode) and number < len(node.items):
+            return node.items[number].position
+        return self.at(key)
+
+    def strings(self, key: str) -> list[str]:
+        """The values of a parameter that takes a string or several; templates that are not worked out are left out."""
+        value = self.values.get(key)
+        entries = value if isinstance(value, list) else [] if value is None else [value]
+        return [entry for entry in entries if isinstance(entry, str) and not has_template(entry)]
+
+
+class Playbook:
+    """A playbook, as far as it can be read.
+
+    Args:
+        path: Its file.
+        machine: Facts of the machine that it is for.
+        catalogue: Every kind of task.
+        extra_vars: Variables of the command line.
+
+    Attributes:
+        faults: What is wrong with it, so that a run would refuse it.
+        calls: Its tasks in order, handlers last; those of a wrong playbook as they are written.
+        objections: What tasks said that name an environment which nothing makes.
+
+    """
+
+    def __init__(self, path: Path, machine: Machine, catalogue: Catalogue, extra_vars: Mapping[str, Any]) -> None:
+        self.path = path
+        self.machine = machine
+        self.catalogue = catalogue
+        self.faults: list[ProvisionError] = []
+        self.calls: list[Call] = []
+        self.files: list[Path] = [path]
+        self.nodes: dict[Path, Node] = {}
+        try:
+            found = read.read_playbook(path, catalogue, extra_vars, machine.variables(), env=machine.env)
+        except InvalidPlaybook as error:
+            self.faults = list(_each(error))
+        else:
+            self.files = [path, *(one for one in found.inputs if one.name.endswith((".yml", ".yaml")))]
+            self.calls = [
+                _read_call(call, handler=handler)
+                for handler in (False, True)
+                for play in found.plays
+                for call in (play.handlers if handler else play.calls)
+                if call.written.call is not None
+            ]
+        for file in dict.fromkeys(Path(file) for file in self.files):
+            with contextlib.suppress(InvalidPlaybook):
+                node = read_nodes(file)
+                if node is not None and not any(node.position.file == one for one in map(str, self.nodes)):
+                    self.nodes[file] = node
+        self.objections = list(self._arranged())
+        if self.faults:
+            self.calls = [call for node in self.nodes.values() for call in _written_calls(node, catalogue)]
+
+    def _arranged(self) -> Iterator[tuple[Call, UnknownEnvironment]]:
+        """Tell the machine, task by task, what is configured and made, as before a run."""
+        there = [call for call in self.calls if call.here]
+        for call in there:
+            self.asked(call, lambda task: self.machine.expect(task.configures(self.machine)))
+        for call in there:
+            self.asked(call, lambda task: self.machine.declared.update(task.declares(self.machine)))
+            try:
+                self.asked(
+                    call,
+                    lambda task: (task.requires(self.machine), task.provides(self.machine)),
+                    but=UnknownEnvironment,
+                )
+            except UnknownEnvironment as error:
+                yield call, error
+
+    @cached_property
+    def scalars(self) -> list[tuple[tuple[Scalar, ...], Scalar]]:
+        """Every value in its files, with the keys under which it stands, the outermost first."""
+        return [found for node in self.nodes.values() for found in _scalars(node, ())]
+
+    def of(self, *kinds: str) -> Iterator[Call]:
+        """The tasks of these kinds."""
+        return (call for call in self.calls if call.kind in kinds)
+
+    @cached_property
+    def text(self) -> str:
+        """The playbook's own text, line ends as they are."""
+        return self.text_of(str(self.path))
+
+    def text_of(self, file: str) -> str:
+        """The text of one of its files; empty where it cannot be read."""
+        return _text(Path(file))
+
+    def asked(
+        self, call: Call, question: Callable[[Task[Any]], Any], but: type[ProvisionError] | tuple[()] = ()
+    ) -> Any:
+        """What a task answers to a question about the machine; None where it cannot, ``but`` is raised."""
+        if call.task is None:
+            return None
+        try:
+            return question(call.task)
+        except but:
+            raise
+        except ProvisionError:
+            return None
+
+    def provided(self, call: Call) -> frozenset[Resource]:
+        """What a task makes."""
+        return self.asked(call, lambda task: task.provides(self.machine)) or frozenset()
+
+
+class Script:
+    """A lifecycle script.
+
+    Args:
+        path: Its file.
+        data: Its bytes.
+
+    Attributes:
+        lines: Without their ends; comments are blanked out, so that what they mention counts for nothing.
+
+    """
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self.path = path
+        self.data = data
+        self.text = data.decode("utf-8", errors="surrogateescape")
+        self.lines: Sequence[str] = [_without_comment(line) for line in self.text.split("\n")]
+
+    def at(self, line: int, column: int = 0) -> Position:
+        """A place by numbers that count from 0."""
+        return Position(str(self.path), line + 1, column + 1)
+
+    def offset(self, line: int) -> int:
+        """Where a line begins in the text."""
+        return sum(len(one) + 1 for one in self.text.split("\n")[:line])
+
+
+def is_script(path: Path, data: bytes) -> bool:
+    """Whether a file is a shell script rather than a playbook."""
+    return path.suffix in (".sh", ".bash") or data.lstrip(b"\xef\xbb\xbf\r\n\t ").startswith(b"#!")
+
+
+def _each(fault: ProvisionError) -> Iterator[ProvisionError]:
+    if isinstance(fault, SeveralFaults):
+        for one in fault.faults:
+            yield from _each(one)
+    else:
+        yield fault
+
+
+def _read_call(call: read.TaskCall, *, handler: bool) -> Call:
+    task, here = call.task, call.task is not None
+    if task is None:
+        with contextlib.suppress(ProvisionError):  # what is left out here may be meant for another machine
+            task = call.bind()
+    written = call.written.call
+    assert written is not None  # noqa: S101 - those without are left out
+    values = _written_values(written.parameters)
+    if task is not None:
+        values |= {
+            key: value for key, value in msgspec.to_builtins(task).items() if written.parameters.get(key) is not None
+        }
+    return Call(
+        kind=call.kind,
+        name=call.name,
+        position=call.position,
+        parameters=written.parameters,
+        values=values,
+        task=task,
+        handler=handler,
+        here=here,
+    )
+
+
+def _written_values(node: MapNode) -> dict[str, Any]:
+    return {str(key.value): plain(value) for key, value in node.pairs}
+
+
+def _written_calls(node: Node, catalogue: Catalogue, *, handler: bool = False) -> Iterator[Call]:
+    """Whatever looks like a task, wherever it stands."""
+    if isinstance(node, ListNode):
+        for item in node.items:
+            yield from _written_calls(item, catalogue, handler=handler)
+    elif isinstance(node, MapNode):
+        for key, value in node.pairs:
+            if key.value in catalogue and isinstance(value, MapNode):
+                given = node.get("name")
+                name = given.text if isinstance(given, Scalar) else key.text
+                values = _written_values(value)
+                yield Call(
+                    kind=key.text,
+                    name=name,
+                    position=key.position,
+                    parameters=value,
+                    values=values,
+                    task=None,
+                    handler=handler,
+                )
+            else:
+                yield from _written_calls(value, catalogue, handler=handler or key.value == "handlers")
+
+
+def _scalars(node: Node, keys: tuple[Scalar, ...]) -> Iterator[tuple[tuple[Scalar, ...], Scalar]]:
+    if isinstance(node, Scalar):
+        yield keys, node
+    elif isinstance(node, ListNode):
+        for item in node.items:
+            yield from _scalars(item, keys)
+    else:
+        for key, value in node.pairs:
+            yield from _scalars(value, (*keys, key))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def _without_comment(line: str) -> str:
+    """The line up to a ``#`` that begins a word outside of quotes, but for the first line's ``#!``."""
+    quote = ""
+    for number, letter in enumerate(line):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        elif letter == "#" and (number == 0 or line[number - 1].isspace()) and line[number : number + 2] != "#!":
+            return line[:number]
+    return line

@@ -1,0 +1,434 @@
+"""Every rule of the lint: what it finds, and what it leaves in peace."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from nbprovision.cli import lint as command
+from nbprovision.facts.machine import Machine
+from nbprovision.lint.check import check, fix
+from nbprovision.lint.finding import Finding, all_rules
+from nbprovision.tasks import Catalogue
+
+ROOT = Path(__file__).parents[2]
+
+
+class Case(NamedTuple):
+    """What a rule finds, where (the last such text in it), and what it does not."""
+
+    bad: str
+    at: str
+    good: str
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Line and column."""
+        before = self.bad[: self.bad.rindex(self.at)]
+        return before.count("\n") + 1, len(before) - before.rfind("\n")
+
+
+def tasks(*entries: str) -> str:
+    """A playbook of these tasks, the first of which stands in line 2."""
+    return "- tasks:\n" + "".join(f"    - {entry}\n" for entry in entries)
+
+
+def script(*lines: str) -> str:
+    return "\n".join(("#!/bin/bash", "set -e", *lines, ""))
+
+
+FRAUD = "ensure_conda_env: {name: fraud, packages: [python=3.12, ipykernel]}"
+ARGV = 'argv: [/bin/cat, "{connection_file}"]'
+CASES: dict[str, Case | list[Case]] = {
+    "invalid-playbook": [
+        Case("- tasks:\n\t- a\n", "\t-", tasks(FRAUD)),
+        Case(tasks("ensure_kernl: {env: fraud}"), "ensure_kernl", tasks(FRAUD, "ensure_kernel: {env: fraud}")),
+    ],
+    "unknown-parameter": Case(
+        tasks("ensure_kernel: {argvv: [a]}"), "argvv", tasks(f"ensure_kernel: {{{ARGV}, name: a}}")
+    ),
+    "unresolved-template": Case(
+        tasks("ensure_conda_env: {name: '{{ nmae }}'}"),
+        "'{{ nmae",
+        "- vars: {name: fraud}\n  tasks:\n    - ensure_conda_env: {name: '{{ name }}'}\n",
+    ),
+    "unknown-environment": Case(
+        tasks("ensure_kernel: {env: fruad}", FRAUD), "fruad}", tasks(FRAUD, "ensure_kernel: {env: fraud}")
+    ),
+    "unknown-noqa": Case(tasks(f"{FRAUD}  # noqa: truhty"), "truhty", tasks(f"{FRAUD}  # noqa: truthy, crlf")),
+    "crlf": Case(tasks(FRAUD).replace("\n", "\r\n"), "- tasks", tasks(FRAUD)),
+    "truthy": Case(
+        tasks("ensure_conda_env: {name: a, exact: yes}"), "yes}", tasks("ensure_conda_env: {name: 'yes', exact: true}")
+    ),
+    "braces-in-condition": Case(
+        tasks(f"{{when: '{{{{ nb.gpu }}}}', {FRAUD}}}"), "'{{ nb.gpu", tasks(f"{{when: nb.gpu, {FRAUD}}}")
+    ),
+    "long-name": Case(
+        tasks("ansible.builtin.import_tasks: more.yml"), "ansible.builtin", tasks("import_tasks: more.yml")
+    ),
+    "hard-coded-environment": Case(
+        tasks("ensure_pip_pkg: {envs: [pytorch_p310], allow_empty: true, packages: [a]}"),
+        "pytorch_p310",
+        tasks("ensure_pip_pkg: {envs: [pytorch*], allow_empty: true, packages: [a]}"),
+    ),
+    "environment-outside-volume": [
+        Case(
+            tasks("ensure_conda_env: {prefix: /home/ec2-user/anaconda3/envs/fraud}"),
+            "/home/ec2-user/anaconda3",
+            tasks("ensure_conda_env: {prefix: /home/ec2-user/SageMaker/envs/fraud}"),
+        ),
+        Case(
+            tasks("ensure_condarc: {envs_dirs: [/home/ec2-user/SageMaker/envs, /tmp/envs]}"),
+            "/tmp/envs",
+            tasks("ensure_condarc: {envs_dirs: [/home/ec2-user/SageMaker/envs]}"),
+        ),
+    ],
+    "jupyter-server-environment": Case(
+        tasks("ensure_pip_pkg: {env: JupyterSystemEnv, jupyter_server: true, packages: [a]}"),
+        "JupyterSystemEnv",
+        tasks("ensure_pip_pkg: {envs: all, allow_empty: true, packages: [a]}"),
+    ),
+    "kernel-without-ipykernel": Case(
+        tasks("ensure_conda_env: {name: a, packages: [python]}", "ensure_kernel: {env: a, install_ipykernel: false}"),
+        "false}",
+        tasks(FRAUD, "ensure_kernel: {env: fraud, install_ipykernel: false}"),
+    ),
+    "dependency-confusion": Case(
+        tasks("ensure_pip_index: {url: https://pypi.team.example/simple, extra_urls: [https://pypi.org/simple]}"),
+        "[https://pypi.org",
+        tasks("ensure_pip_index: {url: https://a.team.example/simple, extra_urls: [https://b.team.example/simple]}"),
+    ),
+    "unchecked-index": [
+        Case(
+            tasks("ensure_pip_index: {url: http://pypi.team.example/simple}"),
+            "http://pypi",
+            tasks("ensure_pip_index: {url: http://127.0.0.1:3141/simple, trusted_hosts: [127.0.0.1]}"),
+        ),
+        Case(
+            tasks("ensure_pip_index: {url: https://a.example/simple, trusted_hosts: [a.example]}"),
+            "a.example]",
+            tasks("ensure_pip_index: {url: https://a.example/simple, cert: /etc/ssl/team.pem}"),
+        ),
+    ],
+    "defaults-channel": Case(
+        tasks("ensure_conda_env: {name: a, channels: [conda-forge, defaults]}"),
+        "defaults]",
+        tasks("ensure_conda_env: {name: a, channels: [conda-forge]}"),
+    ),
+    "platform-changes": Case(
+        tasks("ensure_pip_pkg: {envs: all, allow_empty: true, packages: [a], allow_platform_changes: true}"),
+        "true}",
+        tasks("ensure_pip_pkg: {envs: all, allow_empty: true, packages: [a]}"),
+    ),
+    "unpinned-source": Case(
+        tasks("ensure_pip_pkg: {envs: all, allow_empty: true, packages: ['git+https://git.example/team/a']}"),
+        "'git+",
+        tasks("ensure_pip_pkg: {envs: all, allow_empty: true, packages: ['git+https://git.example/team/a@v1']}"),
+    ),
+    "plain-secret": [
+        Case(
+            "- vars:\n    index_password: hunter22\n",
+            "hunter22",
+            "- vars:\n    index_password: \"{{ lookup('env', 'INDEX_PASSWORD') }}\"\n    use_token: true\n",
+        ),
+        Case(
+            tasks("ensure_pip_index: {url: 'https://reader:hunter22@pypi.example/simple'}"),
+            "'https://reader",
+            tasks("ensure_pip_index: {url: \"https://reader:{{ lookup('env', 'X') }}@pypi.example/simple\"}"),
+        ),
+    ],
+    "conflicting-tasks": [
+        Case(
+            tasks(f"ensure_kernel: {{name: a, {ARGV}, display_name: A}}", f"ensure_kernel: {{name: a, {ARGV}, display_name: B}}"),
+            "ensure_kernel",
+            tasks(f"ensure_kernel: {{name: a, {ARGV}}}", f"ensure_kernel: {{name: b, {ARGV}}}"),
+        ),
+        Case(
+            tasks(f"ensure_kernel: {{name: a, {ARGV}}}", f"ensure_kernel: {{name: a, {ARGV}, state: absent}}"),
+            "ensure_kernel",
+            tasks(f"ensure_kernel: {{name: a, {ARGV}}}", f"{{when: nb.gpu and not nb.gpu, ensure_kernel: {{name: a, {ARGV}, state: absent}}}}"),
+        ),
+        Case(
+            tasks("ensure_conda_env: {name: a, packages: [python=3.12]}", "ensure_conda_pkg: {env: a, packages: ['python<3.12']}"),
+            "ensure_conda_pkg",
+            tasks("ensure_conda_env: {name: a, packages: [python=3.12]}", "ensure_conda_pkg: {env: a, packages: ['python>=3.10']}"),
+        ),
+        Case(
+            tasks(FRAUD, "ensure_pip_pkg: {env: fraud, packages: [a==1]}", "ensure_pip_pkg: {env: fraud, packages: ['a>=2']}"),
+            "ensure_pip_pkg",
+            tasks(FRAUD, "ensure_pip_pkg: {env: fraud, packages: [a==1]}", "ensure_pip_pkg: {env: fraud, packages: ['a>=1']}"),
+        ),
+        Case(
+            tasks("ensure_pip_index: {url: https://a.example/simple}", "ensure_pip_index: {url: https://b.example/simple}"),
+            "ensure_pip_index",
+            tasks("ensure_pip_index: {url: https://a.example/simple}"),
+        ),
+        Case(
+            tasks("ensure_conda_env: {name: a, packages: [numpy=1]}", "ensure_pip_pkg: {env: a, packages: [numpy>=2]}"),
+            "ensure_pip_pkg",
+            tasks("ensure_conda_env: {name: a, packages: [numpy=1]}", "ensure_pip_pkg: {env: a, packages: [numpy<2]}"),
+        ),
+    ],
+    "script-too-large": Case(script("# " + "x" * 12_288), "#!/bin/bash", script("# " + "x" * 12_200)),
+    "script-crlf": Case(script("echo").replace("\n", "\r\n"), "#!/bin/bash", script("echo")),
+    "script-not-ascii": Case(script("echo \u2013v"), "\u2013v", script("echo -v")),
+    "script-shebang": Case("\n#!/bin/sh\necho\n", "\n#!/bin/sh", "#!/bin/sh\necho\n"),
+    "script-nohup": Case(script("nohup ./work &"), "nohup", script("# nohup", "setsid ./work &")),
+    "script-package-manager": Case(
+        script("sudo yum install -y jq"), "yum", script("dnf install -y jq", "echo 'no yum here'")
+    ),
+    "script-cron": Case(script("(crontab -l; echo x)"), "crontab -l", script("systemctl start a.timer")),
+    "script-initctl": Case(script("initctl reload a"), "initctl", script("systemctl reload a")),
+    "script-restart-jupyter": [
+        Case(script("systemctl restart jupyter-server"), "systemctl", script("systemctl status jupyter-server")),
+        Case(script("sudo initctl restart jupyter-server --no-wait"), "initctl", script("systemctl restart docker")),
+    ],
+    "script-hard-coded-environment": Case(
+        script("source activate pytorch_p310"), "pytorch_p310", script("for env in anaconda3/envs/pytorch*; do echo; done")
+    ),
+    "script-jupyter-server-environment": [
+        Case(script("source activate JupyterSystemEnv"), "activate", script("source activate python3")),
+        Case(
+            script("for env in /home/ec2-user/anaconda3/envs/*; do", 'if [ "$env" = JupyterSystemEnv ]; then continue; fi'),
+            "for env",
+            script("for env in /home/ec2-user/anaconda3/envs/*; do", '[ "$(basename "$env")" = JupyterSystemEnv ] && continue'),
+        ),
+    ],
+    "script-environment-outside-volume": Case(
+        script("conda create -y -n fraud python"),
+        "conda create",
+        script("conda create -y --prefix /home/ec2-user/SageMaker/envs/fraud python", 'conda create -p "$PLACE" python'),
+    ),
+    "script-activate-without-hook": Case(
+        script("conda activate fraud"), "conda activate", script("source /opt/conda/etc/profile.d/conda.sh", "conda activate fraud")
+    ),
+    "script-lost-failure": Case(
+        script("sudo -u ec2-user -i <<'EOF'", "pip install a", "EOF"),
+        "sudo",
+        script("sudo -u ec2-user -i <<'EOF'", "set -eu", "pip install a", "EOF"),
+    ),
+    "script-plain-secret": Case(
+        script("export API_TOKEN=abcdef123"), "API_TOKEN", script('export API_TOKEN="$(aws secretsmanager get-secret-value)"')
+    ),
+}  # fmt: skip
+# Rules about tasks that are tested with those tasks below, where there are such tasks.
+NEED_COMMAND = {
+    "root-needed": Case(
+        tasks("ensure_command: {argv: [sudo, yum, install, jq], creates: /x}"),
+        "[sudo",
+        tasks("ensure_command: {argv: [echo, sudo], creates: /x}"),
+    ),
+    "no-cron": Case(
+        tasks("ensure_command: {shell: 'crontab -l | cat', creates: /x}"),
+        "'crontab",
+        tasks("ensure_command: {shell: 'echo crontab', creates: /x}"),
+    ),
+    "restart-at-boot": Case(
+        tasks("ensure_command: {shell: systemctl restart jupyter-server, creates: /x}"),
+        "systemctl",
+        tasks("ensure_command: {shell: systemctl --user restart team, creates: /x}"),
+    ),
+    "command-always-runs": Case(
+        tasks("ensure_command: {argv: [date]}"), "ensure_command", tasks("ensure_command: {argv: [date], creates: /x}")
+    ),
+}
+if "ensure_command" in Catalogue():
+    CASES |= NEED_COMMAND
+EACH = [(name, case) for name, cases in CASES.items() for case in (cases if isinstance(cases, list) else [cases])]
+
+
+@pytest.fixture
+def linted(machine: Machine, tmp_path: Path) -> Any:
+    """Writes a file, and lints it on a bare machine."""
+    (tmp_path / "more.yml").write_text("[]\n")
+
+    def found(text: str, name: str = "p.yml") -> list[Finding]:
+        path = tmp_path / name
+        path.write_bytes(text.encode())
+        return check(path, Machine(machine.env, root=machine.root), Catalogue(), {})
+
+    return found
+
+
+def file_of(rule: str) -> str:
+    return "start.sh" if rule.startswith("script-") else "p.yml"
+
+
+@pytest.mark.parametrize(("rule", "case"), EACH, ids=[f"{name}-{n}" for n, (name, _) in enumerate(EACH)])
+def test_a_rule_finds_what_is_bad_and_leaves_what_is_good(rule: str, case: Case, linted: Any) -> None:
+    found = [one for one in linted(case.bad, file_of(rule)) if one.rule == rule]
+    assert [one.position[1:] for one in found] == [case.place]
+    assert found[0].message
+    assert found[0].why
+    assert "hunter22" not in repr(found)
+    assert [one for one in linted(case.good, file_of(rule)) if one.rule == rule] == []
+
+
+def test_every_rule_has_its_case() -> None:
+    tested = {name for name, _ in EACH} | set(NEED_COMMAND)
+    assert tested == {one.name for one in all_rules()}
+
+
+@pytest.mark.parametrize(("rule", "case"), EACH, ids=[f"{name}-{n}" for n, (name, _) in enumerate(EACH)])
+def test_what_is_good_is_clean(rule: str, case: Case, linted: Any) -> None:
+    """The good ones are examples to follow: no other rule has a word about them that would be an error."""
+    assert [one for one in linted(case.good, file_of(rule)) if one.severity == "error"] == []
+
+
+def test_a_comment_keeps_a_rule_quiet_in_its_line(linted: Any) -> None:
+    """By name, or all of them; not what a run would refuse."""
+    line = "ensure_conda_env: {name: a, exact: yes, channels: [defaults]}"
+    assert {one.rule for one in linted(tasks(line))} == {"truthy", "defaults-channel"}
+    assert {one.rule for one in linted(tasks(f"{line}  # noqa: truthy"))} == {"defaults-channel"}
+    assert linted(tasks(f"{line}  # noqa: truthy, defaults-channel")) == []
+    assert linted(tasks(f"{line}  # why not  # noqa")) == []
+    assert {one.rule for one in linted(tasks(f"ensure_kernel: {{{ARGV}, name: a, nam: a}}  # noqa"))} == {
+        "unknown-parameter"
+    }
+
+
+def test_all_faults_of_a_wrong_playbook_are_told_each_in_its_place(linted: Any) -> None:
+    found = linted(
+        tasks(
+            f"ensure_kernel: {{{ARGV}, name: a, nam: a}}",
+            "ensure_pip_pkg: {env: '{{ nope }}', packages: [a]}",
+            "ensure_x: {}",
+        )
+    )
+    assert [(one.rule, one.position.line) for one in found] == [
+        ("unknown-parameter", 2),
+        ("unresolved-template", 3),
+        ("invalid-playbook", 4),
+    ]
+
+
+def test_rules_look_at_a_wrong_playbook_too(linted: Any) -> None:
+    """As far as it can be read: one look is to tell as much as it can."""
+    found = linted(
+        tasks(f"ensure_kernel: {{{ARGV}, name: a, nam: a}}", "ensure_conda_env: {name: a, channels: [defaults]}")
+    )
+    assert {one.rule for one in found} == {"unknown-parameter", "defaults-channel"}
+
+
+FIXABLE = (
+    "# a comment, \u00fc\n- tasks:\n    - name:   'no'   # stays\n      when: \"{{ nb.gpu }}\"\n"
+    "      ensure_conda_env: {name: a, exact: Yes}   # and this\n    - ansible.builtin.import_tasks: more.yml\n"
+)
+FIXED = (
+    "# a comment, \u00fc\n- tasks:\n    - name:   'no'   # stays\n      when: \"nb.gpu\"\n"
+    "      ensure_conda_env: {name: a, exact: true}   # and this\n    - import_tasks: more.yml\n"
+)
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_what_is_mended_leaves_every_other_byte(ends: str, linted: Any, tmp_path: Path) -> None:
+    """And what is mended is clean, so that a second --fix has nothing to do."""
+    found = linted(FIXABLE.replace("\n", ends))
+    path = tmp_path / "p.yml"
+    path.chmod(0o640)
+    assert len(fix(path, found)) == len(found) == (3 if ends == "\n" else 4)
+    assert path.read_bytes() == FIXED.encode()
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert linted(FIXED) == []
+
+
+def test_a_script_is_mended(linted: Any, tmp_path: Path) -> None:
+    """What is mended may uncover more, which the next look finds."""
+    path = tmp_path / "start.sh"
+    found = linted("\ufeff\r\n#!/bin/sh\r\necho a\r\n", path.name)
+    while fix(path, found):
+        found = linted(path.read_text(), path.name)
+    assert found == []
+    assert path.read_bytes() == b"#!/bin/sh\necho a\n"
+
+
+def lint(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nbprovision", "lint", *words], env=env, capture_output=True, text=True, cwd=ROOT
+    )
+
+
+def test_the_command_tells_and_ends_with_its_status(env: dict[str, str], tmp_path: Path) -> None:
+    """0 for warnings, 2 for them with --strict, 4 for errors; nothing is written beside what --fix mends."""
+    path = tmp_path / "p.yml"
+    path.write_text(tasks("ensure_conda_env: {name: a, exact: yes}"))
+    done = lint(env, str(path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{path}:2:42: warning: 'yes' stands for true [truthy]\n  YAML 1.2")
+    assert done.stdout.endswith("lint : files=1 errors=0 warnings=1 fixed=0, 1 of them by --fix\n")
+    assert lint(env, str(path), "--strict").returncode == 2
+    assert not Path(env["NBPROVISION_HOME"]).exists()
+    assert lint(env, str(path), "--strict", "--fix").returncode == 0
+    assert path.read_text() == tasks("ensure_conda_env: {name: a, exact: true}")
+    path.write_text(tasks("ensure_kernel: {env: nowhere}"))
+    done = lint(env, str(path), "--format", "json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 4
+    assert found["counts"] == {"error": 1, "warning": 0, "fixed": 0}
+    assert found["findings"][0]["rule"] == "unknown-environment"
+    assert lint(env, str(tmp_path / "nope.yml")).returncode == 4
+    assert lint(env).returncode == 5
+
+
+def test_a_platform_can_be_named_that_this_machine_is_not(env: dict[str, str], tmp_path: Path) -> None:
+    """On a laptop nobody knows what the instance has; what is known of every instance is told all the same."""
+    path = tmp_path / "p.yml"
+    path.write_text(tasks("ensure_pip_pkg: {env: python3, packages: [a]}", "ensure_conda_env: {prefix: /data/a}"))
+    rules = {one["rule"] for one in json.loads(lint(env, str(path), "--format", "json").stdout)["findings"]}
+    assert rules == {"unknown-environment"}
+    done = lint(env, str(path), "--platform", "notebook-instance", "--format", "json")
+    assert {one["rule"] for one in json.loads(done.stdout)["findings"]} == {"environment-outside-volume"}
+
+
+def test_a_secret_is_found_and_not_shown(env: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "p.yml"
+    path.write_text("- vars: {api_token: hunter22x}\n  tasks: []\n")
+    done = lint(env, str(path))
+    assert "[plain-secret]" in done.stdout
+    assert "hunter22x" not in done.stdout + done.stderr
+
+
+PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: path.name)
+def test_the_playbooks_that_come_with_it_have_no_error(playbook: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """What is to be copied is as good as the lint can tell."""
+    (tmp_path / "root").mkdir()
+    machine = Machine({**env, "PYPI_URL": "https://pypi.example/simple"}, root=tmp_path / "root")
+    machine.platform = command.assumed("notebook-instance")
+    found = check(playbook, machine, Catalogue(), {})
+    assert [one for one in found if one.severity == "error"] == []
+
+
+def test_the_page_tells_of_every_rule() -> None:
+    """``python -m tests.unit.test_lint`` writes it anew."""
+    assert PAGE.read_text() == page()
+
+
+PAGE = ROOT / "docs" / "lint.md"
+BEGIN, END = "<!-- made by: python -m tests.unit.test_lint -->\n", "<!-- end -->\n"
+
+
+def page() -> str:
+    """The page with its rules as they are defined."""
+    head, _, rest = PAGE.read_text().partition(BEGIN)
+    tail = rest.partition(END)[2]
+    parts = []
+    for about, title in (("playbook", "Rules about playbooks"), ("script", "Rules about lifecycle scripts")):
+        rows = [
+            f"| `{one.name}` | {one.severity} | {'yes' if one.fixes else ''} | {one.finds} | {one.why} |"
+            for one in all_rules()
+            if one.about == about
+        ]
+        parts += ["", f"## {title}", "", "| rule | | `--fix` | finds | why |", "|---|---|---|---|---|", *rows]
+    return head + BEGIN + "\n".join(parts) + "\n\n" + END + tail
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
