@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,12 +21,12 @@ from nbprovision.reporters.colour import RED, YELLOW, painted, wants_colour
 from nbprovision.system.secrets import mask
 from nbprovision.tasks import Catalogue
 
-# Of each kind: what survives a restart, and the conda of its image.
-_PLACES: dict[PlatformKind, tuple[str | None, str | None]] = {
-    "notebook-instance": ("/home/ec2-user/SageMaker", "/home/ec2-user/anaconda3"),
-    "studio": ("/home/sagemaker-user", "/opt/conda"),
-    "studio-lab": ("/home/studio-lab-user", None),
-    "other": (None, None),
+# Of each kind: the user's home, what survives a restart, and the conda of its image.
+_PLACES: dict[PlatformKind, tuple[str | None, str | None, str | None]] = {
+    "notebook-instance": ("/home/ec2-user", "/home/ec2-user/SageMaker", "/home/ec2-user/anaconda3"),
+    "studio": ("/home/sagemaker-user", "/home/sagemaker-user", "/opt/conda"),
+    "studio-lab": ("/home/studio-lab-user", "/home/studio-lab-user", None),
+    "other": (None, None, None),
 }
 
 
@@ -97,15 +97,15 @@ def _looked_at(path: Path, options: argparse.Namespace, extra_vars: ExtraVars) -
 def _machine(kind: PlatformKind | None) -> Machine:
     """This machine, or one of which nothing is known but its platform."""
     machine = Machine()
-    if kind is not None and kind != machine.platform.kind:
-        machine.platform = assumed(kind)
+    return assumed(kind, machine.env, machine.root) if kind not in (None, machine.platform.kind) else machine
+
+
+def assumed(kind: PlatformKind, env: Mapping[str, str], root: Path) -> Machine:
+    """A machine of which nothing is known but its kind."""
+    home, volume, provided = _PLACES[kind]
+    machine = Machine({**env, **({"HOME": home} if home else {})}, root=root)
+    machine.platform = Platform(kind, ASSUMED, Path(volume) if volume else None, Path(provided) if provided else None)
     return machine
-
-
-def assumed(kind: PlatformKind) -> Platform:
-    """A platform of which nothing is known but its kind."""
-    volume, provided = _PLACES[kind]
-    return Platform(kind, ASSUMED, Path(volume) if volume else None, Path(provided) if provided else None)
 
 
 def _tell(left: Sequence[Finding], mended: Sequence[Finding], files: int) -> None:

@@ -140,10 +140,10 @@ def restart_at_boot(playbook: Playbook) -> Iterable[Found]:
     "it runs at each start, and each run takes the long way",
 )
 def command_always_runs(playbook: Playbook) -> Iterable[Found]:
-    """A handler runs after a change only."""
+    """A handler runs after a change only; a command whose result is asked for is a question."""
     for call in playbook.of("ensure_command"):
         guarded = any(call.parameters.get(key) is not None for key in ("creates", "removes", "unless", "onlyif"))
-        if not guarded and not call.handler:
+        if not guarded and not call.handler and not call.register:
             yield Found(
                 position=call.position,
                 message="the command runs each time",

@@ -18,16 +18,21 @@ from nbprovision.model.task import Claim
 
 _Fight = tuple[Call, Call, str, str]  # the later task, the earlier one, what they fight over, how they differ
 
-# Kinds whose parameters say all of what they make: a second task with other ones makes something else of it.
-_WHOLE = {
-    "ensure_kernel": (),
-    "ensure_file": (),
-    "ensure_pip_index": (),
-    "ensure_env_var": (),
-    "ensure_git_config": (),
+# Kinds whose parameters say all of what they make: what one leaves out is its default, and no less another value.
+_WHOLE = frozenset(("ensure_kernel", "ensure_env_var", "ensure_git_config", "ensure_line", "ensure_block"))
+# Kinds that leave as it is what they do not name.
+_IN_PART = frozenset(("ensure_file", "ensure_pip_index", "ensure_condarc"))
+# Kinds of which only the being there can be fought over here; their packages are compared by themselves.
+_THERE = frozenset(("ensure_conda_env", "ensure_conda_channel"))
+# What tells two things of one kind apart that lie in one file.
+_WHICH = {
+    "ensure_line": ("regexp", "line"),
+    "ensure_block": ("marker", "marker_begin", "marker_end"),
+    "ensure_env_var": ("name",),
+    "ensure_git_config": ("name",),
 }
 # What does not make the thing another one.
-_BESIDE = frozenset(("deep", "refresh_every", "validate", "engine", "state", "backup"))
+_BESIDE = frozenset(("deep", "refresh_every", "validate", "engine", "state", "backup", "create", "firstmatch"))
 _PARTS_OF_FILES = ("ensure_line", "ensure_block")
 _CONTENT = ("content", "template", "source", "copy", "src")
 _CLAUSE = re.compile(r"(?P<operator>==|>=|<=|!=|>|<|=|)\s*(?P<version>\d+(?:\.\d+)*)(?P<star>\.\*|\*)?")
@@ -40,8 +45,8 @@ _CLAUSE = re.compile(r"(?P<operator>==|>=|<=|!=|>|<|=|)\s*(?P<version>\d+(?:\.\d
     "each run does with one task what it undoes with the other, so that it never comes to an end",
 )
 def conflicting_tasks(playbook: Playbook) -> Iterable[Found]:
-    """Tasks that both hold on this machine, each pair once; handlers act after a change only."""
-    calls = [call for call in playbook.calls if call.here and not call.handler]
+    """Tasks that both hold on this machine, each pair once; handlers and rescues act in their turn only."""
+    calls = [call for call in playbook.calls if call.here and not call.handler and not call.rescue]
     told: set[frozenset[Position]] = set()
     for later, earlier, thing, reason in (*_things(playbook, calls), *_packages(playbook, calls)):
         pair = frozenset((later.position, earlier.position))
@@ -66,21 +71,49 @@ def _things(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Fight]:
 
 def _difference(first: Call, second: Call) -> str:
     """What the two want different of one thing, or nothing."""
-    states = [_state(call) for call in (first, second)]
-    if first.kind == second.kind and states.count("absent") == 1:
-        return "one wants it there and the other gone"
-    if first.kind in _WHOLE and first.kind == second.kind and states.count("absent") == 0:
-        keys = (first.values.keys() | second.values.keys()) - _BESIDE
-        different = sorted(key for key in keys if _settled(first, key) != _settled(second, key))
-        # What only one of them says leaves the other's default, which is another value as well.
-        return f"they differ in {', '.join(different)}" if different else ""
+    if first.kind == second.kind and first.kind in _WHOLE | _IN_PART | _THERE:
+        return _alike(first, second) if _which(first) == _which(second) else ""
     for whole, part in ((first, second), (second, first)):
-        if whole.kind == "ensure_file" and part.kind in _PARTS_OF_FILES:
+        if whole.kind == "ensure_file" and part.kind in _PARTS_OF_FILES and _state(part) != "absent":
             if _state(whole) == "absent":
                 return "one wants it gone and the other a text in it"
-            if any(key in whole.values for key in _CONTENT):
+            if any(whole.values.get(key) is not None for key in _CONTENT):
                 return "one says all that is in it, the other puts something into it"
     return ""
+
+
+def _alike(first: Call, second: Call) -> str:
+    """What two tasks of one kind want different of one thing, or nothing."""
+    absent = [_state(call) for call in (first, second)].count("absent")
+    keys = sorted((first.values.keys() | second.values.keys()) - _BESIDE)
+    pairs = {key: (_settled(first, key), _settled(second, key)) for key in keys}
+    if first.kind in _IN_PART:
+        pairs = {key: pair for key, pair in pairs.items() if None not in pair}
+    if first.kind == "ensure_condarc":  # lists and mappings are merged
+        common = [key for key, (one, other) in pairs.items() if key != "scope" and _entries(one) & _entries(other)]
+        if absent == 1:
+            return f"one puts into {common[0]} what the other takes out" if common else ""
+        pairs = {key: pair for key, pair in pairs.items() if not isinstance(pair[0], list | dict)}
+    if absent == 1:
+        return "one wants it there and the other gone"
+    if absent == 2 or first.kind in _THERE:
+        return ""
+    different = [key for key, (one, other) in pairs.items() if one != other]
+    if _state(first) != _state(second):
+        different.append("state")
+    return f"they differ in {', '.join(different)}" if different else ""
+
+
+def _which(call: Call) -> tuple[Any, ...]:
+    keys = _WHICH.get(call.kind, ())
+    found = tuple(_settled(call, key) for key in keys)
+    return found[:1] if call.kind == "ensure_line" and found[0] is not None else found
+
+
+def _entries(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        return {repr(pair) for pair in value.items()}
+    return {str(entry) for entry in (value if isinstance(value, list) else [value])}
 
 
 def _state(call: Call) -> str:

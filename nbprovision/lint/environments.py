@@ -28,7 +28,7 @@ _REFERENCES = ("env", "envs", "except", "clone")
 def unknown_environment(playbook: Playbook) -> Iterable[Found]:
     """What each task said when it was asked what it needs, knowing what those before it make."""
     assumed = playbook.machine.platform.because == ASSUMED
-    for call, error in playbook.objections:
+    for call, error in playbook.objections if playbook.certain else ():
         named = [name for key in _REFERENCES for name in call.strings(key)]
         if assumed and any(map(_of_an_image, named)):
             continue  # this machine cannot tell; hard-coded-environment does

@@ -122,7 +122,7 @@ def rule(
 def all_rules() -> tuple[Rule, ...]:
     """Every rule, sorted by name."""
     # Each module notes its rules when it is imported.
-    from nbprovision.lint import commands, conflicts, environments, packages, reading, scripts, writing
+    from nbprovision.lint import commands, conflicts, environments, order, packages, reading, scripts, writing
 
-    assert all((commands, conflicts, environments, packages, reading, scripts, writing))  # noqa: S101 - used by import
+    assert all((commands, conflicts, environments, order, packages, reading, scripts, writing))  # noqa: S101 - used by import
     return tuple(sorted(RULES, key=lambda one: (one.about, one.name)))

@@ -21,7 +21,9 @@ _ACTIVATED = re.compile(r"(?:^|[;&|]\s*)\s*conda\s+activate\b")
 _HOOK = re.compile(r"conda\.sh\b|shell\.\w+\s+hook|conda\s+init\b|bin/activate\b|\bhook\b.*\|\s*source")
 _INNER = re.compile(r"\bsudo\b[^\n]*<<-?\s*(?P<quote>['\"]?)(?P<word>\w+)(?P=quote)")
 _VARIABLE = re.compile(r"\$\{?\w")
-_INTO_SERVER = re.compile(rf"(?:pip|conda|mamba)\d?\s+install\b.*{SERVER}|{SERVER}/bin/pip|activate\s+\S*{SERVER}")
+_INSTALL = r"(?:pip3?|conda|mamba|jupyter\s+\w+)\s+(?:install|enable|update)\b"
+_INTO_SERVER = re.compile(rf"{_INSTALL}.*{SERVER}|{SERVER}/bin/pip|activate\s+\S*{SERVER}(?=(?:.*\n)*.*{_INSTALL})")
+_OWN_CONDA = re.compile(r"(?=[\s\S]*SageMaker)[\s\S]*(?:mini(?:conda|forge)|micromamba)", re.IGNORECASE)
 _VERSIONED_WORD = re.compile(r"(?<![\w.-])(?P<name>\w+_p\d{2,3})(?![\w-])")
 
 
@@ -147,11 +149,11 @@ def cron(script: Script) -> Iterable[Found]:
     """``crontab``, and files of cron's."""
     places = [(line, column) for line, column in _calls(script, "crontab", "crond")]
     places += [(line, found.start()) for line, found in _matches(script, re.compile(r"/etc/cron|/var/spool/cron"))]
-    for line, column in places:
+    for line, column in {line: (line, column) for line, column in reversed(places)}.values():
         yield Found(position=script.at(line, column), message="the script counts on cron", cure="write a systemd timer")
 
 
-@rule("script-initctl", "error", "`initctl`", "upstart went with AL1: there is no such command", about="script")
+@rule("script-initctl", "warning", "`initctl`", "upstart went with AL1: there is no such command", about="script")
 def initctl(script: Script) -> Iterable[Found]:
     """Of AL1."""
     for line, column in _calls(script, "initctl"):
@@ -203,12 +205,18 @@ def hard_coded_environment(script: Script) -> Iterable[Found]:
 )
 def jupyter_server_environment(script: Script) -> Iterable[Found]:
     """An install into it; and the comparison of a whole path with its bare name, which never holds."""
-    for line, found in _matches(script, _INTO_SERVER):
+    text = "\n".join(script.lines)
+    for found in _INTO_SERVER.finditer(text):
+        line = text.count("\n", 0, found.start())
         yield Found(
-            position=script.at(line, found.start()), message=f"it changes {SERVER}", cure="use another environment"
+            position=script.at(line, found.start() - script.offset(line)),
+            message=f"it changes {SERVER}",
+            cure="use another environment",
         )
-    if not re.search(rf"basename[^\n]*\n?[^\n]*{SERVER}|/{SERVER}|\*{SERVER}", script.text):
-        for line, found in _matches(script, re.compile(r"for\s+\w+\s+in\s+\S*anaconda3/envs/\*")):
+    for line, found in _matches(script, re.compile(r"for\s+(?P<name>\w+)\s+in\s+[^;]*anaconda3/envs/\*")):
+        # The loop's variable is a whole path, which is never equal to the bare name.
+        never = re.search(rf"\$\{{?{found['name']}\}}?[\"']?\s*==?\s*[\"']?{SERVER}", text)
+        if never or not re.search(rf"basename[\s\S]{{0,200}}{SERVER}|/{SERVER}|\*{SERVER}|%/\*|##\*/", text):
             yield Found(
                 position=script.at(line, found.start()),
                 message=f"the loop takes {SERVER} as well: it goes over whole paths",
@@ -224,8 +232,8 @@ def jupyter_server_environment(script: Script) -> Iterable[Found]:
     about="script",
 )
 def environment_outside_volume(script: Script) -> Iterable[Found]:
-    """By name, or by another path; a path in a variable is not judged."""
-    for line, found in _matches(script, _MADE):
+    """By name, or by another path; a path in a variable is not judged, nor is a conda of one's own on the volume."""
+    for line, found in _matches(script, _MADE) if not _OWN_CONDA.match(script.text) else ():
         place = re.search(r"(?:-p|--prefix)[\s=]+(\S+)", found["rest"])
         if place is None or not ("SageMaker" in place[1] or _VARIABLE.search(place[1])):
             yield Found(

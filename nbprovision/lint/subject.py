@@ -14,10 +14,13 @@ from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, Position, ProvisionError, UnknownEnvironment
 from nbprovision.model.task import Resource, Task
 from nbprovision.playbook import read
+from nbprovision.playbook.calls import Block, Entry, TaskCall, calls_of
 from nbprovision.playbook.faults import SeveralFaults
-from nbprovision.playbook.template import has_template
+from nbprovision.playbook.template import NotYetKnown, Unknown, has_template
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, plain, read_nodes
 
+_MAKER = "ensure_conda_env"
+_NAMES = ("name", "prefix")
 Catalogue = Mapping[str, type[Task[Any]]]
 
 
@@ -32,7 +35,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         values: Its parameters, worked out where that can be; else as they are written, templates and all.
         task: None where its parameters are wrong, or known only when earlier tasks have been run.
         handler: It stands under ``handlers``.
-        here: Its ``when`` holds on this machine.
+        rescue: It stands under ``rescue``.
+        here: Its ``when`` holds on this machine, as far as that is known.
+        register: Name of the variable that gets its result, or nothing.
+        notify: The handlers that it notifies.
+        listen: What it listens to, for a handler.
 
     """
 
@@ -43,7 +50,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     values: Mapping[str, Any]
     task: Task[Any] | None
     handler: bool = False
+    rescue: bool = False
     here: bool = True
+    register: str = ""
+    notify: tuple[str, ...] = ()
+    listen: tuple[str, ...] = ()
 
     def at(self, *keys: str) -> Position:
         """Where the first of these parameters stands that is given; else the task's own place."""
@@ -63,6 +74,28 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         return [entry for entry in entries if isinstance(entry, str) and not has_template(entry)]
 
 
+_ELSEWHERE = Unknown("the run")
+
+
+def _is_of_elsewhere(fault: ProvisionError) -> bool:
+    return isinstance(fault, NotYetKnown) and fault.unknown is _ELSEWHERE
+
+
+class _Elsewhere(dict[str, str]):
+    """Environment variables, of which one that is not set here may be set where the playbook runs."""
+
+    def get(self, name: str, default: Any = "") -> Any:
+        """The value, or the template's own default.
+
+        Raises:
+            NotYetKnown: there is neither.
+
+        """
+        if name in self or default:
+            return super().get(name, default)
+        raise NotYetKnown(f"lookup('env', '{name}')", _ELSEWHERE)
+
+
 class Playbook:
     """A playbook, as far as it can be read.
 
@@ -76,6 +109,7 @@ class Playbook:
         faults: What is wrong with it, so that a run would refuse it.
         calls: Its tasks in order, handlers last; those of a wrong playbook as they are written.
         objections: What tasks said that name an environment which nothing makes.
+        certain: Whether the name of every environment that the playbook makes is known.
 
     """
 
@@ -88,23 +122,19 @@ class Playbook:
         self.files: list[Path] = [path]
         self.nodes: dict[Path, Node] = {}
         try:
-            found = read.read_playbook(path, catalogue, extra_vars, machine.variables(), env=machine.env)
+            env = _Elsewhere(machine.env)
+            found = read.read_playbook(path, catalogue, extra_vars, machine.variables(), env=env)
         except InvalidPlaybook as error:
-            self.faults = list(_each(error))
+            self.faults = [fault for fault in _each(error) if not _is_of_elsewhere(fault)]
         else:
             self.files = [path, *(one for one in found.inputs if one.name.endswith((".yml", ".yaml")))]
-            self.calls = [
-                _read_call(call, handler=handler)
-                for handler in (False, True)
-                for play in found.plays
-                for call in (play.handlers if handler else play.calls)
-                if call.written.call is not None
-            ]
+            self.calls = list(_read_calls(found))
         for file in dict.fromkeys(Path(file) for file in self.files):
             with contextlib.suppress(InvalidPlaybook):
                 node = read_nodes(file)
                 if node is not None and not any(node.position.file == one for one in map(str, self.nodes)):
                     self.nodes[file] = node
+        self.certain = True
         self.objections = list(self._arranged())
         if self.faults:
             self.calls = [call for node in self.nodes.values() for call in _written_calls(node, catalogue)]
@@ -116,6 +146,10 @@ class Playbook:
             self.asked(call, lambda task: self.machine.expect(task.configures(self.machine)))
         for call in there:
             self.asked(call, lambda task: self.machine.declared.update(task.declares(self.machine)))
+            if call.task is None and call.kind == _MAKER:  # its name may be known, if not what is in it
+                self.certain = self.certain and not any(has_template(str(call.values.get(key))) for key in _NAMES)
+                names = {name: self.machine.conda.new_prefix(name) for name in call.strings("name")}
+                self.machine.declared.update(names)
             try:
                 self.asked(
                     call,
@@ -184,8 +218,8 @@ class Script:
         return Position(str(self.path), line + 1, column + 1)
 
     def offset(self, line: int) -> int:
-        """Where a line begins in the text."""
-        return sum(len(one) + 1 for one in self.text.split("\n")[:line])
+        """Where a line begins, comments left out."""
+        return sum(len(one) + 1 for one in self.lines[:line])
 
 
 def is_script(path: Path, data: bytes) -> bool:
@@ -201,8 +235,26 @@ def _each(fault: ProvisionError) -> Iterator[ProvisionError]:
         yield fault
 
 
-def _read_call(call: read.TaskCall, *, handler: bool) -> Call:
-    task, here = call.task, call.task is not None
+def _read_calls(playbook: read.Playbook) -> Iterator[Call]:
+    """The tasks in order, handlers last; files that are included only when it is known which have none yet."""
+    for play in playbook.plays:
+        rescues = {id(call) for section in play.sections for call in _rescues(section.entries)}
+        for call in play.calls:
+            if call.written.call is not None:
+                yield _read_call(call, rescue=id(call) in rescues)
+    for play in playbook.plays:
+        yield from (_read_call(call, handler=True) for call in play.handlers if call.written.call is not None)
+
+
+def _rescues(entries: Sequence[Entry]) -> Iterator[TaskCall]:
+    for entry in entries:
+        if isinstance(entry, Block):
+            yield from calls_of(entry.rescue)
+            yield from _rescues([*entry.body, *entry.always])
+
+
+def _read_call(call: TaskCall, *, handler: bool = False, rescue: bool = False) -> Call:
+    task, here = call.task, call.task is not None or call.late
     if task is None:
         with contextlib.suppress(ProvisionError):  # what is left out here may be meant for another machine
             task = call.bind()
@@ -221,7 +273,11 @@ def _read_call(call: read.TaskCall, *, handler: bool) -> Call:
         values=values,
         task=task,
         handler=handler,
+        rescue=rescue,
         here=here,
+        register=call.register,
+        notify=call.notify,
+        listen=call.listen,
     )
 
 

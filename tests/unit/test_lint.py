@@ -169,11 +169,42 @@ CASES: dict[str, Case | list[Case]] = {
             tasks("ensure_pip_index: {url: https://a.example/simple}"),
         ),
         Case(
+            tasks("ensure_condarc: {channels: [a, b]}", "ensure_condarc: {channels: [b], state: absent}"),
+            "ensure_condarc",
+            tasks("ensure_condarc: {channels: [a, b]}", "ensure_condarc: {channels: [c], state: absent}"),
+        ),
+        Case(
+            tasks("ensure_condarc: {ssl_verify: true}", "ensure_condarc: {ssl_verify: false}"),
+            "ensure_condarc",
+            tasks("ensure_condarc: {ssl_verify: true}", "ensure_condarc: {channels: [c]}"),
+        ),
+        Case(
+            tasks("ensure_file: {path: /x/a, content: a}", "ensure_file: {path: /x/a, content: b}"),
+            "ensure_file",
+            tasks("ensure_file: {path: /x/a, content: a}", "ensure_file: {path: /x/a, mode: '0600'}"),
+        ),
+        Case(
+            tasks("ensure_file: {path: /x/a, state: directory}", "ensure_file: {path: /x/a, state: absent}"),
+            "ensure_file",
+            f"- tasks:\n    - block:\n        - {FRAUD}\n        - ensure_file: {{path: /x/a, content: a}}\n"
+            "      rescue:\n        - ensure_file: {path: /x/a, state: absent}\n",
+        ),
+        Case(
             tasks("ensure_conda_env: {name: a, packages: [numpy=1]}", "ensure_pip_pkg: {env: a, packages: [numpy>=2]}"),
             "ensure_pip_pkg",
             tasks("ensure_conda_env: {name: a, packages: [numpy=1]}", "ensure_pip_pkg: {env: a, packages: [numpy<2]}"),
         ),
     ],
+    "missing-file": Case(
+        tasks(FRAUD, "ensure_pip_pkg: {env: fraud, requirements: nope.txt}"),
+        "nope.txt",
+        tasks(FRAUD, "ensure_pip_pkg: {env: fraud, requirements: wanted.txt}"),
+    ),
+    "unused-handler": Case(
+        f"- tasks:\n    - {FRAUD}\n  handlers:\n    - name: tell\n      {FRAUD}\n",
+        "ensure_conda_env",
+        f"- tasks:\n    - {FRAUD}\n      notify: tell\n  handlers:\n    - name: tell\n      {FRAUD}\n",
+    ),
     "script-too-large": Case(script("# " + "x" * 12_288), "#!/bin/bash", script("# " + "x" * 12_200)),
     "script-crlf": Case(script("echo").replace("\n", "\r\n"), "#!/bin/bash", script("echo")),
     "script-not-ascii": Case(script("echo \u2013v"), "\u2013v", script("echo -v")),
@@ -192,7 +223,7 @@ CASES: dict[str, Case | list[Case]] = {
         script("source activate pytorch_p310"), "pytorch_p310", script("for env in anaconda3/envs/pytorch*; do echo; done")
     ),
     "script-jupyter-server-environment": [
-        Case(script("source activate JupyterSystemEnv"), "activate", script("source activate python3")),
+        Case(script("source activate JupyterSystemEnv", "pip install a"), "activate", script("source activate python3", "pip install a", "PYTHON=$(source activate JupyterSystemEnv && which python)")),
         Case(
             script("for env in /home/ec2-user/anaconda3/envs/*; do", 'if [ "$env" = JupyterSystemEnv ]; then continue; fi'),
             "for env",
@@ -246,6 +277,7 @@ EACH = [(name, case) for name, cases in CASES.items() for case in (cases if isin
 def linted(machine: Machine, tmp_path: Path) -> Any:
     """Writes a file, and lints it on a bare machine."""
     (tmp_path / "more.yml").write_text("[]\n")
+    (tmp_path / "wanted.txt").write_text("a\n")
 
     def found(text: str, name: str = "p.yml") -> list[Finding]:
         path = tmp_path / name
@@ -313,6 +345,25 @@ def test_rules_look_at_a_wrong_playbook_too(linted: Any) -> None:
         tasks(f"ensure_kernel: {{{ARGV}, name: a, nam: a}}", "ensure_conda_env: {name: a, channels: [defaults]}")
     )
     assert {one.rule for one in found} == {"unknown-parameter", "defaults-channel"}
+
+
+def test_what_is_known_only_where_it_runs_is_no_fault(linted: Any) -> None:
+    """A variable of the environment that is not set here; the result of a task; a task for another machine."""
+    unset = "- vars: {url: \"{{ lookup('env', 'NOPE') }}\"}\n  tasks:\n    - ensure_pip_index: {url: '{{ url }}'}\n"
+    assert linted(unset) == []
+    later = (
+        "- tasks:\n    - ensure_file: {path: /x/a, content: a}\n      register: made\n"
+        "    - ensure_conda_env: {name: later, packages: '{{ made.changes }}'}\n    - ensure_kernel: {env: later}\n"
+    )
+    assert linted(later) == []
+    assert linted(tasks("{when: nb.platform == 'studio', ensure_kernel: {env: of_studio}}")) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests/data/invalid").glob("*.yml")), ids=lambda path: path.stem)
+def test_what_a_run_refuses_the_lint_refuses(path: Path, machine: Machine) -> None:
+    """Every wrong playbook has an error, in its place."""
+    found = check(path, machine, Catalogue(), {})
+    assert [one for one in found if one.severity == "error"]
 
 
 FIXABLE = (
@@ -397,13 +448,11 @@ PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: path.name)
-def test_the_playbooks_that_come_with_it_have_no_error(playbook: Path, env: dict[str, str], tmp_path: Path) -> None:
+def test_the_playbooks_that_come_with_it_are_clean(playbook: Path, env: dict[str, str], tmp_path: Path) -> None:
     """What is to be copied is as good as the lint can tell."""
     (tmp_path / "root").mkdir()
-    machine = Machine({**env, "PYPI_URL": "https://pypi.example/simple"}, root=tmp_path / "root")
-    machine.platform = command.assumed("notebook-instance")
-    found = check(playbook, machine, Catalogue(), {})
-    assert [one for one in found if one.severity == "error"] == []
+    machine = command.assumed("notebook-instance", env, tmp_path / "root")
+    assert [(one.rule, one.message) for one in check(playbook, machine, Catalogue(), {})] == []
 
 
 def test_the_page_tells_of_every_rule() -> None:
