@@ -33,7 +33,7 @@ from nbprovision.model.errors import (
     nearest,
 )
 from nbprovision.model.result import Change, Result
-from nbprovision.model.task import Task
+from nbprovision.model.task import Task, unfit
 from nbprovision.reporters.document import Silent
 from nbprovision.system import log
 from nbprovision.tasks import Catalogue
@@ -104,8 +104,13 @@ def _ensure(kind: type[Task[Any]], parameters: dict[str, Any], *, check: bool) -
     _check_names(kind, parameters)
     # As a playbook writes them: `except` is no name that Python allows, so it is `except_` here.
     written = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
+    plain = {written[name]: _plain(value) for name, value in parameters.items()}
+    for name, value in plain.items():
+        problem = unfit(value)
+        if problem:
+            raise ParameterError(name, f"{kind.kind()}: '{name}' holds {problem}", cure="take it out of the value")
     try:
-        task = msgspec.convert({written[name]: _plain(value) for name, value in parameters.items()}, kind)
+        task = msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
         raise ParameterError("", f"{kind.kind()}: {error}") from None
     machine = Machine()

@@ -10,8 +10,7 @@ import sys
 from nbprovision import __version__
 from nbprovision.cli.parser import Parser, check_command
 from nbprovision.model.errors import REPORT, ProvisionError, TaskFailed, UsageError
-from nbprovision.reporters.colour import RED, painted, wants_colour
-from nbprovision.system.secrets import mask
+from nbprovision.reporters.colour import RED, painted, shown, wants_colour
 
 # Each is a module of this package with ``configure(parser)`` and ``execute(options) -> int``.
 COMMANDS = {
@@ -50,7 +49,7 @@ def main(argv: list[str]) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
     except ProvisionError as error:
-        sys.stderr.write(mask(f"{_red('error:')} {error}") + "\n")
+        sys.stderr.write(shown(f"{_red('error:')} {error}") + "\n")
         if isinstance(error, TaskFailed):
             _reported(options, error)
         return error.exit_status
@@ -60,7 +59,7 @@ def main(argv: list[str]) -> int:
     except (BrokenPipeError, EOFError):  # __main__ knows what to do about them
         raise
     except Exception as error:  # noqa: BLE001 - the last net: a defect is told in one line
-        sys.stderr.write(mask(f"defect of nbprovision {__version__}: {type(error).__name__}: {error}\n"))
+        sys.stderr.write(shown(f"defect of nbprovision {__version__}: {type(error).__name__}: {error}\n"))
         if not _reported(options, error):
             sys.stderr.write(f"  {REPORT}\n")
         return 1

@@ -17,7 +17,7 @@ from nbprovision.lint.environments import ASSUMED
 from nbprovision.lint.finding import Finding, all_rules
 from nbprovision.model.errors import UsageError
 from nbprovision.playbook.extra_vars import ExtraVars, parse_extra_vars
-from nbprovision.reporters.colour import RED, YELLOW, painted, wants_colour
+from nbprovision.reporters.colour import RED, YELLOW, painted, shown, wants_colour
 from nbprovision.system.secrets import mask
 from nbprovision.tasks import Catalogue
 
@@ -112,12 +112,12 @@ def _tell(left: Sequence[Finding], mended: Sequence[Finding], files: int) -> Non
     colour = wants_colour(sys.stdout, os.environ)
     for one in left:
         word = painted(one.severity, RED if one.severity == "error" else YELLOW) if colour else one.severity
-        sys.stdout.write(mask(f"{one.position}: {word}: {one.message} [{one.rule}]\n"))
+        sys.stdout.write(shown(f"{one.position}: {word}: {one.message} [{one.rule}]\n"))
         for line in (one.why, one.cure):
             if line:
-                sys.stdout.write(mask("".join(f"  {part}\n" for part in line.splitlines())))
+                sys.stdout.write(shown("".join(f"  {part}\n" for part in line.splitlines())))
     for one in mended:
-        sys.stdout.write(mask(f"{one.position}: fixed: {one.message} [{one.rule}]\n"))
+        sys.stdout.write(shown(f"{one.position}: fixed: {one.message} [{one.rule}]\n"))
     errors, warnings = _count(left, "error"), _count(left, "warning")
     fixable = sum(1 for one in left if one.edits)
     more = f", {fixable} of them by --fix" if fixable else ""

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from nbprovision.reporters.colour import shown
 from nbprovision.reporters.progress import Moment, RunProgress, read
 from nbprovision.system.places import tool_home
 from nbprovision.system.reading import read_json
@@ -40,16 +41,16 @@ def execute(options: argparse.Namespace) -> int:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(content).decode(), indent=2) + "\n")
         return 0
     if running is not None:
-        print(running.text())
+        print(shown(running.text()))
     if last is None:
         print("no run has ended yet")
         return 0
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last["started"]))
     told = " ".join(f"{status}={count}" for status, count in last["counts"].items())
-    print(f"last full run: {last['status']} ({when}, {last['seconds']} s) {last['playbook']}\n  {told}")
+    print(shown(f"last full run: {last['status']} ({when}, {last['seconds']} s) {last['playbook']}\n  {told}"))
     for task in last["tasks"]:
         if task["error"]:
-            print(f"  failed: {task['task']}: {task['name']}: {task['error']['message']}")
+            print(shown(f"  failed: {task['task']}: {task['name']}: {task['error']['message']}"))
     print(f"log: {home / 'log' / 'nbprovision.log'}")
     return 0
 
@@ -66,7 +67,7 @@ def _follow(home: Path) -> None:
     while (running := _running(home)) is not None:
         text = running.text()
         if text != told:
-            print(text, flush=True)
+            print(shown(text), flush=True)
             told = text
         time.sleep(0.5)
 

@@ -54,6 +54,7 @@ def attempt(
         return outcome
     told = TaskFailed(
         f"after {tries} {'tries' if tries > 1 else 'try'} it is not so that {_written(judgement.until)}",
+        cause="the condition of `until` did not hold after the last of them either",
         cure="give it more time by retries and delay, or correct the condition",
     )
     return _failed(step, outcome, told)

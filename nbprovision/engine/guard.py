@@ -67,6 +67,7 @@ def _enter(
         if not lock.exists():  # nobody can work here, and so nobody does
             return
         at_once = _had_at_once(lock, held, os.O_RDONLY)
+    _refuse_links(home)
     if not at_once:
         tell(f"waiting for {holder(home) or 'another run'}, which has the lock {lock}")
         _wait(lock, held, timeout)
@@ -83,6 +84,28 @@ def _enter(
     with contextlib.suppress(TaskFailed):  # no room; who waits is told of "another run"
         write_atomically(holder_path, said, mode=0o600, durable=False)
         held.callback(holder_path.unlink, missing_ok=True)
+
+
+def _refuse_links(home: Path) -> None:
+    """Refuse a home folder, whose files the tool writes and removes as its own, in which a folder is elsewhere.
+
+    Raises:
+        TaskFailed: a link at the top of it, or of its caches, leads to a folder outside.
+
+    """
+    inside = os.path.realpath(home) + os.sep
+    for folder in (home, home / "cache"):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_symlink() and not (os.path.realpath(entry.path) + os.sep).startswith(inside):
+                    if not os.path.isdir(entry.path) and os.path.lexists(os.path.realpath(entry.path)):
+                        continue  # a link in the place of a file is replaced, never followed
+                    raise TaskFailed(
+                        f"{entry.path} is a link that leads out of the home folder",
+                        cause=f"it names {os.readlink(entry.path)}, where the tool would write and remove as its own",
+                        cure="remove the link; --home or NBPROVISION_HOME puts the whole folder elsewhere, and "
+                        "UV_CACHE_DIR or conda's pkgs_dirs the caches",
+                    )
 
 
 def holder(home: Path) -> Holder | None:

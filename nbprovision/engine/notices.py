@@ -15,6 +15,7 @@ import msgspec
 
 from nbprovision.state.witness import digest
 from nbprovision.system.files import make_folder, write_atomically
+from nbprovision.system.reading import read_json
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -42,7 +43,7 @@ class Notices:
         self.left_over: frozenset[Notice] = frozenset()
         if path is not None:
             with contextlib.suppress(OSError, msgspec.DecodeError):
-                self._waiting = msgspec.json.decode(path.read_bytes(), type=list[Notice])
+                self._waiting = read_json(path, list[Notice])
                 self.left_over = frozenset(self._waiting)
 
     def waiting(self, play: str) -> list[Notice]:

@@ -52,6 +52,21 @@ def refuse_distributions(prefix: Path, going: Iterable[Distribution]) -> None:
             raise _refused(f"{one.name} in {prefix}", f"{one.path / 'RECORD'} lists a file that is {place}")
 
 
+def refuse_link(prefix: Path, name: str) -> None:
+    """Refuse to write into a folder of an environment that is a link to elsewhere.
+
+    Raises:
+        TaskFailed: it is.
+
+    """
+    for place in leading_out(prefix, prefix, [f"{name}/x"]):
+        raise TaskFailed(
+            f"{prefix} is not changed",
+            cause=f"{prefix / name} leads to {place.parent}, outside of the environment",
+            cure="remove the link, and run once more",
+        )
+
+
 def strays(prefix: Path, one: Distribution) -> Iterator[Path]:
     """The files of a distribution outside of its environment."""
     return leading_out(prefix, one.path.parent, recorded(one.path))

@@ -34,6 +34,18 @@ def as_list(value: Strings | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
+def unfit(value: Any) -> str:
+    """What no file, command or variable can take in a parameter's texts, at any depth; empty where there is nothing."""
+    if isinstance(value, str):
+        if "\0" in value:
+            return "a NUL, which no path, command or variable can hold"
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            return "a byte, or half of a character, that is no UTF-8"
+        return ""
+    parts = (*value.keys(), *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next((problem for part in parts if (problem := unfit(part))), "")
+
+
 def parameter(description: str, **constraints: Any) -> msgspec.Meta:
     """Describe a parameter; the one source of ``nbprovision doc``, the schema and the reference page."""
     return msgspec.Meta(description=description, **constraints)

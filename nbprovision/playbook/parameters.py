@@ -33,7 +33,7 @@ from nbprovision.model.errors import (
     UnknownParameter,
     nearest,
 )
-from nbprovision.model.task import Task
+from nbprovision.model.task import Task, unfit
 from nbprovision.playbook.faults import Faults
 from nbprovision.playbook.template import OMIT, NotYetKnown, has_template
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
@@ -116,6 +116,7 @@ def bind(
                 late = unknown
                 continue
             if data != OMIT:
+                _refuse_unfit(call.kind, key.value, node, data)
                 values[field.name] = _typed(call.kind, key.value, field.type, node, data)
     if late is not None:
         raise late
@@ -174,6 +175,13 @@ def _without_omitted(data: Any) -> Any:
     if isinstance(data, dict):
         return {key: _without_omitted(entry) for key, entry in data.items() if entry != OMIT}
     return data
+
+
+def _refuse_unfit(kind: str, name: str, node: Node, data: Any) -> None:
+    problem = unfit(data)
+    if problem:
+        message = f"{kind}: '{name}' holds {problem}"
+        raise InvalidPlaybook(message, cure="take it out of the value", position=node.position)
 
 
 def _typed(kind: str, name: str, wanted: Any, node: Node, data: Any) -> Any:

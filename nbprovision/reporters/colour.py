@@ -1,12 +1,20 @@
-"""Colour on a terminal."""
+"""Colour on a terminal, and what a terminal must not be told."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TextIO
 
+from nbprovision.system.secrets import mask
+
 RED, GREEN, YELLOW, MAGENTA, CYAN = "31", "32", "33", "35", "36"
 BOLD = "1"
+# What moves the cursor, sets the title or answers for the user, and what lets text be read in another order than it
+# stands (https://trojansource.codes): of a terminal's sequences only colours may pass.
+_CONTROL = re.compile(
+    "\x1b(?!\\[[0-9]{1,2}m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def wants_colour(stream: TextIO, env: Mapping[str, str]) -> bool:
@@ -25,3 +33,8 @@ def wants_colour(stream: TextIO, env: Mapping[str, str]) -> bool:
 def painted(text: str, colour: str) -> str:
     """``text`` in a colour."""
     return f"\033[{colour}m{text}\033[0m"
+
+
+def shown(text: str) -> str:
+    """``text`` as a person may see it: secrets masked, and each control character written out."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), mask(text))

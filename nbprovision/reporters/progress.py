@@ -20,7 +20,7 @@ from nbprovision.model.errors import TaskFailed
 from nbprovision.model.result import Result
 from nbprovision.system.files import write_atomically
 from nbprovision.system.reading import read_json
-from nbprovision.system.secrets import mask
+from nbprovision.system.secrets import mask, masked
 
 FILE = "progress.json"
 TEXT_FILE = "nbprovision-status.txt"
@@ -80,7 +80,7 @@ class ProgressFiles:
     def __init__(self, home: Path, volume: Path | None, playbook: str, steps: Sequence[Any]) -> None:
         self._path = home / FILE
         self._text_path = volume / TEXT_FILE if volume is not None and os.access(volume, os.W_OK) else None
-        self._tasks = {id(step): TaskProgress(mask(step.name), step.kind) for step in steps}
+        self._tasks = {id(step): TaskProgress(masked(step.name), step.kind) for step in steps}
         self._run = RunProgress(
             playbook,
             os.getpid(),

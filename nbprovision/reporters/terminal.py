@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from nbprovision.model.result import Change, Result
 from nbprovision.reporters import diff as differences
 from nbprovision.reporters import verbose
-from nbprovision.reporters.colour import CYAN, GREEN, MAGENTA, RED, YELLOW, painted, wants_colour
+from nbprovision.reporters.colour import CYAN, GREEN, MAGENTA, RED, YELLOW, painted, shown, wants_colour
 from nbprovision.reporters.document import counts
-from nbprovision.system.secrets import mask
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -54,7 +53,7 @@ class Terminal:
     def progressed(self, step: Any, text: str, done: float, total: float) -> None:
         """Move the step's bar, or print a plain line now and then."""
         if self._bars is not None:
-            self._bars.show(id(step), mask(f"{step.name}: {text}"), done, total)
+            self._bars.show(id(step), shown(f"{step.name}: {text}"), done, total)
         elif self._verbose >= 3 or time.monotonic() - self._told.get(id(step), 0.0) >= _QUIET_SECONDS:
             self._told[id(step)] = time.monotonic()
             share = f" {100 * done / total:.0f}%" if total else ""
@@ -105,7 +104,7 @@ class Terminal:
             self._bars.close()
 
     def _line(self, text: str) -> None:
-        text = mask(text)
+        text = shown(text)
         if self._bars is None or not self._bars.print(text):
             self._out.write(text + "\n")
             self._out.flush()

@@ -375,6 +375,7 @@ class CondaWork:
         if packages.source is not None:
             prefix_clone.clone(machine, packages.source, prefix)
             conda_prefix.note_clone(prefix, packages.source)
+        inside.refuse_link(prefix, META)
         mark = unfinished.read_mark(prefix)
         if mark is not None and mark.made and not (prefix / META / MADE_BY_US).exists():
             conda_prefix.begin(prefix)

@@ -26,6 +26,7 @@ class CondarcState(msgspec.Struct, frozen=True, kw_only=True):
         wanted: Its text with what is asked for, None for no file.
         place: The file itself, all links followed.
         volume: What survives a restart, None where there is no such difference.
+        leads_out: Whether a link in its place leads where the tool has no business.
         missing: The environment, where it is neither there nor made by a task of the playbook.
         warnings: What is stronger than the file, and what is seldom meant.
 
@@ -35,6 +36,7 @@ class CondarcState(msgspec.Struct, frozen=True, kw_only=True):
     wanted: str | None
     place: Path
     volume: Path | None = None
+    leads_out: bool = False
     missing: Path | None = None
     warnings: tuple[str, ...] = ()
 

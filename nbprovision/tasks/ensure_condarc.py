@@ -30,11 +30,12 @@ _STRONGER = "another file or a CONDA_ variable is stronger"
 class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
     """What conda, mamba and nbprovision itself go by: channels, mirrors, where environments and packages lie.
 
-    Merged into `.condarc`: what the task does not name stays as it is, to the last byte, comments included. Of a list,
-    the entries asked for come first, in the order given, and those of the user behind them, unless ``exact``. A link in
-    the file's place is followed. Environments that the playbook makes by name, before or after this task, go to the
-    first of ``envs_dirs`` that can be written (on a notebook instance: that lies on its volume too), packages to the
-    first of ``pkgs_dirs``; on one file system the two share files by hard links.
+    Merged into `.condarc`: what the task does not name stays as it is, to the last byte, comments included. Of a
+    list, the entries asked for come first, in the order given, and those of the user behind them, unless ``exact``.
+    A link in the file's place is followed within the home folder and the volume, and refused where it leads
+    elsewhere. Environments that the playbook makes by name, before or after this task, go to the first of
+    ``envs_dirs`` that can be written (on a notebook instance: that lies on its volume too), packages to the first
+    of ``pkgs_dirs``; on one file system the two share files by hard links.
 
     A file that gets a channel with a password or token becomes 0600; such a file is never written to the volume that
     survives restarts, into an environment, or for the whole machine.
@@ -220,6 +221,13 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
             return machine.prefix_of(self.env) / ".condarc"
         return system_condarc(machine.root) if self.scope == "system" else user_condarc(machine.user_home)
 
+    def _is_own(self, place: Path, machine: Machine) -> bool:
+        """Whether a link may lead there: what the user keeps in the home folder or on the volume."""
+        if self.scope == "system":
+            return False
+        own = [self._path(machine).parent] if self.env is not None else [machine.user_home, machine.platform.volume]
+        return any(Path(os.path.realpath(folder)) in place.parents for folder in own if folder is not None)
+
     # ------------------------------------------------------------------------------------------------ the four steps
 
     def read(self, machine: Machine) -> CondarcState:
@@ -238,6 +246,7 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
             wanted=wanted,
             place=Path(os.path.realpath(path)),
             volume=machine.platform.volume,
+            leads_out=file.link is not None and not self._is_own(Path(os.path.realpath(path)), machine),
             missing=prefix if prefix and not prefix.is_dir() and prefix not in machine.declared.values() else None,
             warnings=tuple(self._doubts(machine, settled=wanted == file.text)) if self.state == "present" else (),
         )
@@ -256,6 +265,12 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
                 f"there is no environment at {state.missing}",
                 cause="there is no such folder",
                 cure="make it by ensure_conda_env, or correct the path",
+            )
+        if state.leads_out:
+            raise TaskFailed(
+                f"{file.path} is a link that leads elsewhere, and is not followed",
+                cause=f"it names {state.place}, which is neither in the home folder nor on the volume",
+                cure="put the file itself in the place of the link",
             )
         mode = file.mode if file.text is not None else 0o644
         if present and self._secret:

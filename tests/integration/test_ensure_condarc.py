@@ -121,7 +121,7 @@ def test_a_file_that_is_no_yaml_is_refused_with_its_place(user: User) -> None:
 
 
 def test_a_link_is_followed(user: User) -> None:
-    target = user.folder / "dotfiles/condarc"
+    target = user.condarc.parent / "dotfiles/condarc"
     target.parent.mkdir()
     target.write_text(MINE)
     user.condarc.symlink_to(target)
