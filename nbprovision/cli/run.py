@@ -80,6 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--skip-tags", action="append", default=[], metavar="A,B", help="no task with one of these tags")
     add("--start-at-task", metavar="NAME", help="leave out what stands before this task")
     add("--list-tasks", action="store_true", help="print the tasks that would run, and end")
+    add("--list-tags", action="store_true", help="print the tags that there are, and end")
     add = parser.add_argument_group("how much is told").add_argument
     add("-D", "--diff", action="store_true", help="show each change in full: files as a diff, packages as a table")
     add("--format", choices=("text", "json"), default="text", help="json: one document on standard output")
@@ -108,6 +109,10 @@ def execute(options: argparse.Namespace) -> int:
     if options.list_tasks:
         for step in session.steps:
             print(f"{step.name}  ({step.kind}, {step.position})")
+        return 0
+    if options.list_tags:
+        for tag, count in session.tags.items():
+            print(f"{tag}  ({count} task{'s' if count > 1 else ''})")
         return 0
     refuse_foreign(machine.env, machine.user_home, machine.home)
     if options.relay is not None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,13 @@ class Session:
                     inputs, variables, proofs, complete=complete and not fresh and not any(map(Path.exists, pending))
                 )
         return results
+
+    @property
+    def tags(self) -> dict[str, int]:
+        """The tags of all tasks, chosen or not, each with the number of tasks that have it."""
+        return dict(
+            sorted(Counter(tag for play in self._playbook.plays for call in play.calls for tag in call.tags).items())
+        )
 
     def document_of(self, results: Sequence[Result]) -> dict[str, Any]:
         """The document that tells of ``results``."""

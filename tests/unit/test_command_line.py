@@ -12,6 +12,7 @@ import pytest
 
 from nbprovision import cli
 from nbprovision.cli import habits, run
+from nbprovision.cli.asking import Asking
 from nbprovision.cli.parser import Parser
 from nbprovision.model.result import Change, Result
 from nbprovision.reporters import diff
@@ -23,7 +24,7 @@ from nbprovision.system import log, secrets
 REFERENCE = Path(__file__).parents[2] / "docs/reference.md"
 # What other programs and people's scripts rely on, command by command.
 CONTRACT = """
-run PLAYBOOK --check --exit-code --diff --tags A,B --skip-tags A,B --start-at-task NAME --list-tasks
+run PLAYBOOK --check --exit-code --diff --tags A,B --skip-tags A,B --start-at-task NAME --list-tasks --list-tags
     -e KEY=VALUE -e @FILE --format json --deadline 1 --lock-timeout 1 --no-witness --deep --home DIR -v
 run PLAYBOOK -C -D -t A -e a=1 -vvv --format text
 status --follow --format json
@@ -166,6 +167,46 @@ def test_doc_tells_of_tasks_and_keywords(capsys: pytest.CaptureFixture[str], mon
     assert told["ensure_kernel --format markdown"] in REFERENCE.read_text()
 
 
+TAGGED = """
+- tags: all-of-them
+  tasks:
+    - {name: a, ensure_condarc: {channels: x}, tags: [one, two]}
+    - {name: b, ensure_condarc: {channels: x}, tags: [two, never]}
+"""
+
+
+def test_tags_are_listed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Those of tasks that the command line does not choose among them: it is for finding out what can be chosen."""
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    path = tmp_path / "tagged.yml"
+    path.write_text(TAGGED)
+    assert cli.main(["run", str(path), "--list-tags", "--tags", "one"]) == 0
+    told = capsys.readouterr().out
+    assert told == "all-of-them  (2 tasks)\nnever  (1 task)\none  (1 task)\ntwo  (2 tasks)\n"
+    assert not Path(env["NBPROVISION_HOME"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("answers", "done", "asked"),
+    [
+        ("y\nn\ny\ny\n", [True, False, True, True], 4),
+        ("c\n", [True] * 4, 1),
+        ("n\nC\n", [False, True, True, True], 2),
+        ("yes\nq\n", [True, False, False, False], 2),
+        ("", [False] * 4, 1),
+        ("\nwhat\ny\nc\n", [True] * 4, 4),
+    ],
+)
+def test_step_asks_before_each_task(answers: str, done: list[bool], asked: int) -> None:
+    out = io.StringIO()
+    asking = Asking(io.StringIO(answers), out)
+    assert [asking(Step()) for _ in done] == done
+    assert out.getvalue().count("Carry out 'Packages' (ensure_pip_pkg)? y/n/c/q ") == asked
+
+
 @pytest.mark.parametrize(
     ("env", "terminal", "coloured"),
     [
@@ -288,7 +329,7 @@ def test_what_no_log_withholds_is_told_by_no_v() -> None:
     assert len(heard) == 2
 
 
-@pytest.mark.parametrize("word", ["-v", "-vv", "-vvv", "--verbose", "--no-witness", "--list-tasks"])
+@pytest.mark.parametrize("word", ["-v", "-vv", "-vvv", "--verbose", "--no-witness", "--list-tasks", "--list-tags"])
 def test_how_much_is_told_is_no_other_state(word: str) -> None:
     """After a run with -v the next one is witnessed, and the other way round."""
     plain, more = parse(["run", "a.yml", "--check"]), parse(["run", "a.yml", word, "-C"])

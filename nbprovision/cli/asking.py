@@ -1,0 +1,65 @@
+"""``run --step``: asks before each task whether it is to be carried out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from typing import Any, TextIO
+
+from nbprovision.model.errors import UsageError
+from nbprovision.system.secrets import mask
+
+_HELP = "y: carry it out, n: leave it out, c: carry out this and all that follow, q: leave out this and all that follow"
+
+
+class Asking:
+    """Whether a task is to be carried out, as the person at the terminal says.
+
+    Args:
+        source: Where the answers come from.
+        out: Where the questions go.
+        before: Called before each question: what else is shown makes room.
+
+    """
+
+    def __init__(self, source: TextIO, out: TextIO, before: Any = None) -> None:
+        self._source = source
+        self._out = out
+        self._before = before or (lambda: None)
+        self._rest: bool | None = None
+
+    def __call__(self, step: Any) -> bool:
+        """Ask about a step; an end of the answers is a no to all that follows."""
+        while self._rest is None:
+            self._before()
+            self._out.write(mask(f"Carry out '{step.name}' ({step.kind})? y/n/c/q "))
+            self._out.flush()
+            answer = self._source.readline()
+            word = answer.strip().lower()[:1]
+            if word in ("y", "n"):
+                return word == "y"
+            if word in ("c", "q") or not answer:
+                self._rest = word == "c"
+            else:
+                self._out.write(f"{_HELP}\n")
+        return self._rest
+
+
+def at_terminal(before: Any = None) -> Asking:
+    """Ask at the terminal that the process belongs to, wherever its output goes.
+
+    Raises:
+        UsageError: there is none.
+
+    """
+    with contextlib.suppress(OSError):
+        terminal = open("/dev/tty", "rb+", buffering=0)  # noqa: SIM115 - for as long as the run takes
+        source = io.TextIOWrapper(terminal, line_buffering=True, write_through=True)
+        return Asking(source, source, before)
+    if sys.stdin.isatty():
+        return Asking(sys.stdin, sys.stderr, before)
+    raise UsageError(
+        "--step asks at a terminal, and there is none",
+        cure="leave --step out; --check --diff shows what would be done, --tags and --start-at-task choose tasks",
+    )
