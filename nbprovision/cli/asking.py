@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from nbprovision.model.errors import UsageError
@@ -23,7 +25,7 @@ class Asking:
 
     """
 
-    def __init__(self, source: TextIO, out: TextIO, before: Any = None) -> None:
+    def __init__(self, source: TextIO, out: TextIO, before: Callable[[], None] | None = None) -> None:
         self._source = source
         self._out = out
         self._before = before or (lambda: None)
@@ -46,7 +48,7 @@ class Asking:
         return self._rest
 
 
-def at_terminal(before: Any = None) -> Asking:
+def at_terminal(before: Callable[[], None] | None = None) -> Asking:
     """Ask at the terminal that the process belongs to, wherever its output goes.
 
     Raises:
@@ -54,9 +56,9 @@ def at_terminal(before: Any = None) -> Asking:
 
     """
     with contextlib.suppress(OSError):
-        terminal = open("/dev/tty", "rb+", buffering=0)  # noqa: SIM115 - for as long as the run takes
-        source = io.TextIOWrapper(terminal, line_buffering=True, write_through=True)
-        return Asking(source, source, before)
+        handle = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        terminal = io.TextIOWrapper(io.FileIO(handle, "r+"), write_through=True)
+        return Asking(terminal, terminal, before)
     if sys.stdin.isatty():
         return Asking(sys.stdin, sys.stderr, before)
     raise UsageError(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nbprovision.cli.asking import at_terminal
 from nbprovision.engine.budget import perform_within
 from nbprovision.engine.run import Listener
 from nbprovision.engine.session import Request, Session
@@ -79,6 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-t", "--tags", action="append", default=[], metavar="A,B", help="only tasks with one of these tags")
     add("--skip-tags", action="append", default=[], metavar="A,B", help="no task with one of these tags")
     add("--start-at-task", metavar="NAME", help="leave out what stands before this task")
+    add("--step", action="store_true", help="ask before each task, which are then done one after the other")
     add("--list-tasks", action="store_true", help="print the tasks that would run, and end")
     add("--list-tags", action="store_true", help="print the tags that there are, and end")
     add = parser.add_argument_group("how much is told").add_argument
@@ -104,6 +106,8 @@ def execute(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     if options.exit_code and not options.check:
         raise UsageError("--exit-code goes with --check", cure="add --check, or leave it out")
+    if options.step and options.deadline is not None:
+        raise UsageError("--step does not go with --deadline", cause="what goes on in the background asks nobody")
     machine = Machine(home=options.home.absolute() if options.home else None)
     session = Session(_request(options), machine, Catalogue())
     if options.list_tasks:
@@ -124,11 +128,12 @@ def execute(options: argparse.Namespace) -> int:
     listener: Listener = Silent()
     if options.format == "text":
         listener = terminal = Terminal(sys.stdout, diff=options.diff, verbosity=options.verbose, env=machine.env)
+    allowed = at_terminal(terminal.close if terminal is not None else None) if options.step else None
     if options.verbose >= _TELLS_EVENTS:
         log.hear(terminal.heard if terminal is not None else _heard(options.verbose, _tell))
     try:
         if options.deadline is None:
-            results, content = session.perform(listener, _tell)
+            results, content = session.perform(listener, _tell, allowed)
             _report(results, options, _tell)
         else:
             left = options.deadline - (time.perf_counter() - started)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -60,6 +60,7 @@ class Run:
         check: Say what would change, and change nothing.
         linear: One after the other, and stop at the first failure.
         bystanders: Tasks of the playbook that this run leaves out.
+        allowed: Asked before each step that has work in it whether it is to be carried out; None for all.
         notices: Which handlers are to be run.
 
     Raises:
@@ -78,6 +79,7 @@ class Run:
         check: bool = False,
         linear: bool = False,
         bystanders: Sequence[Task[Any]] = (),
+        allowed: Callable[[Step], bool] | None = None,
         notices: Notices | None = None,
     ) -> None:
         self._program = (Stretch(tuple(range(len(steps)))),) if program is None else program
@@ -92,6 +94,7 @@ class Run:
             check=check,
             linear=linear,
             bystanders=bystanders,
+            allowed=allowed,
             notices=self._notices,
         )
         self._proofs: list[Proof | None] = [None]

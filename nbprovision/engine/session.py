@@ -98,12 +98,15 @@ class Session:
         self._program = compiler.program(self._playbook.plays)
         self.steps: tuple[Step, ...] = tuple(compiler.steps)
 
-    def perform(self, listener: Listener, tell: Callable[[str], None]) -> tuple[list[Result], dict[str, Any]]:
+    def perform(
+        self, listener: Listener, tell: Callable[[str], None], allowed: Callable[[Step], bool] | None = None
+    ) -> tuple[list[Result], dict[str, Any]]:
         """Carry it out under the lock.
 
         Args:
             listener: Hears of each step.
             tell: Hears who holds the lock, when it has to be waited for.
+            allowed: Asked before each step, one after the other, whether it is to be carried out; None for all.
 
         Returns:
             The results in the order of the steps, and the document of the run.
@@ -123,7 +126,7 @@ class Session:
             files = ProgressFiles(home, self._volume, str(self._playbook.path), self.steps)
             summary = f"stopped: {self._playbook.path}"
             try:
-                results = self._carry_out(Several(listener, files), tell)
+                results = self._carry_out(Several(listener, files), tell, allowed)
                 content = self.document_of(results)
                 with _if_possible(tell, "the document of this run, which `nbprovision status` shows"):
                     self._leave_behind(content)
@@ -139,7 +142,9 @@ class Session:
         platform = self._machine.platform
         return platform.volume if platform.kind == "notebook-instance" else None
 
-    def _carry_out(self, listener: Listener, tell: Callable[[str], None]) -> list[Result]:
+    def _carry_out(
+        self, listener: Listener, tell: Callable[[str], None], allowed: Callable[[Step], bool] | None
+    ) -> list[Result]:
         request = self._request
         state = store.Store(self._state_path())
         notices = self._notices()
@@ -152,7 +157,8 @@ class Session:
             store=state if request.witness and not request.deep else None,
             check=request.check,
             bystanders=list(self._bystanders()),
-            linear=any(play.strategy == "linear" for play in self._playbook.plays),
+            linear=allowed is not None or any(play.strategy == "linear" for play in self._playbook.plays),
+            allowed=allowed,
         )
         results = run.execute()
         if not request.check and any(change.kind == "package" for result in results for change in result.changes):

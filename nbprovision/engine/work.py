@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -28,6 +28,7 @@ from nbprovision.system.secrets import masked
 
 # The step that a thread works for, its own helpers included.
 _AT_WORK: contextvars.ContextVar[Step | None] = contextvars.ContextVar("step", default=None)
+_LEFT_OUT = "left out, as the answer was"
 # Seconds that a task works alone: short ones side by side would only fight for the interpreter.
 ALONE = 0.01
 
@@ -57,6 +58,7 @@ class Work:
         linear: One after the other, as they stand.
         bystanders: Tasks of the playbook that this run leaves out.
         notices: Which handlers are to be run.
+        allowed: Asked before each step that has work in it, in order; None for all.
 
     Attributes:
         steps: As they were given; what a listener hears of.
@@ -80,6 +82,7 @@ class Work:
         linear: bool,
         bystanders: Sequence[Task[Any]],
         notices: Notices,
+        allowed: Callable[[Step], bool] | None = None,
     ) -> None:
         self.steps = steps
         self.bound = list(steps)
@@ -92,6 +95,7 @@ class Work:
         self.registry = Registry()
         self._listener = listener
         self._store = store
+        self._allowed = allowed or (lambda _step: True)
         self._turns: dict[int, list[Step]] = {}
         self._environments: dict[int, dict[str, str]] = {}
         self._threads: list[threading.Thread] = []
@@ -236,7 +240,7 @@ class Work:
         """The outcome of a step for which nothing has to be looked at."""
         step, node = self.bound[number], self.nodes[number]
         if number in self._turns:
-            return None
+            return None if self._allowed(step) else skipped(step, _LEFT_OUT)
         if step.task is None:
             return skipped(step)
         for other in sorted(node.needs) if not step.conditional else ():
@@ -246,6 +250,8 @@ class Work:
             if found.result.status == "failed" or (found.result.status == "skipped" and found.proof is None):
                 reason = f"needs '{self.steps[other].name}', which {_past(found.result)}"
                 return skipped(step, reason)
+        if not self._allowed(step):
+            return skipped(step, _LEFT_OUT)
         moved = any(other in self.outcomes and self.outcomes[other].result.changed for other in node.needs | node.after)
         if moved and self.checks(number):
             return self._planned_only(number, step, node)

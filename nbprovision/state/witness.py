@@ -44,7 +44,7 @@ _NEUTRAL = {
     "--home": 1,
 }
 # Options that change what is looked at or told: they take the full path, but belong to the same state.
-_ANEW = ("-v", "-vv", "-vvv", "--verbose", "--no-witness", "--list-tasks", "--list-tags")
+_ANEW = ("-v", "-vv", "-vvv", "--verbose", "--no-witness", "--list-tasks", "--list-tags", "--step")
 # Options that are part of what is described: another value has another state file.
 _SELECTING = {"--tags": 1, "-t": 1, "--skip-tags": 1, "-e": 1, "--extra-vars": 1}
 # Variables that facts are read from, by the beginnings of their names.

@@ -24,7 +24,7 @@ from nbprovision.system import log, secrets
 REFERENCE = Path(__file__).parents[2] / "docs/reference.md"
 # What other programs and people's scripts rely on, command by command.
 CONTRACT = """
-run PLAYBOOK --check --exit-code --diff --tags A,B --skip-tags A,B --start-at-task NAME --list-tasks --list-tags
+run PLAYBOOK --check --exit-code --diff --tags A,B --skip-tags A,B --start-at-task NAME --list-tasks --list-tags --step
     -e KEY=VALUE -e @FILE --format json --deadline 1 --lock-timeout 1 --no-witness --deep --home DIR -v
 run PLAYBOOK -C -D -t A -e a=1 -vvv --format text
 status --follow --format json
@@ -112,6 +112,7 @@ def said(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         ("run a.yml --deadline soon", "takes a number of seconds, not 'soon'"),
         ("run a.yml --deadline -5", "takes a number of seconds, not '-5'"),
         ("run a.yml --format xml", "'text'"),
+        ("run a.yml --step --deadline 9", "--step does not go with --deadline"),
         ("run a.yml --exit-code", "--exit-code goes with --check"),
         ("a.yml", "the command is missing\nwrite: nbprovision run a.yml\n"),
         ("a.yml -e token=hidden", "write: nbprovision run a.yml ...\n"),
@@ -271,7 +272,7 @@ def test_a_diff_is_a_table_and_a_unified_diff() -> None:
 
 
 class Step:
-    name, kind, play = "Packages", "ensure_pip_pkg", (0, "A play")
+    name, kind, play, diff = "Packages", "ensure_pip_pkg", (0, "A play"), None
 
 
 def told(verbosity: int, *, with_diff: bool = False, env: dict[str, str] | None = None) -> str:
@@ -329,7 +330,9 @@ def test_what_no_log_withholds_is_told_by_no_v() -> None:
     assert len(heard) == 2
 
 
-@pytest.mark.parametrize("word", ["-v", "-vv", "-vvv", "--verbose", "--no-witness", "--list-tasks", "--list-tags"])
+@pytest.mark.parametrize(
+    "word", ["-v", "-vv", "-vvv", "--verbose", "--no-witness", "--list-tasks", "--list-tags", "--step"]
+)
 def test_how_much_is_told_is_no_other_state(word: str) -> None:
     """After a run with -v the next one is witnessed, and the other way round."""
     plain, more = parse(["run", "a.yml", "--check"]), parse(["run", "a.yml", word, "-C"])
