@@ -11,6 +11,7 @@ With N = 0 it only counts, and writes the two numbers to FOLDER/operations.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil  # noqa: F401 - looks at os when it is imported, so that has to be unchanged
 import signal
@@ -46,7 +47,8 @@ class Faults:
         else:
             return
         if event == "os.chmod" and isinstance(path, int):
-            self.counts("in", path)
+            if fcntl.fcntl(path, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:  # a file that has got its content
+                self.counts("in", path)
         elif isinstance(path, (str, bytes, os.PathLike)) and event != "subprocess.Popen":
             name = os.fsdecode(path)
             if os.path.isabs(name) and not name.startswith(self.folder):

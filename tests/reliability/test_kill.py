@@ -9,10 +9,12 @@ NBPROVISION_TEST_SEED chooses other moments, NBPROVISION_TEST_KILLS another numb
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -48,38 +50,33 @@ def seconds_of(world: KillWorld, scenario: str) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_killed_in_the_middle(world: KillWorld, scenario: str) -> None:
-    """At a random moment, and at a random operation."""
-    chance = random.Random(f"{SEED} {scenario}")
-    seconds = seconds_of(world, scenario)
-    landed = False
-    while not landed:
-        SCENARIOS[scenario](world)
-        landed, _ = killing.killed_at_random(world, seconds, chance)
-    assert killing.recovers(world) == []
-    SCENARIOS[scenario](world)
-    for mode, most in killing.operations(world).items():
-        SCENARIOS[scenario](world)
-        number = chance.randint(1, most)
-        assert killing.killed_at(world, number, mode), (mode, number)
-        assert killing.recovers(world) == [], (mode, number)
-
-
-def test_after_a_kill_the_kernel_starts(real_world: KillWorld) -> None:
-    seconds = seconds_of(real_world, "first_run")
+def test_killed_while_an_engine_is_at_work(tmp_path: Path, channel: Channel) -> None:
+    """In a first run, with nothing in the caches; the kernel of the next run starts."""
+    world = KillWorld(tmp_path, channel, real=True)
     landed = engine = False
     chance = random.Random(SEED)
     while not (landed and engine):
-        SCENARIOS["first_run"](real_world)
-        landed, engine = killing.killed_at_random(real_world, seconds, chance)
-    assert killing.recovers(real_world) == []
+        world.bare()
+        landed, engine = killing.killed_at_random(world, None, chance)
+    assert killing.recovers(world) == []
+
+
+@pytest.mark.parametrize(
+    ("scenario", "mode", "most"),
+    [("first_run", "before", 60), ("update", "in", 12), ("removal", "before", 25), ("index_change", "in", 10)],
+)
+def test_killed_at_an_operation(world: KillWorld, scenario: str, mode: str, most: int) -> None:
+    """At any of those that there are for sure."""
+    number = random.Random(f"{SEED} {scenario}").randint(1, most)
+    SCENARIOS[scenario](world)
+    assert killing.killed_at(world, number, mode), number
+    assert killing.recovers(world) == [], number
 
 
 @pytest.mark.long
 def test_random_kills(world: KillWorld, real_world: KillWorld) -> None:
     worlds = {False: world, True: real_world}
-    seconds = {(real, name): seconds_of(worlds[real], name) for real in worlds for name in SCENARIOS}
+    seconds = functools.cache(lambda real, name: seconds_of(worlds[real], name))
     seen: Counter[str] = Counter()
     wrong = {}
     number = 0
@@ -88,8 +85,9 @@ def test_random_kills(world: KillWorld, real_world: KillWorld) -> None:
         chance = random.Random(f"{SEED} {number}")
         name = chance.choices(list(SCENARIOS), (4, 4, 2, 1))[0]
         real = number % REAL_EVERY == 0
+        most = seconds(real, name)
         SCENARIOS[name](worlds[real])
-        landed, engine = killing.killed_at_random(worlds[real], seconds[real, name], chance)
+        landed, engine = killing.killed_at_random(worlds[real], most, chance)
         if landed:
             seen.update(["landed", name, *["engine alive"] * engine, *["real kernel"] * real])
             found = killing.recovers(worlds[real])
