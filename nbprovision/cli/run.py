@@ -112,6 +112,8 @@ def execute(options: argparse.Namespace) -> int:
     session = Session(_request(options), machine, Catalogue())
     if options.list_tasks:
         for step in session.steps:
+            if step.call is not None and step.call.listen:  # a handler is none of the tasks, as in Ansible's list
+                continue
             print(f"{step.name}  ({step.kind}, {step.position})")
         return 0
     if options.list_tags:
