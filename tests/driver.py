@@ -11,8 +11,10 @@ from nbprovision.system import unfinished
 
 
 def planned(task: Task[Any], machine: Machine) -> tuple[Change, ...]:
-    """What the task would change."""
-    return task.plan(task.read(machine)).changes
+    """What the task would change, each of it something that the task's own definition tells of."""
+    changes = task.plan(task.read(machine)).changes
+    assert {change.action for change in changes} <= set(type(task).actions), "Task.actions lacks one of them"
+    return changes
 
 
 def converge(task: Task[Any], machine: Machine) -> tuple[Change, ...]:
