@@ -14,7 +14,7 @@ from nbprovision.facts import conda_specs, requirements
 from nbprovision.lint.finding import Found, rule
 from nbprovision.lint.subject import Call, Playbook
 from nbprovision.model.errors import Position, ProvisionError
-from nbprovision.model.task import Claim
+from nbprovision.model.task import Claim, Resource
 
 _Fight = tuple[Call, Call, str, str]  # the later task, the earlier one, what they fight over, how they differ
 
@@ -61,12 +61,15 @@ def conflicting_tasks(playbook: Playbook) -> Iterable[Found]:
 
 def _things(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Fight]:
     """Kernels, files, indexes, settings."""
-    provided = [playbook.provided(call) for call in calls]
-    for (first, makes), (second, also_makes) in combinations(zip(calls, provided, strict=True), 2):
-        reason = _difference(first, second) if makes & also_makes else ""
-        if reason:
-            thing = min(makes & also_makes)
-            yield second, first, f"{thing.kind} {thing.identity}", reason
+    makers: dict[Resource, list[Call]] = {}
+    for call in calls:
+        for resource in sorted(playbook.provided(call)):
+            makers.setdefault(resource, []).append(call)
+    for thing, several in makers.items():
+        for first, second in combinations(several, 2):
+            reason = _difference(first, second)
+            if reason:
+                yield second, first, f"{thing.kind} {thing.identity}", reason
 
 
 def _difference(first: Call, second: Call) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from nbprovision.lint.finding import RULES, Rule
+from collections.abc import Iterable
+
+from nbprovision.lint.finding import RULES, Found, Rule, rule
+from nbprovision.lint.subject import Playbook
 
 RULES += [
     Rule(
@@ -34,3 +37,17 @@ RULES += [
         why="it keeps nothing quiet",
     ),
 ]
+
+
+@rule(
+    "unresolved-elsewhere",
+    "warning",
+    "a template that cannot be worked out, of a task that is left out on this machine",
+    "where its `when` holds, a run would refuse the playbook",
+)
+def unresolved_elsewhere(playbook: Playbook) -> Iterable[Found]:
+    """A task that is done only if a variable is defined may count on it."""
+    for call in playbook.calls:
+        error = call.unresolved
+        if error is not None:
+            yield Found(position=error.position or call.position, message=error.message, cure=error.cure)

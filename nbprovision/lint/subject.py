@@ -16,7 +16,7 @@ from nbprovision.model.task import Resource, Task
 from nbprovision.playbook import read
 from nbprovision.playbook.calls import Block, Entry, TaskCall, calls_of
 from nbprovision.playbook.faults import SeveralFaults
-from nbprovision.playbook.template import NotYetKnown, Unknown, has_template
+from nbprovision.playbook.template import UNRESOLVED, NotYetKnown, Unknown, has_template
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, plain, read_nodes
 
 _MAKER = "ensure_conda_env"
@@ -40,6 +40,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         register: Name of the variable that gets its result, or nothing.
         notify: The handlers that it notifies.
         listen: What it listens to, for a handler.
+        unresolved: What is wrong with its templates, where it is left out on this machine.
 
     """
 
@@ -55,6 +56,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     register: str = ""
     notify: tuple[str, ...] = ()
     listen: tuple[str, ...] = ()
+    unresolved: ProvisionError | None = None
 
     def at(self, *keys: str) -> Position:
         """Where the first of these parameters stands that is given; else the task's own place."""
@@ -255,9 +257,12 @@ def _rescues(entries: Sequence[Entry]) -> Iterator[TaskCall]:
 
 def _read_call(call: TaskCall, *, handler: bool = False, rescue: bool = False) -> Call:
     task, here = call.task, call.task is not None or call.late
+    unresolved: ProvisionError | None = None
     if task is None:
-        with contextlib.suppress(ProvisionError):  # what is left out here may be meant for another machine
+        try:  # what is left out here may be meant for another machine
             task = call.bind()
+        except ProvisionError as error:
+            unresolved = error if getattr(error, "rule", "") == UNRESOLVED and not _asks(call.written.when) else None
     written = call.written.call
     assert written is not None  # noqa: S101 - those without are left out
     values = _written_values(written.parameters)
@@ -278,7 +283,13 @@ def _read_call(call: TaskCall, *, handler: bool = False, rescue: bool = False) -
         register=call.register,
         notify=call.notify,
         listen=call.listen,
+        unresolved=None if here else unresolved,
     )
+
+
+def _asks(conditions: Sequence[Node]) -> bool:
+    """Whether one of the conditions is whether a variable is defined, so that the task may count on it."""
+    return any("defined" in value.text for node in conditions for _, value in _scalars(node, ()))
 
 
 def _written_values(node: MapNode) -> dict[str, Any]:

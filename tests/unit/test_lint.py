@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nbprovision.cli import lint as command
 from nbprovision.facts.machine import Machine
 from nbprovision.lint.check import check, fix
 from nbprovision.lint.finding import Finding, all_rules
 from nbprovision.tasks import Catalogue
+from tests.unit.test_playbook_fuzz import CHECKS, FORMS
 
 ROOT = Path(__file__).parents[2]
 
@@ -205,6 +209,29 @@ CASES: dict[str, Case | list[Case]] = {
         "ensure_conda_env",
         f"- tasks:\n    - {FRAUD}\n      notify: tell\n  handlers:\n    - name: tell\n      {FRAUD}\n",
     ),
+    "root-needed": Case(
+        tasks("ensure_command: {argv: [sudo, yum, install, jq], creates: /x}"),
+        "[sudo",
+        tasks("ensure_command: {argv: [echo, sudo], creates: /x}"),
+    ),
+    "no-cron": Case(
+        tasks("ensure_command: {shell: 'crontab -l | cat', creates: /x}"),
+        "'crontab",
+        tasks("ensure_command: {shell: 'echo crontab', creates: /x}"),
+    ),
+    "restart-at-boot": Case(
+        tasks("ensure_command: {shell: systemctl restart jupyter-server, creates: /x}"),
+        "systemctl",
+        tasks("ensure_command: {shell: systemctl --user restart team, creates: /x}"),
+    ),
+    "command-always-runs": Case(
+        tasks("ensure_command: {argv: [date]}"), "ensure_command", tasks("ensure_command: {argv: [date], creates: /x}")
+    ),
+    "unresolved-elsewhere": Case(
+        tasks("{when: nb.platform == 'studio', ensure_conda_env: {name: '{{ nope }}'}}"),
+        "'{{ nope",
+        tasks("{when: nope is defined, ensure_conda_env: {name: '{{ nope }}'}}"),
+    ),
     "script-too-large": Case(script("# " + "x" * 12_288), "#!/bin/bash", script("# " + "x" * 12_200)),
     "script-crlf": Case(script("echo").replace("\n", "\r\n"), "#!/bin/bash", script("echo")),
     "script-not-ascii": Case(script("echo \u2013v"), "\u2013v", script("echo -v")),
@@ -247,29 +274,6 @@ CASES: dict[str, Case | list[Case]] = {
         script("export API_TOKEN=abcdef123"), "API_TOKEN", script('export API_TOKEN="$(aws secretsmanager get-secret-value)"')
     ),
 }  # fmt: skip
-# Rules about tasks that are tested with those tasks below, where there are such tasks.
-NEED_COMMAND = {
-    "root-needed": Case(
-        tasks("ensure_command: {argv: [sudo, yum, install, jq], creates: /x}"),
-        "[sudo",
-        tasks("ensure_command: {argv: [echo, sudo], creates: /x}"),
-    ),
-    "no-cron": Case(
-        tasks("ensure_command: {shell: 'crontab -l | cat', creates: /x}"),
-        "'crontab",
-        tasks("ensure_command: {shell: 'echo crontab', creates: /x}"),
-    ),
-    "restart-at-boot": Case(
-        tasks("ensure_command: {shell: systemctl restart jupyter-server, creates: /x}"),
-        "systemctl",
-        tasks("ensure_command: {shell: systemctl --user restart team, creates: /x}"),
-    ),
-    "command-always-runs": Case(
-        tasks("ensure_command: {argv: [date]}"), "ensure_command", tasks("ensure_command: {argv: [date], creates: /x}")
-    ),
-}
-if "ensure_command" in Catalogue():
-    CASES |= NEED_COMMAND
 EACH = [(name, case) for name, cases in CASES.items() for case in (cases if isinstance(cases, list) else [cases])]
 
 
@@ -302,7 +306,7 @@ def test_a_rule_finds_what_is_bad_and_leaves_what_is_good(rule: str, case: Case,
 
 
 def test_every_rule_has_its_case() -> None:
-    tested = {name for name, _ in EACH} | set(NEED_COMMAND)
+    tested = {name for name, _ in EACH}
     assert tested == {one.name for one in all_rules()}
 
 
@@ -364,6 +368,27 @@ def test_what_a_run_refuses_the_lint_refuses(path: Path, machine: Machine) -> No
     """Every wrong playbook has an error, in its place."""
     found = check(path, machine, Catalogue(), {})
     assert [one for one in found if one.severity == "error"]
+
+
+@settings(
+    max_examples=int(os.environ.get("NBPROVISION_TEST_LINTED", "60")),
+    deadline=None,
+    suppress_health_check=CHECKS,
+    database=None,
+)
+@given(content=st.one_of(*(strategy.map(encode) for strategy, encode in FORMS)), script=st.booleans())
+def test_whatever_the_file_holds_there_is_an_answer(
+    content: bytes, script: bool, machine: Machine, tmp_path: Path
+) -> None:
+    """Findings with places in the file, or that it cannot be read; never another error, and --fix comes to an end."""
+    path = tmp_path / ("start.sh" if script else "p.yml")
+    path.write_bytes(content)
+    for _ in range(10):
+        found = check(path, Machine(machine.env, root=machine.root), Catalogue(), {})
+        assert all(one.position.line >= 1 and one.message for one in found)
+        if not fix(path, found):
+            return
+    raise AssertionError(content)
 
 
 FIXABLE = (
