@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from nbprovision.backends import rattler
+from nbprovision.backends.network_fault import NetworkFailed
 from nbprovision.backends.rattler_messages import Package, Query
 from nbprovision.model.errors import TaskFailed
 
@@ -69,6 +70,8 @@ class _BuiltInFirst:
     def solve(self, machine: Machine, query: Query) -> Solution:
         try:
             return rattler.solve(machine, query)
+        except NetworkFailed:
+            raise
         except TaskFailed:
             if rattler.usable(machine):
                 raise

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nbprovision.backends import pip_location
+from nbprovision.backends import network, pip_location
 from nbprovision.backends.pip_request import (
     Move,
     Request,
@@ -98,6 +98,11 @@ def _coming(report: str) -> dict[str, str]:
 
 
 def _install(machine: Machine, request: Request, more: Sequence[str]) -> str:
+    # pip has no way to do with what it has cached.
+    return network.persistently(machine, lambda _: _attempt(machine, request, more), cached=False)
+
+
+def _attempt(machine: Machine, request: Request, more: Sequence[str]) -> str:
     settings = index_settings(machine, request)
     options = request.options
     # Not by argument: lines may hold passwords.
@@ -110,11 +115,19 @@ def _install(machine: Machine, request: Request, more: Sequence[str]) -> str:
     words += ["--prefer-binary"] if options.prefer_binary else []
     words += ["--require-hashes"] if options.require_hashes else []
     words += more
-    variables = {**indexes.pip_environment(settings), **_managed(request.managed)}
+    variables = {**_limits(machine), **indexes.pip_environment(settings), **_managed(request.managed)}
     done = _pip(machine, request.prefix, request.python, words, variables, stdin=request.text)
     if done.status != 0:
-        raise failure(f"cannot install what is asked for into {request.prefix}", done, settings, place=request.prefix)
+        what = f"cannot install what is asked for into {request.prefix}"
+        raise failure(what, done, settings, place=request.prefix, machine=machine)
     return done.output
+
+
+def _limits(machine: Machine) -> dict[str, str]:
+    limits = {"PIP_DEFAULT_TIMEOUT": f"{network.timeout(machine.env):.0f}"}
+    if not machine.env.get("PIP_RETRIES"):
+        limits["PIP_RETRIES"] = str(network.quick_retries(machine))
+    return limits
 
 
 def _pip(

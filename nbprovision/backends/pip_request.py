@@ -9,9 +9,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 
+from nbprovision.backends import network
+from nbprovision.backends.network_fault import Server, network_failure
 from nbprovision.facts import distributions, indexes
 from nbprovision.facts.distributions import Distribution
 from nbprovision.facts.indexes import IndexSettings
@@ -133,7 +136,12 @@ def index_settings(machine: Machine, request: Request) -> IndexSettings:
 
 
 def failure(
-    what: str, done: Completed, settings: IndexSettings | None = None, *, place: Path | None = None
+    what: str,
+    done: Completed,
+    settings: IndexSettings | None = None,
+    *,
+    place: Path | None = None,
+    machine: Machine | None = None,
 ) -> TaskFailed:
     """The error of an engine: its own words from the first that matter, and what helps against it.
 
@@ -142,16 +150,33 @@ def failure(
         done: What the engine left behind.
         settings: Where it looked, to be named where the place is to blame.
         place: Where it wrote.
+        machine: Where it looked from, if the network may be to blame.
     """
     said = secrets.mask(done.errors.strip() or done.output.strip())
     found = re.search(r"^(error|ERROR)\b", said, re.MULTILINE)
     cause = said[found.start() :] if found else said
+    if settings is not None and machine is not None and not settings.no_index:
+        lost = network_failure(
+            what, cause[-3000:], _server(settings, said), machine.env, timeout=network.timeout(machine.env)
+        )
+        if lost is not None:
+            return lost
     index = secrets.mask(settings.index_url or "https://pypi.org/simple") if settings else "the index"
     cure = next((cure for pattern, cure in _CURES if re.search(pattern, said, re.IGNORECASE)), _CURE)
     no_room = room.explained(cause[-3000:], place) if place is not None else None
     if no_room is not None:
         return TaskFailed(what, cause=no_room[0], cure=no_room[1])
     return TaskFailed(what, cause=cause[-3000:] or f"exit status {done.status}", cure=cure.replace("INDEX", index))
+
+
+def _server(settings: IndexSettings, said: str) -> Server:
+    """The index that the engine's words are about: the first, unless another one's host is named in them."""
+    urls = [settings.index_url or "https://pypi.org/simple", *settings.extra_urls]
+    hosts = [urlsplit(url).netloc.rpartition("@")[2] for url in urls]
+    url = next((url for url, host in zip(urls, hosts, strict=True) if host and f"//{host}/" in said), urls[0])
+    host = urlsplit(url).hostname or ""
+    trusted = {host, urlsplit(url).netloc.rpartition("@")[2]} & set(settings.trusted_hosts)
+    return Server("index", url, cert=settings.cert, verify=not trusted, proxy=settings.proxy)
 
 
 # Words of uv and of pip, and what helps; the first that fits.

@@ -18,7 +18,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 
-from nbprovision.backends import conda_prefix, conda_room
+from nbprovision.backends import conda_prefix, conda_room, network
+from nbprovision.backends.network_fault import NetworkFailed, Server, network_failure
 from nbprovision.backends.rattler_messages import (
     Attempt,
     InstallRequest,
@@ -27,6 +28,7 @@ from nbprovision.backends.rattler_messages import (
     RehearseRequest,
     SolveRequest,
 )
+from nbprovision.backends.silence import SILENT
 from nbprovision.facts import caches, conda_health
 from nbprovision.facts.conda import META, CondaRecord, installed
 from nbprovision.facts.conda_health import Details
@@ -36,6 +38,7 @@ from nbprovision.facts.machine import existing
 from nbprovision.model.errors import NotBegun, TaskFailed
 from nbprovision.system import commands, secrets
 from nbprovision.system.files import make_folder, remove, temporary_folder
+from nbprovision.system.process import ChildEnded
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
@@ -53,9 +56,10 @@ class Solution:
 
     """
 
-    def __init__(self, child: Child, number: int, attempt: int, packages: tuple[Package, ...]) -> None:
+    def __init__(self, query: Query, child: Child, number: int, attempt: int, packages: tuple[Package, ...]) -> None:
         self.attempt = attempt
         self.packages = packages
+        self._query = query
         self._child = child
         self._number = number
 
@@ -86,10 +90,12 @@ class Solution:
             reinstall=sorted(reinstall),
             requested=list(requested),
             verify=machine.conda.condarc.ssl_verify is not False,
+            silence=_silence(machine, self._query),
         )
 
         try:
-            self._child.call(request, _teller(machine, prefix), machine.timeout)
+            # What is in the cache is not fetched in any case.
+            network.persistently(machine, lambda _: self._call(machine, prefix, request), cached=False)
         finally:
             self.close()
 
@@ -107,7 +113,7 @@ class Solution:
             cache = package_cache(machine, prefix)
             conda_room.require(prefix, self.packages, [cache])
             if conda_room.coming(prefix, self.packages) and installed(prefix):
-                self._rehearse(machine, prefix, cache)
+                network.persistently(machine, lambda _: self._rehearse(machine, prefix, cache), cached=False)
         except TaskFailed as error:
             self.close()
             raise NotBegun(error.message, cause=error.cause, cure=error.cure) from error
@@ -127,9 +133,41 @@ class Solution:
                 scratch=str(scratch),
                 cache=str(cache),
                 verify=machine.conda.condarc.ssl_verify is not False,
+                silence=_silence(machine, self._query),
             )
-            self._child.call(request, _teller(machine, prefix), machine.timeout)
+            self._call(machine, prefix, request)
             conda_room.require_rest(scratch)
+
+    def _call(self, machine: Machine, prefix: Path, request: InstallRequest | RehearseRequest) -> None:
+        """Have the child do it; another child where that one had to be ended.
+
+        Raises:
+            NetworkFailed: a package could not be fetched.
+            TaskFailed: whatever else went wrong.
+
+        """
+        if not self._child.alive:
+            self._solve_again(machine)
+        asked = msgspec.structs.replace(request, solution=self._number, retries=network.quick_retries(machine))
+        try:
+            self._child.call(asked, _teller(machine, prefix), machine.timeout)
+        except TaskFailed as error:
+            what = f"the packages could not be installed into {prefix}"
+            raise _explained(error, what, machine, self._query) from error
+
+    def _solve_again(self, machine: Machine) -> None:
+        """With a new child, as the one that knew the solution had to be ended."""
+        installed = tuple(path for path in self._query.installed if path.exists())
+        again = _solve(machine, msgspec.structs.replace(self._query, installed=installed), cached_only=False)
+        self._child, self._number = again._child, again._number  # noqa: SLF001 - of the same class
+        if {(one.name, one.version, one.build) for one in again.packages} != {
+            (one.name, one.version, one.build) for one in self.packages
+        }:
+            raise TaskFailed(
+                "the channels have changed while the packages were fetched",
+                cause="a second solve found other packages than the first",
+                cure="run once more",
+            )
 
     def close(self) -> None:
         """Let the child go."""
@@ -151,9 +189,14 @@ def solve(machine: Machine, query: Query) -> Solution:
         query: What is asked.
 
     Raises:
+        NetworkFailed: a channel cannot be reached, nor has it been kept.
         TaskFailed: no answer, a channel that cannot be read, a spec that cannot be.
 
     """
+    return network.persistently(machine, lambda cached_only: _solve(machine, query, cached_only=cached_only))
+
+
+def _solve(machine: Machine, query: Query, *, cached_only: bool) -> Solution:
     from nbprovision.system.process import Child, hire
 
     clean: list[str] = []
@@ -169,22 +212,54 @@ def solve(machine: Machine, query: Query) -> Solution:
         installed=[str(path) for path in query.installed],
         unlocked=list(query.unlocked),
         repodata=str(machine.cache / "repodata"),
-        offline=machine.conda.condarc.offline,
+        offline=cached_only or machine.conda.condarc.offline,
         verify=machine.conda.condarc.ssl_verify is not False,
         credentials=credentials,
         other_builds=query.other_builds,
         unmet=query.unmet,
+        silence=None if cached_only else _silence(machine, query),
+        retries=network.quick_retries(machine),
     )
     env = {**child_environment(machine), **query.variables}
     # One that is told a password is nobody else's.
     child = Child(CHILD, env=env) if credentials else hire(CHILD, env)
     try:
         answer = child.call(request, lambda message: None, machine.timeout)
+    except TaskFailed as error:
+        child.release()
+        if request.offline:
+            raise
+        what = f"cannot read the channel {' or '.join(map(secrets.mask, query.channels))}"
+        raise _explained(error, what, machine, query) from error
     except BaseException:
         child.release()
         raise
     packages = msgspec.convert(tuple(answer["packages"]), tuple[Package, ...])
-    return Solution(child, answer["solution"], answer["attempt"], packages)
+    return Solution(query, child, answer["solution"], answer["attempt"], packages)
+
+
+def _silence(machine: Machine, query: Query) -> float | None:
+    remote = any(url.startswith(("http://", "https://")) for url in query.channels)
+    return network.timeout(machine.env) if remote else None
+
+
+def _explained(error: TaskFailed, what: str, machine: Machine, query: Query) -> TaskFailed:
+    """What the child reported, as a failure of the network where that is what it is."""
+    # Of several channels the one whose URL is named.
+    remote = [url for url in query.channels if url.startswith(("http://", "https://"))]
+    named = [url for url in remote if take_credentials(url)[0].rstrip("/") in error.cause]
+    if not remote:
+        return error
+    verify = machine.conda.condarc.ssl_verify
+    url = (named or remote)[0]
+    server = Server("channel", url, cert=verify if isinstance(verify, str) else None, verify=verify is not False)
+    if isinstance(error, ChildEnded):
+        if error.status != SILENT:
+            return error
+        said = error.cause.partition(": ")[2]
+        return NetworkFailed(what, "silent", server, url=url, said=said)
+    limit = network.timeout(machine.env)
+    return network_failure(what, error.cause, server, child_environment(machine), timeout=limit) or error
 
 
 def questions(

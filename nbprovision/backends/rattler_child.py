@@ -31,6 +31,7 @@ from rattler.exceptions import (
     TransactionError,
 )
 
+from nbprovision.backends import silence
 from nbprovision.backends.rattler_messages import Attempt, InstallRequest, RehearseRequest, Request, SolveRequest
 from nbprovision.model.errors import DEFECT, REPORT, TaskFailed, nearest
 from nbprovision.system import room
@@ -49,10 +50,13 @@ def work(message: Any, tell: Tell) -> Any:
     """Do what a request asks for."""
     request = msgspec.convert(message, Request)
     if isinstance(request, SolveRequest):
-        return asyncio.run(_solve(request))
-    if isinstance(request, RehearseRequest):
-        return asyncio.run(_rehearse(request, tell))
-    return asyncio.run(_install(request, tell))
+        with silence.watched(request.silence, lambda: request.shown):
+            return asyncio.run(_solve(request))
+    reporter = _Reporter(tell)
+    with silence.watched(request.silence, lambda: list(reporter.coming.values())):
+        if isinstance(request, RehearseRequest):
+            return asyncio.run(_rehearse(request, reporter))
+        return asyncio.run(_install(request, reporter))
 
 
 # ---------------------------------------------------------------------------------------------------------- solving
@@ -61,7 +65,8 @@ def work(message: Any, tell: Tell) -> Any:
 async def _solve(request: SolveRequest) -> dict[str, Any]:
     _offer_credentials(request.credentials)
     with _one_at_a_time:
-        gateway = _gateway(request.repodata, request.offline, request.verify, _identities(request.channels))
+        identities = _identities(request.channels)
+        gateway = _gateway(request.repodata, request.offline, request.verify, request.retries, identities)
     installed = _installed(request)
     # a locked package is kept even where a spec names another channel
     rebuilt = await _with_builds_for_cuda(installed, request, gateway) if request.other_builds else []
@@ -170,11 +175,11 @@ def _package(record: rattler.RepoDataRecord, installed: dict[str, rattler.Prefix
 # ------------------------------------------------------------------------------------------------------- installing
 
 
-async def _install(request: InstallRequest, tell: Tell) -> None:
-    reporter = _Reporter(tell)
+async def _install(request: InstallRequest, reporter: _Reporter) -> None:
+    solved = _solved[request.solution]
     try:
         await rattler.install(
-            _solved.pop(request.solution),
+            solved,
             target_prefix=request.prefix,
             cache_dir=Path(request.cache),
             reinstall_packages=set(request.reinstall),
@@ -182,13 +187,14 @@ async def _install(request: InstallRequest, tell: Tell) -> None:
             # would not be what the same packages are under conda.
             execute_link_scripts=True,
             show_progress=False,
-            client=_client(verify=request.verify),
+            client=_client(verify=request.verify, retries=request.retries),
             # the wrapped object: the wrapper is not taken
             requested_specs=[spec._match_spec for spec in _specs(request.requested, lenient=True)],  # noqa: SLF001
             reporter=reporter,
         )
     except (InstallerError, LinkError, TransactionError, OSError) as error:
-        raise _failed(error, request) from error
+        raise _failed(error, request, solved) from error
+    del _solved[request.solution]  # not before: what the network failed is asked for again
     _open_records(Path(request.prefix))
 
 
@@ -201,7 +207,7 @@ def _open_records(prefix: Path) -> None:
                 os.chmod(entry.path, mode | 0o044)
 
 
-async def _rehearse(request: RehearseRequest, tell: Tell) -> None:
+async def _rehearse(request: RehearseRequest, reporter: _Reporter) -> None:
     """Link into another folder what is to come: it is in the cache then, and there is room for it."""
     there = [rattler.PrefixRecord.from_path(Path(path)) for path in request.installed]
     known = {_identity(record) for record in there}
@@ -216,11 +222,11 @@ async def _rehearse(request: RehearseRequest, tell: Tell) -> None:
             alternative_target_prefix=request.prefix,
             cache_dir=Path(request.cache),
             show_progress=False,
-            client=_client(verify=request.verify),
-            reporter=_Reporter(tell),
+            client=_client(verify=request.verify, retries=request.retries),
+            reporter=reporter,
         )
     except (InstallerError, LinkError, TransactionError, OSError) as error:
-        raise _failed(error, request) from error
+        raise _failed(error, request, solved) from error
 
 
 def _identity(record: rattler.PackageRecord) -> tuple[str, str, str]:
@@ -228,7 +234,12 @@ def _identity(record: rattler.PackageRecord) -> tuple[str, str, str]:
 
 
 class _Reporter:
-    """Tells of packages fetched and linked; called from the engine's threads."""
+    """Tells of packages fetched and linked; called from the engine's threads.
+
+    Attributes:
+        coming: Names of the packages that are being fetched, by their number.
+
+    """
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
@@ -237,6 +248,7 @@ class _Reporter:
         self._sizes: dict[int, tuple[int, int]] = {}
         self._names: list[str] = []
         self._told = 0.0
+        self.coming: dict[int, str] = {}
 
     def on_transaction_start(self, total_operations: int) -> None:
         self._packages = total_operations
@@ -246,6 +258,7 @@ class _Reporter:
 
     def on_populate_cache_start(self, operation: int, package_name: str) -> int:
         self._names.append(package_name)
+        self.coming[len(self._names) - 1] = package_name
         return len(self._names) - 1
 
     def on_validate_start(self, cache_entry: int) -> int:
@@ -267,7 +280,8 @@ class _Reporter:
 
     def on_download_completed(self, download_idx: int) -> None: ...
 
-    def on_populate_cache_complete(self, cache_entry: int) -> None: ...
+    def on_populate_cache_complete(self, cache_entry: int) -> None:
+        self.coming.pop(cache_entry, None)
 
     def on_unlink_start(self, operation: int, package_name: str) -> int:
         return operation
@@ -303,10 +317,16 @@ class _Reporter:
 
 
 @functools.cache  # what it has read of a channel serves all that are solved from it
-def _gateway(cache: str, offline: bool, verify: bool, identities: tuple[str, ...]) -> rattler.Gateway:  # noqa: ARG001
+def _gateway(
+    cache: str,
+    offline: bool,
+    verify: bool,
+    retries: int,
+    identities: tuple[str, ...],  # noqa: ARG001
+) -> rattler.Gateway:
     return rattler.Gateway(
         cache_dir=Path(cache),
-        client=_client(verify=verify),
+        client=_client(verify=verify, retries=retries),
         # `use-cache-only` fails on a cache that is fresh
         default_config=rattler.SourceConfig(cache_action="force-cache-only" if offline else "cache-or-fetch"),
     )
@@ -325,11 +345,11 @@ def _identities(channels: list[str]) -> tuple[str, ...]:
 
 
 @functools.cache
-def _client(*, verify: bool) -> rattler.Client:
+def _client(*, verify: bool, retries: int) -> rattler.Client:
     if verify:
-        return rattler.Client.default_client(user_agent="nbprovision")
+        return rattler.Client.default_client(retries, user_agent="nbprovision")
     config = rattler.config.Config.from_toml("tls-no-verify = true")
-    return rattler.Client.from_config(config, user_agent="nbprovision")
+    return rattler.Client.from_config(config, retries, user_agent="nbprovision")
 
 
 def _offer_credentials(credentials: dict[str, Any]) -> None:
@@ -409,8 +429,13 @@ def _unreachable(error: Exception, request: SolveRequest) -> TaskFailed:
     return TaskFailed(f"cannot read the channel {' or '.join(request.shown)}", cause=text, cure=cure)
 
 
-def _failed(error: Exception, request: InstallRequest | RehearseRequest) -> TaskFailed:
+def _failed(
+    error: Exception, request: InstallRequest | RehearseRequest, solved: list[rattler.RepoDataRecord]
+) -> TaskFailed:
     text = str(error).replace("\nCaused by", "; caused by")
+    culprit = next((record for record in solved if record.file_name in text), None)
+    if culprit is not None and culprit.url not in text:
+        text += f" ({culprit.url})"
     no_room = room.explained(text, Path(request.prefix))
     if no_room is not None:
         text, cure = no_room

@@ -82,6 +82,8 @@ class SolveRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", ta
     credentials: dict[str, Any]
     other_builds: bool = False
     unmet: dict[str, list[str]] = {}
+    silence: float | None = None  # seconds without a byte that are too many
+    retries: int = 3  # quick ones, for each file
 
 
 class RehearseRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="rehearse"):
@@ -93,6 +95,8 @@ class RehearseRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do",
     scratch: str
     cache: str
     verify: bool
+    silence: float | None = None
+    retries: int = 3
 
 
 class InstallRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="install"):
@@ -104,6 +108,8 @@ class InstallRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", 
     reinstall: list[str]
     requested: list[str]
     verify: bool
+    silence: float | None = None
+    retries: int = 3
 
 
 Request = Union[SolveRequest, RehearseRequest, InstallRequest]  # noqa: UP007 - msgspec.convert wants it at run time

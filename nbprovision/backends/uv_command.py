@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nbprovision.backends import conda_room
+from nbprovision.backends import conda_room, network
 from nbprovision.backends.pip_request import (
     Move,
     Request,
@@ -227,6 +227,13 @@ def evict(machine: Machine, names: Iterable[str], prefix: Path) -> None:
 
 
 def _install(machine: Machine, request: Request, *, dry_run: bool, alone: bool = False) -> str:
+    return network.persistently(
+        machine,
+        lambda cached_only: _attempt(machine, request, dry_run=dry_run, alone=alone, cached_only=cached_only),
+    )
+
+
+def _attempt(machine: Machine, request: Request, *, dry_run: bool, alone: bool, cached_only: bool) -> str:
     settings = index_settings(machine, request)
     options = request.options
     words: list[str | Path] = ["pip", "install", "--python", request.python, "--requirements", "-"]
@@ -240,15 +247,30 @@ def _install(machine: Machine, request: Request, *, dry_run: bool, alone: bool =
     words += ["--require-hashes"] if options.require_hashes else []
     words += ["--dry-run"] if dry_run else []
     words += ["--no-deps"] if alone else []
+    words += ["--offline"] if cached_only else []
     words += indexes.uv_arguments(settings)
-    variables = {**indexes.uv_environment(settings), **_managed(request.managed)}
+    variables = {**_limits(machine), **indexes.uv_environment(settings), **_managed(request.managed)}
     if dry_run:  # its lock for an environment of conda's goes where temporary files go
         make_folder(machine.cache)
         variables["TMPDIR"] = str(machine.cache)
     done = _uv(machine, words, variables, near=request.location or request.prefix, stdin=request.text)
     if done.status != 0:
-        raise failure(f"cannot install what is asked for into {request.prefix}", done, settings, place=request.prefix)
+        what = f"cannot install what is asked for into {request.prefix}"
+        raise failure(what, done, settings, place=request.prefix, machine=machine)
     return done.errors
+
+
+def _limits(machine: Machine) -> dict[str, str]:
+    """How long uv waits for an answer, and how often it asks again, where neither pip nor uv is told that.
+
+    https://docs.astral.sh/uv/reference/environment/#uv_http_timeout
+    """
+    limits = {"UV_HTTP_TIMEOUT": f"{network.timeout(machine.env):.0f}"}
+    if any(machine.env.get(name) for name in ("UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT")):
+        limits = {}
+    if not machine.env.get("UV_HTTP_RETRIES"):
+        limits["UV_HTTP_RETRIES"] = str(network.quick_retries(machine))
+    return limits
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from nbprovision.engine.run import Listener
 from nbprovision.engine.session import Request, Session
 from nbprovision.facts.machine import Machine
 from nbprovision.facts.ownership import note, refuse_foreign
-from nbprovision.model.errors import ProvisionError, UsageError
+from nbprovision.model.errors import LockTimeout, ProvisionError, UsageError
 from nbprovision.model.result import Result
 from nbprovision.playbook.read import parse_extra_vars
 from nbprovision.reporters import verbose
@@ -151,6 +151,9 @@ def execute(options: argparse.Namespace) -> int:
         terminal.recap(results, time.perf_counter() - started)
     if options.exit_code and content["status"] == "changed":
         return 3
+    failed = [result.error for result in results if result.status == "failed"]
+    if failed and all(isinstance(error, LockTimeout) for error in failed):
+        return LockTimeout.exit_status
     return EXIT[content["status"]]
 
 

@@ -17,7 +17,7 @@ from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import LockTimeout, NotBegun, ProvisionError, TaskFailed
 from nbprovision.model.result import Plan
 from nbprovision.model.task import Task
-from nbprovision.system import journal, unfinished
+from nbprovision.system import journal, occupied, unfinished
 from nbprovision.system.files import explained, make_folder, write_atomically
 from nbprovision.system.reading import read_json
 
@@ -109,11 +109,18 @@ def _refuse_links(home: Path) -> None:
 
 
 def holder(home: Path) -> Holder | None:
-    """Who has (or had, when it was killed) the lock."""
+    """Who has the lock; None where nobody tells, or where who told was killed and another has it by now."""
     try:
-        return read_json(home / "lock.holder", Holder)
+        found = read_json(home / "lock.holder", Holder)
     except (OSError, msgspec.DecodeError):
         return None
+    try:
+        os.kill(found.pid, 0)
+    except PermissionError:  # another user's
+        return found
+    except (OSError, OverflowError):
+        return None
+    return found
 
 
 def _had_at_once(lock: Path, held: contextlib.ExitStack, flags: int) -> bool:
@@ -160,9 +167,20 @@ class Guard:
                 if unfinished.is_marked(prefix):
                     self._waiting[prefix] = self._waiting.get(prefix, 0) + 1
 
+    def alone(self, task: Task[Any], machine: Machine) -> contextlib.AbstractContextManager[Callable[[Path], None]]:
+        """Keep other runs out of the environments that ``task`` makes, changes or builds on; see `occupied.alone`."""
+        resources = (*task.provides(machine), *task.requires(machine))
+        folders = {Path(one.identity) for one in resources if one.kind == "environment"}
+        return occupied.alone(folders.union(task.guarded(machine)), machine.progress, machine.lock_timeout)
+
     @contextlib.contextmanager
     def unfinished(
-        self, task: Task[Any], plan: Plan, machine: Machine, untouched: Callable[[], bool]
+        self,
+        task: Task[Any],
+        plan: Plan,
+        machine: Machine,
+        untouched: Callable[[], bool],
+        keep: Callable[[Path], None],
     ) -> Iterator[Callable[[], None]]:
         """Mark the prefixes that ``task`` changes while the body works on them.
 
@@ -179,7 +197,7 @@ class Guard:
         trusted = set(prefixes) - set(self._waiting)
         try:
             for prefix in prefixes:
-                unfinished.mark(prefix, task.kind())
+                unfinished.mark(prefix, task.kind(), keep)
         except ProvisionError:
             _take_back(trusted, there)
             raise
@@ -197,6 +215,9 @@ class Guard:
                         unfinished.clear(prefix)
             raise
         self.proven(task, machine)
+        for prefix in prefixes:
+            if prefix not in self._waiting:
+                unfinished.clear(prefix)
 
     def proven(self, task: Task[Any], machine: Machine) -> None:
         """``task`` holds: its part of its prefixes is whole."""
@@ -207,7 +228,7 @@ class Guard:
                 if self._waiting[prefix] > 0:
                     continue
                 del self._waiting[prefix]
-            unfinished.clear(prefix)
+                unfinished.clear(prefix)
 
 
 def _take_back(prefixes: Iterable[Path], there: Mapping[Path, bool]) -> None:

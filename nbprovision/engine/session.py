@@ -83,6 +83,7 @@ class Session:
         self._started = time.perf_counter()
         self._request = request
         self._machine = machine
+        machine.lock_timeout = request.lock_timeout
         self._facts_read: dict[Path, bool] = {}
         caches.limit(machine.env, existing(machine.home))  # a word that is no size is told before anything is done
         self._playbook: Playbook = read_playbook(

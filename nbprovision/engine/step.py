@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from nbprovision.model.task import Task
 from nbprovision.playbook.calls import TaskCall
 from nbprovision.state import store
 from nbprovision.state.witness import digest
+from nbprovision.system import unfinished
 from nbprovision.system.files import refused
 from nbprovision.system.log import event, withholding
 
@@ -118,13 +120,18 @@ def carry_out(
     started = time.perf_counter()
     values: dict[str, Any] = {}
     try:
-        with withholding(step.no_log), machine.reporting() as values:
+        with (
+            withholding(step.no_log),
+            contextlib.nullcontext(_keep_nothing) if check else guard.alone(task, machine) as keep,
+            machine.reporting() as values,
+            machine.noting() as noted,
+        ):
             plan, proof = prove(task, machine)
             changes, warnings = plan.changes, plan.warnings
             if plan and not check:
                 before()
                 patient = time.perf_counter() - started > _LONG
-                proof, changes, after = _apply(task, plan, machine, guard, patient=patient)
+                proof, changes, after = _apply(task, plan, machine, guard, keep, patient=patient)
                 warnings = tuple(dict.fromkeys((*warnings, *after)))
             elif not plan:
                 guard.proven(task, machine)
@@ -137,9 +144,10 @@ def carry_out(
         "changed" if plan.changes else "ok",
         seconds=time.perf_counter() - started,
         changes=changes,
-        warnings=warnings,
+        warnings=tuple(dict.fromkeys((*warnings, *noted))),
         check_only=check,
         values=values,
+        notes=tuple(noted),
     )
     event(
         "task",
@@ -170,19 +178,35 @@ def prove(task: Task[Any], machine: Machine, *, patient: bool = False) -> tuple[
     if patient and before is not None:
         store.settle(before)
     settled = before is not None and not store.unsettled(before)
-    plan = task.plan(task.read(machine))
-    if plan or not settled or before is None or store.look(task.witnesses(machine)) != before:
+    with machine.noting() as noted:
+        plan = task.plan(task.read(machine))
+    if plan or noted or not settled or before is None or store.look(task.witnesses(machine)) != before:
         return plan, None
     held = task.holds_for(machine)
-    until = None if held is None else time.time() + held
-    return plan, store.Proof(digest_of(task, machine), until, before, "")
+    now = time.time()
+    until = None if held is None else now + held
+    return plan, store.Proof(digest_of(task, machine), until, before, "", now)
 
 
 def _apply(
-    task: Task[Any], plan: Plan, machine: Machine, guard: Guard, *, patient: bool
+    task: Task[Any],
+    plan: Plan,
+    machine: Machine,
+    guard: Guard,
+    keep: Callable[[Path], None],
+    *,
+    patient: bool,
 ) -> tuple[store.Proof | None, tuple[Change, ...], tuple[str, ...]]:
     """Apply and verify; ``patient`` gets the proof as well. Tells what was changed, and what to warn of."""
-    with guard.unfinished(task, plan, machine, lambda: task.plan(task.read(machine)).changes == plan.changes) as done:
+    before = _seen(task, machine)
+
+    def untouched() -> bool:
+        # What kept it from being done may keep a plan from being made as well: the network.
+        if before is not None and _seen(task, machine) == before:
+            return True
+        return task.plan(task.read(machine)).changes == plan.changes
+
+    with guard.unfinished(task, plan, machine, untouched, keep) as done:
         changed = task.apply(plan, machine)
         done()
         if not task.proves(machine):
@@ -200,6 +224,17 @@ def _apply(
     # The mark of the unfinished is itself a witness, and has just gone.
     changes = plan.changes if changed is None else tuple(changed)
     return _renewed(proof, task, machine), changes, left.warnings
+
+
+def _keep_nothing(folder: Path) -> None:
+    """With ``check`` nothing is made."""
+
+
+def _seen(task: Task[Any], machine: Machine) -> list[store.Witness] | None:
+    """The witnesses but for those that a mark changes."""
+    marked = {str(path) for prefix in task.guarded(machine) for path in (prefix, prefix / unfinished.MARK)}
+    found = store.look(task.witnesses(machine))
+    return None if found is None else [one for one in found if one.path not in marked]
 
 
 def _renewed(proof: store.Proof | None, task: Task[Any], machine: Machine) -> store.Proof | None:

@@ -339,7 +339,12 @@ def reporting(proof: Proof | None, result: Result) -> Proof | None:
     if proof is None:
         return None
     again = msgspec.structs.replace(
-        result, status="skipped" if result.status == "skipped" else "ok", proof="witness", seconds=0.0, changes=()
+        result,
+        status="skipped" if result.status == "skipped" else "ok",
+        proof="witness",
+        seconds=0.0,
+        changes=(),
+        warnings=tuple(text for text in result.warnings if text not in result.notes),
     )
     return msgspec.structs.replace(proof, report=msgspec.json.encode(masked(again.as_json())).decode())
 

@@ -134,7 +134,10 @@ def held(pip_conf: Path) -> Held | None:
 def left(pip_conf: Path) -> float:
     """Seconds until the token is to be renewed; 0 where that is due, or where nothing is known of it."""
     record = held(pip_conf)
-    return max(0.0, record.half_life - time.time()) if record is not None else 0.0
+    now = time.time()
+    if record is None or now < record.issued:  # a clock that was set back tells nothing of its age
+        return 0.0
+    return max(0.0, record.half_life - now)
 
 
 def _arn(root: Path) -> dict[str, str]:

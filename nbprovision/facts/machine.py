@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # What the task that this thread works for has said of itself.
 _REPORTED: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("reported", default=None)
+_NOTED: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("noted", default=None)
 
 
 # The caches of environments that are not on the home folder's file system lie beside these.
@@ -63,6 +64,8 @@ class Machine:
         # What is planned will be applied at once, so that nobody waits to hear of it before.
         self.applies = False
         self.timeout: float | None = None
+        # Seconds to wait for another run in an environment, None for ever.
+        self.lock_timeout: float | None = None
         self.on_progress: Callable[[str, float, float], None] = lambda text, done, total: None
         # Variables that a playbook sets for the work of one task.
         self.environment: dict[str, str] = {}
@@ -159,6 +162,27 @@ class Machine:
             yield reported
         finally:
             _REPORTED.reset(token)
+
+    def note(self, text: str) -> None:
+        """Warn of how the task at work came to what it knows: from a cache, as its server stayed away.
+
+        What is known so is not proven; the next run looks again.
+        """
+        noted = _NOTED.get()
+        if noted is not None and text not in noted:
+            noted.append(text)
+
+    @contextlib.contextmanager
+    def noting(self) -> Iterator[list[str]]:
+        """Gather what `note` is told while the body runs; whoever gathers around it hears of it too."""
+        noted: list[str] = []
+        token = _NOTED.set(noted)
+        try:
+            yield noted
+        finally:
+            _NOTED.reset(token)
+            for text in noted:
+                self.note(text)
 
     def keep(self) -> None:
         """Keep what was worked out at some cost for the next run."""

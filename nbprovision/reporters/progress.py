@@ -45,7 +45,7 @@ class TaskProgress(msgspec.Struct):
     def line(self) -> str:
         """One line for a person."""
         share = f" {100 * self.done / self.total:.0f}%" if self.total else ""
-        lasting = f", for {time.time() - self.since:.0f} s" if self.status == "running" and self.since else ""
+        lasting = f", for {max(0.0, time.time() - self.since):.0f} s" if self.status == "running" and self.since else ""
         return f"{self.status + ':':<9} {self.task}: {self.name}{'  ' + self.text if self.text else ''}{share}{lasting}"
 
 

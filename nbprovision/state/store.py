@@ -32,12 +32,22 @@ class Witness(msgspec.Struct, frozen=True):
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """What was recorded of one task: a digest of its parameters, until when it holds, its witnesses, its JSON."""
+    """What was recorded of one task.
+
+    Attributes:
+        digest: Of its parameters.
+        until: When it stops holding, in seconds since the epoch; None for never.
+        witnesses: They must be as they were.
+        report: Its JSON.
+        since: When it was proven. A clock that shows less was set back, and would make it hold for too long.
+
+    """
 
     digest: str
     until: float | None
     witnesses: tuple[Witness, ...]
     report: str
+    since: float = 0.0
 
 
 def look(paths: Iterable[str | Path]) -> tuple[Witness, ...] | None:
@@ -90,9 +100,9 @@ class Store:
         if proof is None:
             return None
         changed = next((witness.path for witness in proof.witnesses if not holds(witness)), None)
-        if changed is None and (proof.until is None or time.time() < proof.until):
+        if changed is None and (proof.until is None or proof.since <= time.time() < proof.until):
             return proof
-        reason = "its time is over" if changed is None else f"{changed} is not as it was"
+        reason = "its time is over, or the clock was set" if changed is None else f"{changed} is not as it was"
         detail("doubted", task=msgspec.json.decode(proof.report)["name"] if proof.report else "", reason=reason)
         return None
 
@@ -114,12 +124,14 @@ class Store:
         tasks = []
         for proof in proofs:
             own = [str(numbers.setdefault(witness, len(numbers))) for witness in proof.witnesses]
-            until = "-" if proof.until is None else f"{proof.until:.3f}"
+            until = "-" if proof.until is None else f"{proof.until:.3f} {proof.since:.3f}"
             tasks.append(f"task\t{proof.digest}\t{until}\t{','.join(own)}\t{proof.report}")
-        ends = [proof.until for proof in proofs if proof.until is not None] + ([] if complete else [0.0])
+        ageing = [(proof.until, proof.since) for proof in proofs if proof.until is not None]
+        ageing += [] if complete else [(0.0, 0.0)]
+        ends, begins = zip(*ageing, strict=True) if ageing else ((), ())
         lines = [
             HEADER,
-            f"until\t{min(ends):.3f}" if ends else "until\t-",
+            f"until\t{min(ends):.3f}\t{max(begins):.3f}" if ageing else "until\t-",
             *(f"env\t{name}\t{'-' if value is None else digest(value)}" for name, value in variables.items()),
             *(f"{witness.kind}\t{witness.path}\t{witness.identity}" for witness in numbers),
             *tasks,
@@ -149,9 +161,9 @@ class Store:
                 if kind in ("stat", "lstat"):
                     witnesses.append(Witness(kind, *fields))
                 elif kind == "task":
-                    until = None if fields[1] == "-" else float(fields[1])
+                    times = [float(text) for text in fields[1].split(" ")] if fields[1] != "-" else [None, 0.0]
                     own = tuple(witnesses[int(number)] for number in fields[2].split(",") if number)
-                    proofs.append(Proof(fields[0], until, own, fields[3]))
+                    proofs.append(Proof(fields[0], times[0], own, fields[3], times[1] or 0.0))
         except (ValueError, IndexError, TypeError) as error:
             event("state unreadable", path=str(self.path), reason=str(error))
             return

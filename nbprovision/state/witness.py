@@ -5,8 +5,8 @@ anyway and three small modules more, and a test holds it to that. `state.store` 
 
 A state file is lines of text, fields parted by tabs:
 
-    nbprovision-state 3
-    until   SECONDS or -              when the results stop holding, seconds since the epoch
+    nbprovision-state 4
+    until   END BEGIN, or -           when the results stop holding, and when they began to; seconds since the epoch
     env     NAME  DIGEST              a variable that the playbook's templates read
     stat    PATH  IDENTITY            os.stat, links followed; IDENTITY is "-" for a path that is not there
     lstat   PATH  IDENTITY            os.lstat, where PATH is a link
@@ -28,7 +28,7 @@ except ImportError:
 
 from nbprovision.system.places import tool_home
 
-HEADER = "nbprovision-state 3"
+HEADER = "nbprovision-state 4"
 LOG_LIMIT = 2_000_000  # bytes, as in system.log
 
 # Options that change neither what is described nor what is done about it, with the number of their values.
@@ -188,7 +188,8 @@ def still_stands(lines: list[str]) -> bool:
             if now != recorded:
                 return False
         elif kind == "until":
-            if rest != "-" and not time.time() < float(rest):
+            end, _, begin = rest.partition("\t")
+            if rest != "-" and not float(begin) <= time.time() < float(end):  # a clock set back is no proof
                 return False
         elif kind == "env":
             name, _, recorded = rest.partition("\t")

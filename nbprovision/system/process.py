@@ -40,6 +40,14 @@ def dying_with_parent() -> Callable[[], None]:
     return functools.partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
+class ChildEnded(TaskFailed):
+    """A child has ended before its work was done; ``status`` is its exit status, negative for a signal."""
+
+    def __init__(self, message: str, *, cause: str, cure: str, status: int) -> None:
+        super().__init__(message, cause=cause, cure=cure)
+        self.status = status
+
+
 class Child:
     """``python -m module`` with this interpreter, which answers requests, several at once; see `answer` for its side.
 
@@ -74,7 +82,8 @@ class Child:
         """Hand the child one request and return what it answers; events on the way go to ``on_event``.
 
         Raises:
-            TaskFailed: the child reported an error, was killed, crashed, or did not answer in time.
+            TaskFailed: the child reported an error.
+            ChildEnded: it was killed, crashed, or did not answer in time.
 
         """
         started = time.monotonic()
@@ -100,12 +109,13 @@ class Child:
             raise TaskFailed(error["message"], cause=error["cause"], cure=error["cure"])
         if status is not None:
             complaint = mask(self._last_words())
-            raise TaskFailed(
+            raise ChildEnded(
                 f"{self.module} ended before its work was done",
                 cause=_ending(status, complaint),
                 cure="free some memory (shut down kernels that nobody needs), and run once more"
                 if status == -signal.SIGKILL
                 else f"run once more; {REPORT} if it happens again",
+                status=status,
             )
         return reply["result"]
 
@@ -122,7 +132,12 @@ class Child:
 
     def serves(self, module: str, env: Mapping[str, str]) -> bool:
         """Whether it is alive and could have been made with these arguments."""
-        return self.module == module and self._env == env and self._process.poll() is None
+        return self.module == module and self._env == env and self.alive
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be asked."""
+        return self._process.poll() is None
 
     @property
     def pid(self) -> int:

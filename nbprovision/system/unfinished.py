@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -28,11 +29,20 @@ class Unfinished(msgspec.Struct, frozen=True):
     made: bool
 
 
-def mark(prefix: Path, task: str) -> None:
+def mark(prefix: Path, task: str, keep: Callable[[Path], None] = lambda folder: None) -> None:
     """Mark ``prefix`` as unfinished; makes the folder, mark included, in one step where there is none.
 
     A prefix that is marked already keeps its mark: whether the tool made it is known only to the first one. Journals
     keep the order of what is made, so that after a failure of the power the mark is there if anything later is.
+
+    Args:
+        prefix: The environment.
+        task: The kind of task that works on it.
+        keep: Gets a folder that is new, before anybody else can know of it: see `system.occupied`.
+
+    Raises:
+        TaskFailed: it cannot be made or written to.
+
     """
     if is_marked(prefix):
         return
@@ -45,6 +55,7 @@ def mark(prefix: Path, task: str) -> None:
         nursery = make_temporary_folder(prefix)
         try:
             os.chmod(nursery, 0o755)
+            keep(nursery)
             write_atomically(nursery / MARK, msgspec.json.encode(Unfinished(task, made=True)), durable=False)
             os.rename(nursery, prefix)
         except BaseException:

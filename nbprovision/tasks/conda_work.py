@@ -11,6 +11,7 @@ import msgspec
 
 from nbprovision.backends import conda_prefix, prefix_clone, rattler, shared_files
 from nbprovision.backends.conda_engine import Engine, Solution, choose
+from nbprovision.backends.network_fault import NetworkFailed
 from nbprovision.backends.rattler_messages import Attempt, Query
 from nbprovision.backends.shared_files import Shared
 from nbprovision.facts import conda_health, cuda, distributions, inside, terms
@@ -200,6 +201,8 @@ class CondaWork:
         def ask(unmet: dict[str, list[str]]) -> tuple[Solution | None, TaskFailed | None]:
             try:
                 solution = self._engine.solve(machine, query(unmet))
+            except NetworkFailed:
+                raise
             except TaskFailed as error:
                 return None, error
             touched = self._touched(solution, details)

@@ -62,7 +62,7 @@ def look(asked: CodeArtifact, machine: Machine, pip_conf: Path) -> TokenState:
     now = time.time()
     if record is not None and known and now >= record.expires:
         token = None
-    renew = token is None or record is None or not known or now >= record.half_life
+    renew = token is None or record is None or not known or not record.issued <= now < record.half_life
     warnings = machine.notes.get(_note(pip_conf), ())
     return TokenState(repository=place, token=token, renew=renew and not (warnings and token), warnings=warnings)
 

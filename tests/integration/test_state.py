@@ -71,7 +71,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "cut in the middle": lambda path: _cut(path, 0.5),
     "without its last byte": lambda path: _cut(path, 0.999),
-    "another version": lambda path: path.write_text(path.read_text().replace("nbprovision-state 3", "nbprovision-state 4")),
+    "another version": lambda path: path.write_text(path.read_text().replace("nbprovision-state 4", "nbprovision-state 5")),
     "garbage": lambda path: path.write_bytes(os.urandom(3000)),
     "garbage in its lines": lambda path: path.write_text(path.read_text().replace("task\t", "task\tx\ty\tz\t")),
     "a folder": lambda path: (path.unlink(), path.mkdir()),

@@ -37,6 +37,7 @@ class Recorded:
         self.witness = folder / "witness"
         self.witness.write_text("x")
         self.until: float | None = None
+        self.since = time.time()
         self.variables: dict[str, str | None] = {}
         self.write()
 
@@ -47,7 +48,7 @@ class Recorded:
     def write(self, *selection: str, complete: bool = True) -> None:
         inputs = store.look([self.playbook, self.witness, self.playbook.with_name("absent")])
         assert inputs
-        proofs = [store.Proof("1", self.until, inputs[1:2], REPORT), store.Proof("2", None, (), SKIPPED)]
+        proofs = [store.Proof("1", self.until, inputs[1:2], REPORT, self.since), store.Proof("2", None, (), SKIPPED)]
         store.Store(self.state(*selection)).write(inputs, self.variables, proofs, complete=complete)
 
     def start(self, *more: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -131,6 +132,18 @@ def test_a_result_that_ages_is_not_trusted_past_its_time(recorded: Recorded) -> 
     assert not recorded.witnessed()
 
 
+def test_a_result_that_ages_is_not_trusted_by_a_clock_that_was_set_back(recorded: Recorded) -> None:
+    recorded.until = time.time() + 7200
+    recorded.since = time.time() + 3600
+    recorded.write()
+    assert not recorded.witnessed()
+    assert store.Store(recorded.state()).proof_of("1") is None
+    recorded.since = time.time()
+    recorded.write()
+    assert recorded.witnessed()
+    assert store.Store(recorded.state()).proof_of("1") is not None
+
+
 def test_an_incomplete_record_is_not_enough(recorded: Recorded) -> None:
     recorded.write(complete=False)
     assert not recorded.witnessed()
@@ -185,7 +198,7 @@ def test_damage_never_makes_an_answer(recorded: Recorded, damage: str) -> None:
     whole = path.read_bytes()
     new = {
         "cut": whole[:-4],
-        "other version": whole.replace(b"state 3", b"state 2"),
+        "other version": whole.replace(b"state 4", b"state 3"),
         "empty": b"",
         "bytes": b"\xff\0" * 99,
     }

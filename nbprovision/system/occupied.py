@@ -1,0 +1,117 @@
+"""One run at a time in an environment, whatever home each run has: a lock on the environment's folder itself.
+
+The lock of a home keeps runs with that home apart. Root's home and the user's are two, as are those that
+``NBPROVISION_HOME`` names, and both may describe one environment. ``flock`` takes a folder as well as a file: nothing
+is left behind, and the kernel lets go of it whatever ends the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from nbprovision.model.errors import LockTimeout
+from nbprovision.system.log import event
+
+_ASK_EVERY = 0.1  # seconds
+
+# What this process holds, by the folder's identity: its threads are kept apart by the order of the tasks.
+_held: dict[tuple[int, int], list[int]] = {}  # identity to [descriptor, how many hold it]
+_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def alone(
+    folders: Iterable[Path], tell: Callable[[str], None], timeout: float | None = None
+) -> Iterator[Callable[[Path], None]]:
+    """Keep other runs out of ``folders`` while the body runs.
+
+    Where a folder is not there yet, the nearest above it is kept, so that two runs do not both make it.
+
+    Args:
+        folders: Environments.
+        tell: Hears once of each folder that has to be waited for.
+        timeout: Seconds to wait, None for ever.
+
+    Yields:
+        A function to keep a folder as well that was made just now, and that nobody else knows of yet.
+
+    Raises:
+        LockTimeout: another run was at work there for too long.
+
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    with contextlib.ExitStack() as stack:
+
+        def also(folder: Path) -> None:
+            _take(folder, stack)
+
+        for folder in sorted(set(folders)):  # always in one order, so that no two wait for one another
+            _wait(folder, stack, tell, deadline)
+        yield also
+
+
+def _wait(folder: Path, stack: contextlib.ExitStack, tell: Callable[[str], None], deadline: float | None) -> None:
+    told = False
+    while True:
+        place = next(one for one in (folder, *folder.parents) if one.is_dir())
+        with contextlib.ExitStack() as taken:
+            if _take(place, taken):
+                if place == folder or not folder.is_dir():  # else another run has made it while this one waited
+                    stack.push(taken.pop_all())
+                    return
+                continue
+        if not told:
+            tell(f"waiting for another run, which is at work in {folder}")
+            event("waiting", folder=str(folder))
+            told = True
+        if deadline is not None and time.monotonic() >= deadline:
+            raise LockTimeout(
+                f"{folder} was not had in time",
+                cause="another run, with another home for its state, is at work there",
+                cure="wait for it, or give --lock-timeout more seconds",
+            )
+        time.sleep(_ASK_EVERY)
+
+
+def _take(place: Path, stack: contextlib.ExitStack) -> bool:
+    """Whether ``place`` is ours; without a lock where its file system has none (NFS: flock(2))."""
+    try:
+        handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return True  # who may not look into it changes nothing there
+    status = os.fstat(handle)
+    identity = status.st_dev, status.st_ino
+    with _lock:
+        known = _held.get(identity)
+        if known is not None:
+            os.close(handle)
+            known[1] += 1
+        else:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                return False
+            except OSError:
+                os.close(handle)
+                return True
+            _held[identity] = [handle, 1]
+    stack.callback(_let_go, identity)
+    try:
+        now = os.stat(place)
+    except OSError:
+        return False
+    return (now.st_dev, now.st_ino) == identity  # else it was removed, or made anew, by who had it before
+
+
+def _let_go(identity: tuple[int, int]) -> None:
+    with _lock:
+        _held[identity][1] -= 1
+        if not _held[identity][1]:
+            os.close(_held.pop(identity)[0])

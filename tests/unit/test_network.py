@@ -1,0 +1,218 @@
+"""What is made of an engine's words about a network, and how long is waited; no network is needed for it."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+
+import pytest
+
+from nbprovision.backends import network, network_fault
+from nbprovision.backends.network_fault import NetworkFailed, Server, network_failure
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import TaskFailed
+from tests.faulty_server import unused_port
+
+INDEX = Server("index", "http://me:Sesam12@index.invalid/simple")
+
+
+def failed(kind: network_fault.Kind = "server", wait: float | None = None) -> NetworkFailed:
+    return NetworkFailed("it failed", kind, INDEX, url=INDEX.url, said="words", wait=wait)
+
+
+class Clock:
+    """Stands for the clock, so that nothing has to be waited for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+        monkeypatch.setattr(network.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(network.time, "sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def failing(*errors: Exception) -> tuple[list[bool], object]:
+    """Work that fails with these, then is done; and a list of how it was called."""
+    calls: list[bool] = []
+
+    def work(cached_only: bool) -> str:
+        calls.append(cached_only)
+        if len(calls) <= len(errors):
+            raise errors[len(calls) - 1]
+        return "done"
+
+    return calls, work
+
+
+def test_what_passes_is_asked_again_with_growing_pauses(machine: Machine, clock: Clock) -> None:
+    calls, work = failing(failed(), failed("cut"), failed("dns"))
+    assert network.persistently(machine, work) == "done"  # type: ignore[arg-type]
+    assert calls == [False] * 4
+    first, second, third = clock.slept
+    assert 0.75 <= first <= 1.25
+    assert 1.5 <= second <= 2.5
+    assert 3 <= third <= 5
+
+
+def test_a_server_that_asks_for_time_gets_it(machine: Machine, clock: Clock) -> None:
+    _, work = failing(failed("busy", wait=37.0))
+    assert network.persistently(machine, work) == "done"  # type: ignore[arg-type]
+    assert clock.slept == [37.0]
+
+
+def test_a_server_that_asks_for_more_time_than_there_is_is_not_waited_for(machine: Machine, clock: Clock) -> None:
+    _, work = failing(failed("busy", wait=3600.0), TaskFailed("not in the cache"))
+    with pytest.raises(NetworkFailed) as raised:
+        network.persistently(machine, work)  # type: ignore[arg-type]
+    assert clock.slept == []
+    assert "it asks to be left alone for 3600 s" in raised.value.text
+    assert "NBPROVISION_NETWORK_PATIENCE" in raised.value.cure
+
+
+@pytest.mark.parametrize("kind", ["credentials", "forbidden", "missing", "proxy", "portal", "certificate"])
+def test_what_stays_is_asked_once(kind: network_fault.Kind, machine: Machine, clock: Clock) -> None:
+    calls, work = failing(failed(kind), TaskFailed("not in the cache"))
+    with pytest.raises(NetworkFailed):
+        network.persistently(machine, work)  # type: ignore[arg-type]
+    assert calls.count(False) == 1
+    assert clock.slept == []
+
+
+@pytest.mark.parametrize("kind", ["credentials", "forbidden", "missing", "garbled"])
+def test_a_cache_serves_where_a_server_stays_away_and_not_where_it_has_spoken(
+    kind: network_fault.Kind, machine: Machine, clock: Clock
+) -> None:
+    machine.env["NBPROVISION_NETWORK_PATIENCE"] = "0"
+    calls, work = failing(failed(kind))
+    with pytest.raises(NetworkFailed):
+        network.persistently(machine, work)  # type: ignore[arg-type]
+    calls, work = failing(failed("refused"))
+    with machine.noting() as noted:
+        assert network.persistently(machine, work) == "done"  # type: ignore[arg-type]
+    assert calls == [False, True]
+    assert noted == ["index.invalid refuses the connection: what is in the cache was used"]
+
+
+def test_garbled_bytes_get_one_more_chance(machine: Machine, clock: Clock) -> None:
+    calls, work = failing(failed("garbled"), failed("garbled"), failed("garbled"))
+    with pytest.raises(NetworkFailed, match="asked 2 times"):
+        network.persistently(machine, work)  # type: ignore[arg-type]
+    assert len(calls) == 2
+
+
+def test_all_tasks_of_a_run_share_one_patience(machine: Machine, clock: Clock) -> None:
+    machine.env["NBPROVISION_NETWORK_PATIENCE"] = "10"
+    forever = [failed() for _ in range(99)]
+    with pytest.raises(NetworkFailed):
+        network.persistently(machine, failing(*forever)[1], cached=False)  # type: ignore[arg-type]
+    first = list(clock.slept)
+    assert 3 <= len(first) <= 4
+    assert sum(first) <= 10
+    with pytest.raises(NetworkFailed):
+        network.persistently(machine, failing(*forever)[1], cached=False)  # type: ignore[arg-type]
+    assert sum(clock.slept) <= 10
+
+
+def test_long_work_before_a_failure_does_not_use_up_the_patience(machine: Machine, clock: Clock) -> None:
+    def work(_: bool) -> str:
+        clock.now += 300
+        if clock.now < 1500:
+            raise failed("cut")
+        return "done"
+
+    assert network.persistently(machine, work) == "done"
+
+
+def test_silence_that_was_sat_through_uses_it_up(machine: Machine, clock: Clock) -> None:
+    def work(_: bool) -> str:
+        clock.now += 70
+        raise failed("silent")
+
+    with pytest.raises(NetworkFailed):
+        network.persistently(machine, work, cached=False)
+    assert clock.slept == []
+    assert network.patience(machine).over
+
+
+@pytest.mark.parametrize("name", ["NBPROVISION_NETWORK_TIMEOUT", "NBPROVISION_NETWORK_PATIENCE"])
+@pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf", "1e9"])
+def test_a_limit_that_is_no_number_is_named(name: str, value: str, machine: Machine) -> None:
+    machine.env[name] = value
+    with pytest.raises(TaskFailed, match=f"{name} is no number of seconds\nit is '{value}'"):
+        network.persistently(machine, failing(failed(), failed())[1], cached=False)  # type: ignore[arg-type]
+
+
+def test_retry_after_is_a_number_or_a_date() -> None:
+    assert network_fault.retry_after("120") == 120
+    assert network_fault.retry_after(None) is None
+    assert network_fault.retry_after("whenever") is None
+    soon = network_fault.retry_after(email.utils.formatdate(time.time() + 100, usegmt=True))
+    assert soon is not None
+    assert 90 < soon <= 100
+    # a clock that was set back makes a wait of it that no patience has, one that was set on none at all
+    assert network_fault.retry_after(email.utils.formatdate(time.time() - 1e6, usegmt=True)) == 0
+
+
+STATUSES = [
+    ("HTTP status client error (401 Unauthorized) for url (http://index.invalid/simple/six/)", "credentials"),
+    ("An index URL (http://index.invalid/simple) could not be queried ... (401 Unauthorized)", "credentials"),
+    ("An index (http://index.invalid/simple) returned a 403 Forbidden error.", "forbidden"),
+    ("ERROR: 403 Client Error: Forbidden for url: http://index.invalid/simple/six/", "forbidden"),
+    ("ERROR: HTTP error 404 while getting http://index.invalid/files/six.whl", "missing"),
+    ("HTTP status server error (502 Bad Gateway) for url (http://index.invalid/simple/six/)", "server"),
+    ("HTTP status client error (407 Proxy Authentication Required) for url (http://index.invalid/)", "proxy"),
+    ("CondaHTTPError: HTTP 403 FORBIDDEN for url <http://index.invalid/noarch/repodata.json>", "forbidden"),
+    ("error sending request for url (http://index.invalid/simple/six/)\ncause: operation timed out", "silent"),
+    ("error sending request for url (http://index.invalid/)\ntcp connect error: Connection refused", "refused"),
+    ("HTTPConnectionPool: Max retries exceeded (Caused by ReadTimeoutError('Read timed out.'))", "silent"),
+]
+
+
+@pytest.mark.parametrize(("said", "kind"), STATUSES)
+def test_the_words_of_engines(said: str, kind: str) -> None:
+    found = network_failure("it failed", said, INDEX, {}, timeout=1)
+    assert found is not None
+    assert found.kind == kind
+    assert "index.invalid" in found.cause
+    assert "Sesam12" not in found.text
+    assert found.cure
+
+
+def test_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = network_failure("it failed", "dns error", INDEX, {}, timeout=5)
+    assert found is not None
+    assert found.kind == "dns"
+    assert "the name index.invalid cannot be resolved" in found.cause
+
+
+def test_the_way_goes_through_the_proxy_that_the_variables_name() -> None:
+    proxy = {"http_proxy": f"http://127.0.0.1:{unused_port()}"}
+    found = network_failure("it failed", "error sending request", INDEX, proxy, timeout=5)
+    assert found is not None
+    assert found.kind == "refused"
+    assert found.reason == f"index.invalid refuses the connection, by the proxy {proxy['http_proxy']}"
+    direct = network_failure("it failed", "error sending request", INDEX, {**proxy, "no_proxy": "invalid"}, timeout=5)
+    assert direct is not None
+    assert direct.kind == "dns"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "No solution found: because you require six<1 and six>2, we can conclude that ...",
+        "failed to build `mine`: subprocess-exited-with-error",
+        "No space left on device (os error 28)",
+        "permission denied (os error 13)",
+    ],
+)
+def test_what_is_no_matter_of_the_network(said: str) -> None:
+    assert network_failure("it failed", said, INDEX, {}, timeout=1) is None
+    assert network_failure("it failed", "operation timed out", Server("channel", "file:///x"), {}, timeout=1) is None
