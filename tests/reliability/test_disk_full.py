@@ -282,6 +282,29 @@ def test_a_full_volume_keeps_no_notebook_from_starting(machine: Machine) -> None
     assert "warning: cannot keep what was proven" in looked.errors
 
 
+def test_caches_lie_on_the_file_system_of_the_environment(tmp_path: Path, channel: Channel, volume: Volume) -> None:
+    """An environment on another file system than the home shares a cache beside it, which `clean` knows as well."""
+    machine = Machine(tmp_path, channel, volume)
+    elsewhere = tmp_path / "tool"
+    machine.env["NBPROVISION_HOME"] = str(elsewhere)
+    prefix = volume.path / "work/demo"
+    playbook = CONDA.replace("name: demo", f"prefix: {prefix}").replace("env: demo", f"env: {prefix}, name: demo")
+    assert machine.run(playbook, "1.0").status == 0
+    cache = volume.path / "work/.nbprovision-cache/pkgs"
+    assert os.path.samefile(cache / "dense-1.0-0/share/dense.bin", prefix / "share/dense.bin")
+    assert not (elsewhere / "cache/pkgs").exists()
+    assert machine.run(playbook + PIP.replace("env: demo", f"env: {prefix}"), "1.0").status == 0
+    data = next(prefix.glob("lib/python*/site-packages/apple_data/data.txt"))
+    assert data.stat().st_nlink == 2
+    assert machine.run(playbook, "2.0").status == 0
+    told = subprocess.run(
+        [*_program(), "clean", "--format", "json"],
+        env={**machine.env, "PYTHONPATH": str(_ROOT)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert not (cache / "dense-1.0-0").exists(), told.stdout
+    assert (cache / "dense-2.0-0").exists()
+
+
 _ROOT = Path(__file__).parents[2]
 
 
