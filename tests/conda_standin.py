@@ -115,7 +115,7 @@ def _told(text: str, real: str, here: Path) -> str:
 
 
 def _portable(text: str, here: str) -> str:
-    return re.sub(r"/shadow-[A-Za-z0-9_]+", "/shadow", text.replace(here, "{here}"))
+    return re.sub(r"/\.?shadow[-.][A-Za-z0-9_.-]+", "/shadow", text.replace(here, "{here}"))
 
 
 if __name__ == "__main__":
