@@ -354,6 +354,10 @@ class CommandSolution:
         if not listed and not machine.conda.condarc.register_envs:
             conda_prefix.unregister(machine.conda, prefix)  # conda lists it whatever its configuration says
 
+    def room(self, machine: Machine, prefix: Path) -> tuple[str, ...]:
+        """What is to be fetched, in words, where that is worth a word."""
+        return conda_room.note(prefix, self.packages, machine.conda.pkgs_dirs)
+
     def prepare(self, machine: Machine, prefix: Path) -> None:
         """Make sure that there is room; conda itself takes back what it cannot carry out to the end.
 

@@ -21,6 +21,9 @@ class Solution(Protocol):
     attempt: int
     packages: tuple[Package, ...]
 
+    def room(self, machine: Machine, prefix: Path) -> tuple[str, ...]:
+        """What is to be fetched, in words, where that is worth a word."""
+
     def prepare(self, machine: Machine, prefix: Path) -> None:
         """Make sure, before anything changes, that there is room, as far as can be known; may raise `NotBegun`."""
 

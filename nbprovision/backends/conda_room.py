@@ -19,6 +19,7 @@ from nbprovision.system.room import FREE_SOME, left, megabytes
 # What is left to write once all packages are linked: the history, the registry, our state.
 _REST = 1_000_000  # bytes
 _REST_FILES = 32
+_WORTH_TELLING = 1_000_000  # bytes
 
 
 def coming(prefix: Path, packages: Iterable[Package]) -> list[Package]:
@@ -31,6 +32,17 @@ def download(prefix: Path, packages: Iterable[Package], caches: Sequence[Path]) 
     """The bytes to fetch: of what is in none of ``caches`` (conda's form: a folder NAME-VERSION-BUILD)."""
     names = [(one, f"{one.name}-{one.version}-{one.build}") for one in coming(prefix, packages)]
     return sum(one.size for one, name in names if not any((cache / name).is_dir() for cache in caches))
+
+
+def note(prefix: Path, packages: Iterable[Package], caches: Sequence[Path]) -> tuple[str, ...]:
+    """What is to be fetched, and whether there is room for it, for whoever only asks what would change."""
+    need = download(prefix, packages, caches)
+    room = left(next(iter(caches), prefix))
+    if need < _WORTH_TELLING:
+        return ()
+    verdict = "" if need <= room.free else ": there is no room"
+    told = f"downloads {megabytes(need)} and takes more unpacked; {megabytes(room.free)} are free at {room.place}"
+    return (told + verdict,)
 
 
 def require(prefix: Path, packages: Iterable[Package], caches: Sequence[Path]) -> None:

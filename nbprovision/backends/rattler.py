@@ -99,6 +99,10 @@ class Solution:
         finally:
             self.close()
 
+    def room(self, machine: Machine, prefix: Path) -> tuple[str, ...]:
+        """What is to be fetched, in words, where that is worth a word."""
+        return conda_room.note(prefix, self.packages, [package_cache(machine, prefix)])
+
     def prepare(self, machine: Machine, prefix: Path) -> None:
         """Make sure, before anything changes, that there is room; for an environment that is there also by a rehearsal.
 

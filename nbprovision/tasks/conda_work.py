@@ -146,6 +146,8 @@ class CondaWork:
             coming = {package.name for package in solution.packages} - details.keys()
             in_the_way = conda_health.in_the_way(source or prefix, coming, apart_from=self._claimed)
             strays += [prefix / path.relative_to(source or prefix) for path in in_the_way]
+        if solution is not None and not machine.applies:
+            warnings += solution.room(machine, prefix)
         owned = set(map(distributions.normalized, details))
         return Packages(
             suspect=suspect,

@@ -79,6 +79,16 @@ def test_what_surely_does_not_fit_is_refused_with_need_and_room(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_check_tells_what_would_be_fetched(tmp_path: Path) -> None:
+    packages = [Package("small", "1.0", "0", size=900_000)]
+    assert conda_room.note(tmp_path / "env", packages, [tmp_path]) == ()
+    [told] = conda_room.note(tmp_path / "env", [*packages, Package("large", "1.0", "0", size=30_100_000)], [tmp_path])
+    assert told.startswith("downloads 31 MB and takes more unpacked; ")
+    assert told.endswith(f"are free at {tmp_path}")
+    [told] = conda_room.note(tmp_path / "env", [Package("vast", "1.0", "0", size=10**18)], [tmp_path])
+    assert told.endswith(": there is no room")
+
+
 def test_a_mark_that_no_work_followed_goes_with_its_folder(tmp_path: Path) -> None:
     empty, begun = tmp_path / "empty", tmp_path / "begun"
     for prefix in (empty, begun):
