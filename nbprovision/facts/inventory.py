@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from nbprovision.facts import caches as tool_caches
 from nbprovision.facts import conda_health, distributions, indexes, kernels, on_volume
 from nbprovision.facts.conda import CondaRecord, Environment, installed
 from nbprovision.facts.conda_specs import parse, satisfies
@@ -205,6 +206,11 @@ def caches(machine: Machine) -> list[Cache]:
         Cache("conda packages, this tool's", str(machine.cache / "pkgs")),
         Cache("indexes of channels, this tool's", str(machine.cache / "repodata")),
         Cache("wheels, this tool's", str(machine.cache / "wheels")),
+        *(
+            Cache("packages beside environments, this tool's", str(folder))
+            for folder in tool_caches.folders(machine)
+            if folder != machine.cache
+        ),
         Cache("uv, as this tool uses it", env.get("UV_CACHE_DIR") or str(machine.cache / "uv")),
         Cache("uv, started by hand", env.get("UV_CACHE_DIR") or str(user / "uv")),
         Cache("pip", env.get("PIP_CACHE_DIR") or str(user / "pip")),

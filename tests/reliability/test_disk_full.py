@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import nbprovision.facts.machine
+from nbprovision.facts import inventory
 from nbprovision.system import unfinished
 from tests.conftest import Channel, registry_settings
 from tests.reliability.volume import MB, Volume, content, make_packages, make_wheels, mounted, run
@@ -296,6 +298,9 @@ def test_caches_lie_on_the_file_system_of_the_environment(tmp_path: Path, channe
     assert machine.run(playbook + PIP.replace("env: demo", f"env: {prefix}"), "1.0").status == 0
     data = next(prefix.glob("lib/python*/site-packages/apple_data/data.txt"))
     assert data.stat().st_nlink == 2
+    environment = {name: value for name, value in machine.env.items() if name in ("HOME", "NBPROVISION_HOME")}
+    found = inventory.caches(nbprovision.facts.machine.Machine(environment, root=tmp_path))
+    assert str(cache.parent) in [one.path for one in found]
     assert machine.run(playbook, "2.0").status == 0
     told = subprocess.run(
         [*_program(), "clean", "--format", "json"],
