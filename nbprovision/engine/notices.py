@@ -31,13 +31,14 @@ class Notices:
 
     Args:
         path: Where they are kept; None keeps them for as long as the run goes on.
-        lasting: Whether this run may change what is kept; not with ``check``.
+        lasting: Whether this run may forget what others have kept; not with ``check``.
 
     """
 
     def __init__(self, path: Path | None = None, *, lasting: bool = True) -> None:
         self.path = path
         self._lasting = lasting and path is not None
+        self._planned: set[Notice] = set()
         self._lock = threading.Lock()
         self._waiting: list[Notice] = []
         self.left_over: frozenset[Notice] = frozenset()
@@ -51,8 +52,12 @@ class Notices:
         with self._lock:
             return [notice for notice in self._waiting if notice.play == play]
 
-    def add(self, notices: Iterable[Notice]) -> list[Notice]:
+    def add(self, notices: Iterable[Notice], *, planned: bool = False) -> list[Notice]:
         """Write down notifications.
+
+        Args:
+            notices: The notifications.
+            planned: The change is none yet; nothing is written.
 
         Returns:
             Those that were not there already.
@@ -65,6 +70,9 @@ class Notices:
             fresh = [notice for notice in dict.fromkeys(notices) if notice not in self._waiting]
             if fresh:
                 self._waiting += fresh
+                if planned:
+                    self._planned.update(fresh)
+                    return fresh
                 try:
                     self._keep()
                 except Exception:
@@ -81,15 +89,18 @@ class Notices:
 
     def drop_unknown(self, heard: Iterable[tuple[str, str]]) -> None:
         """Take back those of earlier runs that no handler of the playbook hears any longer."""
+        if not self._lasting:
+            return
         known = set(heard)
         self.remove([one for one in self.left_over if (one.play, one.handler) not in known])
 
     def _keep(self) -> None:
-        if not self._lasting or self.path is None:
+        if self.path is None:
             return
-        if self._waiting:
+        kept = [notice for notice in self._waiting if notice not in self._planned]
+        if kept:
             make_folder(self.path.parent, mode=0o700)
-            write_atomically(self.path, msgspec.json.encode(self._waiting), mode=0o600)
+            write_atomically(self.path, msgspec.json.encode(kept), mode=0o600)
         else:
             self.path.unlink(missing_ok=True)
 

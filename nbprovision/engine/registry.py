@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from nbprovision.engine.attempts import merged
@@ -21,6 +23,17 @@ class Registry:
     def __init__(self) -> None:
         self.results: dict[str, Any] = {}
         self._turns: dict[int, list[Result]] = {}
+        self._failed: dict[str, dict[str, Any]] = {}
+
+    @contextlib.contextmanager
+    def revealed(self) -> Iterator[None]:
+        """Let the tasks that are carried out in the body, an `always`, know the results of failed tasks too."""
+        hidden = {name: value for name, value in self.results.items() if isinstance(value, Unknown)}
+        self.results |= {name: self._failed[name] for name in hidden}
+        try:
+            yield
+        finally:
+            self.results |= {name: value for name, value in hidden.items() if self.results[name] is self._failed[name]}
 
     def take(self, step: Step, result: Result) -> None:
         """Take down a result under the name that its task gives it; turns of a loop have one together."""
@@ -31,8 +44,10 @@ class Registry:
             turns = self._turns.setdefault(call.turn, [])
             if not call.empty:
                 turns.append(result)
-            if any(one.failed for one in turns):
-                self.results[call.register] = Unknown(call.title)
-                return
+            failed = any(one.failed for one in turns)
             result = merged(step, [Outcome(one) for one in turns]).result
-        self.results[call.register] = Unknown(step.name) if result.failed else as_variables(result)
+        else:
+            failed = result.failed
+        self.results[call.register] = self._failed[call.register] = as_variables(result)
+        if failed:
+            self.results[call.register] = Unknown(call.title)

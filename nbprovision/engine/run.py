@@ -98,6 +98,7 @@ class Run:
             notices=self._notices,
         )
         self._proofs: list[Proof | None] = [None]
+        self._foretold: set[int] = set()
 
     def execute(self) -> list[Result]:
         """Do it all; the results stand in the order of the steps."""
@@ -170,7 +171,8 @@ class Run:
         if stop is not None and stop.failure is not None and op.saves:
             self._explain(stop.failure)
             stop = self._perform(op.rescue, inside)
-        after = self._perform(op.always, inside)
+        with self._work.registry.revealed():
+            after = self._perform(op.always, inside)
         stop = after or stop
         # Where nothing is in a row, only what needs it goes without what has failed.
         return None if stop is not None and stop.failure is not None and not place.linear else stop
@@ -182,8 +184,13 @@ class Run:
         self._work.registry.results["ansible_failed_result"] = as_variables(self._work.outcomes[failure].result)
 
     def _told(self, op: Told, place: _Place) -> _Stop | None:
-        if not op.meta.wanted(self._work.registry.results):
-            return None
+        try:
+            if not op.meta.wanted(self._work.registry.results):
+                return None
+        except InvalidPlaybook:
+            if self._work.check and self._planned() is not None:
+                return None  # it turns on what is only planned
+            raise
         if op.meta.what == "end_play":
             return _Stop(f"the play was ended before it ({op.meta.position})")
         if place.play is not None:
@@ -211,15 +218,14 @@ class Run:
         """Run the handlers that were notified, in their order; what they notify themselves, in another round."""
         for _ in range(len(op.handlers) + 1):
             waiting = [one for one in self._notices.waiting(op.name) if final or one not in self._notices.left_over]
-            due = self._due(op, waiting)
+            due = [number for number in self._due(op, waiting) if number not in self._foretold]
             if not due:
                 return
+            if self._work.check:
+                self._foretell(due, waiting)
+                continue
             for place, number in enumerate(due):
-                cause = next(one for one in waiting if self._hears(number, one))
-                if self._work.check:
-                    self._work.finish(number, planned_after(self._work.steps[number], cause.task))
-                else:
-                    self._late(number) if self._work.steps[number].late else self._work.carry_out([number])
+                self._late(number) if self._work.steps[number].late else self._work.carry_out([number])
                 if self._work.broken([number]) and not op.force:
                     left = due[place:]
                     self._notices.remove([one for one in waiting if not any(self._hears(n, one) for n in left)])
@@ -230,6 +236,13 @@ class Run:
             )
             if failed:
                 return
+
+    def _foretell(self, handlers: Sequence[int], waiting: Sequence[Notice]) -> None:
+        """With ``check``: tell of handlers that would be run; nothing is taken back, as none is."""
+        for number in handlers:
+            cause = next(one for one in waiting if self._hears(number, one))
+            self._work.finish(number, planned_after(self._work.steps[number], cause.task))
+            self._foretold.add(number)
 
     def _put_off(self, op: Acts) -> None:
         """Tell of the handlers that are to be run and cannot be: the next run that succeeds runs them."""

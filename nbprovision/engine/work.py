@@ -177,7 +177,8 @@ class Work:
         elif result.status == "failed" and saved:
             result = msgspec.structs.replace(result, forgiven="rescued")
         if result.changed and (self.check or not result.check_only):
-            self.notices.add(self._notices(number))
+            with contextlib.suppress(ProvisionError):  # no room to write down what may be told at once
+                self.notices.add(self._notices(number), planned=result.check_only)
         self.outcomes[number] = Outcome(result, reporting(outcome.proof, result))
         self._told.setdefault(number, []).append(result)
         with self._listening:

@@ -389,6 +389,39 @@ def test_a_failure_puts_handlers_off_and_the_next_run_makes_up_for_it(playbook: 
     assert playbook.stands
 
 
+def test_a_change_that_a_check_was_told_to_make_is_told_to_its_handler_later(playbook: Playbook) -> None:
+    """`check_mode: false` works in a check too; the handler does not, so the next run owes it."""
+    text = play("- {name: a, ensure_note: {path: a}, check_mode: false, notify: two}", HANDLERS)
+    assert playbook.run(text, check=True) == ["a:changed", "two:changed"]
+    assert playbook.log() == []
+    assert playbook.run(check=True) == ["a:ok", "two:changed"]
+    assert playbook.run() == ["a:ok", "two:changed"]
+    assert playbook.log() == ["two"]
+    assert playbook.run() == ["a:ok"]
+
+
+def test_always_knows_what_has_failed(playbook: Playbook) -> None:
+    """As it is there to clean up; tasks behind the block build on no failure."""
+    tasks = """
+- block: [{name: a, ensure_note: {path: a, fails: before}, register: r}]
+  always: [{name: b, ensure_note: {path: b, text: "{{ r.msg }}"}, when: r is failed}]
+- {name: c, ensure_note: {path: c}, when: r is failed}
+"""
+    assert playbook.run(play(tasks)) == ["a:failed", "b:changed", "c:skipped"]
+    assert (playbook.folder / "b").read_text() == "it does not work"
+
+
+def test_a_check_goes_on_where_the_end_of_a_play_turns_on_what_is_planned(playbook: Playbook) -> None:
+    """What a command would say is not known before."""
+    tasks = """
+- {name: a, ensure_deed: {says: {out: x}}, register: r}
+- {meta: end_play, when: r.out == 'x'}
+- {name: b, ensure_note: {path: b}}
+"""
+    assert playbook.run(play(tasks), check=True) == ["a:changed", "b:changed"]
+    assert playbook.run() == ["a:changed", "b:skipped"]
+
+
 def test_force_handlers(playbook: Playbook) -> None:
     """As in Ansible: they are run though a task has failed."""
     tasks = "- {name: a, ensure_note: {path: a}, notify: two}\n- {name: b, ensure_note: {path: b, fails: before}}"
