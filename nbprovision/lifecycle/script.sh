@@ -19,7 +19,7 @@ fi
 
 # shellcheck disable=SC2086  # several words
 /usr/bin/timeout --kill-after=5 @SECONDS@ $as_user /usr/bin/env -i HOME=@USER_HOME@ USER=@USER@ LOGNAME=@USER@ \
-    LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin@ENVIRONMENT@ \
+    LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin NBPROVISION_PHASE=@HOOK@@ENVIRONMENT@ \
     /bin/sh -s <<'NBPROVISION-END-OF-USER-PART'
 # @USER@'s part: the tool, its files, and all that the playbook says.
 say() { printf 'nbprovision: %s\n' "$*"; }

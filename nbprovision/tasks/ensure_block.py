@@ -19,7 +19,7 @@ class EnsureBlock(EditedText, frozen=True, kw_only=True):
     Several blocks in one file have a ``marker`` each.
     """
 
-    examples: ClassVar[str] = """\
+    examples: ClassVar[str] = """
 - name: A host for ssh
   ensure_block:
     path: ~/.ssh/config

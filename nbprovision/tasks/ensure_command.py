@@ -42,7 +42,7 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
     """
 
     actions: ClassVar[dict[str, str]] = {"run": "the command was run"}
-    examples: ClassVar[str] = """\
+    examples: ClassVar[str] = """
 - name: A copy of the repository
   ensure_command:
     argv: [git, init, --quiet, work/fraud]

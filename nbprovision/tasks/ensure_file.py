@@ -71,7 +71,7 @@ class EnsureFile(Task[FileState], frozen=True, kw_only=True):
         "make folder": "a folder is new",
         "link": "a link is new, or names something else",
     }
-    examples: ClassVar[str] = """\
+    examples: ClassVar[str] = """
 - name: Settings of JupyterLab
   ensure_file:
     path: ~/.jupyter/lab/user-settings/@jupyterlab/apputils-extension/themes.jupyterlab-settings

@@ -19,7 +19,7 @@ class EnsureLine(EditedText, frozen=True, kw_only=True):
     added. With ``state: absent`` every line that matches goes.
     """
 
-    examples: ClassVar[str] = """\
+    examples: ClassVar[str] = """
 - name: More history in every shell
   ensure_line:
     path: ~/.bashrc
