@@ -21,6 +21,8 @@ from nbprovision.system.reading import read_bytes
 Scope = Literal["user", "system", "env"]
 
 SPEC = "kernel.json"
+# Our own entry under a kernelspec's metadata.
+MARK = "nbprovision"
 LONGEST_NAME = 200
 _LARGEST_FILE = 1_000_000  # bytes; a kernelspec's files are a hundredth of that
 _SHELLS = ("bin/bash", "usr/bin/bash", "usr/local/bin/bash")
@@ -193,3 +195,42 @@ def decoded(data: bytes | None) -> Any:
         return None if data is None else msgspec.json.decode(data)
     except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
         return None
+
+
+def added_variables(spec: Any) -> dict[str, str]:
+    """Variables that were added to a kernel beside its description (see `with_variables`), as kernel.json has them."""
+    try:
+        names = spec["metadata"][MARK]["variables"]
+        return {name: spec["env"][name] for name in names if isinstance(spec["env"].get(name), str)}
+    except (KeyError, TypeError, AttributeError):
+        return {}
+
+
+def with_variables(spec: dict[str, Any], variables: Mapping[str, str], *, present: bool) -> dict[str, Any]:
+    """A kernelspec with variables added, or with those of these names that were added taken out.
+
+    Which ones were added its ``metadata`` says, so that who describes the kernel anew can leave them in.
+    """
+    own, metadata = _mapping(spec, "env"), _mapping(spec, "metadata")
+    added = set(added_variables(spec))
+    if present:
+        names, env = added | set(variables), {**own, **variables}
+    else:
+        gone = added & set(variables)
+        names, env = added - gone, {name: value for name, value in own.items() if name not in gone}
+    if env == own and names == added:
+        return spec
+    mark = {key: value for key, value in _mapping(metadata, MARK).items() if key != "variables"}
+    if names:
+        mark["variables"] = sorted(names)
+    return {**spec, "env": env, "metadata": {**metadata, MARK: mark}}
+
+
+def encoded(spec: Mapping[str, Any]) -> bytes:
+    """A kernel.json as it is written."""
+    return msgspec.json.format(msgspec.json.encode(spec), indent=1) + b"\n"
+
+
+def _mapping(data: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = data.get(key)
+    return found if isinstance(found, dict) else {}

@@ -24,8 +24,6 @@ _CONNECTION_FILE = "{connection_file}"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # A reference in a value that Jupyter expands by string.Template.
 _REFERENCE = re.compile(r"(?<!\$)(?:\$\$)*\$\{?[A-Za-z_]")
-# Our own entry under the kernelspec's metadata: which prefix it is for, and which ipykernel was tried in it.
-_MARK = "nbprovision"
 
 
 class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
@@ -279,14 +277,14 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         files = self._files(state)
         if self.validate and state.prefix is not None and not self._was_tried(state):
             spec = files.pop(kernels.SPEC)
-            kernel.write(folder, files, mode=self._mode)
+            kernel.write(folder, files, mode=self._mode(state))
             try:
                 kernel.try_out(machine, state.prefix, self._spec(state), folder)
             except BaseException:
                 kernel.give_up(folder)
                 raise
             files[kernels.SPEC] = spec
-        kernel.write(folder, files, mode=self._mode, unwanted=self._unwanted(state))
+        kernel.write(folder, files, mode=self._mode(state), unwanted=self._unwanted(state))
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
         """The folder's files, and what of the environment they were made from."""
@@ -409,15 +407,15 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
             elif file is None or file.data != data:
                 changes.append(Change("write", path, None if file is None else "different", "as described"))
                 continue
-            if file is not None and file.mode != self._mode:
-                changes.append(Change("set mode", path, f"{file.mode:04o}", f"{self._mode:04o}"))
+            if file is not None and file.mode != self._mode(state):
+                changes.append(Change("set mode", path, f"{file.mode:04o}", f"{self._mode(state):04o}"))
         changes += [Change("remove", str(state.folder / name)) for name in self._unwanted(state)]
         return changes
 
-    @property
-    def _mode(self) -> int:
+    def _mode(self, state: KernelState) -> int:
         """A variable may be a password; where only the user's own Jupyter reads it, nobody else may."""
-        return 0o600 if self.environment and self.scope == "user" else 0o644
+        added = kernels.added_variables(state.found.spec if state.found is not None else None)
+        return 0o600 if (self.environment or added) and self.scope == "user" else 0o644
 
     def _files(self, state: KernelState) -> dict[str, bytes]:
         """Every file of the kernel's folder that is ours, as it should be."""
@@ -436,8 +434,9 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
     def _spec(self, state: KernelState) -> dict[str, Any]:
         """kernel.json as plain data (https://jupyter-client.readthedocs.io/en/stable/kernels.html#kernel-specs)."""
-        variables = {name: str(value) for name, value in self.environment.items()}
-        mark: dict[str, Any] = {}
+        added = kernels.added_variables(state.found.spec if state.found is not None else None)
+        variables = {**added, **{name: str(value) for name, value in self.environment.items()}}
+        mark: dict[str, Any] = {"variables": sorted(added)} if added else {}
         metadata: dict[str, Any] = {}
         spec: dict[str, Any] = {}
         if state.prefix is not None:
@@ -459,7 +458,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
             "display_name": self.display_name if self.display_name is not None else shown,
             "language": self.language,
             "env": variables,
-            "metadata": {**metadata, **self.metadata, _MARK: mark},
+            "metadata": {**metadata, **self.metadata, kernels.MARK: mark},
             **spec,
         }
 

@@ -154,7 +154,7 @@ def place_of(path: Path, *, follow: bool) -> Path:
     raise TaskFailed(
         f"{path} is a link to {place}, out of its folder",
         cause="who made the link would choose what is changed, so it is not followed unasked",
-        cure=f"write path: {place}, or follow: true",
+        cure=f"name {place} itself, or write follow: true",
     )
 
 

@@ -147,7 +147,7 @@ def test_a_link_is_followed_within_its_folder_only(machine: Machine, home: Path,
     assert (home / "dotfiles/bashrc").read_text() == "x\na\n"
     with pytest.raises(TaskFailed, match="out of its folder") as caught:
         planned(EnsureLine(path="~/.profile", line="a"), machine)
-    assert caught.value.cure == f"write path: {victim}, or follow: true"
+    assert caught.value.cure == f"name {victim} itself, or write follow: true"
     assert victim.read_text() == "x\n"
     converge(EnsureLine(path="~/.profile", line="a", follow=True), machine)
     assert victim.read_text() == "x\na\n"
