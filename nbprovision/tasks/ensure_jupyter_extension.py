@@ -61,12 +61,19 @@ class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
         "write": FILE_ACTIONS["write"],
     }
     examples: ClassVar[str] = """
-- name: A plugin of JupyterLab that nobody here wants
+- name: Widgets, in an environment with a JupyterLab of its own
   ensure_jupyter_extension:
+    env: fraud
+    packages: jupyterlab-widgets
+- name: What nobody here wants is off, for everybody whose Jupyter runs from there
+  ensure_jupyter_extension:
+    env: fraud
+    scope: env
     lab:
       "@jupyterlab/extensionmanager-extension": false
-- name: An extension of the server that is there, switched on for this user
+- name: An extension of the server, on for this user
   ensure_jupyter_extension:
+    env: fraud
     server:
       jupyter_lsp: true
 """

@@ -17,10 +17,9 @@ from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironm
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Claim, Resource, Strings, Task, parameter
 from nbprovision.system import secrets, unfinished
-from nbprovision.tasks import kernel_examples, kernel_group
+from nbprovision.tasks import kernel_argv, kernel_examples, kernel_group
 from nbprovision.tasks.kernel_state import KernelState, not_whole
 
-_CONNECTION_FILE = "{connection_file}"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # A reference in a value that Jupyter expands by string.Template.
 _REFERENCE = re.compile(r"(?<!\$)(?:\$\$)*\$\{?[A-Za-z_]")
@@ -29,18 +28,17 @@ _REFERENCE = re.compile(r"(?<!\$)(?:\$\$)*\$\{?[A-Za-z_]")
 class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
     """Offer a kernel in Jupyter: of an environment (by ``env`` or ``prefix``), or of any program (by ``argv``).
 
-    The kernel of an environment starts as after ``conda activate``, or as after a virtual environment's ``activate``.
+    The kernel of an environment starts as after ``conda activate``, or as after a virtual environment's ``activate``:
+    its Python, or with ``argv`` a program of another language, such as R, that is installed there.
     With ``envs`` it is a kernel for each of several; ``{env}`` in ``name`` and ``display_name`` is the environment's.
     """
 
     actions, examples = kernel_examples.ACTIONS, kernel_examples.EXAMPLES
 
     env: Annotated[
-        str | None, parameter("Environment by name or path, whose Python is the kernel.", extra={"path": "if-slash"})
+        str | None, parameter("Environment by name or path, whose kernel it is.", extra={"path": "if-slash"})
     ] = None
-    prefix: Annotated[
-        str | None, parameter("Path of the environment whose Python is the kernel.", extra={"path": True})
-    ] = None
+    prefix: Annotated[str | None, parameter("Path of the environment whose kernel it is.", extra={"path": True})] = None
     envs: Annotated[
         Strings | None,
         parameter("A kernel for each of several environments: names, globs (`pytorch*`, `/path/envs/*`), paths, `all`.",
@@ -52,7 +50,10 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
     allow_empty: Annotated[bool, parameter("Whether `envs` may match no environment.")] = False
     argv: Annotated[
         list[str] | None,
-        parameter("Command of a kernel that is not an environment's Python; one word has `{connection_file}` in it."),
+        parameter(
+            "Command of a kernel that is not an environment's Python; one word has `{connection_file}` in it. With "
+            "`env` or `prefix` it runs in that environment."
+        ),
     ] = None
     name: Annotated[
         str | None,
@@ -62,9 +63,17 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         ),
     ] = None
     display_name: Annotated[
-        str | None, parameter("What Jupyter shows. Default: `Python (NAME)`, or the name of a kernel by `argv`.")
+        str | None,
+        parameter(
+            "What Jupyter shows. Default: `Python (ENVIRONMENT)`, with `argv` its language; or the kernel's name."
+        ),
     ] = None
-    language: Annotated[str, parameter("Language of the kernel's notebooks.")] = "python"
+    language: Annotated[
+        str | None,
+        parameter(
+            "Language of the kernel's notebooks. Default: `python`; of another program by `argv` the kernel's name."
+        ),
+    ] = None
     environment: Annotated[
         dict[str, str | int | float],
         parameter(
@@ -98,15 +107,15 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
     )
 
     def __post_init__(self) -> None:
-        named = [key for key in ("env", "prefix", "envs", "argv") if getattr(self, key) is not None]
+        named = [key for key in ("env", "prefix", "envs") if getattr(self, key) is not None]
         kernel_group.check(self)
+        named += ["argv"] if self.argv is not None and self.envs is not None else []
         if len(named) > 1:
             raise ParameterError(named[1], f"{' and '.join(named)} name different kernels", cure="give one of them")
-        if not named and not (self.state == "absent" and self.name):
+        if not named and self.argv is None and not (self.state == "absent" and self.name):
             cure = "give env or prefix for an environment's Python, or argv for any other program"
             raise ParameterError("env", "a kernel of what?", cure=cure)
-        if self.argv is not None:
-            self._check_argv(self.argv)
+        kernel_argv.check(self)
         if self.scope == "env" and self.env is None and self.prefix is None:
             raise ParameterError("scope", "scope env is an environment's own", cure="give env or prefix as well")
         if self.envs is not None:
@@ -125,26 +134,9 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         for key, value in self.environment.items():
             if not _VARIABLE.fullmatch(key):
                 raise ParameterError("environment", f"{key!r} is no name of an environment variable")
-            _checked("environment", str(value))
+            kernel_argv.check_word("environment", str(value))
         for key in ("display_name", "language", "env", "prefix"):
-            _checked(key, getattr(self, key) or "")
-
-    def _check_argv(self, argv: list[str]) -> None:
-        for word in argv:
-            _checked("argv", word)
-        if not argv or not argv[0]:
-            raise ParameterError("argv", "argv names no program")
-        if not any(_CONNECTION_FILE in word for word in argv):
-            raise ParameterError(
-                "argv",
-                f"no word of argv has {_CONNECTION_FILE} in it",
-                cause="Jupyter puts there the file that tells the kernel where to listen",
-                cure=f"add it as the program wants it, e.g. -f {_CONNECTION_FILE}",
-            )
-        if self.name is None:
-            raise ParameterError("name", "a kernel by argv needs a name")
-        if self.validate:
-            raise ParameterError("validate", "only an environment's Python can be asked for its prefix")
+            kernel_argv.check_word(key, getattr(self, key) or "")
 
     @property
     def kernel_name(self) -> str:
@@ -154,6 +146,14 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
     @property
     def _environment_name(self) -> str:
         return os.path.basename((self.env or self.prefix or "").rstrip("/"))
+
+    @property
+    def _installs(self) -> bool:
+        return self.install_ipykernel and self.state == "present" and self.argv is None
+
+    @property
+    def _language(self) -> str:
+        return self.language if self.language is not None else kernel_argv.language_of(self)
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
         """The kernel, by its folder."""
@@ -174,7 +174,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         """ipykernel, where conda does not own it: what this task installs is not stray to the environment's task."""
         for one in self._each(machine):
             yield from one.claims(machine)
-        prefix = self._prefix(machine) if self.install_ipykernel and self.state == "present" else None
+        prefix = self._prefix(machine) if self._installs else None
         if prefix is not None and prefix.is_dir() and not ipykernel.owned_by_conda(prefix):
             yield Claim(prefix, "ipykernel")
 
@@ -185,7 +185,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         """
         if self.envs is not None:
             return [prefix for one in self._each(machine) for prefix in one.guarded(machine)]
-        prefix = self._prefix(machine) if self.install_ipykernel and self.state == "present" else None
+        prefix = self._prefix(machine) if self._installs else None
         if prefix is None or (prefix.is_dir() and not os.access(prefix, os.W_OK)):
             return ()
         return (prefix,)
@@ -209,36 +209,41 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         own = prefix if self.scope == "env" else None
         dirs = kernels.kernel_dirs(machine.env, machine.user_home, prefix=own, root=machine.root)
         hidden_by = kernels.found_before(folder, dirs)
-        if prefix is None:
-            program = (self.argv or [""])[0]
-            alive = not os.path.isabs(program) or os.access(program, os.X_OK)
-            return KernelState(
-                folder=folder, found=found, python=alive, launcher=kernel.launcher(), hidden_by=hidden_by
-            )
-        site_packages = distributions.site_packages(prefix)
-        mark = unfinished.read_mark(prefix)
-        # An install of ours that was killed is ours to complete; any other half-made environment is no kernel.
-        foreign = mark is not None and mark.task != self.kind() and machine.is_unfinished(prefix)
-        whole = self.deep or (mark is not None and not foreign)
-        there = distributions.installed(prefix, None if whole else {"ipykernel"})
-        brought = next(iter(there.get("ipykernel", ())), None)
-        conda = machine.conda.executable
-        return KernelState(
+        conda = machine.conda.executable if prefix is not None else None
+        state = KernelState(
             folder=folder,
             found=found,
             prefix=prefix,
-            there=prefix.is_dir(),
-            awaited=prefix in machine.declared.values(),
-            unfinished=mark.task if mark is not None and foreign else "",
-            python=os.access(prefix / "bin/python", os.X_OK),
-            ipykernel=brought.version if brought is not None and not brought.broken else None,
-            lacking=ipykernel.lacking(prefix, there) if whole else (),
-            says=ipykernel.spec(prefix),
-            logos=ipykernel.logos(site_packages) if site_packages else {},
             launcher=kernel.launcher(),
             shell=tuple(kernels.shell()),
             conda=str(conda) if conda else "",
             hidden_by=hidden_by,
+        )
+        if prefix is None:
+            return msgspec.structs.replace(state, python=kernel_argv.starts((self.argv or [""])[0], None, machine))
+        mark = unfinished.read_mark(prefix)
+        # An install of ours that was killed is ours to complete; any other half-made environment is no kernel.
+        foreign = mark is not None and mark.task != self.kind() and machine.is_unfinished(prefix)
+        state = msgspec.structs.replace(
+            state,
+            there=prefix.is_dir(),
+            awaited=prefix in machine.declared.values(),
+            unfinished=mark.task if mark is not None and foreign else "",
+            python=os.access(prefix / "bin/python", os.X_OK),
+        )
+        if self.argv is not None:
+            alive = kernel_argv.starts(self.argv[0], prefix, machine)
+            return msgspec.structs.replace(state, python=alive, by_argv=True)
+        whole = self.deep or (mark is not None and not foreign)
+        there = distributions.installed(prefix, None if whole else {"ipykernel"})
+        brought = next(iter(there.get("ipykernel", ())), None)
+        site_packages = distributions.site_packages(prefix)
+        return msgspec.structs.replace(
+            state,
+            ipykernel=brought.version if brought is not None and not brought.broken else None,
+            lacking=ipykernel.lacking(prefix, there) if whole else (),
+            says=ipykernel.spec(prefix),
+            logos=ipykernel.logos(site_packages) if site_packages else {},
         )
 
     def plan(self, state: KernelState) -> Plan:
@@ -296,8 +301,10 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         if self.state == "absent":
             return
         prefix = self._prefix(machine)
+        if self.argv is not None:
+            program = kernel_argv.program(self.argv[0], prefix)
+            yield from [program] if program is not None else []
         if prefix is None:
-            yield from (Path(word) for word in (self.argv or [])[:1] if os.path.isabs(word))
             return
         if self.activate:
             yield folder / kernel.LAUNCHER
@@ -352,15 +359,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
     def _refuse(self, state: KernelState) -> None:
         """Raise where no kernel can come of the environment as it is."""
-        if state.prefix is None:
-            if not state.python:
-                raise TaskFailed(
-                    f"the kernel '{self.kernel_name}' could not start",
-                    cause=f"there is no program {(self.argv or [''])[0]}",
-                    cure="install it first, or correct argv",
-                )
-            return
-        if not state.there:
+        if not state.there and state.prefix is not None:
             if state.awaited:
                 return
             raise TaskFailed(
@@ -374,7 +373,13 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
                 cause=f"a run ended in the middle of {state.unfinished}",
                 cure=f"run the playbook with that {state.unfinished} once more; it completes the environment",
             )
-        if not state.python:
+        if not state.python and self.argv is not None:
+            raise TaskFailed(
+                f"the kernel '{self.kernel_name}' could not start",
+                cause=f"there is no program {self.argv[0]}" + (f" in {state.prefix}" if state.prefix else ""),
+                cure="install it first, or correct argv",
+            )
+        if not state.python and state.prefix is not None:
             raise TaskFailed(
                 f"the environment {state.prefix} has no Python that starts",
                 cause=f"{state.prefix}/bin/python is missing, or a link to what is gone",
@@ -441,6 +446,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         spec: dict[str, Any] = {}
         if state.prefix is not None:
             mark["prefix"] = str(state.prefix)
+        if state.prefix is not None and not state.by_argv:
             if self.validate and state.ipykernel is not None:
                 mark["validated"] = f"ipykernel {state.ipykernel}"
             if not self.user_site:
@@ -452,11 +458,12 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
                 spec["kernel_protocol_version"] = protocol
         if self.interrupt_mode is not None:
             spec["interrupt_mode"] = self.interrupt_mode
-        shown = f"Python ({self._environment_name})" if state.prefix is not None else self.kernel_name
+        language = "Python" if self._language == "python" else self._language
+        shown = f"{language} ({self._environment_name})" if state.prefix is not None else self.kernel_name
         return {
             "argv": self._command(state),
             "display_name": self.display_name if self.display_name is not None else shown,
-            "language": self.language,
+            "language": self._language,
             "env": variables,
             "metadata": {**metadata, **self.metadata, kernels.MARK: mark},
             **spec,
@@ -465,13 +472,14 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
     def _command(self, state: KernelState) -> list[str]:
         if state.prefix is None:
             return list(self.argv or [])
-        python = [str(state.prefix / "bin/python"), "-m", "ipykernel_launcher", "-f", _CONNECTION_FILE]
+        python = [str(state.prefix / "bin/python"), "-m", "ipykernel_launcher", "-f", kernel_argv.CONNECTION_FILE]
+        command = self.argv if self.argv is not None else python
         if not self.activate:
-            return python
+            return command
         plain = [name for name, value in self.environment.items() if not _REFERENCE.search(str(value))]
         kept = " ".join(name for name in plain if name != "PATH")
         script = str(state.folder / kernel.LAUNCHER)
-        return [*state.shell, script, str(state.prefix), state.conda or "-", kept or "-", *python]
+        return [*state.shell, script, str(state.prefix), state.conda or "-", kept or "-", *command]
 
     def _was_tried(self, state: KernelState) -> bool:
         """Whether this very kernel has been tried: its kernel.json says so, and is as it should be."""
@@ -488,9 +496,3 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
                 cause=f"{place} cannot be written",
                 cure="leave scope out, so that the kernel is this user's own, or run as a user who has the right",
             )
-
-
-def _checked(key: str, text: str) -> None:
-    """Refuse what no command line, variable or file name can hold."""
-    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ParameterError(key, f"{key} has a NUL or a lone surrogate in it, which cannot be passed on")

@@ -31,6 +31,7 @@ class KernelState(msgspec.Struct, frozen=True, kw_only=True):
         shell: The command that runs the launcher.
         conda: The machine's conda, empty where there is none.
         hidden_by: A kernel of the same name that Jupyter finds first.
+        by_argv: The kernel is a program that needs no ipykernel of the environment's.
         members: Of a task for several environments the kernels, each with its own state.
 
     """
@@ -51,10 +52,13 @@ class KernelState(msgspec.Struct, frozen=True, kw_only=True):
     conda: str = ""
     hidden_by: Path | None = None
     members: tuple[Any, ...] = ()
+    by_argv: bool = False
 
     @property
     def lacks_ipykernel(self) -> bool:
         """Whether the environment is there and cannot run a kernel yet."""
+        if self.by_argv:
+            return False
         return self.prefix is not None and self.there and (self.ipykernel is None or bool(self.lacking))
 
 

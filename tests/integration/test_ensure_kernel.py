@@ -333,6 +333,46 @@ def test_kernel_by_argv(fraud: Path, machine: Machine) -> None:
         assert ask(client, "import os; print(os.environ['A'])") == "b"
 
 
+_ECHO = """
+from ipykernel.kernelapp import IPKernelApp
+from ipykernel.kernelbase import Kernel
+
+class Echo(Kernel):
+    implementation, implementation_version, banner = "echo", "1", "says what it is told"
+    language_info = {"name": "echo", "mimetype": "text/plain", "file_extension": ".txt"}
+
+    def do_execute(self, code, silent, store_history=True, user_expressions=None, allow_stdin=False, **more):
+        import os
+        said = f"{code} in {os.environ.get('CONDA_PREFIX')} with {os.environ.get('A')}"
+        self.send_response(self.iopub_socket, "stream", {"name": "stdout", "text": said})
+        return {"status": "ok", "execution_count": self.execution_count, "payload": [], "user_expressions": {}}
+
+IPKernelApp.launch_instance(kernel_class=Echo)
+"""
+
+
+def test_kernel_of_another_language_in_an_environment(
+    make_environment: MakeEnvironment, machine: Machine, tmp_path: Path
+) -> None:
+    """A program of the environment, found on the PATH of its activation; no ipykernel is put in for it."""
+    prefix = make_environment(tmp_path / "envs/talk", "python", "pip", "ipykernel")
+    program = prefix / "bin/echo-kernel"
+    program.write_text(f"#!{prefix}/bin/python{_ECHO}")
+    task = EnsureKernel(
+        prefix=str(prefix), argv=["echo-kernel", "-f", "{connection_file}"], language="echo", environment={"A": "b"}
+    )
+    with pytest.raises(TaskFailed, match="could not start"):
+        planned(task, machine)
+    program.chmod(0o755)
+    converge(task, machine)
+    spec = json.loads((folder_of(task, machine) / "kernel.json").read_text())
+    assert (spec["display_name"], spec["language"]) == ("echo (talk)", "echo")
+    assert program in set(task.witnesses(machine))
+    assert not list(task.guarded(machine))
+    with started(folder_of(task, machine), machine.env) as client:
+        assert ask(client, "hello") == f"hello in {prefix} with b"
+
+
 def test_every_harm_is_mended(fraud: Path, machine: Machine, tmp_path: Path) -> None:
     """A damaged folder is brought back file by file; links are replaced and what they name stays as it was."""
     task = EnsureKernel(prefix=str(fraud), name="fraud")

@@ -16,6 +16,7 @@ from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.system.secrets import mask
 from nbprovision.tasks.ensure_kernel import EnsureKernel, KernelState
+from tests.driver import converge
 
 HOME = Path("/home/u")
 FOLDER = Path("/home/u/.local/share/jupyter/kernels/fraud")
@@ -114,6 +115,7 @@ def test_invalid_names(name: str) -> None:
         ({"argv": ["x", "{connection_file}"]}, "name", "needs a name"),
         ({"argv": ["x"], "name": "x"}, "argv", "connection_file"),
         ({"argv": [], "name": "x"}, "argv", "no program"),
+        ({"argv": ["x", "{connection_file}"], "envs": ["a"]}, "argv", "name different kernels"),
         ({"argv": ["x", "{connection_file}"], "name": "x", "validate": True}, "validate", "prefix"),
         ({"argv": ["x", "{connection_file}"], "name": "x", "scope": "env"}, "scope", "environment's own"),
         ({"env": "a", "name": "My Kernel!"}, "name", "write name: my-kernel"),
@@ -345,3 +347,35 @@ def test_scopes(machine: Machine, tmp_path: Path) -> None:
         "system": str(machine.root / "usr/local/share/jupyter/kernels/env"),
         "env": str(prefix / "share/jupyter/kernels/env"),
     }
+
+
+@pytest.mark.parametrize(
+    ("parameters", "language"),
+    [
+        ({"env": "fraud"}, "python"),
+        ({"argv": ["/usr/bin/python3.12", "{connection_file}"], "name": "x"}, "python"),
+        ({"argv": ["/usr/bin/bash", "{connection_file}"], "name": "Shell"}, "shell"),
+        ({"argv": ["R", "{connection_file}"], "env": "stats", "language": "R"}, "R"),
+    ],
+)
+def test_the_language_is_that_of_the_program(parameters: dict[str, Any], language: str) -> None:
+    assert EnsureKernel(**parameters)._language == language
+
+
+def test_r_runs_in_its_environment(machine: Machine, tmp_path: Path) -> None:
+    """A stand-in for R: what is written is what conda's r-irkernel is started by."""
+    prefix = tmp_path / "envs/stats"
+    (prefix / "conda-meta").mkdir(parents=True)
+    (prefix / "conda-meta/history").write_text("")
+    (prefix / "bin").mkdir()
+    (prefix / "bin/R").write_text("#!/bin/sh\n")
+    (prefix / "bin/R").chmod(0o755)
+    argv = ["R", "--slave", "-e", "IRkernel::main()", "--args", "{connection_file}"]
+    task = EnsureKernel(prefix=str(prefix), argv=argv, language="R")
+    state = task.read(machine)
+    spec = task._spec(state)
+    assert spec["argv"][-6:] == argv
+    assert str(prefix) in spec["argv"]
+    assert spec["display_name"] == "R (stats)"
+    assert "PYTHONNOUSERSITE" not in spec["env"]
+    assert [change.action for change in converge(task, machine)] == ["write"]

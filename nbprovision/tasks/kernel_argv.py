@@ -1,0 +1,70 @@
+"""Kernels of any program (`argv`): what is checked of the command, and whether its program is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import ParameterError
+
+if TYPE_CHECKING:
+    from nbprovision.tasks.ensure_kernel import EnsureKernel
+
+CONNECTION_FILE = "{connection_file}"
+
+
+def check(task: EnsureKernel) -> None:
+    """Refuse a command that could start no kernel.
+
+    Raises:
+        ParameterError: naming the parameter.
+
+    """
+    argv = task.argv
+    if argv is None:
+        return
+    for word in argv:
+        check_word("argv", word)
+    if not argv or not argv[0]:
+        raise ParameterError("argv", "argv names no program")
+    if not any(CONNECTION_FILE in word for word in argv):
+        raise ParameterError(
+            "argv",
+            f"no word of argv has {CONNECTION_FILE} in it",
+            cause="Jupyter puts there the file that tells the kernel where to listen",
+            cure=f"add it as the program wants it, e.g. -f {CONNECTION_FILE}",
+        )
+    if task.name is None and task.env is None and task.prefix is None and task.envs is None:
+        raise ParameterError("name", "a kernel by argv needs a name")
+    if task.validate:
+        raise ParameterError("validate", "only an environment's Python can be asked for its prefix")
+
+
+def check_word(key: str, text: str) -> None:
+    """Refuse what no command line, variable or file name can hold."""
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ParameterError(key, f"{key} has a NUL or a lone surrogate in it, which cannot be passed on")
+
+
+def program(name: str, prefix: Path | None) -> Path | None:
+    """The file of a program, as far as it can be known: a path, or one of the environment's own."""
+    if os.path.isabs(name):
+        return Path(name)
+    return prefix / "bin" / name if prefix is not None and "/" not in name else None
+
+
+def starts(name: str, prefix: Path | None, machine: Machine) -> bool:
+    """Whether the program is there; of one that Jupyter looks for on its own PATH nothing is known."""
+    path = program(name, prefix)
+    if path is None or os.access(path, os.X_OK):
+        return True
+    return not os.path.isabs(name) and shutil.which(name, path=machine.env.get("PATH", os.defpath)) is not None
+
+
+def language_of(task: EnsureKernel) -> str:
+    """The language where the user does not say: that of an environment's Python, or of a Python by `argv`."""
+    name = os.path.basename(task.argv[0]) if task.argv else "python"
+    return "python" if name.startswith(("python", "pypy", "ipython")) else task.kernel_name
