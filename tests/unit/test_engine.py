@@ -31,6 +31,7 @@ class EnsureNote(Task[str | None], frozen=True, kw_only=True):
     prefix: Annotated[str | None, parameter("A prefix that is changed")] = None
     fails: Annotated[str | None, parameter("before, after, or wrong")] = None
     pause: Annotated[float, parameter("Seconds of work")] = 0.0
+    until: Annotated[str | None, parameter("A path that another task makes meanwhile")] = None
     heavy: Annotated[int, parameter("What it is likely to take")] = 1
 
     def weight(self, machine: Machine) -> Any:
@@ -68,6 +69,10 @@ class EnsureNote(Task[str | None], frozen=True, kw_only=True):
         if self.fails == "before":
             raise TaskFailed("it does not work", cause="on purpose", cure="nothing to do")
         time.sleep(self.pause)
+        for _ in range(6000):
+            if self.until is None or Path(self.until).exists():
+                break
+            time.sleep(0.01)
         Path(self.path).write_text(self.text)
         if self.fails == "after":
             raise TaskFailed("half done")
@@ -167,8 +172,8 @@ def test_linear_stops_at_the_first_failure(machine: Machine, tmp_path: Path) -> 
 def test_independent_tasks_run_side_by_side_and_dependent_ones_in_order(machine: Machine, tmp_path: Path) -> None:
     a, b, c = (str(tmp_path / name) for name in "abc")
     steps = [
-        step(EnsureNote(path=a, text="x", pause=0.1)),
-        step(EnsureNote(path=b, text="x", pause=0.01)),
+        step(EnsureNote(path=a, text="x", until=b)),
+        step(EnsureNote(path=b, text="x")),
         step(EnsureNote(path=c, text="x", needs=a)),
     ]
     assert {result.status for result in run(steps, machine)} == {"changed"}
