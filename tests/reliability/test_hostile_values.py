@@ -69,6 +69,13 @@ BASES: dict[str, dict[str, Any]] = {
     "ensure_pip_index": {"url": "http://127.0.0.1:9/simple"},
     "ensure_condarc": {"channels": ["conda-forge"]},
     "ensure_conda_channel": {"path": "./channel", "pypi": []},
+    "ensure_file": {"path": "./file"},
+    "ensure_line": {"path": "./file", "line": "x", "create": True},
+    "ensure_block": {"path": "./file", "block": "x", "create": True},
+    "ensure_command": {"argv": ["/bin/true"], "removes": "./gone"},
+    "ensure_env_var": {"name": "A", "value": "x"},
+    "ensure_git_config": {"name": "a.b", "value": "x"},
+    "ensure_jupyter_extension": {"env": "./env", "lab": {"x": False}, "server": {"x": True}},
 }
 # Their value is a program, or a command for a shell: that is what they are for.
 PROGRAMS = {"shell", "unless", "onlyif", "argv", "interpreter", "python"}
