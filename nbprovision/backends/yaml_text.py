@@ -35,7 +35,7 @@ def settings(path: Path, text: str | None) -> dict[str, Any]:
         TaskFailed: it is not YAML, or no mapping of settings; with line and column.
 
     """
-    import yaml
+    from nbprovision.facts import yaml_document
 
     root = _root(path, text or "")
     if root is None:
@@ -46,11 +46,12 @@ def settings(path: Path, text: str | None) -> dict[str, Any]:
             raise _invalid(path, key.start_mark, f"the setting '{key.value}' stands there twice")
         seen.add(str(key.value))
     try:
-        return dict(yaml.safe_load(text or ""))
-    except yaml.MarkedYAMLError as error:
-        raise _invalid(path, error.problem_mark, error.problem or "") from None
-    except ValueError as error:  # a date that is none
-        raise _invalid(path, None, str(error)) from None
+        return dict(yaml_document.load(text or ""))
+    except yaml_document.NoYaml as error:  # its aliases unfold without end, a date is none, ...
+        place = Position(str(path), error.line, error.column)
+        raise TaskFailed(
+            f"{path} is not valid YAML, and stays as it is", cause=str(error), cure=_CURE, position=place
+        ) from None
 
 
 def edited(path: Path, text: str | None, wanted: Mapping[str, Value | None]) -> str | None:

@@ -267,7 +267,9 @@ def _log(invocation: Invocation, fields: str) -> None:
     line = f'{{"event": "run", "playbook": {_quoted(invocation.playbook)}, {fields}, "timestamp": "{stamp}"}}\n'
     path = invocation.home + "/log/nbprovision.log"
     try:
-        log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        log = os.open(
+            path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600
+        )
     except OSError:  # the volume is full or read-only, which keeps no notebook from starting
         return
     try:

@@ -95,7 +95,9 @@ def flush() -> None:
         lines.append(json.dumps(masked(entry), default=lambda value: mask(str(value))) + "\n")
     with contextlib.suppress(OSError):  # a volume that is full or read-only: the work counts, not the word of it
         _rotate(_path)
-        handle = os.open(_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        handle = os.open(
+            _path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600
+        )
         try:
             os.write(handle, "".join(lines).encode("utf-8", "replace"))
         finally:

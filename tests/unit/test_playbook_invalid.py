@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
 import pytest
 
+from nbprovision.__main__ import main
 from nbprovision.model.errors import InvalidPlaybook
 from nbprovision.playbook.read import read_playbook
 from tests.unit.playbook_tasks import CATALOGUE
@@ -30,3 +32,23 @@ def test_the_exact_message(case: Path) -> None:
     assert caught.value.exit_status == 4
     assert caught.value.position is not None
     assert time.process_time() - began < 60
+
+
+# What is wrong with these is wrong with the tasks of this test alone; the real ones name an environment that is not there.
+REAL = [case for case in CASES if case.stem not in ("number_in_mapping", "vars_files_list")]
+
+
+@pytest.mark.parametrize("case", REAL, ids=lambda path: path.stem)
+def test_by_the_command_line(
+    case: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit status 4 with a place, no traceback, and nothing on the disk that was not there before."""
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    status = main(["run", str(case), "-vvv"])
+    told = "".join(capsys.readouterr())
+    assert status == 4, told
+    assert re.search(rf"{re.escape(str(case))}:\d+:\d+: ", told), told
+    assert "Traceback" not in told
+    assert not Path(env["NBPROVISION_HOME"]).exists()
+    assert not list(Path(env["HOME"]).iterdir())
