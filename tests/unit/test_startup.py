@@ -166,13 +166,16 @@ def test_a_variable_that_facts_are_read_from_counts(recorded: Recorded) -> None:
     assert not recorded.witnessed()
 
 
-@pytest.mark.parametrize("options", [["--no-witness"], ["--deep"], ["--list-tasks"], ["--tags", "a"], ["-e", "x=1"]])
+@pytest.mark.parametrize(
+    "options", [["--no-witness"], ["-v"], ["--deep"], ["--list-tasks"], ["--tags", "a"], ["-e", "x=1"]]
+)
 def test_options_that_ask_for_more_take_the_full_path(recorded: Recorded, options: list[str]) -> None:
     assert not recorded.witnessed(*options)
 
 
 @pytest.mark.parametrize(
-    "options", [["--check"], ["--check", "--exit-code"], ["--diff"], ["--deadline", "60"], ["--format=text"]]
+    "options",
+    [["--check"], ["-C", "-D"], ["--check", "--exit-code"], ["--diff"], ["--deadline", "60"], ["--format=text"]],
 )
 def test_options_that_ask_for_nothing_else_do_not(recorded: Recorded, options: list[str]) -> None:
     assert recorded.witnessed(*options)
