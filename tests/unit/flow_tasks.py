@@ -18,8 +18,18 @@ class EnsureNote(Task[str | None], frozen=True, kw_only=True):
     fails: Annotated[str, parameter("`before` the work, `after` it, or until there are enough `tries`.")] = ""
     tries: Annotated[int, parameter("How many it takes.")] = 0
 
+    makes: Annotated[str, parameter("An environment that it makes.")] = ""
+    needs: Annotated[str, parameter("An environment that it needs.")] = ""
+
+    def declares(self, machine: Machine) -> dict[str, Path]:
+        return {self.makes: Path(self.path)} if self.makes else {}
+
     def provides(self, machine: Machine) -> frozenset[Resource]:
-        return frozenset({Resource("file", self.path)})
+        own = {Resource("environment", self.path)} if self.makes else set()
+        return frozenset({Resource("file", self.path), *own})
+
+    def requires(self, machine: Machine) -> frozenset[Resource]:
+        return frozenset({Resource("environment", str(machine.prefix_of(self.needs)))} if self.needs else ())
 
     def read(self, machine: Machine) -> str | None:
         machine.report(path=self.path, seen=machine.env.get("SEEN", ""))

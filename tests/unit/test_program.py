@@ -11,7 +11,7 @@ import pytest
 from nbprovision.engine.session import Request, Session
 from nbprovision.engine.step import Step
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import UsageError
+from nbprovision.model.errors import UnknownEnvironment, UsageError
 from nbprovision.model.result import Result
 from nbprovision.reporters.document import Silent
 from nbprovision.state.witness import read_lines, still_stands
@@ -420,6 +420,30 @@ def test_a_check_goes_on_where_the_end_of_a_play_turns_on_what_is_planned(playbo
 """
     assert playbook.run(play(tasks), check=True) == ["a:changed", "b:changed"]
     assert playbook.run() == ["a:changed", "b:skipped"]
+
+
+def test_an_environment_that_a_late_task_makes(playbook: Playbook) -> None:
+    """Who names it is looked at when its turn comes; where nobody makes it, that is a failed task with its place."""
+    tasks = """
+- {name: a, ensure_note: {path: a}, register: r}
+- {name: b, ensure_note: {path: "{{ r.path }}.env", makes: mine}, when: %s}
+- {name: c, ensure_note: {path: c, needs: mine}}
+- {name: d, ensure_note: {path: d}}
+"""
+    assert playbook.run(play(tasks % "r is not skipped")) == ["a:changed", "b:changed", "c:changed", "d:changed"]
+    assert playbook.stands
+    assert playbook.run() == ["a:ok", "b:ok", "c:ok", "d:ok"]
+    assert playbook.run(play(tasks % "r is skipped")) == ["a:ok", "b:skipped", "c:failed", "d:ok"]
+    (task,) = [task for task in playbook.content["tasks"] if task["name"] == "c"]
+    assert "mine" in task["error"]["message"]
+    assert task["error"]["line"] == 5
+
+
+def test_an_environment_that_nobody_can_make_is_an_invalid_playbook(playbook: Playbook) -> None:
+    """Nothing is done then."""
+    with pytest.raises(UnknownEnvironment):
+        playbook.run(play("- {name: a, ensure_note: {path: a}}\n- {name: c, ensure_note: {path: c, needs: mine}}"))
+    assert not (playbook.folder / "a").exists()
 
 
 def test_force_handlers(playbook: Playbook) -> None:
