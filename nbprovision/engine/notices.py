@@ -43,8 +43,8 @@ class Notices:
         self._waiting: list[Notice] = []
         self.left_over: frozenset[Notice] = frozenset()
         if path is not None:
-            with contextlib.suppress(OSError, msgspec.DecodeError):
-                self._waiting = read_json(path, list[Notice])
+            with contextlib.suppress(OSError):
+                self._waiting = self._read(path)
                 self.left_over = frozenset(self._waiting)
 
     def waiting(self, play: str) -> list[Notice]:
@@ -93,6 +93,14 @@ class Notices:
             return
         known = set(heard)
         self.remove([one for one in self.left_over if (one.play, one.handler) not in known])
+
+    def _read(self, path: Path) -> list[Notice]:
+        try:
+            return read_json(path, list[Notice])
+        except msgspec.DecodeError:  # none of ours: they are written whole or not at all
+            if self._lasting:
+                path.unlink()
+            return []
 
     def _keep(self) -> None:
         if self.path is None:

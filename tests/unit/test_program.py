@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nbprovision.engine.notices import path_of
 from nbprovision.engine.session import Request, Session
 from nbprovision.engine.step import Step
 from nbprovision.facts.machine import Machine
@@ -486,6 +487,17 @@ def test_a_kill_between_a_change_and_its_handler(playbook: Playbook, monkeypatch
             playbook.run(text)
     assert (playbook.folder / "a").read_text() == "x"
     assert playbook.run() == ["a:ok", "two:changed"]
+    assert playbook.stands
+
+
+def test_a_file_of_notifications_that_is_none(playbook: Playbook, env: dict[str, str]) -> None:
+    """Whoever has written it: it is not believed, and does not make every run take the long way."""
+    text = play("- {name: a, ensure_note: {path: a}, notify: two}", HANDLERS)
+    playbook.run(text)
+    pending = path_of(Path(env["NBPROVISION_HOME"]), str(playbook.path))
+    pending.write_text('[{"play": 3}]')
+    assert not playbook.stands
+    assert playbook.run() == ["a:ok"]
     assert playbook.stands
 
 
