@@ -117,7 +117,7 @@ _NAMING = {
 _WORDS: Mapping[Kind, tuple[str, str]] = {
     "credentials": (
         "{url} asks for a user and password, and does not take what it was given (status 401)",
-        "give user and password (or a token that has not ended) {give}",
+        "give credentials (user and password, or a token that has not ended) {give}",
     ),
     "forbidden": (
         "{url} refuses access (status 403)",
