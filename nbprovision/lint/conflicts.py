@@ -19,7 +19,7 @@ from nbprovision.model.task import Claim, Resource
 _Fight = tuple[Call, Call, str, str]  # the later task, the earlier one, what they fight over, how they differ
 
 # Kinds whose parameters say all of what they make: what one leaves out is its default, and no less another value.
-_WHOLE = frozenset(("ensure_kernel", "ensure_env_var", "ensure_git_config", "ensure_line", "ensure_block"))
+_WHOLE = frozenset(("ensure_kernel", "ensure_git_config", "ensure_line", "ensure_block"))
 # Kinds that leave as it is what they do not name.
 _IN_PART = frozenset(("ensure_file", "ensure_pip_index", "ensure_condarc"))
 # Kinds of which only the being there can be fought over here; their packages are compared by themselves.
@@ -28,7 +28,6 @@ _THERE = frozenset(("ensure_conda_env", "ensure_conda_channel"))
 _WHICH = {
     "ensure_line": ("regexp", "line"),
     "ensure_block": ("marker", "marker_begin", "marker_end"),
-    "ensure_env_var": ("name",),
     "ensure_git_config": ("name",),
 }
 # What does not make the thing another one.
@@ -74,6 +73,8 @@ def _things(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Fight]:
 
 def _difference(first: Call, second: Call) -> str:
     """What the two want different of one thing, or nothing."""
+    if first.kind == second.kind == "ensure_env_var":
+        return _variables(first, second)
     if first.kind == second.kind and first.kind in _WHOLE | _IN_PART | _THERE:
         return _alike(first, second) if _which(first) == _which(second) else ""
     for whole, part in ((first, second), (second, first)):
@@ -105,6 +106,22 @@ def _alike(first: Call, second: Call) -> str:
     if _state(first) != _state(second):
         different.append("state")
     return f"they differ in {', '.join(different)}" if different else ""
+
+
+def _variables(first: Call, second: Call) -> str:
+    """The variable that two tasks set to different values in one file, or one of them takes away."""
+    one, other = (
+        {
+            **(call.values.get("vars") or {}),
+            **({call.values["name"]: call.values.get("value")} if call.strings("name") else {}),
+        }
+        for call in (first, second)
+    )
+    absent = [_state(call) for call in (first, second)].count("absent")
+    for name in sorted(one.keys() & other.keys()):
+        if absent == 1 or (absent == 0 and str(one[name]) != str(other[name])):
+            return f"they differ in {name}"
+    return ""
 
 
 def _which(call: Call) -> tuple[Any, ...]:

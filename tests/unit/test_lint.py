@@ -173,6 +173,21 @@ CASES: dict[str, Case | list[Case]] = {
             tasks("ensure_pip_index: {url: https://a.example/simple}"),
         ),
         Case(
+            tasks("ensure_env_var: {vars: {A: 1, B: 1}}", "ensure_env_var: {name: A, value: 2}"),
+            "ensure_env_var",
+            tasks("ensure_env_var: {vars: {A: 1, B: 1}}", "ensure_env_var: {vars: {C: 2, B: 1}}"),
+        ),
+        Case(
+            tasks("ensure_file: {path: /x/a, content: a}", "ensure_line: {path: /x/a, line: b}"),
+            "ensure_line",
+            tasks("ensure_line: {path: /x/a, line: a}", "ensure_line: {path: /x/a, line: b, state: absent}"),
+        ),
+        Case(
+            tasks("ensure_git_config: {name: a.b, value: c}", "ensure_git_config: {name: a.b, state: absent}"),
+            "ensure_git_config",
+            tasks("ensure_git_config: {name: a.b, value: c}", "ensure_git_config: {name: a.d, value: e}"),
+        ),
+        Case(
             tasks("ensure_condarc: {channels: [a, b]}", "ensure_condarc: {channels: [b], state: absent}"),
             "ensure_condarc",
             tasks("ensure_condarc: {channels: [a, b]}", "ensure_condarc: {channels: [c], state: absent}"),
@@ -219,11 +234,15 @@ CASES: dict[str, Case | list[Case]] = {
         "'crontab",
         tasks("ensure_command: {shell: 'echo crontab', creates: /x}"),
     ),
-    "restart-at-boot": Case(
+    "restart-at-boot": [Case(
+        "- tasks: []\n  handlers:\n    - restart_jupyter: {at_boot: true}\n",
+        "true",
+        "- tasks: []\n  handlers:\n    - restart_jupyter: {scope: user}\n",
+    ), Case(
         tasks("ensure_command: {shell: systemctl restart jupyter-server, creates: /x}"),
         "systemctl",
         tasks("ensure_command: {shell: systemctl --user restart team, creates: /x}"),
-    ),
+    )],
     "command-always-runs": Case(
         tasks("ensure_command: {argv: [date]}"), "ensure_command", tasks("ensure_command: {argv: [date], creates: /x}")
     ),
