@@ -112,7 +112,11 @@ class EditedText(Task[TextState], frozen=True, kw_only=True):
         if text is None and self.state == "absent":
             return FilePlan()
         if text is None and not self.create:
-            raise TaskFailed(f"there is no file {state.path}", cure="correct the path, or write create: true")
+            raise TaskFailed(
+                f"there is no file {state.path}",
+                cause="only a file that is there can be edited",
+                cure="correct the path, or write create: true",
+            )
         return edited(state, self.edit(text or ""), mode=self.mode, backup=self.backup)
 
     def apply(self, plan: FilePlan, machine: Machine) -> None:

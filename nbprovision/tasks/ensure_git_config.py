@@ -166,6 +166,7 @@ class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
         if self.repo is not None and git_config.repository_config(machine.path(self.repo)) is None:
             raise TaskFailed(
                 f"there is no git repository in {machine.path(self.repo)}",
+                cause="it has no .git with a config in it",
                 cure="clone it by an ensure_command before this task, or correct `repo`",
             )
         file = read_text(self._path(machine), follow=self.follow)
