@@ -74,6 +74,17 @@ def test_every_option_of_run_is_in_the_reference() -> None:
             assert any(f"`{option}" in text for option in action.option_strings), action.option_strings
 
 
+def test_every_promise_names_tests_that_are_there() -> None:
+    tests = Path(__file__).parents[1]
+    rows = [line for line in (DOCS / "promises.md").read_text().splitlines() if line.startswith("| ") and "`" in line]
+    assert len(rows) > 20
+    for row in rows:
+        for name in re.findall(r"`([a-z]+/test_\w+\.py(?:::\w+)?)`", row.rpartition(" | ")[2] or row):
+            path, _, function = name.partition("::")
+            assert f"def {function or 'test_'}" in (tests / path).read_text(), name
+        assert re.search(r"\| `[./\w]+", row), f"no test holds: {row}"
+
+
 if __name__ == "__main__":
     REFERENCE.write_text(made_anew())
     SCHEMA.write_text(schema_made_anew())
