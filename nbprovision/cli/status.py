@@ -50,7 +50,9 @@ def execute(options: argparse.Namespace) -> int:
     print(shown(f"last full run: {last['status']} ({when}, {last['seconds']} s) {last['playbook']}\n  {told}"))
     for task in last["tasks"]:
         if task["error"]:
-            print(shown(f"  failed: {task['task']}: {task['name']}: {task['error']['message']}"))
+            fate = next((f"failed, {how}" for how in ("rescued", "ignored") if task.get(how)), "failed")
+            message = task["error"]["message"].replace("\n", "\n    ")
+            print(shown(f"  {fate}: {task['task']}: {task['name']}: {message}"))
     print(f"log: {home / 'log' / 'nbprovision.log'}")
     return 0
 

@@ -223,7 +223,7 @@ class _Reader:
                 node = MapNode(position, ((key, MapNode(position, ())),))
                 found += [one for one in self.lists.entries([node], inner) if isinstance(one, TaskCall)]
                 continue
-            near = nearest(name[:60], heard)
+            near = nearest(name[:60], heard | {one for one in self.lists.kinds if self.catalogue[one].handler_only})
             there = f"there are: {', '.join(sorted(heard))}" if heard else "write it below handlers: of the play"
             self.faults.add(
                 InvalidPlaybook(

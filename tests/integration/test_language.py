@@ -175,3 +175,24 @@ def test_commands_are_tried_again_and_judged(folder: Folder) -> None:
     assert status == 0, content
     assert names(content, "failed") == []
     assert (folder.path / "both").read_text() == "3 3 no"
+
+
+def test_status_tells_what_became_of_a_failure(folder: Folder) -> None:
+    """One that a block has rescued is told as such."""
+    folder.write(
+        "play.yml",
+        "- tasks:\n    - block:\n        - ensure_command: {argv: ['false']}\n"
+        "      rescue:\n        - ensure_file: {path: saved, content: ''}\n",
+    )
+    assert folder.run()[0] == 0
+    argv = [sys.executable, "-m", "nbprovision", "status"]
+    told = subprocess.run(argv, env=folder.env, capture_output=True, text=True).stdout
+    assert "failed, rescued: ensure_command" in told
+
+
+def test_a_handler_that_need_not_be_written_is_known_by_a_near_name(folder: Folder) -> None:
+    """`restart_jupyter` is one."""
+    folder.write("play.yml", "- tasks:\n    - ensure_file: {path: f, content: ''}\n      notify: restrat_jupyter\n")
+    done = subprocess.run(folder.argv(), env=folder.env, capture_output=True, text=True)
+    assert done.returncode == 4
+    assert "there is no handler 'restrat_jupyter'; did you mean 'restart_jupyter'?" in done.stderr
