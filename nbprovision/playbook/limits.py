@@ -12,6 +12,7 @@ MAX_STEPS = 200_000  # turns of loops and calls of one template
 MAX_SECONDS = 5.0  # of one template, with all variables that it makes use of
 MAX_SECONDS_TOGETHER = 60.0  # of all templates of one playbook
 MAX_BITS = 10_000  # of a whole number
+MAX_DIGITS = 1_000  # that a number is rounded to: each costs a multiplication by ten, and nothing can stop it
 
 # Filters and methods of strings whose result can be as large as the product of what they are given.
 _AMPLIFIERS = frozenset(
@@ -58,9 +59,14 @@ def limited(size: int) -> int:
 
 def check_product(name: str, subject: Any, given: list[Any]) -> None:
     """Refuse a filter or method that would make more than the limit out of what it is given."""
+    if name == "round" and any(isinstance(value, int) and abs(value) > MAX_DIGITS for value in given):
+        raise TemplateLimit(f"a number with more than {MAX_DIGITS} digits")
+    if name == "to_bytes":
+        limited(max((abs(value) for value in given if isinstance(value, int)), default=0))
     if name not in _AMPLIFIERS:
         return
     if name in ("format", "format_map"):
+        subject = subject.decode("latin-1") if isinstance(subject, bytes) else subject
         if isinstance(subject, str) and _WIDE_FORMAT.search(subject):
             raise TemplateLimit("a format with a width that is too large, or given by a value")
         limited((1 + subject.count("%") + subject.count("{") if isinstance(subject, str) else 1) * size_of(given))

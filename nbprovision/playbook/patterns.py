@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from jinja2.runtime import Undefined
+
 from nbprovision.model.errors import InvalidPlaybook
 from nbprovision.playbook.limits import TemplateLimit, limited
 
@@ -28,6 +30,7 @@ def replace(
     r"""Ansible's filter ``regex_replace``: every match (or the first ``count``) replaced; ``\1`` is a group."""
     text = _text(value)
     compiled = _compiled(pattern, ignorecase=ignorecase, multiline=multiline)
+    replacement = _text(replacement)
     pieces: list[str] = []
     end = size = done = 0
     for match in _matches(compiled, text):
@@ -139,6 +142,6 @@ def _group(name: str) -> int | str:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if value is None or isinstance(value, list | dict):
+    if value is None or isinstance(value, list | dict) or (callable(value) and not isinstance(value, Undefined)):
         raise InvalidPlaybook("a regular expression is for text", cure="put `| string` before it, or `map` for a list")
     return str(value)

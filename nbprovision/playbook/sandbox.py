@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from nbprovision.playbook.template import Scope
 
 _PASSED = (Context, nodes.EvalContext, jinja2.Environment)  # what Jinja2 itself hands to a filter, before the value
+_INNER = ("gi_", "cr_", "ag_")  # of generators and coroutines
 _SCOPE = "@scope"  # no name that a template could write
 _RESULT = "nbprovision_result"
 
@@ -168,6 +169,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
         measured = {name: self._measured(name, function) for name, function in both.items()}
         return measured | {f"ansible.builtin.{name}": measured[name] for name in of_ansible}
 
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Whether a template may have ``obj.attr``; of generators Jinja2 refuses a part of what is inner."""
+        return not attr.startswith(_INNER) and super().is_safe_attribute(obj, attr, value)
+
     def evaluate(self, source: str, scope: Scope, *, condition: bool = False) -> Any:
         """The value of a template, or with ``condition`` of an expression without braces.
 
@@ -254,7 +259,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self._charge(self._cost + sum(size_of(value) for value in given) // 100)
         method = getattr(obj, "__wrapped__", obj)  # the sandbox wraps str.format
         owner = getattr(method, "__self__", None)
-        if isinstance(owner, str):
+        if isinstance(owner, str | bytes | int):
             check_product(getattr(method, "__name__", ""), owner, given)
         return super().call(context, obj, *args, **kwargs)
 
@@ -267,7 +272,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         elif operator == "*" and isinstance(left, int) and isinstance(right, int):
             if left.bit_length() + right.bit_length() > MAX_BITS:
                 raise TemplateLimit(f"a number of more than {MAX_BITS} bits")
-        elif operator == "%" and isinstance(left, str):
+        elif operator == "%" and isinstance(left, str | bytes):
             check_product("format", left, [right])
         elif operator == "*" and not numbers:
             many, times = (left, right) if isinstance(right, int) else (right, left)
@@ -326,12 +331,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
     @staticmethod
     def _concatenated(values: list[Any]) -> str:
         limited(size_of(values))
-        return "".join("" if value is None else str(value) for value in values)
+        return "".join("" if value is None else str(_shown(value)) for value in values)
 
     def _printed(self, value: Any) -> Any:
         """What is put out for ``value``; as in Ansible, nothing for None."""
         if isinstance(value, Undefined):
             return value
+        value = _shown(value)
         self._printed_size = limited(self._printed_size + size_of(value))
         return "" if value is None else value
 
@@ -347,6 +353,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return function(*args, **kwargs)
 
         return measured
+
+
+def _shown(value: Any) -> Any:
+    """What text is made of: what is no plain value would show where it lies in the memory, which differs each time."""
+    return value if isinstance(value, str | Mapping | list | Undefined) else _settled(value)
 
 
 def _settled(value: Any, depth: int = 0) -> Any:
