@@ -33,12 +33,18 @@ class TinyChannel:
         depends: Sequence[str] = (),
         constrains: Sequence[str] = (),
         files: Mapping[str, str] | None = None,
+        links: Mapping[str, str] | None = None,
+        listed: Sequence[str] = (),
+        noarch: str = "generic",
+        entry_points: Sequence[str] = (),
     ) -> None:
         """Write ``NAME-VERSION-BUILD.tar.bz2``; by default it holds one file, ``share/NAME.txt`` with its version.
 
-        A file that holds PLACEHOLDER gets the prefix in its place.
+        A file that holds PLACEHOLDER gets the prefix in its place. ``links`` are symbolic, ``listed`` are files of the
+        list that the archive does not have.
         """
         content = {f"share/{name}.txt": f"{name} {version}\n"} if files is None else dict(files)
+        links = links or {}
         stem = f"{name}-{version}-{build}"
         index = {
             "name": name,
@@ -46,7 +52,7 @@ class TinyChannel:
             "build": build,
             "build_number": build_number,
             "subdir": "noarch",
-            "noarch": "generic",
+            "noarch": noarch,
             "depends": list(depends),
             "constrains": list(constrains),
         }
@@ -58,16 +64,23 @@ class TinyChannel:
                 "sha256": hashlib.sha256(text.encode()).hexdigest(),
                 "size_in_bytes": len(text.encode()),
             }
-            for path, text in content.items()
+            for path, text in {**content, **dict.fromkeys(listed, "x")}.items()
         ]
+        paths += [{"_path": path, "path_type": "softlink"} for path in links]
+        link = {"noarch": {"type": "python", "entry_points": list(entry_points)}, "package_metadata_version": 1}
         members = {
             "info/index.json": json.dumps(index),
             "info/paths.json": json.dumps({"paths": paths, "paths_version": 1}),
             "info/files": "".join(f"{path}\n" for path in content),
+            **({"info/link.json": json.dumps(link)} if noarch == "python" else {}),
             **content,
         }
         stream = io.BytesIO()
         with tarfile.open(fileobj=stream, mode="w") as archive:
+            for path, target in links.items():
+                member = tarfile.TarInfo(path)
+                member.type, member.linkname = tarfile.SYMTYPE, target
+                archive.addfile(member)
             for path, text in members.items():
                 member = tarfile.TarInfo(path)
                 member.size = len(text.encode())

@@ -19,7 +19,7 @@ from nbprovision.backends.pip_request import (
     index_settings,
     interpreter,
 )
-from nbprovision.facts import distributions, indexes
+from nbprovision.facts import distributions, indexes, inside
 from nbprovision.facts.distributions import normalized
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import commands
@@ -57,6 +57,7 @@ def perform(machine: Machine, request: Request) -> None:
     if request.location is not None:
         pip_location.perform(machine, request, request.location, _install)
     else:
+        inside.refuse_links(request.prefix, ("bin", "lib"))
         _install(machine, request, [])
 
 

@@ -32,6 +32,7 @@ from rattler.exceptions import (
 )
 
 from nbprovision.backends import silence
+from nbprovision.backends.package_gate import Gate
 from nbprovision.backends.rattler_messages import Attempt, InstallRequest, RehearseRequest, Request, SolveRequest
 from nbprovision.model.errors import DEFECT, REPORT, TaskFailed, nearest
 from nbprovision.system import room
@@ -177,6 +178,7 @@ def _package(record: rattler.RepoDataRecord, installed: dict[str, rattler.Prefix
 
 async def _install(request: InstallRequest, reporter: _Reporter) -> None:
     solved = _solved[request.solution]
+    reporter.gate = gate = _gate(request, solved, [request.prefix])
     try:
         await rattler.install(
             solved,
@@ -193,7 +195,9 @@ async def _install(request: InstallRequest, reporter: _Reporter) -> None:
             reporter=reporter,
         )
     except (InstallerError, LinkError, TransactionError, OSError) as error:
+        gate.require()
         raise _failed(error, request, solved) from error
+    gate.require()
     del _solved[request.solution]  # not before: what the network failed is asked for again
     _open_records(Path(request.prefix))
 
@@ -215,6 +219,7 @@ async def _rehearse(request: RehearseRequest, reporter: _Reporter) -> None:
     coming = [record for record in solved if _identity(record) not in known]
     # Which Python there is tells where pure Python packages go.
     python = [record for record in solved if record.name.normalized == "python" and record not in coming]
+    reporter.gate = gate = _gate(request, solved, [request.scratch, request.prefix])
     try:
         await rattler.install(
             [*coming, *python],
@@ -226,7 +231,15 @@ async def _rehearse(request: RehearseRequest, reporter: _Reporter) -> None:
             reporter=reporter,
         )
     except (InstallerError, LinkError, TransactionError, OSError) as error:
+        gate.require()
         raise _failed(error, request, solved) from error
+    gate.require()
+
+
+def _gate(request: InstallRequest | RehearseRequest, solved: list[rattler.RepoDataRecord], prefixes: list[str]) -> Gate:
+    names = {one.name.normalized: f"{one.name.normalized}-{one.version}-{one.build}" for one in solved}
+    python = next((str(one.version) for one in solved if one.name.normalized == "python"), "")
+    return Gate(map(Path, prefixes), Path(request.cache), names, python)
 
 
 def _identity(record: rattler.PackageRecord) -> tuple[str, str, str]:
@@ -238,6 +251,7 @@ class _Reporter:
 
     Attributes:
         coming: Names of the packages that are being fetched, by their number.
+        gate: Looks at what is about to be linked.
 
     """
 
@@ -249,6 +263,7 @@ class _Reporter:
         self._names: list[str] = []
         self._told = 0.0
         self.coming: dict[int, str] = {}
+        self.gate: Gate | None = None
 
     def on_transaction_start(self, total_operations: int) -> None:
         self._packages = total_operations
@@ -289,6 +304,8 @@ class _Reporter:
     def on_unlink_complete(self, index: int) -> None: ...
 
     def on_link_start(self, operation: int, package_name: str) -> int:
+        if self.gate is not None:
+            self.gate.check(package_name)
         return operation
 
     def on_link_complete(self, index: int) -> None:

@@ -142,11 +142,13 @@ def perform(machine: Machine, request: Request) -> list[Move]:
 
 
 def _refuse_outside(machine: Machine, request: Request) -> None:
-    """Uv follows links in an environment when it removes the files of a distribution.
+    """Uv follows links in an environment when it removes the files of a distribution, and when it installs.
 
     Raises:
-        TaskFailed: a distribution that moves has files outside.
+        TaskFailed: a distribution that moves has files outside, or what is to come would be outside.
     """
+    if request.location is None:
+        inside.refuse_links(request.prefix, ("bin", "lib"))
     place = request.location or request.prefix
     found = [one for several in request.found().values() for one in several if any(inside.strays(place, one))]
     if found:

@@ -15,6 +15,9 @@ from nbprovision.facts.conda import CondaRecord
 from nbprovision.facts.distributions import Distribution, recorded
 from nbprovision.model.errors import TaskFailed
 
+# Top folders that packages have their files in. An installation's `envs` and `pkgs` may be links, and often are.
+WRITTEN = ("bin", "lib", "include", "share", "etc")
+
 
 def leading_out(prefix: Path, base: Path, names: Iterable[str]) -> Iterator[Path]:
     """The places outside of ``prefix`` that ``names``, which begin at ``base``, lead to, links followed."""
@@ -65,6 +68,22 @@ def refuse_link(prefix: Path, name: str) -> None:
             cause=f"{prefix / name} leads to {place.parent}, outside of the environment",
             cure="remove the link, and run once more",
         )
+
+
+def refuse_links(prefix: Path, names: Iterable[str] = WRITTEN) -> None:
+    """Refuse to install into an environment where a folder that packages write to is a link to elsewhere.
+
+    Args:
+        prefix: The environment, which need not be there yet.
+        names: The folders, beside that of Python's packages.
+
+    Raises:
+        TaskFailed: one of them is.
+
+    """
+    libraries = (str(path.relative_to(prefix)) for path in prefix.glob("lib/python3*/site-packages"))
+    for name in (*names, *libraries):
+        refuse_link(prefix, name)
 
 
 def strays(prefix: Path, one: Distribution) -> Iterator[Path]:

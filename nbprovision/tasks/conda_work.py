@@ -376,6 +376,7 @@ class CondaWork:
         """
         machine, prefix = self._machine, self._prefix
         if packages.solution is not None:
+            inside.refuse_links(prefix)
             packages.solution.prepare(machine, prefix)
         if packages.source is not None:
             prefix_clone.clone(machine, packages.source, prefix)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import pytest
 
@@ -108,4 +109,123 @@ def test_conda_packages_remove_nothing_outside(name: str, precious: Path, machin
     assert str(precious) in caught.value.cause
     assert whole(precious)
     converge(EnsureCondaEnv(prefix=str(prefix), state="absent"), machine)
+    assert whole(precious)
+
+
+class Far(NamedTuple):
+    """A package that would write outside, or that only looks so."""
+
+    files: dict[str, str] = {}
+    links: dict[str, str] = {}
+    listed: tuple[str, ...] = ()
+    noarch: str = "generic"
+    entry_points: tuple[str, ...] = ()
+
+
+OUT = {
+    # What is in the archive under the same name as seen from there: the engine would find it, and copy it.
+    "beside": [Far({"payload": "x"}, listed=("share/../../evil-1.0-0/payload",))],
+    "absolute": [Far({"ok": "x"}, listed=("{outside}/evil",))],
+    "up": [Far({"../evil": "x"}, listed=("../evil",))],
+    "libraries": [Far({"payload": "x"}, listed=("site-packages/../../../../../evil-1.0-0/payload",), noarch="python")],
+    "scripts": [Far({"payload": "x"}, listed=("python-scripts/../../evil-1.0-0/payload",), noarch="python")],
+    "entry point": [Far({"site-packages/m.py": "x"}, noarch="python", entry_points=("../../evil = m:main",))],
+    "entry point elsewhere": [
+        Far({"site-packages/m.py": "x"}, noarch="python", entry_points=("{outside}/evil = m:main",))
+    ],
+    "link of another": [Far({"d/evil": "x"}), Far(links={"d": "{outside}"})],
+    "link of a link": [Far({"a/evil": "x"}), Far(links={"a": "share/b"}), Far(links={"share/b": "../../precious"})],
+    "own link": [Far({"ok": "x"}, links={"d": "{outside}"}, listed=("d/evil",))],
+    "no list": [Far({"info/paths.json": "[" * 100_000})],
+    "NUL": [Far({"ok": "x"}, listed=("a\0b",))],
+}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("kind", OUT)
+@pytest.mark.parametrize("there", [False, True], ids=["new", "there"])
+def test_conda_packages_write_nothing_outside(
+    kind: str, there: bool, precious: Path, machine: Machine, tmp_path: Path
+) -> None:
+    channel = TinyChannel(tmp_path / "channel")
+    channel.add("good", "1.0")
+    channel.add("python", "3.11.0", files={"bin/python": "x"})
+    prefix = tmp_path / "envs/env"
+    if there:
+        converge(EnsureCondaEnv(prefix=str(prefix), channels=[channel.url], packages=["good", "python"]), machine)
+    for number, far in enumerate(OUT[kind]):
+        channel.add(
+            "evil" if number == 0 else f"evil{number}",
+            "1.0",
+            files=far.files,
+            links={name: target.format(outside=precious) for name, target in far.links.items()},
+            listed=[name.format(outside=precious) for name in far.listed],
+            noarch=far.noarch,
+            entry_points=[text.format(outside=precious) for text in far.entry_points],
+            depends=[f"evil{number + 1}"] if number + 1 < len(OUT[kind]) else [],
+        )
+    with pytest.raises(TaskFailed) as caught:
+        converge(EnsureCondaEnv(prefix=str(prefix), channels=[channel.url], packages=["evil", "python"]), machine)
+    assert caught.value.cause
+    assert "panic" not in caught.value.cause
+    if "entry" not in kind:  # these the engine refuses
+        assert "is not installed" in caught.value.message
+    assert whole(precious)
+    assert {path.name for path in prefix.parent.iterdir()} <= {"env"}
+    assert not (tmp_path / "evil").exists()
+    if there:
+        assert (prefix / "share/good.txt").read_text() == "good 1.0\n"
+        assert not list(prefix.glob("conda-meta/evil*"))
+
+
+@pytest.mark.engine
+def test_links_that_stay_inside_are_no_obstacle(machine: Machine, tmp_path: Path) -> None:
+    channel = TinyChannel(tmp_path / "channel")
+    channel.add("link", "1.0", files={"lib/x": "x"}, links={"share/lib": "../lib", "out": "/etc"})
+    channel.add("below", "1.0", files={"lib64/y": "y", "share/lib/z": "z"}, depends=["link"])
+    prefix = tmp_path / "env"
+    converge(EnsureCondaEnv(prefix=str(prefix), channels=[channel.url], packages=["link"]), machine)
+    (prefix / "lib64").symlink_to("lib")
+    converge(EnsureCondaEnv(prefix=str(prefix), channels=[channel.url], packages=["below"]), machine)
+    assert (prefix / "lib/y").read_text() == "y"
+    assert (prefix / "share/lib/z").read_text() == "z"
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", ["share", "bin", "lib/python3.11/site-packages", "opt/deep"])
+def test_conda_packages_are_not_installed_through_a_link(
+    name: str, precious: Path, machine: Machine, tmp_path: Path
+) -> None:
+    channel = TinyChannel(tmp_path / "channel")
+    channel.add("first", "1.0", files={"etc/first": "x"})
+    channel.add("second", "1.0", files={f"{name}/second": "x"})
+    prefix = tmp_path / "env"
+    converge(EnsureCondaEnv(prefix=str(prefix), channels=[channel.url], packages=["first"]), machine)
+    (prefix / name).parent.mkdir(parents=True, exist_ok=True)
+    (prefix / name).symlink_to(precious)
+    (prefix / "lib64").symlink_to("lib")
+    with pytest.raises(TaskFailed) as caught:
+        converge(EnsureCondaEnv(prefix=str(prefix), channels=[channel.url], packages=["second"]), machine)
+    assert str(precious) in caught.value.cause
+    assert whole(precious)
+    assert (prefix / "etc/first").exists()
+    (prefix / name).unlink()
+    converge(EnsureCondaEnv(prefix=str(prefix), channels=[channel.url], packages=["second"]), machine)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["uv", "pip"])
+def test_distributions_are_not_installed_through_a_link(
+    engine: Literal["uv", "pip"], precious: Path, machine: Machine, tmp_path: Path
+) -> None:
+    prefix = tmp_path / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
+    (packages,) = prefix.glob("lib/python3.*/site-packages")
+    packages.rmdir()
+    packages.symlink_to(precious)
+    make_wheel(tmp_path / "wheels", "good", "2.0")
+    machine.env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels")}
+    with pytest.raises(TaskFailed, match="is not changed") as caught:
+        converge(EnsurePipPkg(env=str(prefix), packages=["good"], engine=engine), machine)
+    assert str(precious) in caught.value.cause
     assert whole(precious)
