@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nbprovision.facts import yaml_document
 from nbprovision.facts.file_digests import Digests
 from nbprovision.model.errors import InvalidPlaybook, Position
+from nbprovision.system.reading import read_bytes
 
 if TYPE_CHECKING:  # loaded where a file has a pip section
     from nbprovision.facts.requirements_files import Asked
     from nbprovision.facts.satisfied import Need
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _KEYS = ("name", "channels", "dependencies", "prefix", "variables")
 
 
@@ -67,7 +70,7 @@ def pip_section(file: EnvironmentFile, env: Mapping[str, str]) -> Asked:
     """
     from nbprovision.facts import requirements, requirements_files
 
-    folder = file.path.parent
+    folder, source = file.path.parent, _Text(file.path)
     lines: list[str] = []
     included: dict[str, list[Path]] = {"-r": [], "-c": []}
     for line in file.pip:
@@ -76,10 +79,29 @@ def pip_section(file: EnvironmentFile, env: Mapping[str, str]) -> Asked:
             lines.append(line)
         else:
             included["-r" if option[1] in ("-r", "--requirement") else "-c"].append(folder / option[2].strip())
-    asked = requirements_files.read((), included["-r"], included["-c"], env)
-    here = Position(str(file.path), 1, 1)
-    wanted = tuple(requirements.parse(line, base=folder, position=here) for line in lines)
+    try:
+        asked = requirements_files.read((), included["-r"], included["-c"], env)
+    except InvalidPlaybook as error:  # a file that is not there is named here
+        error.position = error.position or source.place(*(line for line in file.pip if line not in lines))
+        raise
+    wanted = tuple(requirements.parse(line, base=folder, position=source.place(line)) for line in lines)
     return msgspec.structs.replace(asked, wanted=(*wanted, *asked.wanted))
+
+
+class _Text:
+    """The text of a file, in which a value is looked for that has lost its place."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines = read_bytes(path, most=yaml_document.MAX_BYTES).decode("utf-8-sig", "replace").splitlines()
+
+    def place(self, *texts: str) -> Position:
+        """Where the first of ``texts`` stands; the beginning where it is not written like that."""
+        for number, line in enumerate(self._lines, start=1):
+            for text in texts:
+                if text in line:
+                    return Position(str(self._path), number, line.index(text) + 1)
+        return Position(str(self._path), 1, 1)
 
 
 def pip_needs(
@@ -108,8 +130,6 @@ def pip_needs(
 
 @functools.lru_cache(maxsize=64)
 def _read(path: Path, identity: tuple[int, ...]) -> EnvironmentFile:  # noqa: ARG001 - a changed file is another key
-    from nbprovision.facts import yaml_document
-
     start = Position(str(path), 1, 1)
     try:
         document = yaml_document.read(path)
@@ -123,6 +143,8 @@ def _read(path: Path, identity: tuple[int, ...]) -> EnvironmentFile:  # noqa: AR
 
 
 def _checked(path: Path, document: dict[str, Any], start: Position) -> EnvironmentFile:
+    if any("\0" in text for text in _texts(document)):
+        raise _wrong(start, "has a NUL in a value")
     packages: list[str] = []
     pip: list[str] = []
     for entry in _list(document, "dependencies", start):
@@ -130,12 +152,22 @@ def _checked(path: Path, document: dict[str, Any], start: Position) -> Environme
             packages.append(entry)
         elif isinstance(entry, dict) and set(entry) == {"pip"}:
             lines = entry["pip"] if isinstance(entry["pip"], list) else [entry["pip"]]
+            if any(isinstance(line, (dict, list)) for line in lines):
+                raise _wrong(start, "has an entry under `pip` that is no text; write it in quotes")
             pip += [str(line) for line in lines if line]
         else:
             raise _wrong(start, f"has a dependency that is neither a match spec nor `pip:` with a list: {entry!r}")
     variables = document.get("variables") or {}
     if not isinstance(variables, dict):
         raise _wrong(start, "has `variables` that are no mapping")
+    for name, value in variables.items():
+        if not _VARIABLE.fullmatch(str(name)) or isinstance(value, (dict, list)):
+            raise _wrong(
+                _Text(path).place(f"{name}:", f"{name}'", f'{name}"'),
+                f"has a variable '{str(name)[:60]}' that is no name with a text",
+            )
+    if any(isinstance(one, (dict, list)) for one in _list(document, "channels", start)):
+        raise _wrong(start, "has a channel that is no text")
     return EnvironmentFile(
         path,
         _text(document, "name", start),
@@ -145,6 +177,17 @@ def _checked(path: Path, document: dict[str, Any], start: Position) -> Environme
         tuple(pip),
         {str(name): str(value) for name, value in variables.items()},
     )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for pair in value.items():
+            yield from _texts(list(pair))
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _texts(entry)
 
 
 def _list(document: dict[str, Any], key: str, start: Position) -> list[Any]:

@@ -30,6 +30,9 @@ _VCS = re.compile(r"(git|hg|svn|bzr)\+[a-z]")
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", re.IGNORECASE)
 # What needs no library to be understood, whose import would take a tenth of a run after a restart.
 _SIMPLE = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)((?:==[0-9]+(?:\.[0-9]+){1,3})?)")
+# git, hg and ssh would take a host or a revision like this for an option of theirs, and some of these start programs.
+_OPTION_INSIDE = re.compile(r"[:+]//([^/@]*@)?-|@-")
+_SHOWN = 200  # characters of what is no requirement
 _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _PEP_508 = "write it as `name`, `name==1.2`, `name[extra]>=1,<2`, `name; python_version < '3.12'` or `name @ URL`"
 
@@ -98,6 +101,14 @@ def parse(text: str, *, base: Path | None = None, position: Position | None = No
         )
     else:
         wanted = (_from_place if _is_place(first) else _from_pep_508)(first, base, position)
+    if wanted.url and (_OPTION_INSIDE.search(wanted.url) or "\0" in unquote(wanted.url)):
+        wrong(
+            position,
+            f"'{_brief(wanted.url)}' cannot be the place of a package",
+            cause="a host or a revision that begins with - would be an option of the command that fetches it, and a "
+            "NUL is in no path",
+            cure="correct the URL; the path of a file may have %2D for a -",
+        )
     return msgspec.structs.replace(wanted, hashes=hashes, position=position)
 
 
@@ -177,6 +188,11 @@ def wrong(position: Position | None, message: str, *, cause: str = "", cure: str
     raise InvalidPlaybook(message, cause=cause, cure=cure, position=position)
 
 
+def _brief(text: str) -> str:
+    shown = secrets.mask(text)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+
+
 @functools.lru_cache(maxsize=4096)  # a notebook may read file after file
 def _from_pep_508(text: str, base: Path | None, position: Position | None) -> Wanted:
     simple = _SIMPLE.fullmatch(text)
@@ -190,8 +206,10 @@ def _from_pep_508(text: str, base: Path | None, position: Position | None) -> Wa
         span: tuple[int, int] = getattr(error.__cause__, "span", (0, 0))
         if position is not None:
             position = position._replace(column=position.column + span[0])
-        reason = secrets.mask(str(error).partition("\n")[0])
-        wrong(position, f"'{secrets.mask(text)}' is not a requirement", cause=reason, cure=_advice(text))
+        reason = _brief(str(error).partition("\n")[0])
+        wrong(position, f"'{_brief(text)}' is not a requirement", cause=reason, cure=_advice(text))
+    except RecursionError:
+        wrong(position, f"'{_brief(text)}' is not a requirement", cause="it is nested too deep", cure=_PEP_508)
     if requirement.url and not _is_place(requirement.url):
         wrong(position, f"'{secrets.mask(requirement.url)}' is neither a URL nor a path", cure=_PEP_508)
     if requirement.url:

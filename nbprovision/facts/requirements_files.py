@@ -122,6 +122,8 @@ class _Reader:
         self._within.append(path)
         for line in _logical_lines(path, self._env, position):
             self.variables |= line.variables
+            if "\0" in line.text:
+                wrong(line.position, "there is a NUL in the line", cure="take it out")
             if line.text.startswith("-") and not re.match(r"(-e|--editable)\b", line.text):
                 self._option(line, path.parent, constrains)
             else:

@@ -178,7 +178,9 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         if prefix is None and name is None:
             file = file or self._file()
             prefix, name = (file.prefix, file.name) if file else (None, None)
-            if prefix is None and (name is None or not _NAME.fullmatch(name)):
+            if name is not None and not _NAME.fullmatch(name):
+                name = None  # the export of an environment that has none may have a path there
+            if prefix is None and name is None:
                 raise ParameterError(
                     "name", f"neither the task nor {self.file} names the environment", cure="give name"
                 )
