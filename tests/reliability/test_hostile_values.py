@@ -28,7 +28,7 @@ from nbprovision.tasks import Catalogue
 
 CATALOGUE = Catalogue()
 ALL = os.environ.get("NBPROVISION_TEST_HOSTILE") == "all"
-FEW = 2
+FEW = 1
 
 VALUES = {
     "upwards": "../../../../../../../../escaped",
@@ -175,7 +175,7 @@ def chosen(number: int) -> list[str]:
 def test_a_playbook(kind: str, name: str, fenced: Path) -> None:
     is_path = name in ("path", "prefix", "target", "dest", "src", "cache", "packages_cache", "chdir")
     for value in chosen(PLACES.index((kind, name))):
-        for form in forms(CATALOGUE[kind], name, VALUES[value]):
+        for form in itertools.islice(forms(CATALOGUE[kind], name, VALUES[value]), None if ALL else 1):
             if name in PROGRAMS and value in ("substitution", "backticks", "end of a command", "pipe"):
                 continue
             FENCE.crossed.clear()

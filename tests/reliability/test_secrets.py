@@ -1,4 +1,7 @@
-"""A canary in every kind of secret: after runs of all sorts it is in the files that need it, and nowhere else."""
+"""A canary in every kind of secret: after runs of all sorts it is in the files that need it, and nowhere else.
+
+`NBPROVISION_TEST_HOSTILE=all` makes more runs, of sorts that differ from the others in how they are told.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from tests.wheels import make_wheel
 
 pytestmark = pytest.mark.engine
 
+ALL = os.environ.get("NBPROVISION_TEST_HOSTILE") == "all"
 ROOT = Path(__file__).parents[2]
 WORD = "c4nary"  # a part of every secret that no way of quoting changes
 PASSWORD = f'{WORD}-1/:@ "é\\'
@@ -175,10 +179,12 @@ def place(env: dict[str, str], tmp_path: Path) -> Iterator[Place]:
 def test_the_canary_is_where_it_is_needed_and_nowhere_else(place: Place) -> None:
     playbook = str(place.playbook())
     assert "changed=5" in place.call("run", playbook, "-vvv", "--diff")
-    assert "ok=5" in place.call("run", playbook, "-vvv")
+    if ALL:
+        assert "ok=5" in place.call("run", playbook, "-vvv")
     place.call("run", playbook, "--format", "json", "--no-witness")
     place.call("run", playbook, "--check", "--diff", "-vv", "--deep")
-    for words in (["status"], ["status", "--format", "json"], ["facts"], ["facts", "--format", "json"]):
+    plain = [["status"], ["facts"]] if ALL else []
+    for words in (*plain, ["status", "--format", "json"], ["facts", "--format", "json"]):
         place.call(*words)
     place.call("export", str(place.prefix), "tiny")
 
@@ -186,7 +192,8 @@ def test_the_canary_is_where_it_is_needed_and_nowhere_else(place: Place) -> None
     told = place.call("run", failing, "-vvv", "--diff", status=2)
     assert "failed=3" in told
     assert "a report to attach" in told
-    place.call("run", failing, "--format", "json", status=2)
+    if ALL:
+        place.call("run", failing, "--format", "json", status=2)
     denied = str(place.playbook(PLACE="denied", WHEEL="peach", FAILS="true"))
     place.call("run", denied, "-vvv", "--deadline", "300", status=2)
     place.call("run", str(place.playbook(PLACE="denied", WHEEL="peach", ENGINE="pip")), "-vvv", status=2)
