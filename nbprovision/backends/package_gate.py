@@ -40,9 +40,19 @@ class Gate:
         stems: ``NAME-VERSION-BUILD`` of what may come, by name.
         python: Version of the environment's Python, which tells where pure Python packages go; empty without one.
 
+    Raises:
+        TaskFailed: a version or build of the channel's index is a path; the engine would unpack the package there.
+
     """
 
     def __init__(self, prefixes: Iterable[Path], cache: Path, stems: dict[str, str], python: str) -> None:
+        for stem in stems.values():
+            if "/" in stem or "\0" in stem:
+                raise TaskFailed(
+                    f"the package {stem[:200]!r} is not installed",
+                    cause="its version or build in the channel's index is a path",
+                    cure="do not trust the channel, and name another one",
+                )
         self._prefixes = tuple(prefixes)
         self._cache = cache
         self._stems = stems
@@ -59,7 +69,7 @@ class Gate:
             return
         folder = self._cache / stem
         with self._lock:
-            fault = self._fault(name, folder) if folder.is_dir() else ""
+            fault = self._fault(name, folder) if folder.is_dir() else f"it is not in {folder}, where it should be"
             if fault:
                 self._refused = self._refused or TaskFailed(
                     f"the package {stem} is not installed",

@@ -179,6 +179,19 @@ def test_conda_packages_write_nothing_outside(
 
 
 @pytest.mark.engine
+def test_a_build_that_is_a_path_is_unpacked_nowhere(machine: Machine, tmp_path: Path) -> None:
+    channel = TinyChannel(tmp_path / "channel")
+    channel.add("evil", "1.0")
+    index = tmp_path / "channel/noarch/repodata.json"
+    index.write_text(index.read_text().replace('"build": "0"', '"build": "/../../../../escaped"'))
+    before = set(tmp_path.rglob("escaped*"))
+    with pytest.raises(TaskFailed) as caught:
+        converge(EnsureCondaEnv(prefix=str(tmp_path / "env"), channels=[channel.url], packages=["evil"]), machine)
+    assert caught.value.cause
+    assert set(tmp_path.rglob("escaped*")) == before
+
+
+@pytest.mark.engine
 def test_links_that_stay_inside_are_no_obstacle(machine: Machine, tmp_path: Path) -> None:
     channel = TinyChannel(tmp_path / "channel")
     channel.add("link", "1.0", files={"lib/x": "x"}, links={"share/lib": "../lib", "out": "/etc"})
