@@ -84,7 +84,7 @@ class TinyChannel:
             for path, text in members.items():
                 member = tarfile.TarInfo(path)
                 member.size = len(text.encode())
-                member.mode = 0o755 if path.endswith(".sh") else 0o644
+                member.mode = 0o755 if path.startswith("bin/") or path.endswith(".sh") else 0o644
                 archive.addfile(member, io.BytesIO(text.encode()))
         data = bz2.compress(stream.getvalue())
         (self.path / "noarch" / f"{stem}.tar.bz2").write_bytes(data)

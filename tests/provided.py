@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 from nbprovision.engine.session import Request, Session
@@ -56,16 +57,7 @@ class Instance:
 
     def bring(self, prefix: Path, name: str, version: str, *, requires: tuple[str, ...] = ()) -> None:
         """Put a distribution into an environment, as conda does."""
-        import zipfile
-
-        site = distributions.site_packages(prefix)
-        assert site is not None
-        with zipfile.ZipFile(make_wheel(self.wheels.with_name("brought"), name, version, requires=requires)) as wheel:
-            wheel.extractall(site)
-        about = site / f"{name}-{version}.dist-info"
-        (about / "INSTALLER").write_text("conda\n")
-        with (about / "RECORD").open("a") as record:
-            record.write(f"{about.name}/INSTALLER,,\n")
+        bring(self.wheels.with_name("brought"), prefix, name, version, requires=requires)
 
     def machine(self) -> Machine:
         """The facts, as a new run finds them."""
@@ -94,6 +86,18 @@ class Instance:
         (result,) = self.run(tasks, witness=False)
         assert result.error is not None, result.changes
         return result.error
+
+
+def bring(folder: Path, prefix: Path, name: str, version: str, *, requires: tuple[str, ...] = ()) -> None:
+    """Put a distribution into an environment, as conda does; ``folder`` is for its wheel."""
+    site = distributions.site_packages(prefix)
+    assert site is not None
+    with zipfile.ZipFile(make_wheel(folder, name, version, requires=requires)) as wheel:
+        wheel.extractall(site)
+    about = site / f"{name}-{version}.dist-info"
+    (about / "INSTALLER").write_text("conda\n")
+    with (about / "RECORD").open("a") as record:
+        record.write(f"{about.name}/INSTALLER,,\n")
 
 
 def conda_environment(prefix: Path) -> Path:

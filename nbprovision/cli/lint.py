@@ -6,10 +6,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
+from nbprovision.facts.conda import CondaFacts
 from nbprovision.facts.machine import Machine
 from nbprovision.facts.platform import Platform, PlatformKind
 from nbprovision.lint.check import check, fix
@@ -28,6 +30,26 @@ _PLACES: dict[PlatformKind, tuple[str | None, str | None, str | None]] = {
     "studio-lab": ("/home/studio-lab-user", "/home/studio-lab-user", None),
     "other": (None, None, None),
 }
+# Environments that the current image of a notebook instance (notebook-al2023-v1) brings:
+# https://docs.aws.amazon.com/sagemaker/latest/dg/nbi-jl.html
+_BROUGHT = ("JupyterSystemEnv", "R", "python3", "pytorch")
+
+
+class _Image(CondaFacts):
+    """What conda finds on a notebook instance that is not this machine: the environments of its image are there."""
+
+    def _prefixes(self) -> Iterator[tuple[str, Path]]:
+        yield from super()._prefixes()
+        if self.platform.provided is not None:
+            yield from ((name, self.platform.provided / "envs" / name) for name in _BROUGHT)
+
+
+class _Instance(Machine):
+    """A notebook instance that is not this machine."""
+
+    @cached_property
+    def conda(self) -> CondaFacts:
+        return _Image(self.env, self.user_home, self.home, self.platform, self.root, self.expected)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -101,9 +123,10 @@ def _machine(kind: PlatformKind | None) -> Machine:
 
 
 def assumed(kind: PlatformKind, env: Mapping[str, str], root: Path) -> Machine:
-    """A machine of which nothing is known but its kind."""
+    """A machine of which nothing is known but its kind, and what the image of that kind brings."""
     home, volume, provided = _PLACES[kind]
-    machine = Machine({**env, **({"HOME": home} if home else {})}, root=root)
+    of_kind = _Instance if kind == "notebook-instance" else Machine
+    machine = of_kind({**env, **({"HOME": home} if home else {})}, root=root)
     machine.platform = Platform(kind, ASSUMED, Path(volume) if volume else None, Path(provided) if provided else None)
     return machine
 

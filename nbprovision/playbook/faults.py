@@ -32,12 +32,15 @@ class Faults:
 
     def __init__(self) -> None:
         self._found: dict[str, ProvisionError] = {}  # by text: a wrong variable shows up wherever it is used
+        self._noted = 0
 
     def __len__(self) -> int:
-        return len(self._found)
+        """How often a fault was noted; one that shows up twice counts twice, although it is told once."""
+        return self._noted
 
     def add(self, fault: ProvisionError) -> None:
         """Note one more, unless it is known."""
+        self._noted += 1
         self._found.setdefault(str(fault), fault)
 
     @contextlib.contextmanager

@@ -1,19 +1,15 @@
 """An index at CodeArtifact, through a playbook: the token had, used by both engines, renewed in time, shown nowhere.
 
-AWS cannot be had here. In its place stand a script called ``aws``, which notes how it was called and answers in the words
-of the real command (both versions of it), and a real index on this machine that asks for the token.
+AWS cannot be had here; what stands in its place is in `tests.codeartifact`.
 """
 
 from __future__ import annotations
 
-import base64
-import http.server
 import json
 import os
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,26 +22,13 @@ from nbprovision.facts.machine import Machine
 from nbprovision.facts.platform import Platform
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.tasks.ensure_pip_index import EnsurePipIndex
+from tests.codeartifact import aws_command, page, serving
 from tests.driver import planned
 from tests.wheels import make_wheel
 
 pytestmark = pytest.mark.engine
 
 ROOT = Path(__file__).parents[2]
-AWS = """\
-#!{python}
-import datetime, json, os, pathlib, sys, time
-here = pathlib.Path({here!r})
-with open(here / "calls", "a") as stream:
-    stream.write(json.dumps(sys.argv[1:]) + "\\n")
-answer = json.loads((here / "answer").read_text())
-if "fail" in answer:
-    sys.exit(sys.stderr.write("\\n" + answer["fail"] + "\\n") and 255)
-ends = time.time() + int(sys.argv[sys.argv.index("--duration-seconds") + 1])
-if answer["version"] == 2:
-    ends = datetime.datetime.fromtimestamp(ends, datetime.timezone.utc).isoformat()
-print(json.dumps({{"authorizationToken": answer["token"], "expiration": ends}}))
-"""
 # Arguments and environment of every process that Python starts, as `ps` would show the first of the two.
 COUNTER = """\
 import os, sys
@@ -68,9 +51,7 @@ class Team:
         self.folder, self.accepted, self.endpoint = folder, accepted, endpoint
         self.bin = folder / "bin"
         self.bin.mkdir()
-        self.aws = self.bin / "aws"
-        self.aws.write_text(AWS.format(python=sys.executable, here=str(folder)))
-        self.aws.chmod(0o755)
+        self.aws = aws_command(self.bin, folder)
         (folder / "counter").mkdir()
         (folder / "counter/sitecustomize.py").write_text(COUNTER)
         self.home = Path(env["HOME"])
@@ -128,37 +109,11 @@ class Team:
 @pytest.fixture
 def team(env: dict[str, str], tmp_path: Path) -> Iterator[Team]:
     """An index that asks for a token that was given out; it has tiny in two versions."""
-    served = tmp_path / "served/pypi/team/simple/tiny"
-    wheels = [make_wheel(served, "tiny", version) for version in ("1.0", "2.0")]
-    (served / "index.html").write_text("".join(f'<a href="{wheel.name}">{wheel.name}</a>\n' for wheel in wheels))
+    folder = tmp_path / "served/pypi/team/simple"
     accepted: set[str] = set()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args, directory=str(tmp_path / "served"))
-
-        def do_GET(self) -> None:
-            right = ["Basic " + base64.b64encode(f"aws:{token}".encode()).decode() for token in accepted]
-            if self.headers.get("Authorization") in right:
-                super().do_GET()
-                return
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="codeartifact"')
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield Team(env, tmp_path, accepted, f"http://127.0.0.1:{server.server_port}")
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(tmp_path / "served", accepted) as endpoint:
+        page(folder, "tiny", [make_wheel(folder / "tiny", "tiny", version) for version in ("1.0", "2.0")])
+        yield Team(env, tmp_path, accepted, endpoint)
 
 
 def everything_written(team: Team) -> str:
