@@ -119,9 +119,8 @@ def merged(step: Step, outcomes: Sequence[Outcome]) -> Outcome:
         warnings=tuple(dict.fromkeys(warning for one in results for warning in one.warnings)),
         error=next((one.error for one in results if one.error is not None), None),
         check_only=any(one.check_only for one in results),
-        values={"results": [as_variables(one) for one in results]},
     )
-    return Outcome(result)
+    return Outcome(msgspec.structs.replace(result, values={"results": [as_variables(one) for one in results]}))
 
 
 def _enough(step: Step, result: Result, results: dict[str, Any]) -> bool:

@@ -69,6 +69,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
                     cause="the reason is withheld by no_log",
                     cure="set `no_log: false` for a run that nobody else sees, and read what it says",
                 ).at(self.position)
+        if self.call is not None and self.call.entry:
+            fields["values"] = {**fields.get("values", {}), **self.call.entry}
         return Result(name=self.name, task=self.kind, status=status, **fields)
 
 

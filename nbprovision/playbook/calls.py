@@ -59,6 +59,26 @@ class Loop(msgspec.Struct, frozen=True):
         """The variables of one turn."""
         return {self.variable: Known(item), **({self.index: Known(number)} if self.index else {})}
 
+    def told(self, item: Any, number: int) -> dict[str, Any]:
+        """What the result of one turn says of it, by Ansible's names."""
+        index = {self.index: number, "ansible_index_var": self.index} if self.index else {}
+        return {self.variable: item, "ansible_loop_var": self.variable, **index}
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One turn of a loop.
+
+    Attributes:
+        setting: Where it stands.
+        label: What is shown of its entry.
+        entry: What its result says of it.
+
+    """
+
+    setting: Setting
+    label: str
+    entry: Mapping[str, Any]
+
 
 class Written(msgspec.Struct, frozen=True):
     """What it takes to work a call out anew, when more variables are known.
@@ -108,6 +128,7 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
         register: Name of the variable that gets its result, or nothing.
         turn: Number of the loop that it is a turn of, None where there is none.
         empty: It stands for a loop without a turn.
+        entry: What its result says of its turn: the entry, and the names of the loop's variables.
         notify: Handlers, by the names that are listened to.
         listen: For a handler: what it listens to, its name among them.
         ignore_errors, check_mode, diff: As the keywords say; None where the command line decides.
@@ -129,6 +150,7 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
     register: str = ""
     turn: int | None = None
     empty: bool = False
+    entry: Mapping[str, Any] = {}
     notify: tuple[str, ...] = ()
     listen: tuple[str, ...] = ()
     ignore_errors: bool = False
@@ -180,10 +202,11 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
         return [
             msgspec.structs.replace(
                 self,
-                name=f"{self.title} ({loop.variable}={label})",
-                written=msgspec.structs.replace(self.written, setting=inner, loop=None),
+                name=f"{self.title} ({loop.variable}={one.label})",
+                written=msgspec.structs.replace(self.written, setting=one.setting, loop=None),
+                entry=one.entry,
             )
-            for inner, label in turns(loop, setting)
+            for one in turns(loop, setting)
         ]
 
 
@@ -341,8 +364,8 @@ def _text(name: str, value: Any, node: Node) -> str:
     return str(value)
 
 
-def turns(loop: Loop, setting: Setting) -> list[tuple[Setting, str]]:
-    """Where each turn of a loop stands, and what is shown of its entry.
+def turns(loop: Loop, setting: Setting) -> list[Turn]:
+    """The turns of a loop whose list is known.
 
     Raises:
         InvalidPlaybook: there is no list, or a label is wrong.
@@ -361,5 +384,5 @@ def turns(loop: Loop, setting: Setting) -> list[tuple[Setting, str]]:
         scope = setting.scope.extended(loop.names(item, number), over=setting.extra)
         inner = msgspec.structs.replace(setting, scope=scope)
         shown = item if loop.label is None else inner.render(loop.label)
-        made.append((inner, str(shown)[:80]))
+        made.append(Turn(inner, str(shown)[:80], loop.told(item, number)))
     return made

@@ -79,11 +79,11 @@ def included(lists: TaskLists, node: MapNode, key: str, around: Around) -> list[
             turns = calls.turns(loop, setting)
         except NotYetKnown as late:
             raise _too_late("the list of an include", late).at(loop.items.position) from None
-        for one_turn, _ in turns:
-            names = {name: one_turn.scope.written(name) for name in (loop.variable, loop.index) if name}
+        for each in turns:
+            names = {name: each.setting.scope.written(name) for name in (loop.variable, loop.index) if name}
             there = outside.extended(names, over=lists.extra)
             again = {name: Deferred(value.node, there) for name, value in handed.items()}
-            turn = msgspec.structs.replace(one_turn, scope=one_turn.scope.extended(again, over=around.extra))
+            turn = msgspec.structs.replace(each.setting, scope=each.setting.scope.extended(again, over=around.extra))
             one = msgspec.structs.replace(inner, scope=turn.scope)
             found += _read(lists, node, where, given, one, turn, again, gate)
     return found

@@ -267,9 +267,11 @@ class TaskLists:
             return [msgspec.structs.replace(self._skipped(call, kind, around, setting), turn=self._loops, empty=True)]
         return [
             msgspec.structs.replace(
-                self._bound(call, kind, around, inner, f" ({loop.variable}={label})"), turn=self._loops
+                self._bound(call, kind, around, one.setting, f" ({loop.variable}={one.label})"),
+                turn=self._loops,
+                entry=one.entry,
             )
-            for inner, label in turns
+            for one in turns
         ]
 
     def loop(self, node: MapNode, scope: Scope) -> Loop | None:
