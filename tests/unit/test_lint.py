@@ -480,6 +480,21 @@ def test_a_platform_can_be_named_that_this_machine_is_not(env: dict[str, str], t
     assert {one["rule"] for one in json.loads(done.stdout)["findings"]} == {"environment-outside-volume"}
 
 
+def test_what_the_image_of_a_platform_brings_counts_as_there(env: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "p.yml"
+    newest = "{{ nb.envs | select('match', '^pytorch') | list | last | mandatory('no PyTorch') }}"
+    path.write_text(
+        tasks(
+            "ensure_condarc: {channels: [conda-forge]}",
+            f'ensure_pip_pkg: {{env: "{newest}", packages: [a]}}',
+            "ensure_jupyter_extension: {packages: [jupyterlab-git]}",
+        )
+    )
+    done = lint(env, str(path), "--platform", "notebook-instance", "--format", "json")
+    assert json.loads(done.stdout)["findings"] == []
+    assert "no PyTorch" in lint(env, str(path), "--platform", "studio").stdout
+
+
 def test_a_secret_is_found_and_not_shown(env: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "p.yml"
     path.write_text("- vars: {api_token: hunter22x}\n  tasks: []\n")

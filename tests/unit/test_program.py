@@ -155,6 +155,19 @@ CASES: dict[str, tuple[str, list[str], list[str], bool]] = {
         ["a (item=x):ok", "a (item=y):ok", "b:skipped", "c:skipped", "d:ok"],
         True,
     ),
+    "the entries of a loop in its result": (
+        """
+- {name: a, ensure_note: {path: "{{ n }}"}, loop: [x, y], loop_control: {loop_var: n, index_var: i}, register: r}
+- name: b
+  ensure_note: {path: "{{ r.results | map(attribute='n') | join }}{{ r.results | sum(attribute='i') }}"}
+- {name: c, ensure_note: {path: c}, when: "r.n is not defined and r.results[0].ansible_loop_var == 'n'"}
+- {name: d, ensure_note: {path: "{{ item }}.d"}, loop: "{{ r.results | map(attribute='n') }}", register: s}
+- {name: e, ensure_note: {path: "{{ s.results | map(attribute='item') | join }}.e"}}
+""",
+        ["a (n=x):changed", "a (n=y):changed", "b:changed", "c:changed", "d:changed", "e:changed"],
+        ["a (n=x):ok", "a (n=y):ok", "b:ok", "c:ok", "d:ok", "e:ok"],
+        True,
+    ),
     "ignored": (
         """
 - {name: a, ensure_note: {path: a, fails: before}, ignore_errors: true, register: r}
