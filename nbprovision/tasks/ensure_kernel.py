@@ -412,7 +412,9 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
             elif file is None or file.data != data:
                 changes.append(Change("write", path, None if file is None else "different", "as described"))
                 continue
-            if file is not None and file.mode != self._mode(state):
+            # What other tasks add stands in kernel.json alone, and makes only that private.
+            elsewhere = name != kernels.SPEC and self.scope == "user" and not self.environment
+            if file is not None and file.mode not in ((0o644, 0o600) if elsewhere else (self._mode(state),)):
                 changes.append(Change("set mode", path, f"{file.mode:04o}", f"{self._mode(state):04o}"))
         changes += [Change("remove", str(state.folder / name)) for name in self._unwanted(state)]
         return changes
