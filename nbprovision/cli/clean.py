@@ -51,7 +51,8 @@ def execute(options: argparse.Namespace) -> int:
         content = _document(machine, _found(machine), dry_run=options.dry_run)
         content["running"] = str(at_work) if (at_work := _at_work(machine.home)) else None
     else:
-        with run_lock(machine.home, "nbprovision clean", None, _tell), _no_bootstrap(machine.home) as alone:
+        locked = run_lock(machine.home, "nbprovision clean", None, _tell, tidy=False)  # it is told of what goes
+        with locked, _no_bootstrap(machine.home) as alone:
             found = [*_found(machine), *(disposable.slots(machine.home) if alone else ())]
             content = _document(machine, found, dry_run=False)
             content["errors"] = list(_remove(found))

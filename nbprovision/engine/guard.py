@@ -34,7 +34,9 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def run_lock(home: Path, command: str, timeout: float | None, tell: Callable[[str], None]) -> Iterator[None]:
+def run_lock(
+    home: Path, command: str, timeout: float | None, tell: Callable[[str], None], *, tidy: bool = True
+) -> Iterator[None]:
     """Hold the one lock that guards a run.
 
     Args:
@@ -42,6 +44,7 @@ def run_lock(home: Path, command: str, timeout: float | None, tell: Callable[[st
         command: What to tell others who wait.
         timeout: Seconds to wait, None for ever.
         tell: Hears once who holds it, when it has to be waited for.
+        tidy: Remove what a killed install of the tool itself left.
 
     Raises:
         LockTimeout: it was not had in time.
@@ -51,6 +54,10 @@ def run_lock(home: Path, command: str, timeout: float | None, tell: Callable[[st
     with contextlib.ExitStack() as held:
         with explained(f"cannot use {home} as the home of state, lock and log", home):
             _enter(home, command, timeout, tell, held)
+            if tidy and (home / "venv.1").is_dir() and (home / "venv.2").is_dir():
+                from nbprovision.lifecycle import own_environment
+
+                own_environment.tidy(home)
         yield
 
 
@@ -75,10 +82,6 @@ def _enter(
         from nbprovision.backends.engine_leftovers import remove_leftovers
 
         remove_leftovers(home / "cache")
-    if (home / "venv.1").is_dir() and (home / "venv.2").is_dir():  # an install of the tool itself was
-        from nbprovision.lifecycle.own_environment import tidy
-
-        tidy(home)
     holder_path = home / "lock.holder"
     said = msgspec.json.encode(Holder(os.getpid(), command, time.time()))
     with contextlib.suppress(TaskFailed):  # no room; who waits is told of "another run"

@@ -36,8 +36,10 @@ started, opened = [], []
 def hook(event, arguments):
     if event in ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"):
         started.append(event)
-    if event == "open" and not str(arguments[0]).endswith((".py", ".so")) and "__pycache__" not in str(arguments[0]):
-        opened.append(str(arguments[0]))
+    # A descriptor that is made a stream of was counted when it was opened.
+    path = str(arguments[0]) if event == "open" and not isinstance(arguments[0], int) else ""
+    if path and not path.endswith((".py", ".so")) and "__pycache__" not in path:
+        opened.append(path)
 sys.addaudithook(hook)
 from nbprovision.__main__ import main
 status = main(sys.argv[1:])
