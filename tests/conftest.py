@@ -66,7 +66,6 @@ def env(tmp_path: Path, home: Path) -> dict[str, str]:
         "TMPDIR": os.environ.get("TMPDIR", "/tmp"),
         "NBPROVISION_HOME": str(tmp_path / "nbprovision"),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
         **registry_settings(),
     }
 

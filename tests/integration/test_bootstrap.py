@@ -6,6 +6,7 @@ Most tests install from a folder of wheels, which is made once and needs no inde
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import shutil
@@ -37,7 +38,8 @@ def wheels(shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A folder with the wheels of nbprovision and all that it needs."""
     from filelock import FileLock
 
-    folder = shared_cache / f"wheels-{sys.version_info.major}.{sys.version_info.minor}"
+    needs = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()[:8]
+    folder = shared_cache / f"wheels-{sys.version_info.major}.{sys.version_info.minor}-{needs}"
     env = {**os.environ, **registry_settings(), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     pip = [sys.executable, "-m", "pip"]
     own = tmp_path_factory.mktemp("wheels")
