@@ -1,4 +1,4 @@
-"""Whether the tests have run enough of the code's branches: ``python -m tests.branches 90``.
+"""Whether the tests have run enough of the code's branches: ``python -m tests.branches 80``.
 
 Reads what ``sh tests/run.sh --cov`` has measured. Child processes are not in it: to trace the engine's, in which threads of
 another language call Python, has crashed it.
