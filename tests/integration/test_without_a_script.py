@@ -16,10 +16,10 @@ PLAYBOOK = """
   hosts: localhost
   vars: {team: fraud, editor: nano}
   tasks:
-    - ensure_file: {path: ~/work, state: directory}
-    - ensure_file: {path: ~/work/settings.ini, template: settings.ini.j2, mode: "0600"}
-    - ensure_file: {path: ~/work/tools, src: tools}
-    - ensure_file: {path: ~/current, src: work, state: link}
+    - ensure_file: {path: ~/project, state: directory}
+    - ensure_file: {path: ~/project/settings.ini, template: settings.ini.j2, mode: "0600"}
+    - ensure_file: {path: ~/project/tools, src: tools}
+    - ensure_file: {path: ~/current, src: project, state: link}
     - ensure_line: {path: ~/.bashrc, line: "alias ll='ls -l'", create: true}
     - ensure_block: {path: ~/.ssh/config, create: true, mode: "0600", block: "Host data\\n  User {{ team }}"}
     - ensure_env_var: {name: EDITOR, value: "{{ editor }}", where: shells}
@@ -27,7 +27,7 @@ PLAYBOOK = """
     - name: what the team's own tool makes
       ensure_command:
         argv: [sh, tools/make.sh, made]
-        chdir: ~/work
+        chdir: ~/project
         creates: made
       register: made
     - ensure_file: {path: ~/said, content: "{{ made.stdout | default('nothing') }}"}
@@ -63,8 +63,8 @@ def test_the_second_run_is_vouched_for_by_witnesses(playbook: Path, env: dict[st
     assert {task["status"] for task in checked["tasks"][:8]} == {"changed"}
     first = run(playbook, env)
     assert {task["status"] for task in first["tasks"]} == {"changed"}, first
-    assert (home / "work/settings.ini").read_text() == "[team]\nname = fraud\n"
-    assert (home / "said").read_text() == f"made it in {home}/work"
+    assert (home / "project/settings.ini").read_text() == "[team]\nname = fraud\n"
+    assert (home / "said").read_text() == f"made it in {home}/project"
     assert (home / ".ssh/config").read_text().count("User fraud") == 1
     again = run(playbook, env)
     assert again["status"] == "ok"
