@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
+import yaml
 
 from nbprovision.facts.machine import Machine
 from nbprovision.lifecycle.render import Wanted, render
@@ -107,3 +109,12 @@ def test_it_is_a_handler_and_needs_not_be_written(tmp_path: Path) -> None:
     playbook.write_text("- tasks:\n    - restart_jupyter:\n")
     with pytest.raises(InvalidPlaybook, match="handler"):
         read_playbook(playbook, Catalogue(), env={})
+
+
+def test_every_example_is_run(machine: Machine, called: Path) -> None:
+    """By the stand-in, with what the example says."""
+    examples = yaml.safe_load(RestartJupyter.examples)
+    for example in examples:
+        assert restart(msgspec.convert(example["restart_jupyter"], RestartJupyter), machine) == ()
+        assert example["restart_jupyter"]["unit"] in called.read_text()
+    assert examples
