@@ -1,7 +1,7 @@
 """Whether the tests have run enough of the code's branches: ``python -m tests.branches 80``.
 
-Reads what ``sh tests/run.sh --cov`` has measured. Child processes are not in it: to trace the engine's, in which threads of
-another language call Python, has crashed it.
+Reads what ``sh tests/run.sh --cov`` has measured, in the tests' own processes and in those that they start; not in the one in
+which py-rattler works, as tests/run.sh says.
 """
 
 from __future__ import annotations

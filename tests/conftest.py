@@ -42,6 +42,11 @@ def registry_settings() -> dict[str, str]:
     return settings
 
 
+def measurement() -> dict[str, str]:
+    """What has the processes that a test starts measured too, where the tests are (``--cov``)."""
+    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS_")}
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test has as a password may be a word of another."""
@@ -67,6 +72,7 @@ def env(tmp_path: Path, home: Path) -> dict[str, str]:
         "NBPROVISION_HOME": str(tmp_path / "nbprovision"),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         **registry_settings(),
+        **measurement(),
     }
 
 

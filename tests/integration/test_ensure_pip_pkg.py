@@ -504,8 +504,9 @@ class TestErrors:
     def test_an_index_that_cannot_be_reached(self, task: Task, machine: Machine) -> None:
         del machine.env["PIP_NO_INDEX"]
         machine.env.update(
-            PIP_INDEX_URL="http://ann:canary-pass@127.0.0.1:9/simple", UV_HTTP_RETRIES="0", PIP_RETRIES="0"
-        )
+            PIP_INDEX_URL="http://ann:canary-pass@127.0.0.1:9/simple", NBPROVISION_NETWORK_PATIENCE="2",
+            UV_HTTP_RETRIES="0", PIP_RETRIES="0",
+        )  # fmt: skip
         with pytest.raises(TaskFailed) as caught:
             planned(task("cherry"), machine)
         assert "127.0.0.1:9" in caught.value.cure

@@ -28,7 +28,8 @@ class Recorded:
     """A home in which everything was proven, without any task having run."""
 
     def __init__(self, env: dict[str, str], folder: Path) -> None:
-        self.env = {**env, "PYTHONPATH": str(ROOT)}
+        self.env = {name: value for name, value in env.items() if not name.startswith("COVERAGE_")}
+        self.env["PYTHONPATH"] = str(ROOT)
         self.home = Path(env["NBPROVISION_HOME"])
         (self.home / "log").mkdir(parents=True)
         (self.home / "lock").touch()
