@@ -2,7 +2,7 @@
 
 `fake_conda` makes the command; as a program this file is that command. A recording is a JSON document with the version
 of conda, the date, and each command with its exit status, its output (of tracebacks the last lines), and the files that it wrote or removed; paths of
-the test's own folder stand in it as ``{here}``.
+the test's own folder stand in it as ``{here}``, the test's server as ``{server}``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 RECORDINGS = Path(__file__).parent / "data/conda-output"
 REAL = os.environ.get("NBPROVISION_TEST_CONDA", "")
+_SERVER = re.compile(r"127\.0\.0\.1:\d+")
 RECORDING = bool(os.environ.get("NBPROVISION_RECORD_CONDA"))
 
 
@@ -77,13 +78,14 @@ def _record(story: Path, here: Path, real: str, arguments: tuple[str, ...], want
 
 def _play(story: Path, here: Path, wanted: list[str]) -> int:
     document = json.loads(story.read_text())
+    server = next((found[0] for word in sys.argv for found in [_SERVER.search(word)] if found), "")
     used = here / "conda/used"
     gone = set(used.read_text().split()) if used.exists() else set()
     for number, exchange in enumerate(document["exchanges"]):
         if str(number) in gone or exchange["command"] != ["conda", *wanted]:
             continue
-        with used.open("a") as stream:
-            stream.write(f"{number}\n")
+        with used.open("a") as numbers:
+            numbers.write(f"{number}\n")
         for name, text in exchange["wrote"].items():
             path = here / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,8 +93,8 @@ def _play(story: Path, here: Path, wanted: list[str]) -> int:
             path.write_text(text.replace("{here}", str(here)))
         for name in exchange["removed"]:
             (here / name).unlink(missing_ok=True)
-        sys.stdout.write(exchange["stdout"].replace("{here}", str(here)))
-        sys.stderr.write(exchange["stderr"].replace("{here}", str(here)))
+        for stream, said in ((sys.stdout, exchange["stdout"]), (sys.stderr, exchange["stderr"])):
+            stream.write(said.replace("{here}", str(here)).replace("{server}", server))
         return int(exchange["status"])
     sys.stderr.write(f"{story.name} has no answer for: {wanted}\n")
     return 97
@@ -115,7 +117,7 @@ def _told(text: str, real: str, here: Path) -> str:
 
 
 def _portable(text: str, here: str) -> str:
-    return re.sub(r"/\.?shadow[-.][A-Za-z0-9_.-]+", "/shadow", text.replace(here, "{here}"))
+    return _SERVER.sub("{server}", re.sub(r"/\.?shadow[-.][A-Za-z0-9_.-]+", "/shadow", text.replace(here, "{here}")))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 if __name__ == "__main__":
     if not os.environ.get("NBPROVISION_TEST_CONDA"):
         raise SystemExit("say by NBPROVISION_TEST_CONDA which conda to record")
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/integration/test_conda_command.py"]
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    words += ["tests/integration/test_conda_command.py", "tests/reliability/test_network_conda.py"]
     variables = {**os.environ, "NBPROVISION_RECORD_CONDA": "1"}
     raise SystemExit(subprocess.run(words, env=variables, cwd=Path(__file__).parents[1], check=False).returncode)

@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nbprovision.backends import conda_prefix, conda_room, rattler
-from nbprovision.backends.conda_reply import Moved, Reply, Unsolvable, failure, progress_of, reply_of
+from nbprovision.backends import conda_prefix, conda_room, network, rattler
+from nbprovision.backends.conda_question import Question, exactly, offline_words
+from nbprovision.backends.conda_reply import Reply, Unsolvable, failure, progress_of, reply_of
 from nbprovision.backends.rattler_messages import Attempt, Package, Query
-from nbprovision.facts import conda_health, unasked
+from nbprovision.facts import conda_health
 from nbprovision.facts.conda import META, CondaRecord, installed
 from nbprovision.facts.conda_health import Details
-from nbprovision.facts.conda_specs import compare, parse, satisfied
-from nbprovision.model.errors import DEFECT, REPORT, TaskFailed
+from nbprovision.facts.conda_specs import parse
+from nbprovision.model.errors import DEFECT, REPORT, NotBegun, TaskFailed
 from nbprovision.system import commands
-from nbprovision.system.files import make_folder, read_text, remove, temporary_folder, write_atomically
+from nbprovision.system.files import read_text, remove, write_atomically
 from nbprovision.system.reading import read_json
+from nbprovision.system.secrets import mask
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
@@ -94,7 +96,7 @@ class CondaCommand:
         free = set(query.unlocked)
         for number, attempt in enumerate(query.attempts):
             for names in (free, free | {"python"}) if _lets_python_go(attempt, details, free) else (free,):
-                question = _Question(self, machine, query, attempt, records, details, names)
+                question = Question(self, machine, query, attempt, records, details, names)
                 try:
                     return CommandSolution(question, number, question.answer())
                 except Unsolvable as error:
@@ -109,11 +111,27 @@ class CondaCommand:
             rattler.evict(machine, source)
 
     def run(
-        self, machine: Machine, words: Sequence[str], variables: Mapping[str, str], *, doing: str, prefix: Path
+        self,
+        machine: Machine,
+        words: Sequence[str],
+        variables: Mapping[str, str],
+        *,
+        doing: str,
+        prefix: Path,
+        channels: Sequence[str] = (),
     ) -> Reply:
         """Run a command that answers in JSON.
 
+        Args:
+            machine: Environment variables; hears the progress.
+            words: The command's arguments.
+            variables: Environment variables besides.
+            doing: What fails, where nothing better can be said.
+            prefix: The environment.
+            channels: URLs that it may fetch from.
+
         Raises:
+            NetworkFailed: a channel could not be had.
             TaskFailed: with conda's own reason, and what to do about it.
 
         """
@@ -126,7 +144,7 @@ class CondaCommand:
         env = {key: value for key, value in machine.env.items() if key not in _NOT_INHERITED}
         done = commands.run(
             [self.executable, *words],
-            env={**env, **_QUIET, **variables},
+            env={**_limits(machine), **env, **_QUIET, **variables},
             timeout=machine.timeout,
             accept=range(-64, 256),
             on_output=heard,
@@ -136,7 +154,12 @@ class CondaCommand:
         # What it says counts, not how it ended: a solver's library may crash an interpreter that has done its work.
         if reply is not None and reply.success:
             return reply
-        raise failure(self.name, doing, done, reply, prefix)
+        if reply is None and done.status == 0 and "--download-only" in words:  # of that conda (26.7.1) says nothing
+            return Reply(success=True)
+        failed = failure(self.name, doing, done, reply, prefix)
+        what = doing if doing.startswith("the packages") else "cannot read a channel"
+        said = "\n".join(filter(None, (failed.cause, reply.caused_by if reply is not None else "")))
+        raise rattler.by_network(what, mask(said), machine, channels) or failed
 
     def _refuse(self, query: Query) -> None:
         if any(rattler.take_credentials(url)[1] for url in query.channels):
@@ -153,153 +176,6 @@ class CondaCommand:
             )
 
 
-class _Question:
-    """One attempt, as conda understands it: what it is told to install, to keep to, and what it finds."""
-
-    def __init__(
-        self,
-        conda: CondaCommand,
-        machine: Machine,
-        query: Query,
-        attempt: Attempt,
-        records: list[CondaRecord],
-        details: dict[str, Details],
-        unlocked: set[str],
-    ) -> None:
-        self.conda = conda
-        self.machine = machine
-        self.attempt = attempt
-        self.records = records
-        self.details = details
-        self.variables = query.variables
-        self.channels = query.channels
-        current: set[str] = set()
-        missing: set[str] = set()
-        self.named: list[str] = []
-        self.held: list[str] = list(attempt.keep)
-        for text in attempt.specs:
-            spec = parse(text)
-            if spec is None:
-                raise TaskFailed(
-                    f"'{text}' is no match spec",
-                    cause="conda's form has a name, then a version and a build",
-                    cure="write it as conda does: name, name=1.2",
-                )
-            there = satisfied(spec, records, machine.conda.condarc)
-            (current if there else missing).add(spec.name)
-            (self.held if there and spec.name not in unlocked else self.named).append(text)
-        self.newest = bool(current & unlocked - missing)
-        told = {spec.name for text in self.named for spec in [parse(text)] if spec is not None and spec.rest}
-        self.named = [text for text in dict.fromkeys(self.named) if text not in told]
-
-    def answer(self) -> tuple[Package, ...]:
-        """All packages that there will be.
-
-        Raises:
-            Unsolvable: there is no answer.
-            TaskFailed: the channels cannot be read, ...
-
-        """
-        moved = self._ask() if self.named else Reply(success=True)
-        coming = {one.name: one for one in moved.actions.link}
-        leaving = {one.name for one in moved.actions.unlink} - coming.keys()
-        packages = {
-            name: _as_installed(one) for name, one in self.details.items() if name not in coming and name not in leaving
-        }
-        fetched = {one.name: one for one in moved.actions.fetch}
-        for name, one in coming.items():
-            packages[name] = self._package(one, fetched.get(name))
-        return tuple(packages[name] for name in sorted(self._needed(packages)))
-
-    def _ask(self) -> Reply:
-        with temporary_folder(self.machine.cache / "shadow") as shadow:
-            make_folder(shadow / META)
-            for record in self.records:
-                os.symlink(record.path, shadow / META / record.path.name)
-            conda_prefix.append_history(
-                self.machine.conda, shadow, self.details.values(), specs=list(dict.fromkeys(self.held))
-            )
-            return self.conda.run(
-                self.machine,
-                [*self.install_words(shadow), "--dry-run", "--quiet", *self.words()],
-                self.environment([*self.attempt.constraints, *self._pinned()]),
-                doing="no set of packages was found",
-                prefix=shadow,
-            )
-
-    def _pinned(self) -> list[str]:
-        return [_exactly(self.details[name]) for name in self.attempt.pinned if name in self.details]
-
-    def install_words(self, prefix: Path) -> list[str]:
-        """The command, up to its options."""
-        channels = [word for url in self.channels for word in ("-c", url)]
-        return [
-            *("install", "--json", "--yes", "--prefix", str(prefix)),
-            *("--override-channels", *channels, *self._priority()),
-            *(["--update-specs"] if self.newest else []),  # what is installed must not keep an older one in place
-        ]
-
-    def _priority(self) -> list[str]:
-        """A channel that a spec names need not be the preferred one, and strictly conda would not look there."""
-        named = any(spec is not None and spec.channel for spec in map(parse, [*self.named, *self.held]))
-        return [] if named else ["--strict-channel-priority"]
-
-    def words(self) -> list[str]:
-        """The specs; one that ends with `conda` last: `%conda` takes what stands before a blank after it for a path."""
-        return sorted(self.named, key=lambda text: text.endswith("conda"))
-
-    def environment(self, pins: Iterable[str]) -> dict[str, str]:
-        """Environment variables that hold packages to specs; conda and mamba read them from different ones."""
-        own = self.machine.env.get("CONDA_PINNED_PACKAGES", "")
-        texts = list(dict.fromkeys([*filter(None, own.split("&")), *pins]))
-        variables = {**self.variables, "CONDA_CHANNEL_PRIORITY": "strict" if self._priority() else "flexible"}
-        if not texts:
-            return variables
-        return {
-            **variables,
-            "CONDA_PINNED_PACKAGES": "&".join(texts),
-            "MAMBA_PINNED_PACKAGES": ",".join(text for text in texts if "," not in text),
-        }
-
-    def _package(self, one: Moved, fetched: Moved | None) -> Package:
-        before = self.details.get(one.name)
-        order = 0
-        if before is not None and before.version != one.version:
-            order = _order(before.version, one.version)
-        return Package(
-            name=one.name,
-            version=one.version,
-            build=one.build_string or one.build,
-            channel=one.home,
-            size=(fetched or one).size,
-            sha256=(fetched or one).sha256,
-            md5=(fetched or one).md5,
-            order=order,
-            depends=(fetched or one).depends or self._cached_depends(one),
-        )
-
-    def _cached_depends(self, one: Moved) -> list[str]:
-        """What a package needs that conda has in its cache: its answer does not tell."""
-        for folder in self.machine.conda.pkgs_dirs:
-            text = read_text(folder / one.file / "info/index.json")
-            if text is not None:
-                return msgspec.json.decode(text, type=_Index).depends
-        return []
-
-    def _needed(self, packages: Mapping[str, Package]) -> set[str]:
-        """Names without those that are neither asked for nor needed by what is: the built-in engine leaves them out."""
-        texts = [*self.attempt.specs, *self.attempt.keep]
-        asked = [spec.name for spec in map(parse, texts) if spec is not None]
-        graph = {
-            name: Details(name, one.version, one.build, depends=one.depends or self._installed_depends(name))
-            for name, one in packages.items()
-        }
-        return set(packages) - set(unasked.packages(graph, [*asked, *self.attempt.pinned]))
-
-    def _installed_depends(self, name: str) -> list[str]:
-        return self.details[name].depends if name in self.details else []
-
-
 class CommandSolution:
     """What an environment will hold, and the commands that bring it about.
 
@@ -309,7 +185,7 @@ class CommandSolution:
 
     """
 
-    def __init__(self, question: _Question, attempt: int, packages: tuple[Package, ...]) -> None:
+    def __init__(self, question: Question, attempt: int, packages: tuple[Package, ...]) -> None:
         self.attempt = attempt
         self.packages = packages
         self._question = question
@@ -336,10 +212,7 @@ class CommandSolution:
         before = read_text(history)
         listed = prefix in machine.conda.registered
         self._tell_what_is_there(machine, prefix)
-        there = {record.name: (record.version, record.build) for record in installed(prefix)}
-        wanted = {one.name: (one.version, one.build) for one in self.packages}
-        gone = sorted(there.keys() - wanted.keys())
-        new = [name for name in wanted if there.get(name) != wanted[name]]
+        wanted, gone, new = self._moves(prefix)
         again = sorted(name for name in reinstall if name in wanted and name not in new)
         if gone:
             self._remove(machine, prefix, gone)
@@ -361,14 +234,30 @@ class CommandSolution:
     def prepare(self, machine: Machine, prefix: Path) -> None:
         """Make sure that there is room; conda itself takes back what it cannot carry out to the end.
 
+        What goes is taken out by a command of its own: before that, what comes is fetched.
+
         Raises:
-            NotBegun: there is none. Nothing was changed.
+            NotBegun: there is no room, or something could not be fetched. Nothing was changed.
 
         """
-        conda_room.require(prefix, self.packages, machine.conda.pkgs_dirs)
+        try:
+            conda_room.require(prefix, self.packages, machine.conda.pkgs_dirs)
+            _, gone, new = self._moves(prefix)
+            if gone and new:
+                staying = [record for record in installed(prefix) if record.name not in gone]
+                with self._question.shadow(staying) as shadow:
+                    self._install(machine, shadow, ["--download-only", *self._question.words()], into=prefix)
+        except TaskFailed as error:
+            raise NotBegun(error.message, cause=error.cause, cure=error.cure) from error
 
     def close(self) -> None:
         """Nothing waits."""
+
+    def _moves(self, prefix: Path) -> tuple[dict[str, tuple[str, str]], list[str], list[str]]:
+        """Version and build of each package that there will be; names of those that go, and that come."""
+        there = {record.name: (record.version, record.build) for record in installed(prefix)}
+        wanted = {one.name: (one.version, one.build) for one in self.packages}
+        return wanted, sorted(there.keys() - wanted.keys()), [one for one in wanted if there.get(one) != wanted[one]]
 
     def _tell_what_is_there(self, machine: Machine, prefix: Path) -> None:
         """Where the history is silent conda takes nothing for asked for, and might remove it."""
@@ -389,19 +278,30 @@ class CommandSolution:
             prefix=prefix,
         )
 
-    def _install(self, machine: Machine, prefix: Path, words: Sequence[str]) -> None:
+    def _install(self, machine: Machine, prefix: Path, words: Sequence[str], *, into: Path | None = None) -> None:
+        """Let conda fetch and link; what it fetched stays in its cache when it fails."""
         question = self._question
-        question.conda.run(
+        network.persistently(
             machine,
-            [*question.install_words(prefix), *words],
-            question.environment([*question.attempt.constraints, *map(_exactly, self.packages)]),
-            doing=f"the packages could not be installed into {prefix}",
-            prefix=prefix,
+            lambda cached_only: question.conda.run(
+                machine,
+                [*question.install_words(prefix), *offline_words(cached_only), *words],
+                question.environment([*question.attempt.constraints, *map(exactly, self.packages)]),
+                doing=f"the packages could not be installed into {into or prefix}",
+                prefix=into or prefix,
+                channels=question.channels,
+            ),
         )
 
 
-class _Index(msgspec.Struct):
-    depends: list[str] = []
+def _limits(machine: Machine) -> dict[str, str]:
+    """How long conda waits for a byte, a minute where nothing is said, and how often it asks again itself."""
+    silence, retries = f"{network.timeout(machine.env):.0f}", str(network.quick_retries(machine))
+    return {
+        "CONDA_REMOTE_CONNECT_TIMEOUT_SECS": silence,
+        "CONDA_REMOTE_READ_TIMEOUT_SECS": silence,
+        "CONDA_REMOTE_MAX_RETRIES": retries,
+    }
 
 
 def _lets_python_go(attempt: Attempt, details: dict[str, Details], unlocked: set[str]) -> bool:
@@ -413,28 +313,6 @@ def _lets_python_go(attempt: Attempt, details: dict[str, Details], unlocked: set
 def _record(path: Path) -> CondaRecord:
     name, version, build = path.name.removesuffix(".json").rsplit("-", 2)
     return CondaRecord(name, version, build, path)
-
-
-def _as_installed(one: Details) -> Package:
-    return Package(
-        one.name, one.version, one.build, one.channel, sha256=one.sha256 or "", md5=one.md5 or "", depends=one.depends
-    )
-
-
-def _exactly(one: Details | Package) -> str:
-    return f"{one.name}=={one.version}={one.build}"
-
-
-def _order(before: str, after: str) -> int:
-    found = compare(after, before)
-    if found is not None:
-        return found
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        return 1 if Version(after) > Version(before) else -1
-    except InvalidVersion:
-        return 1  # conda's own order of such versions is not for us to repeat; most changes lead upwards
 
 
 def _note_requests(prefix: Path, requested: Iterable[str], touched: set[str]) -> None:

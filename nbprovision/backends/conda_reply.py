@@ -58,6 +58,8 @@ class Reply(msgspec.Struct, frozen=True):
     message: str = ""
     error: str = ""
     exception_name: str = ""
+    caused_by: str = ""
+    errors: list[Reply] = []  # of several the whole answer says no more than that there are several
     packages: Any = None
     solver_problems: list[str] = []
     actions: Actions = Actions()
@@ -79,9 +81,10 @@ def reply_of(output: str) -> Reply | None:
         begin = part.find("{")
         if begin >= 0:
             try:
-                return msgspec.json.decode(part[begin:].strip(), type=Reply)
+                reply = msgspec.json.decode(part[begin:].strip(), type=Reply)
             except msgspec.DecodeError:
                 continue
+            return reply.errors[0] if reply.errors else reply
     return None
 
 

@@ -191,7 +191,7 @@ _WORDS: Mapping[Kind, tuple[str, str]] = {
 
 _STATUS = re.compile(
     r"status (?:client|server) error \((\d{3})\b|\b(\d{3}) (?:Client|Server) Error\b|HTTP error (\d{3})\b"
-    r"|\((401|403) (?:Unauthorized|Forbidden)\)|returned a (403) Forbidden|HTTP (\d{3}) [A-Z][A-Z ]+ for"
+    r"|\((401|403) (?:Unauthorized|Forbidden)\)|returned a (403) Forbidden|HTTP ([1-5]\d\d) [A-Z][A-Za-z ]+ for"
     r"|HTTPError: (\d{3})\b"
 )
 _URL = re.compile(r"https?://[^\s'\"`()<>,;]+[^\s'\"`()<>,;.:]")

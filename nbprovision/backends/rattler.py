@@ -249,21 +249,39 @@ def _silence(machine: Machine, query: Query) -> float | None:
 
 def _explained(error: TaskFailed, what: str, machine: Machine, query: Query) -> TaskFailed:
     """What the child reported, as a failure of the network where that is what it is."""
-    # Of several channels the one whose URL is named.
-    remote = [url for url in query.channels if url.startswith(("http://", "https://"))]
-    named = [url for url in remote if take_credentials(url)[0].rstrip("/") in error.cause]
-    if not remote:
+    if not isinstance(error, ChildEnded):
+        return by_network(what, error.cause, machine, query.channels) or error
+    server = _server(error.cause, machine, query.channels)
+    if server is None or error.status != SILENT:
         return error
+    return NetworkFailed(what, "silent", server, url=server.url, said=error.cause.partition(": ")[2])
+
+
+def by_network(what: str, said: str, machine: Machine, channels: Iterable[str]) -> NetworkFailed | None:
+    """Tell whether an engine failed by the network, from its own words.
+
+    Args:
+        what: What failed.
+        said: The engine's words, masked.
+        machine: Certificates, limits.
+        channels: URLs that it may have fetched from.
+
+    """
+    server = _server(said, machine, channels)
+    if server is None:
+        return None
+    return network_failure(what, said, server, child_environment(machine), timeout=network.timeout(machine.env))
+
+
+def _server(said: str, machine: Machine, channels: Iterable[str]) -> Server | None:
+    """Of several channels that are servers the one whose URL is named."""
+    remote = [url for url in channels if url.startswith(("http://", "https://"))]
+    named = [url for url in remote if take_credentials(url)[0].rstrip("/") in said]
+    if not remote:
+        return None
     verify = machine.conda.condarc.ssl_verify
     url = (named or remote)[0]
-    server = Server("channel", url, cert=verify if isinstance(verify, str) else None, verify=verify is not False)
-    if isinstance(error, ChildEnded):
-        if error.status != SILENT:
-            return error
-        said = error.cause.partition(": ")[2]
-        return NetworkFailed(what, "silent", server, url=url, said=said)
-    limit = network.timeout(machine.env)
-    return network_failure(what, error.cause, server, child_environment(machine), timeout=limit) or error
+    return Server("channel", url, cert=verify if isinstance(verify, str) else None, verify=verify is not False)
 
 
 def questions(
