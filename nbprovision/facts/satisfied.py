@@ -100,7 +100,7 @@ def unsatisfied(
         need = _need(edge, found, bounds.get(edge.name, []), files=files, digests=digests)
         if need is not None:
             needs.setdefault(edge.name, need)
-        elif edge.name in found:
+        else:
             waiting += _dependencies(found[edge.name][0], edge.extras, environment)
     return list(needs.values())
 

@@ -194,9 +194,10 @@ def _exclude(one: Claim, other: Claim) -> bool:
         first, second = requirements.parse(one.requirement), requirements.parse(other.requirement)
         if first.name != second.name or not first.name:
             return False
-        if one.absent or other.absent:
-            return one.absent != other.absent
-        return requirements.incompatible(first, second)
+        if one.absent and other.absent:
+            return False
+        # What is to go in one version is let alone in another.
+        return requirements.incompatible(first, second) != (one.absent != other.absent)
     except (ProvisionError, ValueError):
         return False
 

@@ -1,0 +1,99 @@
+"""Tasks that fight over one thing, and those that only look as if they did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nbprovision.facts.machine import Machine
+from nbprovision.lint.check import check
+from nbprovision.tasks import Catalogue
+
+ENV = "ensure_conda_env: {name: a, packages: [python=3.12]}"
+
+# What two tasks fight over, as the lint says it.
+FIGHTS = {
+    "a file that is to go, and a line in it": (
+        ["ensure_file: {path: /x/a, state: absent}", "ensure_line: {path: /x/a, line: b}"],
+        "fight over file /x/a: one wants it gone and the other a text in it",
+    ),
+    "a line, and a file that is to go": (
+        ["ensure_line: {path: /x/a, line: b}", "ensure_file: {path: /x/a, state: absent}"],
+        "fight over file /x/a: one wants it gone and the other a text in it",
+    ),
+    "a file and a folder": (
+        ["ensure_file: {path: /x/a, state: directory}", "ensure_file: {path: /x/a, content: b}"],
+        "fight over file /x/a: they differ in state",
+    ),
+    "an entry of a mapping": (
+        ["ensure_condarc: {custom_channels: {lab: 'https://a.example'}}",
+         "ensure_condarc: {custom_channels: {lab: 'https://a.example'}, state: absent}"],
+        "one puts into custom_channels what the other takes out",
+    ),
+    "a conda package that is to go": (
+        [ENV, "ensure_conda_pkg: {env: a, packages: [numpy]}",
+         "ensure_conda_pkg: {env: a, packages: [numpy], state: absent}"],
+        "one wants it there and the other gone",
+    ),
+    "a Python package that is to go": (
+        [ENV, "ensure_pip_pkg: {env: a, packages: [numpy]}",
+         "ensure_pip_pkg: {env: a, packages: [numpy], state: absent}"],
+        "the other wants 'numpy'",
+    ),
+    "a star behind an operator that has none": (
+        ["ensure_conda_env: {name: a, packages: ['numpy>=2.0.*']}",
+         "ensure_conda_pkg: {env: a, packages: ['numpy<2']}"],
+        "the other wants 'numpy>=2.0.*'",
+    ),
+}  # fmt: skip
+
+PEACE = {
+    "the mode of a file, and a line in it": [
+        "ensure_file: {path: /x/a, mode: '0600'}", "ensure_line: {path: /x/a, line: b}",
+    ],
+    "two that want it gone": [
+        "ensure_kernel: {name: k, state: absent}", "ensure_kernel: {name: k, state: absent, scope: user}",
+    ],
+    "one environment described twice": [ENV, "ensure_conda_env: {name: a, packages: [ipykernel]}"],
+    "different entries of a mapping": [
+        "ensure_condarc: {custom_channels: {lab: 'https://a.example'}}",
+        "ensure_condarc: {custom_channels: {team: 'https://b.example'}, state: absent}",
+    ],
+    "other conda packages": [ENV, "ensure_conda_pkg: {env: a, packages: [numpy], state: absent}"],
+    "other Python packages": [
+        ENV, "ensure_pip_pkg: {env: a, packages: [numpy==1]}", "ensure_pip_pkg: {env: a, packages: [pandas==2]}",
+    ],
+    "two that want a Python package gone": [
+        ENV, "ensure_pip_pkg: {env: a, packages: [numpy==1], state: absent}",
+        "ensure_pip_pkg: {env: a, packages: [numpy==2], state: absent}",
+    ],
+    "one version that is wanted, and another that is to go": [
+        ENV, "ensure_pip_pkg: {env: a, packages: ['numpy>=2']}",
+        "ensure_pip_pkg: {env: a, packages: [numpy==1], state: absent}",
+    ],
+    "a version that is no plain number": [
+        "ensure_conda_env: {name: a, packages: ['openssl=1.1.1w']}",
+        "ensure_conda_pkg: {env: a, packages: ['openssl=3']}",
+    ],
+}  # fmt: skip
+
+
+def fights(tasks: list[str], machine: Machine, folder: Path) -> list[str]:
+    path = folder / "p.yml"
+    path.write_text("- tasks:\n" + "".join(f"    - {entry}\n" for entry in tasks))
+    found = check(path, machine, Catalogue(), {})
+    assert not [one for one in found if one.rule in ("invalid-playbook", "unknown-parameter")]
+    return [one.message for one in found if one.rule == "conflicting-tasks"]
+
+
+@pytest.mark.parametrize("name", FIGHTS)
+def test_what_two_tasks_fight_over_is_told(name: str, machine: Machine, tmp_path: Path) -> None:
+    tasks, said = FIGHTS[name]
+    (message,) = fights(tasks, machine, tmp_path)
+    assert message.endswith(said)
+
+
+@pytest.mark.parametrize("name", PEACE)
+def test_what_agrees_is_left_in_peace(name: str, machine: Machine, tmp_path: Path) -> None:
+    assert fights(PEACE[name], machine, tmp_path) == []
