@@ -17,7 +17,7 @@ from nbprovision.engine.run import Listener
 from nbprovision.engine.session import Session
 from nbprovision.model.errors import TaskFailed
 from nbprovision.model.result import Result
-from nbprovision.reporters.relay import received
+from nbprovision.reporters.relay import received, received_error
 from nbprovision.system.files import make_folder
 
 # Seconds that ending takes: printing what is known, leaving.
@@ -46,7 +46,8 @@ def perform_within(
 
     Raises:
         TaskFailed: the detached process ended without having done its work.
-        ProvisionError: what it met before any task began.
+        LockTimeout: another run held the lock for too long.
+        ProvisionError: what else it met before any task began.
     """
     deadline = time.monotonic() + max(seconds - _RESERVE, 0.0)
     results: dict[int, list[Result]] = {}
@@ -68,7 +69,7 @@ def perform_within(
             results.setdefault(number, []).append(result)  # a handler may be run more than once
             listener.finished(session.steps[number], result)
         elif "failed" in message:
-            raise TaskFailed(message["failed"], cause=message["cause"], cure=message["cure"])
+            raise received_error(message["failed"])
         else:
             content = message["ended"]
     os.close(receiving)

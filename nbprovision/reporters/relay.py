@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.model.errors import Position, ProvisionError, TaskFailed
+from nbprovision.model.errors import LockTimeout, Position, ProvisionError, TaskFailed
 from nbprovision.model.result import Result
 from nbprovision.system.secrets import masked
 
@@ -39,9 +39,7 @@ class Relay:
         error = result.error
         told = msgspec.to_builtins(msgspec.structs.replace(result, error=None, values={}))
         if error is not None:
-            told["error"] = {
-                "message": error.message, "cause": error.cause, "cure": error.cure, "position": error.position
-            }  # fmt: skip
+            told["error"] = _told(error)
         self._send({"finished": self._numbers[id(step)], "result": told})
 
     def ended(self, content: dict[str, Any]) -> None:
@@ -50,8 +48,7 @@ class Relay:
 
     def failed(self, error: ProvisionError) -> None:
         """It ended before any task began."""
-        where = f"{error.position}: " if error.position else ""
-        self._send({"failed": where + error.message, "cause": error.cause, "cure": error.cure})
+        self._send({"failed": _told(error)})
 
     def said(self, text: str) -> None:
         """A message for whoever waits."""
@@ -64,15 +61,28 @@ class Relay:
                 line = line[os.write(self._pipe, line) :]
 
 
+def _told(error: ProvisionError) -> dict[str, Any]:
+    return {
+        "message": error.message,
+        "cause": error.cause,
+        "cure": error.cure,
+        "position": error.position,
+        "status": error.exit_status,
+    }
+
+
+def received_error(told: dict[str, Any]) -> ProvisionError:
+    """The error that the other process met; the exit status is that of its kind."""
+    position = Position(*told["position"]) if told["position"] else None
+    kind = LockTimeout if told["status"] == LockTimeout.exit_status else TaskFailed
+    return kind(told["message"], cause=told["cause"], cure=told["cure"], position=position)
+
+
 def received(told: dict[str, Any]) -> Result:
     """The result that `Relay.finished` sent."""
     error = told.pop("error", None)
     result = msgspec.convert(told, Result)
-    if error is None:
-        return result
-    position = Position(*error["position"]) if error["position"] else None
-    failure = TaskFailed(error["message"], cause=error["cause"], cure=error["cure"], position=position)
-    return msgspec.structs.replace(result, error=failure)
+    return result if error is None else msgspec.structs.replace(result, error=received_error(error))
 
 
 class Several:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -101,6 +102,16 @@ def test_what_fits_is_told_as_ever(there: Machine) -> None:
     assert content["counts"]["changed"] == 3
     changes = [change["action"] for task in content["tasks"] for change in task["changes"]]
     assert "install" in changes
+
+
+def test_a_lock_that_is_held_is_told_as_without_a_budget(there: Machine) -> None:
+    there.home.mkdir()
+    with (there.home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        plain = there.run("--lock-timeout", "1")
+        within = there.run("--lock-timeout", "1", "--deadline", "30")
+    assert plain.returncode == within.returncode == 6
+    assert plain.stderr == within.stderr
 
 
 @pytest.mark.engine
