@@ -12,6 +12,7 @@ from nbprovision.facts.conda import installed
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
 from nbprovision.model.result import Result
+from nbprovision.model.task import Claim
 from nbprovision.state import baselines
 from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from nbprovision.tasks.ensure_conda_pkg import EnsureCondaPkg
@@ -161,12 +162,34 @@ def test_an_exact_environment_keeps_what_another_task_asks_for(instance: Instanc
         ({"packages": "a"}, "env"),
         ({"packages": "a", "env": "x", "envs": ["y"]}, "env"),
         ({"packages": "a=1", "env": "x", "state": "absent"}, "packages"),
+        ({"packages": "a", "env": "x", "allow_empty": True}, "allow_empty"),
+        ({"packages": "a", "env": "x", "except_": ["y"]}, "except"),
     ],
 )
 def test_parameters_that_make_no_sense(parameters: dict[str, object], key: str) -> None:
     with pytest.raises(ParameterError) as caught:
         EnsureCondaPkg(**parameters)  # type: ignore[arg-type]
     assert caught.value.key == key
+
+
+def test_what_pip_is_asked_for_against_a_spec_is_objected_to(machine: Machine, tmp_path: Path) -> None:
+    prefix = tmp_path / "x"
+    mine = EnsureCondaPkg(packages=["numpy<2", "idna"], env=str(prefix))
+    assert mine.objection(Claim(prefix, "numpy>=2"), machine) == "ensure_conda_pkg asks for 'numpy<2'"
+    assert mine.objection(Claim(prefix, "idna", absent=True), machine) == "ensure_conda_pkg asks for 'idna'"
+    assert mine.objection(Claim(prefix, "numpy<1.9"), machine) is None
+    assert mine.objection(Claim(tmp_path / "y", "numpy>=2"), machine) is None
+    gone = EnsureCondaPkg(packages=["numpy"], env=str(prefix), state="absent")
+    assert gone.objection(Claim(prefix, "numpy>=2"), machine) is None
+
+
+def test_before_the_environment_is_made_it_is_known_what_comes(machine: Machine, tmp_path: Path) -> None:
+    """With --check: a task before it makes the environment."""
+    prefix = tmp_path / "x"
+    machine.declared["x"] = prefix
+    (change,) = planned(EnsureCondaPkg(packages="numpy<2", env=str(prefix)), machine)
+    assert (change.action, change.target, change.after) == ("install", "numpy", "<2")
+    assert planned(EnsureCondaPkg(packages="numpy", env=str(prefix), state="absent"), machine) == ()
 
 
 # -------------------------------------------------------------------------------------------------------------- the guard

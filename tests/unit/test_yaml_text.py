@@ -45,6 +45,13 @@ EDITED: dict[str, tuple[str | None, dict[str, Any], str | None]] = {
         "custom_channels:\n  # c\n  lab: https://b # l\n  n: https://n\nother: 1\n",
     ),
     "document marks": ("---\na: 1\n...\n", {"channels": ["b"]}, "---\na: 1\nchannels:\n  - b\n...\n"),
+    "a document mark behind a comment": ("a: 1\n# c\n...\n", {"channels": ["b"]}, "a: 1\n# c\nchannels:\n  - b\n...\n"),
+    "empty list and mapping": (None, {"channels": [], "custom_channels": {}}, "channels: []\ncustom_channels: {}\n"),
+    "a scalar that becomes a mapping": ("custom_channels: x # c\n", {"custom_channels": {"lab": "https://l"}}, "custom_channels: {lab: https://l} # c\n"),
+    "the first in braces goes": ("{channels: [a], x: 1, y: 2}\n", {"channels": None}, "{x: 1, y: 2}\n"),
+    "one in the middle of braces goes": ("{x: 1, channels: [a], y: 2}\n", {"channels": None}, "{x: 1, y: 2}\n"),
+    "the last in braces goes": ("{x: 1, channels: [a]} # c\n", {"channels": None}, "{x: 1} # c\n"),
+    "the only one in braces goes": ("{channels: [a]}\n", {"channels": None}, "{}\n"),
     "a setting goes, its neighbours stay": ("a: 1\n# c\nchannels:\n  - x\n  # d\n  - y\nb: 2\n", {"channels": None}, "a: 1\n# c\nb: 2\n"),
     "an empty setting goes": ("channels:\nx: 1\n", {"channels": None}, "x: 1\n"),
     "the last setting goes": ("channels: [a]\n", {"channels": None}, None),
@@ -109,6 +116,14 @@ def test_a_text_that_is_nested_too_deep_is_refused(text: str) -> None:
 def test_what_cannot_be_edited_with_certainty_is_refused(text: str) -> None:
     with pytest.raises(TaskFailed, match="with certainty"):
         edited(PATH, text, {"channels": ["b", "a"]})
+
+
+def test_what_is_merged_in_cannot_be_taken_out() -> None:
+    text = "<<: {channels: [a]}\nx: 1\n"
+    assert settings(PATH, text) == {"channels": ["a"], "x": 1}
+    with pytest.raises(TaskFailed, match="with certainty") as caught:
+        edited(PATH, text, {"channels": None})
+    assert caught.value.cure == "set channels by hand, or write the file more simply"
 
 
 WORDS = st.text("abc1/.:#'\" -{[,&*!|>%@\u00e9", min_size=1, max_size=8)

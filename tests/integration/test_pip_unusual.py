@@ -1,0 +1,118 @@
+"""ensure_pip_pkg in environments that are not as installers leave them, and with parameters that make no sense."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbprovision.facts import distributions
+from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
+from tests.driver import converge, planned
+from tests.wheels import make_wheel
+
+pytestmark = pytest.mark.engine
+
+Task = Callable[..., EnsurePipPkg]
+
+
+@pytest.fixture
+def prefix(tmp_path: Path, env: dict[str, str]) -> Path:
+    """A virtual environment; a folder of wheels, and nothing else, is where packages come from."""
+    for version in ("1.0", "1.1"):
+        make_wheel(tmp_path / "wheels", "apple", version)
+    for name in list(env):
+        if name.startswith(("PIP_INDEX", "PIP_EXTRA", "UV_")):
+            del env[name]
+    env.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path / "wheels"))
+    made = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", made], check=True)
+    return made
+
+
+@pytest.fixture
+def task(prefix: Path) -> Task:
+    def make(*packages: str, **more: Any) -> EnsurePipPkg:
+        return EnsurePipPkg(packages=list(packages) or None, env=str(prefix), **more)
+
+    return make
+
+
+def folders(prefix: Path) -> list[str]:
+    library = distributions.site_packages(prefix)
+    assert library is not None
+    return sorted(path.name for path in library.glob("*.dist-info"))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "key", "said"),
+    [
+        ({"env": "a"}, "packages", "needs `packages` or `requirements`"),
+        ({"env": "a", "packages": "b", "state": "absent", "constraints": "c.txt"}, "constraints", "makes no sense"),
+        ({"env": "a", "requirements": "https://u:pearl-77@x.example/r.txt"}, "requirements", "is no file of this machine"),
+        ({"env": "a", "packages": ["b<2", "b>=2"]}, "packages", "no version satisfies both 'b<2' and 'b>=2'"),
+    ],
+)  # fmt: skip
+def test_parameters_that_make_no_sense(parameters: dict[str, Any], key: str, said: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        EnsurePipPkg(**parameters)
+    assert caught.value.key == key
+    assert said in caught.value.message
+    assert "pearl-77" not in caught.value.text
+
+
+def test_a_python_that_is_gone_by_then_is_told(task: Task, prefix: Path, machine: Machine) -> None:
+    wanted = task("apple")
+    plan = wanted.plan(wanted.read(machine))
+    (prefix / "bin/python").unlink()
+    with pytest.raises(TaskFailed, match="has no Python to install for"):
+        wanted.apply(plan, machine)
+
+
+def test_a_source_that_is_not_there_is_absent(task: Task, machine: Machine) -> None:
+    """Only the distribution that came from there would be taken out, whatever its name."""
+    assert planned(task("git+https://git.example/team/lab@v1", state="absent"), machine) == ()
+
+
+def test_variables_in_a_requirements_file_are_looked_up_in_each_run(
+    prefix: Path, machine: Machine, tmp_path: Path
+) -> None:
+    file = tmp_path / "r.txt"
+    file.write_text("apple==${APPLE}\n")
+    wanted = EnsurePipPkg(requirements=str(file), env=str(prefix))
+    for version in ("1.0", "1.1"):
+        machine.env["APPLE"] = version
+        converge(wanted, machine)
+        assert wanted.ages(machine) == 0.0  # the file itself has not changed
+        assert folders(prefix) == [f"apple-{version}.dist-info"]
+
+
+def test_two_folders_of_one_name_become_the_one_that_was_just_written(
+    task: Task, prefix: Path, machine: Machine
+) -> None:
+    """The RECORD of the one names the files of the other, so that no installer finds the first one's."""
+    converge(task("apple"), machine)
+    library = distributions.site_packages(prefix)
+    assert library is not None
+    shutil.copytree(library / "apple-1.1.dist-info", library / "apple-1.0.dist-info")
+    machine.forget()
+    converge(task("apple"), machine)
+    assert folders(prefix) == ["apple-1.1.dist-info"]
+
+
+def test_a_pip_that_cannot_tell_what_is_newer_is_told(task: Task, prefix: Path, machine: Machine) -> None:
+    library = distributions.site_packages(prefix)
+    assert library is not None
+    (library / "pip-20.0.dist-info").mkdir()
+    for name in ("METADATA", "RECORD"):
+        (library / "pip-20.0.dist-info" / name).write_text("")
+    with pytest.raises(TaskFailed, match="cannot say whether there is something newer") as caught:
+        planned(task("apple", state="latest", engine="pip"), machine)
+    assert caught.value.cause == "it is older than 22.2"
