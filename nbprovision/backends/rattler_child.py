@@ -410,7 +410,7 @@ async def _unsolvable(error: SolverError, request: SolveRequest, gateway: rattle
     hints = []
     for name, spec in asked.items():
         if spec != name and name in cause:
-            hints += await _versions(name, request, gateway)
+            hints.append(await _versions(name, request, gateway))
     return TaskFailed(
         "no set of packages satisfies all that is asked for",
         cause="\n".join([cause, *hints]),
@@ -418,13 +418,11 @@ async def _unsolvable(error: SolverError, request: SolveRequest, gateway: rattle
     )
 
 
-async def _versions(name: str, request: SolveRequest, gateway: rattler.Gateway) -> list[str]:
+async def _versions(name: str, request: SolveRequest, gateway: rattler.Gateway) -> str:
     found = await gateway.query(request.channels, _platforms(), [rattler.MatchSpec(name)], recursive=False)
     versions = sorted({record.version for records in found for record in records})
-    if not versions:
-        return []
     shown = ", ".join(str(version) for version in versions[-8:])
-    return [f"there is {name} {'... ' if len(versions) > 8 else ''}{shown}"]
+    return f"there is {name} {'... ' if len(versions) > 8 else ''}{shown}"
 
 
 def _platforms() -> list[rattler.Platform]:
