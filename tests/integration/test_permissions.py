@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from nbprovision.facts.machine import Machine
+from nbprovision.tasks.ensure_conda_channel import EnsureCondaChannel
 from tests.conftest import Channel
+from tests.driver import converge
 from tests.reliability import killing
 from tests.reliability.killing import KillWorld
 from tests.reliability.world import ROOT
@@ -234,3 +237,12 @@ def test_bootstrap_as_root_makes_nothing_in_a_users_home(place: Path) -> None:
     assert done.returncode == 5
     assert "belongs to another user" in done.stderr
     assert contents(place / "home") == []
+
+
+@pytest.mark.engine
+@pytest.mark.network
+def test_a_channel_leaves_nothing_of_its_making(machine: Machine, home: Path, tmp_path: Path) -> None:
+    """uv makes folders for tools that it installs, with a lock for everybody to write, though none is installed."""
+    converge(EnsureCondaChannel(path=str(tmp_path / "channel"), pypi="six"), machine)
+    assert list(home.iterdir()) == []
+    assert writable_for_others(machine.home, tmp_path / "channel") == []

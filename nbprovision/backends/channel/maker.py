@@ -28,6 +28,8 @@ def make(
     import uv
 
     settings = indexes.effective(machine.env, machine.user_home, root=machine.root)
+    cache = machine.cache / "uv"
+    files.make_folder(cache, mode=0o700)  # uv's locks are writable for everybody who gets there
     plain = {name: value for name, value in machine.env.items() if not name.startswith(_TOOLS_OWN)}
     order = {
         "channel": str(folder),
@@ -35,9 +37,10 @@ def make(
         "requirements": list(requirements),
         "wheels": str(wheels),
         "uv": uv.find_uv_bin(),
-        "pip_env": {**plain, **indexes.pip_environment(settings)},
+        "pip_env": {**plain, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **indexes.pip_environment(settings)},
         "uv_env": {
-            "UV_CACHE_DIR": machine.env.get("UV_CACHE_DIR", str(machine.cache / "uv")),
+            "UV_CACHE_DIR": machine.env.get("UV_CACHE_DIR") or str(cache),
+            "UV_TOOL_DIR": str(cache / "tools"),  # else it makes one in the user's home folder
             **indexes.uv_environment(settings),
         },
     }
