@@ -243,7 +243,7 @@ def _misfit(kind: str, name: str, wanted: Any, node: Node, data: Any, told: str)
 def _cure(node: Node, data: Any, takes: str) -> str:
     if data is None:
         return "give it a value, or remove it"
-    if "string" not in takes or isinstance(data, list | dict) or not isinstance(node, Scalar):
+    if "string" not in takes or isinstance(data, str | list | dict) or not isinstance(node, Scalar):
         return ""
     if node.plain and not isinstance(node.value, str):
         return f'write it in quotes: "{node.text[:40]}"'
@@ -253,24 +253,28 @@ def _cure(node: Node, data: Any, takes: str) -> str:
 def _at_fault(node: Node, data: Any, wanted: Any, told: str) -> tuple[Node, Any, str]:
     """The node and the data that msgspec's path names, and words for where that is."""
     where = ""
+    above: list[str | None] = []  # keys on the way there, None for a list
     path = told.rpartition(" - at `$")[2].rstrip("`") if " - at `$" in told else ""
     for step in re.findall(r"\.[^.\[]+|\[\d+\]|\[\.\.\.\]", path):
-        if step == "[...]" and isinstance(data, dict):
-            key = next((key for key, entry in data.items() if not _fits({key: entry}, wanted)), None)
-            if key is None:
-                break
-            data, where = data[key], f"{where} '{key}'"
-            node = (node.get(key) or node) if isinstance(node, MapNode) else node
-        elif step.startswith(".") and isinstance(data, dict) and step[1:] in data:
-            data, where = data[step[1:]], f"{where} '{step[1:]}'"
-            node = (node.get(step[1:]) or node) if isinstance(node, MapNode) else node
-        elif step.startswith("[") and isinstance(data, list):
+        if step.startswith("[") and step != "[...]":
             index = int(step[1:-1])
+            above.append(None)
             data, where = data[index], f"{where} entry {index + 1}"
             node = node.items[index] if isinstance(node, ListNode) and index < len(node.items) else node
         else:
-            break
+            key = step[1:]
+            if step == "[...]":  # some key of the mapping
+                key = next(one for one in data if not _fits(_within(above, {one: data[one]}), wanted))
+            above.append(key)
+            data, where = data[key], f"{where} '{key}'"
+            node = (node.get(key) or node) if isinstance(node, MapNode) else node
     return node, data, where
+
+
+def _within(above: Iterable[str | None], data: Any) -> Any:
+    for key in reversed(list(above)):
+        data = [data] if key is None else {key: data}
+    return data
 
 
 def _fits(data: Any, wanted: Any) -> bool:

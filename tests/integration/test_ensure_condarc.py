@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from nbprovision.facts import terms
 from nbprovision.facts.conda import installed
@@ -216,6 +217,53 @@ def test_what_is_stronger_is_told(machine: Machine) -> None:
     first, second = task.plan(task.read(machine)).warnings
     assert "/no/such/file" in first
     assert "`channels` begins with other all the same" in second
+
+
+def test_a_mirror_that_is_overruled_is_told(machine: Machine, tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.touch()
+    machine.env["CONDA_CHANNEL_ALIAS"] = "https://other.example"
+    task = EnsureCondarc(channel_alias="https://mirror.example", ssl_verify=str(bundle))
+    converge(task, machine)
+    (warning,) = task.plan(task.read(machine)).warnings
+    assert "`channel_alias` is https://other.example all the same" in warning
+
+
+def test_a_link_of_the_whole_machine_is_never_followed(machine: Machine, tmp_path: Path) -> None:
+    file, elsewhere = machine.root / "etc/conda/.condarc", tmp_path / "condarc"
+    file.parent.mkdir(parents=True)
+    elsewhere.write_text(MINE)
+    file.symlink_to(elsewhere)
+    task = EnsureCondarc(scope="system", channels="team")
+    with pytest.raises(TaskFailed, match="a link that leads elsewhere, and is not followed") as caught:
+        planned(task, machine)
+    assert str(elsewhere) in caught.value.cause
+    assert elsewhere.read_text() == MINE
+
+
+@pytest.mark.parametrize(
+    ("scope", "cure"), [("system", "use `scope: user`"), ("user", "look at who owns it (ls -ld) and run as that user")]
+)
+def test_a_file_that_is_another_users_is_refused(machine: Machine, scope: Any, cure: str) -> None:
+    task = EnsureCondarc(scope=scope, channels="team")
+    state = task.read(machine)
+    theirs = structs.replace(state, file=structs.replace(state.file, writable=False))
+    with pytest.raises(TaskFailed, match="cannot write") as caught:
+        task.plan(theirs)
+    assert caught.value.cure == cure
+
+
+def test_an_environment_that_is_gone_by_then_gets_no_file(machine: Machine, tmp_path: Path) -> None:
+    """Its own configuration is nothing that tasks before it are planned with."""
+    prefix = tmp_path / "x"
+    prefix.mkdir()
+    task = EnsureCondarc(scope="env", env=str(prefix), channels="team")
+    assert task.configures(machine) == {}
+    plan = task.plan(task.read(machine))
+    prefix.rmdir()
+    with pytest.raises(TaskFailed, match="there is no environment at"):
+        task.apply(plan, machine)
+    assert not prefix.exists()
 
 
 NAMED = """\

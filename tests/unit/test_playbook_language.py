@@ -10,6 +10,7 @@ import pytest
 from nbprovision.model.errors import InvalidPlaybook
 from nbprovision.playbook import ansible_modules, keywords
 from nbprovision.playbook.calls import Block, Meta, TaskCall
+from nbprovision.playbook.includes import MAX_FILES
 from nbprovision.playbook.read import Playbook, read_playbook
 from tests.unit.playbook_tasks import CATALOGUE
 
@@ -230,6 +231,39 @@ def test_files_of_tasks(playbook: Any, case: str) -> None:
     text, wanted = INCLUDES[case]
     lines = "\n".join(f"    {line}" for line in text.splitlines())
     assert told(playbook(f"- tasks:\n{lines}\n").plays[0].calls) == wanted
+
+
+@pytest.mark.usefixtures("files")
+def test_an_empty_file_of_tasks_has_none(playbook: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty.yml").write_text("# nothing yet\n")
+    found = playbook("- tasks: [{import_tasks: empty.yml}, {include_tasks: {file: empty.yml}}]\n")
+    assert found.plays[0].calls == ()
+    assert tmp_path / "empty.yml" in found.inputs
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ensure_kernel: {env: a}\n", "a file of tasks is a list, not a mapping"),
+        ("- ensure_kernel: {env: a}\n- tasks: []\n  name: p\n", "a play stands where a task is expected"),
+    ],
+)
+def test_what_is_no_file_of_tasks_is_told_with_its_place(playbook: Any, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "wrong.yml").write_text(text)
+    with pytest.raises(InvalidPlaybook) as caught:
+        playbook("- tasks: [{include_tasks: wrong.yml}]\n")
+    line = text.count("\n", 0, text.find("tasks:")) + 1
+    assert str(caught.value).startswith(f"{tmp_path / 'wrong.yml'}:{line}:")
+    assert said in str(caught.value)
+
+
+def test_files_within_files_end_somewhere(playbook: Any, tmp_path: Path) -> None:
+    for number in range(MAX_FILES + 1):
+        (tmp_path / f"{number}.yml").write_text(f"- import_tasks: {number + 1}.yml\n")
+    with pytest.raises(InvalidPlaybook, match=f"more than {MAX_FILES} levels deep") as caught:
+        playbook("- tasks: [{import_tasks: 0.yml}]\n")
+    assert caught.value.position is not None
+    assert Path(caught.value.position.file).name == f"{MAX_FILES - 1}.yml"
 
 
 @pytest.mark.usefixtures("files")

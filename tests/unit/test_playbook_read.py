@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from msgspec import Meta
 
 from nbprovision.model.errors import InvalidPlaybook, Position
+from nbprovision.model.task import Task
 from nbprovision.playbook.read import Playbook, parse_extra_vars, read_playbook
 from tests.unit.playbook_tasks import CATALOGUE, EnsureKernel, EnsurePipPkg, Lazy
 
@@ -83,6 +85,11 @@ def test_a_whole_playbook(playbook: Any, tmp_path: Path) -> None:
         ("{env: a, environment: {N: '{{ x }}'}}", {"x": 3}, EnsureKernel(env="a", environment={"N": "3"})),
         ("{env: a, name: '{{ x | default(omit) }}'}", {}, EnsureKernel(env="a")),
         (
+            "{env: a, environment: '{{ x }}'}",
+            {"x": {"N": 3, "M": "b"}},
+            EnsureKernel(env="a", environment={"N": "3", "M": "b"}),
+        ),
+        (
             "{env: a, environment: {N: '{{ x | default(omit) }}', M: b}}",
             {},
             EnsureKernel(env="a", environment={"M": "b"}),
@@ -106,6 +113,32 @@ def test_values_of_parameters(
     assert found.plays[0].calls[0].task == EnsureKernel(
         **{name: getattr(task, name) for name in task.__struct_fields__} | {"env": wanted}
     )
+
+
+class EnsureNote(Task[None], frozen=True, kw_only=True):
+    """Its parameters have types that no task of ours has, and no description."""
+
+    text: str
+    sizes: dict[str, int | dict[str, str]] = {}
+    words: list[Annotated[str, Meta(min_length=2)]] = []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("{}", "3:7: ensure_note needs 'text'"),
+        ("{text: a, words: x}", "3:37: ensure_note: 'words' takes a list of strings, not text"),
+        ("{text: a, words: [ab, c]}", "3:42: ensure_note: 'words' entry 2 must be a string of length >= 2"),
+        (
+            "{text: a, sizes: {a: 1, b: {c: x, d: 3}}}",
+            "3:57: ensure_note: 'sizes' takes a mapping of strings to whole numbers or mappings, and 'b' 'd' is a number\nwrite it in quotes: \"3\"",
+        ),
+    ],
+)
+def test_parameters_of_any_type_are_told_of(playbook: Any, given: str, said: str) -> None:
+    with pytest.raises(InvalidPlaybook) as caught:
+        playbook(f"- name: p\n  tasks:\n    - ensure_note: {given}\n", catalogue={"ensure_note": EnsureNote})
+    assert str(caught.value).partition("play.yml:")[2] == said
 
 
 def test_paths_in_lists(playbook: Any, tmp_path: Path) -> None:
