@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.facts.file_digests import Digests
+from nbprovision.facts.file_digests import Digests, digest_of
 from nbprovision.system.reading import read_bytes, read_json
 
 DIST_INFO = ".dist-info"
@@ -247,17 +248,16 @@ def harmed_elsewhere(
 
 
 def _distribution(path: Path) -> Distribution | None:
+    """The distribution of a ``.dist-info`` or ``.egg-info``; None for a ``.dist-info`` without a version."""
     if path.name.endswith(DIST_INFO):
         name, dash, version = path.name.removesuffix(DIST_INFO).rpartition("-")
         return Distribution(normalized(name), version, path) if dash else None
-    if path.name.endswith(EGG_INFO):
-        name, _, version = path.name.removesuffix(EGG_INFO).partition("-")
-        version = re.sub(r"-py\d.*$", "", version)
-        if not version:
-            told = path / "PKG-INFO" if path.is_dir() else path
-            version = next(_headers(told, "version"), "0")
-        return Distribution(normalized(name), version, path)
-    return None
+    name, _, version = path.name.removesuffix(EGG_INFO).partition("-")
+    version = re.sub(r"-py\d.*$", "", version)
+    if not version:
+        told = path / "PKG-INFO" if path.is_dir() else path
+        version = next(_headers(told, "version"), "0")
+    return Distribution(normalized(name), version, path)
 
 
 def _python_folders(prefix: Path) -> list[Path]:
@@ -316,8 +316,10 @@ def _has_digest(path: Path, status: os.stat_result, digest: str, digests: Digest
     algorithm, _, wanted = digest.partition("=")
     if algorithm not in hashlib.algorithms_guaranteed or algorithm.startswith("shake"):
         return True
-    if algorithm == "sha256":
-        found = bytes.fromhex(digests.of(path, status))
-    else:
-        found = hashlib.new(algorithm, read_bytes(path)).digest()
-    return base64.urlsafe_b64encode(found).rstrip(b"=").decode() == wanted
+    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+        return False
+    try:
+        found = digests.of(path, status) if algorithm == "sha256" else digest_of(path, algorithm)
+    except OSError:  # what cannot be read cannot be imported either
+        return False
+    return base64.urlsafe_b64encode(bytes.fromhex(found)).rstrip(b"=").decode() == wanted

@@ -66,7 +66,7 @@ class Digests:
         if known is not None and (known.size, known.mtime, known.ctime) == now:
             return known.digest
         settled = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS
-        digest = sha256(path)
+        digest = digest_of(path)
         if settled:
             self._known[key] = _Known(*now, digest)
             self._changed = True
@@ -83,9 +83,9 @@ class Digests:
         self._changed = False
 
 
-def sha256(path: str | Path) -> str:
-    """The SHA-256 of a file, read piece by piece."""
-    found = hashlib.sha256()
+def digest_of(path: str | Path, algorithm: str = "sha256") -> str:
+    """The digest of a file, as lower-case hexadecimal digits; it is read piece by piece."""
+    found = hashlib.new(algorithm)
     with open(path, "rb", buffering=0) as stream:
         while piece := stream.read(1 << 20):
             found.update(piece)

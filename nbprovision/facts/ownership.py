@@ -30,7 +30,14 @@ def refuse_foreign(env: Mapping[str, str], user_home: Path, home: Path) -> None:
             f"HOME is '{user_home}', and a home folder has an absolute path", cure="set HOME to the whole path"
         )
     for name, folder in (("HOME", user_home), ("the tool's home", home)):
-        nearest = _nearest(folder)
+        try:
+            nearest = _nearest(folder)
+        except OSError as error:  # a link that leads to itself, a name that is too long
+            raise UsageError(
+                f"{name} is {folder}, and no folder can be there",
+                cause=str(error.strerror),
+                cure="set HOME, or give --home, to a folder",
+            ) from error
         if not nearest.is_dir():
             raise UsageError(
                 f"{name} is {folder}, and {nearest} is no folder", cure="set HOME, or give --home, to a folder"
@@ -43,11 +50,12 @@ def refuse_foreign(env: Mapping[str, str], user_home: Path, home: Path) -> None:
                 cure=_without_root(owner, env),
             )
         if owner != os.geteuid() and name == "HOME" and not os.access(nearest, os.W_OK | os.X_OK):
-            own = _name(os.geteuid())
+            own, account = _name(os.geteuid()), _account(os.geteuid())
+            login = f"start it as `sudo -iu {account}` or `su - {account}` does, or " if account else ""
             raise UsageError(
                 f"HOME is {folder}, where {own} may not write: {nearest} is {_name(owner)}'s",
                 cause="su without -, and sudo without -H or -i, may leave HOME as it was" if owner == 0 else "",
-                cure=f"start it as `sudo -iu {own}` or `su - {own}` does, or set HOME to a folder of {own}'s",
+                cure=f"{login}set HOME to a folder of {own}'s",
             )
 
 
@@ -62,26 +70,32 @@ def note(env: Mapping[str, str], user_home: Path) -> str | None:
 
 def _nearest(folder: Path) -> Path:
     """The folder, or what is there of those that it lies in."""
-    for place in (folder, *folder.parents):
-        try:
-            os.stat(place)
-        except PermissionError:  # not ours to look into: the first one above that can be looked at says whose
-            continue
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        return place
-    return Path("/")
+    return next(filter(_is_seen, (folder, *folder.parents)), Path("/"))
+
+
+def _is_seen(place: Path) -> bool:
+    try:
+        os.stat(place)
+    except (PermissionError, FileNotFoundError, NotADirectoryError):
+        return False  # where it is not ours to look into, the first one above that can be looked at says whose
+    return True
 
 
 def _without_root(owner: int, env: Mapping[str, str]) -> str:
-    name = _name(owner)
     if env.get("SUDO_UID") == str(owner):
         return "leave sudo out; to provide for root give sudo -H"
-    return f"run it as that user (runuser -u {name} -- ...); to provide for root set HOME to root's (sudo -H)"
+    account = _account(owner)
+    how = f" (runuser -u {account} -- ...)" if account else ""
+    return f"run it as that user{how}; to provide for root set HOME to root's (sudo -H)"
 
 
 def _name(user: int) -> str:
+    return _account(user) or f"user {user}"
+
+
+def _account(user: int) -> str | None:
+    """The name to log in with; None for a number that the user database does not know, as containers have it."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:
-        return f"user {user}"
+        return None

@@ -135,8 +135,8 @@ class TestDigests:
         file = tmp_path / "file"
         file.write_text("content")
         read: list[object] = []
-        whole = file_digests.sha256
-        monkeypatch.setattr(file_digests, "sha256", lambda path: read.append(path) or whole(path))
+        whole = file_digests.digest_of
+        monkeypatch.setattr(file_digests, "digest_of", lambda path: read.append(path) or whole(path))
         monkeypatch.setattr(file_digests, "_SETTLED_NS", 0)
         digests = file_digests.Digests(tmp_path / "kept")
         first = digests.of(file, file.stat())
