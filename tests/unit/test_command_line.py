@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from nbprovision import cli
+from nbprovision.__main__ import main
 from nbprovision.cli import habits, run
 from nbprovision.cli.asking import Asking
 from nbprovision.cli.parser import Parser
+from nbprovision.lint.finding import all_rules
 from nbprovision.model.result import Change, Result
 from nbprovision.reporters import diff
 from nbprovision.reporters.colour import wants_colour
@@ -353,3 +356,14 @@ def test_run_takes_what_the_start_up_path_takes() -> None:
     words = {*witness._NEUTRAL, *witness._SELECTING, *witness._ANEW} - {"-vv", "-vvv"}
     assert words <= known
     assert run.EXIT == {"ok": 0, "changed": 0, "failed": 2, "deferred": 7}
+
+
+def test_the_rules_of_the_lint_are_told_as_text_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lint", "--list-rules"]) == 0
+    text = capsys.readouterr().out
+    assert main(["lint", "--list-rules", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["rule"] for one in found] == [one.name for one in all_rules()]
+    for one in found:
+        fixes = " (--fix)" if one["fixes"] else ""
+        assert f"{one['rule']}  {one['severity']}{fixes}\n  {one['finds']}\n  {one['why']}\n" in text

@@ -46,6 +46,37 @@ def test_folders_of_environments_from_a_variable(tmp_path: Path, name: str) -> N
     assert read_condarc({name: "/a:/b"}, tmp_path, None, tmp_path).envs_dirs == ("/a", "/b")
 
 
+def test_what_a_file_will_say_counts_and_not_what_it_says(tmp_path: Path) -> None:
+    """A playbook may have it written, or taken away, before the configuration matters."""
+    home = tmp_path / "home"
+    put(home / ".condarc", "channels: [old]\n")
+    put(tmp_path / "xdg/conda/.condarc", "channels: [xdg]\nenvs_dirs:\n")
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "xdg")}
+
+    def channels(text: str | None) -> tuple[str, ...]:
+        return read_condarc(env, home, None, tmp_path, {home / ".condarc": text}).channels
+
+    assert read_condarc(env, home, None, tmp_path).channels == ("old", "xdg")
+    assert channels("channels: [new]\n") == ("new", "xdg")
+    assert channels("") == channels(None) == ("xdg",)
+
+
+def test_settings_of_one_word_from_variables_win(tmp_path: Path) -> None:
+    put(
+        tmp_path / ".condarc",
+        "offline: false\nchannel_alias: https://file.example\ncustom_multichannels: {t: [$A, b], u: c}\n",
+    )
+    env = {
+        "A": "a",
+        "CONDA_OFFLINE": "yes",
+        "CONDA_CHANNEL_ALIAS": "https://mirror.example/$A",
+        "CONDA_SSL_VERIFY": "/$A.pem",
+    }
+    found = read_condarc(env, tmp_path, None, tmp_path / "root")
+    assert (found.offline, found.channel_alias, found.ssl_verify) == (True, "https://mirror.example/a", "/a.pem")
+    assert found.custom_multichannels == {"t": ["a", "b"], "u": ["c"]}
+
+
 @pytest.mark.parametrize(
     "text", ["channels: [unclosed", "\tchannels: x", "- a list", "\x00", "x: 2020-13-45", "[" * 3000]
 )
