@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib.util
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +25,8 @@ from nbprovision.backends.pip_request import (
 from nbprovision.facts import distributions, indexes, inside
 from nbprovision.facts.distributions import normalized
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system import commands
+from nbprovision.system import commands, room
+from nbprovision.system.files import remove
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
@@ -58,7 +62,30 @@ def perform(machine: Machine, request: Request) -> None:
         pip_location.perform(machine, request, request.location, _install)
     else:
         inside.refuse_links(request.prefix, ("bin", "lib"))
-        _install(machine, request, [])
+        with _taken_back(request):
+            _install(machine, request, [])
+
+
+@contextlib.contextmanager
+def _taken_back(request: Request) -> Iterator[None]:
+    """Where the disk gets full, take back what pip wrote of a package that is new: it leaves that, and the disk full.
+
+    What it was to replace pip itself has put back by then. Not after other failures: what is new might be of somebody
+    who installs at the same time.
+    """
+    folder = distributions.site_packages(request.prefix)
+    before = set(os.listdir(folder)) if folder is not None else set()
+    try:
+        yield
+    except TaskFailed as error:
+        if folder is not None and room.trouble(error.cause) in (errno.ENOSPC, errno.EDQUOT):
+            whole = [one for several in distributions.in_folder(folder).values() for one in several if not one.broken]
+            named = {name.partition("/")[0] for one in whole for name in distributions.recorded(one.path)}
+            for entry in set(os.listdir(folder)) - before - named:
+                remove(folder / entry)
+            left = room.explained(error.cause.partition("\n")[2], folder)
+            error.cause = left[0] if left is not None else error.cause
+        raise
 
 
 def resolve(machine: Machine, request: Request) -> list[Move] | None:
@@ -141,6 +168,7 @@ def _pip(
     stdin: str = "",
 ) -> commands.Completed:
     fixed = {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_PROGRESS_BAR": "off"}
+    fixed["PYTHONDONTWRITEBYTECODE"] = "1"
     return commands.run(
         [*_command(prefix, python), *words],
         env={**child_environment(machine.env), **fixed, **variables},
@@ -153,7 +181,8 @@ def _pip(
 def _command(prefix: Path, python: Path) -> list[str | Path]:
     """The environment's own pip, else that of this interpreter, which installs for another since 22.3.
 
-    Neither leaves compiled files behind (``-B``): a look at what would come must change nothing.
+    Neither leaves compiled files of its own behind (``-B``, and the variable for the Python that ``--python`` starts): a
+    look at what would come must change nothing.
     """
     if "pip" in distributions.installed(prefix):
         return [python, "-I", "-B", "-m", "pip"]

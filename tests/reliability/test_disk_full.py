@@ -168,6 +168,19 @@ def test_update_of_pip_packages(machine: Machine) -> None:
     assert set(update(machine, PIP, (0.4, 10.0, 60.0))) == {"failed", "done"}
 
 
+@pytest.mark.parametrize("engine", ["uv", "pip"])
+def test_a_new_pip_package(machine: Machine, engine: str) -> None:
+    """pip writes until the disk is full, and leaves it so."""
+    assert machine.run(CONDA, "1.0").status == 0
+    before = machine.content()
+    playbook = PIP.replace("{{env", f"{{{{engine: {engine}, env")
+    for leave in (1.0, 10.0):
+        machine.volume.fill(int(leave * MB))
+        told_well(machine.run(playbook, "1.0"))
+        assert machine.content() == before, f"with {leave} MB"
+    converges(machine, playbook, "1.0")
+
+
 def test_change_of_an_index(machine: Machine) -> None:
     assert set(update(machine, INDEX, (0.0, 2.0))) == {"failed", "done"}
 
