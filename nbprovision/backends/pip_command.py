@@ -181,8 +181,8 @@ def _pip(
 def _command(prefix: Path, python: Path) -> list[str | Path]:
     """The environment's own pip, else that of this interpreter, which installs for another since 22.3.
 
-    Neither leaves compiled files of its own behind (``-B``, and the variable for the Python that ``--python`` starts): a
-    look at what would come must change nothing.
+    Neither leaves compiled files of its own behind (``-B``, and a variable for the Python that ``--python`` starts): a
+    look at what would come changes nothing.
     """
     if "pip" in distributions.installed(prefix):
         return [python, "-I", "-B", "-m", "pip"]
