@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -55,7 +56,7 @@ def _get_preferred_schemes():
 
 
 class Interpreter(msgspec.Struct, frozen=True):
-    """A CPython installation.
+    """A Python installation.
 
     Attributes:
         executable: Its program.
@@ -63,13 +64,15 @@ class Interpreter(msgspec.Struct, frozen=True):
         base: Its prefix.
         stdlib: The folder of its standard library.
         library: The shared libpython, None where the program has it within.
+        implementation: Such as ``cpython``.
     """
 
     executable: str
-    version: str
+    version: Annotated[str, msgspec.Meta(pattern=r"^\d+\.\d+\.\d+$")]
     base: str
     stdlib: str
     library: str | None
+    implementation: str = "cpython"
 
     @property
     def minor(self) -> str:
@@ -110,20 +113,19 @@ def describe(executable: str) -> Interpreter:
         asked = subprocess.run(  # noqa: S603 - an interpreter that the playbook or the search names
             [executable, "-I", "-S", "-c", _ASK], capture_output=True, text=True, check=True, timeout=60
         )
-        told = json.loads(asked.stdout)
-    except (OSError, subprocess.SubprocessError, json.JSONDecodeError) as error:
+        found = msgspec.json.decode(asked.stdout, type=Interpreter)
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError, msgspec.DecodeError) as error:
         complaint = getattr(error, "stderr", None) or str(error)
         raise TaskFailed(
             f"the interpreter {executable} does not start as a Python does", cause=complaint.strip(), cure=cure
         ) from None
-    implementation = told.pop("implementation")
-    if implementation != "cpython" or tuple(map(int, told["version"].split(".")[:2])) < (3, 10):
+    if found.implementation != "cpython" or tuple(map(int, found.minor.split("."))) < (3, 10):
         raise TaskFailed(
             f"{executable} is no CPython of 3.10 or newer",
-            cause=f"it says of itself that it is {implementation} {told['version']}",
+            cause=f"it says of itself that it is {found.implementation} {found.version}",
             cure=cure,
         )
-    return msgspec.convert(told, Interpreter)
+    return found
 
 
 def find(wanted: str | None) -> Interpreter:
@@ -167,8 +169,13 @@ def _candidates(minor: str) -> Iterator[str]:
         if folder and path.is_file() and os.access(path, os.X_OK) and not _is_script(path):
             yield str(path)
     for versions in (home / ".pyenv/versions", home / ".local/share/uv/python", Path("/opt/python")):
-        for path in sorted(versions.glob(f"*{minor}*/bin/{name}"), reverse=True):
+        for path in sorted(versions.glob(f"*{minor}*/bin/{name}"), key=_numbers, reverse=True):
             yield str(path)
+
+
+def _numbers(path: Path) -> list[int]:
+    """What puts 3.12.10 behind 3.12.9: the numbers in the name of a version's folder."""
+    return [int(number) for number in re.findall(r"\d+", path.parents[1].name)]
 
 
 def _is_script(path: Path) -> bool:

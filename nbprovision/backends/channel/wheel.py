@@ -12,6 +12,7 @@ import csv
 import email.parser
 import hashlib
 import io
+import re
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from email.message import Message
@@ -66,7 +67,8 @@ def match_spec(requirement: Requirement) -> str:
         elif operator == "===":
             clauses.append(f"=={version}")
         elif operator == "<" and version.replace(".", "").isdigit():
-            clauses.append(f"<{version}.0a0" if "." in version else f"<{version}.0.0a0")
+            # The first of its pre-releases, however many zeros the version is written with: 2a0 < 2rc1 < 2.0rc1.
+            clauses.append("<" + re.sub(r"(\.0)+$", "", version) + "a0")
         else:
             clauses.append(f"{operator}{version}")
     name = conda_name(requirement.name)
