@@ -23,9 +23,10 @@ from nbprovision.reporters.colour import RED, YELLOW, painted, shown, wants_colo
 from nbprovision.system.secrets import mask
 from nbprovision.tasks import Catalogue
 
+_ANACONDA = "/home/ec2-user/anaconda3"
 # Of each kind: the user's home, what survives a restart, and the conda of its image.
 _PLACES: dict[PlatformKind, tuple[str | None, str | None, str | None]] = {
-    "notebook-instance": ("/home/ec2-user", "/home/ec2-user/SageMaker", "/home/ec2-user/anaconda3"),
+    "notebook-instance": ("/home/ec2-user", "/home/ec2-user/SageMaker", _ANACONDA),
     "studio": ("/home/sagemaker-user", "/home/sagemaker-user", "/opt/conda"),
     "studio-lab": ("/home/studio-lab-user", "/home/studio-lab-user", None),
     "other": (None, None, None),
@@ -40,8 +41,7 @@ class _Image(CondaFacts):
 
     def _prefixes(self) -> Iterator[tuple[str, Path]]:
         yield from super()._prefixes()
-        if self.platform.provided is not None:
-            yield from ((name, self.platform.provided / "envs" / name) for name in _BROUGHT)
+        yield from ((name, Path(_ANACONDA, "envs", name)) for name in _BROUGHT)
 
 
 class _Instance(Machine):
