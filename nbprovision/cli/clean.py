@@ -103,8 +103,8 @@ def _text(content: dict[str, Any]) -> str:
     kept = content["kept"]
     if kept["entries"]:
         lines.append(
-            f"kept: {kept['entries']} packages in the caches, {megabytes(kept['shared'])} of which environments share, "
-            "so that removing them would free next to nothing"
+            f"kept: {kept['entries']} package{'' if kept['entries'] == 1 else 's'} in the caches, "
+            f"{megabytes(kept['shared'])} of which environments share, so that removing them would free next to nothing"
         )
     lines += [f"left alone: {one['path']}, which is not this tool's: {one['command']}" for one in content["left_alone"]]
     if content["running"]:

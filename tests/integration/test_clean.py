@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -189,6 +190,71 @@ def test_leftovers_go_and_what_is_the_users_stays(env: dict[str, str], tmp_path:
     assert (home / "venv.2").is_dir()
     assert (tmp_path / "outside/data").read_bytes() == b"not ours"
     assert {one["path"] for one in done["left_alone"]} == {str(user / ".cache/uv")}
+
+
+class TestAsAPersonReadsIt:
+    @staticmethod
+    def told(env: dict[str, str], *options: str) -> list[str]:
+        words = [sys.executable, "-m", "nbprovision", "clean", *options]
+        done = subprocess.run(words, env=env, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    def test_where_there_is_nothing_it_says_so_and_makes_nothing(self, env: dict[str, str], tmp_path: Path) -> None:
+        nothing, room = self.told(env)
+        assert nothing == "there is nothing to remove"
+        assert room.endswith(f" are free at {tmp_path}")
+        assert not Path(env["NBPROVISION_HOME"]).exists()
+
+    def test_what_goes_is_summed_by_its_kind_and_what_stays_has_a_reason(self, env: dict[str, str]) -> None:
+        home = Path(env["NBPROVISION_HOME"])
+        for path, size in {
+            home / "log/nbprovision.log.1": 300_000,
+            home / "log/nbprovision.log.2": 300_000,
+            home / "state/0123.state": 10,
+            home / "cache/pkgs/six-1.0-0/six.py": 2_000_000,
+            home / "cache/pkgs/pear-1.0-0/pear.py": 20_000_000,
+        }.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x" * size)
+        (home / "envs/demo").mkdir(parents=True)
+        os.link(home / "cache/pkgs/six-1.0-0/six.py", home / "envs/demo/six.py")
+        user = Path(env["HOME"]) / ".cache/pip"
+        user.mkdir(parents=True)
+        (user / "x").touch()
+
+        would, *planned = self.told(env, "--dry-run")
+        freed, *lines = self.told(env)
+        assert would == freed.replace("freed", "would free") == "would free 21 MB"
+        assert lines[:-1] == planned[:-1]  # but for the room
+        assert [line.split(None, 2)[2] for line in lines if line.startswith("  ")] == [
+            "conda packages that no environment shares (1)", "older log (2)", "state of no use (1)",
+        ]  # fmt: skip
+        assert any(line.startswith("kept: 1 package in the caches, 2.0 MB of which environments") for line in lines)
+        assert f"left alone: {user}, which is not this tool's: pip cache purge" in lines
+        assert self.told(env)[0] == "there is nothing to remove"
+
+    def test_a_run_that_is_at_work_is_named(self, env: dict[str, str]) -> None:
+        home = Path(env["NBPROVISION_HOME"])
+        home.mkdir()
+        (home / "lock.holder").write_text(json.dumps({"pid": os.getpid(), "command": "nbprovision run", "since": 0}))
+        (line,) = (line for line in self.told(env, "--dry-run") if line.startswith("at work: "))
+        assert line.startswith(f"at work: process {os.getpid()} (nbprovision run, since ")
+        assert line.endswith("; what it is making counts as left by a killed run here")
+
+    @pytest.mark.parametrize("at_work", [False, True])
+    def test_a_slot_of_the_tool_itself_stays_while_bootstrap_is_at_work(
+        self, at_work: bool, env: dict[str, str]
+    ) -> None:
+        home = Path(env["NBPROVISION_HOME"])
+        for slot in ("venv.1", "venv.2"):
+            (home / slot).mkdir(parents=True)
+        (home / "venv").symlink_to("venv.1")
+        with (home / "bootstrap.lock").open("w") as lock:
+            if at_work:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            self.told(env)
+        assert (home / "venv.2").exists() == at_work
 
 
 @pytest.mark.parametrize(
