@@ -30,6 +30,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     """Of a width of its own: rich asks these variables before the real terminal."""
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     return Screen()
 
 
