@@ -25,7 +25,7 @@ from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import parse
 from nbprovision.model.errors import DEFECT, REPORT, NotBegun, TaskFailed
 from nbprovision.system import commands
-from nbprovision.system.files import read_text, remove, write_atomically
+from nbprovision.system.files import own_temporary_files, read_text, remove, write_atomically
 from nbprovision.system.reading import read_json
 from nbprovision.system.secrets import mask
 
@@ -142,14 +142,16 @@ class CondaCommand:
                 machine.progress(f"{prefix.name}: fetching {found[0]}", found[1], 1)
 
         env = {key: value for key, value in machine.env.items() if key not in _NOT_INHERITED}
-        done = commands.run(
-            [self.executable, *words],
-            env={**_limits(machine), **env, **_QUIET, **variables},
-            timeout=machine.timeout,
-            accept=range(-64, 256),
-            on_output=heard,
-            failure=doing,
-        )
+        env = {**_limits(machine), **env, **_QUIET, **variables}
+        with own_temporary_files(env) as temporary:
+            done = commands.run(
+                [self.executable, *words],
+                env={**env, **temporary},
+                timeout=machine.timeout,
+                accept=range(-64, 256),
+                on_output=heard,
+                failure=doing,
+            )
         reply = reply_of(done.output)
         # What it says counts, not how it ended: a solver's library may crash an interpreter that has done its work.
         if reply is not None and reply.success:

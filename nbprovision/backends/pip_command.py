@@ -26,7 +26,7 @@ from nbprovision.facts import distributions, indexes, inside
 from nbprovision.facts.distributions import normalized
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import commands, room
-from nbprovision.system.files import remove
+from nbprovision.system.files import own_temporary_files, remove
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
@@ -169,13 +169,15 @@ def _pip(
 ) -> commands.Completed:
     fixed = {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_PROGRESS_BAR": "off"}
     fixed["PYTHONDONTWRITEBYTECODE"] = "1"
-    return commands.run(
-        [*_command(prefix, python), *words],
-        env={**child_environment(machine.env), **fixed, **variables},
-        stdin=stdin,
-        timeout=machine.timeout,
-        accept=range(256),
-    )
+    env = {**child_environment(machine.env), **fixed, **variables}
+    with own_temporary_files(env) as temporary:
+        return commands.run(
+            [*_command(prefix, python), *words],
+            env={**env, **temporary},
+            stdin=stdin,
+            timeout=machine.timeout,
+            accept=range(256),
+        )
 
 
 def _command(prefix: Path, python: Path) -> list[str | Path]:

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -125,6 +125,23 @@ def temporary_folder(path: Path) -> Iterator[Path]:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def own_temporary_files(env: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """A variable by which a program makes its temporary files in a folder that goes with it, however it ends.
+
+    Args:
+        env: The program's other variables: the folder is made where these have temporary files go.
+
+    """
+    place = Path(env.get("TMPDIR") or "/tmp")  # noqa: S108 - where the program itself would go
+    if not (place.is_absolute() and os.access(place, os.W_OK)):
+        yield {}
+        return
+    # Others can make files there too, so the name is none that they could guess.
+    with temporary_folder(place / f"nbprovision-{os.urandom(8).hex()}") as folder:
+        yield {"TMPDIR": str(folder)}
 
 
 def link_atomically(path: Path, target: str) -> None:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tests.conftest import Channel
@@ -205,10 +205,15 @@ def converged(root: Path, channel: Channel, *, real: bool = False) -> KillWorld:
 
 def start(world: KillWorld, *program: str) -> subprocess.Popen[bytes]:
     """A run in a process group of its own."""
+    return start_with(world.env, world.playbook, *program)
+
+
+def start_with(env: Mapping[str, str], playbook: Path, *program: str) -> subprocess.Popen[bytes]:
+    """A run of any playbook."""
     return subprocess.Popen(
-        [sys.executable, *(program or ("-m", "nbprovision")), "run", str(world.playbook), "--format", "json"],
-        env={**world.env, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, cwd="/",
+        [sys.executable, *(program or ("-m", "nbprovision")), "run", str(playbook), "--format", "json"],
+        env={**env, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, cwd="/",
     )  # fmt: skip
 
 

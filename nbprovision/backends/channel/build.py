@@ -23,7 +23,7 @@ from nbprovision.backends.channel.wheel import convert, is_pure
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import room
 from nbprovision.system.commands import run
-from nbprovision.system.files import temporary_folder, write_atomically
+from nbprovision.system.files import own_temporary_files, temporary_folder, write_atomically
 from nbprovision.system.process import answer
 
 Tell = Callable[..., None]
@@ -167,7 +167,9 @@ def _download(order: Order, python: Interpreter, requirements: list[str], folder
     download = [*pip, "download", "--quiet", "--only-binary", ":all:", "--find-links", str(folder), "-d", str(staging)]
     failure = f"cannot fetch wheels for Python {python.minor}: {', '.join(requirements)}"
     try:
-        run([*download, *requirements], env={**order.pip_env, **order.uv_env}, failure=failure)
+        env = {**order.pip_env, **order.uv_env}
+        with own_temporary_files(env) as temporary:
+            run([*download, *requirements], env={**env, **temporary}, failure=failure)
     except TaskFailed as error:
         complaint = "\n".join(line for line in error.cause.splitlines() if "WARNING" not in line)
         no_room = room.explained(complaint, folder)

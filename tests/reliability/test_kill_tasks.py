@@ -1,0 +1,184 @@
+"""Killed in whichever kind of task, the next run leaves a machine that is file by file like one on which nobody was killed.
+
+The short form is part of every test run; NBPROVISION_TEST_KILLS says how many kills the long form makes:
+
+    python -m pytest -m long tests/reliability/test_kill_tasks.py -s
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.conftest import Channel, registry_settings
+from tests.reliability import killing
+from tests.reliability.world import Ran, read_document
+from tests.wheels import make_wheel
+
+pytestmark = pytest.mark.engine
+
+KILLS = int(os.environ.get("NBPROVISION_TEST_KILLS", "100"))
+SEED = os.environ.get("NBPROVISION_TEST_SEED", "1")
+
+PLAYBOOKS = {
+    "channel": """
+- tasks:
+    - ensure_conda_channel: {path: ROOT/project/channel, pypi: [ROOT/wheels/apple-1.0-py3-none-any.whl]}
+""",
+    "all": """
+- tasks:
+    - ensure_condarc: {channels: [CHANNEL], envs_dirs: ROOT/tool/envs, settings: {remote_max_retries: 5}}
+    - ensure_pip_index: {url: "https://blue.example/simple"}
+    - ensure_conda_env: {name: one, packages: [python, pip], channels: [CHANNEL]}
+    - ensure_conda_pkg: {env: one, packages: [six=1.16.0], channels: [CHANNEL]}
+    - ensure_conda_env: {name: two, clone: one}
+    - ensure_pip_pkg: {env: one, packages: [apple==1.0], engine: pip}
+    - ensure_pip_pkg: {env: two, packages: [apple==1.1, pear]}
+    - ensure_pip_pkg: {env: one, target: ROOT/home/lib, packages: [pear==1.0]}
+    - ensure_kernel: {name: tool, argv: [/bin/sh, "-c", "exit", "{connection_file}"], environment: {A: b}}
+    - ensure_env_var: {name: FRUIT, value: pear, kernels: [tool]}
+    - ensure_env_var: {name: SHELLS, value: pear, where: shells}
+    - ensure_file: {path: ROOT/home/conf/a.txt, content: "hello\\n", mode: "0600"}
+    - ensure_line: {path: ROOT/home/conf/b.txt, line: "x = 1", create: true}
+    - ensure_block: {path: ROOT/home/.bashrc, block: "export EDITOR=nano", create: true}
+    - ensure_git_config: {name: user.email, value: ada@example.org}
+    - ensure_command: {shell: "echo made > ROOT/home/made", creates: ROOT/home/made}
+""",
+}
+# The tool's own records and caches, and what says when it was written.
+BESIDE = ("tool/cache", "tool/log", "tool/state", "tool/last-run.json", "home/.local/share/uv")
+DATED = (".pyc", ".conda", ".zst", "repodata.json", "/history", "/RECORD")
+
+
+class Place(NamedTuple):
+    """A machine in a folder."""
+
+    root: Path
+    text: str
+
+    def begin(self, *, cold: bool) -> None:
+        """Nothing has been done; the caches are kept unless it is ``cold``."""
+        for name in ("home", "project", "tmp", *(["tool"] if cold else ["tool/envs", "tool/state"])):
+            shutil.rmtree(self.root / name, ignore_errors=True)
+        for name in ("home", "project", "tmp"):
+            (self.root / name).mkdir()
+        (self.root / "home/.bashrc").write_text("# mine\n")
+        (self.root / "project/playbook.yml").write_text(self.text)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """A run, in a process group of its own."""
+        env = {name: value for name, value in registry_settings().items() if not name.startswith(("PIP_", "UV_"))}
+        places = {"HOME": self.root / "home", "NBPROVISION_HOME": self.root / "tool", "TMPDIR": self.root / "tmp"}
+        env |= {name: str(path) for name, path in places.items()}
+        env |= {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+        env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.root / "wheels")}
+        return killing.start_with(env, self.root / "project/playbook.yml")
+
+    def run(self) -> Ran:
+        """A run to its end."""
+        process = self.start()
+        out, errors = process.communicate(timeout=600)
+        return read_document(process.returncode, out.decode(), errors.decode())
+
+    def files(self) -> dict[str, str]:
+        """Every file and folder with its mode, and what is in it unless that says when."""
+        return dict(self._files())
+
+    def _files(self) -> Iterator[tuple[str, str]]:
+        for place, folders, names in os.walk(self.root):
+            inside = os.path.relpath(place, self.root)
+            if inside in (*BESIDE, "wheels") or inside.endswith(("__pycache__", "/shards")):
+                folders.clear()
+                continue
+            for name in (*names, *folders):
+                path = Path(place, name)
+                key = os.path.normpath(f"{inside}/{name}")
+                mode = f"{path.lstat().st_mode:o}"
+                if key in BESIDE:
+                    continue
+                if path.is_symlink():
+                    yield key, f"{mode} {os.readlink(path)}"
+                elif path.is_file() and not key.endswith(DATED) and "/conda-meta/" not in key:
+                    yield key, f"{mode} {hashlib.blake2b(path.read_bytes()).hexdigest()}"
+                else:
+                    yield key, mode
+
+    def litter(self) -> list[str]:
+        """What engines and the tool have in the making in the tool's caches."""
+        made = (path.relative_to(self.root) for path in (self.root / "tool/cache").rglob("*"))
+        return [str(path) for path in made if path.name.startswith((".tmp", "tmp")) or "nbprovision-tmp" in path.name]
+
+
+class Whole(NamedTuple):
+    """A place, and what a run that nobody kills makes of it."""
+
+    place: Place
+    files: dict[str, str]
+    seconds: float
+
+
+@pytest.fixture(scope="module", params=PLAYBOOKS)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, channel: Channel) -> Whole:
+    root = tmp_path_factory.mktemp("tasks")
+    (root / "wheels").mkdir()
+    for name, version in (("apple", "1.0"), ("apple", "1.1"), ("pear", "1.0")):
+        make_wheel(root / "wheels", name, version)
+    place = Place(root, PLAYBOOKS[request.param].replace("ROOT", str(root)).replace("CHANNEL", channel.url))
+    place.begin(cold=True)
+    began = time.monotonic()
+    done = place.run()
+    seconds = time.monotonic() - began
+    assert done.status == 0, done
+    assert place.run().all_ok
+    return Whole(place, place.files(), seconds)
+
+
+def wrong_after_a_kill(whole: Whole, chance: random.Random) -> list[str] | None:
+    """What is not as without a kill; None where the kill came too late."""
+    place = whole.place
+    place.begin(cold=chance.random() < 0.3)
+    process = place.start()
+    time.sleep(chance.random() * whole.seconds)
+    if not killing.kill(process):
+        return None
+    done = place.run()
+    if done.status != 0:
+        return [json.dumps(done.document.get("tasks")), done.errors]
+    found = place.files()
+    wrong = [f"{name}: {found.get(name)}, not {whole.files.get(name)}"
+             for name in sorted(found.keys() | whole.files) if found.get(name) != whole.files.get(name)]  # fmt: skip
+    again = place.run()
+    return wrong + place.litter() + ([] if again.all_ok else [f"not at rest: {again.document}"])
+
+
+def test_killed_in_any_kind_of_task(whole: Whole) -> None:
+    chance = random.Random(SEED)
+    landed = 0
+    while landed < 2:
+        wrong = wrong_after_a_kill(whole, chance)
+        assert not wrong, wrong
+        landed += wrong is not None
+
+
+@pytest.mark.long
+def test_random_kills(whole: Whole) -> None:
+    wrong = {}
+    landed = number = 0
+    while landed < KILLS:
+        number += 1
+        found = wrong_after_a_kill(whole, random.Random(f"{SEED} {number}"))
+        landed += found is not None
+        if found:
+            wrong[number] = found
+        print(f"{SEED}/{number} {landed} {found or ''}", flush=True)
+    assert wrong == {}
