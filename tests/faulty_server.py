@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import re
 import socket
 import struct
@@ -190,8 +191,8 @@ def _file_of(folder: Path) -> Callable[[str], tuple[str, bytes] | None]:
     return find
 
 
-def _index_of(wheels: Path) -> Callable[[str], tuple[str, bytes] | None]:
-    """PEP 503: /simple/NAME/ lists, /files/ has them."""
+def _index_of(wheels: Path, *, sizes: bool = False) -> Callable[[str], tuple[str, bytes] | None]:
+    """PEP 503: /simple/NAME/ lists, /files/ has them; PEP 691, and sizes as of PEP 700, where these are wanted."""
 
     def find(path: str) -> tuple[str, bytes] | None:
         words = path.strip("/").split("/")
@@ -201,6 +202,18 @@ def _index_of(wheels: Path) -> Callable[[str], tuple[str, bytes] | None]:
         found = sorted(wheels.glob(f"{name}-*.whl"))
         if words[0] != "simple" or len(words) != 2 or not found:
             return None
+        if sizes:
+            files = [
+                {
+                    "filename": one.name,
+                    "url": f"/files/{one.name}",
+                    "hashes": {"sha256": hashlib.sha256(one.read_bytes()).hexdigest()},
+                    "size": one.stat().st_size,
+                }
+                for one in found
+            ]
+            document = {"meta": {"api-version": "1.1"}, "name": words[1], "files": files, "versions": []}
+            return "application/vnd.pypi.simple.v1+json", json.dumps(document).encode()
         links = "".join(
             f'<a href="/files/{one.name}#sha256={hashlib.sha256(one.read_bytes()).hexdigest()}">{one.name}</a>\n'
             for one in found
@@ -224,9 +237,9 @@ def serving_folder(folder: Path) -> contextlib.AbstractContextManager[FaultyServ
     return _serving(folder, _file_of(folder))
 
 
-def serving_index(wheels: Path) -> contextlib.AbstractContextManager[FaultyServer]:
-    """Serve an index of a folder of wheels; its URL ends with ``/simple``."""
-    return _serving(wheels, _index_of(wheels))
+def serving_index(wheels: Path, *, sizes: bool = False) -> contextlib.AbstractContextManager[FaultyServer]:
+    """Serve an index of a folder of wheels, which may tell their sizes; its URL ends with ``/simple``."""
+    return _serving(wheels, _index_of(wheels, sizes=sizes))
 
 
 def unused_port() -> int:

@@ -57,8 +57,22 @@ def require(prefix: Path, packages: Iterable[Package], caches: Sequence[Path]) -
         NotBegun: with the need, the room, and what to do.
 
     """
-    need = download(prefix, packages, caches)
-    room = left(next(iter(caches), prefix))
+    require_bytes(prefix, download(prefix, packages, caches), next(iter(caches), prefix))
+
+
+def require_bytes(prefix: Path, need: int, place: Path) -> None:
+    """Refuse what surely does not fit.
+
+    Args:
+        prefix: The environment.
+        need: Bytes that are to be fetched.
+        place: Where they go.
+
+    Raises:
+        NotBegun: with the need, the room, and what to do.
+
+    """
+    room = left(place)
     if need > room.free:
         raise NotBegun(
             f"there is no room for what is to be installed into {prefix}",

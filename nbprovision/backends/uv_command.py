@@ -30,7 +30,7 @@ from nbprovision.facts.requirements_files import Options
 from nbprovision.model.errors import NotBegun, TaskFailed
 from nbprovision.system import commands
 from nbprovision.system.files import make_folder, temporary_folder
-from nbprovision.system.room import left, trouble
+from nbprovision.system.room import left, megabytes, trouble
 from nbprovision.system.secrets import without_password
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _MOVE = re.compile(
     r"^ (?P<sign>[-+~]) (?P<name>[A-Za-z0-9._-]+?)(==(?P<version>\S+)| @ (?P<url>\S+))(?= |$)", re.MULTILINE
 )
+_DOWNLOADS = re.compile(r"^Would download (\d+) package", re.MULTILINE)
 _LOCK = ".lock"
 _finding = threading.Lock()
 _PLENTY = 1_000_000_000  # bytes; a rehearsal takes half as long as the work
@@ -162,7 +163,10 @@ def _rehearse(machine: Machine, request: Request) -> None:
     Raises:
         NotBegun: there is none.
     """
-    coming = [f"{move.name}=={move.after}" for move in resolve(machine, request) if move.after is not None]
+    said = _look(machine, request)
+    coming = [f"{move.name}=={move.after}" for move in _moves(said) if move.after is not None]
+    need = _to_fetch(machine, request, coming, said)
+    conda_room.require_bytes(request.prefix, need, machine.cache_near(request.prefix))
     options = msgspec.structs.replace(request.options, require_hashes=False)  # these are looked at when it counts
     with temporary_folder(conda_room.beside(request.prefix)) as scratch:
         try:
@@ -172,7 +176,8 @@ def _rehearse(machine: Machine, request: Request) -> None:
         except TaskFailed as error:
             if trouble(error.cause) is None:
                 return  # what comes from elsewhere than an index is not told by its version alone
-            raise NotBegun(error.message, cause=error.cause, cure=error.cure) from error
+            known = f"it takes more than {megabytes(need)}, by the sizes of the packages; " if need else ""
+            raise NotBegun(error.message, cause=known + error.cause, cure=error.cure) from error
         conda_room.require_rest(scratch)
 
 
@@ -182,8 +187,42 @@ def resolve(machine: Machine, request: Request) -> list[Move]:
     Raises:
         TaskFailed: it cannot be carried out.
     """
+    return _moves(_look(machine, request))
+
+
+def _look(machine: Machine, request: Request) -> str:
     with _without_trace(request.prefix if request.location is None else request.location):
-        return _moves(_install(machine, request, dry_run=True))
+        return _install(machine, request, dry_run=True)
+
+
+def _to_fetch(machine: Machine, request: Request, coming: Sequence[str], said: str) -> int:
+    """The bytes to fetch at least, as the index tells them, which not every one does (PEP 700).
+
+    Args:
+        machine: The facts.
+        request: What is wanted.
+        coming: Pins of what is to come.
+        said: uv's words about it: how many are in no cache, not which.
+
+    """
+    found = _DOWNLOADS.search(said)
+    count = int(found[1]) if found else 0
+    if not count:
+        return 0
+    settings = index_settings(machine, request)
+    words = ["pip", "compile", "-", "--format", "pylock.toml", "--no-deps", "--no-header", "--quiet", "--python"]
+    done = _uv(
+        machine,
+        [*words, request.python, "--prerelease", "allow", *indexes.uv_arguments(settings)],
+        {**_limits(machine), **indexes.uv_environment(settings)},
+        near=request.prefix,
+        stdin="".join(f"{pin}\n" for pin in coming),
+    )
+    if done.status != 0:
+        return 0
+    packages = indexes.parse_uv_toml(Path("pylock.toml"), done.output).get("packages", [])
+    sizes = [min([wheel.get("size", 0) for wheel in one.get("wheels", [])], default=0) for one in packages]
+    return int(sum(sorted(sizes)[:count]))
 
 
 def _moves(said: str) -> list[Move]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,9 @@ import pytest
 import nbprovision.facts.machine
 from nbprovision.facts import inventory
 from nbprovision.system import unfinished
+from nbprovision.system.room import megabytes
 from tests.conftest import Channel, registry_settings
+from tests.faulty_server import serving_index
 from tests.reliability.volume import MB, Volume, content, make_packages, make_wheels, mounted, run
 from tests.reliability.world import Ran
 
@@ -166,6 +169,40 @@ def test_update_of_conda_packages(machine: Machine) -> None:
 def test_update_of_pip_packages(machine: Machine) -> None:
     assert machine.run(CONDA, "1.0").status == 0
     assert set(update(machine, PIP, (0.4, 10.0, 60.0))) == {"failed", "done"}
+
+
+def compressed(wheel: Path) -> int:
+    """Compress a wheel; its size then."""
+    with zipfile.ZipFile(wheel) as old:
+        content = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as new:
+        for name, data in content.items():
+            new.writestr(name, data)
+    return wheel.stat().st_size
+
+
+def test_what_pip_packages_need_is_told(machine: Machine) -> None:
+    """Where the index tells how large its files are; what is in the cache needs no room."""
+    assert machine.run(CONDA, "1.0").status == 0
+    before = machine.content()
+    with serving_index(Path(machine.env.pop("PIP_FIND_LINKS")), sizes=True) as server:
+        machine.env["PIP_INDEX_URL"] = f"{server.url}/simple"
+        del machine.env["PIP_NO_INDEX"], machine.env["NBPROVISION_CACHE_LIMIT"]
+        size = compressed(next(server.folder.glob("apple-1.0-*")))
+        machine.volume.fill(5 * MB)
+        ran = machine.run(PIP, "1.0")
+        told_well(ran)
+        assert f"it takes {megabytes(size)} at least" in str(ran.document)
+        machine.volume.fill(int(size * 1.2))
+        ran = machine.run(PIP, "1.0")
+        told_well(ran)
+        assert f"it takes more than {megabytes(size)}" in str(ran.document)
+        assert machine.content() == before
+        converges(machine, PIP, "1.0")
+        uninstalled = PIP.replace("packages: [", "state: absent, packages: [")
+        assert machine.run(uninstalled, "1.0").status == 0
+        machine.volume.fill(5 * MB)
+        assert machine.run(PIP, "1.0").status == 0
 
 
 @pytest.mark.parametrize("engine", ["uv", "pip"])
