@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,25 +22,8 @@ from nbprovision.system.files import make_folder, read_text, temporary_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nbprovision.backends.conda_command import CondaCommand
     from nbprovision.facts.machine import Machine
-
-
-class Command(Protocol):
-    """See `nbprovision.backends.conda_command`."""
-
-    name: str
-
-    def run(
-        self,
-        machine: Machine,
-        words: Sequence[str],
-        variables: Mapping[str, str],
-        *,
-        doing: str,
-        prefix: Path,
-        channels: Sequence[str] = (),
-    ) -> Reply:
-        """Run a command that answers in JSON."""
 
 
 class Question:
@@ -48,7 +31,7 @@ class Question:
 
     def __init__(
         self,
-        conda: Command,
+        conda: CondaCommand,
         machine: Machine,
         query: Query,
         attempt: Attempt,
