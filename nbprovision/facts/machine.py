@@ -107,12 +107,13 @@ class Machine:
             return self.cache
         return prefix.parent / CACHE_BESIDE
 
-    def prefix_of(self, reference: str) -> Path:
+    def prefix_of(self, reference: str, *, of: Path | None = None) -> Path:
         """The prefix of an environment given by name or path.
 
         Args:
             reference: A path (anything with a slash, ``~`` allowed), or a name known to conda, to ``envs_dirs`` or to
                 an earlier task of the playbook.
+            of: The environment that the task at work makes, which is none to name.
 
         Raises:
             UnknownEnvironment: no such name; the message lists those that are known.
@@ -127,7 +128,8 @@ class Machine:
             return found
         from nbprovision.facts.selectors import unknown
 
-        raise unknown(reference, {*self.declared, *self.conda.names()})
+        declared = {name for name, prefix in self.declared.items() if prefix != of}
+        raise unknown(reference, {*declared, *self.conda.names()})
 
     def path(self, text: str) -> Path:
         """An absolute path with ``~`` and ``~/`` taken as the user's home."""

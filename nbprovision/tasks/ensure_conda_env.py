@@ -204,7 +204,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         """
         if self.clone is None or is_environment(prefix):
             return None
-        source = machine.prefix_of(self.clone)
+        source = machine.prefix_of(self.clone, of=prefix)
         if source == prefix:
             raise ParameterError("clone", f"{self.clone} cannot begin as a copy of itself", cure="name another one")
         if not is_environment(source) and source not in machine.declared.values():

@@ -15,7 +15,7 @@ from nbprovision.backends import prefix_clone, uv_command
 from nbprovision.facts import baseline, conda_health, distributions
 from nbprovision.facts.conda import installed
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironment
 from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from tests.conda_packages import PLACEHOLDER, TinyChannel
 from tests.conftest import Channel
@@ -110,8 +110,9 @@ def test_words_that_make_no_sense(instance: Instance) -> None:
         EnsureCondaEnv(prefix="/some/where", clone="/some/where").requires(instance.machine)
     with pytest.raises(TaskFailed, match="is no conda environment to copy"):
         planned(EnsureCondaEnv(name="x", clone="/nowhere/at/all"), instance.machine)
-    with pytest.raises(Exception, match=r"there is no environment 'python4'; did you mean 'python3'"):
+    with pytest.raises(UnknownEnvironment, match=r"there is no environment 'python4'; did you mean 'python3'") as caught:
         instance.run(CLONE.replace("python3", "python4"))
+    assert "mine" not in caught.value.cause, "the copy is not there to be copied"
 
 
 class TestStrings:
