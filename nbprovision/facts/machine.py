@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbprovision.facts import platform as platform_facts
+from nbprovision.model.errors import ParameterError
 from nbprovision.model.task import Claim
 from nbprovision.system import unfinished
 from nbprovision.system.places import tool_home, user_home
@@ -28,6 +29,8 @@ _NOTED: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("noted
 
 # The caches of environments that are not on the home folder's file system lie beside these.
 CACHE_BESIDE = ".nbprovision-cache"
+_LONGEST_NAME = 255  # bytes
+_LONGEST_PATH = 3000  # of the 4095 that Linux takes
 
 
 def existing(path: Path) -> Path:
@@ -132,10 +135,26 @@ class Machine:
         raise unknown(reference, {*declared, *self.conda.names()})
 
     def path(self, text: str) -> Path:
-        """An absolute path with ``~`` and ``~/`` taken as the user's home."""
+        """An absolute path with ``~`` and ``~/`` taken as the user's home.
+
+        Raises:
+            ParameterError: it is longer than any that Linux takes (path_resolution(7)), or than leaves room for what
+                lies below it.
+
+        """
         if text == "~" or text.startswith("~/"):
             text = f"{self.user_home}/{text[2:]}"
-        return Path(os.path.abspath(text))
+        path = os.path.abspath(text)
+        names = os.fsencode(path).split(b"/")
+        if max(map(len, names)) > _LONGEST_NAME or len(path) > _LONGEST_PATH:
+            raise ParameterError(
+                "",
+                f"'{text[:40]}...' is too long for a path",
+                cause=f"a name in a path has {_LONGEST_NAME} bytes at most, and a path of more than {_LONGEST_PATH} "
+                "leaves no room for what lies below it",
+                cure="give a shorter one",
+            )
+        return Path(path)
 
     def is_unfinished(self, prefix: Path) -> bool:
         """Whether an environment is half made or half changed, and no task of this run has proven it since."""

@@ -110,7 +110,9 @@ def test_words_that_make_no_sense(instance: Instance) -> None:
         EnsureCondaEnv(prefix="/some/where", clone="/some/where").requires(instance.machine)
     with pytest.raises(TaskFailed, match="is no conda environment to copy"):
         planned(EnsureCondaEnv(name="x", clone="/nowhere/at/all"), instance.machine)
-    with pytest.raises(UnknownEnvironment, match=r"there is no environment 'python4'; did you mean 'python3'") as caught:
+    with pytest.raises(
+        UnknownEnvironment, match=r"there is no environment 'python4'; did you mean 'python3'"
+    ) as caught:
         instance.run(CLONE.replace("python3", "python4"))
     assert "mine" not in caught.value.cause, "the copy is not there to be copied"
 
