@@ -29,7 +29,7 @@ from nbprovision.facts.requirements import source_version
 from nbprovision.facts.requirements_files import Options
 from nbprovision.model.errors import NotBegun, TaskFailed
 from nbprovision.system import commands
-from nbprovision.system.files import make_folder, temporary_folder
+from nbprovision.system.files import make_folder, remove, temporary_folder
 from nbprovision.system.room import left, megabytes, trouble
 from nbprovision.system.secrets import without_password
 
@@ -137,6 +137,9 @@ def perform(machine: Machine, request: Request) -> list[Move]:
         TaskFailed: with uv's own words and what to do.
     """
     _refuse_outside(machine, request)
+    for one in (one for name in request.reinstall for one in request.found().get(name, ())):
+        for path in one.path.glob(".tmp*"):  # a killed uv's, which another one leaves where it is
+            remove(path)
     if request.location is None and left(request.prefix).free < _PLENTY:
         _rehearse(machine, request)
     return _moves(_install(machine, request, dry_run=False))

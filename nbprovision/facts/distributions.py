@@ -83,6 +83,17 @@ class Distribution(msgspec.Struct, frozen=True, dict=True):
         """Whether an install of it was cut off."""
         return not (self.has_metadata and self.has_record)
 
+    @property
+    def finished(self) -> bool:
+        """Whether its installer came to its end, which has INSTALLER in RECORD.
+
+        uv links the wheel's own RECORD with its other files, then writes the scripts, INSTALLER and the like, and the
+        RECORD that tells of all of them last.
+        """
+        if self.legacy or self.installer == "conda":
+            return True
+        return any(name == f"{self.path.name}/INSTALLER" for name in recorded(self.path))
+
     @cached_property
     def requires(self) -> tuple[str, ...]:
         """What it depends on: PEP 508 texts with their markers, those of extras among them."""

@@ -105,7 +105,13 @@ class _Text:
 
 
 def pip_needs(
-    file: EnvironmentFile, prefix: Path, env: Mapping[str, str], *, files: bool, digests: Digests | None = None
+    file: EnvironmentFile,
+    prefix: Path,
+    env: Mapping[str, str],
+    *,
+    files: bool,
+    torn: bool = False,
+    digests: Digests | None = None,
 ) -> list[Need]:
     """What of the pip section is not there; all of it where the environment has no Python yet.
 
@@ -114,6 +120,7 @@ def pip_needs(
         prefix: The environment.
         env: For ``${NAME}`` in requirements files.
         files: Look at the files of the distributions too.
+        torn: An install was killed there.
         digests: Compare their content as well, with these.
 
     """
@@ -125,7 +132,9 @@ def pip_needs(
     version = distributions.python_version(prefix) or "3"
     found = distributions.installed(prefix)
     environment = requirements.marker_environment(version)
-    return satisfied.unsatisfied(asked.wanted, asked.constraints, found, environment, files=files, digests=digests)
+    return satisfied.unsatisfied(
+        asked.wanted, asked.constraints, found, environment, files=files, torn=torn, digests=digests
+    )
 
 
 @functools.lru_cache(maxsize=64)

@@ -33,10 +33,16 @@ def owned_by_conda(prefix: Path) -> bool:
     return any(record.name == "ipykernel" for record in conda.installed(prefix))
 
 
-def lacking(prefix: Path, there: Mapping[str, Sequence[distributions.Distribution]]) -> tuple[str, ...]:
+def lacking(prefix: Path, there: Mapping[str, Sequence[distributions.Distribution]], *, torn: bool) -> tuple[str, ...]:
     """Which distributions that it needs are missing or not whole, itself among them, by looking at their files.
 
     What conda brought is not looked at. What lies beneath a broken distribution shows when that is mended.
+
+    Args:
+        prefix: The environment.
+        there: Its distributions.
+        torn: An install was killed there.
+
     """
     from nbprovision.facts import requirements, satisfied
 
@@ -44,5 +50,5 @@ def lacking(prefix: Path, there: Mapping[str, Sequence[distributions.Distributio
     if version is None or owned_by_conda(prefix):
         return ()
     environment = requirements.marker_environment(version)
-    needs = satisfied.unsatisfied([requirements.parse("ipykernel")], [], there, environment, files=True)
+    needs = satisfied.unsatisfied([requirements.parse("ipykernel")], [], there, environment, files=True, torn=torn)
     return tuple(need.name for need in needs)

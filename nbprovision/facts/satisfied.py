@@ -73,6 +73,7 @@ def unsatisfied(
     environment: Mapping[str, str],
     *,
     files: bool = False,
+    torn: bool = False,
     digests: Digests | None = None,
 ) -> list[Need]:
     """What of ``wanted``, and of what it depends on, is not as it should be; the first fault of each distribution.
@@ -83,6 +84,7 @@ def unsatisfied(
         found: The installed distributions, see `distributions.installed`.
         environment: The target's markers, see `requirements.marker_environment`.
         files: Look whether the files themselves are there, in their sizes.
+        torn: An install was killed there: look whether each came to its end.
         digests: Compare the digests too, with these.
     """
     bounds: dict[str, list[Wanted]] = {}
@@ -97,7 +99,7 @@ def unsatisfied(
         if edge in known:
             continue
         known.add(edge)
-        need = _need(edge, found, bounds.get(edge.name, []), files=files, digests=digests)
+        need = _need(edge, found, bounds.get(edge.name, []), files=files, torn=torn, digests=digests)
         if need is not None:
             needs.setdefault(edge.name, need)
         else:
@@ -180,9 +182,11 @@ def _edge(wanted: Wanted, found: Found) -> _Edge:
     return _Edge(name, frozenset(wanted.extras), wanted)
 
 
-def _need(edge: _Edge, found: Found, bounds: Sequence[Wanted], *, files: bool, digests: Digests | None) -> Need | None:
+def _need(
+    edge: _Edge, found: Found, bounds: Sequence[Wanted], *, files: bool, torn: bool, digests: Digests | None
+) -> Need | None:
     there = list(found.get(edge.name, ()))
-    reason = _fault(edge, there, bounds, files=files, digests=digests)
+    reason = _fault(edge, there, bounds, files=files, torn=torn, digests=digests)
     if reason is None:
         return None
     specifier = edge.wanted.specifier if edge.wanted else ""
@@ -200,14 +204,20 @@ def _need(edge: _Edge, found: Found, bounds: Sequence[Wanted], *, files: bool, d
 
 
 def _fault(
-    edge: _Edge, there: list[Distribution], bounds: Sequence[Wanted], *, files: bool, digests: Digests | None
+    edge: _Edge,
+    there: list[Distribution],
+    bounds: Sequence[Wanted],
+    *,
+    files: bool,
+    torn: bool,
+    digests: Digests | None,
 ) -> Reason | None:
     if not there:
         return "missing"
     if len(there) > 1:
         return "doubled"
     one, wanted = there[0], edge.wanted
-    if one.broken:
+    if one.broken or (torn and not one.finished):
         return "broken"
     if wanted is not None and not allowed(wanted.specifier, one.version):
         return "version"

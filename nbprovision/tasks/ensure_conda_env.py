@@ -333,6 +333,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
                 prefix,
                 machine.env,
                 files=packages.suspect or self.deep,
+                torn=packages.suspect,
                 digests=machine.digests if self.deep else None,
             )
             if file

@@ -241,7 +241,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         return msgspec.structs.replace(
             state,
             ipykernel=brought.version if brought is not None and not brought.broken else None,
-            lacking=ipykernel.lacking(prefix, there) if whole else (),
+            lacking=ipykernel.lacking(prefix, there, torn=mark is not None) if whole else (),
             says=ipykernel.spec(prefix),
             logos=ipykernel.logos(site_packages) if site_packages else {},
         )

@@ -354,6 +354,7 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
             found,
             environment,
             files=suspect or self.deep,
+            torn=suspect,
             digests=machine.digests if self.deep else None,
         )
         debris = [one for every in found.values() for one in every if not one.has_metadata] if needs or suspect else []

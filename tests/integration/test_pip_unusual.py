@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from nbprovision.facts import distributions
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.system import unfinished
 from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
 from tests.driver import converge, planned
 from tests.wheels import make_wheel
@@ -116,3 +118,27 @@ def test_a_pip_that_cannot_tell_what_is_newer_is_told(task: Task, prefix: Path, 
     with pytest.raises(TaskFailed, match="cannot say whether there is something newer") as caught:
         planned(task("apple", state="latest", engine="pip"), machine)
     assert caught.value.cause == "it is older than 22.2"
+
+
+@pytest.mark.parametrize("state", ["linked", "all but its RECORD"])
+def test_an_install_by_uv_that_was_killed_near_its_end(
+    task: Task, prefix: Path, machine: Machine, tmp_path: Path, state: str
+) -> None:
+    """All that the wheel's own RECORD names is there then; scripts, and what installers add, may not be."""
+    scripts = {"ripe-1.0.dist-info/entry_points.txt": "[console_scripts]\nripe = ripe:main\n"}
+    wheel = make_wheel(tmp_path / "wheels", "ripe", "1.0", files=scripts)
+    converge(task("ripe"), machine)
+    made = distributions.installed(prefix)["ripe"][0].path
+    with zipfile.ZipFile(wheel) as content:
+        (made / "RECORD").unlink()
+        (made / "RECORD").write_bytes(content.read("ripe-1.0.dist-info/RECORD"))
+    if state == "linked":
+        (made / "INSTALLER").unlink()
+        (prefix / "bin/ripe").unlink()
+        (made / ".tmpz4FIg9").touch()
+    assert planned(task("ripe"), machine) == ()
+    unfinished.mark(prefix, "ensure_pip_pkg")
+    assert [change.action for change in converge(task("ripe"), machine)] == ["reinstall"]
+    assert (prefix / "bin/ripe").exists()
+    assert list(made.glob(".tmp*")) == []
+    assert "ripe-1.0.dist-info/INSTALLER" in (made / "RECORD").read_text()
