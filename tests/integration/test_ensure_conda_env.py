@@ -1,20 +1,14 @@
-"""Environments made, changed, mended and removed by the real engine, on a channel of made-up packages."""
+"""Environments made, changed and removed by the real engine, on a channel of made-up packages."""
 
+# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import msgspec
 import pytest
@@ -25,46 +19,14 @@ from nbprovision.facts import conda_health
 from nbprovision.facts.conda import installed
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import TaskFailed
-from nbprovision.model.result import Change
 from nbprovision.model.task import Claim
-from nbprovision.system import secrets, unfinished
 from nbprovision.system.files import TEMPORARY_SUFFIX
 from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
+from tests.conda_environments import conda_reads, env_of, moves, prefix_of, tiny, versions
 from tests.conda_packages import PLACEHOLDER, TinyChannel
 from tests.driver import converge, planned
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> TinyChannel:
-    """alpha in three versions, beta which needs an alpha below 2, gamma alone."""
-    channel = TinyChannel(tmp_path / "tiny")
-    for version in ("1.0", "1.1", "2.0"):
-        channel.add("alpha", version)
-    channel.add("beta", "1.0", depends=["alpha <2"])
-    channel.add("gamma", "3.1")
-    return channel
-
-
-def env_of(channel: TinyChannel, *packages: str, **more: Any) -> EnsureCondaEnv:
-    return EnsureCondaEnv(**{"name": "x", "packages": list(packages), "channels": [channel.url], **more})
-
-
-def prefix_of(machine: Machine) -> Path:
-    return machine.home / "envs/x"
-
-
-def versions(prefix: Path) -> dict[str, str]:
-    return {record.name: record.version for record in installed(prefix)}
-
-
-def moves(changes: tuple[Change, ...]) -> list[tuple[str, str, str | None, str | None]]:
-    return [(one.action, one.target, one.before, one.after) for one in changes if one.kind == "package"]
-
-
-def record_of(prefix: Path, name: str) -> Path:
-    return next(record.path for record in installed(prefix) if record.name == name)
 
 
 # ---------------------------------------------------------------------------------------------- made, and then in place
@@ -129,6 +91,13 @@ def test_by_prefix(machine: Machine, tiny: TinyChannel, tmp_path: Path) -> None:
     converge(task, machine)
     assert versions(tmp_path / "some where/env") == {"gamma": "3.1"}
     assert task.declares(machine) == {"env": tmp_path / "some where/env"}
+
+
+def test_progress_is_told(machine: Machine, tiny: TinyChannel) -> None:
+    told: list[tuple[str, float, float]] = []
+    machine.on_progress = lambda text, done, total: told.append((text, done, total))
+    converge(env_of(tiny, "beta"), machine)
+    assert told[-1] == ("x: linking", 2, 2)
 
 
 # -------------------------------------------------------------------------------------- add, upgrade, downgrade, pin
@@ -269,19 +238,6 @@ def test_an_installation_is_never_removed(machine: Machine, home: Path) -> None:
 # ------------------------------------------------------------------------------ an ordinary environment for every tool
 
 
-def conda_reads(history: str) -> list[tuple[list[str], list[str]]]:
-    """Revisions as conda.history.History parses them: what was added and removed, what was asked for."""
-    revisions: list[tuple[list[str], list[str]]] = []
-    for line in history.splitlines():
-        if re.match(r"==>\s*(.+?)\s*<==", line):
-            revisions.append(([], []))
-        elif line.startswith("# update specs: "):
-            revisions[-1][1].extend(eval(line.removeprefix("# update specs: "), {}))  # a literal, as conda reads it
-        elif line and not line.startswith("#"):
-            revisions[-1][0].append(line)
-    return revisions
-
-
 def test_history_is_condas(machine: Machine, tiny: TinyChannel) -> None:
     converge(env_of(tiny, "alpha=1.0"), machine)
     converge(env_of(tiny, "alpha=1.1", "gamma"), machine)
@@ -318,6 +274,17 @@ def test_requests_of_old_are_kept(machine: Machine, tiny: TinyChannel) -> None:
     records = {record.name: conda_health.details(record) for record in installed(prefix_of(machine))}
     requested = {name: details.requested for name, details in records.items() if details}
     assert requested == {"alpha": ["alpha <2"], "gamma": ["gamma"]}
+
+
+def test_a_record_of_conda_is_read(tmp_path: Path) -> None:
+    """conda writes one requested spec where other tools write several."""
+    (tmp_path / "conda-meta").mkdir()
+    record = {"name": "a", "version": "1", "build": "0", "requested_spec": "conda-forge/linux-64::a==1=0"}
+    (tmp_path / "conda-meta/a-1-0.json").write_bytes(msgspec.json.encode(record))
+    [found] = installed(tmp_path)
+    details = conda_health.details(found)
+    assert details is not None
+    assert conda_health.requested({"a": details}) == {"a": "a ==1=0"}
 
 
 def test_after_a_restart_only_the_registration_is_missing(machine: Machine, tiny: TinyChannel, home: Path) -> None:
@@ -371,142 +338,6 @@ def test_a_spec_may_name_its_channel(machine: Machine, tiny: TinyChannel, tmp_pa
     assert moves(converge(env_of(tiny, f"{tiny.url}::alpha"), machine)) == [("downgrade", "alpha", "3.0", "2.0")]
 
 
-# ----------------------------------------------------------------------------------------------- the child, its end
-
-
-def test_the_child_leaves_at_once(tmp_path: Path) -> None:
-    """The engine's runtime may crash an interpreter at its ordinary end, so nothing of that end may run."""
-    code = (
-        "import atexit; atexit.register(print, 'an ordinary end', flush=True)\n"
-        "from nbprovision.system.process import answer\n"
-        "answer(lambda request, tell: request * 2)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input="[0,21]\n[1,4]",
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert (done.returncode, sorted(done.stdout.splitlines()), done.stderr) == (
-        0,
-        ['[0,{"result":42}]', '[1,{"result":8}]'],
-        "",
-    )
-
-
-def test_a_forgotten_child_is_gone(machine: Machine, tiny: TinyChannel) -> None:
-    solution = rattler.solve(machine, Query(attempts=[Attempt(specs=["alpha"])], channels=(tiny.url,)))
-    pid = solution._child.pid
-    os.kill(pid, 0)
-    del solution
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-
-
-def test_a_child_out_of_time_is_ended(machine: Machine, tiny: TinyChannel) -> None:
-    """Cancelling the wait would leave the engine's threads at work in the prefix."""
-    tiny.add("slow", "1.0", files={"bin/.slow-post-link.sh": "#!/bin/sh\nexec sleep 60\n"})
-    machine.timeout = 4
-    started = time.monotonic()
-    with pytest.raises(TaskFailed, match="ended before its work was done"):
-        converge(env_of(tiny, "slow"), machine)
-    assert time.monotonic() - started < 30
-    machine.timeout = None
-    assert unfinished.is_marked(prefix_of(machine))
-    tiny.drop("slow")
-    converge(env_of(tiny, "alpha"), machine)
-
-
-def test_progress_is_told(machine: Machine, tiny: TinyChannel) -> None:
-    told: list[tuple[str, float, float]] = []
-    machine.on_progress = lambda text, done, total: told.append((text, done, total))
-    converge(env_of(tiny, "beta"), machine)
-    assert told[-1] == ("x: linking", 2, 2)
-
-
-# ----------------------------------------------------------------------------------------------------- harm, mended
-
-
-def marked(machine: Machine) -> Path:
-    prefix = prefix_of(machine)
-    unfinished.mark(prefix, "test")
-    return prefix
-
-
-def test_an_unfinished_environment_is_looked_at_closely(machine: Machine, tiny: TinyChannel) -> None:
-    converge(env_of(tiny, "beta"), machine)
-    prefix = marked(machine)
-    (prefix / "share/alpha.txt").unlink()
-    (prefix / "share/beta.txt").unlink()
-    (prefix / "share/beta.txt").write_text("cut")
-    assert moves(converge(env_of(tiny, "beta"), machine)) == [
-        ("repair", "alpha", "share/alpha.txt is missing", "1.1"),
-        ("repair", "beta", "share/beta.txt has 3 bytes instead of 9", "1.0"),
-    ]
-    assert (prefix / "share/alpha.txt").read_text() == "alpha 1.1\n"
-
-
-def test_deep_looks_at_files(machine: Machine, tiny: TinyChannel) -> None:
-    converge(env_of(tiny, "alpha"), machine)
-    (prefix_of(machine) / "share/alpha.txt").unlink()
-    assert converge(env_of(tiny, "alpha"), machine) == ()
-    assert [one.action for one in converge(env_of(tiny, "alpha", deep=True), machine)] == ["repair"]
-
-
-def test_harm_that_is_shared_with_the_cache_is_not_brought_back(machine: Machine, tiny: TinyChannel) -> None:
-    """Files are hard links into the cache: what edits one in place edits it there too."""
-    converge(env_of(tiny, "alpha"), machine)
-    with open(prefix_of(machine) / "share/alpha.txt", "a") as stream:
-        stream.write("edited in place")
-    cached = machine.cache / "pkgs/alpha-2.0-0/share/alpha.txt"
-    assert cached.read_text().endswith("edited in place")
-    converge(env_of(tiny, "alpha", deep=True), machine)
-    assert (prefix_of(machine) / "share/alpha.txt").read_text() == "alpha 2.0\n"
-    assert cached.read_text() == "alpha 2.0\n"
-
-
-@pytest.mark.parametrize("harm", ["", '{"name": "alpha", "ver', "not JSON at all"])
-def test_a_torn_record(machine: Machine, tiny: TinyChannel, harm: str) -> None:
-    converge(env_of(tiny, "beta"), machine)
-    record_of(prefix_of(machine), "alpha").write_text(harm)
-    changes = moves(converge(env_of(tiny, "beta"), machine))
-    assert [change[:2] for change in changes] == [("repair", "alpha")]
-    assert versions(prefix_of(machine)) == {"alpha": "1.1", "beta": "1.0"}
-
-
-def test_two_records_of_one_package(machine: Machine, tiny: TinyChannel) -> None:
-    converge(env_of(tiny, "alpha=1.1"), machine)
-    record = record_of(prefix_of(machine), "alpha")
-    twin = json.loads(record.read_text()) | {"version": "1.0"}
-    record.with_name("alpha-1.0-0.json").write_text(json.dumps(twin))
-    converge(env_of(tiny, "alpha=1.1"), machine)
-    assert [one.path.name for one in installed(prefix_of(machine))] == ["alpha-1.1-0.json"]
-
-
-def test_a_package_that_left_its_channel(machine: Machine, tiny: TinyChannel) -> None:
-    converge(env_of(tiny, "gamma"), machine)
-    tiny.drop("gamma")
-    converge(env_of(tiny, "gamma", "alpha"), machine)
-    assert versions(prefix_of(machine)) == {"alpha": "2.0", "gamma": "3.1"}
-
-
-def test_an_empty_history_is_written(machine: Machine, tiny: TinyChannel) -> None:
-    """With an empty one a later `conda remove` takes everything else away too."""
-    converge(env_of(tiny, "beta"), machine)
-    history = prefix_of(machine) / "conda-meta/history"
-    history.write_text("")
-    assert [one.action for one in converge(env_of(tiny, "beta"), machine)] == ["record"]
-    assert conda_reads(history.read_text())[0][1] == ["beta"]
-
-
-def test_a_folder_that_was_only_marked(machine: Machine, tiny: TinyChannel) -> None:
-    unfinished.mark(prefix_of(machine), "killed")
-    converge(env_of(tiny, "alpha"), machine)
-    assert versions(prefix_of(machine)) == {"alpha": "2.0"}
-    assert machine.conda.environments()[0].ours
-
-
 # ----------------------------------------------------------------------------------- pip's side of an environment
 
 
@@ -522,7 +353,7 @@ def test_what_pip_claims_does_not_move(machine: Machine, tiny: TinyChannel) -> N
     assert ("downgrade", "alpha", "1.1", "1.0") in changes
 
 
-# -------------------------------------------------------------------------------------------- files, channels, tokens
+# ------------------------------------------------------------------------------------------------------ files, caches
 
 
 def test_environment_yml(machine: Machine, tiny: TinyChannel, tmp_path: Path) -> None:
@@ -547,129 +378,9 @@ def test_environment_yml_names_the_environment(machine: Machine, tiny: TinyChann
     assert versions(prefix_of(machine)) == {"gamma": "3.1"}
 
 
-class _WithToken(SimpleHTTPRequestHandler):
-    """Serves a channel to who has the token, as anaconda.org does, or the password."""
-
-    def do_GET(self) -> None:
-        word = self.path.removeprefix("/t/tk-0123-canary")
-        basic = self.headers.get("Authorization") == "Basic am9lOnB3LWNhbmFyeQ=="  # joe:pw-canary
-        if word == self.path and not basic:
-            self.send_error(401)
-            return
-        self.path = word
-        super().do_GET()
-
-    def log_message(self, *args: Any) -> None: ...
-
-
-@pytest.fixture
-def guarded_channel(tiny: TinyChannel) -> Iterator[str]:
-    def handler(*args: Any) -> _WithToken:
-        return _WithToken(*args, directory=str(tiny.path))
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.mark.parametrize("credentials", ["http://{}/t/tk-0123-canary/", "http://joe:pw-canary@{}/"])
-def test_credentials_in_a_url_work_and_stay_out_of_files(
-    machine: Machine, guarded_channel: str, credentials: str, tmp_path: Path
-) -> None:
-    machine.env["NO_PROXY"] = machine.env["no_proxy"] = "127.0.0.1"
-    task = EnsureCondaEnv(name="x", packages="alpha", channels=credentials.format(guarded_channel))
-    converge(task, machine)
-    assert secrets.mask("tk-0123-canary pw-canary").count("****") >= 1
-    for path in [*tmp_path.rglob("*")]:
-        if path.is_file() and "tiny" not in path.parts:
-            assert b"canary" not in path.read_bytes(), path
-
-
-def test_a_channel_that_wants_credentials(machine: Machine, guarded_channel: str) -> None:
-    machine.env["NO_PROXY"] = machine.env["no_proxy"] = "127.0.0.1"
-    task = EnsureCondaEnv(name="x", packages="alpha", channels=f"http://{guarded_channel}/t/wrong-token/")
-    with pytest.raises(TaskFailed, match="cannot read the channel") as caught:
-        planned(task, machine)
-    assert "wrong-token" not in str(caught.value)
-    assert "credentials" in caught.value.cure
-
-
-def test_offline_from_the_cache(machine: Machine, tiny: TinyChannel, home: Path) -> None:
-    converge(env_of(tiny, "alpha"), machine)
-    (home / ".condarc").write_text("offline: true\n")
-    machine.forget()
-    converge(env_of(tiny, "alpha", name="again"), machine)
-    assert versions(machine.home / "envs/again") == {"alpha": "2.0"}
-
-
 def test_condas_package_cache_is_used_where_it_is_configured(
     machine: Machine, tiny: TinyChannel, tmp_path: Path
 ) -> None:
     machine.env["CONDA_PKGS_DIRS"] = str(tmp_path / "shared-pkgs")
     converge(env_of(tiny, "alpha"), machine)
     assert (tmp_path / "shared-pkgs/alpha-2.0-0").is_dir()
-
-
-# ---------------------------------------------------------------------------------------------------------- killed
-
-
-KILLED = """
-import sys
-from pathlib import Path
-from nbprovision.facts.machine import Machine
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
-from tests.driver import converge
-converge(EnsureCondaEnv(name="x", packages=["many"], channels=[sys.argv[2]]), Machine(root=Path(sys.argv[1])))
-"""
-
-
-def many(folder: Path) -> TinyChannel:
-    """A channel with work for a while: 60 packages of 40 files."""
-    channel = TinyChannel(folder)
-    for number in range(60):
-        channel.add(f"p{number}", "1.0", files={f"share/p{number}/{one}": "x" * 1000 for one in range(40)})
-    channel.add("many", "1.0", depends=[f"p{number}" for number in range(60)])
-    return channel
-
-
-def test_killed_in_the_middle(machine: Machine, tmp_path: Path, env: dict[str, str]) -> None:
-    """At several moments of a first run; whatever was there by then, the next run ends with the whole."""
-    channel = many(tmp_path / "channel")
-    argv = [sys.executable, "-c", KILLED, str(machine.root), channel.url]
-    settings = {**env, "PYTHONPATH": str(Path(__file__).parents[2])}
-    started = time.monotonic()
-    subprocess.run(argv, env={**settings, "HOME": str(tmp_path), "NBPROVISION_HOME": f"{tmp_path}/trial"}, check=True)
-    whole = time.monotonic() - started
-    landed = 0
-    prefix = prefix_of(machine)
-    for share in (0.4, 0.6, 0.75, 0.85):
-        with subprocess.Popen(argv, env=settings, start_new_session=True) as run:
-            time.sleep(share * whole)
-            if run.poll() is None:  # which reaps it where it has ended, and then there is no group to kill
-                os.killpg(run.pid, signal.SIGKILL)
-                landed += 1
-        machine.forget()
-        converge(EnsureCondaEnv(name="x", packages=["many"], channels=[channel.url]), machine)
-        assert len(installed(prefix)) == 61
-        assert all(conda_health.broken_file(prefix, record) is None for record in installed(prefix))
-        assert not conda_health.history_lacks(prefix, installed(prefix))
-        unfinished.clear(prefix)  # the engine does, where a first look finds all in place
-        machine.forget()
-        converge(EnsureCondaEnv(name="x", state="absent"), machine)
-        shutil.rmtree(machine.cache)
-    assert landed > 0
-
-
-def test_a_record_of_conda_is_read(tmp_path: Path) -> None:
-    """conda writes one requested spec where other tools write several."""
-    (tmp_path / "conda-meta").mkdir()
-    record = {"name": "a", "version": "1", "build": "0", "requested_spec": "conda-forge/linux-64::a==1=0"}
-    (tmp_path / "conda-meta/a-1-0.json").write_bytes(msgspec.json.encode(record))
-    [found] = installed(tmp_path)
-    details = conda_health.details(found)
-    assert details is not None
-    assert conda_health.requested({"a": details}) == {"a": "a ==1=0"}
