@@ -1,4 +1,4 @@
-"""Whether the tests have run enough of the code's branches: ``python -m tests.branches 80``.
+"""Whether the tests have run enough of the code's branches: ``python -m tests.branches 92``.
 
 Reads what ``sh tests/run.sh --cov`` has measured, in the tests' own processes and in those that they start; not in the one in
 which py-rattler works, as tests/run.sh says.

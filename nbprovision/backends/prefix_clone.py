@@ -26,6 +26,7 @@ from nbprovision.facts.conda_files import placing
 from nbprovision.facts.distributions import DIST_INFO
 from nbprovision.model.errors import NotBegun, TaskFailed
 from nbprovision.system.files import explained, make_folder, make_temporary_folder, remove, write_atomically
+from nbprovision.system.reading import read_json
 from nbprovision.system.room import FREE_SOME, left, megabytes
 from nbprovision.system.unfinished import MARK
 
@@ -203,8 +204,8 @@ def _files(prefix: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        record = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except msgspec.DecodeError as error:
+        record = read_json(path, dict[str, Any])
+    except (OSError, msgspec.DecodeError) as error:
         raise TaskFailed(
             f"cannot copy {path.parents[1]}", cause=f"its record {path.name} is damaged: {error}", cure="mend it first"
         ) from error

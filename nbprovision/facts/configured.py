@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system.reading import kind_of, read_bytes
+from nbprovision.system.reading import MOST, kind_of, read_bytes
 
 RECORD_SUFFIX = ".nbprovision-before"
 
@@ -116,7 +116,7 @@ def _read_record(path: Path) -> Before | None:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             return None
         with open(handle, "rb", closefd=False) as stream:
-            return msgspec.json.decode(stream.read(), type=Before)
+            return msgspec.json.decode(stream.read(MOST), type=Before)
     except (OSError, msgspec.DecodeError):
         return None
     finally:

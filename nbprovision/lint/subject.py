@@ -18,6 +18,7 @@ from nbprovision.playbook.calls import Block, Entry, TaskCall, calls_of
 from nbprovision.playbook.faults import SeveralFaults
 from nbprovision.playbook.template import UNRESOLVED, NotYetKnown, Unknown, has_template
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, plain, read_nodes
+from nbprovision.system.reading import read_bytes
 
 _MAKER = "ensure_conda_env"
 _NAMES = ("name", "prefix")
@@ -333,7 +334,7 @@ def _scalars(node: Node, keys: tuple[Scalar, ...]) -> Iterator[tuple[tuple[Scala
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8", errors="surrogateescape")
+        return read_bytes(path).decode("utf-8", errors="surrogateescape")
     except OSError:
         return ""
 

@@ -29,6 +29,7 @@ except ImportError:
 from nbprovision.system.places import tool_home
 
 HEADER = "nbprovision-state 4"
+_MOST = 1 << 26  # bytes of a state file; of a thousand tasks it has some hundred thousand
 LOG_LIMIT = 2_000_000  # bytes, as in system.log
 
 # Options that change neither what is described nor what is done about it, with the number of their values.
@@ -165,7 +166,9 @@ def read_lines(path: str) -> list[str]:
             raise OSError(0, "it is no file")
         if status.st_uid != os.getuid():
             raise OSError(0, f"it is user {status.st_uid}'s")
-        content, _, told = stream.read().rpartition(b"\nend\t")
+        if status.st_size > _MOST:
+            raise OSError(0, "it is too large")
+        content, _, told = stream.read(_MOST).rpartition(b"\nend\t")
     if not content.startswith(HEADER.encode() + b"\n"):
         raise OSError(0, "it is of another version, or cut short")
     if blake2b(content, digest_size=16).hexdigest().encode() != told:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from nbprovision.system import room
 
 FILE = "journal"
 VARIABLE = "NBPROVISION_JOURNAL"  # tells a child process where it is
+_MOST = 1 << 26  # bytes that are read; a run notes some thousand names
 TEMPORARY_SUFFIX = ".nbprovision-tmp"
 
 _open: dict[int, str] = {}  # of every run of this process, whichever a temporary file is for
@@ -79,7 +81,9 @@ def _sweep(path: Path) -> bool:
     except OSError:
         return False
     with os.fdopen(handle, "rb") as stream:
-        noted = stream.read().split(b"\0")[:-1] if os.fstat(handle).st_uid == os.getuid() else []
+        status = os.fstat(handle)
+        believed = status.st_uid == os.getuid() and stat.S_ISREG(status.st_mode)
+        noted = stream.read(_MOST).split(b"\0")[:-1] if believed else []
     for name in dict.fromkeys(map(os.fsdecode, noted)):
         _remove(name)
     return True

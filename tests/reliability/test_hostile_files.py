@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -60,13 +61,14 @@ ENVIRONMENT = [
     "SITE/six-1.0.dist-info/direct_url.json", "conda-meta/six-1.0-0.json", "conda-meta/history", "conda-meta/state",
     "conda-meta/pinned", ".nbprovision-unfinished",
 ]  # fmt: skip
+MEMORY = 8 << 30  # bytes of addresses
 ALL = os.environ.get("NBPROVISION_TEST_HOSTILE") == "all"
 
 
 def some(first: int) -> list[str]:
-    """A pipe and a few others, which differ from test to test; all of them in the long form."""
+    """A pipe, a file of 16 GB and a few others, which differ from test to test; all of them in the long form."""
     names = list(KINDS)
-    return names if ALL else list(dict.fromkeys(["pipe", *names[first::5]]))
+    return names if ALL else list(dict.fromkeys(["pipe", "huge", *names[first::5]]))
 
 
 INPUTS = ["requirements.txt", "environment.yml", "vars.yml", "playbook.yml", "content.txt"]
@@ -87,17 +89,20 @@ WITH_INPUTS = [
 
 @contextlib.contextmanager
 def ending() -> Iterator[None]:
-    """A wait without end is a failure of this test, not of the whole suite."""
+    """A wait without end, or memory without end, is a failure of this test, not of the whole machine."""
 
     def give_up(*_: object) -> None:
         raise AssertionError("it hangs")
 
     before = signal.signal(signal.SIGALRM, give_up)
+    memory = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, memory[1]))
     signal.alarm(60)
     try:
         yield
     finally:
         signal.alarm(0)
+        resource.setrlimit(resource.RLIMIT_AS, memory)
         signal.signal(signal.SIGALRM, before)
 
 
