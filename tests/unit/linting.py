@@ -1,0 +1,34 @@
+"""Files to be linted, and a bare machine on which it is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbprovision.facts.machine import Machine
+from nbprovision.lint.check import check
+from nbprovision.lint.finding import Finding
+from nbprovision.tasks import Catalogue
+
+ROOT = Path(__file__).parents[2]
+
+
+def tasks(*entries: str) -> str:
+    """A playbook of these tasks, the first of which stands in line 2."""
+    return "- tasks:\n" + "".join(f"    - {entry}\n" for entry in entries)
+
+
+@pytest.fixture
+def linted(machine: Machine, tmp_path: Path) -> Any:
+    """Writes a file, and lints it on a bare machine."""
+    (tmp_path / "more.yml").write_text("[]\n")
+    (tmp_path / "wanted.txt").write_text("a\n")
+
+    def found(text: str, name: str = "p.yml") -> list[Finding]:
+        path = tmp_path / name
+        path.write_bytes(text.encode())
+        return check(path, Machine(machine.env, root=machine.root), Catalogue(), {})
+
+    return found
