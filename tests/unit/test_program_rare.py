@@ -1,20 +1,12 @@
 """What seldom comes together in a playbook: handlers without end, conditions on nothing, late loops with gaps."""
 
+# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from nbprovision.model.errors import InvalidPlaybook
-from tests.unit.test_program import Playbook, play
-
-
-@pytest.fixture
-def playbook(tmp_path: Path, env: dict[str, str]) -> Playbook:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return Playbook(folder, env)
+from tests.unit.plays import Playbook, play, playbook
 
 
 @pytest.mark.parametrize("check", [False, True])
