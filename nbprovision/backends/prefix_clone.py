@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nbprovision.backends.engine_leftovers import PROBE
 from nbprovision.facts.conda import MADE_BY_US, META
 from nbprovision.facts.conda_files import placing
 from nbprovision.facts.distributions import DIST_INFO
@@ -191,7 +192,7 @@ def _files(prefix: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Every file and link in an environment, by its path from there."""
     for place, folders, names in os.walk(prefix):
         if place == os.fspath(prefix):
-            folders[:] = [name for name in folders if name not in _NOT_ITS_OWN]
+            folders[:] = [name for name in folders if name not in _NOT_ITS_OWN and not name.startswith(PROBE)]
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
         for name in (*names, *links):
             if name == MARK:

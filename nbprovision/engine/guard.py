@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from nbprovision.backends import engine_leftovers
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import LockTimeout, NotBegun, ProvisionError, TaskFailed
 from nbprovision.model.result import Plan
@@ -79,9 +80,7 @@ def _enter(
         tell(f"waiting for {holder(home) or 'another run'}, which has the lock {lock}")
         _wait(lock, held, timeout)
     if held.enter_context(journal.kept(home)):  # the run before was killed
-        from nbprovision.backends.engine_leftovers import remove_leftovers
-
-        remove_leftovers(home / "cache")
+        engine_leftovers.remove_leftovers(home / "cache")
     holder_path = home / "lock.holder"
     said = msgspec.json.encode(Holder(os.getpid(), command, time.time()))
     with contextlib.suppress(TaskFailed):  # no room; who waits is told of "another run"
@@ -169,6 +168,7 @@ class Guard:
             for prefix in task.guarded(machine):
                 if unfinished.is_marked(prefix):
                     self._waiting[prefix] = self._waiting.get(prefix, 0) + 1
+        machine.suspect = set(self._waiting)
 
     def alone(self, task: Task[Any], machine: Machine) -> contextlib.AbstractContextManager[Callable[[Path], None]]:
         """Keep other runs out of the environments that ``task`` makes, changes or builds on; see `occupied.alone`."""
@@ -231,6 +231,7 @@ class Guard:
                 if self._waiting[prefix] > 0:
                     continue
                 del self._waiting[prefix]
+                engine_leftovers.remove_probes(prefix)
                 unfinished.clear(prefix)
 
 

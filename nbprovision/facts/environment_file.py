@@ -148,6 +148,8 @@ def _read(path: Path, identity: tuple[int, ...]) -> EnvironmentFile:  # noqa: AR
         raise _wrong(Position(str(path), error.line, error.column), "is no YAML", str(error)) from error
     if not isinstance(document, dict):
         raise _wrong(start, "is no mapping", f"it has keys such as {', '.join(_KEYS)}")
+    if document and not document.keys() & set(_KEYS):
+        raise _wrong(start, "has no key of an environment file", f"it has keys such as {', '.join(_KEYS)}")
     return _checked(path, document, start)
 
 

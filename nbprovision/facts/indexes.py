@@ -297,7 +297,7 @@ def parse_uv_toml(path: Path, text: str) -> dict[str, Any]:
         import tomlkit
 
         return tomlkit.parse(text).unwrap()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TaskFailed(
             f"cannot read {path}",
             cause=secrets.mask(str(error)),

@@ -62,6 +62,7 @@ class Machine:
         self.wanted: set[tuple[Path, str]] = set()
         self.expected: dict[Path, str | None] = {}
         self.sound: set[Path] = set()
+        self.suspect: set[Path] = set()  # found half made when the run began; each task looks deeper into its part
         # What a task's apply leaves for the reading that verifies it, under a key of the task's own.
         self.notes: dict[object, Any] = {}
         # What is planned will be applied at once, so that nobody waits to hear of it before.

@@ -347,7 +347,7 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
                 pip_targets.check_rights(target)
                 PipGuard(machine, target, allowed=self.allow_platform_changes).refuse_removal(removable)
             return TargetState(target=target, removable=removable, conflicts=conflicts, managed=managed)
-        suspect = machine.is_unfinished(target.place)
+        suspect = target.place in machine.suspect or machine.is_unfinished(target.place)
         needs = satisfied.unsatisfied(
             asked.wanted,
             asked.constraints,

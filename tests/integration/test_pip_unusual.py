@@ -142,3 +142,20 @@ def test_an_install_by_uv_that_was_killed_near_its_end(
     assert (prefix / "bin/ripe").exists()
     assert list(made.glob(".tmp*")) == []
     assert "ripe-1.0.dist-info/INSTALLER" in (made / "RECORD").read_text()
+
+
+def test_another_task_that_has_proven_its_part_is_no_proof_of_this_one(
+    task: Task, prefix: Path, machine: Machine, tmp_path: Path
+) -> None:
+    """A killed pip leaves the wheel's own RECORD and no INSTALLER."""
+    wheel = make_wheel(tmp_path / "wheels", "ripe", "1.0")
+    converge(task("ripe", engine="pip"), machine)
+    made = distributions.installed(prefix)["ripe"][0].path
+    with zipfile.ZipFile(wheel) as content:
+        (made / "RECORD").write_bytes(content.read("ripe-1.0.dist-info/RECORD"))
+    (made / "INSTALLER").rename(made / "INSTALLER0b78i3tt.tmp")
+    unfinished.mark(prefix, "ensure_pip_pkg")
+    machine.suspect = {prefix}
+    machine.sound.add(prefix)
+    assert [change.action for change in converge(task("ripe", engine="pip"), machine)] == ["reinstall"]
+    assert sorted(path.name for path in made.glob("INSTALLER*")) == ["INSTALLER"]

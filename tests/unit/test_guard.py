@@ -135,6 +135,20 @@ def test_a_suspect_environment_is_finished_when_the_last_task_has_proven_its_par
     assert not unfinished.is_marked(prefix)
 
 
+def test_the_second_task_looks_as_deep_as_the_first(prefix: Path, machine: Machine, tmp_path: Path) -> None:
+    """That one has proven its own part only. What a killed py-rattler tried the file system with goes with the mark."""
+    (prefix / ".refprobe-4ZsAvh").mkdir()
+    unfinished.mark(prefix, "ensure_conda_env")
+    first, second = notes(prefix, tmp_path)
+    kept = Guard([first, second], machine)
+    kept.proven(first, machine)
+    assert prefix in machine.suspect
+    assert (prefix / ".refprobe-4ZsAvh").exists()
+    kept.proven(second, machine)
+    assert not (prefix / ".refprobe-4ZsAvh").exists()
+    assert not unfinished.is_marked(prefix)
+
+
 def test_work_that_was_not_begun_leaves_an_environment_as_it_was(
     prefix: Path, machine: Machine, tmp_path: Path
 ) -> None:
