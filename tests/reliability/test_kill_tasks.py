@@ -58,6 +58,8 @@ PLAYBOOKS = {
 # The tool's own records and caches, and what says when it was written.
 BESIDE = ("tool/cache", "tool/log", "tool/state", "tool/last-run.json", "home/.local/share/uv")
 DATED = (".pyc", ".conda", ".zst", "repodata.json", "/history", "/RECORD")
+# Knows of what a killed run had begun as well: two digests, and folders that were there when the next one came.
+DATED += (".nbprovision-before",)
 
 
 class Place(NamedTuple):
