@@ -143,7 +143,7 @@ def _attempt(machine: Machine, request: Request, more: Sequence[str]) -> str:
     words += ["--prefer-binary"] if options.prefer_binary else []
     words += ["--require-hashes"] if options.require_hashes else []
     words += more
-    variables = {**_limits(machine), **indexes.pip_environment(settings), **_managed(request.managed)}
+    variables = {**limits(machine), **indexes.pip_environment(settings), **_managed(request.managed)}
     done = _pip(machine, request.prefix, request.python, words, variables, stdin=request.text)
     if done.status != 0:
         what = f"cannot install what is asked for into {request.prefix}"
@@ -151,7 +151,8 @@ def _attempt(machine: Machine, request: Request, more: Sequence[str]) -> str:
     return done.output
 
 
-def _limits(machine: Machine) -> dict[str, str]:
+def limits(machine: Machine) -> dict[str, str]:
+    """How long pip waits for an answer, and how often it asks again."""
     limits = {"PIP_DEFAULT_TIMEOUT": f"{network.timeout(machine.env):.0f}"}
     if not machine.env.get("PIP_RETRIES"):
         limits["PIP_RETRIES"] = str(network.quick_retries(machine))

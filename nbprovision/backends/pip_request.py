@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from nbprovision.backends import network
-from nbprovision.backends.network_fault import Server, network_failure
+from nbprovision.backends.network_fault import NetworkFailed, Server, network_failure
 from nbprovision.facts import distributions, indexes
 from nbprovision.facts.distributions import Distribution
 from nbprovision.facts.indexes import IndexSettings
@@ -155,10 +155,8 @@ def failure(
     said = secrets.mask(done.errors.strip() or done.output.strip())
     found = re.search(r"^(error|ERROR)\b", said, re.MULTILINE)
     cause = said[found.start() :] if found else said
-    if settings is not None and machine is not None and not settings.no_index:
-        lost = network_failure(
-            what, cause[-3000:], _server(settings, said), machine.env, timeout=network.timeout(machine.env)
-        )
+    if settings is not None and machine is not None:
+        lost = by_network(what, cause, settings, machine)
         if lost is not None:
             return lost
     index = secrets.mask(settings.index_url or "https://pypi.org/simple") if settings else "the index"
@@ -167,6 +165,22 @@ def failure(
     if no_room is not None:
         return TaskFailed(what, cause=no_room[0], cure=no_room[1])
     return TaskFailed(what, cause=cause[-3000:] or f"exit status {done.status}", cure=cure.replace("INDEX", index))
+
+
+def by_network(what: str, said: str, settings: IndexSettings, machine: Machine) -> NetworkFailed | None:
+    """Tell whether it is the network by which an engine failed, from its own words.
+
+    Args:
+        what: What failed.
+        said: The engine's words, masked.
+        settings: Where it looked.
+        machine: Where it looked from.
+
+    """
+    if settings.no_index:
+        return None
+    server = _server(settings, said)
+    return network_failure(what, said[-3000:], server, machine.env, timeout=network.timeout(machine.env))
 
 
 def _server(settings: IndexSettings, said: str) -> Server:

@@ -217,7 +217,7 @@ def _to_fetch(machine: Machine, request: Request, coming: Sequence[str], said: s
     done = _uv(
         machine,
         [*words, request.python, "--prerelease", "allow", *indexes.uv_arguments(settings)],
-        {**_limits(machine), **indexes.uv_environment(settings)},
+        {**limits(machine), **indexes.uv_environment(settings)},
         near=request.prefix,
         stdin="".join(f"{pin}\n" for pin in coming),
     )
@@ -293,7 +293,7 @@ def _attempt(machine: Machine, request: Request, *, dry_run: bool, alone: bool, 
     words += ["--no-deps"] if alone else []
     words += ["--offline"] if cached_only else []
     words += indexes.uv_arguments(settings)
-    variables = {**_limits(machine), **indexes.uv_environment(settings), **_managed(request.managed)}
+    variables = {**limits(machine), **indexes.uv_environment(settings), **_managed(request.managed)}
     if dry_run:  # its lock for an environment of conda's goes where temporary files go
         make_folder(machine.cache)
         variables["TMPDIR"] = str(machine.cache)
@@ -304,7 +304,7 @@ def _attempt(machine: Machine, request: Request, *, dry_run: bool, alone: bool, 
     return done.errors
 
 
-def _limits(machine: Machine) -> dict[str, str]:
+def limits(machine: Machine) -> dict[str, str]:
     """How long uv waits for an answer, and how often it asks again, where neither pip nor uv is told that.
 
     https://docs.astral.sh/uv/reference/environment/#uv_http_timeout

@@ -6,6 +6,7 @@ NBPROVISION_TEST_NETWORK makes that many rounds of faults at random, each with a
 
 from __future__ import annotations
 
+import ensurepip
 import itertools
 import json
 import os
@@ -27,7 +28,9 @@ from nbprovision.backends.rattler_messages import Attempt, Query
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system.process import kept_children
+from nbprovision.tasks.ensure_conda_channel import EnsureCondaChannel
 from tests.conftest import Channel
+from tests.driver import converge
 from tests.faulty_server import Fault, FaultyServer, serving_folder, serving_index, unused_port
 from tests.reliability.world import World, ask
 from tests.wheels import make_wheel
@@ -440,3 +443,38 @@ def test_whatever_fails_the_next_run_brings_it_about(net: Net, request: pytest.F
         assert world.differences(files=True) == []
         assert world.run(*more).all_ok
     print(f"{ROUNDS} rounds, {failed} of them with a failure")
+
+
+# ------------------------------------------------------------------------------------------------ the making of a channel
+
+
+@pytest.fixture
+def pip_too(index: FaultyServer) -> FaultyServer:
+    """The index has pip as well, by which wheels are fetched: the one that Python brings."""
+    [wheel] = (Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl")
+    shutil.copy(wheel, index.folder)
+    return index
+
+
+def built(machine: Machine, url: str) -> None:
+    machine.env["PIP_INDEX_URL"] = with_password(url) + "/simple"
+    converge(EnsureCondaChannel(path=str(machine.home / "channel"), pypi="apple"), machine)
+
+
+@pytest.mark.parametrize(("fault", "pattern"), [TOLD[0], TOLD[2], TOLD[5]], ids=name_of)
+def test_an_index_that_a_channel_cannot_be_made_of(
+    fault: Fault, pattern: str, limits: dict[str, str], machine: Machine, pip_too: FaultyServer
+) -> None:
+    pip_too.only(Fault(fault.kind, "/apple", status=fault.status, **fault.headers))
+    with pytest.raises(TaskFailed, match="cannot fetch wheels for Python") as raised:
+        built(machine, pip_too.url)
+    told(raised.value, pip_too, pattern)
+    pip_too.only()
+    built(machine, pip_too.url)
+
+
+def test_an_index_that_fails_for_a_while_when_a_channel_is_made(machine: Machine, pip_too: FaultyServer) -> None:
+    machine.env.update(NBPROVISION_NETWORK_TIMEOUT="2", PIP_RETRIES="0")
+    pip_too.only(Fault("status", "/simple/apple", status=500, times=2))
+    built(machine, pip_too.url)
+    assert (machine.home / "channel/noarch/apple-1.0-pyh0000000_0.conda").exists()

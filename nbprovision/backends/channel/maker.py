@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from nbprovision.backends import network, pip_command, pip_request, uv_command
 from nbprovision.facts import indexes
 from nbprovision.facts.channel import MANIFEST, File, Manifest
 from nbprovision.facts.machine import Machine
+from nbprovision.model.errors import TaskFailed
 from nbprovision.system import files
 from nbprovision.system.process import call_module
 
@@ -23,7 +26,8 @@ def make(
     """Build the channel's packages, index them, and write the manifest last.
 
     Raises:
-        TaskFailed: no such interpreter, the index was not reached or has no wheel, ...
+        NetworkFailed: the index was not reached.
+        TaskFailed: no such interpreter, no wheel, ...
     """
     import uv
 
@@ -31,29 +35,39 @@ def make(
     cache = machine.cache / "uv"
     files.make_folder(cache, mode=0o700)  # uv's locks are writable for everybody who gets there
     plain = {name: value for name, value in machine.env.items() if not name.startswith(_TOOLS_OWN)}
-    order = {
-        "channel": str(folder),
-        "interpreters": list(interpreters),
-        "requirements": list(requirements),
-        "wheels": str(wheels),
-        "uv": uv.find_uv_bin(),
-        "pip_env": {**plain, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **indexes.pip_environment(settings)},
-        "uv_env": {
-            "UV_CACHE_DIR": machine.env.get("UV_CACHE_DIR") or str(cache),
-            "UV_TOOL_DIR": str(cache / "tools"),  # else it makes one in the user's home folder
-            **indexes.uv_environment(settings),
-        },
-    }
     files.make_folder(folder)
     # A folder with an empty manifest is ours already: a build that is killed is taken up by the next run.
     if not (folder / MANIFEST).exists():
         _write_manifest(folder, Manifest((), (), ()))
-    built = call_module(
-        "nbprovision.backends.channel.build",
-        order,
-        env=plain,
-        on_event=lambda told: machine.progress(told["text"], told["done"], told["total"]),
-    )
+
+    def build() -> list[Any]:
+        """One attempt; how often each engine asks by itself depends on the patience that is left."""
+        pip_env = {**pip_command.limits(machine), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        uv_env = {
+            "UV_CACHE_DIR": machine.env.get("UV_CACHE_DIR") or str(cache),
+            "UV_TOOL_DIR": str(cache / "tools"),  # else it makes one in the user's home folder
+        }
+        order = {
+            "channel": str(folder),
+            "interpreters": list(interpreters),
+            "requirements": list(requirements),
+            "wheels": str(wheels),
+            "uv": uv.find_uv_bin(),
+            "pip_env": {**plain, **pip_env, **indexes.pip_environment(settings)},
+            "uv_env": {**uv_env, **uv_command.limits(machine), **indexes.uv_environment(settings)},
+        }
+        try:
+            built: list[Any] = call_module(
+                "nbprovision.backends.channel.build",
+                order,
+                env=plain,
+                on_event=lambda told: machine.progress(told["text"], told["done"], told["total"]),
+            )
+        except TaskFailed as error:
+            raise pip_request.by_network(error.message, error.cause, settings, machine) or error from None
+        return built
+
+    built = network.persistently(machine, lambda _: build(), cached=False)  # wheels that were fetched are kept
     _write_manifest(
         folder, Manifest(tuple(interpreters), tuple(requirements), tuple(msgspec.convert(built, list[File])))
     )
