@@ -1,17 +1,28 @@
 #!/bin/sh
-# nbprovision's own virtual environment (made once, mended where it is broken), then nbprovision run "$@".
-# Where all is in place, which is at most starts, no Python is started but the tool's own.
-# The exit status is the run's (docs/reference.md); or 2: could not be installed, 5: called wrongly.
+# nbprovision's own virtual environment (made once, repaired where it is broken), then `nbprovision run "$@"`.
+#
+# A person runs it from a checkout. A lifecycle script runs it as the notebook user, with NBPROVISION_PHASE set: then it
+# keeps to one budget of time, goes on in the background where that is too short, and falls back to what last worked.
+# Where everything is in place, no Python is started but the tool's own.
+#
+# The exit status is the run's (docs/reference.md), or 2: could not install the tool, 5: wrong usage or refused.
 # shellcheck disable=SC3013,SC3067  # -ef and -O are not POSIX, but every sh of Linux has them
 
 version=0.1.0
 
+# Where the tool may come from; nbprovision/lifecycle/addresses.py has the same text.
+sources="--tool FOLDER (of wheels), --tool WHEEL, --tool s3://BUCKET/PREFIX, --tool https://HOST/WHEEL --sha256 H, \
+--index-url https://HOST/simple (an index that has nbprovision), or --tool pypi:nbprovision==VERSION --sha256 H"
+
 usage() {
     cat >&2 <<END
-usage: sh bootstrap.sh PLAYBOOK [options of nbprovision run]
+usage: sh bootstrap.sh PLAYBOOK [where the tool comes from] [options of nbprovision run]
        sh bootstrap.sh --make-venv DIR PACKAGE...   (a virtual environment with these packages)
-  NBPROVISION_SOURCE  what to install: a clone, a wheel, a folder of wheels, a requirement;
-                      default: the clone or wheel beside this script, else nbprovision==$version
+  PLAYBOOK            a file, or s3://BUCKET/KEY
+  where from          a checkout: --tool DIR; or $sources.
+                      H is the sha256 of the wheel. Default: the checkout or wheel beside this script
+  NBPROVISION_SOURCE  the same as --tool: a checkout, a wheel, a folder of wheels, s3://BUCKET/PREFIX of one, a requirement
+                      for the index that PIP_INDEX_URL names, or 'pypi:nbprovision==VERSION --hash=sha256:H'
   NBPROVISION_PYTHON  the Python to use: CPython 3.10 or newer
   NBPROVISION_HOME    where the tool lives (or --home DIR)
 END
@@ -20,12 +31,143 @@ END
 
 say() { printf 'nbprovision: %s\n' "$*" >&2; }
 
-fail() { # STATUS WHAT-FAILED WHY WHAT-TO-DO
-    say "$2"
+complain() { # WHAT-FAILED WHY WHAT-TO-DO
+    say "$1"
+    [ -z "$2" ] || printf '%s\n' "$2" | sed 's/^/  /' >&2
     [ -z "$3" ] || printf '  %s\n' "$3" >&2
-    [ -z "$4" ] || printf '  %s\n' "$4" >&2
-    exit "$1"
 }
+
+fail() { # STATUS WHAT-FAILED WHY WHAT-TO-DO
+    status=$1
+    shift
+    complain "$@"
+    [ -z "$recording" ] || record failed "$status" "$1${2:+: $2}"
+    exit "$status"
+}
+
+# ---- time
+
+hundredths() { # SECONDS with two decimals, as /proc/uptime has them: no clock that is set changes these
+    echo $((${1%.*} * 100 + 1${1#*.} - 100))
+}
+
+left() { # whole seconds left of the budget
+    read -r now _ </proc/uptime
+    echo $((deadline - ($(hundredths "$now") - started) / 100))
+}
+
+within() { # SECONDS COMMAND...: its status, or 124
+    limit=$1
+    shift
+    [ "$limit" -gt 0 ] || return 124
+    timeout --kill-after=1 "$limit" "$@"
+}
+
+# ---- trust: root runs, reads and writes only what nobody but root can change
+
+# Judges PATH, the folders above it, and each link on the way, as nbprovision/system/trust.py does. Sets $weak to the first part that somebody
+# else can change. A folder of root's with the sticky bit is safe for an entry that root owns. What is missing is judged
+# by the folder that it would be made in.
+trusted() {
+    [ "$user" = 0 ] || return 0
+    case $1 in /*) remaining=$1 ;; *) remaining=$PWD/$1 ;; esac
+    walked=
+    links=0
+    judge_part / || return 1
+    while [ -n "$remaining" ]; do
+        remaining=${remaining#"${remaining%%[!/]*}"}
+        part=${remaining%%/*}
+        case $remaining in */*) remaining=${remaining#*/} ;; *) remaining= ;; esac
+        case $part in
+        '' | .) continue ;;
+        ..)
+            walked=${walked%/*}
+            continue
+            ;;
+        esac
+        walked=$walked/$part
+        if [ ! -e "$walked" ] && [ ! -L "$walked" ]; then
+            case /$remaining/ in */../*) return 1 ;; esac # it would lead back to somewhere else
+            return 0
+        fi
+        judge_part "$walked" || return 1
+        [ -L "$walked" ] || continue
+        links=$((links + 1))
+        [ $links -le 40 ] || return 1
+        target=$(readlink "$walked") || return 1
+        remaining=$target/$remaining
+        case $target in /*) walked= ;; *) walked=${walked%/*} ;; esac
+    done
+}
+
+judge_part() { # PATH
+    weak=$1
+    status_line=$(stat -c '%u %g %A' "$1") || return 1
+    case $status_line in
+    '0 '*' l'* | '0 '*' c'* | '0 '*' d'*[tT]) return 0 ;; # a link, a device, a sticky folder
+    '0 '*' '????????w*) return 1 ;;
+    '0 0 '* | '0 '*' '?????-*) return 0 ;;
+    esac
+    return 1
+}
+
+# Prints the entries of a search path that root may use.
+trusted_entries() { # A:B:C
+    kept=
+    IFS=:
+    for folder in $1; do
+        case $folder in /*) ! trusted "$folder" || kept=${kept:+$kept:}$folder ;; esac
+    done
+    unset IFS
+    printf '%s' "$kept"
+}
+
+refuse() { # WHAT: $weak is somebody else's
+    owner=$(stat -c %U "$weak" 2>/dev/null) || owner=USER
+    case $owner in root | UNKNOWN) owner=USER ;; esac
+    fail 5 "root does not use $1" "$(stat -c '%n is %U:%G %A' "$weak" 2>/dev/null): another user can change it." \
+        "Run this as that user: setsid --wait runuser -u $owner -- env HOME=~$owner sh $script ..., or use a copy that is root's."
+}
+
+# Make root's folder, and judge it once more: where anybody may make folders, somebody may have been faster.
+make_folder() { # DIR
+    mkdir -p "$1" || return
+    [ "$user" != 0 ] || { trusted "$1" && [ ! -k "$1" ]; } || refuse "$1"
+}
+
+# What decides what pip, uv and aws fetch, and from where: their files, and the paths in their variables.
+refuse_foreign_settings() {
+    [ "$user" = 0 ] || return 0
+    trusted "$HOME" || refuse "the configuration in $HOME"
+    config=${XDG_CONFIG_HOME:-$HOME/.config}
+    named=$(env | sed -n 's/^\(PIP\|UV\|XDG\|SSL\|AWS\|TMPDIR\|REQUESTS\|CURL\)[A-Z_]*=//p' | tr ' ,:;' '[\n*]' | grep '^/')
+    for kept in /etc/pip.conf /etc/xdg/pip/pip.conf /etc/uv/uv.toml /etc/xdg/uv/uv.toml "$HOME/.pip/pip.conf" \
+        "$HOME/.config/pip/pip.conf" "$config/pip/pip.conf" "$config/uv/uv.toml" $named; do
+        trusted "$kept" || refuse "$kept"
+    done
+}
+
+# Root uses nothing of another user's, and leaves nothing of root's in another user's folder. Others may not use a tool
+# that is somebody else's.
+refuse_what_is_foreign() {
+    trusted "$script" || refuse "$script"
+    refuse_foreign_settings
+    trusted "$home" || refuse "$home"
+    for kept in "$home/venv" "$home/lifecycle" "$home/cache" "$home/wheels"; do
+        trusted "$kept" || refuse "$kept"
+    done
+    [ ! -e "$home/venv" ] || [ -O "$home/venv" ] ||
+        fail 5 "$home belongs to another user" "What is there runs with the rights of whoever starts it." \
+            "Run this as that user, or give another --home DIR."
+}
+
+# A file in FOLDER that somebody other than root can change. Of links below the second level the ends are judged, not the way.
+foreign_file_in() { # FOLDER...
+    find "$@" -maxdepth 2 -type l 2>/dev/null | while read -r link; do trusted "$link" || echo "$weak"; done | head -n 1
+    find -L "$@" ! -type l \( ! -user 0 -o -perm -0002 -o -perm -0020 ! -group 0 \) -print 2>/dev/null | head -n 1
+} # at most two lines: who asks wants to know whether there is any
+
+# ---- where things are
 
 # The tool's home folder, by the rule of nbprovision/system/places.py; --home wins.
 set_home() {
@@ -54,77 +196,198 @@ set_home() {
     /*) ;;
     *) home=$PWD/$home ;;
     esac
-    marker=$home/venv/.complete
+    own=$home/lifecycle
 }
 
-# What to install ($source, given to pip), and what tells it from any other state of it ($wanted).
-set_source() {
-    case $0 in
-    */*) here=$(cd "${0%/*}" && pwd) ;;
-    *) here=$PWD ;;
+# The name is nobody's on pypi.org: what can be had there by this name is somebody else's.
+refuse_to_guess() {
+    fail 5 "does not know what to install: beside $script is neither a checkout nor a wheel of nbprovision" "" \
+        "Write --tool CHECKOUT or one of $sources. NBPROVISION_SOURCE takes the same."
+}
+
+refuse_source() { # WHAT WHY
+    fail 5 "$1" "$2" "Write --tool CHECKOUT or one of $sources."
+}
+
+# $tool, $sha256 and $index as they were given become $NBPROVISION_SOURCE, as a rendered script has it.
+name_source() {
+    [ -z "$index" ] || export PIP_INDEX_URL="$index"
+    [ -z "$index" ] || tool=${tool:-nbprovision==$version}
+    if [ -n "$sha256" ]; then
+        sha256=$(printf %s "$sha256" | tr A-F a-f)
+        is_sha256 "$sha256" ||
+            fail 5 "--sha256 $sha256 is not a sha256" "It has to be 64 digits and letters from a to f." \
+                "Write what this prints: sha256sum nbprovision-$version-py3-none-any.whl"
+        case $tool in
+        pypi:*) tool="$tool --hash=sha256:$sha256" ;;
+        https://*.whl) tool="nbprovision @ $tool#sha256=$sha256" ;;
+        *)
+            refuse_source "--sha256 has no meaning for --tool ${tool:-that is not given}" \
+                "It is of a wheel that comes by https:// or from the public index."
+            ;;
+        esac
+    fi
+    [ -z "$tool" ] || export NBPROVISION_SOURCE="$tool"
+}
+
+is_sha256() { # TEXT
+    case ${#1}:$1 in 64:*[!0-9a-f]*) return 1 ;; 64:*) ;; *) return 1 ;; esac
+}
+
+# Nothing is installed that has nothing but the tool's name on the public index.
+judge_source() {
+    public="Whoever registers nbprovision on the public index could run their code here."
+    case ${NBPROVISION_SOURCE-} in
+    pypi:*)
+        pinned=${NBPROVISION_SOURCE#pypi:nbprovision==}
+        is_sha256 "${pinned#*" --hash=sha256:"}" || refuse_source "--tool $NBPROVISION_SOURCE has no hash" "$public"
+        case ${pinned%%" --hash="*} in
+        '' | *[!A-Za-z0-9.+!]*) refuse_source "--tool $NBPROVISION_SOURCE is not pypi:nbprovision==VERSION" \
+            "Only this name and an exact version can stand there." ;;
+        esac
+        ;;
+    '' | s3://* | /* | ./* | ../*) ;;
+    *://*.whl | http://* | https://*) refuse_source "--tool $NBPROVISION_SOURCE has no hash" \
+        "Whoever changes the file at that address could run their code here." ;;
+    *" @ "*) ;;
+    nbprovision | nbprovision[!-0-9A-Za-z_./]*)
+        [ ! -e "$NBPROVISION_SOURCE" ] || return 0
+        case "${PIP_INDEX_URL:-none} ${PIP_EXTRA_INDEX_URL-}" in
+        'none '* | *://pypi.org* | *[@.]pypi.org* | *://pypi.python.org*)
+            refuse_source "--tool $NBPROVISION_SOURCE is a name on the public index" "$public"
+            ;;
+        esac
+        ;;
+    *.whl) ;;
+    *) [ -e "$NBPROVISION_SOURCE" ] || refuse_source "there is no $NBPROVISION_SOURCE" \
+        "It is neither a file or folder here nor a requirement for nbprovision." ;;
     esac
+}
+
+# What to install: $source, given to pip; $wheels, the folder that it is taken from, if any; and $wanted, which differs
+# from the one of any other source and of any other state of this one.
+set_source() {
     source=${NBPROVISION_SOURCE-}
-    links=
+    wheels=
+    wheels_only=
+    wheel=
+    wheel_is_gone=
     if [ -z "$source" ] && [ -f "$here/nbprovision/__main__.py" ] && [ -f "$here/pyproject.toml" ]; then
         source=$here
     elif [ -z "$source" ]; then
-        source=nbprovision==$version
-        for wheel in "$here"/nbprovision-*.whl; do [ ! -f "$wheel" ] || source=$wheel; done
-    elif [ -d "$source" ] && [ ! -f "$source/pyproject.toml" ]; then
-        for wheel in "$source"/nbprovision-*.whl; do source=$wheel; done
-    fi
-    if [ -d "$source" ]; then # names and contents of all that goes into the package
-        source=$(cd "$source" && pwd)
-        wanted="source $(cd "$source" && cksum pyproject.toml scripts/* nbprovision/*.* \
-            nbprovision/[!_]*/*.* nbprovision/[!_]*/[!_]*/*.* 2>/dev/null | cksum)"
-        return
+        for wheel in "$here"/nbprovision-*.whl; do [ ! -f "$wheel" ] || source=$here; done
+        [ -n "$source" ] || is_complete "$home/venv" || refuse_to_guess
     fi
     case $source in
-    *.whl)
-        [ -f "$source" ] || fail 5 "there is no $source" "" "See sh $0 --help for what NBPROVISION_SOURCE takes."
-        links=$(cd "$(dirname "$source")" && pwd)
-        source=$links/${source##*/}
-        wanted="wheel $(cksum <"$source")"
-        ;;
-    *) wanted=$source ;;
+    s3://*) source=$home/wheels && mkdir -p "$source" ;;
+    esac
+    if [ -d "$source" ]; then
+        source=$(cd "$source" && pwd)
+        trusted "$source" || refuse "$source"
+    fi
+    if [ -f "$source/pyproject.toml" ]; then # names and contents of all that goes into the package
+        [ "$user" != 0 ] || weak=$(foreign_file_in "$source/pyproject.toml" "$source/scripts" "$source/nbprovision")
+        [ "$user" != 0 ] || [ -z "$weak" ] || refuse "$source"
+        wanted="source $(cd "$source" && cksum pyproject.toml scripts/* nbprovision/*.* \
+            nbprovision/[!_]*/*.* nbprovision/[!_]*/[!_]*/*.* 2>/dev/null | cksum)"
+    elif [ -d "$source" ]; then # the version that is asked for, else the newest, as pip compares versions
+        wheels=$source
+        # A folder that has more than the tool is meant to have all that it needs, and no index is asked: one that cannot be
+        # reached would take minutes to say so.
+        for wheel in "$wheels"/*.whl; do case ${wheel##*/} in nbprovision-*) ;; *.whl) wheels_only=1 ;; esac; done
+        # shellcheck disable=SC2086  # without a version it is a pattern
+        set -- "$wheels"/nbprovision-${NBPROVISION_VERSION:-*}-*.whl
+        source=nbprovision${NBPROVISION_VERSION:+==$NBPROVISION_VERSION}
+        wanted="wheel $(cat "$@" 2>/dev/null | cksum)"
+        # Where it is gone, the version that was installed from it will do: after a roll-back, or a clearing up.
+        [ -z "${NBPROVISION_VERSION-}" ] || [ -f "$1" ] || wheel_is_gone=1
+        wheel=$(printf '%s\n' "$@" | sort -V | tail -n 1)
+    else
+        case $source in
+        *.whl)
+            wheels=$(cd "$(dirname "$source")" 2>/dev/null && pwd)
+            source=$wheels/${source##*/}
+            trusted "$source" || refuse "$source"
+            wheel=$source
+            wanted="wheel $(cksum 2>/dev/null <"$source")"
+            ;;
+        *) wanted=$source ;;
+        esac
+    fi
+    [ "$user" != 0 ] || [ -z "$wheels" ] || weak=$(foreign_file_in "$wheels"/*.whl)
+    [ "$user" != 0 ] || [ -z "$wheels" ] || [ -z "$weak" ] || refuse "$wheels"
+}
+
+# ---- the environment; nbprovision/lifecycle/own_environment.py says how it is laid out and what the marker holds
+
+# Whether SLOT is complete. Sets $installed, $installed_version, $stamp and $venv, its real path.
+is_complete() { # SLOT, or a link to one
+    [ -f "$1/.complete" ] && [ -x "$1/bin/python" ] && [ -s "$1/bin/nbprovision" ] || return 1
+    { read -r installed && read -r installed_version && read -r stamp && read -r venv; } <"$1/.complete" || return 1
+    tool_python=
+    [ "$venv" -ef "$1" ]
+}
+
+# Whether SLOT is complete, and the one wanted.
+is_wanted() { # SLOT
+    is_complete "$1" || return 1
+    # Alone, this script is content with what is installed.
+    [ -z "$source" ] || [ "$installed" = "$wanted" ] ||
+        { [ -n "$wheel_is_gone" ] && [ "$installed_version" = "$NBPROVISION_VERSION" ]; }
+}
+
+# Whether nothing in $venv has changed since it was marked; else whether it is sound still.
+is_whole() {
+    if [ "$user" = 0 ]; then
+        trusted "$venv/bin/python" || refuse "$venv/bin/python"
+        weak=$(foreign_file_in "$venv")
+        [ -z "$weak" ] || refuse "$venv"
+    fi
+    { [ "$(stat -L -c '%s %Y' "$venv/bin/python")" = "$stamp" ] && [ -z "$(find "$venv" -newer "$venv/.complete")" ]; } ||
+        own_environment 30 check "$venv" >/dev/null
+    case $? in
+    0) ;;
+    3) return 1 ;; # made by another Python, which the next image may have again
+    *) rm -f "$venv/.complete" && return 1 ;; # the next run removes it
     esac
 }
 
-# Whether the environment is complete, and the one wanted. Sets $venv to its real path. How it is laid out, and what
-# the marker says, tells nbprovision/lifecycle/own_environment.py.
-is_there() {
-    [ -f "$marker" ] && [ -x "$home/venv/bin/python" ] || return 1
-    { read -r installed && read -r installed_version && read -r stamp && read -r venv; } <"$marker" || return 1
-    [ "$venv" -ef "$home/venv" ] || return 1
-    # Alone, this script is content with its own version.
-    [ "$installed" = "$wanted" ] ||
-        { [ -z "${NBPROVISION_SOURCE-}" ] && [ "$wanted" = "nbprovision==$installed_version" ]; }
-}
-
-# Whether nothing in it has changed since it was marked; else whether it is sound still.
-is_whole() {
-    { [ "$(stat -L -c '%s %Y' "$venv/bin/python")" = "$stamp" ] && [ -z "$(find "$venv" -newer "$marker")" ]; } ||
-        "$venv/bin/python" -I -m nbprovision.lifecycle.own_environment check "$venv" 2>/dev/null
-}
-
-# Root runs nothing that another user can write, and leaves nothing of root's in another user's folder.
-refuse_foreign_home() {
-    nearest=$home
-    while [ ! -e "$nearest" ]; do
-        nearest=${nearest%/*}
-        nearest=${nearest:-/}
+# By its path: it is to work where other files of the tool are damaged, and where another Python looks elsewhere.
+own_environment() { # SECONDS ACTION VENV...
+    limit=$1
+    shift
+    for module in "$venv"/lib/python3*/site-packages/nbprovision/lifecycle/own_environment.py; do
+        within "$limit" "${tool_python:-$venv/bin/python}" -I "$module" "$@" 2>&1 || return
     done
-    [ -O "$nearest" ] && { [ ! -e "$home/venv" ] || [ -O "$home/venv" ]; } && return
-    [ -O / ] || [ -e "$home/venv" ] || return 0
-    fail 5 "$home belongs to another user" "What is there runs with the rights of whoever starts it." \
-        "Run this as that user (runuser -u USER -- sh $0 ...), or give another --home DIR."
+}
+
+turn() { # LINK SLOT: HOME/LINK leads to the slot, whole or not at all
+    [ "$(readlink "$home/$1")" != "${2##*/}" ] || return 0
+    ln -sfn "${2##*/}" "$home/$1.new" && mv -fT "$home/$1.new" "$home/$1"
+}
+
+# Whether the tool is there as it is wanted: in the slot in use, or, after a roll-back, in the other one.
+is_ready() {
+    is_wanted "$home/venv" && is_whole && return
+    for slot in "$home/venv.1" "$home/venv.2"; do
+        [ ! "$slot" -ef "$home/venv" ] && is_wanted "$slot" && is_whole && turn venv "$venv" && return
+    done
+    return 1
+}
+
+# The slot that the next install fills: never the one that last ended a run with 0.
+spare_slot() {
+    slot=$home/venv.1
+    kept=$home/venv
+    ! is_complete "$home/venv.good" || kept=$home/venv.good
+    [ ! "$slot" -ef "$kept" ] || slot=$home/venv.2
 }
 
 candidates() {
     [ -z "${NBPROVISION_PYTHON-}" ] || { echo "$NBPROVISION_PYTHON" && return; }
     for name in python3 python3.13 python3.12 python3.11 python3.10 python3.14; do
         IFS=:
-        for folder in ${PATH-} /usr/local/bin /usr/bin; do
+        for folder in ${callers_path-} /usr/local/bin /usr/bin; do
             case $folder in
             */envs/* | "$home"/*) ;; # somebody's work, or ours, and may be gone tomorrow
             *) printf '%s\n' "$folder/$name" ;;
@@ -137,19 +400,44 @@ candidates() {
     command -v python3
 }
 
-# Set $python to the first that will do.
+# Whether root may run the interpreter PROGRAM: it imports from the folders beside it before it does anything else.
+is_trusted_python() { # PROGRAM
+    [ "$user" = 0 ] || return 0
+    trusted "$1" || return 1
+    program=$(readlink -f "$1") || return 1
+    is_trusted_prefix "${1%/*/*}" && is_trusted_prefix "${program%/*/*}"
+}
+
+is_trusted_prefix() { # PREFIX
+    prefix=$1
+    for library in "$prefix" "$prefix/pyvenv.cfg" "$prefix"/lib "$prefix"/lib/python3*; do
+        [ ! -e "$library" ] || trusted "$library" || return 1
+    done
+    weak=$(foreign_file_in "$prefix"/lib/python3*)
+    [ -z "$weak" ] || return 1
+    [ ! -f "$prefix/pyvenv.cfg" ] || base=$(sed -n 's/^home *= *//p' "$prefix/pyvenv.cfg")
+    [ ! -f "$prefix/pyvenv.cfg" ] || [ "${base%/*}" = "$prefix" ] || is_trusted_prefix "${base%/*}"
+}
+
+# Sets $python to the first that will do.
 find_python() {
     tried=
     while read -r candidate; do
         candidate=$(command -v "$candidate") || continue
-        python=$("$candidate" -I -c '
+        is_trusted_python "$candidate" || {
+            tried="$tried
+$candidate: root does not run it, as $(stat -c '%n is %U:%G %A' "$weak" 2>/dev/null)"
+            continue
+        }
+        python=$("$candidate" -I -S -c '
 import sys
 print("is", sys.implementation.name, sys.version.split()[0])
 assert sys.implementation.name == "cpython" and sys.version_info >= (3, 10)
 import ctypes, fcntl, ssl, venv, zlib
 print(sys._base_executable)' 2>/dev/null) && python=${python#*
-} && return
-        tried="$tried $candidate ${python:-does not start};"
+} && is_trusted_python "$python" && has_trusted_packages && return
+        tried="$tried
+$candidate ${python:-does not start}"
     done <<END
 $(candidates)
 END
@@ -157,17 +445,28 @@ END
         "Install one (apt-get install python3-venv, dnf install python3.12), or name one as NBPROVISION_PYTHON."
 }
 
-# A virtual environment at $1, with what the other arguments tell uv or pip.
+# Where $python looks for packages: Debian's and Amazon's have folders of their own.
+has_trusted_packages() {
+    [ "$user" = 0 ] || return 0
+    for packages in $("$python" -I -S -c 'import site; print(*site.getsitepackages())'); do
+        trusted "$packages" || return 1
+        weak=$(foreign_file_in "$packages")
+        [ -z "$weak" ] || return 1
+    done
+}
+
+# A virtual environment at $1, with what the other arguments say to uv or pip.
 make_venv() {
     folder=$1
     shift
-    "$python" -I -m venv --without-pip --clear "$folder" || return
+    make_folder "$folder" && "$python" -I -S -m venv --without-pip --clear "$folder" || return
     (   # settings for other installs; byte code makes later starts fast
         unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_REQUIRE_VIRTUALENV PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH
+        unset UV_NO_VERIFY_HASHES
         export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1
-        said=$("$python" -I -c "$with_uv" "$folder" "$@" 2>&1) && exit
-        is_full "$said" || ! with_pip "$@" >/dev/null 2>&1 || exit 0
-        echo "$said" | tail -n 8 >&2
+        output=$("$python" -I -S -c "$with_uv" "$folder" "$@" 2>&1) && exit
+        is_full "$output" || ! with_pip "$@" >/dev/null 2>&1 || exit 0
+        echo "$output" | tail -n 8 >&2
         exit 1
     )
 }
@@ -177,10 +476,21 @@ is_full() { case $1 in *"os error 28"* | *"No space left"*) ;; *) return 1 ;; es
 
 # Where an index asks for what the lines below do not know (a keyring, a client's certificate).
 with_pip() {
-    if "$folder/bin/python" -I -m ensurepip; then
-        "$folder/bin/python" -I -m pip install "$@"
-    else # Debian's python3 has a pip of its own, or none
-        "$python" -I -m pip --python "$folder/bin/python" install "$@"
+    own_pip=
+    ! "$folder/bin/python" -I -m ensurepip || own_pip=1
+    case $* in
+    "--requirement $own/tool.txt") # with one hash, pip asks for the hash of everything: the tool comes first, then the rest
+        pip download --no-deps --dest "$folder/tool" "$@" && pip install "$folder"/tool/*.whl && rm -rf "$folder/tool"
+        ;;
+    *) pip install "$@" ;;
+    esac
+}
+
+pip() { # Debian's python3 has a pip of its own, or none
+    if [ -n "$own_pip" ]; then
+        "$folder/bin/python" -I -m pip "$@"
+    else
+        "$python" -I -m pip --python "$folder/bin/python" "$@"
     fi
 }
 
@@ -188,7 +498,9 @@ with_pip() {
 with_uv='
 import base64, configparser, glob, hashlib, html, os, re, subprocess, sys, tempfile, zipfile
 from urllib import parse, request
-sys.tracebacklimit = 0
+def explain(kind, error, traceback):
+    print(error if kind is SystemExit else "%s: %s" % (kind.__name__, error), file=sys.stderr)
+sys.excepthook = explain
 venv, *args = sys.argv[1:]
 env = os.environ
 conf = configparser.RawConfigParser()
@@ -207,79 +519,625 @@ def get(url):
     user, _, host = parts.netloc.rpartition("@")
     token = base64.b64encode(parse.unquote(user).encode()).decode()
     head = {"Authorization": "Basic " + token} if user else {}
-    return request.urlopen(request.Request(parts._replace(netloc=host).geturl(), headers=head), timeout=60).read()
+    url = parts._replace(netloc=host).geturl()
+    try:
+        return request.urlopen(request.Request(url, headers=head), timeout=60).read()
+    except (OSError, ValueError) as error:
+        sys.exit("cannot fetch %s: %s" % (url, getattr(error, "reason", error)))
 libc = "musl" if glob.glob("/lib/ld-musl*") else "many"
 name = r"uv-([0-9.]+)-py3-none-[^\"/#]*%slinux[^\"/#]*_%s\.whl" % (libc, os.uname().machine)
 folder = args[args.index("--find-links") + 1] if "--find-links" in args else "/dev/null"
 wheels = [path for path in glob.glob(folder + "/uv-*") if re.search(name, path)]
 with tempfile.TemporaryDirectory(dir=venv) as scratch:
-    if not wheels and "--no-index" not in args:
+    if not wheels:
+        if "--no-index" in args:
+            sys.exit("%s has no wheel of uv for %slinux %s" % (folder, libc, os.uname().machine))
         url = env.get("UV_DEFAULT_INDEX", "https://pypi.org/simple").rstrip("/") + "/uv/"
         links = re.findall("href=\"([^\"]*" + name + "[^\"]*)", get(url).decode())
+        if not links:
+            sys.exit("%s lists no wheel of uv for this machine" % url)
         link = max(links, key=lambda link: [*map(int, link[1].split("."))])[0]
         link, _, sha256 = parse.urljoin(url, html.unescape(link)).partition("#sha256=")
-        wheels = [scratch + "/" + re.search(name, link)[0]]
-        data = get(link)
-        assert sha256 in ("", hashlib.sha256(data).hexdigest())
-        open(wheels[0], "wb").write(data)
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        (uv,) = [path for path in wheel.namelist() if path.endswith("/scripts/uv")]
-        uv = wheel.extract(uv, scratch)
+        kept = env["UV_CACHE_DIR"] if sha256 and "UV_CACHE_DIR" in env else scratch  # for a start after this one
+        os.makedirs(kept, exist_ok=True)
+        wheels = [kept + "/" + re.search(name, link)[0]]
+        is_right = lambda data: sha256 in ("", hashlib.sha256(data).hexdigest())
+        if not os.path.isfile(wheels[0]) or not is_right(open(wheels[0], "rb").read()):
+            data = get(link)
+            if not is_right(data):
+                sys.exit("%s is not what the index says it is: its sha256 differs" % link)
+            open(wheels[0], "wb").write(data)
+    try:
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            (uv,) = [path for path in wheel.namelist() if path.endswith("/scripts/uv")]
+            uv = wheel.extract(uv, scratch)
+    except (zipfile.BadZipFile, EOFError, ValueError):
+        sys.exit("%s is not a whole wheel: fetch it again" % wheels[0])
     os.chmod(uv, 0o755)
-    what = "pip install --quiet --compile-bytecode --link-mode copy --index-strategy unsafe-best-match --python"
-    sys.exit(subprocess.call([uv, *what.split(), venv + "/bin/python", wheels[0], *args], cwd="/"))
+    what = "pip install --quiet --compile-bytecode --link-mode copy --index-strategy unsafe-best-match"
+    sys.exit(subprocess.call([uv, *what.split(), "--verify-hashes", "--python", venv + "/bin/python", wheels[0], *args], cwd="/"))
 '
 
-# Fill the slot that is not in use, then turn the link to it.
+# The tool is the wheel that was named, by its path or its hash, whatever the index has; the rest is the index's.
+install_from_index() {
+    set -- ${wheels:+--find-links "$wheels"} "${wheel:-$source}"
+    case $source in
+    pypi:*) # uv and pip read hashes from files only; nothing is built, as that would run code
+        mkdir -p "$own" && printf '%s\n' "--only-binary nbprovision" "${source#pypi:}" >"$own/tool.txt" || return
+        set -- --requirement "$own/tool.txt"
+        ;;
+    esac
+    make_venv "$slot" "$@"
+}
+
+# Fill the slot that is not needed, then turn the link to it. Downloads are kept in the tool's home until one succeeds.
 install() {
-    slot=$home/venv.1
-    [ ! "$slot" -ef "$home/venv" ] || slot=$home/venv.2
+    [ -n "$source" ] || refuse_to_guess
+    spare_slot
+    if [ "$slot" -ef "$home/venv" ] && [ -f "$home/lock" ]; then
+        "$python" -I -S -c "$lock_shared" <"$home/lock" 2>/dev/null ||
+            fail 6 "a run is at work from $slot, the only one that may be replaced" "" "Wait for it: nbprovision status"
+    fi
+    tool_python=
+    rm -f "$slot/.complete" # a kill may leave half of what follows
     say "making its environment in $home with $python (once)"
     errors=
+    export UV_CACHE_DIR="${UV_CACHE_DIR:-$home/cache/install}"
     trap 'rm -rf "$slot"; exit 130' INT
     trap 'rm -rf "$slot"; exit 143' HUP TERM
-    if [ -n "$links" ] && errors=$(make_venv "$slot" --no-index --find-links "$links" "$source" 2>&1); then
+    if [ -n "$wheels" ] && [ ! -f "$wheel" ]; then # no index is asked for it
+        fail 2 "could not install $source from $wheels" "It has no such wheel." "Put the wheel there."
+    elif [ -n "$wheels" ] && errors=$(make_venv "$slot" --no-index --find-links "$wheels" "$source" 2>&1); then
         : # a folder of all wheels needs no index
-    elif is_full "$errors" || ! errors=$(make_venv "$slot" ${links:+--find-links "$links"} "$source" 2>&1); then
+    elif [ -n "$wheels_only" ] || is_full "$errors"; then
         rm -rf "$slot"
-        fail 2 "could not install $source" "$errors" \
-            "Is there room? Is pip's index right? NBPROVISION_SOURCE may name a folder with all the wheels."
+        fail 2 "could not install $source from $wheels" "$errors" \
+            "Is there room? Add what is missing: pip download --find-links $wheels -d $wheels $wheel"
+    elif ! more=$(install_from_index 2>&1); then
+        rm -rf "$slot"
+        fail 2 "could not install $source${wheels:+ from $wheels}" "$errors${errors:+
+}$more" "Is there room? Are pip's index and the hash right? NBPROVISION_SOURCE may name a folder with all the wheels."
     fi
-    "$slot/bin/python" -I -m nbprovision.lifecycle.own_environment finish "$slot" "$home" "$wanted" ||
-        fail 2 "what was installed does not work" "" "Try another Python, named as NBPROVISION_PYTHON."
+    venv=$slot
+    reason=$(own_environment 600 finish "$slot" "$home" "$wanted") ||
+        fail 2 "what was installed does not work" "$reason" "Try another Python, named as NBPROVISION_PYTHON."
+    rm -rf "$home/cache/install"
+    trap - INT HUP TERM
+    [ -z "$phase" ] || return 0
+    link_command
+    case :$callers_path: in
+    *:"$HOME/.local/bin":*) say "the command is nbprovision" ;;
+    *) say "the command is $HOME/.local/bin/nbprovision, on the PATH of most new terminals" ;;
+    esac
 }
+
+# The command, for the PATH of terminals.
+link_command() {
+    mkdir -p "$home/bin" && ln -sfn ../venv/bin/nbprovision "$home/bin/nbprovision"
+    [ -e "$HOME/.local/bin/nbprovision" ] ||
+        { mkdir -p "$HOME/.local/bin" && ln -sfn "$home/bin/nbprovision" "$HOME/.local/bin/nbprovision"; }
+} 2>/dev/null
 
 # Under a lock, so that two at once do it once; the descriptor of this shell holds it.
 prepare() (
     umask go-w
     find_python
-    { mkdir -p "$home" && true >>"$home/bootstrap.lock"; } || fail 2 "cannot write in $home" "" "Choose another by --home DIR."
+    problem=$(mkdir -p "$home" 2>&1) || fail 2 "cannot write in $home" "${problem##*: }" "Choose another by --home DIR."
+    make_folder "$home"
+    [ -f "$home/bootstrap.lock" ] || rm -rf "$home/bootstrap.lock" # such as a pipe, which nobody reads from
+    problem=$({ true >>"$home/bootstrap.lock"; } 2>&1) ||
+        fail 2 "cannot write in $home" "${problem##*: }" "Choose another by --home DIR."
+    recording=1
     exec 9>>"$home/bootstrap.lock"
     lock="import fcntl; fcntl.flock(9, fcntl.LOCK_EX"
-    "$python" -I -c "$lock | fcntl.LOCK_NB)" 9>&9 2>/dev/null || {
+    lock_shared="import fcntl; fcntl.flock(0, fcntl.LOCK_SH | fcntl.LOCK_NB)"
+    "$python" -I -S -c "$lock | fcntl.LOCK_NB)" 9>&9 2>/dev/null || {
         say "waiting for another bootstrap, at work in $home"
-        "$python" -I -c "$lock)" 9>&9 || exit 2
+        [ -z "$worker" ] || { say_to_caller 7 && : >"$own/.left.$$"; } # nobody need wait for somebody else's work
+        "$python" -I -S -c "$lock)" 9>&9 || exit 2
     }
-    { is_there && is_whole; } || install
+    is_ready || {
+        record installing null ""
+        install
+    }
 )
 
+# ---- what is recorded for `nbprovision status`
+
+record() { # STATE STATUS MESSAGE
+    trusted "$home" || return 0
+    text=$(printf %s "$3" | tr '\n\t"' '   ' | tr -d '\134' | tr -d '\000-\037\177' | tr -s ' ' | head -c 500)
+    {
+        printf '{"state": "%s", "hook": "%s", "pid": %s, "boot": "%s", "host": "%s", "started": %s, "status": %s, ' \
+            "$1" "$phase" $$ "$(cat /proc/sys/kernel/random/boot_id)" "$(uname -n)" "$(date +%s)" "$2"
+        printf '"version": "%s", "playbook": "%s", "fallback": "%s", "message": "%s", "log": "%s"}\n' \
+            "${installed_version:-$version}" "$shown_playbook" "$fallback" "$text" "$home/log/bootstrap.log"
+    } 2>/dev/null >"$home/status.json.new" && chmod 600 "$home/status.json.new" &&
+        mv -f "$home/status.json.new" "$home/status.json"
+    # For JupyterLab's file browser, as nbprovision/reporters/progress.py does it; its last line says whose text it is.
+    case $user:$home in
+    0:*) ;;
+    *:"$volume"/*)
+        [ "$1" != ok ] || [ -e "$volume/nbprovision-status.txt" ] || return 0
+        printf '%s: %s (%s)%s\n%slog: %s\n' "$1" "${shown_playbook:-nbprovision}" "$(date '+%Y-%m-%d %H:%M')" \
+            "${text:+: $text}" "bootstrap's log: $home/log/bootstrap.log
+" "$home/log/nbprovision.log" >"$home/status.txt.new" && chmod 644 "$home/status.txt.new" &&
+            mv -fT "$home/status.txt.new" "$volume/nbprovision-status.txt"
+        ;;
+    esac
+} 2>/dev/null
+
+# ---- the run
+
+# Run the tool. A tool that was damaged is installed again, once. In a lifecycle hook a playbook that is invalid is
+# replaced by the last good one.
+run_tool() { # PLAYBOOK OPTIONS...
+    call_tool "$@"
+    status=$?
+    if [ $status -eq 1 ] && reason=$(own_environment 120 check --deep "$venv") && [ "$reason" != sound ]; then
+        reason="own_environment.py is empty"
+    fi
+    if [ $status -eq 1 ] && [ "$reason" != sound ]; then
+        say "the tool's environment is damaged, and is made again"
+        printf '%s\n' "$reason" | tail -n 1 | sed 's/^/  /' >&2
+        rm -f "$venv/.complete"
+        if prepare && is_complete "$home/venv"; then
+            call_tool "$@"
+            status=$?
+        fi
+    fi
+    if [ $status -eq 4 ] && [ -n "$phase" ]; then
+        call_tool --last-good "$@"
+        status_of_last_good=$?
+        if [ $status_of_last_good -ne 4 ]; then
+            status=$status_of_last_good
+            fall_back playbook
+            explained=1 # the run has recorded what is wrong with the playbook
+        fi
+    fi
+    return $status
+}
+
+# Within what is left of the budget; once it is used up, nobody waits any longer.
+call_tool() {
+    ran=1
+    [ ! -e "$own/.left.$$" ] || deadline=0 # the caller has left already
+    if [ -n "$deadline" ]; then
+        seconds=$(left)
+        if [ "$seconds" -gt 0 ]; then set -- "$@" --deadline "$seconds"; else export NBPROVISION_BACKGROUND=1; fi
+    fi
+    [ -z "$fallback" ] || export NBPROVISION_FALLBACK="$fallback" # for the record
+    # Not by its first line, where a path with a space cannot stand.
+    "${tool_python:-$venv/bin/python}" "$venv/bin/nbprovision" run "$@" 4>&-
+}
+
+fall_back() { # playbook or tool
+    case $fallback in '' | "$1") fallback=$1 ;; *) fallback=both ;; esac
+}
+
+is_trusted_program() { # PATH: it and, for a script, its interpreter
+    [ "$user" = 0 ] || return 0
+    trusted "$1" || return 1
+    first=$(head -c 200 "$1" 2>/dev/null | head -n 1 | tr -d '\000')
+    case $first in
+    '#!'*)
+        first=${first#'#!'}
+        is_trusted_python "${first%% *}"
+        ;;
+    esac
+}
+
+find_aws() {
+    aws=$(command -v aws) || aws=$HOME/anaconda3/bin/aws
+    is_trusted_program "$aws" || refuse "$aws"
+}
+
+# What a bucket holds is brought to the volume, and stays there. Where an installed tool can do without, all that is asked
+# of `aws` has to end within the first third of the budget.
+s3() {
+    limit=600
+    if [ "${deadline:-0}" -gt 0 ] && is_complete "$home/venv"; then limit=$(($(left) - deadline * 2 / 3)); fi
+    AWS_MAX_ATTEMPTS=2 within "$limit" "$aws" --cli-connect-timeout 5 --cli-read-timeout 20 s3 "$@" 2>&1 </dev/null
+    status=$?
+    [ $status -ne 124 ] || echo "aws did not end in time ($limit s)"
+    return $status
+}
+
+# Wheels that the bucket no longer has stay: an earlier version is what is fallen back to.
+fetch_tool() {
+    case ${NBPROVISION_SOURCE-} in s3://*) find_aws ;; *) return 0 ;; esac
+    mkdir -p "$home/wheels" 2>/dev/null
+    problem=$(s3 sync --only-show-errors --exclude '*' --include '*.whl' "${NBPROVISION_SOURCE%/}/" "$home/wheels") ||
+        complain "cannot fetch the wheels from $NBPROVISION_SOURCE" "$(printf '%s\n' "$problem" | tail -n 3)" \
+            "Those of an earlier start are used. Look at the bucket's policy and at the endpoint of the VPC."
+}
+
+fetch_playbook() { # URL
+    find_aws
+    playbook=$own/playbook.yml
+    if mkdir -p "$own" && problem=$(s3 cp --only-show-errors "$1" "$playbook.new"); then
+        # A file with the same content keeps its time, which is a witness of the run.
+        if cmp -s "$playbook.new" "$playbook"; then rm -f "$playbook.new"; else mv -f "$playbook.new" "$playbook"; fi
+        return
+    fi
+    complain "cannot fetch the playbook from $1" "$(printf '%s\n' "$problem" | tail -n 3)" \
+        "The one of an earlier start is used. Look at the bucket's policy and at the endpoint of the VPC."
+    [ ! -f "$playbook" ] || fall_back playbook
+}
+
+with_playbook() { # FUNCTION PLAYBOOK OPTIONS...: one that is in a bucket is fetched first
+    function=$1
+    playbook=$2
+    shift 2
+    case $playbook in s3://*) fetch_playbook "$playbook" ;; esac
+    "$function" "$playbook" "$@"
+}
+
+# The playbook of a rendered script comes on standard input, with the files that it names: a tar archive as text. A file
+# with the same content keeps its time, which is a witness of the run.
+unpack_playbook() {
+    new=$own/playbook.new
+    rm -rf "$new"
+    mkdir -p "$new" "$own/playbook" && base64 -d | tar -xzf - -C "$new" || return
+    (cd "$new" && find . -type d) | while read -r path; do mkdir -p "$own/playbook/$path" || exit; done &&
+        (cd "$new" && find . -type f) | while read -r path; do
+            cmp -s "$new/$path" "$own/playbook/$path" || mv -f "$new/$path" "$own/playbook/$path" || exit
+        done
+    unpacked=$?
+    rm -rf "$new"
+    return $unpacked
+}
+
+# Have the tool in $venv: the one that is wanted; in a lifecycle hook, where that cannot be installed, the one that last
+# ended a run with 0; where none has yet, any other version that the folder has.
+have_tool() {
+    set_source
+    ! { is_ready || { prepare_in_time && is_ready; }; } || return 0
+    [ -n "$phase" ] || return 2
+    if find_installed; then
+        say "goes on with nbprovision $installed_version, which is installed"
+        fall_back tool
+        why_another=$(sed -n 's/.*"state": "failed".*"message": "\([^"]*\)".*/\1/p' "$home/status.json" 2>/dev/null)
+        return
+    fi
+    [ -n "$wheels" ] && [ -n "${NBPROVISION_VERSION-}" ] && [ -w "$home" ] || return 2
+    say "tries another version that $wheels has"
+    NBPROVISION_VERSION=
+    set_source
+    { is_ready || { prepare && is_ready; }; } && fall_back tool
+}
+
+# An upgrade may have half of what is left. Then the kernels are put back by the tool that is installed, and it goes on.
+prepare_in_time() {
+    if [ -z "$phase" ] || [ -z "$deadline" ] || ! find_installed; then
+        prepare
+        return
+    fi
+    enough=$(($(left) / 2))
+    prepared=$own/.prepared
+    rm -f "$prepared"
+    (
+        prepare
+        echo $? >"$prepared"
+    ) &
+    while [ ! -s "$prepared" ]; do
+        if [ "$(left)" -le $enough ]; then
+            say "the install takes long, and goes on in the background"
+            still_installing=1
+            return 1
+        fi
+        sleep 0.3
+    done
+    return "$(cat "$prepared")"
+}
+
+# A tool that starts, whichever it is.
+find_installed() {
+    for slot in "$home/venv.good" "$home/venv" "$home/venv.1" "$home/venv.2"; do
+        { is_complete "$slot" && starts; } || find_python_of "$slot" && return
+    done
+    return 1
+}
+
+starts() { "${tool_python:-$venv/bin/python}" -I -c 'import nbprovision.cli.run' 2>/dev/null; }
+
+# Have $tool_python run what is in SLOT where the image has another Python than the slot was made with, and no wheels fit
+# it: the environments on the volume still have one of the right kind.
+find_python_of() { # SLOT
+    [ -f "$1/.complete" ] || return 1
+    { read -r _ && read -r installed_version && read -r _ && read -r venv && read -r kind; } <"$1/.complete"
+    for candidate in "$volume"/envs/*/bin/python "$home"/envs/*/bin/python "$HOME"/anaconda3/envs/*/bin/python \
+        /opt/conda/envs/*/bin/python; do
+        [ -x "$candidate" ] || continue
+        is_trusted_python "$candidate" || continue
+        [ "$("$candidate" -I -S -c "$print_kind" 2>/dev/null)" = "$kind" ] || continue
+        # An environment that has nothing but the way to the slot's packages and to its uv.
+        "$candidate" -I -m venv --without-pip --clear "$home/venv.other" || continue
+        ln -s "$venv/bin/uv" "$home/venv.other/bin/uv"
+        for packages in "$venv"/lib/python3*/site-packages; do
+            echo "$packages" >"$home/venv.other/lib/${packages#"$venv/lib/"}/nbprovision.pth"
+        done
+        tool_python=$home/venv.other/bin/python
+        starts && return
+    done
+    tool_python=
+    return 1
+}
+print_kind='import os, sys; print(sys.implementation.cache_tag, os.uname().machine)'
+
+# Everything that one start does: the tool, the team's playbook, then the user's own where the team allows it.
+work() { # PLAYBOOK OPTIONS...
+    fetch_tool
+    [ -n "$ready" ] || have_tool || return
+    with_playbook run_tool "$@"
+    status=$?
+    if [ -n "$still_installing" ]; then status=7; fi
+    [ -z "$phase" ] || finish_hook
+    [ -z "$still_installing" ] || finish_install "$@"
+    return $status
+}
+
+# Nobody waits any longer: the install that took long ends, and what it has installed does the work once more.
+finish_install() { # PLAYBOOK OPTIONS...
+    say_to_caller $status
+    record installing null ""
+    wait
+    deadline=0
+    fallback=
+    tool_python=
+    if is_ready; then
+        with_playbook run_tool "$@"
+        return
+    fi
+    ran= # nobody else reports how this ended
+    status=2
+    record failed 2 "could not install the version of the tool that is wanted"
+}
+
+finish_hook() {
+    result="version=$installed_version"
+    if [ $status -eq 0 ] && [ -z "$fallback" ]; then
+        turn venv.good "$venv" 2>/dev/null
+        [ "$(readlink "$own/bootstrap.good")" = "${script##*/}" ] || ln -sfn "${script##*/}" "$own/bootstrap.good"
+    elif [ -n "$fallback" ]; then
+        result="fallback=$fallback used=$installed_version $result"
+        if [ $status -ne 7 ]; then
+            status=4
+            case $fallback in
+            playbook) used="the last good playbook, as this one is invalid or out of reach" ;;
+            tool) used="nbprovision $installed_version, as the version that is wanted could not be installed" ;;
+            both) used="the last good playbook and nbprovision $installed_version" ;;
+            esac
+            [ -n "$explained" ] || record failed 4 "used $used${why_another:+: $why_another}"
+        fi
+    fi
+    if [ -n "${NBPROVISION_USER_PLAYBOOK-}" ] && [ -f "$NBPROVISION_USER_PLAYBOOK" ]; then
+        status_of_team=$status
+        fallback=
+        unset NBPROVISION_FALLBACK
+        run_tool "$NBPROVISION_USER_PLAYBOOK"
+        [ -z "$fallback" ] || status=4
+        result="$result user_status=$status"
+        status=$status_of_team
+    fi
+    report_result "$result"
+}
+
+# For the rendered script, whose last line says the same.
+report_result() {
+    [ -n "${NBPROVISION_VERSION+rendered}" ] || return 0
+    if [ -n "$worker" ]; then told=" $1"; else echo "nbprovision: result $1"; fi
+}
+
+# HOME/skip: nothing is done, or, if it says "check", nothing is changed.
+skip() { # PLAYBOOK OPTIONS...
+    word=$(head -c 100 "$home/skip" | tr -d '[:space:]')
+    if [ "$word" = check ] && is_complete "$home/venv"; then
+        say "$home/skip says 'check': nothing is changed"
+        with_playbook call_tool "$@" --check
+        record skipped 0 "$home/skip says 'check'"
+        report_result "skipped mode=check version=$installed_version"
+        return 0
+    fi
+    say "$home/skip exists: nothing is done; remove it to provision again"
+    record skipped 0 "$home/skip exists"
+    report_result skipped
+}
+
+# ---- work that may outlast the one who waits for it
+
+# Work in a process that goes on when the time is up. Where the tool is in place, that is a shell beside this one: the run
+# detaches its own work. Otherwise it has a session of its own, and its output is in a file from its first word. By
+# descriptor 4 it says how it ended, or that there is no use in waiting.
+wait_for_worker() { # PLAYBOOK OPTIONS...
+    pipe=$own/.worker.$$
+    { make_folder "$home" && mkdir -p "$own" "$home/log" && rm -f "$own"/.worker.* && mkfifo -m 600 "$pipe"; } 2>/dev/null || {
+        work "$@" # on a volume that is full or read-only nothing can go on anyway
+        return
+    }
+    if [ -n "$ready" ]; then
+        log=
+        be_worker "$@" 4>"$pipe" &
+    else
+        open_log
+        NBPROVISION_WORKER=1 NBPROVISION_STARTED=$begun NBPROVISION_FALLBACK=$fallback \
+            setsid nice -n 5 sh "$script" "$@" --deadline "$deadline" >"$log" 2>&1 </dev/null 4>"$pipe" &
+    fi
+    exec 3<"$pipe"
+    rm -f "$pipe"
+    report_result worker
+    answer=
+    ended=124
+    shown=0
+    while [ "$ended" -eq 124 ] && [ -z "$answer" ] && seconds=$(left) && [ "$seconds" -gt 0 ]; do
+        [ -z "$log" ] || seconds=0.5
+        answer=$(timeout "$seconds" cat <&3)
+        ended=$?
+        [ -z "$log" ] || show_log
+    done
+    case $answer in
+    [0-9]*)
+        [ "$answer" = "${answer%% *}" ] || report_result "${answer#* }"
+        return "${answer%% *}"
+        ;;
+    esac
+    [ "$ended" -eq 124 ] || fail 2 "the process that did the work ended before it was done" \
+        "${log:+Its output is in $log.}" "Run it again; what was finished is kept."
+    say "not done within $deadline s; it goes on in the background, and $home/log has what it prints"
+    ! is_complete "$home/venv" || say "'nbprovision status' shows how far it is"
+    return 7
+}
+
+open_log() { # on a full volume, elsewhere
+    log=$home/log/bootstrap.log
+    [ ! -s "$log" ] || mv -f "$log" "$log.1"
+    head -c 65536 /dev/zero >"$log" 2>/dev/null || log=$(mktemp)
+    : >"$log"
+}
+
+show_log() { # what has come since the last time
+    size=$(stat -c %s "$log")
+    [ "$size" -le "$shown" ] || tail -c "+$((shown + 1))" "$log" | head -c "$((size - shown))"
+    shown=$size
+}
+
+say_to_caller() { [ -z "$worker" ] || echo "$1$told" >&4; } 2>/dev/null # STATUS, with what else was reported
+
+be_worker() { # PLAYBOOK OPTIONS...
+    worker=1
+    trap '' HUP PIPE
+    echo 500 >/proc/self/oom_score_adj # what runs beside it, a kernel, is the last to be killed for memory
+    work "$@"
+    status=$?
+    rm -f "$own/.left.$$"
+    say_to_caller $status
+    [ "$(left)" -gt 0 ] || [ -n "$ran" ] || report_end # a run reports its own end
+    exit $status
+}
+
+# The end of work that nobody waited for, where CloudWatch or the administrator's own command picks it up.
+report_end() {
+    line="nbprovision: failed status=$status changed=- failed=- version=$version hook=$phase background=1"
+    logger -t nbprovision -- "$line" 2>/dev/null
+    echo "$line"
+    [ -z "${NBPROVISION_ON_FINISH-}" ] ||
+        NBPROVISION_STATUS=$status NBPROVISION_RESULT=$line within 60 sh -c "$NBPROVISION_ON_FINISH" 4>&-
+}
+
+# ---- from here on it runs
+
+while read -r key _ user _; do [ "$key" != Uid: ] || break; done </proc/self/status
+callers_path=${PATH-}
+if [ "$user" = 0 ]; then
+    PATH=/usr/sbin:/usr/bin:/sbin:/bin
+    [ -z "${LD_LIBRARY_PATH-}" ] || LD_LIBRARY_PATH=$(trusted_entries "$LD_LIBRARY_PATH")
+    [ -z "${PYTHONPATH-}" ] || PYTHONPATH=$(trusted_entries "$PYTHONPATH")
+    callers_path=$(trusted_entries "$callers_path")
+    PATH=$PATH${callers_path:+:$callers_path}
+    unset LD_PRELOAD PYTHONHOME PYTHONPYCACHEPREFIX PYTHONUSERBASE PYTHONPLATLIBDIR PYTHONSTARTUP
+fi
 command -v mkdir >/dev/null || PATH=${PATH:+$PATH:}/usr/bin:/bin
 [ -n "${HOME-}" ] || HOME=$(getent passwd "$(id -u)" | cut -d: -f6) # a lifecycle script has none
-export HOME
+export HOME PATH
+
+case $0 in
+*/*) here=$(cd "${0%/*}" && pwd) ;;
+*) here=$PWD ;;
+esac
+script=$here/${0##*/}
+phase=${NBPROVISION_PHASE-}
+fallback=${NBPROVISION_FALLBACK-}
+worker=${NBPROVISION_WORKER-}
+told=
+explained=
+why_another=
+recording=
+ran=
+still_installing=
+tool_python=
 set_home "$@"
 case ${1-} in
 '' | -h | --help) usage ;;
 --make-venv)
     [ $# -gt 2 ] || usage
     shift
-    [ ! -e "$1" ] || [ -f "$1/pyvenv.cfg" ] || fail 5 "$1 is no virtual environment" "" "Give another path."
+    [ ! -e "$1" ] || [ -f "$1/pyvenv.cfg" ] || fail 5 "$1 is not a virtual environment" "" "Give another path."
+    trusted "$1" || refuse "$1"
+    refuse_foreign_settings
     find_python
     make_venv "$@"
     exit
     ;;
 esac
-refuse_foreign_home
-set_source
-{ is_there && is_whole; } || { prepare && is_there; } || exit
-# Not by its first line, where a path with a space cannot stand.
-exec "$venv/bin/python" "$venv/bin/nbprovision" run "$@"
+refuse_what_is_foreign
+
+# The budget counts from the start of root's part, where there is one.
+begun=${NBPROVISION_STARTED-}
+[ -n "$begun" ] || read -r begun _ </proc/uptime
+started=$(hundredths "$begun")
+deadline=
+tool=
+sha256=
+index=
+count=$#
+while [ $count -gt 0 ]; do
+    word=$1
+    shift
+    count=$((count - 1))
+    case $word in
+    --deadline | --tool | --sha256 | --index-url)
+        value= # after the last word come those that are kept
+        [ $count -eq 0 ] || { value=$1 && shift && count=$((count - 1)); }
+        ;;
+    --deadline=* | --tool=* | --sha256=* | --index-url=*) value=${word#*=} ;;
+    *)
+        set -- "$@" "$word"
+        continue
+        ;;
+    esac
+    word=${word%%=*}
+    [ -n "$value" ] || [ "$word" = --deadline ] ||
+        fail 5 "$word is empty" "Such as from a variable of the shell that is not set." "Write a value, or leave it out."
+    case $word in
+    --deadline) deadline=$value ;;
+    --tool) tool=$value ;;
+    --sha256) sha256=$value ;;
+    --index-url) index=$value ;;
+    esac
+done
+[ $# -gt 0 ] || usage
+shown_playbook=$(printf %s "$1" | tr -d '\000-\037"\\\177')
+name_source
+judge_source
+deadline=${deadline%.*}
+case $deadline in *[!0-9]*) fail 5 "--deadline takes a number of seconds, not '$deadline'" "" "" ;; esac
+# They differ from start to start, and the tool takes each variable of its name for a setting.
+unset NBPROVISION_STARTED NBPROVISION_WORKER NBPROVISION_FALLBACK
+[ -z "$phase" ] || export NBPROVISION_STARTED="$begun" # but for this one: the end of late work tells how long all of it took
+
+[ -z "$phase" ] || link_command # the user's home is new at each start
+case ${1-} in
+inline:*) # where there is no room for it, that of the last start has to do
+    playbook=$own/playbook/${1#*:}
+    if ! unpack_playbook; then
+        complain "could not unpack the playbook in $own" "" "Free space: nbprovision clean. The one of an earlier start is used."
+        [ ! -f "$playbook" ] || fall_back playbook
+    fi
+    shift
+    set -- "$playbook" "$@"
+    ;;
+esac
+if [ -n "$phase" ] && [ -f "$home/skip" ]; then
+    skip "$@"
+    exit
+fi
+ready=
+[ -z "$worker" ] || be_worker "$@"
+case "${NBPROVISION_SOURCE-} $1" in
+*s3://*) ;; # a bucket may have another version
+*)
+    set_source
+    ! is_ready || ready=1
+    ;;
+esac
+if [ -n "$deadline" ]; then wait_for_worker "$@"; else work "$@"; fi

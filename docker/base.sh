@@ -23,7 +23,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 # The libraries are what a CPython of this machine is linked with: ssl, sqlite3, ctypes, readline, ...
 packages=ca-certificates,sudo,procps,libssl3,libffi8,libsqlite3-0,libreadline8,libncursesw6,libexpat1,libbz2-1.0
-packages=$packages,liblzma5,libuuid1
+packages=$packages,liblzma5,libuuid1,systemd,systemd-sysv,dbus
 # A failure leaves a broken archive, which is not imported.
 mmdebstrap --variant=minbase --include="$packages" --format=tar \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \

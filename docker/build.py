@@ -33,6 +33,10 @@ HERE = Path(__file__).parent
 PROJECT = HERE.parent
 LOCAL_BASE = "nbprovision-base"
 NAME = "nbprovision-instance"
+FILES = (
+    "Dockerfile", "environments.py", "start-instance", "start-systemd", "run-lifecycle-hook", "start-jupyter",
+    "jupyter-server.service",
+)  # fmt: skip
 
 # As on a current image: Python in python3 and the framework's environment, R's without, and the server's own.
 ENVIRONMENTS = {
@@ -50,7 +54,7 @@ def build(cache: Path) -> tuple[str, Path]:
     context.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs of one checkout
-        for file in ("Dockerfile", "environments.py", "start-instance"):
+        for file in FILES:
             shutil.copy2(HERE / file, context)
         shutil.copytree(HERE / "metadata", context / "metadata", dirs_exist_ok=True)
         channel = _once(context / "channel", "", _make_channel)
@@ -68,7 +72,7 @@ def build(cache: Path) -> tuple[str, Path]:
 
 def _image(cache: Path, context: Path) -> str:
     small = [path for path in context.rglob("*") if path.is_file() and path.parent in (context, context / "metadata")]
-    key = _digest(sorted(small)) + json.dumps(ENVIRONMENTS) + (cache / "wheels.key").read_text()
+    key = _digest([*sorted(small), HERE / "base.sh"]) + json.dumps(ENVIRONMENTS) + (cache / "wheels.key").read_text()
     stamp = cache / "image.key"
     if stamp.is_file():
         built_for, _, image = stamp.read_text().partition("\n")
@@ -84,12 +88,13 @@ def _image(cache: Path, context: Path) -> str:
 
 def _build_image(context: Path) -> str:
     base = os.environ.get("BASE_IMAGE", "")
-    if not base:
-        base = LOCAL_BASE
+    local = not base
+    if local:
+        base = f"{LOCAL_BASE}:{_digest([HERE / 'base.sh'])[:12]}"  # another one when its packages change
         subprocess.run(["sh", HERE / "base.sh", base], check=True)
     built = subprocess.run(
         ["docker", "build", "--quiet", "--tag", NAME]
-        + (["--network", "none"] if base == LOCAL_BASE else [])
+        + (["--network", "none"] if local else [])
         + ["--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"ENVIRONMENTS={json.dumps(ENVIRONMENTS)}"]
         + [str(context)],
         env={**os.environ, "DOCKER_BUILDKIT": "0"},

@@ -33,7 +33,7 @@ from nbprovision.model.errors import (
     nearest,
 )
 from nbprovision.model.result import Change, Result
-from nbprovision.model.task import Task, unfit
+from nbprovision.model.task import HOW_TO_FILL, Task, empty_secret, unfit
 from nbprovision.reporters.document import Silent
 from nbprovision.system import log
 from nbprovision.tasks import Catalogue
@@ -109,6 +109,9 @@ def _ensure(kind: type[Task[Any]], parameters: dict[str, Any], *, check: bool) -
         problem = unfit(value)
         if problem:
             raise ParameterError(name, f"{kind.kind()}: '{name}' holds {problem}", cure="take it out of the value")
+        problem = empty_secret(value)
+        if problem:
+            raise ParameterError(name, f"{kind.kind()}: '{name}' holds {problem}", cure=HOW_TO_FILL)
     try:
         task = msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:

@@ -15,6 +15,8 @@ import pytest
 from nbprovision.facts.machine import Machine
 from nbprovision.system import secrets
 
+pytest_plugins = ["tests.bytecode", "tests.run_folder", "tests.tiers", "tests.figures"]
+
 _REACHES_REGISTRIES = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
@@ -51,6 +53,7 @@ def measurement() -> dict[str, str]:
 def nothing_is_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test has as a password may be a word of another."""
     monkeypatch.setattr(secrets, "_known", set())
+    monkeypatch.setattr(secrets, "_nowhere", {})
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 #!/bin/sh
-# Make the test environment (once, and again when pyproject.toml changes), then run every test that this machine can
-# run. Arguments go to pytest: sh tests/run.sh -k kernel -x
+# Make the test environment (once, and again when pyproject.toml changes), then run the default tests that this machine
+# can run. Arguments go to pytest: sh tests/run.sh -k kernel -x
+#
+#   sh tests/run.sh -m 'not campaign'    the proofs as well: containers, systemd, slow integration (docs/contributing.md)
 #
 #   NBPROVISION_TEST_VENV      the environment; default .venv-test in the checkout
-#   NBPROVISION_TEST_WORKERS   tests side by side; default one for each processor, 4 at most
+#   NBPROVISION_TEST_WORKERS   tests side by side; default one more than processors, 5 at most, as many of them wait
 #   NBPROVISION_PYTHON         the Python to test with; default as bootstrap.sh finds it
 
 set -eu
@@ -28,8 +30,8 @@ if [ "$(cat "$venv/.made-from" 2>/dev/null)" != "$made_from ${NBPROVISION_PYTHON
     printf '%s\n' "$made_from ${NBPROVISION_PYTHON-}" >"$venv/.made-from"
 fi
 
-workers=${NBPROVISION_TEST_WORKERS:-$(getconf _NPROCESSORS_ONLN)}
-[ "$workers" -le 4 ] || workers=4
+workers=${NBPROVISION_TEST_WORKERS:-$(($(getconf _NPROCESSORS_ONLN) + 1))}
+[ "$workers" -le 5 ] || workers=5
 
 # Every skipped test is listed with its reason at the end (-ra in pyproject.toml). Files stay on one worker, so that
 # what a file prepares at some cost is prepared once.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -49,6 +51,24 @@ def make_project(folder: Path) -> Path:
         '[project]\nname = "mine"\nversion = "0.1"\n'
     )
     return folder
+
+
+def make_refusing_sdist(folder: Path, name: str, version: str, says: str) -> Path:
+    """Write a source distribution that cannot be built: its backend raises what it ``says``."""
+    stem = f"{name}-{version}"
+    backend = f"def build_wheel(*arguments, **keywords):\n    raise SystemExit({says!r})\n"
+    files = {
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "backend.py": backend,
+        "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(folder / f"{stem}.tar.gz", "w:gz") as archive:
+        for path, text in files.items():
+            entry = tarfile.TarInfo(f"{stem}/{path}")
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return folder / f"{stem}.tar.gz"
 
 
 _BACKEND = """

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from nbprovision.backends import aws_command
 from nbprovision.backends.config_file import SECRET_MODE
 from nbprovision.facts.codeartifact import Held, Repository, digest, token_record
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system import commands, secrets
+from nbprovision.system import commands, log, secrets
 from nbprovision.system.files import write_atomically
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
 
-TIMEOUT = 60.0  # seconds; the command itself tries again several times before it gives up
-_USUAL_FOLDERS = ("/usr/local/bin", "/usr/bin", "/usr/local/aws-cli/v2/current/bin")
+TIMEOUT = aws_command.TIMEOUT
 
 _PERMISSIONS = (
     "let the notebook's role do codeartifact:GetAuthorizationToken on the domain and sts:GetServiceBearerToken, "
     "and codeartifact:ReadFromRepository on the repository"
-)
-_ROLE = (
-    "see by `aws sts get-caller-identity` whether this machine has a role; on a notebook instance it is the one that "
-    "the instance was given"
 )
 _WAY = (
     "look at the way to codeartifact.REGION.amazonaws.com: the proxy (https_proxy), or in a VPC without internet "
@@ -38,10 +32,10 @@ _WAY = (
 # What the command says, in lower case, and what to do about it.
 _CURES = (
     (("accessdenied", "not authorized"), _PERMISSIONS),
-    (("unable to locate credentials", "expiredtoken", "invalidclienttoken", "unrecognizedclient"), _ROLE),
+    (aws_command.NO_CREDENTIALS, aws_command.ROLE),
     (("resourcenotfound", "does not exist"), "correct `domain`, `owner` (the account that owns it) and `region`"),
     (("invalid choice",), "this `aws` is too old to know CodeArtifact: bring it up to date"),
-    (("could not connect", "connect timeout", "read timeout", "killed after"), _WAY),
+    (aws_command.NO_WAY, _WAY),
     (("region",), "correct `region`"),
 )
 
@@ -59,6 +53,23 @@ class _Answer(msgspec.Struct):
     expiration: float | str
 
 
+def find_command(repository: Repository, machine: Machine) -> str:
+    """The path of the ``aws`` command; a check looks no further.
+
+    Raises:
+        TaskFailed: it does not exist.
+
+    """
+    command = aws_command.find(machine)
+    if command is None:
+        raise TaskFailed(_failure(repository), cause="there is no `aws` command on the PATH", cure=aws_command.INSTALL)
+    return command
+
+
+def _failure(repository: Repository) -> str:
+    return f"no token for CodeArtifact's domain '{repository.domain}' ({repository.region}) could be had"
+
+
 def fetch(repository: Repository, machine: Machine) -> Token:
     """Ask AWS for a token; it is masked everywhere from now on.
 
@@ -66,24 +77,20 @@ def fetch(repository: Repository, machine: Machine) -> Token:
         TaskFailed: there is no such command, it is not allowed to, the domain is not there, no answer came, ...
 
     """
-    what = f"no token for CodeArtifact's domain '{repository.domain}' ({repository.region}) could be had"
-    command = _command(machine)
-    if command is None:
-        raise TaskFailed(
-            what,
-            cause="there is no `aws` command on the PATH",
-            cure="install it (https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html)",
-        )
+    what = _failure(repository)
+    command = find_command(repository, machine)
     argv = [
         command, "codeartifact", "get-authorization-token",
         "--domain", repository.domain, "--domain-owner", repository.owner, "--region", repository.region,
         "--duration-seconds", f"{repository.duration:.0f}", "--output", "json",
     ]  # fmt: skip
-    env = {name: value for name, value in machine.env.items() if name != "SUDO_UID"}
     issued = time.time()
     machine.progress("a token from CodeArtifact")
     try:
-        done = commands.run(argv, env={**env, "AWS_PAGER": ""}, timeout=machine.timeout or TIMEOUT, failure=what)
+        with log.withholding(hidden=True):  # its answer is the token
+            done = commands.run(
+                argv, env=aws_command.environment(machine), timeout=machine.timeout or TIMEOUT, failure=what
+            )
     except TaskFailed as error:
         told = error.cause.lower()
         error.cure = next((cure for words, cure in _CURES if any(word in told for word in words)), error.cure)
@@ -113,11 +120,3 @@ def _moment(expiration: float | str) -> float:
     if isinstance(expiration, str):
         return dt.datetime.fromisoformat(expiration.replace("Z", "+00:00")).timestamp()
     return expiration
-
-
-def _command(machine: Machine) -> str | None:
-    """The command on the PATH, else in the usual places: a lifecycle script's PATH is short."""
-    folders = [machine.env.get("PATH", "")]
-    if machine.root == Path("/"):
-        folders += [*_USUAL_FOLDERS, *(str(base / "bin") for base in machine.conda.installations)]
-    return shutil.which("aws", path=os.pathsep.join(folders))

@@ -9,13 +9,13 @@ https://docs.conda.io/projects/conda/en/stable/commands/install.html
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nbprovision.backends import conda_prefix, conda_room, network, rattler
+from nbprovision.backends import conda_prefix, conda_room, network, package_bytes, rattler
 from nbprovision.backends.conda_question import Question, exactly, offline_words
 from nbprovision.backends.conda_reply import Reply, Unsolvable, failure, progress_of, reply_of
 from nbprovision.backends.rattler_messages import Attempt, Package, Query
@@ -24,7 +24,7 @@ from nbprovision.facts.conda import META, CondaRecord, installed
 from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import parse
 from nbprovision.model.errors import DEFECT, REPORT, NotBegun, TaskFailed
-from nbprovision.system import commands
+from nbprovision.system import commands, trust
 from nbprovision.system.files import own_temporary_files, read_text, remove, write_atomically
 from nbprovision.system.reading import read_json
 from nbprovision.system.secrets import mask
@@ -141,6 +141,8 @@ class CondaCommand:
             if found is not None:
                 machine.progress(f"{prefix.name}: fetching {found[0]}", found[1], 1)
 
+        for path in (*machine.conda.condarc_places, *machine.conda.pkgs_dirs):
+            trust.obey(path, f"run {self.name}, which obeys")
         env = {key: value for key, value in machine.env.items() if key not in _NOT_INHERITED}
         env = {**_limits(machine), **env, **_QUIET, **variables}
         with own_temporary_files(env) as temporary:
@@ -233,7 +235,11 @@ class CommandSolution:
         """What is to be fetched, in words, where that is worth a word."""
         return conda_room.note(prefix, self.packages, machine.conda.pkgs_dirs)
 
-    def prepare(self, machine: Machine, prefix: Path) -> None:
+    def check(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
+        """Make sure that the packages are what their channels' indexes tell of; may raise `TaskFailed`."""
+        package_bytes.require(machine, conda_room.coming(prefix, self.packages, reinstall), machine.conda.pkgs_dirs)
+
+    def prepare(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
         """Make sure that there is room; conda itself takes back what it cannot carry out to the end.
 
         What goes is taken out by a command of its own: before that, what comes is fetched.
@@ -243,6 +249,7 @@ class CommandSolution:
 
         """
         try:
+            package_bytes.admit(machine, conda_room.coming(prefix, self.packages, reinstall), machine.conda.pkgs_dirs)
             conda_room.require(prefix, self.packages, machine.conda.pkgs_dirs)
             _, gone, new = self._moves(prefix)
             if gone and new:

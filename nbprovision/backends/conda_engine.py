@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,7 +24,10 @@ class Solution(Protocol):
     def room(self, machine: Machine, prefix: Path) -> tuple[str, ...]:
         """What is to be fetched, in words, where that is worth a word."""
 
-    def prepare(self, machine: Machine, prefix: Path) -> None:
+    def check(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
+        """Make sure that the packages are what their channels' indexes tell of; may raise `TaskFailed`."""
+
+    def prepare(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
         """Make sure, before anything changes, that there is room, as far as can be known; may raise `NotBegun`."""
 
     def install(

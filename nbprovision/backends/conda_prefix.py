@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from nbprovision.backends import removed_code
 from nbprovision.facts import distributions
 from nbprovision.facts.conda import MADE_BY_US, META, CondaFacts
 from nbprovision.facts.conda_files import placing
@@ -176,12 +177,15 @@ def remove_leftover(path: Path) -> None:
 
 
 def remove_distribution(prefix: Path, dist_info: Path) -> None:
-    """Remove a distribution that pip installed, by its RECORD; nothing outside ``prefix`` is touched.
+    """Remove a distribution that pip installed, by its RECORD, and folders that this empties.
+
+    Nothing outside ``prefix`` is touched. What Python has compiled is left to `removed_code.tidy`.
 
     The format: https://packaging.python.org/specifications/recording-installed-packages/
     """
     inside = os.path.realpath(prefix) + os.sep
     folder = os.path.realpath(dist_info.parent)
+    parents: set[Path] = set()
     for name in distributions.recorded(dist_info):
         if os.path.isabs(name):
             continue
@@ -190,7 +194,10 @@ def remove_distribution(prefix: Path, dist_info: Path) -> None:
         # A RECORD lists files: a folder in it is no reason to remove what others have there.
         if parent.startswith(inside) and (os.path.islink(path) or not os.path.isdir(path)):
             remove(Path(path))
+            parents.add(Path(parent))
     remove(dist_info)
+    for parent_folder in sorted(parents, key=lambda place: len(place.parts), reverse=True):
+        removed_code.remove_empty(parent_folder, Path(folder if Path(folder) in parent_folder.parents else inside))
 
 
 def set_variables(prefix: Path, wanted: Mapping[str, str]) -> None:

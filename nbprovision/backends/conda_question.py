@@ -159,6 +159,7 @@ class Question:
             md5=(fetched or one).md5,
             order=order,
             depends=(fetched or one).depends or self._cached_depends(one),
+            url=(fetched or one).url,
         )
 
     def _cached_depends(self, one: Moved) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from nbprovision.facts import package_names
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system.commands import Completed
 from nbprovision.system.secrets import mask
@@ -99,6 +100,10 @@ def progress_of(text: str) -> tuple[str, float] | None:
 
 _UNSOLVABLE = re.compile(r"Unsatisfiable|SpecsConfigurationConflict")
 _NOT_FOUND = re.compile(r"PackagesNotFound|ResolvePackageNotFound")
+# libmamba's words for a name that no channel has.
+_NOTHING_PROVIDES = re.compile(
+    r"nothing provides (?:requested )?([A-Za-z0-9_.-]+)|(?:─ |package )([A-Za-z0-9_.-]+)\b[^\n]* does not exist"
+)
 _UNREACHABLE = re.compile(r"HTTPError|InvalidChannel|ChannelError|ChannelNotAllowed|SSLError|ProxyError|Offline|Conn")
 _DENIED = re.compile(r"NotWritable|NoWritable")
 
@@ -128,7 +133,9 @@ def failure(name: str, doing: str, done: Completed, reply: Reply | None, prefix:
             "channel, such as conda-forge",
         )
     if _UNSOLVABLE.search(kind) or (reply is not None and reply.solver_problems):
-        return Unsolvable("no set of packages satisfies all that is asked for", cause=cause, cure="loosen a spec")
+        missing = (match[1] or match[2] for match in _NOTHING_PROVIDES.finditer(said))
+        cure = package_names.first_advice(missing, "conda") or "loosen a spec"
+        return Unsolvable("no set of packages satisfies all that is asked for", cause=cause, cure=cure)
     if _NOT_FOUND.search(kind):
         names = [str(one) for one in reply.packages] if reply and isinstance(reply.packages, list) else []
         plain = all(re.fullmatch(r"[A-Za-z0-9_.-]+", one) for one in names)
@@ -136,7 +143,8 @@ def failure(name: str, doing: str, done: Completed, reply: Reply | None, prefix:
         return TaskFailed(
             f"no channel has {'a package ' if plain else ''}{which or 'that is asked for'}",
             cause=cause,
-            cure="correct the name or the version, or name the channel that has it",
+            cure=package_names.first_advice(map(_name_in, names), "conda")
+            or "correct the name or the version, or name the channel that has it",
         )
     if "InvalidMatchSpec" in kind or "InvalidSpec" in kind or "InvalidVersionSpec" in kind:
         return TaskFailed(
@@ -148,6 +156,11 @@ def failure(name: str, doing: str, done: Completed, reply: Reply | None, prefix:
     if _UNREACHABLE.search(kind):
         return TaskFailed("cannot read a channel", cause=cause, cure=_reach(said))
     return TaskFailed(doing, cause=f"{name} says {kind}: {cause}" if kind else cause, cure=_cure(kind, said, prefix))
+
+
+def _name_in(spec: str) -> str:
+    found = re.match(r"(?:[^:\[\]]+::)?([A-Za-z0-9_.-]+)", spec)
+    return found[1] if found else spec
 
 
 def _last_words(errors: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ those that are in no cache. Unpacked they are larger, by a factor that nobody kn
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from nbprovision.backends.rattler_messages import Package
@@ -22,9 +22,9 @@ _REST_FILES = 32
 _WORTH_TELLING = 1_000_000  # bytes
 
 
-def coming(prefix: Path, packages: Iterable[Package]) -> list[Package]:
-    """The packages that are not in the environment in this version and build."""
-    there = {(record.name, record.version, record.build) for record in installed(prefix)}
+def coming(prefix: Path, packages: Iterable[Package], again: Collection[str] = ()) -> list[Package]:
+    """The packages that are not in the environment in this version and build, and those that are put in place again."""
+    there = {(one.name, one.version, one.build) for one in installed(prefix) if one.name not in again}
     return [one for one in packages if (one.name, one.version, one.build) not in there]
 
 

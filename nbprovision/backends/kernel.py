@@ -46,12 +46,15 @@ def install_ipykernel(
         TaskFailed: with the engine's own words.
 
     """
-    from nbprovision.backends import uv_command
+    from nbprovision.backends import pip_engine
+    from nbprovision.facts import requirements
+    from nbprovision.facts.requirements_files import Asked
 
     for one in itertools.chain.from_iterable(distributions.installed(prefix).values()):
         if one.broken and (one.name in ("ipykernel", *lacking) or not one.has_metadata):
             remove(one.path)  # the debris of an install that was cut off, at which uv stops
-    uv_command.install(machine, prefix, ["ipykernel"], constraints=constraints, reinstall=lacking)
+    asked = Asked(wanted=(requirements.parse("ipykernel"),))
+    pip_engine.install(machine, prefix, asked, constraints=constraints, reinstall=lacking)
 
 
 def write(folder: Path, files: Mapping[str, bytes], *, mode: int, unwanted: Iterable[str] = ()) -> None:
@@ -105,8 +108,10 @@ def try_out(machine: Machine, prefix: Path, spec: Mapping[str, Any], folder: Pat
         TaskFailed: it did not start, did not answer in time, or runs another Python.
 
     """
+    from nbprovision.system import launch
     from nbprovision.system.commands import run
 
+    launch.program(spec["argv"][0], env=machine.env)  # the trial's Python starts it
     failure = f"the kernel '{folder.name}' does not work"
     with temporary_folder(machine.cache / "kernel-trial") as scratch:
         request = {"spec": spec, "folder": str(folder), "scratch": str(scratch), "seconds": _TRIAL_SECONDS}

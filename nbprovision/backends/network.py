@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,7 +27,8 @@ TIMEOUT = 15.0  # seconds without a byte after which an answer is given up; pip'
 PATIENCE = 60.0  # seconds that all tasks of a run together may lose to a network; a start script has 300
 QUICK_RETRIES = 3  # the usual number of uv and py-rattler
 _LONGEST_PAUSE = 16.0
-_TRIES_OF_GARBLED = 2  # what a server has wrong stays wrong
+# What a server has wrong stays wrong, and a name that is not there does not come to be there.
+_FEW_TRIES = {"garbled": 2, "dns": 2}
 
 
 def timeout(env: Mapping[str, str]) -> float:
@@ -99,7 +101,7 @@ def persistently(machine: Machine, work: Callable[[bool], T], *, cached: bool = 
 
     """
     began = time.monotonic()
-    tries, pause = 0, 1.0
+    tries, pause, kinds = 0, 1.0, Counter[str]()
     while True:
         started = time.monotonic()
         try:
@@ -110,7 +112,8 @@ def persistently(machine: Machine, work: Callable[[bool], T], *, cached: bool = 
             lost = time.monotonic() - started
             if error.kind != "silent":  # most of it may have been work
                 lost = min(lost, timeout(machine.env))
-            again = error.passing and not (error.kind == "garbled" and tries >= _TRIES_OF_GARBLED)
+            kinds[error.kind] += 1
+            again = error.passing and kinds[error.kind] < _FEW_TRIES.get(error.kind, tries + 1)
             again = patience(machine).spend(lost, wait) and again
             event("network", cause=error.reason, tries=tries, wait=round(wait, 1) if again else None)
             if not again:

@@ -66,6 +66,8 @@ class NetworkFailed(TaskFailed):
 
     """
 
+    remote = True
+
     def __init__(
         self,
         message: str,
@@ -85,6 +87,9 @@ class NetworkFailed(TaskFailed):
             "host": _host(url),
             "what": server.what,
             "detail": f" ({detail})" if detail else "",
+            "sent": "and does not take those that were sent"
+            if _has_password(server.url, url)
+            else "and none were sent",
             "wait": f"; it asks to be left alone for {wait:.0f} s" if wait else "",
             **_NAMING[server.what],
         }
@@ -116,7 +121,7 @@ _NAMING = {
 # Why, and what to do.
 _WORDS: Mapping[Kind, tuple[str, str]] = {
     "credentials": (
-        "{url} asks for a user and password, and does not take what it was given (status 401)",
+        "{url} asks for a user and password, {sent} (status 401)",
         "give credentials (user and password, or a token that has not ended) {give}",
     ),
     "forbidden": (
@@ -210,13 +215,20 @@ _GARBLED = re.compile(
     r"error parsing|expected value|failed to parse|JSONDecodeError",
     re.IGNORECASE,
 )
+# What uv and pip say where hashes are asked for and a requirement has none: nothing was fetched that could be wrong.
+_HASH_WANTED = re.compile(
+    r"require-hashes|hashes are required in|must have (?:a hash|their versions pinned)|no trusted hash", re.IGNORECASE
+)
+# The digest of what came, where it is none of those that somebody listed.
+_COMPUTED = re.compile(r"(?:Computed:\s+sha\d+:|\bGot\s+)([0-9a-f]{64,})")
 # What uv and pip say where an index knows nothing of a package, or where something else answered in its place.
 _NOT_FOUND = re.compile(
     r"was not found in the p|there (is|are) no versions? of|no matching distribution|\(from versions: none\)"
 )
 _PACKAGE = re.compile(
     r"(?:no versions? of |Because )(?P<uv>(?!there )[A-Za-z0-9._-]+)(?:==(?P<version>[A-Za-z0-9.!+_-]+))?|"
-    r"(?:requirement|distribution found for) (?P<pip>[A-Za-z0-9._-]+)"
+    r"(?:requirement|distribution found for) (?P<pip>[A-Za-z0-9._-]+)|"
+    r"mismatch for `(?P<listed>[A-Za-z0-9._-]+)|(?m:^ +(?P<line>[A-Za-z0-9._-]+)\S* from https?://)"
 )
 _CUT = re.compile(r"end of file before|body|IncompleteRead|prematurely|reset", re.IGNORECASE)
 # What need not be asked once more: the engine has waited for it.
@@ -253,7 +265,8 @@ def network_failure(
         if kind == "missing" and server.what == "index" and "/simple/" in url and not _NETWORK.search(said):
             return None
         return NetworkFailed(message, kind, server, url=url, said=said, detail=_status_text(status), proxy=proxy)
-    lost, garbled = bool(_NETWORK.search(said)), bool(_GARBLED.search(said))
+    lost = bool(_NETWORK.search(said))
+    garbled = bool(_GARBLED.search(said)) and not _HASH_WANTED.search(said)
     if lost and not status:
         for words, told in _TOLD:
             if words.search(said):
@@ -262,6 +275,8 @@ def network_failure(
         return None
     if server.what == "index" and not (lost or status):
         url, seen = _look_at_package(said, garbled, server, env, min(timeout, _LONGEST_LOOK))
+        if seen.as_listed:
+            return None  # the file is what the index says, and not what somebody else listed
     else:
         seen = _look(url, server, env, min(timeout, _LONGEST_LOOK))
     kind = seen.kind
@@ -288,6 +303,11 @@ def _status_text(status: int) -> str:
     return f"status {status}"
 
 
+def _has_password(*urls: str) -> bool:
+    """Whether a user was in one of the URLs; what keyrings and files of passwords add is not seen here."""
+    return any("@" in url.partition("://")[2].partition("/")[0] for url in urls)
+
+
 def _host(url: str) -> str:
     from urllib.parse import urlsplit
 
@@ -310,6 +330,7 @@ class _Seen(NamedTuple):
     detail: str = ""
     wait: float | None = None
     content: bytes = b""
+    as_listed: bool = False
 
 
 def _look_at_package(
@@ -319,11 +340,13 @@ def _look_at_package(
     from urllib.parse import urljoin
 
     found = _PACKAGE.search(said)
-    name = (found["uv"] or found["pip"] or "") if found else ""
+    name = next((found[group] for group in ("uv", "pip", "listed", "line") if found[group]), "") if found else ""
     url = server.url.rstrip("/") + "/"
     if name:
         url += re.sub(r"[-_.]+", "-", name).lower() + "/"
     seen = _look(url, server, env, timeout)
+    if any(digest.encode() in seen.content for digest in _COMPUTED.findall(said)):
+        return url, seen._replace(as_listed=True)
     version = found["version"] if found else None
     if not garbled or seen.kind != "passing" or not version:
         return url, seen

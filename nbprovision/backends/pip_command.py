@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nbprovision.backends import network, pip_location
+from nbprovision.backends import engine_options, network, pip_location
 from nbprovision.backends.pip_request import (
     Move,
     Request,
@@ -22,11 +22,11 @@ from nbprovision.backends.pip_request import (
     index_settings,
     interpreter,
 )
-from nbprovision.facts import distributions, indexes, inside
+from nbprovision.facts import distributions, editable_clone, indexes, inside, requirements
 from nbprovision.facts.distributions import normalized
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import commands, room
-from nbprovision.system.files import own_temporary_files, remove
+from nbprovision.system.files import make_folder, own_temporary_files, remove, temporary_folder
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
@@ -63,7 +63,8 @@ def perform(machine: Machine, request: Request) -> None:
     else:
         inside.refuse_links(request.prefix, ("bin", "lib"))
         with _taken_back(request):
-            _install(machine, request, [])
+            _install(machine, request, ["--src", str(request.prefix / "src")])
+        _mark_clones(request)
 
 
 @contextlib.contextmanager
@@ -96,7 +97,11 @@ def resolve(machine: Machine, request: Request) -> list[Move] | None:
     """
     if _version(request.prefix) < (22, 2):
         return None
-    report = ["--dry-run", "--quiet", "--report", "-"]
+    with temporary_folder(machine.cache / "pip-src") as clones:  # pip clones for a look too
+        return _resolve(machine, request, ["--dry-run", "--quiet", "--report", "-", "--src", str(clones)])
+
+
+def _resolve(machine: Machine, request: Request, report: list[str]) -> list[Move]:
     if request.location is not None:
         return pip_location.moves(machine, request, request.location, _coming, _install, report)
     there = request.found()
@@ -104,6 +109,16 @@ def resolve(machine: Machine, request: Request) -> list[Move] | None:
         Move(name, there[name][0].version if name in there else None, version)
         for name, version in sorted(_coming(_install(machine, request, report)).items())
     ]
+
+
+def _mark_clones(request: Request) -> None:
+    """Say in each clone of a repository where it came from, so that the next run knows it again."""
+    editable = [wanted for wanted in map(requirements.parse, request.lines) if wanted.editable]
+    found = request.found() if editable else {}
+    for wanted in editable:
+        for one in found.get(wanted.name or "", ()):
+            if one.direct_url is not None and not (wanted.url or "").startswith("file:"):
+                editable_clone.mark(one.direct_url.url, wanted.url or "")
 
 
 def uninstall(
@@ -114,7 +129,10 @@ def uninstall(
     Raises:
         TaskFailed: with pip's own words.
     """
+    folder = distributions.site_packages(prefix)
     done = _pip(machine, prefix, python or interpreter(prefix), ["uninstall", "--yes", *names], _managed(managed))
+    if folder is not None:  # with the last distribution pip takes the folder too, and what is empty above it
+        make_folder(folder)
     if done.status != 0:
         raise failure(f"cannot uninstall from {prefix}", done)
 
@@ -132,18 +150,18 @@ def _install(machine: Machine, request: Request, more: Sequence[str]) -> str:
 
 def _attempt(machine: Machine, request: Request, more: Sequence[str]) -> str:
     settings = index_settings(machine, request)
-    options = request.options
     # Not by argument: lines may hold passwords.
     words: list[str | Path] = ["install", "--requirement", "/dev/stdin", "--no-warn-script-location"]
     words += [word for path in request.constraints for word in ("--constraint", path)]
-    words += [word for name in options.no_binary for word in ("--no-binary", name)]
-    words += [word for name in options.only_binary for word in ("--only-binary", name)]
+    words += engine_options.for_pip(request.options)
     words += ["--upgrade", "--upgrade-strategy", "only-if-needed"] if request.upgrade else []
-    words += ["--pre"] if options.pre else []
-    words += ["--prefer-binary"] if options.prefer_binary else []
-    words += ["--require-hashes"] if options.require_hashes else []
     words += more
-    variables = {**limits(machine), **indexes.pip_environment(settings), **_managed(request.managed)}
+    variables = {
+        **limits(machine),
+        **engine_options.pip_variables(request.options),
+        **indexes.pip_environment(settings),
+        **_managed(request.managed),
+    }
     done = _pip(machine, request.prefix, request.python, words, variables, stdin=request.text)
     if done.status != 0:
         what = f"cannot install what is asked for into {request.prefix}"
@@ -168,9 +186,12 @@ def _pip(
     *,
     stdin: str = "",
 ) -> commands.Completed:
-    fixed = {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_PROGRESS_BAR": "off"}
-    fixed["PYTHONDONTWRITEBYTECODE"] = "1"
-    env = {**child_environment(machine.env), **fixed, **variables}
+    # Its configuration is in ``variables``, but for what the task decides (`install_options`).
+    fixed = {"PIP_CONFIG_FILE": os.devnull, "PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_PROGRESS_BAR": "off"}
+    fixed["PIP_EXISTS_ACTION"] = "b"  # a clone of another repository is moved aside, never deleted
+    fixed |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    kept = {name: value for name, value in child_environment(machine.env).items() if not name.startswith("PIP_")}
+    env = {**kept, **fixed, **variables}
     with own_temporary_files(env) as temporary:
         return commands.run(
             [*_command(prefix, python), *words],

@@ -15,10 +15,11 @@ import msgspec
 
 from nbprovision.backends import network
 from nbprovision.backends.network_fault import NetworkFailed, Server, network_failure
-from nbprovision.facts import distributions, indexes
+from nbprovision.facts import distributions, indexes, package_names
 from nbprovision.facts.distributions import Distribution
 from nbprovision.facts.indexes import IndexSettings
-from nbprovision.facts.requirements_files import Options
+from nbprovision.facts.install_settings import Options
+from nbprovision.facts.requirements import HASHES_OF_ALL
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import room, secrets
 from nbprovision.system.commands import Completed
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 # Sets of constraints; more than can be in use at once.
 CONSTRAINTS_KEPT = 50
+_PYPI = "https://pypi.org/simple"
 # Variables that would make an engine look at another Python, or install somewhere else than it is told to.
 _MISLEADING = (
     "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "CONDA_PYTHON_EXE",
@@ -55,6 +57,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
             all the same: one made from a system's Python.
         folder: Where the distributions are, if that is not the environment's site-packages.
         location: The folder that gets them in place of the environment.
+        index_strategy: uv's word, where it is not to be the configured one.
     """
 
     prefix: Path
@@ -67,6 +70,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     managed: bool = False
     folder: Path | None = None
     location: Path | None = None
+    index_strategy: str | None = None
 
     @property
     def text(self) -> str:
@@ -132,6 +136,7 @@ def index_settings(machine: Machine, request: Request) -> IndexSettings:
         find_links=(*configured.find_links, *options.find_links),
         trusted_hosts=(*configured.trusted_hosts, *options.trusted_hosts),
         no_index=configured.no_index or options.no_index,
+        index_strategy=request.index_strategy or configured.index_strategy,
     )
 
 
@@ -155,16 +160,38 @@ def failure(
     said = secrets.mask(done.errors.strip() or done.output.strip())
     found = re.search(r"^(error|ERROR)\b", said, re.MULTILINE)
     cause = said[found.start() :] if found else said
+    first = _FIRST_INDEX.search(cause)
+    if first is not None:
+        return TaskFailed(
+            what,
+            cause=f"{cause[: first.start()].strip()}\n{first['name']} was looked for in {first['used']} only, the "
+            f"first index that has the name (another one is {first['other']})",
+            cure=f"ask for a version that {first['used']} has; or, where all indexes are trusted alike, take the best "
+            "version of all: `index_strategy: best-match` of ensure_pip_index",
+        )
     if settings is not None and machine is not None:
         lost = by_network(what, cause, settings, machine)
         if lost is not None:
             return lost
-    index = secrets.mask(settings.index_url or "https://pypi.org/simple") if settings else "the index"
-    cure = next((cure for pattern, cure in _CURES if re.search(pattern, said, re.IGNORECASE)), _CURE)
+    cure = _other_name(said) or next(
+        (cure for pattern, cure in _CURES if re.search(pattern, said, re.IGNORECASE)), _CURE
+    )
+    if settings is not None and settings.no_index and cure == _NOT_FOUND:
+        cure = _NOT_FOUND.replace("INDEX was asked", _instead_of_index(settings))
+    else:
+        index = " and ".join(secrets.mask(url) for url in _asked(settings, said)) if settings else "the index"
+        cure = cure.replace("INDEX", index)
     no_room = room.explained(cause[-3000:], place) if place is not None else None
     if no_room is not None:
         return TaskFailed(what, cause=no_room[0], cure=no_room[1])
-    return TaskFailed(what, cause=cause[-3000:] or f"exit status {done.status}", cure=cure.replace("INDEX", index))
+    return TaskFailed(what, cause=cause[-3000:] or f"exit status {done.status}", cure=cure)
+
+
+def _instead_of_index(settings: IndexSettings) -> str:
+    """Why no index was asked, and what was looked at."""
+    origin = settings.origins.get("no_index", "a requirements file")
+    links = " and ".join(map(secrets.mask, settings.find_links)) or "what is installed"
+    return f"{origin} sets `no-index`, so that no index was asked, only {links} looked at"
 
 
 def by_network(what: str, said: str, settings: IndexSettings, machine: Machine) -> NetworkFailed | None:
@@ -185,15 +212,49 @@ def by_network(what: str, said: str, settings: IndexSettings, machine: Machine) 
 
 def _server(settings: IndexSettings, said: str) -> Server:
     """The index that the engine's words are about: the first, unless another one's host is named in them."""
-    urls = [settings.index_url or "https://pypi.org/simple", *settings.extra_urls]
+    urls = [settings.index_url or _PYPI, *settings.extra_urls]
     hosts = [urlsplit(url).netloc.rpartition("@")[2] for url in urls]
-    url = next((url for url, host in zip(urls, hosts, strict=True) if host and f"//{host}/" in said), urls[0])
+    by_host = [url for url, host in zip(urls, hosts, strict=True) if host and f"//{host}/" in said]
+    url = (_asked(settings, said)[:1] if len(by_host) > 1 else by_host or urls)[0]
     host = urlsplit(url).hostname or ""
     trusted = {host, urlsplit(url).netloc.rpartition("@")[2]} & set(settings.trusted_hosts)
     return Server("index", url, cert=settings.cert, verify=not trusted, proxy=settings.proxy)
 
 
+def _asked(settings: IndexSettings, said: str) -> list[str]:
+    """The index that the engine's words name; all of them, in uv's order, where they name none."""
+    if settings.no_index:
+        return list(settings.find_links) or ["no index"]
+    urls = [*settings.extra_urls, settings.index_url or _PYPI]
+    bare = indexes.place(said)
+    named = [url for url in urls if indexes.place(url).rstrip("/") in bare]
+    return sorted(named, key=len)[-1:] or urls
+
+
+def _other_name(said: str) -> str:
+    """What to write where a name was not found, or is no more than a placeholder, that means something elsewhere."""
+    missing = (match[1] or match[2] for match in _NO_SUCH_NAME.finditer(said))
+    advice = package_names.first_advice(missing, "pip")
+    if advice:
+        return f"{advice}; INDEX was asked"
+    useless = (next(filter(None, match.groups())) for match in _NO_GOOD.finditer(said))
+    return package_names.first_advice((name for name in useless if package_names.is_none(name, "pip")), "pip")
+
+
+_NAME = r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
+# uv's and pip's words for a name of which there is nothing at all, and for one of which nothing will do.
+_NO_SUCH_NAME = re.compile(rf"{_NAME} was not found in the |the requirement {_NAME}[^\n]*\(from versions: none\)")
+_NO_GOOD = re.compile(
+    rf"no versions? of {_NAME}|Because only {_NAME}|(?:Failed to build|metadata for|wheel for) ['`]?{_NAME}|╰─> {_NAME}"
+)
+# What uv advises where an index that comes first has the name: an option that nobody here can give it.
+_FIRST_INDEX = re.compile(
+    r"hint: `(?P<name>[^`]+)` was found on (?P<used>\S+), but not at .*?\(e\.g\., (?P<other>[^)\s]+)\).*?"
+    r"--index-strategy.*?(?=\n\n|\Z)",
+    re.DOTALL,
+)
 # Words of uv and of pip, and what helps; the first that fits.
+_NOT_FOUND = "look at the spelling and the version; INDEX was asked"
 _CURE = "put right what it complains of, and run once more"
 _CURES: Sequence[tuple[str, str]] = (
     (
@@ -201,10 +262,17 @@ _CURES: Sequence[tuple[str, str]] = (
         "free some room: `nbprovision clean --dry-run` says what caches and leftovers take",
     ),
     (
-        r"hash mismatch|do not match the hashes|hashes are required|must have (their )?(versions|hashes)",
-        "compare the hash with the one that the package's author publishes; an index may have been tampered with",
+        r"hashes are required|must have (a hash|their versions|hashes)|no trusted hash|no other hashes are available",
+        f"give each package that is named its version and hash, dependencies too: {HASHES_OF_ALL}",
     ),
-    (r"externally.managed", "make an environment (ensure_conda_env, or python -m venv) and install into that"),
+    (
+        r"hash mismatch|do not match the hashes",
+        (
+            "compare the hash with the one that the package's author publishes: the right one, of a file for another "
+            f"platform or of a new build, belongs into the list ({HASHES_OF_ALL}); another may have been tampered with"
+        ),
+    ),
+    (r"externally.managed", "make an environment (ensure_conda_env or ensure_venv) and install into that"),
     (
         r"\b401\b|\b403\b|unauthorized|forbidden|credentials",
         "look at user and password of INDEX (ensure_pip_index sets it)",
@@ -226,7 +294,7 @@ _CURES: Sequence[tuple[str, str]] = (
     ),
     (
         r"was not found in the p|no matching distribution|there (is|are) no versions?",
-        "look at the spelling and the version; INDEX was asked",
+        _NOT_FOUND,
     ),
     (r"unsatisfiable|resolutionimpossible|conflicting dependencies", "loosen one of the requirements that are named"),
     (

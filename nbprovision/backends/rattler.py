@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 
-from nbprovision.backends import conda_prefix, conda_room, network
+from nbprovision.backends import conda_prefix, conda_proxies, conda_room, network, package_bytes
 from nbprovision.backends.network_fault import NetworkFailed, Server, network_failure
 from nbprovision.backends.rattler_messages import (
     Attempt,
@@ -32,11 +32,11 @@ from nbprovision.backends.silence import SILENT
 from nbprovision.facts import caches, conda_health
 from nbprovision.facts.conda import META, CondaRecord, installed
 from nbprovision.facts.conda_health import Details
-from nbprovision.facts.conda_specs import Spec
+from nbprovision.facts.conda_specs import Spec, parse
 from nbprovision.facts.distributions import normalized
 from nbprovision.facts.machine import existing
 from nbprovision.model.errors import NotBegun, TaskFailed
-from nbprovision.system import commands, secrets
+from nbprovision.system import commands, secrets, trust
 from nbprovision.system.files import make_folder, remove, temporary_folder
 from nbprovision.system.process import ChildEnded
 
@@ -103,7 +103,13 @@ class Solution:
         """What is to be fetched, in words, where that is worth a word."""
         return conda_room.note(prefix, self.packages, [package_cache(machine, prefix)])
 
-    def prepare(self, machine: Machine, prefix: Path) -> None:
+    def check(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
+        """Make sure that the packages are what their channels' indexes tell of; may raise `TaskFailed`."""
+        package_bytes.require(
+            machine, conda_room.coming(prefix, self.packages, reinstall), [package_cache(machine, prefix)]
+        )
+
+    def prepare(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
         """Make sure, before anything changes, that there is room; for an environment that is there also by a rehearsal.
 
         py-rattler unlinks old packages while it still fetches new ones, so that a disk that fills up, or a network that
@@ -115,6 +121,7 @@ class Solution:
         """
         try:
             cache = package_cache(machine, prefix)
+            package_bytes.admit(machine, conda_room.coming(prefix, self.packages, reinstall), [cache])
             conda_room.require(prefix, self.packages, [cache])
             if conda_room.coming(prefix, self.packages) and installed(prefix):
                 network.persistently(machine, lambda _: self._rehearse(machine, prefix, cache), cached=False)
@@ -139,7 +146,12 @@ class Solution:
                 verify=machine.conda.condarc.ssl_verify is not False,
                 silence=_silence(machine, self._query),
             )
-            self._call(machine, prefix, request)
+            try:
+                self._call(machine, prefix, request)
+            except TaskFailed:
+                # The engine reports the first fault, and other threads of it go on linking: no removal is the last one.
+                self._child.leaves(scratch)
+                raise
             conda_room.require_rest(scratch)
 
     def _call(self, machine: Machine, prefix: Path, request: InstallRequest | RehearseRequest) -> None:
@@ -224,7 +236,7 @@ def _solve(machine: Machine, query: Query, *, cached_only: bool) -> Solution:
         silence=None if cached_only else _silence(machine, query),
         retries=network.quick_retries(machine),
     )
-    env = {**child_environment(machine), **query.variables}
+    env = {**child_environment(machine, query.channels), **query.variables}
     # One that is told a password is nobody else's.
     child = Child(CHILD, env=env) if credentials else hire(CHILD, env)
     try:
@@ -270,7 +282,9 @@ def by_network(what: str, said: str, machine: Machine, channels: Iterable[str]) 
     server = _server(said, machine, channels)
     if server is None:
         return None
-    return network_failure(what, said, server, child_environment(machine), timeout=network.timeout(machine.env))
+    return network_failure(
+        what, said, server, child_environment(machine, [server.url]), timeout=network.timeout(machine.env)
+    )
 
 
 def _server(said: str, machine: Machine, channels: Iterable[str]) -> Server | None:
@@ -307,7 +321,7 @@ def questions(
     # priority where the preferred one has the name.
     bare = sorted(names)
     others = {name: text for name, text in conda_health.requested(details).items() if name not in names}
-    constraints = conda_health.pins(prefix)
+    constraints = _pins(machine, prefix)
     if "python" in details and "python" not in names:
         constraints.append(f"python {'.'.join(details['python'].version.split('.')[:2])}.*")
     pinned = [name for name in details if normalized(name) in claimed]
@@ -333,9 +347,14 @@ def exact_question(
     """What to ask of the solver where nothing shall be there but what is asked for and what that needs."""
     return Attempt(
         specs=[*(_for_solver(spec, machine) for spec in specs), *sorted({spec.name for spec in specs} | set(kept))],
-        constraints=conda_health.pins(prefix),
+        constraints=_pins(machine, prefix),
         pinned=[name for name in kept if normalized(name) in claimed],
     )
+
+
+def _pins(machine: Machine, prefix: Path) -> list[str]:
+    specs = map(parse, conda_health.pinned(prefix, machine.conda.condarc))
+    return [_for_solver(spec, machine) for spec in specs if spec is not None]
 
 
 def _for_solver(spec: Spec, machine: Machine) -> str:
@@ -354,9 +373,12 @@ def package_cache(machine: Machine, prefix: Path) -> Path:
         machine.conda.configured_pkgs_dirs, key=lambda folder: existing(folder).stat().st_dev != device
     ):
         nearest = existing(folder)
-        if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        # A package that somebody else can change is not for an environment of root's.
+        if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK) and not trust.fault(folder):
             return folder
-    return machine.cache_near(prefix) / "pkgs"
+    own = machine.cache_near(prefix) / "pkgs"
+    trust.place(own, "take packages from")
+    return own
 
 
 def evict(machine: Machine, source: Path) -> None:
@@ -372,8 +394,17 @@ def usable(machine: Machine) -> bool:
     return commands.run(words, env=child_environment(machine), accept=range(-64, 256)).status == 0
 
 
-def child_environment(machine: Machine) -> dict[str, str]:
-    """The variables of the child; what conda knows of certificates is told in the words that the library knows."""
+def child_environment(machine: Machine, channels: Iterable[str] = ()) -> dict[str, str]:
+    """The variables of the child: what conda knows of certificates and proxies, in the words that the library knows.
+
+    Args:
+        machine: Its variables, and conda's configuration.
+        channels: URLs that are fetched from.
+
+    Raises:
+        TaskFailed: there are more proxies than the library can be told of.
+
+    """
     env = dict(machine.env)
     for name in ("PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "SUDO_UID"):
         env.pop(name, None)
@@ -382,6 +413,8 @@ def child_environment(machine: Machine) -> dict[str, str]:
         bundle = verify if isinstance(verify, str) else env.get("REQUESTS_CA_BUNDLE") or env.get("CURL_CA_BUNDLE")
         if bundle and bundle != "truststore" and os.path.isfile(bundle):
             env["SSL_CERT_FILE"] = bundle
+    if machine.conda.condarc.proxy_servers:
+        return conda_proxies.environment(env, machine.conda.condarc.proxy_servers, channels)
     return env
 
 

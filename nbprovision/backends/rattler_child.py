@@ -34,6 +34,7 @@ from rattler.exceptions import (
 from nbprovision.backends import silence
 from nbprovision.backends.package_gate import Gate
 from nbprovision.backends.rattler_messages import Attempt, InstallRequest, RehearseRequest, Request, SolveRequest
+from nbprovision.facts import package_names
 from nbprovision.model.errors import DEFECT, REPORT, TaskFailed, nearest
 from nbprovision.system import room
 from nbprovision.system.process import answer
@@ -165,6 +166,7 @@ def _package(record: rattler.RepoDataRecord, installed: dict[str, rattler.Prefix
         "version": str(record.version),
         "build": str(record.build),
         "channel": record.channel or "",
+        "url": record.url or "",
         "size": record.size or 0,
         "sha256": record.sha256.hex() if record.sha256 else "",
         "md5": record.md5.hex() if record.md5 else "",
@@ -239,7 +241,11 @@ async def _rehearse(request: RehearseRequest, reporter: _Reporter) -> None:
 def _gate(request: InstallRequest | RehearseRequest, solved: list[rattler.RepoDataRecord], prefixes: list[str]) -> Gate:
     names = {one.name.normalized: f"{one.name.normalized}-{one.version}-{one.build}" for one in solved}
     python = next((str(one.version) for one in solved if one.name.normalized == "python"), "")
-    return Gate(map(Path, prefixes), Path(request.cache), names, python)
+    # Their archives were looked at before (backends/package_bytes.py).
+    marks = {
+        one.name.normalized: one.sha256.hex() for one in solved if one.sha256 and (one.url or "").startswith("file:")
+    }
+    return Gate(map(Path, prefixes), Path(request.cache), names, python, marks)
 
 
 def _identity(record: rattler.PackageRecord) -> tuple[str, str, str]:
@@ -402,10 +408,11 @@ async def _unsolvable(error: SolverError, request: SolveRequest, gateway: rattle
     unknown = [name for name in asked if name not in names and name in cause]
     where = ", ".join(request.shown)
     if unknown:
+        advice = package_names.advice(unknown[0], "conda")
         return TaskFailed(
-            f"no channel has a package '{unknown[0]}'{nearest(unknown[0], names)}",
+            f"no channel has a package '{unknown[0]}'{'' if advice else nearest(unknown[0], names)}",
             cause=f"looked in {where}",
-            cure="correct the name, or name the channel that has it",
+            cure=advice or "correct the name, or name the channel that has it",
         )
     hints = []
     for name, spec in asked.items():

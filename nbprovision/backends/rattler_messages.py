@@ -52,6 +52,7 @@ class Package(msgspec.Struct, frozen=True):
     """A solved package.
 
     Attributes:
+        url: Where its archive comes from; empty where the engine does not tell.
         order: Positive where it is newer than the installed one, negative where older.
         depends: What it needs, of a package that is not installed in this version by now.
 
@@ -66,6 +67,7 @@ class Package(msgspec.Struct, frozen=True):
     md5: str = ""
     order: int = 0
     depends: list[str] = []
+    url: str = ""
 
 
 class SolveRequest(msgspec.Struct, frozen=True, kw_only=True, tag_field="do", tag="solve"):

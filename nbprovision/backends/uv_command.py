@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nbprovision.backends import conda_room, network
+from nbprovision.backends import conda_room, engine_options, network
 from nbprovision.backends.pip_request import (
     Move,
     Request,
@@ -26,21 +26,20 @@ from nbprovision.backends.pip_request import (
 from nbprovision.facts import distributions, indexes, inside
 from nbprovision.facts.distributions import normalized
 from nbprovision.facts.requirements import source_version
-from nbprovision.facts.requirements_files import Options
 from nbprovision.model.errors import NotBegun, TaskFailed
-from nbprovision.system import commands
+from nbprovision.system import commands, secrets
 from nbprovision.system.files import make_folder, remove, temporary_folder
 from nbprovision.system.room import left, megabytes, trouble
 from nbprovision.system.secrets import without_password
 
 if TYPE_CHECKING:
-    from nbprovision.facts.environment_file import EnvironmentFile
     from nbprovision.facts.machine import Machine
-    from nbprovision.facts.satisfied import Need
 
 # What it says of each distribution: " + name==1.0", " - name==1.0 (from URL)", " ~ name==1.0", " + name @ URL".
 _MOVE = re.compile(
-    r"^ (?P<sign>[-+~]) (?P<name>[A-Za-z0-9._-]+?)(==(?P<version>\S+)| @ (?P<url>\S+))(?= |$)", re.MULTILINE
+    r"^ (?P<sign>[-+~]) (?P<name>[A-Za-z0-9._-]+?)"
+    r"(==(?P<version>\S+)( \(from (?P<origin>\S+)\)$)?| @ (?P<url>\S+))(?= |$)",
+    re.MULTILINE,
 )
 _DOWNLOADS = re.compile(r"^Would download (\d+) package", re.MULTILINE)
 _LOCK = ".lock"
@@ -55,73 +54,6 @@ def find(machine: Machine) -> Path | None:
         return own
     found = shutil.which("uv", path=machine.env.get("PATH", ""))
     return Path(found) if found else None
-
-
-def install(
-    machine: Machine,
-    prefix: Path,
-    lines: Iterable[str],
-    *,
-    python: Path | None = None,
-    constraints: Sequence[Path] = (),
-    options: Options | None = None,
-    reinstall: Sequence[str] = (),
-) -> None:
-    """Install ``lines`` (of a requirements file) into the environment at ``prefix``; what satisfies them stays.
-
-    Args:
-        machine: Its environment variables and index configuration are followed.
-        prefix: A conda or virtual environment.
-        lines: Requirements.
-        python: Its interpreter, where that is not ``bin/python``.
-        constraints: Constraints files.
-        options: What requirements files say of the whole install.
-        reinstall: Names to be put in place anew.
-
-    Raises:
-        TaskFailed: with uv's own words and what to do.
-    """
-    perform(
-        machine,
-        Request(
-            prefix=prefix,
-            python=python or interpreter(prefix),
-            lines=tuple(lines),
-            constraints=tuple(constraints),
-            options=options or Options(),
-            reinstall=tuple(reinstall),
-        ),
-    )
-
-
-def install_section(
-    machine: Machine, prefix: Path, file: EnvironmentFile, needs: Iterable[Need], *, constraints: Sequence[Path] = ()
-) -> None:
-    """Install what the pip section of an ``environment.yml`` asks for.
-
-    Raises:
-        TaskFailed: there is no Python, or with uv's own words.
-    """
-    from nbprovision.facts import environment_file
-    from nbprovision.facts.satisfied import UNSEEN
-
-    python = prefix / "bin/python"
-    if not python.exists():
-        raise TaskFailed(
-            f"the pip section of {file.path} cannot be installed",
-            cause=f"there is no Python in {prefix}",
-            cure="add python to its dependencies",
-        )
-    asked = environment_file.pip_section(file, machine.env)
-    install(
-        machine,
-        prefix,
-        [wanted.line for wanted in asked.wanted],
-        python=python,
-        constraints=(*asked.constraint_files, *constraints),
-        options=asked.options,
-        reinstall=[need.name for need in needs if need.reason in UNSEEN],
-    )
 
 
 def perform(machine: Machine, request: Request) -> list[Move]:
@@ -154,10 +86,11 @@ def _refuse_outside(machine: Machine, request: Request) -> None:
     if request.location is None:
         inside.refuse_links(request.prefix, ("bin", "lib"))
     place = request.location or request.prefix
-    found = [one for several in request.found().values() for one in several if any(inside.strays(place, one))]
-    if found:
+    there = (one for several in request.found().values() for one in several)
+    strays = [one for one, _ in inside.strays(place, there)]
+    if strays:
         moving = {move.name for move in resolve(machine, request)}
-        inside.refuse_distributions(place, (one for one in found if one.name in moving))
+        inside.refuse_distributions(place, (one for one in strays if one.name in moving))
 
 
 def _rehearse(machine: Machine, request: Request) -> None:
@@ -167,8 +100,9 @@ def _rehearse(machine: Machine, request: Request) -> None:
         NotBegun: there is none.
     """
     said = _look(machine, request)
-    coming = [f"{move.name}=={move.after}" for move in _moves(said) if move.after is not None]
-    need = _to_fetch(machine, request, coming, said)
+    pins, references, fetched = _coming(said)
+    coming = [*pins, *references]
+    need = _to_fetch(machine, request, pins, fetched)
     conda_room.require_bytes(request.prefix, need, machine.cache_near(request.prefix))
     options = msgspec.structs.replace(request.options, require_hashes=False)  # these are looked at when it counts
     with temporary_folder(conda_room.beside(request.prefix)) as scratch:
@@ -178,7 +112,7 @@ def _rehearse(machine: Machine, request: Request) -> None:
                 _install(machine, trial, dry_run=False, alone=True)
         except TaskFailed as error:
             if trouble(error.cause) is None:
-                return  # what comes from elsewhere than an index is not told by its version alone
+                return  # such as a build that needs more than its own files; the install itself says what is wrong
             known = f"it takes more than {megabytes(need)}, by the sizes of the packages; " if need else ""
             raise NotBegun(error.message, cause=known + error.cause, cure=error.cure) from error
         conda_room.require_rest(scratch)
@@ -198,28 +132,72 @@ def _look(machine: Machine, request: Request) -> str:
         return _install(machine, request, dry_run=True)
 
 
-def _to_fetch(machine: Machine, request: Request, coming: Sequence[str], said: str) -> int:
+def _coming(said: str) -> tuple[list[str], list[str], int]:
+    """What an install would bring, by uv's words about it.
+
+    No index is asked for a direct reference: that needs a network, and may bring somebody else's package. uv hides
+    passwords in what it says; such a reference leads nowhere, and is left out.
+
+    Returns:
+        Pins for an index, direct references, and how many of the pins uv has to fetch; it does not say which.
+
+    """
+    pins, references = [], []
+    found = _DOWNLOADS.search(said)
+    fetched = int(found[1]) if found else 0
+    for match in _MOVE.finditer(said):
+        if match["sign"] == "-":
+            continue
+        url = match["url"] or match["origin"]
+        if url is None:
+            pins.append(f"{match['name']}=={match['version']}")
+        elif secrets.MASK not in url:
+            references.append(f"{match['name']} @ {url}")
+        fetched -= match["url"] is not None  # in no cache yet; uv counts files of this machine as well
+    return pins, references, fetched
+
+
+def origin_of(machine: Machine, request: Request, pin: str) -> str | None:
+    """The index that has a version of a package, by the request's own strategy, without its password.
+
+    Args:
+        machine: The facts.
+        request: What is to be installed.
+        pin: ``name==version``.
+    """
+    settings = index_settings(machine, request)
+    words = ["pip", "compile", "-", "--no-deps", "--no-header", "--emit-index-annotation", "--quiet", "--python"]
+    done = execute(
+        machine,
+        [*words, request.python, "--prerelease", "allow", *indexes.uv_arguments(settings)],
+        {**limits(machine), **indexes.uv_environment(settings)},
+        near=request.prefix,
+        stdin=f"{pin}\n",
+    )
+    found = re.search(r"^ *# from (\S+)", done.output, re.MULTILINE)
+    return indexes.place(found[1]) if done.status == 0 and found else None
+
+
+def _to_fetch(machine: Machine, request: Request, pins: Sequence[str], count: int) -> int:
     """The bytes to fetch at least, as the index tells them, which not every one does (PEP 700).
 
     Args:
         machine: The facts.
         request: What is wanted.
-        coming: Pins of what is to come.
-        said: uv's words about it: how many are in no cache, not which.
+        pins: Pins of what is to come from it.
+        count: How many of them are in no cache.
 
     """
-    found = _DOWNLOADS.search(said)
-    count = int(found[1]) if found else 0
-    if not count:
+    if count <= 0 or not pins:
         return 0
     settings = index_settings(machine, request)
     words = ["pip", "compile", "-", "--format", "pylock.toml", "--no-deps", "--no-header", "--quiet", "--python"]
-    done = _uv(
+    done = execute(
         machine,
         [*words, request.python, "--prerelease", "allow", *indexes.uv_arguments(settings)],
         {**limits(machine), **indexes.uv_environment(settings)},
         near=request.prefix,
-        stdin="".join(f"{pin}\n" for pin in coming),
+        stdin="".join(f"{pin}\n" for pin in pins),
     )
     if done.status != 0:
         return 0
@@ -252,7 +230,7 @@ def uninstall(
     there = distributions.installed(prefix, names)
     inside.refuse_distributions(prefix, (one for several in there.values() for one in several))
     words: list[str | Path] = ["pip", "uninstall", "--python", python or interpreter(prefix), *names]
-    done = _uv(machine, words, {"UV_NO_CONFIG": "1", **_managed(managed)}, near=prefix)
+    done = execute(machine, words, {"UV_NO_CONFIG": "1", **_managed(managed)}, near=prefix)
     if done.status != 0:
         raise failure(f"cannot uninstall from {prefix}", done)
 
@@ -265,7 +243,7 @@ def evict(machine: Machine, names: Iterable[str], prefix: Path) -> None:
     Raises:
         TaskFailed: with uv's own words.
     """
-    done = _uv(machine, ["cache", "clean", *names], {"UV_NO_CONFIG": "1"}, near=prefix)
+    done = execute(machine, ["cache", "clean", *names], {"UV_NO_CONFIG": "1"}, near=prefix)
     if done.status != 0:
         raise failure("cannot take harmed packages from uv's cache", done)
 
@@ -279,25 +257,28 @@ def _install(machine: Machine, request: Request, *, dry_run: bool, alone: bool =
 
 def _attempt(machine: Machine, request: Request, *, dry_run: bool, alone: bool, cached_only: bool) -> str:
     settings = index_settings(machine, request)
-    options = request.options
     words: list[str | Path] = ["pip", "install", "--python", request.python, "--requirements", "-"]
     words += [] if request.location is None else ["--target", request.location]
     words += [word for path in request.constraints for word in ("--constraints", path)]
     words += [word for name in request.reinstall for word in ("--reinstall-package", name)]
     words += [word for name in request.upgrade for word in ("--upgrade-package", name)]
-    words += [word for name in options.no_binary for word in ("--no-binary", name)]
-    words += [word for name in options.only_binary for word in ("--only-binary", name)]
-    words += ["--prerelease", "allow"] if options.pre else []
-    words += ["--require-hashes"] if options.require_hashes else []
+    words += engine_options.for_uv(request.options)
     words += ["--dry-run"] if dry_run else []
     words += ["--no-deps"] if alone else []
     words += ["--offline"] if cached_only else []
     words += indexes.uv_arguments(settings)
     variables = {**limits(machine), **indexes.uv_environment(settings), **_managed(request.managed)}
+    if settings.proxy is None:
+        variables.update(request.options.uv_proxies)
     if dry_run:  # its lock for an environment of conda's goes where temporary files go
         make_folder(machine.cache)
         variables["TMPDIR"] = str(machine.cache)
-    done = _uv(machine, words, variables, near=request.location or request.prefix, stdin=request.text)
+    with engine_options.uv_toml(machine, request) as path:
+        if path is not None:
+            variables["UV_CONFIG_FILE"] = str(path)
+        done = execute(machine, words, variables, near=request.location or request.prefix, stdin=request.text)
+    if done.status != 0 and path is not None and str(path) in done.errors:
+        raise engine_options.refused_by_uv(machine, done.errors.replace(str(path), "uv.toml"))
     if done.status != 0:
         what = f"cannot install what is asked for into {request.prefix}"
         raise failure(what, done, settings, place=request.prefix, machine=machine)
@@ -334,9 +315,14 @@ def _without_trace(prefix: Path) -> Iterator[None]:
                 prefix.rmdir()
 
 
-def _uv(
+def execute(
     machine: Machine, words: Sequence[str | Path], variables: dict[str, str], *, near: Path, stdin: str = ""
 ) -> commands.Completed:
+    """Start uv, with a cache on the file system of ``near``.
+
+    Raises:
+        TaskFailed: there is no uv, or it was killed.
+    """
     uv = find(machine)
     if uv is None:
         raise TaskFailed("uv is not there", cause="it came with this tool and is gone", cure="install uv, or use pip")

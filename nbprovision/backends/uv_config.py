@@ -6,14 +6,12 @@ https://docs.astral.sh/uv/reference/settings/ names the settings.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nbprovision.facts.indexes import parse_uv_toml, place
-
-if TYPE_CHECKING:
-    from tomlkit import TOMLDocument
+from nbprovision.facts.checked_edit import edit_configuration, refusal
+from nbprovision.facts.indexes import BYTE_ORDER_MARK, parse_uv_toml, place
 
 # "default": the URL of the default index; "extra": the URLs of further ones, first looked into; the rest are
 # settings of uv by their own names.
@@ -53,34 +51,40 @@ def matching(path: Path, text: str | None, asked: Asked) -> Asked:
     return {**found, "extra": extra} if extra else found
 
 
-def merged(text: str | None, asked: Asked) -> str:
-    """``text`` with the settings of ``asked``; indexes that it has besides stay."""
-    if not text:
-        return _new(asked)
-    import tomlkit
+def merged(path: Path, text: str | None, asked: Asked) -> str:
+    """``text`` with the settings of ``asked``; indexes that it has besides stay.
 
-    document = tomlkit.parse(text or "")
-    for name, words in asked.items():
-        if name == "default":
-            _set_default(document, words[0])
-        elif name == "extra":
-            there = [str(index.get("url")) for index in _indexes(document) if _is_extra(index)]
-            for url in words:
-                if url not in there:
-                    _add_index(document, {"url": url})
-        else:
-            document[name] = words[0] if name in _PLAIN else words
-    return tomlkit.dumps(document)
+    Raises:
+        TaskFailed: it is no TOML, or cannot be edited with certainty.
+    """
+
+    def act(document: Any) -> None:
+        for name, words in asked.items():
+            if name == "default":
+                _set_default(document, words[0])
+            elif name == "extra":
+                there = [str(index.get("url")) for index in _indexes(document) if _is_extra(index)]
+                for url in words:
+                    if url not in there:
+                        _add_index(document, {"url": url})
+            else:
+                document[name] = words[0] if name in _PLAIN else words
+
+    return _edited(path, text, act, new=_new(asked))
 
 
-def without(text: str, asked: Asked) -> str | None:
-    """``text`` without the settings of ``asked``, whatever value they have; None when nothing is left."""
-    import tomlkit
+def without(path: Path, text: str, asked: Asked) -> str | None:
+    """``text`` without the settings of ``asked``, whatever value they have; None when nothing is left.
 
-    document = tomlkit.parse(text)
-    for name, words in asked.items():
-        _take_out(document, name, words)
-    result = tomlkit.dumps(document)
+    Raises:
+        TaskFailed: it is no TOML, or cannot be edited with certainty.
+    """
+
+    def act(document: Any) -> None:
+        for name, words in asked.items():
+            _take_out(document, name, words)
+
+    result = _edited(path, text, act)
     return result if result.strip() else None
 
 
@@ -99,27 +103,66 @@ def undone(path: Path, text: str, before: str | None, asked: Sequence[Asked], *,
     Returns:
         The new text, None where no file is left.
 
-    """
-    import tomlkit
+    Raises:
+        TaskFailed: one of the texts is no TOML, or ``text`` cannot be edited with certainty.
 
+    """
     now, then = values(path, text), values(path, before)
-    document = tomlkit.parse(text)
-    for ours in asked:
-        for name, words in ours.items():
-            there = now.get(name, [])
-            if name == "extra":
-                ours_only = [url for url in there if place(url) in words and url not in then.get(name, [])]
-                _take_out(document, name, ours_only)
-            elif there == then.get(name) or not (forced or [place(word) for word in there] == words):
-                continue  # as it was, or changed since
-            elif name not in then:
-                _take_out(document, name, there)
-            elif name == "default":
-                _set_default(document, then[name][0])
-            else:
-                document[name] = then[name][0] if name in _PLAIN else then[name]
-    result = tomlkit.dumps(document)
+
+    def act(document: Any) -> None:
+        for ours in asked:
+            for name, words in ours.items():
+                there = now.get(name, [])
+                if name == "extra":
+                    ours_only = [url for url in there if place(url) in words and url not in then.get(name, [])]
+                    _take_out(document, name, ours_only)
+                elif there == then.get(name) or not (forced or [place(word) for word in there] == words):
+                    continue  # as it was, or changed since
+                elif name not in then:
+                    _take_out(document, name, there)
+                elif name == "default":
+                    _set_default(document, then[name][0])
+                else:
+                    document[name] = then[name][0] if name in _PLAIN else then[name]
+
+    result = _edited(path, text, act)
     return None if before is None and not result.strip() else result
+
+
+def _edited(path: Path, text: str | None, act: Callable[[Any], None], new: str | None = None) -> str:
+    """The text after ``act``, which is done to the document and, for comparison, to the plain data of the file.
+
+    Args:
+        path: The file, for messages.
+        text: What is there, None for no file.
+        act: Changes a document of tomlkit, or the dict of a parser that knows nothing of it.
+        new: The result for a file that has nothing to keep.
+
+    """
+    expected: dict[str, Any] = parse_uv_toml(path, text) if text else {}
+    act(expected)
+
+    def parse(result: str) -> dict[str, Any]:
+        return parse_uv_toml(path, result)
+
+    if not text and new is not None:
+        return edit_configuration(path, new, parse, expected) or ""
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    mark = BYTE_ORDER_MARK if text and text.startswith(BYTE_ORDER_MARK) else ""
+    try:
+        document = tomlkit.parse(_with_end((text or "").removeprefix(mark)))
+        act(document)
+        result = mark + tomlkit.dumps(document)
+    except (TOMLKitError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise refusal(path, f"the editor for TOML stops at it ({type(error).__name__})") from error
+    return edit_configuration(path, result, parse, expected) or ""
+
+
+def _with_end(text: str) -> str:
+    """Tomlkit would write a new table behind a last line that has no end into that line."""
+    return text if not text or text.endswith("\n") else text + ("\r\n" if "\r\n" in text else "\n")
 
 
 def _new(asked: Asked) -> str:
@@ -145,7 +188,7 @@ def _is_extra(index: Any) -> bool:
     return not index.get("default") and not index.get("explicit")
 
 
-def _set_default(document: TOMLDocument, url: str) -> None:
+def _set_default(document: Any, url: str) -> None:
     for index in _indexes(document):
         if index.get("default"):
             index["url"] = url
@@ -153,7 +196,10 @@ def _set_default(document: TOMLDocument, url: str) -> None:
     _add_index(document, {"url": url, "default": True})
 
 
-def _add_index(document: TOMLDocument, values: dict[str, Any]) -> None:
+def _add_index(document: Any, values: dict[str, Any]) -> None:
+    if type(document) is dict:
+        document.setdefault("index", []).append(dict(values))
+        return
     import tomlkit
 
     if "index" not in document:
@@ -164,7 +210,7 @@ def _add_index(document: TOMLDocument, values: dict[str, Any]) -> None:
     indexes.append(index)
 
 
-def _take_out(document: TOMLDocument, name: str, words: list[str]) -> None:
+def _take_out(document: Any, name: str, words: list[str]) -> None:
     if name not in ("default", "extra"):
         document.pop(name, None)
         return

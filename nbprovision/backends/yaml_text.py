@@ -1,27 +1,32 @@
 """Edits single settings in the text of a YAML file; every other byte of it stays as it is.
 
 PyYAML tells where each node begins and ends, and the text is cut there: a library that parses and writes a document
-anew would settle indentation, quotes and line ends its own way. What comes out is read again and compared, so that a
-file which is written in a way unheard of here is refused and never harmed.
+anew would settle indentation, quotes and line ends its own way. What comes out is read again by conda's own parser and
+compared, so that a file which is written in a way unheard of here is refused and never harmed.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbprovision.facts import condarc_text
+from nbprovision.facts.checked_edit import edit_configuration
+from nbprovision.facts.yaml_document import NoYaml
 from nbprovision.model.errors import Position, TaskFailed
 
 if TYPE_CHECKING:
     from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-# A setting's value; a mapping's values are scalars or lists of strings.
-Value = bool | int | float | str | Sequence[str] | Mapping[str, "str | Sequence[str]"]
+# A setting's value: a scalar, or lists and mappings of values.
+Value = bool | int | float | str | Sequence[Any] | Mapping[str, Any]
 
-_PLAIN = re.compile(r"[A-Za-z0-9_./~$][A-Za-z0-9_./~$:@%+=-]*")
+# None begins with a digit: YAML 1.1, 1.2 and conda disagree on what is a number.
+_PLAIN = re.compile(r"[A-Za-z_./~$][A-Za-z0-9_./~$:@%+=-]*")
 
 
 def settings(path: Path, text: str | None) -> dict[str, Any]:
@@ -47,11 +52,8 @@ def settings(path: Path, text: str | None) -> dict[str, Any]:
         seen.add(str(key.value))
     try:
         return dict(yaml_document.load(text or ""))
-    except yaml_document.NoYaml as error:  # its aliases unfold without end, a date is none, ...
-        place = Position(str(path), error.line, error.column)
-        raise TaskFailed(
-            f"{path} is not valid YAML, and stays as it is", cause=str(error), cure=_CURE, position=place
-        ) from None
+    except NoYaml as error:  # its aliases unfold without end, a date is none, ...
+        raise _not_valid(path, error) from None
 
 
 def edited(path: Path, text: str | None, wanted: Mapping[str, Value | None]) -> str | None:
@@ -78,18 +80,48 @@ def edited(path: Path, text: str | None, wanted: Mapping[str, Value | None]) -> 
     _refuse_aliases(path, result)
     for key, value in wanted.items():
         if key in before if value is None else before.get(key) != value:
-            result = _changed(path, result, key, value)
+            result = _changed(path, result, key, value, before.get(key))
+    read = functools.partial(condarc_text.flat, by_conda=bool(text and text.strip()))
     try:
-        same = settings(path, result) == goal
-    except TaskFailed:
-        same = False
-    if not same:
-        raise TaskFailed(
-            f"{path} cannot be edited with certainty, and stays as it is",
-            cause="it is written in a way (flow style, anchors, tags) in which a change of one value may change others",
-            cure=f"set {', '.join(wanted)} by hand, or write the file more simply",
-        )
+        as_read = read(text or "")
+    except NoYaml as error:  # not to conda's parser, which refuses a key that stands twice in a mapping
+        raise _not_valid(path, error) from None
+    result = edit_configuration(path, result, read, _expected(as_read, before, wanted)) or ""
     return result if result.strip() else None
+
+
+def _expected(
+    as_read: Mapping[str, Any], before: Mapping[str, Any], wanted: Mapping[str, Value | None]
+) -> dict[str, Any]:
+    """What conda has to read afterwards: all as before, flags included, but for what is wanted."""
+    expected = dict(as_read)
+    for key, value in wanted.items():
+        old, flag, flags = expected.pop(key, (None, None, frozenset()))
+        if value is not None:
+            new = _carried(before.get(key), old, value)
+            names: set[str] = set()
+            if isinstance(new, list):
+                names = {repr(entry) for entry in new}
+            elif isinstance(new, Mapping):
+                names = set(new)
+                same = {name for name in new if isinstance(old, Mapping) and old.get(name) == new[name]}
+                names |= {name for name, _ in flags if name.partition("/")[0] in same}
+            expected[key] = (new, flag, frozenset(item for item in flags if item[0] in names))
+    return expected
+
+
+def _carried(ours: Any, theirs: Any, wanted: Any) -> Any:
+    """``wanted``, in which what has not changed is as conda reads it: what YAML 1.1 takes for a truth is text to it."""
+    if ours == wanted and type(ours) is type(wanted):
+        return theirs
+    if isinstance(wanted, Mapping):
+        old = (ours, theirs) if isinstance(ours, Mapping) and isinstance(theirs, Mapping) else ({}, {})
+        return {name: _carried(old[0].get(name), old[1].get(name), entry) for name, entry in wanted.items()}
+    if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+        pairs = zip(ours, theirs, strict=True) if isinstance(ours, list) and isinstance(theirs, list) else ()
+        old_entries = [(mine, other) for mine, other in pairs]
+        return [next((other for mine, other in old_entries if mine == entry), entry) for entry in wanted]
+    return wanted
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
@@ -124,6 +156,11 @@ _CURE = "correct it there, or move the file away"
 def _invalid(path: Path, mark: Any, problem: str) -> TaskFailed:
     place = Position(str(path), mark.line + 1, mark.column + 1) if mark is not None else Position(str(path), 1, 1)
     return TaskFailed(f"{path} is not valid YAML, and stays as it is", cause=problem, cure=_CURE, position=place)
+
+
+def _not_valid(path: Path, error: NoYaml) -> TaskFailed:
+    place = Position(str(path), error.line, error.column)
+    return TaskFailed(f"{path} is not valid YAML, and stays as it is", cause=str(error), cure=_CURE, position=place)
 
 
 def _refuse_aliases(path: Path, text: str) -> None:
@@ -177,23 +214,24 @@ def _line_end(text: str, index: int) -> int:
 # ---------------------------------------------------------------------------------------------------------- editing
 
 
-def _changed(path: Path, text: str, key: str, value: Value | None) -> str:
+def _changed(path: Path, text: str, key: str, value: Value | None, old: Any) -> str:
     root = _root(path, text)
     if root is None:
         return text if value is None else _appended(text, {key: value})
+    if isinstance(value, Mapping) and isinstance(old, Mapping) and old:
+        return _with_entries(text, key, value, old)
     return _without(text, root, key) if value is None else _with(text, root, key, value)
 
 
-def _with(text: str, mapping: MappingNode, key: str, value: Value) -> str:
+def _with(text: str, mapping: MappingNode, key: str, value: Any) -> str:
     import yaml
 
     pair = _pair(mapping, key)
     if pair is None:
         return _added(text, mapping, key, value)
     node = pair[1]
-    if isinstance(value, Mapping) and isinstance(node, yaml.MappingNode) and node.value:
-        return _with_entries(text, key, value)
-    if not isinstance(value, str | Mapping) and isinstance(value, Sequence) and isinstance(node, yaml.SequenceNode):
+    words = isinstance(value, list) and all(isinstance(word, str) for word in value)
+    if words and isinstance(node, yaml.SequenceNode):
         if _flow(node) and node.value:
             return _flow_list(text, node, value)
         if not _flow(node) and all(_simple(text, item) for item in node.value):
@@ -201,10 +239,11 @@ def _with(text: str, mapping: MappingNode, key: str, value: Value) -> str:
     return _replaced(text, *pair, _inline(value))
 
 
-def _with_entries(text: str, key: str, value: Mapping[str, str | Sequence[str]]) -> str:
+def _with_entries(text: str, key: str, value: Mapping[str, Any], old: Mapping[str, Any]) -> str:
     """A mapping, entry by entry; the text is read anew after each, as all places behind it have moved."""
     for name, entry in value.items():
-        text = _with(text, _inner(text, key), name, entry)
+        if name not in old or old[name] != entry:
+            text = _with(text, _inner(text, key), name, entry)
     for name in [entry.value for entry, _ in _inner(text, key).value]:
         if name not in value:
             text = _without(text, _inner(text, key), name)
@@ -345,7 +384,7 @@ def _block(key: str, value: Value, indent: int, newline: str) -> str:
     if isinstance(value, Mapping):
         lines = [f"{margin}  {_scalar(name)}: {_inline(entry)}" for name, entry in value.items()]
     elif isinstance(value, Sequence) and not isinstance(value, str):
-        lines = [f"{margin}  - {_scalar(entry)}" for entry in value]
+        lines = [f"{margin}  - {_inline(entry)}" for entry in value]
     else:
         return f"{margin}{_scalar(key)}: {_inline(value)}{newline}"
     if not lines:
@@ -357,7 +396,7 @@ def _inline(value: Value) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_scalar(name)}: {_inline(entry)}" for name, entry in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ", ".join(map(_scalar, value)) + "]"
+        return "[" + ", ".join(map(_inline, value)) + "]"
     return _scalar(value)
 
 

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
     except ProvisionError as error:
-        sys.stderr.write(shown(f"{_red('error:')} {error}") + "\n")
+        sys.stderr.write("".join(shown(f"{_red('error:')} {text}") + "\n" for text in error.blocks))
         if isinstance(error, TaskFailed):
             _reported(options, error)
         return error.exit_status

@@ -17,11 +17,13 @@ from nbprovision.facts import caches, disk, disposable, inventory
 from nbprovision.facts.disposable import Disposable
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import TaskFailed
+from nbprovision.reporters.activity import is_held
+from nbprovision.reporters.colour import shown
 from nbprovision.reporters.document import render_plain
 from nbprovision.state.witness import read_lines
 from nbprovision.system.files import remove
 from nbprovision.system.room import left, megabytes
-from nbprovision.system.secrets import mask, masked
+from nbprovision.system.secrets import masked
 
 # What its owner removes, and how.
 _OWN_COMMANDS = {
@@ -57,7 +59,7 @@ def execute(options: argparse.Namespace) -> int:
             content = _document(machine, found, dry_run=False)
             content["errors"] = list(_remove(found))
             content["room"]["free"] = left(machine.home).free
-    sys.stdout.write(render_plain(masked(content)) if options.format == "json" else mask(_text(content)))
+    sys.stdout.write(render_plain(masked(content)) if options.format == "json" else shown(_text(content)))
     return 2 if content["errors"] else 0
 
 
@@ -154,9 +156,8 @@ def _no_bootstrap(home: Path) -> Iterator[bool]:
 
 
 def _at_work(home: Path) -> Any:
-    found = holder(home)
-    return found if found is not None and os.path.exists(f"/proc/{found.pid}") else None
+    return holder(home) if is_held(home / "lock") else None
 
 
 def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(shown(text), file=sys.stderr, flush=True)

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from nbprovision import __version__
-from nbprovision.facts import asked, baseline, conda_health, distributions, index_url, inventory, kernel_parameters
+from nbprovision.facts import (
+    asked,
+    baseline,
+    conda_health,
+    distributions,
+    index_url,
+    inventory,
+    kernel_parameters,
+    virtual_environments,
+)
 from nbprovision.facts.asked import CondaAsked, PipAsked, Since
 from nbprovision.facts.conda import Environment, is_environment
 from nbprovision.facts.kernels import SPEC
@@ -22,8 +31,6 @@ from nbprovision.reporters.playbook_text import Written, playbook
 from nbprovision.state import baselines
 from nbprovision.system import secrets
 
-# Names of variables of a kernel whose values are better not written into a file.
-_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|_KEY", re.IGNORECASE)
 _FROM_ENVIRONMENT = "{{{{ lookup('env', '{}') }}}}"
 _TEMPLATE_MARKS = re.compile(r"\{\{|\{%|\{#")
 
@@ -105,7 +112,7 @@ class _Secrets:
 
     def value(self, name: str, value: str) -> str:
         """The value of a kernel's variable: what the name or a URL in it tells to be secret is not written."""
-        if not value or not _SECRET.search(name):
+        if not secrets.is_secret(name, value):
             return self.without(value)
         self._tell(name, f"the kernel's variable {name}")
         return _FROM_ENVIRONMENT.format(name)
@@ -167,7 +174,7 @@ class _Export:
             found, left_over = asked.by_pip(self._prefix, pinned=self._pinned)
             comments = _left_over(left_over)
             if not is_environment(self._prefix):
-                comments += (f"A virtual environment: make it first, by python -m venv {self._prefix}",)
+                yield self._made_virtual()
             yield from self._by_pip(found, comments)
         yield from self._kernels(kernels)
 
@@ -194,6 +201,17 @@ class _Export:
             kind="ensure_conda_env",
             parameters={**parameters, **self._conda_parameters(found)},
             comments=tuple(comments),
+        )
+
+    def _made_virtual(self) -> Written:
+        """The task that makes a virtual environment."""
+        named = virtual_environments.named(self._machine.conda).get(self._prefix.name) == self._prefix
+        where = {"name": self._prefix.name} if named else {"path": _untemplated(str(self._prefix))}
+        python = distributions.python_version(self._prefix)
+        return Written(
+            name=_untemplated(f"The environment {self._name}"),
+            kind="ensure_venv",
+            parameters=where if python is None else {**where, "python": virtual_environments.minor(python)},
         )
 
     def _conda_parameters(self, found: CondaAsked) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from nbprovision.facts import baseline, disk, inventory
 from nbprovision.facts.inventory import FoundEnvironment
 from nbprovision.facts.machine import Machine
 from nbprovision.reporters import facts_text
+from nbprovision.reporters.colour import shown
 from nbprovision.reporters.document import render_plain
 from nbprovision.state import baselines
 from nbprovision.system.secrets import masked
@@ -36,7 +37,7 @@ def execute(options: argparse.Namespace) -> int:
     """
     machine = Machine(home=options.home.absolute() if options.home else None)
     content = masked(document(machine, sizes=options.sizes))
-    sys.stdout.write(render_plain(content) if options.format == "json" else facts_text.text(content))
+    sys.stdout.write(render_plain(content) if options.format == "json" else shown(facts_text.text(content)))
     return 0
 
 

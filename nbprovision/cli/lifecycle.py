@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-from nbprovision.lifecycle.render import DEFAULT_SECONDS, PLATFORMS, Wanted, render
+from packaging.version import Version
+
+from nbprovision.cli.lint import assumed, show
+from nbprovision.lifecycle.render import (
+    BOOTSTRAP_NAME,
+    DEFAULT_SECONDS,
+    PLATFORMS,
+    VERSION,
+    Wanted,
+    bootstrap,
+    judged,
+    render,
+)
+from nbprovision.lifecycle.wheels import doubt, look, look_at_file
 from nbprovision.model.errors import UsageError
-from nbprovision.system.reading import read_bytes
+from nbprovision.playbook.extra_vars import ExtraVars
+from nbprovision.preflight.extra_vars import handed_on
+from nbprovision.preflight.payload import Payload
+from nbprovision.preflight.playbook import examine
+from nbprovision.preflight.secret_text import refuse_in_option, refuse_in_variables
+from nbprovision.reporters.colour import shown
+from nbprovision.system.files import write_atomically
+from nbprovision.tasks import Catalogue
 
+_USUAL = object()  # --user-playbook without a path
+_PLACES = ("playbook", "tool", "sha256", "assets", "assets_url", "index_url", "home", "user_playbook", "on_finish")
 # Handed on to the run that the script starts.
 _RUN_OPTIONS = (
     (("-e", "--extra-vars"), "KEY=VALUE"),
@@ -28,10 +53,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--tool",
         metavar="SOURCE",
-        help="where nbprovision comes from: a requirement for pip's index (default: this version), the path of a "
-        "folder of wheels on the volume, or s3://BUCKET/PREFIX that wheels lie under",
+        help="where nbprovision comes from, required without --index-url: the path of a folder of wheels or a wheel on "
+        "the volume, s3://BUCKET/PREFIX that wheels lie under, https://HOST/WHEEL or "
+        f"pypi:nbprovision=={VERSION} with --sha256, or a requirement for --index-url",
     )
-    add("--index-url", metavar="URL", help="the package index, instead of pypi.org")
+    add("--sha256", metavar="H", help="the sha256 of that wheel, which the script checks before it installs anything")
+    add(
+        "--assets",
+        metavar="DIR",
+        help=f"write {BOOTSTRAP_NAME}, which the script gets by its sha256, into this folder here; upload it beside "
+        "the wheels, or to --assets-url",
+    )
+    add(
+        "--assets-url",
+        metavar="URL",
+        help="where the script gets that file: a folder on the volume, s3://BUCKET/PREFIX or https://HOST/FOLDER "
+        "(default: from beside the wheels, or out of the wheel)",
+    )
+    add(
+        "--index-url",
+        metavar="URL",
+        help="the package index, instead of pypi.org; without --tool, this version of nbprovision comes from it",
+    )
     add("--on-create", action="store_true", help="a script for the instance's creation instead of every start")
     add("--strict", action="store_true", help="a failure keeps the notebook from starting")
     add(
@@ -50,6 +93,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an environment variable for the tool, such as a proxy; nothing secret, the script can be read",
     )
+    add(
+        "--user-playbook",
+        nargs="?",
+        const=_USUAL,
+        metavar="PATH",
+        help="carry out the notebook user's own playbook after this one, in the same budget "
+        f"(default path: {PLATFORMS['notebook-instance'].user_playbook})",
+    )
+    add(
+        "--on-finish",
+        metavar="COMMAND",
+        help="a shell command that is run as the user when work that went on in the background has ended; it gets "
+        "NBPROVISION_STATUS and NBPROVISION_RESULT",
+    )
     for names, metavar in _RUN_OPTIONS:
         add(*names, action="append", default=[], metavar=metavar, help=f"as for `nbprovision run {names[-1]}`")
 
@@ -64,17 +121,37 @@ def execute(options: argparse.Namespace) -> int:
         UsageError: an option that makes no sense, or a script that the platform would refuse.
 
     """
+    for name in _PLACES:
+        if getattr(options, name) == "":
+            shown = "PLAYBOOK" if name == "playbook" else f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{shown} is empty",
+                cause="such as from a variable of the shell that is not set",
+                cure="write a value, or leave the option out",
+            )
     environment = {}
     for setting in options.env:
         name, equals, value = setting.partition("=")
         if not equals:
-            raise UsageError(f"--env {setting}: takes NAME=VALUE")
+            raise UsageError(
+                f"--env {setting}: takes NAME=VALUE", cause="there is no = in it", cure=f"write --env {setting}=VALUE"
+            )
         environment[name] = value
-    script = render(
+        refuse_in_option("--env", value, name)
+    for option in ("index_url", "tool", "assets_url", "on_finish"):
+        refuse_in_option(f"--{option.replace('_', '-')}", getattr(options, option) or "")
+    handed = handed_on(options.extra_vars)
+    refuse_in_variables(handed.variables)
+    _tell(handed.notes)
+    payload = _examined(options, environment, handed.variables) if options.inline else None
+    wanted = judged(
         Wanted(
-            playbook=_content(options.playbook) if options.inline else options.playbook,
-            inline=options.inline,
+            playbook=options.playbook,
+            payload={} if payload is None else payload.files,
+            executable=() if payload is None else payload.executable,
             tool=options.tool,
+            sha256=options.sha256,
+            assets_url=options.assets_url,
             index_url=options.index_url,
             on_create=options.on_create,
             strict=options.strict,
@@ -82,20 +159,74 @@ def execute(options: argparse.Namespace) -> int:
             platform=options.platform,
             home=options.home,
             environment=environment,
+            user_playbook=PLATFORMS[options.platform].user_playbook
+            if options.user_playbook is _USUAL
+            else options.user_playbook,
+            on_finish=options.on_finish,
             options=[
                 word
                 for names, _ in _RUN_OPTIONS
-                for value in getattr(options, names[-1].lstrip("-").replace("-", "_"))
+                for value in (
+                    handed.arguments if names[0] == "-e" else getattr(options, names[-1].lstrip("-").replace("-", "_"))
+                )
                 for word in (names[-1], value)
             ],
         )
     )
+    _look(wanted.tool, options.assets)
+    script = render(wanted)
+    if options.assets is not None:
+        write_atomically(Path(options.assets) / BOOTSTRAP_NAME, bootstrap(), mode=0o644)
     sys.stdout.write(script)
     return 0
 
 
-def _content(path: str) -> str:
-    try:
-        return read_bytes(path).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the playbook {path}", cause=str(error)) from error
+def _examined(options: argparse.Namespace, environment: Mapping[str, str], variables: ExtraVars) -> Payload:
+    """The playbook with the files that it needs, after all that can be known wrong of it.
+
+    The script starts the run with few variables (`env -i`), and with those of ``--env``.
+    """
+    env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **environment}
+    tags, skip_tags = (
+        [tag.strip() for word in words for tag in word.split(",")] for words in (options.tags, options.skip_tags)
+    )
+    machine = assumed(options.platform, env, Path("/"))
+    found = examine(Path(options.playbook), machine, Catalogue(), variables, tags=tags, skip_tags=skip_tags)
+    show(found.warnings, sys.stderr)
+    _tell(found.notes)
+    return found.payload
+
+
+def _look(tool: str | None, assets: str | None) -> None:
+    """Look at the wheels that exist here; those of the machine need not.
+
+    Raises:
+        UsageError: they are not what the script asks for, or damaged.
+    """
+    version = Version(VERSION)
+    if tool is not None and os.path.isabs(tool) and os.path.exists(tool):
+        if os.path.isdir(tool):
+            _tell([doubt(look(Path(tool), version))])
+        elif tool.endswith(".whl"):
+            look_at_file(Path(tool))
+        else:
+            raise UsageError(
+                f"--tool {tool} is neither a folder nor a wheel",
+                cause="it is another kind of file",
+                cure=f"name a folder of wheels, or the wheel of nbprovision {version}",
+            )
+    if assets is None:
+        return
+    if "://" in assets or (os.path.exists(assets) and not os.path.isdir(assets)):
+        raise UsageError(
+            f"--assets {assets} is not a folder here",
+            cause=f"{BOOTSTRAP_NAME} is written into it when the script is rendered",
+            cure="write a folder of this machine; where the script gets the file from is --assets-url",
+        )
+    if any(Path(assets).glob("nbprovision-*.whl")):
+        _tell([doubt(look(Path(assets), version, "--assets"), "--assets")])
+
+
+def _tell(notes: Iterable[str]) -> None:
+    for note in filter(None, notes):
+        sys.stderr.write(shown(f"warning: {note}\n"))

@@ -6,18 +6,18 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TextIO, get_args
 
 from nbprovision.facts.conda import CondaFacts
 from nbprovision.facts.machine import Machine
 from nbprovision.facts.platform import Platform, PlatformKind
 from nbprovision.lint.check import check, fix
-from nbprovision.lint.environments import ASSUMED
 from nbprovision.lint.finding import Finding, all_rules
-from nbprovision.model.errors import UsageError
+from nbprovision.lint.subject import ASSUMED
+from nbprovision.model.errors import UsageError, explained
 from nbprovision.playbook.extra_vars import ExtraVars, parse_extra_vars
 from nbprovision.reporters.colour import RED, YELLOW, painted, shown, wants_colour
 from nbprovision.system.secrets import mask
@@ -82,7 +82,7 @@ def execute(options: argparse.Namespace) -> int:
         _list_rules(options.format)
         return 0
     if not options.files:
-        raise UsageError("lint needs a PLAYBOOK", cure="write: nbprovision lint PLAYBOOK...")
+        raise UsageError("nbprovision lint needs PLAYBOOK", cure="write: nbprovision lint PLAYBOOK...")
     extra_vars = parse_extra_vars(options.extra_vars)
     left: list[Finding] = []
     mended: list[Finding] = []
@@ -97,7 +97,8 @@ def execute(options: argparse.Namespace) -> int:
         }
         sys.stdout.write(mask(json.dumps(document, indent=2)) + "\n")
     else:
-        _tell(left, mended, len(options.files))
+        show(left, sys.stdout)
+        _sum_up(left, mended, len(options.files))
     if _count(left, "error"):
         return 4
     return 2 if left and options.strict else 0
@@ -131,16 +132,19 @@ def assumed(kind: PlatformKind, env: Mapping[str, str], root: Path) -> Machine:
     return machine
 
 
-def _tell(left: Sequence[Finding], mended: Sequence[Finding], files: int) -> None:
-    colour = wants_colour(sys.stdout, os.environ)
-    for one in left:
-        word = painted(one.severity, RED if one.severity == "error" else YELLOW) if colour else one.severity
-        sys.stdout.write(shown(f"{one.position}: {word}: {one.message} [{one.rule}]\n"))
-        for line in (one.why, one.cure):
-            if line:
-                sys.stdout.write(shown("".join(f"  {part}\n" for part in line.splitlines())))
+def show(findings: Iterable[Finding], stream: TextIO) -> None:
+    """Print findings for people: place, message and rule in one line, why and what to do below it."""
+    colour = wants_colour(stream, os.environ)
+    for finding in findings:
+        hue = RED if finding.severity == "error" else YELLOW
+        word = painted(finding.severity, hue) if colour else finding.severity
+        message = f"{finding.message} [{finding.rule}]"
+        stream.write(shown(f"{word}: {explained(message, finding.why, finding.cure, finding.position)}\n"))
+
+
+def _sum_up(left: Sequence[Finding], mended: Sequence[Finding], files: int) -> None:
     for one in mended:
-        sys.stdout.write(shown(f"{one.position}: fixed: {one.message} [{one.rule}]\n"))
+        sys.stdout.write(shown(f"fixed: {one.position}: {one.message} [{one.rule}]\n"))
     errors, warnings = _count(left, "error"), _count(left, "warning")
     fixable = sum(1 for one in left if one.edits)
     more = f", {fixable} of them by --fix" if fixable else ""

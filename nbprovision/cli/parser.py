@@ -11,6 +11,10 @@ from nbprovision.cli import habits
 from nbprovision.model.errors import UsageError, nearest
 
 _NUMBER = re.compile(r"-\d+(\.\d*)?|-\.\d+")
+# argparse's own words, which differ a little between the versions of Python.
+_MISSING = re.compile(r"the following arguments are required: (?P<names>.+)")
+_CHOICE = re.compile(r"argument (?P<name>\S+): invalid choice: (?P<value>.+?) \(choose from (?P<choices>.+)\)")
+_ARGUMENT = re.compile(r"^argument (\S+): ")
 _PLAYBOOK = re.compile(r".+\.(ya?ml|json)")
 
 
@@ -22,8 +26,17 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
 
     def error(self, message: str) -> NoReturn:
-        """Refuse the command line."""
-        raise UsageError(message, cure=f"`{self.prog} --help` tells what there is")
+        """Refuse the command line, in our words where argparse has its own."""
+        cure = f"`{self.prog} --help` tells what there is"
+        missing = _MISSING.fullmatch(message)
+        choice = _CHOICE.fullmatch(message)
+        if missing is not None:
+            message = f"{self.prog} needs {missing['names']}"
+        elif choice is not None:
+            message, cure = f"{choice['name']} cannot be {choice['value']}", f"write one of: {choice['choices']}"
+        else:
+            message = _ARGUMENT.sub(r"\1 ", message).replace(" expected one argument", " needs a value")
+        raise UsageError(message, cure=cure)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, and refuse what is left over, by the parser that knows what it might have meant."""

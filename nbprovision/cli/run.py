@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,26 +11,29 @@ from pathlib import Path
 from typing import Any
 
 from nbprovision.cli.asking import at_terminal
+from nbprovision.engine import background
 from nbprovision.engine.budget import perform_within
 from nbprovision.engine.run import Listener
-from nbprovision.engine.session import Request, Session
+from nbprovision.engine.session import Request, Session, obeyed
 from nbprovision.facts.machine import Machine
 from nbprovision.facts.ownership import note, refuse_foreign
-from nbprovision.model.errors import LockTimeout, ProvisionError, UsageError
+from nbprovision.model.errors import InvalidPlaybook, ProvisionError, UsageError
 from nbprovision.model.result import Result
 from nbprovision.playbook.read import parse_extra_vars
+from nbprovision.playbook.tags import SPECIAL_TAGS
 from nbprovision.reporters import verbose
-from nbprovision.reporters.document import Silent, render
+from nbprovision.reporters.activity import Replaced, hook, last_failure, record_failure
+from nbprovision.reporters.colour import shown
+from nbprovision.reporters.document import Silent, exit_status, render
 from nbprovision.reporters.relay import Relay
 from nbprovision.reporters.terminal import Terminal
+from nbprovision.state import last_good
 from nbprovision.state.witness import parse
 from nbprovision.system import log
 from nbprovision.system.secrets import mask
 from nbprovision.tasks import Catalogue
 
 _TELLS_EVENTS = 2  # the number of `v` from which on
-EXIT = {"ok": 0, "changed": 0, "failed": 2, "deferred": 7}
-
 
 _EPILOG = """
 examples:
@@ -76,6 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
     add("--relay", type=int, help=argparse.SUPPRESS)
+    add("--last-good", action="store_true", help=argparse.SUPPRESS)  # bootstrap.sh's
     add = parser.add_argument_group("which tasks").add_argument
     add("-t", "--tags", action="append", default=[], metavar="A,B", help="only tasks with one of these tags")
     add("--skip-tags", action="append", default=[], metavar="A,B", help="no task with one of these tags")
@@ -103,33 +108,51 @@ def execute(options: argparse.Namespace) -> int:
         The exit status.
 
     """
-    started = time.perf_counter()
     if options.exit_code and not options.check:
         raise UsageError("--exit-code goes with --check", cure="add --check, or leave it out")
     if options.step and options.deadline is not None:
         raise UsageError("--step does not go with --deadline", cause="what goes on in the background asks nobody")
     machine = Machine(home=options.home.absolute() if options.home else None)
-    session = Session(_request(options), machine, Catalogue())
+    if not background.nobody_waits_from_the_start() or options.list_tasks or options.list_tags:
+        return _execute(options, machine, background.Report())
+    background.die_first()
+    background.give_way()
+    options.deadline = None  # there is nobody to come back to
+    with background.reported(machine.home, lambda: True) as report:
+        report.status = _execute(options, machine, report)
+    return report.status
+
+
+def _execute(options: argparse.Namespace, machine: Machine, report: background.Report) -> int:
+    started = time.perf_counter()
+    session = _session(options, machine)
     if options.list_tasks:
         for step in session.steps:
             if step.call is not None and step.call.listen:  # a handler is none of the tasks, as in Ansible's list
                 continue
-            print(f"{step.name}  ({step.kind}, {step.position})")
+            print(shown(f"{step.name}  ({step.kind}, {step.position})"))
         return 0
     if options.list_tags:
         for tag, count in session.tags.items():
-            print(f"{tag}  ({count} task{'s' if count > 1 else ''})")
+            print(shown(f"{tag}  ({count} task{'s' if count > 1 else ''})"))
         return 0
     refuse_foreign(machine.env, machine.user_home, machine.home)
     if options.relay is not None:
-        return _relay(session, options)
+        return _relay(session, options, machine.home)
+    if background.nobody_waits_from_the_start():
+        session.nobody_waits()
+    if session.idle:
+        _tell(f"warning: {options.playbook} has no task, so nothing is done")
     told = note(machine.env, machine.user_home)
     if told is not None:
         _tell(told)
+    _tell_of_tags(options, session)
     terminal = None
     listener: Listener = Silent()
     if options.format == "text":
-        listener = terminal = Terminal(sys.stdout, diff=options.diff, verbosity=options.verbose, env=machine.env)
+        listener = terminal = Terminal(
+            sys.stdout, diff=options.diff, verbosity=options.verbose, env=machine.env, check=options.check
+        )
     allowed = at_terminal(terminal.close if terminal is not None else None) if options.step else None
     if options.verbose >= _TELLS_EVENTS:
         log.hear(terminal.heard if terminal is not None else _heard(options.verbose, _tell))
@@ -145,31 +168,83 @@ def execute(options: argparse.Namespace) -> int:
         log.hear(None)
         if terminal is not None:
             terminal.close()
+    report.content = content
     if terminal is None:
         sys.stdout.write(render(content))
     else:
         terminal.recap(results, time.perf_counter() - started)
     if options.exit_code and content["status"] == "changed":
         return 3
-    failed = [result.error for result in results if result.status == "failed"]
-    if failed and all(isinstance(error, LockTimeout) for error in failed):
-        return LockTimeout.exit_status
-    return EXIT[content["status"]]
+    return exit_status(results)
 
 
-def _request(options: argparse.Namespace) -> Request:
+def _tell_of_tags(options: argparse.Namespace, session: Session) -> None:
+    for tag in (*_split(options.tags), *_split(options.skip_tags)):
+        if tag not in session.tags and tag not in SPECIAL_TAGS:
+            there = f"there are: {', '.join(session.tags)}" if session.tags else "no task has a tag"
+            _tell(f"warning: no task has the tag '{tag}'; {there}")
+
+
+def _session(options: argparse.Namespace, machine: Machine) -> Session:
+    """Read the playbook; a lifecycle script's that is invalid is what `nbprovision status` is to show."""
+    try:
+        kept = _last_good(options, machine) if options.last_good else None
+        replaced = Replaced(kept.date, _fault(options, machine)) if kept is not None else None
+        return Session(_request(options, kept, replaced), machine, Catalogue())
+    except ProvisionError as error:
+        if hook() and not (options.check or options.list_tasks or options.list_tags):
+            with log.kept_in(machine.home):
+                log.event("invalid", playbook=os.path.abspath(options.playbook), why=str(error))
+            if not options.last_good:  # what is wrong with the playbook itself is recorded then
+                record_failure(machine.home, options.playbook, error.exit_status, str(error))
+        raise
+
+
+def _last_good(options: argparse.Namespace, machine: Machine) -> last_good.Kept:
+    """What a run that last ended with 0 was made of: one of this playbook, else one of another one of the team's."""
+    start = last_good.Start.of(machine.env)
+    if not start.hook:
+        raise UsageError("--last-good is for lifecycle scripts", cure="correct the playbook, and leave it out")
+    kept = last_good.read(machine.home, Path(options.playbook), start)
+    if options.relay is None:
+        what = "the one" if _is_of(kept, options.playbook) else f"the team's {kept.path}"
+        _tell(f"the playbook is invalid; using {what} that last succeeded, of {kept.date}")
+    return kept
+
+
+def _is_of(kept: last_good.Kept, playbook: str) -> bool:
+    return kept.path == Path(os.path.abspath(playbook))
+
+
+def _fault(options: argparse.Namespace, machine: Machine) -> str:
+    """What is wrong with the playbook that is not used; the record knows what only carrying it out brought to light."""
+    try:
+        Session(_request(options), machine, Catalogue())
+    except ProvisionError as error:
+        return str(error)
+    return last_failure(machine.home, options.playbook, InvalidPlaybook.exit_status)
+
+
+def _request(
+    options: argparse.Namespace, good: last_good.Kept | None = None, replaced: Replaced | None = None
+) -> Request:
     # The start-up path names the state file from the bare command line; both must come to the same name.
-    argv = _without("--relay", options.argv)
+    argv = [word for word in _without("--relay", options.argv) if word != "--last-good"]
+    kept = None if good is None else good.content
     invocation = parse(argv)
+    selection = tuple(invocation.selection if invocation else ["other", *argv])
     return Request(
-        playbook=Path(options.playbook),
-        extra_vars=parse_extra_vars(options.extra_vars),
-        selection=tuple(invocation.selection if invocation else ["other", *argv]),
+        playbook=Path(options.playbook) if good is None or _is_of(good, options.playbook) else good.path,
+        extra_vars=parse_extra_vars(options.extra_vars, kept, obeyed),
+        # What this playbook proves is of no use to the one in its place, nor the other way round.
+        selection=selection if kept is None else (*selection, "--last-good"),
         tags=_split(options.tags),
         skip_tags=_split(options.skip_tags),
         start_at=options.start_at_task,
         check=options.check,
         deep=options.deep,
+        kept=kept,
+        replaced=replaced,
         witness=not options.no_witness,
         lock_timeout=options.lock_timeout,
     )
@@ -185,19 +260,29 @@ def _heard(verbosity: int, tell: Callable[[str], None]) -> log.Hearer:
     return hearer
 
 
-def _relay(session: Session, options: argparse.Namespace) -> int:
+def _relay(session: Session, options: argparse.Namespace, home: Path) -> int:
     """Be the process that does the work while another one waits for the end of it or of its budget."""
+    background.die_first()
     relay = Relay(options.relay, session.steps)
+    session.on_wait = lambda other: relay.waits(other.hook if other else "")
+
+    def nobody_waits() -> None:
+        background.give_way()
+        session.nobody_waits()
+
+    background.when_nobody_waits(options.relay, nobody_waits)
     if options.verbose >= _TELLS_EVENTS:
         log.hear(_heard(options.verbose, relay.said))
-    try:
-        results, content = session.perform(relay, relay.said)
-        _report(results, options, relay.said)
-    except ProvisionError as error:
-        relay.failed(error)
-        raise
-    relay.ended(content)
-    return EXIT[content["status"]]
+    with background.reported(home, lambda: not relay.delivered()) as report:
+        try:
+            results, report.content = session.perform(relay, relay.said)
+            report.status = exit_status(results)
+            _report(results, options, relay.said)
+        except ProvisionError as error:
+            relay.failed(error)
+            raise
+        relay.ended(report.content)
+    return report.status
 
 
 def _report(results: Sequence[Result], options: argparse.Namespace, tell: Callable[[str], None]) -> None:
@@ -221,7 +306,7 @@ def _without(option: str, argv: Sequence[str]) -> list[str]:
 
 
 def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(shown(text), file=sys.stderr, flush=True)
 
 
 def _split(values: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""``nbprovision status``: how far a run is that goes on, and how the last one ended."""
+"""``nbprovision status``: what the tool does now, how far it is, and how the last run ended."""
 
 from __future__ import annotations
 
@@ -11,90 +11,260 @@ from typing import Any
 
 import msgspec
 
+from nbprovision.engine.guard import Holder, holder
+from nbprovision.facts import platform
+from nbprovision.facts.ownership import refuse_foreign_code
+from nbprovision.reporters import activity
+from nbprovision.reporters.activity import IN_PROGRESS, Activity, Moment, State, Word
 from nbprovision.reporters.colour import shown
-from nbprovision.reporters.progress import Moment, RunProgress, read
+from nbprovision.reporters.document import render_plain
+from nbprovision.reporters.follow import Follower
+from nbprovision.reporters.progress import (
+    RunProgress,
+    called,
+    correct_text,
+    line_of_end,
+    line_of_waiting,
+    lines_below,
+    log_line,
+    moment,
+    origin,
+    read,
+)
+from nbprovision.reporters.witnessed import Witnessed, witnessed_since
 from nbprovision.system.places import tool_home
 from nbprovision.system.reading import read_json
+
+_EVERY = 0.5  # seconds between two looks with --follow
+_WORDS: dict[str, State] = {"done": "ok", "failed": "failed", "skipped": "skipped"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``status``."""
-    parser.add_argument("--follow", action="store_true", help="tell on as the run goes, until it ends")
+    parser.add_argument("--follow", action="store_true", help="print what is new until the work has ended")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="json: one document")
     parser.add_argument("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Tell what is known of the last run, and of one that is on its way.
+    """Print what is at work, what waits, and how the last run ended.
 
     Returns:
         0; that nothing ran yet is an answer too.
 
+    Raises:
+        UsageError: this is root's, and somebody else can change the tool.
+
     """
+    refuse_foreign_code()  # root may look at a user's state, but not by a user's program
     home = options.home.absolute() if options.home else Path(tool_home(os.environ))
     if options.follow:
-        _follow(home)
-    last = _last(home)
-    running = _running(home)
+        _follow(home, json=options.format == "json")
+    status = Status.of(home)
+    text = shown(status.text())
+    place = platform.detect()
+    if place.kind == "notebook-instance" and place.volume is not None and not status.busy:
+        correct_text(place.volume, home, status.state, text)
     if options.format == "json":
-        content = {"last": last, "running": None if running is None else msgspec.to_builtins(running)}
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(content).decode(), indent=2) + "\n")
-        return 0
-    if running is not None:
-        print(shown(running.text()))
-    if last is None:
-        print("no run has ended yet")
-        return 0
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last["started"]))
-    told = " ".join(f"{status}={count}" for status, count in last["counts"].items())
-    print(shown(f"last full run: {last['status']} ({when}, {last['seconds']} s) {last['playbook']}\n  {told}"))
+        sys.stdout.write(render_plain(status.document()))
+    else:
+        print(text)
+    return 0
+
+
+class Status(msgspec.Struct, frozen=True):
+    """All that is known at one moment.
+
+    Attributes:
+        home: The tool's home folder.
+        state: What the tool does, or how it ended.
+        record: The record of the current or last activity.
+        ended: When that record was last written, seconds since the epoch.
+        progress: How far the run at work is.
+        waiting: The runs that wait for the lock.
+        holder: Who holds the lock, where the record does not say so.
+        word: What root's part of the lifecycle script said, where that is more than the record says.
+        last: The document of the last run that looked at everything.
+        witnessed: When a run ended after that record that found everything in place.
+
+    """
+
+    home: Path
+    state: State
+    record: Activity | None
+    ended: float
+    progress: RunProgress | None
+    waiting: list[Activity]
+    holder: Holder | None
+    word: Word | None
+    last: dict[str, Any] | None
+    witnessed: Witnessed | None
+
+    @classmethod
+    def of(cls, home: Path) -> Status:
+        """Look at a home folder."""
+        record, written = activity.read(home) or (None, 0.0)
+        locked = activity.is_held(home / "lock")
+        found = holder(home) if locked else None
+        state: State = "never" if record is None else _state_now(home, record, found, locked=locked)
+        progress = read(home, record) if record is not None and state in ("running", "background") else None
+        waiting, last = activity.in_line(home), _last(home)
+        witnessed = word = None
+        if state not in IN_PROGRESS:
+            if record is None and last is not None and not last["check"]:
+                state, written = ("failed" if last["status"] == "failed" else "ok"), last["started"]
+            failed = record.playbook or "?" if record is not None and record.state == "failed" else ""
+            witnessed = witnessed_since(home, written, failed)
+            if witnessed is not None:
+                state, written = "ok", witnessed.when
+            word = _telling(activity.root_word(), state, written, record)
+            if word is not None and (word.word != "failed" or state != "interrupted"):
+                state = _WORDS[word.word]
+            if waiting:
+                state = "waiting"
+        return cls(
+            home=home,
+            state=state,
+            record=record,
+            ended=written,
+            progress=progress,
+            waiting=waiting,
+            holder=None if state in ("running", "background") else found,
+            word=word,
+            last=last,
+            witnessed=witnessed,
+        )
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is at work or waits to be."""
+        return self.state in IN_PROGRESS
+
+    def text(self) -> str:
+        """Some lines for a person."""
+        lines = [
+            self._head(),
+            *self._more_of_record(),
+            *(line_of_waiting(run) for run in self.waiting if self.state != "waiting"),
+        ]
+        lines += [line_of_waiting(run) for run in self.waiting[1:] if self.state == "waiting"]
+        if self.holder is not None:
+            lines.append(f"the lock is held by {self.holder}")
+        if self.word is not None:
+            lines.append(f"the {self.word.fields['hook']} script said ({moment(self.word.when)}): {self.word.line}")
+        if self.last is not None:
+            lines += _lines_of_last(self.last)
+        return "\n".join([*lines, log_line(self.home)])
+
+    def _head(self) -> str:
+        run = self.record
+        if self.state == "waiting" and self.waiting:
+            return line_of_waiting(self.waiting[0])
+        if self.progress is not None and run is not None:
+            return self.progress.text(msgspec.structs.replace(run, state=self.state))
+        if self.witnessed is not None and self.state == "ok":
+            return f"ok: {self.witnessed.playbook} ({moment(self.ended)}, witnessed)"
+        if run is None or (self.state in ("ok", "failed", "skipped") and run.state != self.state):
+            return f"{self.state}: " + ("no run has ended yet" if self.state == "never" else "see below")
+        if self.busy:
+            return f"{self.state}: {called(run)}, {origin(run)}"
+        if self.state == "interrupted":
+            end = "it ended before its work was done, and the next run goes on"
+            return f"interrupted: {called(run)}, {origin(run)}; {end}"
+        return line_of_end(run, self.ended)
+
+    def _more_of_record(self) -> list[str]:
+        """What else the record says, where it is the record that tells how things are."""
+        if self.record is None or self.witnessed is not None:
+            return []
+        return lines_below(self.record)
+
+    def document(self) -> dict[str, Any]:
+        """The same as plain data."""
+        content: dict[str, Any] = msgspec.to_builtins(
+            {
+                "state": self.state,
+                "record": self.record,
+                "waiting": self.waiting,
+                "holder": self.holder,
+                "script": self.word,
+                "running": self.progress,
+                "last": self.last,
+            }
+        )
+        return content
+
+
+def _state_now(home: Path, record: Activity, found: Holder | None, *, locked: bool) -> State:
+    """What a record's state is by now: the locks know whether its process is still at work."""
+    if record.state not in IN_PROGRESS:
+        return record.state
+    here = record.host in ("", os.uname().nodename)
+    if here and record.boot and record.boot != activity.boot():
+        return "interrupted"
+    installing = activity.is_held(home / "bootstrap.lock")
+    if record.state == "installing":
+        return "installing" if installing else "interrupted"
+    if record.state == "waiting" and installing:
+        return "waiting"
+    another = found is not None and (found.pid, found.host or record.host) != (record.pid, record.host)
+    return "interrupted" if not locked or (another and record.state != "waiting") else record.state
+
+
+def _telling(word: Word | None, state: State, written: float, record: Activity | None) -> Word | None:
+    """Root's word where it is newer than what is known, and says something else."""
+    if word is None or word.when < written or word.word not in _WORDS:
+        return None
+    known = record is not None and word.fields.get("status", "") == str(record.status or 0)
+    return None if known and _WORDS[word.word] == state else word
+
+
+def _lines_of_last(last: dict[str, Any]) -> list[str]:
+    when, checked = moment(last["started"]), " (--check)" if last["check"] else ""
+    counts = " ".join(f"{status}={count}" for status, count in last["counts"].items())
+    lines = [f"last full run{checked}: {last['status']} ({when}, {last['seconds']:.2f} s) {last['playbook']}"]
+    lines.append(f"  {counts}")
+    if last.get("left_out"):
+        lines.append(f"  left out by --tags, --skip-tags or --start-at-task: {', '.join(last['left_out'])}")
     for task in last["tasks"]:
         if task["error"]:
             fate = next((f"failed, {how}" for how in ("rescued", "ignored") if task.get(how)), "failed")
             message = task["error"]["message"].replace("\n", "\n    ")
-            print(shown(f"  {fate}: {task['task']}: {task['name']}: {message}"))
-    print(f"log: {home / 'log' / 'nbprovision.log'}")
-    return 0
+            lines.append(f"  {fate}: {task['task']}: {task['name']}: {message}")
+    return lines
 
 
-def _running(home: Path) -> RunProgress | None:
-    progress = read(home)
-    if progress is None or not Path(f"/proc/{progress.pid}").exists():
-        return None  # it ended, or was killed and the next run puts right what it left
-    return progress
-
-
-def _follow(home: Path) -> None:
-    told = ""
-    while (running := _running(home)) is not None:
-        text = running.text()
-        if text != told:
-            print(shown(text), flush=True)
-            told = text
-        time.sleep(0.5)
+def _follow(home: Path, *, json: bool) -> None:
+    """Print what is new for as long as something is at work or waits; with ``json`` as messages."""
+    follower = Follower(lambda line: print(shown(line), file=sys.stderr if json else sys.stdout, flush=True))
+    while (status := Status.of(home)).busy or activity.is_held(home / "lock"):
+        follower.look(status.state, status.record, status.progress, status.waiting)
+        time.sleep(_EVERY)
+    follower.end(status.last)
 
 
 def _last(home: Path) -> dict[str, Any] | None:
     try:
-        last: dict[str, Any] = read_json(home / "last-run.json")
+        last: dict[str, Any] = read_json(home / "last-run.json", follow=False)
         msgspec.convert(last, _Last)
     except (OSError, msgspec.DecodeError):
         return None
-    return last
+    return last | {"check": last.get("check", False)}
 
 
-class _Told(msgspec.Struct):
+class _Message(msgspec.Struct):
     message: str
 
 
 class _Task(msgspec.Struct):
     name: str
     task: str
-    error: _Told | None
+    status: str
+    error: _Message | None
 
 
 class _Last(msgspec.Struct):
-    """What is told here of the document of a run; a file that is not so is none."""
+    """What is shown here of the document of a run; a file of another form counts as missing."""
 
     playbook: str
     status: str
@@ -102,3 +272,6 @@ class _Last(msgspec.Struct):
     seconds: float
     counts: dict[str, int]
     tasks: list[_Task]
+    pid: int = 0
+    check: bool = False
+    left_out: list[str] = []

@@ -89,8 +89,13 @@ def judged(step: Step, outcome: Outcome, results: dict[str, Any]) -> Outcome:
                 result = msgspec.structs.replace(outcome.result, status=status, error=None, warnings=(note,))
                 return Outcome(result)
     except InvalidPlaybook as error:
+        if not outcome.result.check_only:
+            return _failed(step, outcome, error)
+        if not outcome.result.pending:
+            return outcome
         # What is only planned has nothing to judge yet.
-        return outcome if outcome.result.check_only else _failed(step, outcome, error)
+        note = f"will change after '{step.name}' itself has been run, as its result says"
+        return Outcome(msgspec.structs.replace(outcome.result, warnings=(*outcome.result.warnings, note)))
     return outcome
 
 

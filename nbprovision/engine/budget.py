@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import os
 import select
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nbprovision.engine import background
 from nbprovision.engine.run import Listener
 from nbprovision.engine.session import Session
 from nbprovision.model.errors import TaskFailed
 from nbprovision.model.result import Result
+from nbprovision.reporters.activity import hook
 from nbprovision.reporters.relay import received, received_error
-from nbprovision.system.files import make_folder
+from nbprovision.system import launch
 
+if TYPE_CHECKING:
+    import subprocess
+
+# The program without the working folder on its path, which `python -m` would import from.
+_PROGRAM = """\
+import sys
+sys.path = [folder for folder in sys.path if folder]
+from nbprovision.__main__ import leave
+leave(sys.argv[1:])
+"""
 # Seconds that ending takes: printing what is known, leaving.
 _RESERVE = 0.3
+_PIPE = 1 << 20  # bytes; more than a pipe holds (pipe(7))
 
 
 def perform_within(
@@ -31,7 +43,8 @@ def perform_within(
 
     The work is done from the start by a detached process (its own session, no descriptor of ours but one end of a
     pipe), so that nothing has to be handed over when the time is up: neither the end of this process, a hang-up nor a
-    closed output reaches it.
+    closed output reaches it. Under a lifecycle hook this comes back at once where the work of another hook holds the
+    lock: it is the same kind of work, nobody knows how long it takes, and the detached process waits for it.
 
     Args:
         session: What is to be done; it was read here, so that a wrong playbook is told at once.
@@ -49,6 +62,7 @@ def perform_within(
         LockTimeout: another run held the lock for too long.
         ProvisionError: what else it met before any task began.
     """
+    leaves = hook() != ""
     deadline = time.monotonic() + max(seconds - _RESERVE, 0.0)
     results: dict[int, list[Result]] = {}
     content: dict[str, Any] | None = None
@@ -68,11 +82,15 @@ def perform_within(
             result = received(message["result"])
             results.setdefault(number, []).append(result)  # a handler may be run more than once
             listener.finished(session.steps[number], result)
+        elif "waits" in message:
+            if leaves and message["waits"]:
+                deadline = 0.0
+                break
         elif "failed" in message:
             raise received_error(message["failed"])
         else:
             content = message["ended"]
-    os.close(receiving)
+    os.close(receiving)  # by which the other process knows that nobody waits any more
     awaited = {number for number, step in enumerate(session.steps) if not step.conditional}
     if content is None and not awaited <= results.keys() and time.monotonic() < deadline:
         raise TaskFailed(
@@ -92,31 +110,35 @@ def perform_within(
 
 
 def _detach(argv: Sequence[str], pipe: int, home: Path) -> subprocess.Popen[bytes]:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    output = background.open_log(home)
     try:
-        make_folder(home / "log", mode=0o700)
-        output = os.open(home / "log" / "background.log", flags, 0o600)
-    except OSError:  # full or read-only; the work may find all in place
-        output = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        return subprocess.Popen(  # noqa: S603 - our own program with the words that it was called with
-            [sys.executable, "-m", "nbprovision", *argv, "--relay", str(pipe)],
-            stdin=subprocess.DEVNULL,
+        return launch.start(
+            [sys.executable, "-c", _PROGRAM, *argv, "--relay", str(pipe)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            cwd=None,  # where the paths in `argv` start
+            foreign=True,
+            stdin=launch.DEVNULL,
             stdout=output,
             stderr=output,
             pass_fds=(pipe,),
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )
     finally:
         os.close(output)
 
 
 def _messages(pipe: int, deadline: float) -> Iterator[dict[str, Any]]:
-    """What comes through the pipe until it is closed, the work has ended, or the time is up."""
+    """What comes through the pipe until it is closed, the work has ended, or the time is up.
+
+    What has come by then is heard to the end, so that no end of the work is lost between the two processes.
+    """
     waiting = b""
-    while (left := deadline - time.monotonic()) > 0 and select.select([pipe], [], [], left)[0]:
-        block = os.read(pipe, 65536)
+    left = 1.0
+    while left > 0:
+        left = max(deadline - time.monotonic(), 0.0)
+        if not select.select([pipe], [], [], left)[0]:
+            return
+        block = os.read(pipe, _PIPE)
         if not block:
             return
         *lines, waiting = (waiting + block).split(b"\n")

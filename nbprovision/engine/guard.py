@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -18,26 +18,47 @@ from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import LockTimeout, NotBegun, ProvisionError, TaskFailed
 from nbprovision.model.result import Plan
 from nbprovision.model.task import Task
-from nbprovision.system import journal, occupied, unfinished
+from nbprovision.reporters import activity
+from nbprovision.system import journal, occupied, trust, unfinished
 from nbprovision.system.files import explained, make_folder, write_atomically
 from nbprovision.system.reading import read_json
 
+# Who asks whether the lock is held has it shared for a moment: so often, and so long (seconds), that is waited for.
+_QUESTIONS = 100
+_QUESTION = 0.005
+
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who has the lock: process, what it runs, since when (seconds since the epoch)."""
+    """Who has the lock: process, what it runs, since when (seconds since the epoch), for which hook, on which host."""
 
     pid: int
     command: str
-    since: Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]
+    since: activity.Moment
+    hook: str = ""
+    host: str = ""
 
     def __str__(self) -> str:
-        return f"process {self.pid} ({self.command}, since {time.strftime('%H:%M:%S', time.localtime(self.since))})"
+        since = time.strftime("%H:%M:%S", time.localtime(self.since))
+        elsewhere = f" on {self.host}" if self.is_elsewhere else ""
+        return f"process {self.pid}{elsewhere} ({self.command}, since {since})"
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it works on another machine, which shares the home folder."""
+        return self.host not in ("", os.uname().nodename)
 
 
 @contextlib.contextmanager
 def run_lock(
-    home: Path, command: str, timeout: float | None, tell: Callable[[str], None], *, tidy: bool = True
-) -> Iterator[None]:
+    home: Path,
+    command: str,
+    timeout: float | None,
+    tell: Callable[[str], None],
+    *,
+    tidy: bool = True,
+    reads: bool = False,
+    on_wait: Callable[[Holder | None], contextlib.AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
+) -> Iterator[bool]:
     """Hold the one lock that guards a run.
 
     Args:
@@ -46,6 +67,11 @@ def run_lock(
         timeout: Seconds to wait, None for ever.
         tell: Hears once who holds it, when it has to be waited for.
         tidy: Remove what a killed install of the tool itself left.
+        reads: The body changes nothing and does not wait: beside another run it goes without the lock.
+        on_wait: Called with who holds the lock when it has to be waited for; the context is kept meanwhile.
+
+    Yields:
+        Whether the lock is held; False only with ``reads``.
 
     Raises:
         LockTimeout: it was not had in time.
@@ -54,18 +80,24 @@ def run_lock(
     """
     with contextlib.ExitStack() as held:
         with explained(f"cannot use {home} as the home of state, lock and log", home):
-            _enter(home, command, timeout, tell, held)
-            if tidy and (home / "venv.1").is_dir() and (home / "venv.2").is_dir():
+            alone = _enter(home, command, timeout, tell, held, None if reads else on_wait)
+            if alone and tidy and (home / "venv").is_symlink():
                 from nbprovision.lifecycle import own_environment
 
                 own_environment.tidy(home)
-        yield
+        yield alone
 
 
 def _enter(
-    home: Path, command: str, timeout: float | None, tell: Callable[[str], None], held: contextlib.ExitStack
-) -> None:
+    home: Path,
+    command: str,
+    timeout: float | None,
+    tell: Callable[[str], None],
+    held: contextlib.ExitStack,
+    on_wait: Callable[[Holder | None], contextlib.AbstractContextManager[None]] | None,
+) -> bool:
     lock = home / "lock"
+    trust.write(lock)
     try:
         make_folder(home, mode=0o700)
         at_once = _had_at_once(lock, held, os.O_RDWR | os.O_CREAT)
@@ -73,19 +105,25 @@ def _enter(
         if error.errno != errno.EROFS:
             raise
         if not lock.exists():  # nobody can work here, and so nobody does
-            return
+            return True
         at_once = _had_at_once(lock, held, os.O_RDONLY)
     _refuse_links(home)
     if not at_once:
-        tell(f"waiting for {holder(home) or 'another run'}, which has the lock {lock}")
-        _wait(lock, held, timeout)
+        if on_wait is None:
+            return False
+        other = holder(home)
+        tell(f"waiting for {other or 'another run'}, which has the lock {lock}")
+        with on_wait(other):
+            _wait(lock, held, timeout)
     if held.enter_context(journal.kept(home)):  # the run before was killed
         engine_leftovers.remove_leftovers(home / "cache")
     holder_path = home / "lock.holder"
-    said = msgspec.json.encode(Holder(os.getpid(), command, time.time()))
+    said = msgspec.json.encode(Holder(os.getpid(), command, time.time(), activity.hook(), os.uname().nodename))
     with contextlib.suppress(TaskFailed):  # no room; who waits is told of "another run"
         write_atomically(holder_path, said, mode=0o600, durable=False)
         held.callback(holder_path.unlink, missing_ok=True)
+    activity.tidy(home)
+    return True
 
 
 def _refuse_links(home: Path) -> None:
@@ -113,9 +151,11 @@ def _refuse_links(home: Path) -> None:
 def holder(home: Path) -> Holder | None:
     """Who has the lock; None where nobody tells, or where who told was killed and another has it by now."""
     try:
-        found = read_json(home / "lock.holder", Holder)
+        found = read_json(home / "lock.holder", Holder, follow=False)
     except (OSError, msgspec.DecodeError):
         return None
+    if found.is_elsewhere:
+        return found
     try:
         os.kill(found.pid, 0)
     except PermissionError:  # another user's
@@ -128,12 +168,24 @@ def holder(home: Path) -> Holder | None:
 def _had_at_once(lock: Path, held: contextlib.ExitStack, flags: int) -> bool:
     # The system call that filelock makes, without its import: most runs find the lock free.
     handle = os.open(lock, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with contextlib.ExitStack() as ours:
+        ours.callback(os.close, handle)
+        for _ in range(_QUESTIONS):
+            if _locked(handle, fcntl.LOCK_EX):
+                held.push(ours.pop_all())
+                return True
+            if not _locked(handle, fcntl.LOCK_SH):
+                return False
+            fcntl.flock(handle, fcntl.LOCK_UN)
+            time.sleep(_QUESTION)
+    return False
+
+
+def _locked(handle: int, how: int) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(handle)
         return False
-    held.callback(os.close, handle)
     return True
 
 
@@ -164,6 +216,7 @@ class Guard:
 
     def __init__(self, tasks: Iterable[Task[Any]], machine: Machine) -> None:
         self._waiting: dict[Path, int] = {}
+        self._reads = machine.beside_a_run
         for task in tasks:
             for prefix in task.guarded(machine):
                 if unfinished.is_marked(prefix):
@@ -175,6 +228,16 @@ class Guard:
         resources = (*task.provides(machine), *task.requires(machine))
         folders = {Path(one.identity) for one in resources if one.kind == "environment"}
         return occupied.alone(folders.union(task.guarded(machine)), machine.progress, machine.lock_timeout)
+
+    def judge(self, task: Task[Any], plan: Plan, machine: Machine) -> None:
+        """Judge the prefixes that ``task`` would change, with ``--check`` as well, which says what a run would do.
+
+        Raises:
+            NotTrusted: this is root's, and somebody else can change one of them.
+
+        """
+        for prefix in [] if plan.beside else task.guarded(machine):
+            trust.environment(prefix, "change")
 
     @contextlib.contextmanager
     def unfinished(
@@ -228,7 +291,7 @@ class Guard:
             if prefix in self._waiting:
                 self._waiting[prefix] -= 1
                 machine.sound.add(prefix)
-                if self._waiting[prefix] > 0:
+                if self._waiting[prefix] > 0 or self._reads:
                     continue
                 del self._waiting[prefix]
                 engine_leftovers.remove_probes(prefix)

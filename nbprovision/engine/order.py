@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nbprovision.engine.step import Step
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import InvalidPlaybook, ProvisionError, UnknownEnvironment
+from nbprovision.model.errors import InvalidPlaybook, MissingInput, ProvisionError, UnknownEnvironment
 from nbprovision.model.task import Claim, Resource, Task
 
 
@@ -18,19 +19,24 @@ class Node:
     """A step's place in the order.
 
     Attributes:
+        reads: Files of the playbook's author that it reads.
         needs: Numbers of earlier steps that make what this one requires; their failure is its end.
         after: Numbers of earlier steps that touch the same thing; this one only waits for them.
         weight: What its work is likely to take; see `Task.weight`.
         barrier: It keeps its place in the order of the playbook; see `Task.barrier`.
-        open: What it names may be made by a task that is not known yet; it is looked at again when its turn comes.
+        open: What it names may be made by a task that is not known yet, or what it reads is made by an earlier one; it
+            is looked at again when its turn comes.
 
     """
 
-    def __init__(self, step: Step, machine: Machine, *, may_be_open: bool = False) -> None:
+    def __init__(
+        self, step: Step, machine: Machine, *, may_be_open: bool = False, earlier: Sequence[Node] = ()
+    ) -> None:
         task = step.task
         self.provides: frozenset[Resource] = frozenset()
         self.requires: frozenset[Resource] = frozenset()
         self.changes: frozenset[Path] = frozenset()
+        self.reads: frozenset[Resource] = frozenset()
         self.needs: set[int] = set()
         self.after: set[int] = set()
         self.weight = 0
@@ -39,6 +45,7 @@ class Node:
         if task is None:
             return
         try:
+            self.reads = _read_by(task, machine)
             machine.declared.update(task.declares(machine))
             self.requires = task.requires(machine)
             self.provides = task.provides(machine)
@@ -49,8 +56,20 @@ class Node:
             if not may_be_open:
                 raise error.at(step.position) from None
             self.open = True
+        except MissingInput as error:
+            made, unmade = _missing(self.reads, earlier)
+            if not may_be_open and (unmade or not made):
+                right = _nobody_makes(unmade[0]) if made else error  # which may name one that will be there
+                raise right.at(step.position) from None
+            self.open = True
+            with contextlib.suppress(ProvisionError):  # the file may be needed for it as well
+                self.provides = task.provides(machine)
         except ProvisionError as error:
             raise error.at(step.position) from None
+
+    def reads_from(self, earlier: Node) -> bool:
+        """Whether it reads a file that an earlier step makes or changes."""
+        return _meet(self.reads, earlier.provides)
 
     def follows(self, earlier: Node) -> bool:
         """Whether both touch one thing, so that the order of the playbook must be kept."""
@@ -80,16 +99,24 @@ def arrange(
 
     """
     # Before all else, as a place that a name leads to must be the same at the beginning of a run and at its end.
-    expected = (step.task for step in steps if step.task is not None and not step.conditional)
-    for task in (*bystanders, *expected):
-        machine.expect(task.configures(machine))
     for task in bystanders:
-        machine.declared.update(task.declares(machine))
+        with contextlib.suppress(InvalidPlaybook):  # it is left out
+            machine.expect(task.configures(machine))
+    for step in steps:
+        if step.task is not None and not step.conditional:
+            try:
+                machine.expect(step.task.configures(machine))
+            except InvalidPlaybook as error:
+                raise error.at(step.position) from None
+    for task in bystanders:
+        with contextlib.suppress(MissingInput):
+            machine.declared.update(task.declares(machine))
     nodes: list[Node] = []
     unknown = False
     for number, step in enumerate(steps):
         unknown = unknown or (step.late and step.task is None)
-        node = Node(step, machine, may_be_open=unknown)
+        node = Node(step, machine, may_be_open=unknown, earlier=nodes)
+        unknown = unknown or node.open  # an environment's name may be in the file that is not there yet
         _place(node, nodes)
         if linear and number:
             node.after.add(number - 1)
@@ -115,6 +142,8 @@ def arrange_late(step: Step, number: int, nodes: list[Node], machine: Machine) -
     node = Node(step, machine)
     _place(node, nodes[:number])
     nodes[number] = node
+    for later in nodes[number + 1 :]:
+        _relate(later, number, node)
     if step.task is not None:
         machine.claims += [claim for claim in step.task.claims(machine) if claim not in machine.claims]
         machine.wanted.update(step.task.conda_wishes(machine))
@@ -122,10 +151,40 @@ def arrange_late(step: Step, number: int, nodes: list[Node], machine: Machine) -
 
 def _place(node: Node, earlier: Sequence[Node]) -> None:
     for number, other in enumerate(earlier):
-        if other.provides & node.requires or node.barrier:
-            node.needs.add(number)
-        elif node.follows(other):
-            node.after.add(number)
+        _relate(node, number, other)
+
+
+def _relate(node: Node, number: int, earlier: Node) -> None:
+    if earlier.provides & node.requires or node.barrier or node.reads_from(earlier):
+        node.needs.add(number)
+    elif node.follows(earlier):
+        node.after.add(number)
+
+
+def _missing(reads: frozenset[Resource], earlier: Sequence[Node]) -> tuple[list[str], list[str]]:
+    """The files among those that a step reads which are missing: those that earlier steps make, and the others."""
+    made: list[str] = []
+    unmade: list[str] = []
+    for one in sorted(reads):
+        if not os.path.exists(one.identity):
+            by_a_task = any(_meet(frozenset({one}), node.provides) for node in earlier)
+            (made if by_a_task else unmade).append(one.identity)
+    return made, unmade
+
+
+def _nobody_makes(path: str) -> MissingInput:
+    return MissingInput(
+        f"there is no {path}",
+        cause="the task reads it, and no task before makes it",
+        cure="correct the name, or put the file there",
+    )
+
+
+def _read_by(task: Task[Any], machine: Machine) -> frozenset[Resource]:
+    """The author's files that a task reads, which an earlier one may make."""
+    with contextlib.suppress(ProvisionError):  # the task itself will say so
+        return frozenset(Resource("file", str(one.path)) for one in task.inputs(machine))
+    return frozenset()
 
 
 def _meet(some: frozenset[Resource], others: frozenset[Resource]) -> bool:

@@ -14,7 +14,7 @@ from nbprovision.engine.program import Acts, Guarded, Late, Op, Program, Stretch
 from nbprovision.engine.step import Outcome, Step, skipped
 from nbprovision.engine.work import Listener, Work, planned_after
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import InvalidPlaybook, ProvisionError
+from nbprovision.model.errors import InvalidPlaybook, MissingInput, ProvisionError, UnknownEnvironment
 from nbprovision.model.result import Result, as_variables
 from nbprovision.model.task import Task
 from nbprovision.playbook.template import NotYetKnown
@@ -111,6 +111,11 @@ class Run:
                 self._work.end()
         self._machine.keep()
         return self._work.told()
+
+    @property
+    def undone(self) -> list[str]:
+        """What to warn of when all is done: tasks of which later ones have undone what they did."""
+        return self._work.undone
 
     @property
     def proofs(self) -> tuple[list[Proof], bool]:
@@ -281,6 +286,9 @@ class Run:
         except NotYetKnown as error:
             return skipped(step, f"needs '{error.unknown.task}', which failed")
         except InvalidPlaybook as error:
+            unmade = self._work.unmade(number) if isinstance(error, MissingInput | UnknownEnvironment) else None
+            if unmade is not None:
+                return unmade
             planned = self._planned() if self._work.check else None
             return planned_after(step, planned) if planned else _faulty(step, error)
         except ProvisionError as error:
@@ -288,13 +296,13 @@ class Run:
         return None
 
     def _planned(self) -> str | None:
-        """The name of the last task whose result is registered and that would only now change something."""
+        """The name of the last task whose result is registered, and which only says what it would do."""
         found = (
             step.name
             for number, step in reversed(list(enumerate(self._work.steps)))
             if step.call is not None and step.call.register
             and number in self._work.outcomes
-            and self._work.outcomes[number].result.changed
+            and (self._work.outcomes[number].result.changed or self._work.outcomes[number].result.pending)
         )  # fmt: skip
         return next(found, None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,27 +15,31 @@ from typing import Any
 import msgspec
 
 from nbprovision.backends import cache_limit
-from nbprovision.engine.guard import run_lock
+from nbprovision.engine import secret_lookups
+from nbprovision.engine.guard import Holder, run_lock
 from nbprovision.engine.notices import Notices, path_of
 from nbprovision.engine.program import Compiler
 from nbprovision.engine.run import Listener, Run
 from nbprovision.engine.step import Step
 from nbprovision.facts import caches
 from nbprovision.facts.machine import Machine, existing
-from nbprovision.model.errors import InvalidPlaybook, ProvisionError, TaskFailed, UsageError
+from nbprovision.lifecycle import own_environment
+from nbprovision.model.errors import InvalidPlaybook, NotTrusted, ProvisionError, TaskFailed, UsageError
 from nbprovision.model.result import Result
 from nbprovision.model.task import Task
 from nbprovision.playbook.calls import TaskCall
 from nbprovision.playbook.read import Playbook, read_playbook
-from nbprovision.reporters import document
+from nbprovision.reporters import activity, document
 from nbprovision.reporters.progress import ProgressFiles
 from nbprovision.reporters.relay import Several
-from nbprovision.state import baselines, store
+from nbprovision.state import baselines, last_good, store
 from nbprovision.state.witness import state_path
-from nbprovision.system import log
+from nbprovision.system import log, trust
 from nbprovision.system.files import explained, make_folder, write_atomically
 
 Catalogue = Mapping[str, type[Task[Any]]]
+
+_SECRETS_HOLD = 3600.0  # seconds for which a secret of AWS is taken to be what it was
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +52,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         tags, skip_tags, start_at: Which tasks.
         check: Say what would change, and change nothing.
         deep: Compare the files of every package.
+        kept: Contents that are read in place of the playbook's files: those of the run of it that last succeeded.
+        replaced: With ``kept``, what is known of those files.
         witness: Trust what earlier runs proved, as far as nothing has changed since.
         lock_timeout: Seconds to wait for another run, None for ever.
 
@@ -60,8 +67,23 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     start_at: str | None = None
     check: bool = False
     deep: bool = False
+    kept: Mapping[Path, bytes] | None = None
+    replaced: activity.Replaced | None = None
     witness: bool = True
     lock_timeout: float | None = None
+
+
+def obeyed(path: Path) -> None:
+    """Judge a file that a playbook is made of, before it is read.
+
+    Raises:
+        InvalidPlaybook: this is root's, and somebody else can change the file.
+
+    """
+    try:
+        trust.obey(path, "obey")
+    except NotTrusted as error:
+        raise InvalidPlaybook(error.message, cause=error.cause, cure=error.cure) from None
 
 
 class Session:
@@ -85,6 +107,11 @@ class Session:
         self._machine = machine
         machine.lock_timeout = request.lock_timeout
         self._facts_read: dict[Path, bool] = {}
+        self._recording = threading.Lock()
+        self._record: activity.Recorder | None = None
+        self._in_background = False
+        # Hears who holds the lock when it has to be waited for.
+        self.on_wait: Callable[[Holder | None], None] = lambda other: None
         caches.limit(machine.env, existing(machine.home))  # a word that is no size is told before anything is done
         self._playbook: Playbook = read_playbook(
             request.playbook,
@@ -94,6 +121,9 @@ class Session:
             env=machine.env,
             tags=request.tags,
             skip_tags=request.skip_tags,
+            kept=request.kept,
+            judge=obeyed,
+            outside=secret_lookups.outside_of(machine, check=request.check),
         )
         compiler = Compiler(self._carried_out(), deep=request.deep)
         self._program = compiler.program(self._playbook.plays)
@@ -119,23 +149,79 @@ class Session:
         """
         home = self._machine.home
         command = f"nbprovision run {self._request.playbook}"
-        with run_lock(home, command, self._request.lock_timeout, tell):
+        reads = self.only_reads
+        with run_lock(home, command, self._request.lock_timeout, tell, reads=reads, on_wait=self._waiting_for) as alone:
+            self._machine.beside_a_run = not alone
             with _if_possible(tell, "the log"), explained("no log", home):
                 make_folder(home / "log", mode=0o700)
-            log.open_log(home / "log" / "nbprovision.log")
-            baselines.record_all(self._machine)
-            files = ProgressFiles(home, self._volume, str(self._playbook.path), self.steps)
-            summary = f"stopped: {self._playbook.path}"
-            try:
-                results = self._carry_out(Several(listener, files), tell, allowed)
-                content = self.document_of(results)
-                with _if_possible(tell, "the document of this run, which `nbprovision status` shows"):
-                    self._leave_behind(content)
-                told = " ".join(f"{status}={count}" for status, count in content["counts"].items())
-                summary = f"{content['status']}: {self._playbook.path}  {told}"
-            finally:
-                files.ended(summary)
-                log.flush()
+            log.open_log(home / "log" / "nbprovision.log", rotates=alone)
+            if alone:
+                baselines.record_all(self._machine)
+            if reads:
+                results, content = self._finish(listener, tell, allowed)
+            else:
+                results, content = self._recorded(listener, tell, allowed)
+        return results, content
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether the run changes nothing: ``check``, and no task that is carried out all the same."""
+        applies = any(step.call is not None and step.call.check_mode is False for step in self.steps)
+        return self._request.check and not applies
+
+    def nobody_waits(self) -> None:
+        """Whoever started the run has left, and it goes on in the background; any thread may say so."""
+        with self._recording:
+            self._in_background = True
+            if self._record is not None:
+                self._record.nobody_waits()
+
+    @contextlib.contextmanager
+    def _waiting_for(self, other: Holder | None) -> Iterator[None]:
+        with activity.waiting(self._machine.home, str(self._playbook.path)):
+            self.on_wait(other)
+            yield
+
+    def _recorded(
+        self, listener: Listener, tell: Callable[[str], None], allowed: Callable[[Step], bool] | None
+    ) -> tuple[list[Result], dict[str, Any]]:
+        """Carry it out, and keep the record and the progress for `nbprovision status`."""
+        home, replaced = self._machine.home, self._request.replaced
+        if replaced is not None:
+            log.event("fallback", playbook=str(self._playbook.path), used=replaced.date, why=replaced.why)
+        with self._recording:
+            record = self._record = activity.Recorder(home, str(self._playbook.path), replaced)
+            if self._in_background:
+                record.nobody_waits()
+        files = ProgressFiles(home, self._volume, record.activity, self.steps)
+        counts, status, reason = "", 1, ""
+        try:
+            results, content = self._finish(Several(listener, files), tell, allowed)
+            counts = " ".join(f"{status}={count}" for status, count in content["counts"].items())
+            status, reason = document.exit_status(results), document.first_error(results)
+        except ProvisionError as error:
+            status, reason = error.exit_status, str(error)
+            raise
+        except KeyboardInterrupt:
+            status, reason = 130, "interrupted"
+            raise
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            record.end(status, reason)
+            files.ended(record.activity, counts)
+            log.flush()
+        return results, content
+
+    def _finish(
+        self, listener: Listener, tell: Callable[[str], None], allowed: Callable[[Step], bool] | None
+    ) -> tuple[list[Result], dict[str, Any]]:
+        results = self._carry_out(listener, tell, allowed)
+        content = self.document_of(results)
+        with _if_possible(tell, "the document of this run, which `nbprovision status` shows"):
+            self._leave_behind(content)
+        log.flush()
         return results, content
 
     @property
@@ -147,7 +233,7 @@ class Session:
         self, listener: Listener, tell: Callable[[str], None], allowed: Callable[[Step], bool] | None
     ) -> list[Result]:
         request = self._request
-        state = store.Store(self._state_path())
+        state = store.Store(self._state_path(), self._machine.env)
         notices = self._notices()
         run = Run(
             self.steps,
@@ -162,26 +248,56 @@ class Session:
             allowed=allowed,
         )
         results = run.execute()
+        for text in run.undone:
+            tell(f"warning: {text}")
         if not request.check and any(change.kind == "package" for result in results for change in result.changes):
             cache_limit.trim(self._machine)
         proofs, complete = run.proofs
         looked_at = {**self._facts_read, **self._playbook.looked_at}
         # What is not told yet to a handler is one as well: by its file it keeps the next run from ending early.
         pending = [notices.path] if notices.path is not None else []
-        inputs = store.look([*self._playbook.inputs, *looked_at, *_own_code(), *pending]) or ()
+        inputs = store.look([*self._playbook.content, *looked_at, *_own_code(), *pending]) or ()
         # An input that changed in this very moment, or by this very run, may not be what was read.
         fresh = not inputs or any(_changed_since(witness, self._began) for witness in inputs)
         fresh = fresh or any(os.path.lexists(path) != there for path, there in looked_at.items())
         variables = {name: self._machine.env.get(name) for name in self._playbook.env_read}
-        if request.start_at is None:
+        if self._playbook.secrets_read:
+            proofs = [_ageing(proof) for proof in proofs]
+        complete = self._approve(results, tell) and complete and not fresh and not any(map(Path.exists, pending))
+        if request.start_at is None and not self._machine.beside_a_run:
             with (
                 _if_possible(tell, "what was proven; the next run looks at everything anew"),
                 explained("", state.path),
             ):
-                state.write(
-                    inputs, variables, proofs, complete=complete and not fresh and not any(map(Path.exists, pending))
-                )
+                state.write(inputs, variables, proofs, complete=complete)
         return results
+
+    def _approve(self, results: Sequence[Result], tell: Callable[[str], None]) -> bool:
+        """Remember what there is to fall back to, where all went well: this environment of the tool, this playbook.
+
+        Returns:
+            Whether the next run has nothing of it left to do, so that witnesses are enough for it.
+        """
+        request, home = self._request, self._machine.home
+        succeeded = not request.check and document.overall(results) in ("ok", "changed")
+        slot = own_environment.own_slot(home) if succeeded else None
+        if slot is not None:
+            with contextlib.suppress(OSError):  # a full disk
+                own_environment.good(home, slot)
+        if request.kept is not None:
+            return False  # the files that were read are not those that the witnesses see
+        start = last_good.Start.of(self._machine.env)
+        if not start.hook or request.tags or request.skip_tags or request.start_at is not None:
+            return True
+        if succeeded:
+            with _if_possible(tell, "this playbook, for a start at which it is invalid"):
+                last_good.keep(home, self._playbook.path, self._playbook.content, start)
+        return last_good.is_kept(home, self._playbook.path, self._playbook.content, start)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do: no play has a task."""
+        return not any(play.sections for play in self._playbook.plays)
 
     @property
     def tags(self) -> dict[str, int]:
@@ -196,9 +312,11 @@ class Session:
         return document.document(str(self._playbook.path), results, check=self._request.check, seconds=seconds)
 
     def _leave_behind(self, content: dict[str, Any]) -> None:
-        text = document.render({**content, "started": self._began // 1_000_000_000, "pid": os.getpid()})
-        write_atomically(self._machine.home / "last-run.json", text, mode=0o600)
-        told = {key: content[key] for key in ("playbook", "status", "counts", "seconds")}
+        if not self._machine.beside_a_run:
+            more = {"started": self._began // 1_000_000_000, "pid": os.getpid(), "left_out": self._left_out}
+            text = document.render({**content, **more})
+            write_atomically(self._machine.home / "last-run.json", text, mode=0o600)
+        told = {key: content[key] for key in ("playbook", "status", "check", "counts", "seconds")}
         log.event("run", proof="check", **told)
 
     def _carried_out(self) -> Callable[[TaskCall], bool]:
@@ -210,9 +328,16 @@ class Session:
         first = next((number for number, call in enumerate(calls) if start in (call.name, call.title)), None)
         if first is None:
             names = ", ".join(dict.fromkeys(f"'{call.title}'" for call in calls))
-            raise UsageError(f"there is no task '{start}' to start at", cause=f"there are: {names}")
+            raise UsageError(f"there is no task '{start}' to start at", cure=f"there are: {names}")
         kept = {id(call) for call in calls[first:]}
         return lambda call: call.chosen and id(call) in kept
+
+    @property
+    def _left_out(self) -> list[str]:
+        """The tasks that the tags, or the one to start at, leave out."""
+        carried_out = self._carried_out()
+        calls = (call for play in self._playbook.plays for call in play.calls)
+        return list(dict.fromkeys(call.title for call in calls if not call.listen and not carried_out(call)))
 
     def _notices(self) -> Notices:
         """The notifications of this playbook; those that no handler of it hears any longer are dropped."""
@@ -244,6 +369,13 @@ def _if_possible(tell: Callable[[str], None], what: str) -> Iterator[None]:
         yield
     except TaskFailed as error:
         tell(f"warning: cannot keep {what}: {error.cause}")
+
+
+def _ageing(proof: store.Proof) -> store.Proof:
+    """The proof for as long as a secret of AWS is taken to be what it was: of its value nothing is kept."""
+    now = time.time()
+    until = now + _SECRETS_HOLD if proof.until is None else min(proof.until, now + _SECRETS_HOLD)
+    return msgspec.structs.replace(proof, until=until, since=proof.since or now)
 
 
 def _own_code() -> list[Path]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from nbprovision.engine import rights
 from nbprovision.engine.guard import Guard
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import Position, ProvisionError, TaskFailed
@@ -18,7 +19,7 @@ from nbprovision.model.task import Task
 from nbprovision.playbook.calls import TaskCall
 from nbprovision.state import store
 from nbprovision.state.witness import digest
-from nbprovision.system import unfinished
+from nbprovision.system import inputs, secrets, unfinished
 from nbprovision.system.files import refused
 from nbprovision.system.log import event, withholding
 
@@ -90,7 +91,7 @@ def digest_of(task: Task[Any], machine: Machine) -> str:
     environment = (sorted(machine.environment.items()),) if machine.environment else ()
     claims = [(str(claim.prefix), claim.requirement, claim.absent) for claim in machine.claims]
     wanted = sorted((str(prefix), name) for prefix, name in machine.wanted)
-    return digest(repr((task.kind(), msgspec.to_builtins(task), claims, wanted, *environment)))
+    return digest(secrets.to_digest(repr((task.kind(), msgspec.to_builtins(task), claims, wanted, *environment))))
 
 
 def skipped(step: Step, *reasons: str) -> Outcome:
@@ -130,7 +131,12 @@ def carry_out(
         ):
             plan, proof = prove(task, machine)
             changes, warnings = plan.changes, plan.warnings
-            if plan and not check:
+            if plan:
+                guard.judge(task, plan, machine)
+            if plan and check:
+                rights.check(task, plan, machine)
+                machine.foretold.update(task.foretells(plan, machine))
+            elif plan:
                 before()
                 patient = time.perf_counter() - started > _LONG
                 proof, changes, after = _apply(task, plan, machine, guard, keep, patient=patient)
@@ -148,6 +154,7 @@ def carry_out(
         changes=changes,
         warnings=tuple(dict.fromkeys((*warnings, *noted))),
         check_only=check,
+        pending=check and bool(plan),
         values=values,
         notes=tuple(noted),
     )
@@ -180,14 +187,27 @@ def prove(task: Task[Any], machine: Machine, *, patient: bool = False) -> tuple[
     if patient and before is not None:
         store.settle(before)
     settled = before is not None and not store.unsettled(before)
-    with machine.noting() as noted:
+    with machine.noting() as noted, inputs.recorded() as read:
         plan = task.plan(task.read(machine))
-    if plan or noted or not settled or before is None or store.look(task.witnesses(machine)) != before:
+    if plan or noted or not settled or before is None:
+        return plan, None
+    found = store.read_from(read)
+    if patient and (found is None or not all(store.holds(one, machine.env) for one in found)):
+        store.settle(store.look(read.files) or ())
+        machine.forget()  # what it knows was read too early as well, be it by another task
+        with inputs.recorded() as read:
+            plan = task.plan(task.read(machine))
+        found = store.read_from(read)
+    witnesses = None if plan or found is None else store.look([*task.witnesses(machine), *read.files])
+    if witnesses is None or found is None:
+        return plan, None
+    witnesses += tuple(witness for witness in found if witness.kind == "env")
+    if {*witnesses} != {*before, *found}:
         return plan, None
     held = task.holds_for(machine)
     now = time.time()
     until = None if held is None else now + held
-    return plan, store.Proof(digest_of(task, machine), until, before, "", now)
+    return plan, store.Proof(digest_of(task, machine), until, witnesses, "", now)
 
 
 def _apply(
@@ -243,7 +263,10 @@ def _renewed(proof: store.Proof | None, task: Task[Any], machine: Machine) -> st
     if proof is None:
         return None
     marks = {str(prefix) for prefix in task.guarded(machine)}
-    after = store.look(task.witnesses(machine))
+    variables = tuple(witness for witness in proof.witnesses if witness.kind == "env")
+    files = [witness.path for witness in proof.witnesses if witness.kind != "env"]
+    after = store.look([*task.witnesses(machine), *files])
+    after = None if after is None else (*after, *variables)
     if after is None or not _same_but(marks, proof.witnesses, after):
         return None
     store.settle(after)
@@ -253,8 +276,8 @@ def _renewed(proof: store.Proof | None, task: Task[Any], machine: Machine) -> st
 def _same_but(prefixes: set[str], before: tuple[store.Witness, ...], after: tuple[store.Witness, ...]) -> bool:
     """Whether two looks agree, but for the prefixes (whose own time moves with the mark) and the marks in them."""
 
-    def rest(witnesses: tuple[store.Witness, ...]) -> list[store.Witness]:
-        return [w for w in witnesses if w.path not in prefixes and str(Path(w.path).parent) not in prefixes]
+    def rest(witnesses: tuple[store.Witness, ...]) -> set[store.Witness]:
+        return {w for w in witnesses if w.path not in prefixes and str(Path(w.path).parent) not in prefixes}
 
     return rest(before) == rest(after)
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from nbprovision.engine import makers, undone
 from nbprovision.engine.attempts import attempt, merged
 from nbprovision.engine.guard import Guard
 from nbprovision.engine.notices import Notice, Notices
@@ -19,7 +20,7 @@ from nbprovision.engine.registry import Registry
 from nbprovision.engine.step import Outcome, Step, digest_of, prove, skipped
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ProvisionError
-from nbprovision.model.result import Change, Result
+from nbprovision.model.result import Change, Plan, Result
 from nbprovision.model.task import Task
 from nbprovision.state.store import Proof, Store, holds
 from nbprovision.system import side_by_side
@@ -65,6 +66,7 @@ class Work:
         bound: The same with what is known by now.
         outcomes: By number.
         registry: What was registered so far.
+        undone: What to warn of: tasks of which later ones have undone what they did.
 
     Raises:
         InvalidPlaybook: the steps cannot all hold.
@@ -90,9 +92,11 @@ class Work:
         self.check = check
         self.notices = notices
         self.nodes = arrange(steps, machine, linear=linear, bystanders=bystanders)
-        self.guard = Guard((step.task for step in steps if step.task is not None and not step.late), machine)
+        known = (step for step, node in zip(steps, self.nodes, strict=True) if not step.late and not node.open)
+        self.guard = Guard((step.task for step in known if step.task is not None), machine)
         self.outcomes: dict[int, Outcome] = {}
         self.registry = Registry()
+        self.undone: list[str] = []
         self._listener = listener
         self._store = store
         self._allowed = allowed or (lambda _step: True)
@@ -131,6 +135,18 @@ class Work:
         if not environment and applies == self.machine.applies:
             return self.machine
         return self.machine.seen_with(environment, applies=applies)
+
+    def unmade(self, number: int) -> Outcome | None:
+        """The outcome of a step whose files are missing in its turn, where that is because of what should make them."""
+        step, before = self.steps[number], range(number)
+        makers = [n for n in before if n in self.nodes[number].needs or self.nodes[n].open]
+        results = {n: self.outcomes[n].result for n in makers if n in self.outcomes}
+        for maker, result in results.items():
+            if result.check_only and (result.changed or result.pending):
+                return planned_after(step, self.steps[maker].name)
+            if result.status in ("failed", "skipped"):
+                return skipped(step, f"needs '{self.steps[maker].name}', which {_past(result)}")
+        return None
 
     def checks(self, number: int) -> bool:
         """Whether a step only says what would change."""
@@ -213,19 +229,43 @@ class Work:
             task, result, proof = self.bound[number].task, outcome.result, outcome.proof
             if task is None or result.status not in ("ok", "changed") or result.check_only:
                 continue
-            if proof is not None and (not changed or all(map(holds, proof.witnesses))):
+            if proof is not None and not self._is_doubtful(number, task, proof, changed=changed):
                 continue
             with withholding(self.steps[number].no_log):
-                proof = self.proof_of(task, self.machine_of(number))
+                left, proof = self._looked_at_again(task, self.machine_of(number))
             self.outcomes[number] = Outcome(result, reporting(proof, result))
+            later = undone.undoer(number, left, self.outcomes, self.nodes) if left.changes else None
+            if later is not None:
+                done = self.outcomes[later].result
+                self._warn(later, undone.told(self.bound[number], self.bound[later], left, done))
+
+    def _is_doubtful(self, number: int, task: Task[Any], proof: Proof, *, changed: bool) -> bool:
+        """Whether something that a proof rests on may have changed since.
+
+        The witnesses of a deep look are folders and records as well, in which an edit within a file does not show.
+        """
+        if not changed:
+            return False
+        since = (n for n, other in self.outcomes.items() if other.result.changed)
+        if task.deep and any(number in self.nodes[n].needs | self.nodes[n].after for n in since):
+            return True
+        return not all(holds(one, self.machine.env) for one in proof.witnesses)
+
+    def _warn(self, number: int, text: str) -> None:
+        """Warn of a step that has been reported; what the next start will report of it is another matter."""
+        self.undone.append(text)
+        *others, result = self._told[number]
+        self._told[number] = [*others, msgspec.structs.replace(result, warnings=(*result.warnings, text))]
 
     @staticmethod
-    def proof_of(task: Task[Any], machine: Machine) -> Proof | None:
-        """The proof of a task that is looked at now, None where there is something to do or no proof to be had."""
+    def _looked_at_again(task: Task[Any], machine: Machine) -> tuple[Plan, Proof | None]:
+        """What a task has to do now, and its proof: None where there is something to do, or no proof to be had."""
+        if not task.proves(machine):
+            return Plan(), None
         try:
-            return prove(task, machine, patient=True)[1] if task.proves(machine) else None
+            return prove(task, machine, patient=True)
         except ProvisionError:
-            return None
+            return Plan(), None
 
     def _notices(self, number: int) -> list[Notice]:
         step = self.steps[number]
@@ -255,7 +295,7 @@ class Work:
             return skipped(step, _LEFT_OUT)
         moved = any(other in self.outcomes and self.outcomes[other].result.changed for other in node.needs | node.after)
         if moved and self.checks(number):
-            return self._planned_only(number, step, node)
+            return None
         call = step.call
         if self._store is None or (call is not None and call.register):  # what it reports may be asked for
             return None
@@ -267,16 +307,24 @@ class Work:
         self.guard.proven(step.task, machine)
         return Outcome(step.result("ok", proof="witness"), proof)
 
-    def _planned_only(self, number: int, step: Step, node: Node) -> Outcome | None:
-        """With ``check``: the outcome of a step that builds on what another would only now make."""
-        makers = [n for n in sorted(node.needs) if n in self.outcomes and self.outcomes[n].result.changed]
-        if not makers or step.task is None:
-            return None
-        try:
-            plan = step.task.plan(step.task.read(self.machine_of(number)))
-        except ProvisionError:
-            return planned_after(step, self.steps[makers[0]].name)
-        return Outcome(step.result("changed" if plan.changes else "ok", changes=plan.changes, check_only=True))
+    def _foreseen(self, number: int, step: Step, outcome: Outcome) -> Outcome:
+        """With ``check``: the outcome of a step that may build on what others would only now make."""
+        node, result = self.nodes[number], outcome.result
+        results = {n: self.outcomes[n].result for n in sorted(node.needs | node.after) if n in self.outcomes}
+        planned = [n for n, one in results.items() if one.check_only and (one.changed or one.pending)]
+        if not planned:
+            return outcome
+        if result.error is not None:
+            maker = makers.of(result.error, planned, node, self.nodes)
+            return outcome if maker is None else planned_after(step, self.steps[maker].name)
+        if result.changed and not result.warnings:
+            note = f"will change after '{self.steps[planned[0]].name}'"
+            result = msgspec.structs.replace(result, warnings=(note,))
+        awaited = step.task.awaits if step.task is not None and node.barrier else frozenset()
+        meant = (n for n in planned if awaited & {one.kind for one in self.nodes[n].provides})
+        read = (n for n in planned if node.reads_from(self.nodes[n]))  # it was looked at as it still is
+        maker = next(iter((*meant, *read)), None)
+        return Outcome(result) if maker is None or result.changed else planned_after(step, self.steps[maker].name)
 
     def _work(self) -> None:
         while (number := self._todo.get()) is not None:
@@ -305,6 +353,8 @@ class Work:
         outcome = attempt(
             step, machine, self.guard, check=self.checks(number), results=self.registry.results, before=before
         )
+        if self.checks(number):
+            return self._foreseen(number, step, outcome)
         if fresh and not outcome.result.changed and not self._done_after_all(step, outcome, machine):
             self.notices.remove(fresh)
         return outcome

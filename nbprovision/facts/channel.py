@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
 import msgspec
 
+from nbprovision.facts.file_digests import digest_of
 from nbprovision.system.reading import read_json
 
 MANIFEST = ".nbprovision-channel.json"
@@ -64,6 +64,6 @@ def _whole(folder: Path, file: File, *, deep: bool) -> bool:
     try:
         if os.stat(path).st_size != file.size:
             return False
-        return not deep or hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+        return not deep or digest_of(path) == file.sha256
     except OSError:
         return False

@@ -94,7 +94,7 @@ def repository(asked: CodeArtifact, env: Mapping[str, str], root: Path = Path("/
 
     """
     arn = _arn(root)
-    region = asked.region or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or arn.get("region", "")
+    region = asked.region or region_of(env, root)
     owner = asked.owner or arn.get("account", "")
     for name, value in (("region", region), ("owner", owner)):
         if not value:
@@ -111,6 +111,11 @@ def repository(asked: CodeArtifact, env: Mapping[str, str], root: Path = Path("/
         url=f"{endpoint.rstrip('/')}/pypi/{asked.repository}/simple/",
         duration=seconds(asked.duration),
     )
+
+
+def region_of(env: Mapping[str, str], root: Path = Path("/")) -> str:
+    """The region that the user's variables name, else that of this instance; empty where nothing tells it."""
+    return env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or _arn(root).get("region", "")
 
 
 def token_record(pip_conf: Path) -> Path:

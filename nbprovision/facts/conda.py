@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from nbprovision.facts.condarc import FALLBACK_CHANNEL, Condarc, condarc_places, read_condarc
+from nbprovision.facts.condarc import FALLBACK_CHANNEL, NO_DEFAULTS, Condarc, condarc_places, read_condarc
 from nbprovision.facts.platform import Platform
+from nbprovision.system.inputs import remembered
 from nbprovision.system.reading import read_bytes
 from nbprovision.system.unfinished import is_marked
 
@@ -89,27 +89,27 @@ class CondaFacts:
         self.root = root
         self.expected = dict(expected or {})
 
-    @cached_property
+    @remembered
     def base(self) -> Path | None:
         """The installation that ``conda`` on this machine means, None where there is none."""
         return next(iter(self.installations), None)
 
-    @cached_property
+    @remembered
     def installations(self) -> list[Path]:
         """Base prefixes, the one in use first: by CONDA_EXE, on the PATH, the platform's, usual places, the volume."""
         return [place for place in self.places if is_environment(place)]
 
-    @cached_property
+    @remembered
     def places(self) -> list[Path]:
         """Where an installation may be, whether or not there is one."""
         return list(dict.fromkeys([*self._known_places, *self._on_volume.installations]))
 
-    @cached_property
+    @remembered
     def _known_places(self) -> list[Path]:
         """Those of them that need no look over the volume."""
         return list(dict.fromkeys(Path(os.path.abspath(place)) for place in self._candidates()))
 
-    @cached_property
+    @remembered
     def executable(self) -> Path | None:
         """The conda command, None where there is none."""
         named = self.env.get("CONDA_EXE", "")
@@ -117,7 +117,7 @@ class CondaFacts:
         places += [base / "bin/conda" for base in self.installations]
         return next((place for place in places if os.access(place, os.X_OK)), None)
 
-    @cached_property
+    @remembered
     def condarc(self) -> Condarc:
         """Conda's configuration, merged as conda merges it."""
         return read_condarc(self.env, self.user_home, self.base, self.root, self.expected)
@@ -127,7 +127,7 @@ class CondaFacts:
         """Every place where a file of that configuration is or would be."""
         return condarc_places(self.env, self.user_home, self.base, self.root)
 
-    @cached_property
+    @remembered
     def envs_dirs(self) -> list[Path]:
         """Folders whose children are environments that conda knows by name, in conda's order.
 
@@ -140,7 +140,7 @@ class CondaFacts:
             fixed.insert(0 if _writable(self.base) else 1, self.base / "envs")
         return list(dict.fromkeys([*configured, *fixed]))
 
-    @cached_property
+    @remembered
     def pkgs_dirs(self) -> list[Path]:
         """Conda's package caches, in its order; empty where none is configured and no conda is there."""
         configured = self.configured_pkgs_dirs
@@ -160,7 +160,8 @@ class CondaFacts:
             asked: What the user named; default the configured ones, else conda-forge.
 
         """
-        names = list(asked) or list(self.condarc.channels) or [FALLBACK_CHANNEL]
+        named = [name for name in asked if name != NO_DEFAULTS]
+        names = named or list(self.condarc.channels) or [FALLBACK_CHANNEL]
         return list(dict.fromkeys(url for name in names for url in self.condarc.urls(name)))
 
     @property
@@ -186,7 +187,7 @@ class CondaFacts:
         if Path(os.path.realpath(prefix)) not in self._environments:
             self.__dict__.pop("_environments", None)
 
-    @cached_property
+    @remembered
     def _environments(self) -> dict[Path, Environment]:
         found: dict[Path, Environment] = {}
         for name, prefix in self._prefixes():
@@ -228,13 +229,14 @@ class CondaFacts:
     @property
     def folders(self) -> list[Path]:
         """Every known folder whose children are environments: conda's, this tool's, other installations'."""
-        folders = [*self.envs_dirs, *self._own_folders()]
+        folders = [*self.envs_dirs, *self.own_folders]
         folders += [base / "envs" for base in self._other_installations]
         if self.env.get("MAMBA_ROOT_PREFIX"):
             folders.append(self._path(self.env["MAMBA_ROOT_PREFIX"]) / "envs")
         return list(dict.fromkeys(folders))
 
-    def _own_folders(self) -> list[Path]:
+    @property
+    def own_folders(self) -> list[Path]:
         """Where this tool makes environments that have a name only, apart from conda's own folders."""
         volume = self.platform.volume
         instance = [volume / "envs"] if self.platform.kind == "notebook-instance" and volume is not None else []
@@ -244,8 +246,13 @@ class CondaFacts:
         provided = self.platform.provided
         ours = os.path.lexists(prefix / META / MADE_BY_US)
         inside = provided is not None and (prefix == provided or provided in prefix.parents)
-        server = provided is not None and prefix == provided / "envs" / _JUPYTER_SERVER
-        return Environment(name, prefix, inside and not ours, ours, is_marked(prefix), server)
+        return Environment(name, prefix, inside and not ours, ours, is_marked(prefix), prefix == self.jupyter_server)
+
+    @property
+    def jupyter_server(self) -> Path | None:
+        """Where the platform's Jupyter server runs from, None where the platform has none of its own."""
+        provided = self.platform.provided
+        return None if provided is None else provided / "envs" / _JUPYTER_SERVER
 
     def names(self) -> list[str]:
         """Names of all environments, in the order in which they are looked up, each once."""
@@ -262,7 +269,7 @@ class CondaFacts:
         else ``envs`` there; elsewhere, where conda is there or configured, the first of its ``envs_dirs`` that can be
         written, those that survive a restart first (Studio's home, not its image); else ``envs`` in the tool's home.
         """
-        *instance, own = self._own_folders()
+        *instance, own = self.own_folders
         if instance:
             configured = [self._path(folder) for folder in self.condarc.envs_dirs]
             on_volume = [place for place in configured if instance[0].parent in place.parents and _writable(place)]
@@ -290,7 +297,7 @@ class CondaFacts:
         for place in _USUAL_ROOTS:
             yield self.root / place
 
-    @cached_property
+    @remembered
     def _on_volume(self) -> Survey:
         """What lies on the volume that survives restarts, which conda's files in the user's home do not."""
         from nbprovision.facts.on_volume import Survey, survey

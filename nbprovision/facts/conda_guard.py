@@ -50,16 +50,27 @@ def refuse_removal(conda: CondaFacts, prefix: Path) -> None:
             cause="the notebook may depend on it, and a restart brings it back",
             cure="leave it; environments of your own can be removed",
         )
-    if real == Path(sys.prefix).resolve() or real in Path(sys.prefix).resolve().parents:
-        raise TaskFailed(
-            f"{prefix} is not removed",
-            cause="it holds the Python that this tool runs from",
-            cure="remove it by an nbprovision that is installed elsewhere",
-        )
+    refuse_running(prefix)
     mark = unfinished.read_mark(prefix)
     if not is_environment(prefix) and not (mark and mark.made) and any(prefix.iterdir()):
         raise TaskFailed(
             f"{prefix} is no conda environment, and is not removed",
             cause=f"it has no {META} folder",
             cure="remove it by hand if it is to go",
+        )
+
+
+def refuse_running(prefix: Path) -> None:
+    """Refuse to remove what this tool itself runs from.
+
+    Raises:
+        TaskFailed: its Python is in there.
+
+    """
+    real, own = prefix.resolve(), Path(sys.prefix).resolve()
+    if real == own or real in own.parents:
+        raise TaskFailed(
+            f"{prefix} is not removed",
+            cause="it holds the Python that this tool runs from",
+            cure="remove it by an nbprovision that is installed elsewhere",
         )

@@ -16,11 +16,12 @@ import msgspec
 from nbprovision.facts import distributions
 from nbprovision.facts.conda import META, CondaRecord
 from nbprovision.facts.conda_files import in_package, placing
-from nbprovision.facts.conda_specs import parse, satisfied
+from nbprovision.facts.conda_specs import fault, parse, satisfied
 from nbprovision.facts.condarc import Condarc
 from nbprovision.facts.distributions import normalized
 from nbprovision.facts.file_digests import Digests
 from nbprovision.model.errors import TaskFailed
+from nbprovision.system import inputs, secrets
 from nbprovision.system.journal import TEMPORARY_SUFFIX
 from nbprovision.system.reading import decode, read_bytes, read_end, read_json
 
@@ -111,7 +112,8 @@ _MADE_BY_PYTHON = (".pyc", ".pyo")
 def details(record: CondaRecord) -> Details | None:
     """What a record says, None where it cannot be read."""
     try:
-        return decode(_DETAILS, read_bytes(record.path))
+        with inputs.unrecorded():
+            return decode(_DETAILS, read_bytes(record.path))
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -334,11 +336,39 @@ def requested(details: dict[str, Details]) -> dict[str, str]:
 
 def pins(prefix: Path) -> list[str]:
     """The specs in ``conda-meta/pinned``, which conda holds to in everything it does."""
+    return [text for text in _lines_of_pinned(prefix) if parse(text) is not None]
+
+
+def _lines_of_pinned(prefix: Path) -> list[str]:
     try:
         lines = read_bytes(prefix / META / "pinned").decode("utf-8", "replace").splitlines()
     except OSError:
         return []
-    return [line.strip() for line in lines if parse(line.partition("#")[0]) is not None]
+    return list(filter(None, (line.partition("#")[0].strip() for line in lines)))
+
+
+def pinned(prefix: Path, condarc: Condarc) -> dict[str, str]:
+    """Every spec that conda holds to in an environment, and the place of each: a .condarc, or conda-meta/pinned.
+
+    See ``get_pinned_specs`` in ``conda/core/solve.py``.
+    """
+    return {text: place for text, place in _written_pins(prefix, condarc).items() if parse(text) is not None}
+
+
+def unread_pins(prefix: Path, condarc: Condarc) -> tuple[str, ...]:
+    """What to tell of pins that are no match specs: conda stops at one, the built-in engine leaves it out."""
+    return tuple(
+        f"'{secrets.without_password(text)}' in {place} is no match spec, and nothing is held to it: {wrong.cause}"
+        for text, place in _written_pins(prefix, condarc).items()
+        if (wrong := fault(text)) is not None
+    )
+
+
+def _written_pins(prefix: Path, condarc: Condarc) -> dict[str, str]:
+    if condarc.ignore_pinned:
+        return {}
+    configured = {text: f"{condarc.pinned_by[text]} (`pinned_packages`)" for text in condarc.pinned_packages}
+    return {**configured, **dict.fromkeys(_lines_of_pinned(prefix), str(prefix / META / "pinned"))}
 
 
 def history_lacks(prefix: Path, records: Iterable[CondaRecord], *, empty_only: bool = False) -> bool:
@@ -422,7 +452,8 @@ def _listed(record: CondaRecord) -> _Files | None:
     Of a pure Python package (noarch) conda lists the paths in the package; py-rattler those in the environment.
     """
     try:
-        listed = decode(_FILES, read_bytes(record.path))
+        with inputs.unrecorded():
+            listed = decode(_FILES, read_bytes(record.path))
     except (OSError, msgspec.DecodeError):
         return None
     if not any(in_package(entry.path) for entry in listed.paths_data.paths):
@@ -435,7 +466,8 @@ def _listed(record: CondaRecord) -> _Files | None:
 def listed_files(record: CondaRecord) -> list[str]:
     """The paths that a package's record lists, as they stand; empty for one that cannot be read."""
     try:
-        listed = decode(_FILES, read_bytes(record.path))
+        with inputs.unrecorded():
+            listed = decode(_FILES, read_bytes(record.path))
     except (OSError, msgspec.DecodeError):
         return []
     return [*listed.files, *(entry.path for entry in listed.paths_data.paths)]
@@ -452,6 +484,7 @@ def dist_infos(record: CondaRecord) -> list[str]:
 def _whole(path: Path) -> bool:
     """Whether a record ends as JSON does; what a crash leaves is cut short."""
     try:
-        return read_end(path, 16).rstrip().endswith(b"}")
+        with inputs.unrecorded():
+            return read_end(path, 16).rstrip().endswith(b"}")
     except OSError:
         return False

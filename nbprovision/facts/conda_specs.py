@@ -7,19 +7,100 @@ asked. (Match specs: https://conda.org/learn/ceps/cep-0029; order of versions: c
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 
 import msgspec
 
+from nbprovision.facts import channel_names
+from nbprovision.facts.channel_names import Fault
 from nbprovision.facts.conda import CondaRecord
 from nbprovision.facts.condarc import Condarc
 from nbprovision.model.errors import TaskFailed
+from nbprovision.system import secrets
 
 _SPEC = re.compile(r"(?:(?P<channel>[^\[\]=<>!~ ]+)::)?(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)\s*(?P<rest>.*)", re.DOTALL)
 _NUMBERS = re.compile(r"[0-9]+(\.[0-9]+)*")
 _CLAUSE = re.compile(r"(?P<operator>==|>=|<=|!=|>|<|=|)(?P<version>[0-9]+(?:\.[0-9]+)*)(?P<star>\.?\*)?")
 _BUILD = re.compile(r"[A-Za-z0-9_.+]+")
+
+
+# What needs no library to be known as a match spec: a name, ranges of ordinary versions, a build without a pattern.
+_PLAIN_VERSION = r"[0-9]+(?:[._][0-9]+)*(?:[a-z]+[0-9]*)?(?:\.(?:post|dev)[0-9]+)?(?:\.\*)?"
+_PLAIN_RANGE = rf"(?:==|>=|<=|!=|~=|>|<) ?{_PLAIN_VERSION}"
+_PLAIN = re.compile(
+    r"(?:[A-Za-z0-9_][A-Za-z0-9_./-]*::)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
+    rf"(?: ?={_PLAIN_VERSION}(?:=[A-Za-z0-9_.]+)?| ?{_PLAIN_RANGE}(?:, ?{_PLAIN_RANGE})*)?"
+)
+
+
+@functools.lru_cache(maxsize=4096)  # one playbook asks several times
+def fault(text: str) -> Fault | None:
+    """Why conda or the built-in engine cannot read a text as a match spec; None where both can.
+
+    Args:
+        text: A match spec, as a playbook or an environment file has it.
+
+    """
+    text = text.strip()
+    if _PLAIN.fullmatch(text) and not text.replace(".", "").isdigit():
+        return None
+    for pattern, cause, cure in _SLIPS:
+        match = re.search(pattern, text)
+        if match is not None:
+            return Fault(match.expand(cause), match.expand(cure))
+    channel, colons, _ = text.partition("::")
+    if colons and "[" not in channel and (wrong := channel_names.fault(channel)) is not None:
+        return Fault(f"'{secrets.without_password(channel)}' is no channel: {wrong.cause}", wrong.cure)
+    if parse(text) is None:
+        return Fault("it does not begin with the name of a package", _CURE)
+    try:
+        import rattler
+        from rattler.exceptions import InvalidMatchSpecError
+    except ImportError:
+        return None  # the machine's own conda, which is the engine then, says what it cannot read
+    try:
+        spec = rattler.MatchSpec(text)
+    except InvalidMatchSpecError as error:
+        return Fault(str(error).partition("\n")[0], _CURE)
+    build = str(spec.build or "")
+    if re.search(r"[<>=!~, ]", build):  # the library takes for a build what conda refuses
+        return Fault(f"'{build}' stands where the build does", "put a comma between two versions: name>=1.2,<2")
+    return None
+
+
+# The usual slips: what tells one, why it is one, and what to write instead; the first that fits. Some of them conda
+# takes, for something that nobody means.
+_CURE = "write it as conda does: name, name=1.2, name>=1.2,<2"
+_PIP = "hand it to pip: in the pip section of an environment file, or by ensure_pip_pkg"
+_EACH = "give each package an entry of its own"
+_NAME = r"(?:[^:\s]+::)?[A-Za-z0-9_.-]+"
+_SLIPS: tuple[tuple[str, str, str], ...] = (
+    (r"^$", "it is empty", _CURE),
+    (r"[\x00-\x1f\x7f]", "there is a line break or a control character in it", _EACH),
+    (r"^[0-9]+(\.[0-9]+)+$", "it is a version, and not a package", "write name=VERSION in one entry"),
+    (r"^-", "it is an option, not a package", f"name channels by `channels`, and {_EACH}"),
+    (
+        r"^(?!.*::)(?:[a-z0-9+]+:|[./~]).*?([^/]+)-([^/-]+)-([^/-]+)\.(?:conda|tar\.bz2)(?:#.*)?$",
+        "it is the URL or path of a package's file",
+        r"name its channel in `channels`, and write \1=\2=\3",
+    ),
+    (r"^(git|hg|svn|bzr)\+|^[a-z]+://(?!.*::)", "it is a URL, and conda takes packages from channels", _PIP),
+    (r"^[./~]", "it is a path, and conda takes packages from channels", _PIP),
+    (r";", "conda knows no markers behind a semicolon", _PIP),
+    (r"^([^\s\[]+)\[(?![^\]]*=)[^\]]*\]", "conda has no extras in brackets", rf"write \1, or {_PIP}"),
+    (r"(\$\{?\w+\}?|\{\{.*|<[A-Za-z_]+>)", r"conda replaces no variables, and there is '\1' in it", "write the value"),
+    (r"===", "conda has no operator ===", "write == for one version, = for all that begin with it"),
+    (r"=([<>])", r"the operator is \1=", r"write \1= in place of =\1"),
+    (r"<>", "conda has no operator <>", "write !="),
+    (r"[=<>!~]\s*$", "there is no version behind the operator", _CURE),
+    (rf"^{_NAME}\s*(\^|@|~(?!=))", r"conda has no operator \1", "write name=1.2, or a range: name>=1.2,<2"),
+    (rf"^{_NAME}:(?![:/])", "conda takes a single colon for nothing", "write CHANNEL::NAME, or NAME=VERSION"),
+    (rf"^{_NAME}(,|\s+(?!v?[0-9]|r[0-9]))\s*[A-Za-z_]", "a package's name has no blank and no comma", _EACH),
+    (r"""^[^\[]*(["'\u2018-\u201d])""", "there is a quotation mark in it", "leave the inner quotation marks out"),
+    (rf"^{_NAME}\*|^\*", "a package is named in full, without *", _CURE),
+)
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -96,6 +177,30 @@ def conflicts(spec: Spec, requirement: str, *, absent: bool = False) -> bool:
         if verdict is None or (verdict and wanted.specifier.contains(version, prereleases=True)):
             return False
     return bool(ends)
+
+
+def exclude(one: Spec, other: Spec) -> bool:
+    """Whether two match specs of one package surely have no version in common; of plain numbers alone."""
+    if one.name != other.name:
+        return False
+    from packaging.specifiers import SpecifierSet
+
+    first, second = _specifier(one.rest), _specifier(other.rest)
+    return bool(first and second) and SpecifierSet(f"{first},{second}").is_unsatisfiable()
+
+
+def _specifier(rest: str) -> str:
+    """A constraint of conda's in Python's form: ``=3.12`` is ``==3.12.*``; empty for what is not judged."""
+    versions, _ = _split(rest)
+    clauses = []
+    for clause in (versions or "").split(","):
+        match = _CLAUSE.fullmatch(clause.strip())
+        if match is None:
+            return ""
+        alone = match["operator"] in ("", "=")
+        fuzzy = (match["operator"] == "=" or bool(match["star"])) and (alone or match["operator"] in ("==", "!="))
+        clauses.append(f"{'==' if alone else match['operator']}{match['version']}{'.*' if fuzzy else ''}")
+    return ",".join(clauses)
 
 
 def _without_build(rest: str) -> str:

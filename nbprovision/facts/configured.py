@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from nbprovision.model.errors import TaskFailed
+from nbprovision.system import inputs
 from nbprovision.system.reading import MOST, kind_of, read_bytes
 
 RECORD_SUFFIX = ".nbprovision-before"
@@ -108,6 +109,7 @@ def read_configured(path: Path) -> ConfigurationFile:
 
 def _read_record(path: Path) -> Before | None:
     """The record; one that is damaged, or a link or pipe that someone has put there, is none."""
+    inputs.file(path)
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -69,10 +69,13 @@ _PLURAL = {
 
 
 def slots(home: Path) -> list[Disposable]:
-    """The places of the tool's own environment that are not in use; one may be in the making (bootstrap.lock)."""
+    """The places of the tool's own environment that are neither in use nor the last good one.
+
+    One may be in the making (bootstrap.lock).
+    """
     link = home / "venv"
-    in_use = {os.path.realpath(link), os.path.realpath(sys.prefix)}
-    unused = [home / name for name in SLOTS if (home / name).is_dir() and os.path.realpath(home / name) not in in_use]
+    kept = {os.path.realpath(path) for path in (link, home / "venv.good", sys.prefix)}
+    unused = [home / name for name in SLOTS if (home / name).is_dir() and os.path.realpath(home / name) not in kept]
     if not link.is_symlink():  # who made these is not known
         return []
     return [Disposable(what="older environment of the tool itself", path=path) for path in unused]

@@ -12,13 +12,14 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterable, Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from nbprovision.facts.file_digests import Digests, digest_of
+from nbprovision.system import inputs
+from nbprovision.system.inputs import remembered
 from nbprovision.system.reading import read_bytes, read_json
 
 DIST_INFO = ".dist-info"
@@ -94,28 +95,29 @@ class Distribution(msgspec.Struct, frozen=True, dict=True):
             return True
         return any(name == f"{self.path.name}/INSTALLER" for name in recorded(self.path))
 
-    @cached_property
+    @remembered
     def requires(self) -> tuple[str, ...]:
         """What it depends on: PEP 508 texts with their markers, those of extras among them."""
         if not self.legacy:
             return tuple(_headers(self.path / "METADATA", "requires-dist"))
-        return tuple(_egg_requires(_text(self.path / "requires.txt") or ""))
+        return tuple(_egg_requires(_own_text(self.path / "requires.txt") or ""))
 
-    @cached_property
+    @remembered
     def installer(self) -> str:
         """The tool that installed it (``uv``, ``pip``, ``conda``), empty where nobody says."""
-        return (_text(self.path / "INSTALLER") or "").strip()
+        return (_own_text(self.path / "INSTALLER") or "").strip()
 
     @property
     def requested(self) -> bool:
         """Whether a person asked for it by name."""
         return (self.path / "REQUESTED").exists()
 
-    @cached_property
+    @remembered
     def direct_url(self) -> DirectUrl | None:
         """Where it came from, None for an index."""
         try:
-            return read_json(self.path / "direct_url.json", DirectUrl)
+            with inputs.unrecorded():
+                return read_json(self.path / "direct_url.json", DirectUrl)
         except (OSError, msgspec.DecodeError):
             return None
 
@@ -281,6 +283,12 @@ def _python_folders(prefix: Path) -> list[Path]:
     return [prefix / "lib" / name for _, name in minors]
 
 
+def _own_text(path: Path) -> str | None:
+    """The text of a distribution's own file, which its folder vouches for."""
+    with inputs.unrecorded():
+        return _text(path)
+
+
 def _text(path: Path) -> str | None:
     try:
         return read_bytes(path).decode("utf-8", "replace")
@@ -290,7 +298,7 @@ def _text(path: Path) -> str | None:
 
 def _headers(path: Path, wanted: str) -> Iterator[str]:
     """The values of a header in a METADATA or PKG-INFO file. The long description after them is not looked at."""
-    for line in (_text(path) or "").splitlines():
+    for line in (_own_text(path) or "").splitlines():
         if not line:
             return
         name, _, value = line.partition(":")
@@ -314,7 +322,7 @@ def _record(path: Path) -> Iterator[tuple[str, str, str]]:
 
     # No name holds a NUL; a field of any length is no crash but the end of what can be read.
     with contextlib.suppress(csv.Error):
-        for row in csv.reader((_text(path) or "").replace("\0", "").splitlines()):
+        for row in csv.reader((_own_text(path) or "").replace("\0", "").splitlines()):
             if row and row[0]:
                 name, digest, size = (*row, "", "")[:3]
                 yield name, digest, size

@@ -11,6 +11,7 @@ from typing import IO, Literal
 
 import msgspec
 
+from nbprovision.system import inputs
 from nbprovision.system.files import explained
 
 Kind = Literal["nothing", "file", "folder", "link", "other"]
@@ -74,6 +75,7 @@ def look(path: Path) -> Entry:
         TaskFailed: it cannot be looked at.
 
     """
+    inputs.file(path)
     with explained(f"cannot look at {path}"):
         try:
             status = os.lstat(path)

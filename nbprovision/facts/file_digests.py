@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from nbprovision.model.errors import TaskFailed
+from nbprovision.system import inputs
 from nbprovision.system.files import write_atomically
 from nbprovision.system.reading import read_bytes
 
@@ -45,7 +46,7 @@ class Digests:
         self._known: dict[str, _Known] = {}
         self._asked: set[str] = set()
         self._changed = False
-        with contextlib.suppress(OSError, msgspec.DecodeError):
+        with inputs.unrecorded(), contextlib.suppress(OSError, msgspec.DecodeError):
             self._known = msgspec.msgpack.decode(read_bytes(path), type=dict[str, _Known])
 
     def of(self, path: str | Path, status: os.stat_result) -> str:

@@ -1,15 +1,20 @@
 """Git's configuration files: what they say, and edits that leave all else as it is.
 
 Sources: https://git-scm.com/docs/git-config#_configuration_file, and for what is written ``write_pair`` of git's own.
-No git is started, so that none has to be there: a notebook is often set up before its tools.
+No git has to be there, as a notebook is often set up before its tools; one that is there judges what is written.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from nbprovision.facts.checked_edit import edit_configuration
+from nbprovision.system import commands
+from nbprovision.system.files import read_text
 
 _NAME = re.compile(r"(?s)([A-Za-z0-9.-]+?)(?:\.(.+))?\.([A-Za-z][A-Za-z0-9-]*)")
 _HEADER = re.compile(r'\[[ \t]*([A-Za-z0-9.-]+)(?:[ \t]+"((?:[^"\\\n]|\\[^\n])*)")?[ \t]*\]')
@@ -28,6 +33,15 @@ class Name(NamedTuple):
     def header(self) -> tuple[str, str | None]:
         """What its section is told by."""
         return self.section, self.subsection
+
+    @property
+    def full(self) -> str:
+        """As ``git config --list`` writes it."""
+        return ".".join(part for part in (self.section or None, self.subsection, self.key) if part is not None)
+
+
+# The values of each variable, in their order, by its full name.
+Listing = dict[str, list[str]]
 
 
 class Entry(NamedTuple):
@@ -64,7 +78,7 @@ def parse(text: str) -> list[Entry]:
 
     """
     entries: list[Entry] = []
-    header: tuple[str, str | None] | None = None
+    header: tuple[str, str | None] = ("", None)  # git takes variables above the first section
     at = 1 if text.startswith("\N{ZERO WIDTH NO-BREAK SPACE}") else 0
     while at < len(text):
         if text[at].isspace():
@@ -80,7 +94,7 @@ def parse(text: str) -> list[Entry]:
                 header = section, rest or None
             entries.append(Entry(header, None, "", at, match.end()))
             at = match.end()
-        elif header is not None and (match := _KEY.match(text, at)) is not None:
+        elif (match := _KEY.match(text, at)) is not None:
             value, end = _value(text, match.end())
             entries.append(Entry(header, match[0].lower(), value, at, end))
             at = end
@@ -101,16 +115,83 @@ def included(text: str, base: Path, home: Path) -> Iterator[Path]:
             yield base / (home / entry.value[2:] if entry.value.startswith("~/") else entry.value)
 
 
-def edited(text: str, name: Name, spelled: str, wanted: Sequence[str]) -> str:
+def listing(text: str) -> Listing:
+    """Every variable and its values.
+
+    Raises:
+        Damaged: it is no configuration of git's.
+
+    """
+    found: Listing = {}
+    for entry in parse(text):
+        if entry.key is not None:
+            section, subsection = entry.header
+            found.setdefault(Name(section, subsection, entry.key).full, []).append(entry.value)
+    return found
+
+
+def gits_listing(text: str, git: str, env: Mapping[str, str]) -> Listing:
+    """The same as git itself reads it: https://git-scm.com/docs/git-config#_options, ``--list`` and ``--null``.
+
+    Args:
+        text: The file's content, handed over by standard input.
+        git: The program.
+        env: The environment variables.
+
+    Raises:
+        ValueError: git cannot read it.
+        TaskFailed: git cannot be run.
+        NotTrusted: root must not run it.
+
+    """
+    variables = {name: value for name, value in env.items() if not name.startswith("GIT_")}
+    variables.update(GIT_CONFIG_NOSYSTEM="1", GIT_CONFIG_GLOBAL=os.devnull)
+    done = commands.run(
+        [git, "config", "--file", "-", "--null", "--list"], env=variables, stdin=text, timeout=60, accept=range(256)
+    )
+    if done.status != 0:
+        raise ValueError(done.errors.strip().removeprefix("fatal: ").replace(" in standard input", ""))
+    found: Listing = {}
+    for variable in done.output.split("\0")[:-1]:
+        name, has_value, value = variable.partition("\n")
+        found.setdefault(name, []).append(value if has_value else "true")
+    return found
+
+
+def edited(
+    path: Path,
+    text: str,
+    name: Name,
+    spelled: str,
+    wanted: Sequence[str],
+    read: Callable[[str], Listing] = listing,
+) -> str:
     """The text with these values of a variable and no others.
 
     Args:
-        text: The file before.
+        path: The file, for messages.
+        text: Its content before.
         name: The variable.
         spelled: Its key in the user's own letters, for lines that are new.
         wanted: The values; none for none.
+        read: What judges the result: `listing`, or git itself.
+
+    Raises:
+        Damaged: it is no configuration of git's.
+        TaskFailed: it cannot be edited with certainty.
 
     """
+    result = _edited(text, name, spelled, wanted)
+    if result == text:
+        return text
+    expected = read(text)
+    expected.pop(name.full, None)
+    if wanted:
+        expected[name.full] = list(wanted)
+    return edit_configuration(path, result, read, expected) or ""
+
+
+def _edited(text: str, name: Name, spelled: str, wanted: Sequence[str]) -> str:
     entries = parse(text)
     there = [entry for entry in entries if (entry.header, entry.key) == (name.header, name.key)]
     if [entry.value for entry in there] == list(wanted):
@@ -119,15 +200,16 @@ def edited(text: str, name: Name, spelled: str, wanted: Sequence[str]) -> str:
     if len(wanted) > len(there):
         more = "".join(f"\t{spelled} = {_written(value)}{end}" for value in wanted[len(there) :])
         text = _added(text, entries, name, more, end)
+    # From the end on, as each change moves what stands behind it.
+    for entry in reversed(there[len(wanted) :]):
+        start = entry.start - len(re.search(r"[ \t]*$", text[: entry.start])[0])  # type: ignore[index]
+        on_header = start > 0 and text[start - 1] != "\n"
+        text = text[:start] + (end if on_header else "") + text[entry.end :]
     for entry, value in zip(reversed(there[: len(wanted)]), reversed(wanted[: len(there)]), strict=True):
         if entry.value != value:
             key = _KEY.match(text, entry.start)
             assert key is not None  # noqa: S101 - it was found so
             text = f"{text[: entry.start]}{key[0]} = {_written(value)}{end}{text[entry.end :]}"
-    for entry in reversed(there[len(wanted) :]):
-        start = entry.start - len(re.search(r"[ \t]*$", text[: entry.start])[0])  # type: ignore[index]
-        on_header = start > 0 and text[start - 1] != "\n"
-        text = text[:start] + (end if on_header else "") + text[entry.end :]
     return text if wanted else _without_empty(text, name)
 
 
@@ -135,13 +217,13 @@ def repository_config(folder: Path) -> Path | None:
     """The configuration file of a repository, of a work tree too; None for what is none."""
     dot = folder / ".git"
     if dot.is_file():
-        told = dot.read_text(encoding="utf-8", errors="surrogateescape")
+        told = read_text(dot) or ""
         if not told.startswith("gitdir:"):
             return None
         dot = folder / told.removeprefix("gitdir:").strip()
         common = dot / "commondir"
         if common.is_file():
-            dot = dot / common.read_text(encoding="utf-8", errors="surrogateescape").strip()
+            dot = dot / (read_text(common) or "").strip()
     elif not dot.is_dir():
         dot = folder
     return dot / "config" if (dot / "HEAD").is_file() else None
@@ -180,7 +262,7 @@ def _value(text: str, at: int) -> tuple[str, int]:
             return "".join(found[:kept]), _line_end(text, at)
         if letter == "\\":
             following = text[at + 1 : at + 2]
-            if following == "\n" or text.startswith("\r\n", at + 1):
+            if following in ("\n", "") or text.startswith("\r\n", at + 1):  # to git the file's end ends a line too
                 at = _line_end(text, at)
                 continue
             if following not in _ESCAPES:

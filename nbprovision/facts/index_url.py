@@ -23,6 +23,14 @@ def check(key: str, url: str) -> None:
         ParameterError: it is no http, https or file URL; shown without what may be a password.
 
     """
+    reference = re.search(r"\$\{\w+\}", url)
+    if reference:
+        raise ParameterError(
+            key,
+            f"`{key}` holds {reference[0]}, which neither pip nor uv replaces in its configuration",
+            cause="pip replaces it in requirements files only",
+            cure=f"write {{{{ lookup('env', '{reference[0][2:-1]}') }}}}",
+        )
     shown = re.sub(r"://.*@", f"://{secrets.MASK}@", url)  # the parts of a URL that is wrong cannot be told apart
     if not url or not url.isprintable() or " " in url:
         raise ParameterError(

@@ -18,7 +18,7 @@ import msgspec
 
 from nbprovision.facts import index_url
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system import secrets
+from nbprovision.system import secrets, trust
 from nbprovision.system.files import read_text
 
 PIP_CONF = "pip.conf"
@@ -26,6 +26,8 @@ UV_TOML = "uv.toml"
 # A section of pip.conf that pip passes over (it reads [global] and those named like its commands): what uv needs to
 # know about an environment's own index, for which uv has no configuration file.
 OWN_SECTION = "nbprovision"
+
+BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 
 FIRST_INDEX = "first-index"
 BEST_MATCH = "unsafe-best-match"
@@ -158,6 +160,32 @@ def of_uv(env: Mapping[str, str], user_home: Path, root: Path = Path("/")) -> Va
     return _remembered(_uv_values(env, user_home, root, _reader({})))
 
 
+def pip_items(
+    env: Mapping[str, str], user_home: Path, prefix: Path | None, *, root: Path = Path("/")
+) -> Iterator[tuple[str, str, str]]:
+    """Every option that pip's configuration gives to ``pip install``, the stronger ones last: name, value, origin.
+
+    Raises:
+        TaskFailed: a file of it cannot be read as one.
+    """
+    return _pip_items(env, user_home, prefix, root, _reader({}))
+
+
+def uv_documents(
+    env: Mapping[str, str], user_home: Path, *, root: Path = Path("/")
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Read uv's own configuration files as plain data, the stronger ones first.
+
+    Raises:
+        TaskFailed: a file of it cannot be read as one.
+    """
+    read = _reader({})
+    for path in _uv_tomls(env, user_home, root):
+        text = read(path)
+        if text:
+            yield path, parse_uv_toml(path, text)
+
+
 def uv_environment(settings: IndexSettings) -> dict[str, str]:
     """The variables that make uv fetch as ``settings`` say, to be laid over the environment it is started in.
 
@@ -257,18 +285,24 @@ def pip_files(env: Mapping[str, str], user_home: Path, prefix: Path | None, root
         yield Path(chosen)
 
 
-def parse_pip_conf(path: Path, text: str) -> dict[str, dict[str, str]]:
+def parse_pip_conf(path: Path, text: str, *, defaults: bool = True) -> dict[str, dict[str, str]]:
     """Sections, options and values of a pip.conf, option names as pip makes them alike.
+
+    Args:
+        path: The file, for messages.
+        text: Its content.
+        defaults: Whether the options of ``[DEFAULT]`` count in every section, as for pip; otherwise it is a section.
 
     Raises:
         TaskFailed: it is not one; pip stops there as well.
     """
     import configparser
 
-    parser = configparser.RawConfigParser()
+    parser = configparser.RawConfigParser(default_section="DEFAULT" if defaults else "\0")
     parser.optionxform = normalized  # type: ignore[method-assign, assignment]
     try:
-        parser.read_string(text, str(path))
+        # pip opens the file as text: every kind of line end is one to it.
+        parser.read_string(text.replace("\r\n", "\n").replace("\r", "\n"), str(path))
     except configparser.Error as error:
         raise TaskFailed(
             f"cannot read {path}",
@@ -289,6 +323,7 @@ def parse_uv_toml(path: Path, text: str) -> dict[str, Any]:
     Raises:
         TaskFailed: it is no TOML.
     """
+    text = text.removeprefix(BYTE_ORDER_MARK)  # uv passes over it, Python's parsers do not
     try:
         if sys.version_info >= (3, 11):
             import tomllib
@@ -323,23 +358,35 @@ def _remembered(values: Values) -> Values:
 
 
 def _pip_values(env: Mapping[str, str], user_home: Path, prefix: Path | None, root: Path, read: Reader) -> Values:
-    """In pip's order: [global] of all files, [install] of all files, variables; empty values count for nothing."""
-    layers: dict[str, list[tuple[str, str, str]]] = {"global": [], "install": []}
+    """In pip's order; a section of ours says what pip has no option for."""
     values: Values = {}
     for path in pip_files(env, user_home, prefix, root):
         text = read(path)
-        for section, options in parse_pip_conf(path, text).items() if text else ():
-            if section in layers:
-                layers[section] += [(name, value, f"{path} [{section}]") for name, value in options.items()]
-            elif section == OWN_SECTION and options.get("index-strategy"):
-                values["index_strategy"] = Found(options["index-strategy"], f"{path} [{section}]")
-    variables = [(normalized(name[4:]), value, name) for name, value in env.items() if name.startswith("PIP_")]
-    for name, value, origin in [*layers["global"], *layers["install"], *variables]:
+        own = parse_pip_conf(path, text).get(OWN_SECTION, {}) if text else {}
+        if own.get("index-strategy"):
+            values["index_strategy"] = Found(own["index-strategy"], f"{path} [{OWN_SECTION}]")
+    for name, value, origin in _pip_items(env, user_home, prefix, root, read):
         field = _PIP_OPTIONS.get(name)
-        if field is None or not value.strip():
-            continue
-        values[field] = Found(_pip_value(field, value, user_home), origin)
+        if field is not None:
+            values[field] = Found(_pip_value(field, value, user_home), origin)
     return {field: found for field, found in values.items() if found.value is not False}
+
+
+def _pip_items(
+    env: Mapping[str, str], user_home: Path, prefix: Path | None, root: Path, read: Reader
+) -> Iterator[tuple[str, str, str]]:
+    """[global] of all files, [install] of all files, variables; empty values count for nothing."""
+    sections: dict[str, dict[str, tuple[str, str]]] = {"global": {}, "install": {}, "": {}}
+    for path in pip_files(env, user_home, prefix, root):
+        text = read(path)
+        for section, options in parse_pip_conf(path, text).items() if text else ():
+            if section in sections:
+                sections[section].update({name: (value, f"{path} [{section}]") for name, value in options.items()})
+    sections[""] = {normalized(name[4:]): (value, name) for name, value in env.items() if name.startswith("PIP_")}
+    for entries in sections.values():
+        for name, (value, origin) in entries.items():
+            if value.strip():
+                yield name, value, origin
 
 
 def _pip_value(field: str, value: str, user_home: Path) -> Any:
@@ -472,13 +519,18 @@ def as_url(place: str) -> str:
 
 
 def _reader(instead: Mapping[Path, str | None]) -> Reader:
-    """Reads files as pip and uv do: what cannot be opened, or is no file, counts for nothing."""
+    """Reads files as pip and uv do: what cannot be opened, or is no file, counts for nothing.
+
+    Without a file that somebody else can change root would install from another index than it says, and is refused.
+    """
 
     def read(path: Path) -> str | None:
         if path in instead:
             return instead[path]
         with contextlib.suppress(OSError):
-            return read_text(path) if path.is_file() else None
+            if path.is_file():
+                trust.obey(path, "take package indexes from")
+                return read_text(path)
         return None
 
     return read

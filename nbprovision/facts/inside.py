@@ -19,16 +19,43 @@ from nbprovision.model.errors import TaskFailed
 WRITTEN = ("bin", "lib", "include", "share", "etc")
 
 
-def leading_out(prefix: Path, base: Path, names: Iterable[str]) -> Iterator[Path]:
-    """The places outside of ``prefix`` that ``names``, which begin at ``base``, lead to, links followed."""
-    inside = os.path.realpath(prefix) + os.sep
-    folders: dict[str, str] = {}
+def leading_out(prefix: Path, base: Path, names: Iterable[str], known: dict[str, str] | None = None) -> Iterator[Path]:
+    """The places outside of ``prefix`` that ``names``, which begin at ``base``, lead to, links followed.
+
+    Args:
+        prefix: The environment.
+        base: Where a relative name begins.
+        names: As a package lists them.
+        known: Real places of folders, for several calls that come at once: each folder is looked at once.
+
+    """
+    known = {} if known is None else known
+    inside = os.path.join(_real(os.path.abspath(prefix), known), "")
+    start = os.path.abspath(base)
+    judged: set[str] = set()  # folders as they are written, all of them inside
     for name in names:
-        folder, _, last = os.path.normpath(os.path.join(base, name)).rpartition(os.sep)
-        if folder not in folders:
-            folders[folder] = os.path.realpath(folder) + os.sep
-        if not folders[folder].startswith(inside):
-            yield Path(folders[folder] + last)
+        written, entry = name[: (end := name.rfind(os.sep) + 1)], name[end:]
+        plain = entry not in ("", os.curdir, os.pardir)
+        if plain and written in judged:
+            continue
+        folder, _, last = os.path.normpath(os.path.join(start, name)).rpartition(os.sep)
+        real = os.path.join(_real(folder, known), "")
+        if not real.startswith(inside):
+            yield Path(real + last)
+        elif plain:
+            judged.add(written)
+
+
+def _real(folder: str, known: dict[str, str]) -> str:
+    """`os.path.realpath`, which looks at each folder on the way, for paths that have most of the way in common."""
+    found = known.get(folder)
+    if found is None:
+        above, _, name = folder.rpartition(os.sep)
+        found = os.path.join(_real(above, known), name) if name else os.sep
+        if os.path.islink(found):
+            found = os.path.realpath(found)
+        known[folder] = found
+    return found
 
 
 def refuse_records(prefix: Path, going: Iterable[CondaRecord]) -> None:
@@ -38,8 +65,9 @@ def refuse_records(prefix: Path, going: Iterable[CondaRecord]) -> None:
         TaskFailed: one of them leads out of it.
 
     """
+    known: dict[str, str] = {}
     for record in going:
-        for place in leading_out(prefix, prefix, conda_health.listed_files(record)):
+        for place in leading_out(prefix, prefix, conda_health.listed_files(record), known):
             raise _refused(f"{record.name} in {prefix}", f"{record.path} lists a file that is {place}")
 
 
@@ -50,9 +78,8 @@ def refuse_distributions(prefix: Path, going: Iterable[Distribution]) -> None:
         TaskFailed: one of them leads out of it.
 
     """
-    for one in going:
-        for place in strays(prefix, one):
-            raise _refused(f"{one.name} in {prefix}", f"{one.path / 'RECORD'} lists a file that is {place}")
+    for one, place in strays(prefix, going):
+        raise _refused(f"{one.name} in {prefix}", f"{one.path / 'RECORD'} lists a file that is {place}")
 
 
 def refuse_link(prefix: Path, name: str) -> None:
@@ -86,9 +113,12 @@ def refuse_links(prefix: Path, names: Iterable[str] = WRITTEN) -> None:
         refuse_link(prefix, name)
 
 
-def strays(prefix: Path, one: Distribution) -> Iterator[Path]:
-    """The files of a distribution outside of its environment."""
-    return leading_out(prefix, one.path.parent, recorded(one.path))
+def strays(prefix: Path, distributions: Iterable[Distribution]) -> Iterator[tuple[Distribution, Path]]:
+    """The files of distributions outside of their environment, each with the one that lists it."""
+    known: dict[str, str] = {}
+    for one in distributions:
+        for place in leading_out(prefix, one.path.parent, recorded(one.path), known):
+            yield one, place
 
 
 def _refused(what: str, cause: str) -> TaskFailed:

@@ -20,7 +20,7 @@ from nbprovision.facts.conda import is_environment
 from nbprovision.facts.distributions import Distribution
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system import commands
+from nbprovision.system import commands, inputs
 from nbprovision.system.files import make_folder, write_atomically
 from nbprovision.system.reading import read_json
 
@@ -195,7 +195,7 @@ def no_python(target: Target) -> TaskFailed:
         return TaskFailed(
             f"there is no environment at {target.prefix}",
             cause="there is no such folder",
-            cure="make it first: ensure_conda_env, or python -m venv",
+            cure="make it first: ensure_conda_env or ensure_venv",
         )
     if os.path.islink(target.python) and not target.python.exists():
         return TaskFailed(
@@ -217,7 +217,8 @@ def _is_environment(prefix: Path) -> bool:
 
 def _kept(machine: Machine, python: Path) -> Interpreter | None:
     try:
-        known = read_json(_cache(machine, python), _Known)
+        with inputs.unrecorded():
+            known = read_json(_cache(machine, python), _Known)
     except (OSError, msgspec.DecodeError):
         return None
     return known.interpreter if known.identity == _identity(python) else None

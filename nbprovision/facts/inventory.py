@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from nbprovision.facts import caches as tool_caches
-from nbprovision.facts import conda_health, distributions, indexes, kernels, on_volume
+from nbprovision.facts import conda_health, distributions, indexes, kernels, on_volume, virtual_environments
 from nbprovision.facts.conda import CondaRecord, Environment, installed
 from nbprovision.facts.conda_specs import parse, satisfies
 from nbprovision.facts.condarc import FALLBACK_CHANNEL
@@ -386,6 +386,7 @@ def _is_own(kernel: FoundKernel) -> bool:
 
 
 def _virtual(machine: Machine) -> Iterator[Path]:
+    yield from virtual_environments.named(machine.conda).values()
     if machine.platform.volume is not None:
         yield from on_volume.virtual_environments(machine.platform.volume)
 

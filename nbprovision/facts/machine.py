@@ -7,14 +7,14 @@ import contextvars
 import copy
 import os
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbprovision.facts import platform as platform_facts
 from nbprovision.model.errors import ParameterError
-from nbprovision.model.task import Claim
+from nbprovision.model.task import Claim, Foretold
 from nbprovision.system import unfinished
+from nbprovision.system.inputs import Environment, remembered
 from nbprovision.system.places import tool_home, user_home
 
 if TYPE_CHECKING:
@@ -53,12 +53,14 @@ class Machine:
     def __init__(
         self, env: Mapping[str, str] | None = None, *, home: Path | None = None, root: Path = Path("/")
     ) -> None:
-        self.env: dict[str, str] = dict(os.environ if env is None else env)
+        self.env: dict[str, str] = Environment(os.environ if env is None else env)
         self.root: Path = root
         self.user_home: Path = Path(user_home(self.env))
         self.home: Path = home or Path(tool_home(self.env))
         self.declared: dict[str, Path] = {}
+        self.virtual: set[Path] = set()  # those of them that are virtual environments
         self.claims: list[Claim] = []
+        self.foretold: dict[Path, Foretold] = {}  # environments as the tasks before will leave them; with --check alone
         self.wanted: set[tuple[Path, str]] = set()
         self.expected: dict[Path, str | None] = {}
         self.sound: set[Path] = set()
@@ -70,24 +72,25 @@ class Machine:
         self.timeout: float | None = None
         # Seconds to wait for another run in an environment, None for ever.
         self.lock_timeout: float | None = None
+        self.beside_a_run = False  # another run is at work in this home, and this one only reads
         self.on_progress: Callable[[str, float, float], None] = lambda text, done, total: None
         # Variables that a playbook sets for the work of one task.
         self.environment: dict[str, str] = {}
         self._views: list[Machine] = [self]
 
-    @cached_property
+    @remembered
     def platform(self) -> platform_facts.Platform:
         """The kind of notebook machine."""
         return platform_facts.detect(self.root)
 
-    @cached_property
+    @remembered
     def conda(self) -> CondaFacts:
         """Configuration, installations and environments of conda."""
         from nbprovision.facts.conda import CondaFacts
 
         return CondaFacts(self.env, self.user_home, self.home, self.platform, self.root, self.expected)
 
-    @cached_property
+    @remembered
     def digests(self) -> Digests:
         """Digests of files, kept between runs."""
         from nbprovision.facts.file_digests import Digests
@@ -131,9 +134,13 @@ class Machine:
         if found is not None:
             return found
         from nbprovision.facts.selectors import unknown
+        from nbprovision.facts.virtual_environments import named
 
+        virtual = named(self.conda)
+        if reference in virtual:
+            return virtual[reference]
         declared = {name for name, prefix in self.declared.items() if prefix != of}
-        raise unknown(reference, {*declared, *self.conda.names()})
+        raise unknown(reference, {*declared, *self.conda.names(), *virtual})
 
     def path(self, text: str) -> Path:
         """An absolute path with ``~`` and ``~/`` taken as the user's home.
@@ -208,7 +215,7 @@ class Machine:
 
     def keep(self) -> None:
         """Keep what was worked out at some cost for the next run."""
-        if "digests" in self.__dict__:
+        if "digests" in self.__dict__ and not self.beside_a_run:
             self.digests.save()
 
     def expect(self, files: Mapping[Path, str | None]) -> None:
@@ -240,7 +247,7 @@ class Machine:
         view = copy.copy(self)
         view.__dict__.pop("conda", None)  # its configuration is read from the environment too
         view.environment = dict(environment)
-        view.env = {**self.env, **environment}
+        view.env = Environment({**self.env, **environment}, given=environment)
         view.user_home = Path(user_home(view.env))
         view.applies = applies
         self._views.append(view)

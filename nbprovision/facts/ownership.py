@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-import pwd
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from nbprovision.model.errors import UsageError
+from nbprovision.model.errors import NotTrusted, UsageError
+from nbprovision.system import launch, trust
 
 
 def refuse_foreign(env: Mapping[str, str], user_home: Path, home: Path) -> None:
-    """Refuse to work in the home folder of somebody else.
+    """Refuse to work in the home folder of somebody else, and as root to run a tool that somebody else can change.
 
     Root may write anywhere, and what it writes is root's: in another user's home that user could neither change nor
-    remove it. Anybody else may work where he may write, as in images that give one home to any user of a group.
+    remove it, and could have root obey what is there. Anybody else may work where he may write, as in images that give
+    one home to any user of a group.
 
     Args:
         env: The environment variables; sudo tells there who called it.
@@ -29,6 +31,7 @@ def refuse_foreign(env: Mapping[str, str], user_home: Path, home: Path) -> None:
         raise UsageError(
             f"HOME is '{user_home}', and a home folder has an absolute path", cure="set HOME to the whole path"
         )
+    refuse_foreign_code()
     for name, folder in (("HOME", user_home), ("the tool's home", home)):
         try:
             nearest = _nearest(folder)
@@ -42,21 +45,38 @@ def refuse_foreign(env: Mapping[str, str], user_home: Path, home: Path) -> None:
             raise UsageError(
                 f"{name} is {folder}, and {nearest} is no folder", cure="set HOME, or give --home, to a folder"
             )
-        owner = nearest.stat().st_uid
-        if os.geteuid() == 0 and owner != 0:
+        found = trust.fault(folder, shared=True)
+        if found is not None:
             raise UsageError(
-                f"{name} is {folder}, which is {_name(owner)}'s, and this runs as root",
-                cause="what root makes there is root's, and its owner could neither change nor remove it",
-                cure=_without_root(owner, env),
+                f"{name} is {folder}, which {found.reason}, and this runs as root",
+                cause=f"{found.path} {found.reason}: what root makes there its owner could neither change nor remove, "
+                "and root would obey what others put there",
+                cure=_without_root(found, env),
             )
+        owner = nearest.stat().st_uid
         if owner != os.geteuid() and name == "HOME" and not os.access(nearest, os.W_OK | os.X_OK):
-            own, account = _name(os.geteuid()), _account(os.geteuid())
+            own, account = trust.name_of(os.geteuid()), trust.account(os.geteuid())
             login = f"start it as `sudo -iu {account}` or `su - {account}` does, or " if account else ""
             raise UsageError(
-                f"HOME is {folder}, where {own} may not write: {nearest} is {_name(owner)}'s",
+                f"HOME is {folder}, where {own} may not write: {nearest} is {trust.name_of(owner)}'s",
                 cause="su without -, and sudo without -H or -i, may leave HOME as it was" if owner == 0 else "",
                 cure=f"{login}set HOME to a folder of {own}'s",
             )
+
+
+def refuse_foreign_code() -> None:
+    """As root, refuse to be a program that somebody else can change, or one that looks for its code among such.
+
+    Raises:
+        UsageError: the tool, its Python, or a place that an environment variable leads to is another user's.
+
+    """
+    try:
+        trust.obey(Path(__file__).parents[1], "run the nbprovision in")
+        trust.environment(sys.prefix, "run the Python in")
+        launch.variables(os.environ, os.getcwd(), of_this_process=True)
+    except NotTrusted as error:
+        raise UsageError(error.message, cause=error.cause, cure=error.cure) from None
 
 
 def note(env: Mapping[str, str], user_home: Path) -> str | None:
@@ -64,7 +84,7 @@ def note(env: Mapping[str, str], user_home: Path) -> str | None:
     caller = env.get("SUDO_UID", "")
     if os.geteuid() != 0 or not caller.isdecimal() or int(caller) == 0:
         return None
-    name = _name(int(caller))
+    name = trust.name_of(int(caller))
     return f"note: run by sudo, this provides for root (in {user_home}), not for {name}; for {name} leave sudo out"
 
 
@@ -81,21 +101,8 @@ def _is_seen(place: Path) -> bool:
     return True
 
 
-def _without_root(owner: int, env: Mapping[str, str]) -> str:
-    if env.get("SUDO_UID") == str(owner):
+def _without_root(found: trust.Fault, env: Mapping[str, str]) -> str:
+    owner = found.status.st_uid
+    if owner != 0 and env.get("SUDO_UID") == str(owner):
         return "leave sudo out; to provide for root give sudo -H"
-    account = _account(owner)
-    how = f" (runuser -u {account} -- ...)" if account else ""
-    return f"run it as that user{how}; to provide for root set HOME to root's (sudo -H)"
-
-
-def _name(user: int) -> str:
-    return _account(user) or f"user {user}"
-
-
-def _account(user: int) -> str | None:
-    """The name to log in with; None for a number that the user database does not know, as containers have it."""
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return None
+    return f"{trust.cure(found)}; to provide for root set HOME to root's (sudo -H)"

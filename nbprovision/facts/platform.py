@@ -13,6 +13,10 @@ from nbprovision.system.reading import read_json
 
 PlatformKind = Literal["notebook-instance", "studio", "studio-lab", "other"]
 
+# The variable that a lifecycle script sets for all that it starts: on-start or on-create.
+PHASE = "NBPROVISION_PHASE"
+# The path of the user's own playbook, which a lifecycle script carries out after the team's.
+USER_PLAYBOOK = "NBPROVISION_USER_PLAYBOOK"
 _INSTANCE_CONFIG = INSTANCE_CONFIG.lstrip("/")
 _METADATA = METADATA.lstrip("/")
 

@@ -6,9 +6,11 @@ what may stand behind a requirement, https://pip.pypa.io/en/stable/reference/req
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -17,23 +19,31 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 
 from nbprovision.facts.distributions import normalized
-from nbprovision.model.errors import InvalidPlaybook, Position
+from nbprovision.model.errors import InvalidPlaybook, ParameterError, Position
 from nbprovision.system import secrets
 from nbprovision.system.reading import read_bytes
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-_OPTIONS_BEHIND = re.compile(r"\s+(?=--?[a-z])")
+_OPTIONS_BEHIND = re.compile(r"\s+(?=--?[A-Za-z])")
+_SETTING = re.compile(r"(--config-settings?|-C)(\s+|=)(?=\S)")
 _BEFORE_MARKER = re.compile(r"\s+;\s*|;\s+")
 _VCS = re.compile(r"(git|hg|svn|bzr)\+[a-z]")
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", re.IGNORECASE)
 # What needs no library to be understood, whose import would take a tenth of a run after a restart.
+_VERSION = re.compile(r"[0-9]+(\.[0-9]+)+")
 _SIMPLE = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)((?:==[0-9]+(?:\.[0-9]+){1,3})?)")
 # git, hg and ssh would take a host or a revision like this for an option of theirs, and some of these start programs.
 _OPTION_INSIDE = re.compile(r"[:+]//([^/@]*@)?-|@-")
 _SHOWN = 200  # characters of what is no requirement
 _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+# How a digest is had, and how the digests of all: https://pip.pypa.io/en/stable/topics/secure-installs/
+HASH_OF_ONE = "`pip hash FILE` prints that of a file"
+HASHES_OF_ALL = (
+    "`uv pip compile --generate-hashes` or `pip-compile --generate-hashes` writes the list with those of all"
+)
+_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}  # of the algorithms that pip takes
 _PEP_508 = "write it as `name`, `name==1.2`, `name[extra]>=1,<2`, `name; python_version < '3.12'` or `name @ URL`"
 
 
@@ -49,6 +59,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         url: Where it must come from (``file://`` for a path), None for an index.
         editable: The source itself is to be on the path.
         hashes: ``algorithm:digest`` of the files that are allowed, empty for all.
+        settings: ``KEY=VALUE`` for what builds it, which pip alone takes here.
         position: File, line and column; None in a list.
     """
 
@@ -60,6 +71,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None = None
     editable: bool = False
     hashes: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     position: Position | None = None
 
     @property
@@ -69,8 +81,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def requirement(self) -> str:
-        """The line as a requirements file has it, hashes included."""
-        return " ".join([self.line, *(f"--hash={digest}" for digest in self.hashes)])
+        """The line as a requirements file has it, with all that stands behind it."""
+        behind = [f"--config-settings={shlex.quote(setting)}" for setting in self.settings]
+        return " ".join([self.line, *(f"--hash={digest}" for digest in self.hashes), *behind])
 
 
 def parse(text: str, *, base: Path | None = None, position: Position | None = None) -> Wanted:
@@ -89,10 +102,11 @@ def parse(text: str, *, base: Path | None = None, position: Position | None = No
     if not text or not text.isprintable():
         wrong(position, f"{secrets.mask(text)!r} is not a requirement", cure=_PEP_508)
     first, *options = _OPTIONS_BEHIND.split(text) if not text.startswith("-") else [text]
-    hashes = tuple(_hash(option, position) for option in options)
+    settings = tuple(_setting(option) for option in options if _SETTING.match(option))
+    hashes = tuple(_hash(option, position) for option in options if not _SETTING.match(option))
     editable = re.match(r"(-e|--editable)(\s+|=)(?=\S)", text)
     if editable:
-        wanted = _from_place(text[editable.end() :], base, position, editable=True)
+        wanted = _editable(text[editable.end() :], base, position)
     elif first.startswith("-"):
         wrong(
             position,
@@ -109,7 +123,33 @@ def parse(text: str, *, base: Path | None = None, position: Position | None = No
             "NUL is in no path",
             cure="correct the URL; the path of a file may have %2D for a -",
         )
-    return msgspec.structs.replace(wanted, hashes=hashes, position=position)
+    if wanted.url and re.match(r"([a-z]+\+)?(https?|ssh|git)://([^/@]*@)?([/?#]|$)", wanted.url):
+        wrong(position, f"'{_brief(wanted.url)}' names no host", cure="write https://HOST/PATH")
+    return msgspec.structs.replace(wanted, hashes=hashes, settings=settings, position=position)
+
+
+def of_parameter(key: str, text: str) -> Wanted:
+    """A requirement that stands in a parameter of a task.
+
+    Raises:
+        ParameterError: it is none.
+    """
+    try:
+        return parse(text)
+    except InvalidPlaybook as error:
+        raise ParameterError(key, error.message, cause=error.cause, cure=error.cure) from None
+
+
+def anchored(text: str, folder: Path) -> str:
+    """The requirement with ``folder`` before the path in it, if it has one and that is relative."""
+    match = re.match(r"\s*((?:-e|--editable)(?:\s+|=)|[A-Za-z0-9._-]+\s*(?:\[[^\]]*\])?\s*@\s*)?(file:(?!/))?", text)
+    if match is None:
+        return text
+    before, place = match[1] or "", text[match.end() :]
+    named = bool(before or match[2]) or _is_place(place)
+    if not named or not place or place.startswith(("/", "~")) or URL.match(place) or _VCS.match(place):
+        return text
+    return before + os.path.normpath(folder / place)
 
 
 def applies(wanted: Wanted, environment: Mapping[str, str]) -> bool:
@@ -197,6 +237,10 @@ def _brief(text: str) -> str:
 def _from_pep_508(text: str, base: Path | None, position: Position | None) -> Wanted:
     simple = _SIMPLE.fullmatch(text)
     if simple is not None:
+        if _VERSION.fullmatch(simple[1]):
+            wrong(
+                position, f"'{_brief(text)}' is a version, and not a package", cure="write NAME==VERSION in one entry"
+            )
         return Wanted(line=text, name=normalized(simple[1]), specifier=simple[2])
     from packaging.requirements import InvalidRequirement, Requirement
 
@@ -261,6 +305,23 @@ def _from_place(text: str, base: Path | None, position: Position | None, *, edit
     return Wanted(line=line, name=name, extras=names, marker=marker, url=url, editable=editable)
 
 
+def _editable(text: str, base: Path | None, position: Position | None) -> Wanted:
+    """A folder, or a repository: pip has to know its name before it clones, and older ones by ``#egg=`` only."""
+    named = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(\[[^\]]*\])?\s*@\s*([^;\s]+)(.*)", text)
+    if named is not None and _VCS.match(named[3]):
+        url = named[3] + ("" if "#egg=" in named[3] else ("&" if "#" in named[3] else "#") + f"egg={named[1]}")
+        text = f"{url}{named[2] or ''}{named[4]}"
+    wanted = _from_place(text, base, position, editable=True)
+    if wanted.name is None and not (wanted.url or "").startswith("file:"):
+        wrong(
+            position,
+            f"'{wanted.shown}' has no name",
+            cause="pip needs the name of what it clones as editable",
+            cure="write `-e NAME @ git+URL`, or `#egg=NAME` behind the URL",
+        )
+    return wanted
+
+
 def _is_place(text: str) -> bool:
     """Whether a requirement is a URL or path and not a name."""
     place = _BEFORE_MARKER.split(text, maxsplit=1)[0].strip()
@@ -272,7 +333,7 @@ def _is_place(text: str) -> bool:
 
 def _absolute_url(place: str, base: Path | None) -> str:
     if place.lower().startswith("file:"):
-        path, _, fragment = re.sub(r"(?i)^file:(//(localhost)?(?=/))?", "", place).partition("#")
+        path, _, fragment = without_file_scheme(place).partition("#")
         path = unquote(path)
     elif URL.match(place):
         return place
@@ -280,6 +341,11 @@ def _absolute_url(place: str, base: Path | None) -> str:
         path, _, fragment = place.partition("#")
     absolute = os.path.abspath((base or Path.cwd()) / os.path.expanduser(path))
     return f"file://{quote(absolute)}{'#' + fragment if fragment else ''}"
+
+
+def without_file_scheme(text: str) -> str:
+    """The path in a ``file:`` URL, as it is written; what is none stays as it is."""
+    return re.sub(r"(?i)^file:(//(localhost)?(?=/))?", "", text)
 
 
 def _file_name(path: str) -> tuple[str, str] | None:
@@ -314,8 +380,15 @@ def _project_name(folder: Path) -> str | None:
     return normalized(name[1]) if name else None
 
 
+def _setting(option: str) -> str:
+    text = _SETTING.sub("", option).strip()
+    with contextlib.suppress(ValueError):
+        return shlex.split(text)[0]
+    return text
+
+
 def _hash(option: str, position: Position | None) -> str:
-    match = re.fullmatch(r"--hash[=\s]\s*([a-z0-9]+:[0-9a-fA-F]+)", option.strip())
+    match = re.fullmatch(r"--hash[=\s]\s*(([a-z0-9]+):([0-9a-fA-F]+))", option.strip())
     if match is None and option.startswith("--hash"):
         wrong(
             position, f"'{option}' is not a hash", cure="write `--hash=sha256:` and the digest in hexadecimal figures"
@@ -324,7 +397,23 @@ def _hash(option: str, position: Position | None) -> str:
         wrong(
             position,
             f"'{re.split('[= ]', option, maxsplit=1)[0]}' cannot stand behind a requirement",
-            cure="only `--hash=sha256:...` can; other settings stand on lines of their own in a requirements file",
+            cure="only `--hash=sha256:...` and `--config-settings=KEY=VALUE` can; other settings stand on lines of "
+            "their own in a requirements file",
+        )
+    digits = _DIGITS.get(match[2])
+    if digits is None:
+        wrong(
+            position,
+            f"'{match[2]}' is no algorithm for --hash",
+            cause=f"pip takes {', '.join(_DIGITS)}",
+            cure=f"give the sha256: {HASH_OF_ONE}; {HASHES_OF_ALL}",
+        )
+    if len(match[3]) != digits:
+        wrong(
+            position,
+            f"'{option.strip()}' is not a whole hash",
+            cause=f"a {match[2]} has {digits} hexadecimal figures, and this has {len(match[3])}",
+            cure=f"copy all of it: {HASH_OF_ONE}",
         )
     return match[1]
 

@@ -17,9 +17,11 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from nbprovision.facts import editable_clone
 from nbprovision.facts.distributions import Distribution, normalized
 from nbprovision.facts.file_digests import Digests
 from nbprovision.facts.requirements import Wanted, applies
+from nbprovision.system import inputs
 from nbprovision.system.secrets import without_password
 
 if TYPE_CHECKING:
@@ -270,6 +272,8 @@ def _came_from(one: Distribution, wanted: Wanted) -> bool:
     if origin is None or wanted.url is None or origin.editable != wanted.editable:
         return False
     vcs = _VCS_URL.match(wanted.url)
+    if vcs is not None and wanted.editable:
+        return editable_clone.came_from(origin.url, wanted.url)
     if vcs is not None:
         info = origin.vcs_info or {}
         if info.get("vcs") != vcs["vcs"] or _bare(origin.url) != _bare(vcs["url"]):
@@ -293,6 +297,8 @@ def _fresh(one: Distribution, wanted: Wanted) -> bool:
         return True
     path = Path(unquote(parts.path))
     sources = [path / name for name in _PROJECT_FILES] if path.is_dir() else [path]
+    for source in (*sources, one.path / "direct_url.json"):
+        inputs.file(source)
     try:
         # ctime, as a file that is moved here keeps its old mtime.
         changed = max((os.stat(source).st_ctime_ns for source in sources if source.exists()), default=0)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from nbprovision.facts import distributions
 from nbprovision.facts.conda import META, is_environment
 from nbprovision.facts.condarc import condarc_files
+from nbprovision.facts.virtual_environments import is_virtual, named
 from nbprovision.model.errors import UnknownEnvironment, nearest
 from nbprovision.system import unfinished
 
@@ -34,13 +35,14 @@ def select(
     excluded: Iterable[str] = (),
     allow_empty: bool = False,
     with_python: bool = False,
+    by_conda: bool = False,
     declared: Mapping[str, Path] | None = None,
 ) -> list[Selected]:
     """The environments that ``texts`` name, each once, without those that ``excluded`` names.
 
     ``all`` and globs mean every environment that conda or an earlier task of the playbook knows, conda's own ``base``
-    among them, and never the environment that the Jupyter server runs in, nor one that only a look over the volume
-    finds.
+    among them, every virtual one that has a name, and never the environment that the Jupyter server runs in, nor one
+    that only a look over the volume finds.
 
     Args:
         machine: The facts.
@@ -49,6 +51,7 @@ def select(
         allow_empty: A glob may match nothing, and nothing may be left.
         with_python: ``all`` and globs mean environments that have a Python (or may yet get one) only. Half-made ones,
             which no task of the playbook finishes, they never mean.
+        by_conda: ``all`` and globs mean environments of conda's only.
         declared: What earlier tasks of the playbook make; default all that the playbook does. See `declared_before`.
 
     Returns:
@@ -63,7 +66,9 @@ def select(
     made = set(declared.values())
     reachable = [one for one in known if one[1] in made or _is_whole(one[1])]
     if with_python:
-        reachable = [one for one in reachable if _may_have_python(one[1], awaited=one[1] in made)]
+        reachable = [one for one in reachable if _will_have_python(machine, one[1], awaited=one[1] in made)]
+    if by_conda:
+        reachable = [one for one in reachable if one[1] not in machine.virtual and not is_virtual(one[1])]
     # What only a look over the volume finds is meant by its name or its folder: no witness tells when more of it comes.
     looked_up = {one.prefix for one in machine.conda.environments() if one.looked_up} - made
     open_to_globs = [one for one in reachable if one[1] not in looked_up]
@@ -117,6 +122,7 @@ def sources(machine: Machine, texts: Sequence[str]) -> Iterator[Path]:
     for environment in conda.environments():
         if not (_is_whole(environment.prefix) and _may_have_python(environment.prefix)):
             yield from (environment.prefix / META, environment.prefix / unfinished.MARK)
+    yield from (prefix / unfinished.MARK for prefix in named(conda).values() if not _is_whole(prefix))
 
 
 def unknown(reference: str, names: Collection[str]) -> UnknownEnvironment:
@@ -130,7 +136,7 @@ def unknown(reference: str, names: Collection[str]) -> UnknownEnvironment:
     elif reference == ALL or _is_glob(reference):
         cure = f"`{reference}` goes under `envs`, where a task takes that"
     else:
-        cure = "name one of them, give a path, or make it first by ensure_conda_env"
+        cure = "name one of them, give a path, or make it first by ensure_conda_env or ensure_venv"
     return UnknownEnvironment(
         f"there is no environment '{reference}'{nearest(reference, names)}",
         cause=f"known here: {', '.join(sorted(names))}" if names else "no environment is known here",
@@ -152,6 +158,9 @@ def _known(machine: Machine, declared: Mapping[str, Path]) -> list[Selected]:
         name = str(environment.prefix) if environment.name in names else environment.name
         names.add(name)
         found[real] = (name, environment.prefix)
+    for name, prefix in named(machine.conda).items():
+        if os.path.realpath(prefix) not in found:
+            found[os.path.realpath(prefix)] = (str(prefix) if name in names else name, prefix)
     return list(found.values())
 
 
@@ -202,9 +211,15 @@ def _is_whole(prefix: Path) -> bool:
     return mark is None or not mark.made
 
 
+def _will_have_python(machine: Machine, prefix: Path, *, awaited: bool) -> bool:
+    """With ``--check`` the tasks before have foretold whether it gets one, so that it means what the run does."""
+    coming = machine.foretold.get(prefix)
+    return _may_have_python(prefix, awaited=awaited) if coming is None else coming.python is not None
+
+
 def _may_have_python(prefix: Path, *, awaited: bool = False) -> bool:
     """Whether there is a Python, or a task of the playbook is still to make or finish the environment."""
-    if awaited and (not is_environment(prefix) or unfinished.is_marked(prefix)):
+    if awaited and (not (is_environment(prefix) or is_virtual(prefix)) or unfinished.is_marked(prefix)):
         return True
     return distributions.python_version(prefix) is not None
 

@@ -152,12 +152,22 @@ def _os_files(machine: Machine) -> Iterable[Path]:
     return (machine.root / place for place in _OS_RELEASE)
 
 
+def _platform(machine: Machine) -> str:
+    return machine.platform.kind
+
+
+def _volume(machine: Machine) -> str | None:
+    return _text(machine.platform.volume)
+
+
+def _conda_base(machine: Machine) -> str | None:
+    return _text(machine.conda.base)
+
+
 FACTS: dict[str, Fact] = {
-    "platform": Fact(
-        lambda machine: machine.platform.kind, _marks, "`notebook-instance`, `studio`, `studio-lab` or `other`"
-    ),
+    "platform": Fact(_platform, _marks, "`notebook-instance`, `studio`, `studio-lab` or `other`"),
     "volume": Fact(
-        lambda machine: _text(machine.platform.volume),
+        _volume,
         _marks,
         "the folder that survives a restart; none where all does",
     ),
@@ -167,7 +177,7 @@ FACTS: dict[str, Fact] = {
     "envs": Fact(
         lambda machine: [name for name, _ in _selected(machine)],
         _selection,
-        "names of the conda environments that were there at the start, as `envs: all` means them: a list",
+        "names of the environments that were there at the start, as `envs: all` means them: a list",
     ),
     "prefixes": Fact(
         lambda machine: {name: str(prefix) for name, prefix in _selected(machine)},
@@ -175,7 +185,7 @@ FACTS: dict[str, Fact] = {
         "the folder of each of them: a mapping",
     ),
     "kernels": Fact(_kernels, _kernel_files, "names of the kernels that Jupyter listed at the start: a list"),
-    "conda": Fact(lambda machine: _text(machine.conda.base), _conda, "the conda installation in use; none without one"),
+    "conda": Fact(_conda_base, _conda, "the conda installation in use; none without one"),
     "index_url": Fact(_index_url, _index_files, "the package index that pip uses here"),
     "gpu": Fact(
         lambda machine: any(mark.exists() for mark in cuda.marks(machine.root)),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbprovision.system.reading import read_bytes
+
+if TYPE_CHECKING:
+    import yaml
 
 MAX_BYTES = 1_000_000
 _MAX_VALUES = 50_000
@@ -24,19 +28,23 @@ class NoYaml(ValueError):
         self.column = column
 
 
-def read(path: Path) -> Any:
-    """The document in a file.
+def read(path: Path, *, texts: bool = False) -> Any:
+    """The document in a file; ``texts`` as in `load`.
 
     Raises:
         OSError: it cannot be read; `system.reading.read_bytes` says when.
         NoYaml: it is no YAML.
 
     """
-    return load(read_bytes(path, most=MAX_BYTES))
+    return load(read_bytes(path, most=MAX_BYTES), texts=texts)
 
 
-def load(content: bytes | str) -> Any:
+def load(content: bytes | str, *, texts: bool = False) -> Any:
     """The document in a text.
+
+    Args:
+        content: The text.
+        texts: Take numbers, booleans and dates as the text that stands there: 3.10 is not 3.1.
 
     Raises:
         NoYaml: it is no YAML, nested too deep, or its aliases unfold to more than any such file holds.
@@ -45,13 +53,14 @@ def load(content: bytes | str) -> Any:
     import yaml
 
     try:
-        text = content if isinstance(content, str) else content.decode("utf-8-sig")
+        text = content if isinstance(content, str) else decoded(content)
         if _LONG_NUMBER.search(text):
             raise NoYaml("there is a number of more than 100 digits")
-        document = yaml.safe_load(text)
+        document = yaml.load(text, Loader=_texts_loader() if texts else yaml.SafeLoader)  # noqa: S506 - it is safe too
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = str(getattr(error, "problem", None) or error).partition("\n")[0]
+        reason = reason.replace("but found another document", "`---` begins another document, and one is read")
         raise NoYaml(reason, mark.line + 1 if mark else 1, mark.column + 1 if mark else 1) from None
     except (RecursionError, OverflowError) as error:
         raise NoYaml(f"it is nested too deep, or a number is too large ({error})") from None
@@ -59,6 +68,54 @@ def load(content: bytes | str) -> Any:
         raise NoYaml(str(error)) from None
     _weigh(document, {}, 0)
     return document
+
+
+def decoded(content: bytes) -> str:
+    """The text of a file, in UTF-16 where it begins so: PowerShell's ``>`` writes that, and conda reads it.
+
+    Raises:
+        UnicodeDecodeError: it is neither that nor UTF-8.
+
+    """
+    return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+
+
+@functools.cache
+def _texts_loader() -> type[yaml.SafeLoader]:
+    """The safe loader, to which whatever is not empty is text."""
+    import yaml
+
+    class TextsLoader(yaml.SafeLoader):
+        yaml_implicit_resolvers = {
+            first: [(tag, pattern) for tag, pattern in known if tag.endswith((":null", ":merge"))]
+            for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+        def __init__(self, stream: str) -> None:
+            super().__init__(stream)
+            self._checked: set[int] = set()
+
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            """As conda, refuse a key that stands twice: its first value would be lost. Merged keys may stand twice."""
+            if id(node) not in self._checked:
+                self._checked.add(id(node))
+                _refuse_twice(node)
+            super().flatten_mapping(node)
+
+    return TextsLoader
+
+
+def _refuse_twice(node: yaml.MappingNode) -> None:
+    import yaml
+
+    names = set()
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode) or key.tag.endswith(":merge"):
+            continue
+        if key.value in names:
+            reason = f"the key '{key.value[:40]}' stands twice, and only one of the two can hold"
+            raise yaml.constructor.ConstructorError(problem=reason, problem_mark=key.start_mark)
+        names.add(key.value)
 
 
 def _weigh(value: Any, known: dict[int, int | None], depth: int) -> int:

@@ -1,7 +1,8 @@
 """The tool's own virtual environment, as bootstrap.sh makes and checks it; runs inside that environment.
 
-``venv`` in the home folder is a link to one of two slots, ``venv.1`` and ``venv.2``. A new environment is made in the
-slot that is not in use. What is in a slot counts only once its marker ``.complete`` is there, which is written last:
+``venv`` in the home folder is a link to one of two slots, ``venv.1`` and ``venv.2``; ``venv.good`` is a link to the one
+that last ended a run with 0, which is what there is to fall back to when a newer one does not work. What is in a slot
+counts only once its marker ``.complete`` is there, which is written last, when the disk has the rest:
 
     what was installed (a requirement, or the digest of a wheel or of a source tree)
     version of nbprovision
@@ -9,97 +10,170 @@ slot that is not in use. What is in a slot counts only once its marker ``.comple
     the slot's path
     kind of interpreter
     names of the installed distributions
+    digest of their RECORDs and of pyvenv.cfg, which no RECORD vouches for
+
+This file imports nothing of nbprovision before it has to, and can be run by its path (``python -I FILE check VENV``),
+so that it works where other files of the tool are damaged, or where another Python looks elsewhere.
 """
 
 from __future__ import annotations
 
-import csv
 import fcntl
+import hashlib
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from nbprovision.system.bytecode import remove_cut
-
 MARKER = ".complete"
+_LINES = 7  # of a marker
 SLOTS = ("venv.1", "venv.2")
 
 
-def check(venv: Path) -> None:
-    """Take a closer look at an environment in which something has changed, and mark it anew if it is sound.
+class OtherInterpreter(ValueError):
+    """An environment was made by a Python of another kind, and may be of use again when that one is back."""
+
+
+def check(venv: Path, *, deep: bool = False) -> None:
+    """Take a closer look at an environment, and mark it again if it is sound.
+
+    Args:
+        venv: The slot.
+        deep: Compare every file with its hash (PyPA, "Recording installed projects"): a power cut leaves files of zeros
+            with their old size and time. Compiled files, of which nobody has a hash, are removed: Python makes them
+            again.
 
     Raises:
         OSError: a file is missing.
-        ValueError: a file is not as long as it was recorded, or the interpreter is another one.
+        ValueError: a file is not as it was recorded.
+        OtherInterpreter: the environment was made by another Python.
     """
-    installed, version, _, _, kind, names, *_ = (venv / MARKER).read_text().split("\n")
+    lines = (venv / MARKER).read_text(errors="replace").split("\n")
+    if len(lines) != _LINES + 1:
+        raise ValueError(f"{venv / MARKER} is not whole")
+    installed, version, _, _, kind, names, recorded, _ = lines
     if kind != interpreter_kind():
-        raise ValueError(f"made by {kind}, which is now {interpreter_kind()}")
-    site = site_packages(venv)
+        raise OtherInterpreter(f"made by {kind}, this is {interpreter_kind()}")
+    if deep:
+        _remove_compiled(site_packages(venv))
+    if _digest_of_records(venv, names.split()) != recorded:
+        raise ValueError(f"pyvenv.cfg or a RECORD of {venv} is not as it was installed")
     for name in names.split():
-        with (site / name / "RECORD").open(newline="") as record:
-            for path, _, size in csv.reader(record):
-                if size and (site / path).stat().st_size != int(size):
-                    raise ValueError(f"{path} is not as it was installed")
+        _compare(site_packages(venv), name, deep=deep)
     mark(venv, installed, version)
 
 
 def finish(venv: Path, home: Path, installed: str) -> None:
-    """Mark a new environment complete and turn the link to it; the one before it goes.
+    """Mark a new environment complete and turn the link to it. The other slot stays: it may have to serve once more.
 
     Args:
         venv: The slot that was just filled.
         home: The tool's home folder.
         installed: What tells the thing that was installed from any other.
+
+    Raises:
+        OSError: the disk does not have all of it.
+        ImportError: what was installed does not fit this machine.
+        StopIteration: the tool itself is not in it.
     """
+    from nbprovision.system.bytecode import remove_cut
+
     remove_cut(site_packages(venv))
     import rattler  # noqa: F401  # the largest wheel; one that does not fit this machine shows here
 
     (venv / ".lock").unlink(missing_ok=True)  # uv's, and writable for everybody
     own = next(site_packages(venv).glob("nbprovision-*.dist-info"))
+    _write_to_disk(venv)
     mark(venv, installed, own.name.split("-")[1].removesuffix(".dist"))
     link = home / "venv"
     if link.is_dir() and not link.is_symlink() and (link / "pyvenv.cfg").is_file():
         shutil.rmtree(link)
-    temporary = home / "venv.new"
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(venv.name)
-    temporary.replace(link)
-    for slot in SLOTS:
-        if slot != venv.name:
-            _remove_unless_running(home / slot, home)
+    _turn(link, venv.name)
+
+
+def good(home: Path, slot: str | None = None) -> None:
+    """Have ``venv.good`` lead to a slot that has ended a run with 0. Where it does already, nothing is written.
+
+    In a shell: ``slot=$(readlink "$home/venv"); [ "$(readlink "$home/venv.good")" = "$slot" ] || {
+    ln -sfn "$slot" "$home/venv.good.new" && mv -fT "$home/venv.good.new" "$home/venv.good"; }``
+
+    Args:
+        home: The tool's home folder.
+        slot: Its name; by default that of the slot in use.
+
+    Raises:
+        OSError: ``venv`` is not a link, or the folder cannot be written.
+        ValueError: that is not the name of a slot.
+    """
+    slot = slot or os.readlink(home / "venv")
+    if slot not in SLOTS:
+        raise ValueError(f"{home / 'venv'} leads to {slot}, which is not a slot")
+    try:
+        if os.readlink(home / "venv.good") == slot:
+            return
+    except OSError:
+        pass
+    _turn(home / "venv.good", slot)
+
+
+def own_slot(home: Path) -> str | None:
+    """The name of the slot that this process runs from, None where it runs from elsewhere."""
+    prefix = os.path.realpath(sys.prefix)
+    return next((slot for slot in SLOTS if prefix == os.path.realpath(home / slot)), None)
+
+
+def spare(home: Path) -> Path:
+    """The slot that the next install is to fill: not the good one if that is complete, else not the one in use.
+
+    Raises:
+        BlockingIOError: it is the slot in use, and a run is at work, which may still import from it.
+    """
+    kept = next((link for link in (home / "venv.good", home / "venv") if (link / MARKER).is_file()), home / "venv")
+    slot = next(home / name for name in SLOTS if os.path.realpath(home / name) != os.path.realpath(kept))
+    if os.path.realpath(slot) == os.path.realpath(home / "venv") and (home / "lock").exists():
+        with (home / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return slot
 
 
 def tidy(home: Path) -> None:
-    """Remove the slot that is not in use: an install that was killed before or after it turned the link.
+    """Remove what a killed install left: a slot without its marker, and a link that was not turned.
 
     To be called by a run, with its lock held: no other run can be at work from there. One that is being filled stays.
     """
-    if not (home / "venv").is_symlink() or not all((home / slot).is_dir() for slot in SLOTS):
+    if not (home / "venv").is_symlink() or not _leftovers(home):
         return
     with (home / "bootstrap.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        (home / "venv.new").unlink(missing_ok=True)
-        in_use = {os.path.realpath(home / "venv"), os.path.realpath(sys.prefix)}
-        for slot in SLOTS:
-            if os.path.realpath(home / slot) not in in_use:
-                shutil.rmtree(home / slot, ignore_errors=True)
+        for path in _leftovers(home):
+            if path.is_symlink():
+                path.unlink()
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _leftovers(home: Path) -> list[Path]:
+    in_use = {os.path.realpath(home / "venv"), os.path.realpath(sys.prefix)}
+    slots = [home / slot for slot in SLOTS if (home / slot).is_dir() and not (home / slot / MARKER).exists()]
+    links = [home / name for name in ("venv.new", "venv.good.new") if (home / name).is_symlink()]
+    return links + [slot for slot in slots if os.path.realpath(slot) not in in_use]
 
 
 def mark(venv: Path, installed: str, version: str) -> None:
     """Write the marker, whole or not at all."""
     interpreter = (venv / "bin/python").stat()
+    names = sorted(path.name for path in site_packages(venv).glob("*.dist-info"))
     lines = [
         installed,
         version,
         f"{interpreter.st_size} {int(interpreter.st_mtime)}",
         str(venv),
         interpreter_kind(),
-        " ".join(sorted(path.name for path in site_packages(venv).glob("*.dist-info"))),
+        " ".join(names),
+        _digest_of_records(venv, names),
     ]
     temporary = venv / (MARKER + ".new")
     with temporary.open("w") as stream:
@@ -121,26 +195,102 @@ def site_packages(venv: Path) -> Path:
     return venv / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 
 
-def _remove_unless_running(slot: Path, home: Path) -> None:
-    # A run that goes on in the background holds the lock and may still import from there; the next install removes it.
-    with (home / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        shutil.rmtree(slot, ignore_errors=True)
+def _compare(site: Path, name: str, *, deep: bool) -> None:
+    """Whether the files of a distribution are as its RECORD has them: path, ``sha256=`` base64 without ``=``, size."""
+    import csv
+
+    with (site / name / "RECORD").open(newline="") as record:
+        for path, recorded, size in csv.reader(record):
+            if path.endswith(".pyc"):
+                continue
+            if size and (site / path).stat().st_size != int(size):
+                raise ValueError(f"{site / path} is not as long as it was when it was installed")
+            if deep and recorded and _hash_of(site / path, recorded.partition("=")[0]) != recorded:
+                raise ValueError(f"{site / path} does not have the content that was installed")
+
+
+def _hash_of(path: Path, algorithm: str) -> str:
+    import base64
+
+    digest = hashlib.new(algorithm, path.read_bytes()).digest()
+    return f"{algorithm}={base64.urlsafe_b64encode(digest).decode().rstrip('=')}"
+
+
+def _digest_of_records(venv: Path, names: list[str]) -> str:
+    """Of the files that say how everything else has to be, and which nothing else would find cut or empty."""
+    digest = hashlib.sha256((venv / "pyvenv.cfg").read_bytes())
+    for name in names:
+        digest.update((site_packages(venv) / name / "RECORD").read_bytes())
+    return digest.hexdigest()
+
+
+def _remove_compiled(folder: Path) -> None:
+    for place, folders, _ in os.walk(folder):
+        if "__pycache__" in folders:
+            folders.remove("__pycache__")
+            shutil.rmtree(os.path.join(place, "__pycache__"))
+
+
+def _write_to_disk(folder: Path) -> None:
+    """Have the disk hold all that was written on the file system of ``folder``.
+
+    One call for the file system: to sync some two thousand files one by one takes many times as long, and os.sync waits
+    for other disks too.
+
+    Raises:
+        OSError: something could not be written (Linux 5.8 and newer tell).
+    """
+    import ctypes
+
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(handle):
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error), str(folder))
+    finally:
+        os.close(handle)
+
+
+def _turn(link: Path, slot: str) -> None:
+    temporary = link.with_name(link.name + ".new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(slot)
+    temporary.replace(link)
 
 
 def main(argv: list[str]) -> int:
-    """``check VENV`` or ``finish VENV HOME INSTALLED``; 0 if all is well."""
-    action, venv, *rest = argv
+    """Carry out a command of bootstrap.sh.
+
+    There are ``check [--deep] VENV``, ``finish SLOT HOME INSTALLED``, ``good HOME`` and ``spare HOME`` (prints it).
+    ``check --deep`` says ``sound`` on standard output: a file of this name that was emptied would end with 0 too.
+
+    Returns:
+        0 if all is well; else 1, or 3 for an environment of another Python, and one line on standard error says why.
+    """
     try:
-        if action == "check":
-            check(Path(venv))
-        else:
-            finish(Path(venv), Path(rest[0]), rest[1])
-    except (OSError, ValueError, ImportError, StopIteration) as error:
-        sys.stderr.write(f"  {type(error).__name__}: {error}\n")
+        match argv:
+            case ["check", "--deep", venv]:
+                check(Path(venv), deep=True)
+                print("sound")
+            case ["check", venv]:
+                check(Path(venv))
+            case ["finish", slot, home, installed]:
+                finish(Path(slot), Path(home), installed)
+            case ["good", home]:
+                good(Path(home))
+            case ["spare", home]:
+                print(spare(Path(home)))
+            case _:
+                sys.stderr.write(f"  not a command: {' '.join(argv)}\n")
+                return 1
+    except BlockingIOError:
+        sys.stderr.write(f"  a run is at work from {os.path.realpath(Path(argv[1]) / 'venv')}, the slot to fill\n")
+        return 1
+    except OtherInterpreter as error:
+        sys.stderr.write(f"  {error}\n")
+        return 3
+    except Exception as error:  # noqa: BLE001 - whatever is damaged, one line names it
+        sys.stderr.write("  " + " ".join(f"{type(error).__name__}: {error}".split()) + "\n")
         return 1
     return 0
 

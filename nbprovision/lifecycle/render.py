@@ -1,4 +1,7 @@
-"""A lifecycle script from options: root's part and the notebook user's part in one file that the platform accepts.
+"""A lifecycle script from options: root's part, and the first stage of the notebook user's.
+
+The first stage gets ``bootstrap.sh`` of this version, by its sha256, from beside the tool's wheels or out of the wheel
+itself; all the rest is there. So the script stays small, whatever the tool learns.
 
 Limits: https://docs.aws.amazon.com/sagemaker/latest/dg/notebook-lifecycle-config.html (16,384 characters of base64,
 five minutes). The template is ``script.sh`` beside this module.
@@ -8,55 +11,76 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
+import io
+import posixpath
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+import tarfile
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+from packaging.version import Version
 
 from nbprovision import __version__
+from nbprovision.lifecycle import addresses
+from nbprovision.lifecycle.wheels import TOOL
 from nbprovision.model.errors import UsageError
 
 # Its base64 has exactly the 16,384 characters that the platform takes.
 MAX_BYTES = 12_288
-# The platform ends a script after 300 seconds; what is between is for the platform's own steps.
+# The platform ends a script after 300 seconds. What is between is for a loaded machine, on which ending takes seconds.
+MOST_SECONDS = 290
+LEAST_SECONDS = 30
 DEFAULT_SECONDS = 240
-# Of the budget, what is left for ending: telling the reason, leaving.
-_RESERVE = 5
+# Of the budget, what root's part keeps for ending the user's part and for its own last line.
+_RESERVE = 4
 
 _TEMPLATE = Path(__file__).with_name("script.sh")
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.sh")
+BOOTSTRAP_NAME = f"nbprovision-{__version__}-bootstrap.sh"
+VERSION = str(Version(__version__))  # as names of wheels have it
+_WHEEL_NAME = f"nbprovision-{VERSION}-py3-none-any.whl"
 
 # The lines that only root can write. Static: nothing of it is read from anywhere when it runs.
 _PROFILE = """\
-    # On the PATH of every terminal of this user; last there, and never on root's.
-    /usr/bin/cat >/etc/profile.d/nbprovision.sh <<'NBPROVISION-END'
+    /bin/cat >/etc/profile.d/nbprovision.sh <<'NBPROVISION-END'
 if [ "$(/usr/bin/id -un)" = @USER@ ]; then PATH=$PATH:@HOME@/bin; fi
 NBPROVISION-END"""
 
-_FETCH = """\
-fetch() { # what `aws s3` is told; it must not wait for a network that is not there
-    AWS_MAX_ATTEMPTS=2 timeout 60 aws --cli-connect-timeout 5 --cli-read-timeout 20 s3 "$@"
+_FROM_WHEEL = """\
+from_wheel() {
+    for python in python3 "$HOME/anaconda3/bin/python" /opt/conda/bin/python; do
+        "$python" -I -c 'import sys, zipfile
+print(zipfile.ZipFile(sys.argv[1]).read("nbprovision/lifecycle/bootstrap.sh").decode(), end="")' "$1" && return
+    done 2>/dev/null
 }"""
-
-# Where nobody is root, the user's own folder of programs has to do.
-_LINK = """\
-    mkdir -p "$HOME/.local/bin" && ln -sfn "$home/venv/bin/nbprovision" "$HOME/.local/bin/nbprovision\""""
 
 
 class Places(msgspec.Struct, frozen=True):
-    """Whose machine it is: the user, their home folder, the tool's home folder."""
+    """Whose machine it is: the user, their home folder, the tool's home folder, the user's own playbook."""
 
     user: str
     user_home: str
     home: str
+    user_playbook: str
 
 
 PLATFORMS = {
-    "notebook-instance": Places("ec2-user", "/home/ec2-user", "/home/ec2-user/SageMaker/.nbprovision"),
-    "studio": Places("sagemaker-user", "/home/sagemaker-user", "/home/sagemaker-user/.local/state/nbprovision"),
+    "notebook-instance": Places(
+        "ec2-user",
+        "/home/ec2-user",
+        "/home/ec2-user/SageMaker/.nbprovision",
+        "/home/ec2-user/SageMaker/nbprovision.yml",
+    ),
+    "studio": Places(
+        "sagemaker-user",
+        "/home/sagemaker-user",
+        "/home/sagemaker-user/.local/state/nbprovision",
+        "/home/sagemaker-user/nbprovision.yml",
+    ),
 }
 
 
@@ -64,10 +88,15 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """What the script is to do.
 
     Attributes:
-        playbook: A path on the machine, an ``s3://`` URL, or, with ``inline``, the playbook's content.
-        inline: ``playbook`` is content.
-        tool: A requirement for pip's index, the path of a folder of wheels or a wheel on the machine, or an ``s3://``
-            URL that wheels lie under; None for this version from pip's index.
+        playbook: An absolute path on the machine or an ``s3://`` URL; with ``payload``, the name of its first file.
+        payload: Files that go into the script, by their relative paths: the playbook and what it names.
+        executable: Those of them that are programs.
+        tool: The path of a folder of wheels or a wheel on the machine, an ``s3://`` URL that wheels lie under, the
+            ``https://`` URL of a wheel, ``pypi:nbprovision==VERSION``, or a requirement for ``index_url``; None for
+            this version from ``index_url``.
+        sha256: Of the wheel; the script checks it. Needed for one that comes by ``https://`` or from the public index.
+        assets_url: Where the versioned file of the second stage is: a folder on the machine, an ``s3://`` or an
+            ``https://`` URL; None for beside the wheels, or in the wheel.
         index_url: The package index that the tool comes from, and the playbook's packages unless it says otherwise.
         on_create: The script runs once, when the instance is created, instead of at every start.
         strict: A failure keeps the notebook from starting.
@@ -76,11 +105,21 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         home: The tool's home folder there; None for the platform's default.
         environment: Further environment variables of the user's part.
         options: Further options of ``nbprovision run``.
+        user_playbook: A playbook of the user's own, carried out after the team's where it exists.
+        on_finish: A command of the shell, run as the user when work that went on in the background has ended.
+
+    Raises:
+        UsageError: neither ``tool`` nor ``index_url`` says where the tool comes from. The public index is not a
+            default: the project does not own its name there.
+
     """
 
     playbook: str
-    inline: bool = False
+    payload: Mapping[str, bytes] = {}
+    executable: Collection[str] = ()
     tool: str | None = None
+    sha256: str | None = None
+    assets_url: str | None = None
     index_url: str | None = None
     on_create: bool = False
     strict: bool = False
@@ -89,6 +128,79 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     home: str | None = None
     environment: Mapping[str, str] = {}
     options: Sequence[str] = ()
+    user_playbook: str | None = None
+    on_finish: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse to guess where the tool comes from."""
+        if self.tool is None and self.index_url is None:
+            raise UsageError(
+                "--tool or --index-url is required: where nbprovision comes from",
+                cause=f"whoever registers {TOOL} on the public index could run their code at every start",
+                cure=f"write one of {addresses.SOURCES}",
+            )
+
+
+def judged(wanted: Wanted) -> Wanted:
+    """The same with every place as the script has it, if it can be one of the machine; see `addresses`.
+
+    ``~/`` is written out, and ``tool`` is what ``NBPROVISION_SOURCE`` takes, its hash included.
+
+    Raises:
+        UsageError: one cannot.
+
+    """
+    user_home = PLATFORMS[wanted.platform].user_home
+    playbook = wanted.playbook
+    if not wanted.payload:
+        if playbook.startswith("s3://"):
+            addresses.bucket("PLAYBOOK", playbook, is_file=True)
+        elif playbook.startswith(("/", "~")):
+            playbook = addresses.path("PLAYBOOK", playbook, user_home, is_file=True)
+        else:
+            raise UsageError(
+                f"the playbook {playbook!r} is neither an absolute path on the machine nor an s3:// URL",
+                cause="it is a file here, where the script is rendered"
+                if Path(playbook).is_file()
+                else "the script runs on another machine",
+                cure="name its place there, or add --inline to put the content of a file here into the script",
+            )
+    own = wanted.user_playbook
+    if own is not None:
+        own = addresses.path("--user-playbook", own, user_home, is_file=True)
+        if posixpath.normpath(own) == posixpath.normpath(playbook):
+            raise UsageError(
+                f"--user-playbook {own} is the playbook of the team as well",
+                cause="it would run twice, and its faults would be the user's",
+                cure="leave the option out, or name the user's own playbook",
+            )
+    return msgspec.structs.replace(
+        wanted,
+        playbook=playbook,
+        user_playbook=own,
+        tool=_origin(wanted, user_home),
+        sha256=None,
+        assets_url=None
+        if wanted.assets_url is None
+        else addresses.folder("--assets-url", wanted.assets_url, user_home),
+        home=None if wanted.home is None else addresses.home(wanted.home, user_home),
+    )
+
+
+def _origin(wanted: Wanted, user_home: str) -> str:
+    """Where the tool comes from, if it is more than a name on the public index: in the first stage as well."""
+    tool = wanted.tool or f"{TOOL}=={VERSION}"
+    tool = addresses.tool(tool, user_home, VERSION, wanted.sha256)
+    if " @ git+" in tool and wanted.assets_url is None:
+        raise UsageError(
+            f"--tool {tool} needs --assets-url",
+            cause=f"the script gets {BOOTSTRAP_NAME} before it can build anything",
+            cure="write that file with --assets DIR, upload it, and name its place with --assets-url",
+        )
+    if addresses.comes_by_name(tool):
+        extra = wanted.environment.get("PIP_EXTRA_INDEX_URL", "").split()
+        addresses.refuse_public_name(tool, [] if wanted.index_url is None else [wanted.index_url, *extra])
+    return tool
 
 
 def render(wanted: Wanted) -> str:
@@ -96,146 +208,191 @@ def render(wanted: Wanted) -> str:
 
     Raises:
         UsageError: a value that cannot stand in it, or a script that is larger than the platform takes.
+
     """
+    wanted = judged(wanted)
     places = PLATFORMS[wanted.platform]
     home = places.home if wanted.home is None else wanted.home
-    if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", home):
-        raise UsageError(f"--home {home!r} is no absolute path of plain letters", cure="write it out, without spaces")
-    if not 30 <= wanted.seconds <= 295:
+    if not LEAST_SECONDS <= wanted.seconds <= MOST_SECONDS:
         raise UsageError(
-            f"--deadline {wanted.seconds} is not between 30 and 295 seconds",
+            f"--deadline {wanted.seconds} is not between {LEAST_SECONDS} and {MOST_SECONDS} seconds",
             cause="the platform ends a lifecycle script after 300 seconds, and the notebook does not start then",
+            cure=f"write a number of seconds between them, or leave it out ({DEFAULT_SECONDS})",
         )
-    environment = {**wanted.environment, "NBPROVISION_HOME": home}
-    if wanted.index_url is not None:
-        environment["PIP_INDEX_URL"] = _index(wanted.index_url)
-    for name in environment:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in ("HOME", "PATH", "USER", "LOGNAME"):
-            raise UsageError(f"--env {name}: this variable cannot be set", cure="leave it out")
-    options = ["--deadline", str(wanted.seconds - _RESERVE), *wanted.options]
-    script = _TEMPLATE.read_text(encoding="ascii")
+    payload = _packed(wanted.payload, wanted.executable)
     parts = {
-        # Root's lines first: they hold placeholders themselves.
         "PROFILE": "" if wanted.on_create or wanted.platform != "notebook-instance" else _PROFILE,
-        "LINK": _LINK if wanted.platform == "studio" else "",
-        "FETCH": _FETCH if any(str(source).startswith("s3://") for source in (wanted.tool, wanted.playbook)) else "",
-        "TOOL": _tool_lines(wanted.tool),
-        "PLAYBOOK": _playbook_lines(wanted),
-        "OPTIONS": " ".join(map(_quoted, options)),
-        "ENVIRONMENT": "".join(f" \\\n    {name}={_quoted(value)}" for name, value in sorted(environment.items())),
+        "FETCH": _fetch_lines(wanted),
+        "FROM": _quoted(_place(wanted)),
+        "FILE": BOOTSTRAP_NAME,
+        "SHA256": (digest := hashlib.sha256(bootstrap()).hexdigest()),
+        "SHORT": digest[:8],
+        "PLAYBOOK": _playbook(wanted),
+        "PAYLOAD": f" <<'NBPROVISION-END'\n{payload}\nNBPROVISION-END" if payload else "",
+        "OPTIONS": " ".join(map(_quoted, ["--deadline", str(wanted.seconds - _RESERVE), *wanted.options])),
+        "ENVIRONMENT": _environment(wanted, home),
         "HOOK": "on-create" if wanted.on_create else "on-start",
-        "VERSION": __version__,
+        "VERSION": VERSION,
         "USER_HOME": places.user_home,
         "USER": places.user,
         "HOME": home,
         "SECONDS": str(wanted.seconds),
-        "BOOTSTRAP": _packed(_bootstrap()),
+        # Whatever root's part meets (no process to be had, no room), the notebook starts.
+        "TRAP": "" if wanted.strict else "trap 'exit 0' EXIT",
         "END": _STRICT if wanted.strict else "exit 0",
     }
-    script = _filled(script, parts)
+    script = _filled(_TEMPLATE.read_text(encoding="ascii"), parts)
     size = len(script.encode("ascii"))
     if size > MAX_BYTES:
+        sizes = ", ".join(f"{name} {len(content):,}" for name, content in wanted.payload.items())
         raise UsageError(
             f"the script has {size:,} bytes, and the platform takes {MAX_BYTES:,}",
-            cure="put the playbook on the volume or in a bucket, and name it there, instead of its content here"
-            if wanted.inline
+            cause=f"of these the playbook with its files takes {len(payload):,}, packed (unpacked: {sizes})"
+            if payload
+            else "",
+            cure="put the playbook on the volume or in a bucket, and name it there, instead of --inline"
+            if payload
             else "shorten the options",
         )
     return script
 
 
+def bootstrap() -> bytes:
+    """The second stage of a script: the file that the first one gets by its sha256 and runs as the user."""
+    return _BOOTSTRAP.read_bytes()
+
+
 _STRICT = """\
-case $status in 7) exit 0 ;; esac
-exit "$status\""""
+case $word in failed) exit "$status" ;; esac
+exit 0"""
 
 
 def _filled(template: str, parts: Mapping[str, str]) -> str:
     """The template with its ``@NAME@`` filled; what a value brings along is never taken for a placeholder.
 
-    A line that a value leaves empty goes.
+    Comments below the head go, and so does a line that a value leaves empty.
     """
 
     def fill(text: str) -> str:
-        return re.sub(r"@([A-Z_]+)@", lambda found: parts[found[1]], text)
+        return re.sub(r"@([A-Z0-9_]+)@", lambda match: parts[match[1]], text)
 
-    lines = []
-    for line in template.splitlines():
+    head, body = template.split("\n#\n", 1)
+    lines = [fill(line) for line in head.splitlines()]
+    for line in body.splitlines():
+        if line.lstrip().startswith("# ") or not line:
+            continue
         filled = fill(parts["PROFILE"]) if line == "@PROFILE@" else fill(line)
-        if filled or not line:
+        if filled:
             lines.append(filled)
     return "\n".join(lines) + "\n"
 
 
-def _tool_lines(tool: str | None) -> str:
-    if tool is None:
-        return f"    export NBPROVISION_SOURCE=nbprovision=={__version__}"
-    if tool.startswith("s3://"):
-        url = _quoted(_bucket(tool).rstrip("/") + "/")
-        return (
-            f'    mkdir -p "$home/wheels"\n'
-            f"    fetch sync --only-show-errors --delete --exclude '*' --include '*.whl' {url} \"$home/wheels\" ||\n"
-            f'        say "the wheels could not be fetched; those of the last start have to do"\n'
-            f'    export NBPROVISION_SOURCE="$home/wheels"'
-        )
-    return f"    export NBPROVISION_SOURCE={_quoted(tool)}"
+def _environment(wanted: Wanted, home: str) -> str:
+    """The variables of the user's part, as words for ``env``."""
+    environment = {**wanted.environment, "NBPROVISION_HOME": home}
+    if wanted.index_url is not None:
+        environment["PIP_INDEX_URL"] = _index(wanted.index_url)
+    environment["NBPROVISION_SOURCE"] = wanted.tool or ""
+    if wanted.user_playbook is not None:
+        environment["NBPROVISION_USER_PLAYBOOK"] = wanted.user_playbook
+    if wanted.on_finish is not None:
+        environment["NBPROVISION_ON_FINISH"] = wanted.on_finish
+    for name in environment:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in ("HOME", "PATH", "USER", "LOGNAME"):
+            raise UsageError(
+                f"--env {name}: this variable cannot be set",
+                cause="the script sets it itself"
+                if name.isidentifier()
+                else "a name has letters, digits and underscores",
+                cure="leave it out, or give it another name",
+            )
+    return "".join(f" \\\n    {name}={_quoted(value)}" for name, value in sorted(environment.items()))
 
 
-def _playbook_lines(wanted: Wanted) -> str:
-    if wanted.inline:
-        return (
-            "    playbook=$own/playbook.yml\n    unpack \"$playbook\" <<'NBPROVISION-END'\n"
-            f"{_packed(wanted.playbook.encode())}\nNBPROVISION-END"
-        )
-    if wanted.playbook.startswith("s3://"):
-        return (
-            "    playbook=$own/playbook.yml\n"
-            f'    {{ fetch cp --only-show-errors {_quoted(_bucket(wanted.playbook))} "$own/fetched" &&\n'
-            '        put "$playbook" <"$own/fetched"; } ||\n'
-            '        say "the playbook could not be fetched; that of the last start has to do"'
-        )
-    if not wanted.playbook.startswith("/"):
-        raise UsageError(
-            f"the playbook {wanted.playbook!r} is neither an absolute path on the machine nor an s3:// URL",
-            cure="name its place there, or add --inline to put the content of this file into the script",
-        )
-    return f"    playbook={_quoted(wanted.playbook)}"
+def _place(wanted: Wanted) -> str:
+    """Where the second stage is: an index counts where the tool is no more than a name."""
+    tool = wanted.tool or ""
+    return wanted.assets_url or (addresses.comes_by_name(tool) and wanted.index_url) or tool
 
 
-def _bootstrap() -> bytes:
-    """bootstrap.sh without the lines that are comments and nothing else."""
-    first, *lines = _BOOTSTRAP.read_text(encoding="ascii").splitlines()
-    kept = [line for line in lines if not line.lstrip().startswith("# ") and line.strip()]
-    return "\n".join([first, *kept, ""]).encode("ascii")
+def _fetch_lines(wanted: Wanted) -> str:
+    """The shell function ``fetch FILE``, which gets the second stage from where it is."""
+    limit = max(10, wanted.seconds // 4)
+    source = wanted.assets_url or wanted.tool or ""
+    if source.startswith("https://"):
+        url = _quoted(f"{source.rstrip('/')}/{BOOTSTRAP_NAME}")
+        return f'fetch() {{ curl -fsSL --max-time {limit} -o "$1" {url}; }}'
+    if source.startswith("s3://"):
+        folder = _quoted(source.rstrip("/") + "/")
+        lines = [
+            "export AWS_MAX_ATTEMPTS=2 PATH=$PATH:$HOME/anaconda3/bin",
+            f'get() {{ timeout {limit} aws --cli-connect-timeout 5 s3 cp --only-show-errors {folder}$1 "$2" ||',
+            f"    {{ [ $? -ne 124 ] || echo 'aws took more than {limit} s'; return 1; }}; }}",
+            f'get {BOOTSTRAP_NAME} "$1" || {{ get {_WHEEL_NAME} "$own/.wheel" && from_wheel "$own/.wheel" >"$1"; }}',
+        ]
+    elif source.startswith("/"):
+        folder = _quoted(source.rsplit("/", 1)[0] if source.endswith(".whl") else source.rstrip("/"))
+        lines = [f'cat {folder}/{BOOTSTRAP_NAME} >"$1" 2>/dev/null || from_wheel {folder}/{_WHEEL_NAME} >"$1"']
+    else:
+        # A wheel by its URL is that file itself.
+        requirement = _quoted(source if ".whl#" in source else f"nbprovision=={VERSION}")
+        lines = []
+        if source.startswith("pypi:"):  # pip reads a hash from files only
+            lines = [f"printf '%s\\n' {' '.join(map(_quoted, _requirements(source)))} >\"$own/.tool\""]
+            requirement = '-r "$own/.tool"'
+        lines += [
+            'for python in python3 "$HOME/anaconda3/bin/python" /opt/conda/bin/python; do',
+            f'    why=$(timeout {limit} "$python" -I -m pip -q download --no-deps -d "$own/.wheel" \\',
+            f'        {requirement} 2>&1) && from_wheel "$own/.wheel/{_WHEEL_NAME}" >"$1" && return',
+            '    case $why in *"No module named"* | *"failed to run"*) ;; ?*) said=$why ;; esac',
+            "done",
+            'echo "$said" | tail -n 3; return 1',
+        ]
+    return "\n".join([_FROM_WHEEL, "fetch() (", *(f"    {line}" for line in lines), ")"])
 
 
-def _packed(content: bytes) -> str:
-    return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode("ascii")
+def _requirements(pypi: str) -> list[str]:
+    """The lines of a requirements file for ``pypi:NAME==VERSION --hash=...``: a wheel, as a build would run code."""
+    return [f"--only-binary {TOOL}", pypi.removeprefix("pypi:")]
 
 
-def _bucket(url: str) -> str:
-    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?", url):
-        raise UsageError(f"{url!r} is no URL of the form s3://BUCKET/KEY")
-    return url
+def _playbook(wanted: Wanted) -> str:
+    """The word by which the second stage is told where the playbook is."""
+    if wanted.payload:
+        return _quoted(f"inline:{next(iter(wanted.payload))}", "rename the file, with plain letters")
+    return _quoted(wanted.playbook, "rename the file or the folder, with plain letters")
+
+
+def _packed(payload: Mapping[str, bytes], executable: Collection[str]) -> str:
+    """The files as one line of text: base64 of a compressed tar archive, the same for the same files."""
+    if not payload:
+        return ""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in payload.items():
+            _quoted(name, "rename the file, with plain letters")
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o755 if name in executable else 0o644
+            archive.addfile(entry, io.BytesIO(data))
+    return base64.b64encode(gzip.compress(content.getvalue(), 9, mtime=0)).decode("ascii")
 
 
 def _index(url: str) -> str:
     if not re.fullmatch(r"https?://[^/]+(/.*)?", url):
-        raise UsageError(f"--index-url {url!r} is no URL", cure="give it as pip takes it: https://HOST/simple")
-    if "@" in url.split("/")[2]:
         raise UsageError(
-            "--index-url must not bring a password along",
-            cause="whoever may describe the lifecycle configuration could read it",
-            cure="let the playbook's ensure_pip_index take it from where it is kept",
+            f"--index-url {url!r} is not a URL",
+            cause="pip gets packages by https:// or http://",
+            cure="write it as pip takes it: https://HOST/simple",
         )
     return url
 
 
-def _quoted(text: str) -> str:
+def _quoted(text: str, cure: str = "write such values into the playbook") -> str:
     """One word of the shell."""
     if not text.isascii() or not text.isprintable():
         raise UsageError(
             f"{text!r} cannot stand in a lifecycle script",
             cause="only printable ASCII can",
-            cure="write such values into the playbook",
+            cure=cure,
         )
     return shlex.quote(text)

@@ -1,75 +1,119 @@
 #!/bin/sh
-# @HOOK@ script of a SageMaker notebook instance, rendered by nbprovision @VERSION@; render it anew to change it.
+# @HOOK@ script of a SageMaker notebook instance, rendered by nbprovision @VERSION@; render it again to change it.
+# root's part names every program by its full path, and runs, reads and obeys nothing that @USER@ can write.
 #
-# root's part. It names every program by its full path, and runs, reads and obeys nothing that @USER@ can write.
-# shellcheck disable=SC2016  # what stands in single quotes is meant as it stands
+# Lines like these above this one stay in the rendered script; those below are left out of it, for its size.
+# shellcheck disable=SC2016,SC2086  # single quotes are meant as they stand; $as_user is several words
 umask 022
 cd / || exit
 exec </dev/null
+@TRAP@
+read -r began _ </proc/uptime
+tenths() { # of a second since the script began
+    read -r now _ </proc/uptime
+    echo $((${now%.*} * 10 + 1${now#*.} / 10 - ${began%.*} * 10 - 1${began#*.} / 10))
+}
 
 as_user= # where this is not root (Studio), it is the user already
+run=${TMPDIR:-/tmp}
 if [ "$(/usr/bin/id -u)" -eq 0 ]; then
     as_user="/usr/sbin/runuser -u @USER@ --"
+    run=/run/nbprovision
+    /bin/mkdir -p $run
 @PROFILE@
     # A unit of its own is not ended with the one that runs this script; work that takes longer goes on in it.
-    if [ -d /run/systemd/system ] && /usr/bin/systemd-run --quiet --scope -- /bin/true 2>/dev/null; then
-        as_user="/usr/bin/systemd-run --quiet --scope -- $as_user"
+    if [ -d /run/systemd/system ]; then
+        name=nbprovision-@HOOK@
+        state=$(/usr/bin/timeout 5 /usr/bin/systemctl show -p ActiveState $name.scope)
+        [ "$state" = ActiveState=inactive ] || name=$name-$$
+        unit="/usr/bin/systemd-run -q --scope --collect --description=$name -p CPUWeight=20 -p IOWeight=20"
+        ! /usr/bin/timeout 10 $unit /bin/true || as_user="$unit -p TimeoutStopSec=10 --unit=$name $as_user"
     fi
 fi
 
-# shellcheck disable=SC2086  # several words
-/usr/bin/timeout --kill-after=5 @SECONDS@ $as_user /usr/bin/env -i HOME=@USER_HOME@ USER=@USER@ LOGNAME=@USER@ \
-    LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin NBPROVISION_PHASE=@HOOK@@ENVIRONMENT@ \
+# What the user's part prints comes through a pipe that this part reads: it is bounded, has no control characters, and
+# never stands in the place of root's own lines. What is beyond the bound is read and dropped, so that no writer waits.
+out=/dev/null facts=/dev/null copier=
+if pipe=$(/usr/bin/mktemp -d $run/XXXXXX) && /usr/bin/mkfifo -m 600 $pipe/out && /bin/true >$pipe/facts; then
+    out=$pipe/out facts=$pipe/facts
+    /usr/bin/timeout 600 /bin/sh -c '{ /bin/dd bs=512 count=4000 2>/dev/null; /usr/bin/tail -c 4000; } <$1/out |
+LC_ALL=C /bin/sed -u -e "s/[^[:print:]\t\x80-\xff]\|\xc2[\x80-\x9f]//g" -e "/^localhost : ok=/w $1/facts
+/^nbprovision: result /{w $1/facts
+d}" -e "s/^ *nbprovision: *[a-z]* *status=/> &/" -e "\$a\\"' sh $pipe &
+    copier=$!
+fi
+
+# No descriptor of root's, no terminal and none of root's variables reach the user's part.
+left=$((@SECONDS@ - 2 - $(tenths) / 10))
+[ $left -gt 0 ] || left=1
+/usr/bin/timeout --kill-after=1 $left /bin/bash -c '
+exec >"$1" 2>&1
+shift
+for fd in /proc/self/fd/*; do fd=${fd##*/}; [ $fd -le 2 ] || eval "exec $fd>&-"; done
+exec "$@"' close $out /usr/bin/setsid --wait $as_user \
+    /usr/bin/env -i HOME=@USER_HOME@ USER=@USER@ LOGNAME=@USER@ LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin \
+    NBPROVISION_PHASE=@HOOK@ NBPROVISION_STARTED=$began NBPROVISION_VERSION=@VERSION@@ENVIRONMENT@ \
     /bin/sh -s <<'NBPROVISION-END-OF-USER-PART'
-# @USER@'s part: the tool, its files, and all that the playbook says.
-say() { printf 'nbprovision: %s\n' "$*"; }
-
-put() { # FILE: standard input becomes its content; a file that has it already keeps its time
-    cat >"$1.new" && if cmp -s "$1.new" "$1"; then rm -f "$1.new"; else mv -f "$1.new" "$1"; fi
-}
-
-unpack() { base64 -d | gzip -dc | put "$1"; }
-
+trap '' PIPE
+sound() { [ -f "$1" ] && [ "$(sha256sum 2>/dev/null <"$1")" = '@SHA256@  -' ]; }
 @FETCH@
-
 main() {
     umask 022
-    home=@HOME@
-    own=$home/lifecycle
-    cd "$HOME" && mkdir -p "$own" "$home/bin" || return
-    touch "$own/started"
-    ln -sfn ../venv/bin/nbprovision "$home/bin/nbprovision"
-@LINK@
-@TOOL@
-@PLAYBOOK@
-    [ -f "$playbook" ] || {
-        say "there is no playbook $playbook"
-        return 4
-    }
-    # On a volume that is full the files of the last start have to do.
-    unpack "$own/bootstrap.sh" <<'NBPROVISION-END' || [ -f "$own/bootstrap.sh" ] || return
-@BOOTSTRAP@
-NBPROVISION-END
-    sh "$own/bootstrap.sh" "$playbook" @OPTIONS@
-    status=$?
-    # The reason in the last lines, which is where one looks first.
-    # shellcheck disable=SC3013  # -nt is not POSIX, but every sh of Linux has it
-    if [ $status -eq 2 ] && [ "$home/last-run.json" -nt "$own/started" ]; then
-        "$home/bin/nbprovision" status
+    own=@HOME@/lifecycle
+    file=$own/@FILE@
+    cd "$HOME" && mkdir -p "$own" || return 2
+    if ! sound "$file"; then
+        fetch "$own/.new" && sound "$own/.new" && mv -f "$own/.new" "$file"
+        sound "$file" || {
+            echo "nbprovision: cannot get @FILE@ (sha256 @SHORT@...) or its wheel from" @FROM@
+            file=$own/bootstrap.good
+            [ -f "$file" ] || return 2
+            export NBPROVISION_FALLBACK=tool
+        }
     fi
-    return $status
+    sh "$file" @PLAYBOOK@ @OPTIONS@@PAYLOAD@
 }
 main </dev/null
 exit
 NBPROVISION-END-OF-USER-PART
 status=$?
 
+# Whoever holds the pipe open holds nobody up.
+if [ -n "$copier" ]; then
+    (/bin/sleep 1 && kill $copier) >/dev/null 2>&1 &
+    wait $copier
+    [ $? -ne 143 ] || echo
+    kill $! 2>/dev/null
+fi
+
+# What the user's part says of itself is data: numbers and a few words, or nothing.
+changed=- failed=- version=@VERSION@ after='' used='' rest='' word='done' worker=''
+set -f
+for fact in $(/usr/bin/tail -c 4000 $facts); do
+    [ ${#fact} -le 40 ] || continue
+    case $fact in
+    *[!a-z0-9=._+!-]* | changed=*[!0-9]* | failed=*[!0-9]*) ;;
+    changed=?*) [ $changed != - ] || changed=${fact#*=} ;;
+    failed=?*) [ $failed != - ] || failed=${fact#*=} ;;
+    version=?*) version=${fact#*=} ;;
+    fallback=playbook | fallback=tool | fallback=both) after=" $fact" ;;
+    used=?*) used=" $fact" ;;
+    user_status=?* | mode=check) rest=" $fact" ;;
+    skipped) word=skipped ;;
+    worker) worker=1 ;;
+    esac
+done
+[ -z "$pipe" ] || /bin/rm -rf $pipe
+
+case $status$worker in 1241 | 1371 | 1431) status=7 ;; esac
 case $status in
-0) echo "nbprovision: done" ;;
-7) echo "nbprovision: the rest goes on in the background; 'nbprovision status' tells how far it is" ;;
-124 | 137) echo "nbprovision: not done in @SECONDS@ seconds; what is finished is kept, and the next start goes on" ;;
-4) echo "nbprovision: failed (4): the playbook is invalid or not there" ;;
-6) echo "nbprovision: failed (6): another run is at work" ;;
-*) echo "nbprovision: failed ($status); the lines above say why, and @HOME@/log more" ;;
+0) ;;
+7) word=background ;;
+*) word=failed && echo "The lines above say why; @HOME@/log has more." ;;
 esac
+spent=$(tenths)
+line="nbprovision: $word status=$status$after$used seconds=$((spent / 10)).$((spent % 10)) changed=$changed failed=$failed"
+line="$line version=$version hook=@HOOK@$rest"
+[ -z "$as_user" ] || echo "$line" >$run/@HOOK@
+echo "$line"
 @END@

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nbprovision.facts.machine import Machine
 from nbprovision.lint.finding import Edit, Finding, Found, Rule, all_rules
 from nbprovision.lint.subject import Catalogue, Playbook, Script, is_script
 from nbprovision.model.errors import InvalidPlaybook, Position, nearest
+from nbprovision.playbook.yaml_nodes import read_file_bytes
 from nbprovision.system.files import write_atomically
 
 _NOQA = re.compile(r"#\s*noqa(?P<rules>:\s*[a-z][a-z-]*(?:[,\s]+[a-z][a-z-]*)*)?\s*$")
 _FROM_READING = ("invalid-playbook", "unknown-parameter", "unresolved-template", "unknown-environment")
-_LARGEST = 1 << 20  # bytes
 
 
 def check(path: Path, machine: Machine, catalogue: Catalogue, extra_vars: Mapping[str, Any]) -> list[Finding]:
@@ -31,7 +34,7 @@ def check(path: Path, machine: Machine, catalogue: Catalogue, extra_vars: Mappin
         InvalidPlaybook: the file cannot be read.
 
     """
-    data = _read(path)
+    data = read_file_bytes(path, "script" if path.suffix == ".sh" else "playbook")
     findings: list[Finding] = []
     if is_script(path, data):
         script = Script(path, data)
@@ -45,6 +48,7 @@ def check(path: Path, machine: Machine, catalogue: Catalogue, extra_vars: Mappin
         for rule in all_rules():
             if rule.about == "playbook":
                 findings += rule.findings(playbook)
+        findings = [msgspec.structs.replace(one, position=_named(one.position, path)) for one in findings]
         texts = {file: playbook.text_of(file) for file in {str(path), *(one.position.file for one in findings)}}
     kept = [one for one in dict.fromkeys(findings) if not _is_quiet(one, texts.get(one.position.file, ""))]
     kept += _unknown_noqa(path, texts[str(path)])
@@ -87,11 +91,18 @@ def rule_named(name: str) -> Rule:
 
 def _faults(playbook: Playbook) -> Iterable[Finding]:
     start = Position(str(playbook.path), 1, 1)
-    for fault in playbook.faults:
+    for fault in (*playbook.faults, *playbook.refused):
         rule = rule_named(fault.rule if isinstance(fault, InvalidPlaybook) else "invalid-playbook")
         yield rule.finding(
             Found(position=fault.position or start, message=fault.message, why=fault.cause, cure=fault.cure)
         )
+
+
+def _named(position: Position, playbook: Path) -> Position:
+    """A place by the name that somebody knows who named the playbook like this: relative, if that was."""
+    if playbook.is_absolute() or not os.path.isabs(position.file):
+        return position
+    return position._replace(file=os.path.relpath(position.file))
 
 
 def _is_quiet(finding: Finding, text: str) -> bool:
@@ -119,16 +130,3 @@ def _unknown_noqa(path: Path, text: str) -> Iterable[Finding]:
 
 def _names(match: re.Match[str]) -> list[str]:
     return re.findall(r"[a-z][a-z-]*", (match["rules"] or "").lstrip(":"))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(_LARGEST + 1)
-    except OSError as error:
-        raise InvalidPlaybook(
-            f"{path} cannot be read", cause=error.strerror or str(error), cure="look at the path"
-        ) from None
-    if len(data) > _LARGEST:
-        raise InvalidPlaybook(f"{path} is larger than {_LARGEST // 1024} KiB", cure="is it another file?")
-    return data

@@ -30,6 +30,7 @@ _SYSTEM = re.compile(r"/(etc|usr|root|lib|lib64|boot|sbin|bin)(/|$)")
 _SEGMENT = re.compile(r"[^;&|(`{\n]+")  # what a shell takes for one command
 _QUOTED = re.compile(r"'[^'\n]*'|\"[^\"\n$`]*\"")
 _ASSIGNMENT = re.compile(r"\w+=")
+_SHELLS_WORDS = ("&&", "||", "|", ";", "&", ">", ">>", "<", "2>&1", "2>", "&>")
 # Words that run another command; with their options that take a word.
 _BEFORE = ("then", "do", "else", "exec", "nohup", "time", "env", "setsid", "sudo", "xargs", "if", "while", "!")
 _WITH_WORD = ("-u", "--user", "-g", "-n", "-C", "-h")
@@ -134,16 +135,34 @@ def restart_at_boot(playbook: Playbook) -> Iterable[Found]:
 
 
 @rule(
+    "shell-words-in-argv",
+    "error",
+    "`&&`, `||`, `|`, `;`, `>` or `<` as a word of `argv`",
+    "no shell reads `argv`: the program gets the word as it stands",
+)
+def shell_words_in_argv(playbook: Playbook) -> Iterable[Found]:
+    """By the words themselves; a program that takes such a word on purpose has noqa."""
+    for call in playbook.of("ensure_command"):
+        for number, word in enumerate(call.strings("argv")):
+            if word in _SHELLS_WORDS:
+                yield Found(
+                    position=call.entry("argv", number),
+                    message=f"'{word}' is a word for the program, not for a shell",
+                    cure="write shell: and the command as text, or a task for each command",
+                )
+
+
+@rule(
     "command-always-runs",
     "warning",
     "a command that nothing keeps from running: none of `creates`, `removes`, `unless`, `onlyif`",
     "it runs at each start, and each run takes the long way",
 )
 def command_always_runs(playbook: Playbook) -> Iterable[Found]:
-    """A handler runs after a change only; a command whose result is asked for is a question."""
+    """Handlers run after a change, rescues after a failure; a command whose result is asked for is a question."""
     for call in playbook.of("ensure_command"):
         guarded = any(call.parameters.get(key) is not None for key in ("creates", "removes", "unless", "onlyif"))
-        if not guarded and not call.handler and not call.register:
+        if not (guarded or call.handler or call.rescue or call.register or call.conditional):
             yield Found(
                 position=call.position,
                 message="the command runs each time",

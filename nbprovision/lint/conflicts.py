@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
-from nbprovision.facts import conda_specs, requirements
+from nbprovision.facts import conda_health, conda_specs, requirements
+from nbprovision.facts.conda import installed
 from nbprovision.lint.finding import Found, rule
 from nbprovision.lint.subject import Call, Playbook
 from nbprovision.model.errors import Position, ProvisionError
-from nbprovision.model.task import Claim, Resource
+from nbprovision.model.task import Claim, Resource, Setting
 
 _Fight = tuple[Call, Call, str, str]  # the later task, the earlier one, what they fight over, how they differ
 
@@ -23,7 +22,7 @@ _WHOLE = frozenset(("ensure_kernel", "ensure_git_config", "ensure_line", "ensure
 # Kinds that leave as it is what they do not name.
 _IN_PART = frozenset(("ensure_file", "ensure_pip_index", "ensure_condarc"))
 # Kinds of which only the being there can be fought over here; their packages are compared by themselves.
-_THERE = frozenset(("ensure_conda_env", "ensure_conda_channel"))
+_THERE = frozenset(("ensure_conda_env", "ensure_venv", "ensure_conda_channel"))
 # What tells two things of one kind apart that lie in one file.
 _WHICH = {
     "ensure_line": ("regexp", "line"),
@@ -32,9 +31,10 @@ _WHICH = {
 }
 # What does not make the thing another one.
 _BESIDE = frozenset(("deep", "refresh_every", "validate", "engine", "state", "backup", "create", "firstmatch"))
-_PARTS_OF_FILES = ("ensure_line", "ensure_block")
+_OF_CONDA = ("ensure_conda_env", "ensure_conda_pkg")
+_PARTS_OF_FILES = ("ensure_line", "ensure_block", "ensure_pip_index", "ensure_condarc", "ensure_git_config")
+_ALL_AND_PART = "one says all that is in it, the other puts something into it"
 _CONTENT = ("content", "template", "source", "copy", "src")
-_CLAUSE = re.compile(r"(?P<operator>==|>=|<=|!=|>|<|=|)\s*(?P<version>\d+(?:\.\d+)*)(?P<star>\.\*|\*)?")
 
 
 @rule(
@@ -47,7 +47,13 @@ def conflicting_tasks(playbook: Playbook) -> Iterable[Found]:
     """Tasks that both hold on this machine, each pair once; handlers and rescues act in their turn only."""
     calls = [call for call in playbook.calls if call.here and not call.handler and not call.rescue]
     told: set[frozenset[Position]] = set()
-    for later, earlier, thing, reason in (*_things(playbook, calls), *_packages(playbook, calls)):
+    fights = (
+        *_things(playbook, calls),
+        *_shared(playbook, calls),
+        *_owned(playbook, calls),
+        *_packages(playbook, calls),
+    )
+    for later, earlier, thing, reason in fights:
         pair = frozenset((later.position, earlier.position))
         if pair not in told:
             told.add(pair)
@@ -60,29 +66,84 @@ def conflicting_tasks(playbook: Playbook) -> Iterable[Found]:
 
 def _things(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Fight]:
     """Kernels, files, indexes, settings."""
-    makers: dict[Resource, list[Call]] = {}
+    makers: dict[str, list[tuple[Call, Resource]]] = {}
     for call in calls:
         for resource in sorted(playbook.provided(call)):
-            makers.setdefault(resource, []).append(call)
-    for thing, several in makers.items():
-        for first, second in combinations(several, 2):
-            reason = _difference(first, second)
-            if reason:
-                yield second, first, f"{thing.kind} {thing.identity}", reason
+            makers.setdefault(resource.identity, []).append((call, resource))
+    for several in makers.values():
+        for (first, one), (second, other) in combinations(several, 2):
+            reason = _difference(first, second) if first is not second else ""
+            if reason and (one == other or "file" in (one.kind, other.kind)):
+                yield second, first, f"{one.kind} {one.identity}", reason
+
+
+def _shared(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Fight]:
+    """Values of one key in a file that tasks of any kind write to; all of the file, where a task says that."""
+    values: list[tuple[Call, Setting]] = []
+    for call in calls:
+        values += [
+            (call, one) for one in playbook.asked(call, lambda task: list(task.shared_values(playbook.machine))) or ()
+        ]
+    for (first, one), (second, other) in combinations(values, 2):
+        if first is not second and one.key == other.key and one.value != other.value and one.shares_file(other):
+            reason = f"they differ in {other.key[-1]}"
+            yield second, first, f"file {one.file if other.pattern else other.file}", reason
+    for whole in calls:
+        content = _settled(whole, "content") if whole.kind == "ensure_file" else None
+        if isinstance(content, str):
+            for (part, setting), resource in product(values, playbook.provided(whole)):
+                here = Setting(resource.identity, (), None)
+                if here.shares_file(setting) and _said(content, setting) != setting.value:
+                    earlier, later = sorted((whole, part), key=lambda call: call.position[1:])
+                    yield later, earlier, f"file {resource.identity}", _ALL_AND_PART
+
+
+def _said(content: str, setting: Setting) -> object:
+    """What a text says of a key, if it is JSON; None where it says nothing."""
+    try:
+        found = json.loads(content)
+        for key in setting.key:
+            found = found[key]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return None
+    return found
+
+
+def _owned(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Fight]:
+    """Files of conda packages that one task writes, and another one repairs at each run by a deep look."""
+    deep = [call for call in calls if call.kind in _OF_CONDA and _settled(call, "deep") is True]
+    for looking, writing in product(deep, calls):
+        if looking is writing or _state(writing) == "absent":
+            continue
+        for prefix, resource in product(_prefixes(playbook, looking), playbook.provided(writing)):
+            path = Path(resource.identity) / ("kernel.json" if resource.kind == "kernel" else "")
+            owner = _owner(prefix, path) if resource.kind in ("kernel", "file") and prefix in path.parents else ""
+            if owner:
+                earlier, later = sorted((looking, writing), key=lambda call: call.position[1:])
+                reason = f"it is a file of the package {owner}, which `deep` repairs"
+                yield later, earlier, f"file {path}", reason
+
+
+def _owner(prefix: Path, path: Path) -> str:
+    """The conda package that brings a file; nothing for none, and before the environment is made only a kernel's."""
+    place = str(path.relative_to(prefix))
+    records = installed(prefix)
+    if not records:
+        return "ipykernel" if place == "share/jupyter/kernels/python3/kernel.json" else ""
+    return next((record.name for record in records if place in conda_health.listed_files(record)), "")
 
 
 def _difference(first: Call, second: Call) -> str:
     """What the two want different of one thing, or nothing."""
-    if first.kind == second.kind == "ensure_env_var":
-        return _variables(first, second)
     if first.kind == second.kind and first.kind in _WHOLE | _IN_PART | _THERE:
         return _alike(first, second) if _which(first) == _which(second) else ""
     for whole, part in ((first, second), (second, first)):
-        if whole.kind == "ensure_file" and part.kind in _PARTS_OF_FILES and _state(part) != "absent":
-            if _state(whole) == "absent":
-                return "one wants it gone and the other a text in it"
-            if any(whole.values.get(key) is not None for key in _CONTENT):
-                return "one says all that is in it, the other puts something into it"
+        if whole.kind != "ensure_file" or part.kind not in _PARTS_OF_FILES or _state(part) == "absent":
+            continue
+        if _state(whole) == "absent":
+            return "one wants it gone and the other a text in it"
+        if any(whole.values.get(key) is not None for key in _CONTENT):
+            return _ALL_AND_PART
     return ""
 
 
@@ -106,22 +167,6 @@ def _alike(first: Call, second: Call) -> str:
     if _state(first) != _state(second):
         different.append("state")
     return f"they differ in {', '.join(different)}" if different else ""
-
-
-def _variables(first: Call, second: Call) -> str:
-    """The variable that two tasks set to different values in one file, or one of them takes away."""
-    one, other = (
-        {
-            **(call.values.get("vars") or {}),
-            **({call.values["name"]: call.values.get("value")} if call.strings("name") else {}),
-        }
-        for call in (first, second)
-    )
-    absent = [_state(call) for call in (first, second)].count("absent")
-    for name in sorted(one.keys() & other.keys()):
-        if absent == 1 or (absent == 0 and str(one[name]) != str(other[name])):
-            return f"they differ in {name}"
-    return ""
 
 
 def _which(call: Call) -> tuple[Any, ...]:
@@ -151,7 +196,7 @@ def _packages(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Fight]:
     for call in calls:
         claims = playbook.asked(call, lambda task: list(task.claims(playbook.machine))) or []
         pip += [(call, claim) for claim in claims]
-        if call.kind in ("ensure_conda_env", "ensure_conda_pkg") and call.values.get("state") != "absent":
+        if call.kind in _OF_CONDA and call.values.get("state") != "absent":
             conda += [
                 (call, prefix, text, False) for prefix in _prefixes(playbook, call) for text in call.strings("packages")
             ]
@@ -170,7 +215,7 @@ def _packages(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Fight]:
             continue
         if gone != also_gone:
             yield second, first, f"'{also}' in {prefix}", "one wants it there and the other gone"
-        elif not gone and _no_version(one.rest, two.rest):
+        elif not gone and conda_specs.exclude(one, two):
             yield second, first, f"'{also}' in {prefix}", f"the other wants '{text}'"
     for call, claim in pip:
         for other_call in calls:
@@ -200,27 +245,3 @@ def _exclude(one: Claim, other: Claim) -> bool:
         return requirements.incompatible(first, second) != (one.absent != other.absent)
     except (ProvisionError, ValueError):
         return False
-
-
-def _no_version(one: str, other: str) -> bool:
-    """Whether two of conda's version constraints surely exclude each other; what is no plain number is not judged."""
-    first, second = _specifier(one), _specifier(other)
-    return first is not None and second is not None and (first & second).is_unsatisfiable()
-
-
-def _specifier(rest: str) -> SpecifierSet | None:
-    """A constraint of conda's in Python's form: ``=3.12`` is ``==3.12.*``."""
-    clauses = []
-    for clause in rest.split(","):
-        match = _CLAUSE.fullmatch(clause.strip())
-        if match is None:
-            return None
-        fuzzy = match["operator"] == "=" or bool(match["star"])
-        operator = match["operator"] if match["operator"] not in ("", "=") else "=="
-        if fuzzy and operator not in ("==", "!="):
-            fuzzy = False
-        clauses.append(f"{operator}{match['version']}{'.*' if fuzzy else ''}")
-    try:
-        return SpecifierSet(",".join(clauses))
-    except InvalidSpecifier:
-        return None

@@ -6,16 +6,23 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from nbprovision.facts import environment_file
 from nbprovision.lint.finding import Found, rule
-from nbprovision.lint.subject import Call, Playbook
+from nbprovision.lint.subject import ASSUMED, Call, Playbook
+from nbprovision.model.errors import ProvisionError
 
 # Names that images had: framework, version of Python. https://docs.aws.amazon.com/sagemaker/latest/dg/nbi-jl.html
 VERSIONED = re.compile(r"(?:amazonei_)?(mxnet|tensorflow2?|pytorch|chainer|theano|caffe2|python)(?:_latest)?_p\d{2,3}")
 SERVER = "JupyterSystemEnv"
-ASSUMED = "--platform"  # the mark of a platform that the command line names
 # The volume that survives, and what of a notebook instance does not. What is elsewhere may be mounted by the team.
 _VOLUME = PurePosixPath("/home/ec2-user/SageMaker")
 _LOST = tuple(PurePosixPath(place) for place in ("/home/ec2-user", "/tmp", "/var/tmp", "/dev/shm", "/root"))  # noqa: S108 - looked for, not written to
+_PLACES = {
+    "ensure_conda_env": ("prefix",),
+    "ensure_venv": ("path",),
+    "ensure_condarc": ("envs_dirs",),
+    "ensure_pip_pkg": ("target",),
+}
 _REFERENCES = ("env", "envs", "except", "clone")
 
 
@@ -52,7 +59,7 @@ def _of_an_image(name: str) -> bool:
 )
 def hard_coded_environment(playbook: Playbook) -> Iterable[Found]:
     """Names that the playbook itself makes are its own affair."""
-    made = {name for call in playbook.of("ensure_conda_env") for name in call.strings("name")}
+    made = {name for call in playbook.of("ensure_conda_env", "ensure_venv") for name in call.strings("name")}
     for call in playbook.calls:
         for key in _REFERENCES:
             for number, name in enumerate(call.strings(key)):
@@ -74,8 +81,7 @@ def hard_coded_environment(playbook: Playbook) -> Iterable[Found]:
 def environment_outside_volume(playbook: Playbook) -> Iterable[Found]:
     """By the places of an instance; on an instance everything beside its volume counts."""
     for call in playbook.calls:
-        keys = {"ensure_conda_env": ("prefix",), "ensure_condarc": ("envs_dirs",), "ensure_pip_pkg": ("target",)}
-        for key in keys.get(call.kind, ()):
+        for key in _PLACES.get(call.kind, ()):
             for number, place in enumerate(call.strings(key)):
                 if call.values.get("state") != "absent" and _is_lost(place, playbook):
                     yield Found(
@@ -125,8 +131,8 @@ def kernel_without_ipykernel(playbook: Playbook) -> Iterable[Found]:
         if call.values.get("install_ipykernel") is not False or call.values.get("state") == "absent":
             continue
         for name in (*call.strings("env"), *call.strings("prefix")):
-            makers = [one for one in playbook.of("ensure_conda_env") if name in _names(one)]
-            if not makers or any(one.values.get(key) for one in makers for key in ("file", "clone")):
+            makers = [one for one in playbook.of("ensure_conda_env", "ensure_venv") if name in _names(one)]
+            if not makers or any(one.values.get(key) for one in makers for key in ("file", "clone", "requirements")):
                 continue
             later = [one for one in playbook.of("ensure_pip_pkg", "ensure_conda_pkg") if name in _names(one)]
             if any(one.values.get("requirements") for one in later):
@@ -140,6 +146,28 @@ def kernel_without_ipykernel(playbook: Playbook) -> Iterable[Found]:
                 )
 
 
+@rule(
+    "ignored-selector",
+    "warning",
+    "a selector (`# [win]`) in an environment file",
+    "to conda it is a comment: the package is wanted on this machine too",
+)
+def ignored_selector(playbook: Playbook) -> Iterable[Found]:
+    """As the file itself tells."""
+    for call in playbook.of("ensure_conda_env"):
+        for path in map(Path, call.strings("file") if call.task is not None else ()):
+            try:
+                selectors = environment_file.read(path).selectors
+            except ProvisionError:  # told by what reads the playbook
+                continue
+            for line, message in selectors:
+                yield Found(
+                    position=call.at("file"),
+                    message=f"{path.name}:{line}: {message}",
+                    cure="take the line out of the file, or the comment off the line",
+                )
+
+
 def _names(call: Call) -> Iterator[str]:
-    for key in ("name", "prefix", "env", "envs"):
+    for key in ("name", "prefix", "path", "env", "envs"):
         yield from call.strings(key)

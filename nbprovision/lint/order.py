@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nbprovision.lint.finding import Found, rule
-from nbprovision.lint.subject import Playbook
-
-_FILES = {
-    "ensure_pip_pkg": ("requirements", "constraints"),
-    "ensure_conda_env": ("file",),
-    "ensure_file": ("src",),
-    "ensure_pip_index": ("cert",),
-}
+from nbprovision.lint.subject import Call, Playbook
+from nbprovision.model.errors import Position
+from nbprovision.model.task import Input
 
 
 @rule(
@@ -30,19 +25,25 @@ def missing_file(playbook: Playbook) -> Iterable[Found]:
     for call in playbook.calls:
         if call.kind == "ensure_command":
             return
-        if call.values.get("state") in ("absent", "link"):
-            continue
-        for key in _FILES.get(call.kind, ()):
-            for number, name in enumerate(call.strings(key)):
-                path = Path(name)
-                beside = call.task is not None and folder in path.parents
-                if beside and not os.path.lexists(path) and not made & {path, *path.parents}:
-                    yield Found(
-                        position=call.entry(key, number),
-                        message=f"there is no {path.relative_to(folder)} in the playbook's folder",
-                        cure="correct the name, or put the file there",
-                    )
-        made |= {Path(one.identity) for one in playbook.provided(call) if one.kind == "file"}
+        for path, position in _files(playbook, call) if call.values.get("state") not in ("absent", "link") else ():
+            if folder in path.parents and not os.path.lexists(path) and not made & {path, *path.parents}:
+                yield Found(
+                    position=position,
+                    message=f"there is no {path.relative_to(folder)} in the playbook's folder",
+                    cure="correct the name, or put the file there",
+                )
+        made |= {Path(one.identity) for one in playbook.provided(call) if one.identity.startswith("/")}
+
+
+def _files(playbook: Playbook, call: Call) -> Iterator[tuple[Path, Position]]:
+    """What a task reads, with what the files name that it names, and where each is named."""
+    inputs = playbook.asked(call, lambda task: list(task.inputs(playbook.machine))) or []
+    if call.kind == "ensure_pip_index" and call.task is not None:
+        inputs += [Input(Path(text), "cert") for text in call.strings("cert")]
+    for path, parameter, position in inputs:
+        texts = call.strings(parameter)
+        number = texts.index(str(path)) if str(path) in texts else -1
+        yield path, position or (call.entry(parameter, number) if number >= 0 else call.at(parameter))
 
 
 @rule(

@@ -2,47 +2,72 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from nbprovision.facts import conda_specs, environment_file, requirements, requirements_files
+from nbprovision.facts.environment_file import EnvironmentFile
+from nbprovision.facts.package_names import advice, is_none
+from nbprovision.facts.requirements import Wanted
+from nbprovision.facts.requirements_files import AnyVariable
 from nbprovision.lint.finding import Found, rule
-from nbprovision.lint.subject import Playbook
-from nbprovision.model.errors import Position
-from nbprovision.playbook.secret_names import is_secret_name
-from nbprovision.playbook.template import has_template
+from nbprovision.lint.subject import Call, Playbook
+from nbprovision.model.errors import Position, ProvisionError
+from nbprovision.system.plain_secrets import secret_as
 
 _PUBLIC = ("pypi.org", "pypi.python.org", "test.pypi.org", "files.pythonhosted.org")
 _TERMS = re.compile(r"(defaults|anaconda|main|r|pkgs/(main|r|msys2))|https?://repo\.anaconda\.com/.*")
+# Channels that have no packages of PyPI's under PyPI's own names beside those that conda-forge has.
+_LIKE_CONDA_FORGE = ("conda-forge", "bioconda", "nvidia", "pytorch")
 _CONFUSING = re.compile(r"\s*--extra-index-url[\s=]")
-# user:password@ where the password is written out, and no variable of a template or of the shell.
-URL_PASSWORD = re.compile(r"://[^/\s:@'\"]*:(?P<password>[^/\s@'\"]+)@")
-_VARIABLE = re.compile(r"\{\{|\$\{?\w|\*\*\*")
-_NO_SECRET = ("", "true", "false", "yes", "no", "none", "null", "omit")
 
 
 @rule(
     "dependency-confusion",
     "warning",
-    "an index of one's own beside the public one, and the best version of both is taken",
-    "anybody can put a package of the same name and a higher version on the public index, and it is installed here",
+    "an index of one's own beside a public one, from which packages of the same name can come",
+    "anybody can put a package of that name on the public index, and it is installed here",
 )
 def dependency_confusion(playbook: Playbook) -> Iterable[Found]:
-    """In ensure_pip_index, and by ``--extra-index-url`` in requirements files."""
+    """In ensure_pip_index, and by ``--extra-index-url`` in requirements files.
+
+    uv looks into the extra indexes first, and takes a name from the first that has it; pip takes the best version of
+    all.
+    """
     for call in playbook.of("ensure_pip_index"):
-        urls = [*call.strings("url"), *call.strings("extra_urls")]
-        own = bool(call.values.get("codeartifact")) or any(not _is_public(url) for url in urls)
-        mixed = bool(call.strings("extra_urls")) and own and any(map(_is_public, urls))
-        if mixed and call.values.get("index_strategy") != "first-index":
-            yield Found(
-                position=call.at("extra_urls"),
-                message="packages of the own index may come from the public one",
-                cure="let one index serve both (CodeArtifact with an upstream, devpi), or say "
-                "index_strategy: first-index, by which uv takes a name from the first index that has it",
-            )
+        main, extra = call.strings("url"), call.strings("extra_urls")
+        own = bool(call.values.get("codeartifact")) or any(not _is_public(url) for url in (*main, *extra))
+        mixed = bool(extra) and own and any(map(_is_public, (*main, *extra)))
+        if not mixed:
+            continue
+        strategy = call.values.get("index_strategy")
+        if strategy == "best-match":
+            happens = "the best version of all indexes is taken"
+            cure = "say index_strategy: first-index, with the public index as `url` and your own in `extra_urls`"
+        elif any(map(_is_public, extra)):
+            happens = "uv looks into `extra_urls` first, and so into the public index"
+            cure = "name the public index by `url` and your own by `extra_urls`"
+        elif strategy is None:
+            happens = "uv takes a name from your own index where that has it, but pip the best version of both"
+            cure = "say index_strategy: first-index, if nobody installs by pip"
+        else:
+            continue
+        yield Found(
+            position=call.at("extra_urls"),
+            message=f"packages of the own index may come from the public one: {happens}",
+            cure=f"let one index serve both (CodeArtifact with an upstream, devpi), or {cure}",
+        )
     for call in playbook.of("ensure_pip_pkg"):
+        by_pip = call.values.get("engine") == "pip"
+        happens = (
+            "pip takes the best version of both indexes"
+            if by_pip
+            else "uv takes a name from this index before the main one, in whatever version it has there"
+        )
         for number, name in enumerate(call.strings("requirements")):
             for line, text in enumerate(_lines(Path(name)), 1):
                 if _CONFUSING.match(text):
@@ -50,7 +75,7 @@ def dependency_confusion(playbook: Playbook) -> Iterable[Found]:
                         position=Position(name, line, 1)
                         if Path(name).is_file()
                         else call.entry("requirements", number),
-                        message="--extra-index-url takes the best version of both indexes",
+                        message=f"--extra-index-url: {happens}",
                         cure="let one index serve both, and name it by ensure_pip_index",
                     )
 
@@ -136,24 +161,86 @@ def unpinned_source(playbook: Playbook) -> Iterable[Found]:
 
 
 @rule(
+    "other-name",
+    "warning",
+    "a name that conda-forge or PyPI does not have: `torch` of conda, `pytorch` of pip, `sklearn` of either",
+    "there is no package of this name, or only one that says what is meant",
+)
+def other_name(playbook: Playbook) -> Iterable[Found]:
+    """Of pip whatever the index, for these are nobody's names; of conda only where conda-forge is what is asked."""
+    for call in playbook.of("ensure_conda_env", "ensure_conda_pkg"):
+        if call.values.get("state") == "absent":
+            continue
+        file = _environment_file(call)
+        channels = (
+            call.strings("channels") or (file.channels if file else ()) or playbook.machine.conda.condarc.channels
+        )
+        if not all(channel.rstrip("/").rpartition("/")[2] in _LIKE_CONDA_FORGE for channel in channels):
+            continue
+        written = [(call.entry("packages", number), text) for number, text in enumerate(call.strings("packages"))]
+        written += [(call.at("file"), text) for text in (file.packages if file else ())]
+        for position, text in written:
+            spec = conda_specs.parse(text)
+            if spec is not None and spec.channel in (None, "conda-forge") and is_none(spec.name, "conda"):
+                yield Found(
+                    position=position,
+                    message=f"conda-forge has no package '{spec.name}'",
+                    cure=advice(spec.name, "conda"),
+                )
+    for call in playbook.of("ensure_pip_pkg", "ensure_venv"):
+        if call.task is None or call.values.get("state") == "absent":
+            continue
+        for wanted, position in _requirements(call):
+            yield from _no_package_of_pypi(wanted, position)
+    for call in playbook.of("ensure_conda_env"):
+        file = _environment_file(call)
+        with contextlib.suppress(ProvisionError):
+            for wanted in environment_file.pip_section(file, AnyVariable()).wanted if file else ():
+                yield from _no_package_of_pypi(wanted, wanted.position or call.at("file"))
+
+
+def _no_package_of_pypi(wanted: Wanted, position: Position) -> Iterable[Found]:
+    if wanted.url is None and wanted.name is not None and is_none(wanted.name, "pip"):
+        yield Found(
+            position=position,
+            message=f"PyPI has no package '{wanted.name}', or only a placeholder",
+            cure=advice(wanted.name, "pip"),
+        )
+
+
+def _environment_file(call: Call) -> EnvironmentFile | None:
+    for path in call.strings("file") if call.task is not None else ():
+        with contextlib.suppress(ProvisionError):  # told by what reads the playbook
+            return environment_file.read(Path(path))
+    return None
+
+
+def _requirements(call: Call) -> Iterable[tuple[Wanted, Position]]:
+    """What a pip task asks for, each with its place: in the playbook, or in a requirements file."""
+    for number, text in enumerate(call.strings("packages")):
+        with contextlib.suppress(ProvisionError):
+            yield requirements.parse(text), call.entry("packages", number)
+    for number, text in enumerate(call.strings("requirements")):
+        with contextlib.suppress(ProvisionError):
+            for wanted in requirements_files.read((), [Path(text)], (), AnyVariable()).wanted:
+                yield wanted, wanted.position or call.entry("requirements", number)
+
+
+@rule(
     "plain-secret",
     "warning",
     "a password or token in the playbook's text",
     "who can read the playbook, its repository or a backup has it",
 )
 def plain_secret(playbook: Playbook) -> Iterable[Found]:
-    """By the name of the key, or as the password in a URL. The value itself is never shown."""
+    """By the name of the key, or by its own form. The value itself is never shown."""
     for keys, value in playbook.scalars:
-        text = value.value if isinstance(value.value, str) else ""
-        in_url = any(not _VARIABLE.search(match["password"]) for match in URL_PASSWORD.finditer(text))
-        named = bool(keys) and is_secret_name(keys[-1].text) and not has_template(text) and not _VARIABLE.search(text)
-        if in_url or (named and text.strip().lower() not in _NO_SECRET):
-            what = "the URL holds a password" if in_url else f"'{keys[-1].text}' is written out"
-            name = "INDEX_PASSWORD" if in_url else re.sub(r"\W", "_", keys[-1].text).upper()
+        secret = secret_as(keys[-1].text if keys else "", value.value) if isinstance(value.value, str) else None
+        if secret is not None:
             yield Found(
                 position=value.position,
-                message=what,
-                cure=f"hand it over in an environment variable: {{{{ lookup('env', '{name}') }}}}",
+                message=f"{secret.what} is written out",
+                cure=f"hand it over in an environment variable: {{{{ lookup('env', '{secret.name}') }}}}",
             )
 
 

@@ -39,6 +39,13 @@ RULES += [
 ]
 
 
+@rule("no-task", "warning", "a play without a task", "nothing is done")
+def no_task(playbook: Playbook) -> Iterable[Found]:
+    """Handlers alone are never run, and a file of tasks may be empty."""
+    for position in playbook.idle:
+        yield Found(position=position, message="this play has no task", cure="write what to do below tasks:")
+
+
 @rule(
     "unresolved-elsewhere",
     "warning",

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from nbprovision.lint.commands import RESTART, programs
 from nbprovision.lint.environments import SERVER, VERSIONED
 from nbprovision.lint.finding import Edit, Found, rule
-from nbprovision.lint.packages import URL_PASSWORD
 from nbprovision.lint.subject import Script
+from nbprovision.system.plain_secrets import secrets_in_lines
 
 LIMIT = 12_288  # bytes: 16,384 characters of base64
 
@@ -290,18 +290,13 @@ def lost_failure(script: Script) -> Iterable[Found]:
     about="script",
 )
 def plain_secret(script: Script) -> Iterable[Found]:
-    """In a URL, or given to a variable of such a name. The value itself is never shown."""
-    named = re.compile(
-        r"\b\w*(?:PASSWORD|PASSWD|TOKEN|SECRET|API_KEY|ACCESS_KEY)\w*=(?P<password>[\"']?[^\s\"'$`]{4,})", re.IGNORECASE
-    )
-    for pattern in (URL_PASSWORD, named):
-        for line, found in _matches(script, pattern):
-            if not _VARIABLE.search(found["password"]):
-                yield Found(
-                    position=script.at(line, found.start()),
-                    message="the script holds a secret",
-                    cure="fetch it when it runs: aws secretsmanager get-secret-value",
-                )
+    """By its own form, or given to a variable of such a name. The value itself is never shown."""
+    for line, secret in secrets_in_lines("\n".join(script.lines)):
+        yield Found(
+            position=script.at(line, secret.start),
+            message=f"{secret.what} is written out",
+            cure="fetch it when it runs: aws secretsmanager get-secret-value",
+        )
 
 
 def _calls(script: Script, *names: str) -> Iterator[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +12,23 @@ from typing import Any
 import msgspec
 
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import InvalidPlaybook, Position, ProvisionError, UnknownEnvironment
+from nbprovision.model.errors import (
+    InvalidPlaybook,
+    MissingInput,
+    ParameterError,
+    Position,
+    ProvisionError,
+    UnknownEnvironment,
+    UnsetVariable,
+)
+from nbprovision.model.result import Result, as_variables
 from nbprovision.model.task import Resource, Task
 from nbprovision.playbook import read
 from nbprovision.playbook.calls import Block, Entry, TaskCall, calls_of
 from nbprovision.playbook.faults import SeveralFaults
+from nbprovision.playbook.outside import Outside
 from nbprovision.playbook.template import UNRESOLVED, NotYetKnown, Unknown, has_template
+from nbprovision.playbook.written import shown
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, plain, read_nodes
 from nbprovision.system.reading import read_bytes
 
@@ -38,6 +50,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         handler: It stands under ``handlers``.
         rescue: It stands under ``rescue``.
         here: Its ``when`` holds on this machine, as far as that is known.
+        conditional: A run that finds everything in place leaves it out, as far as what earlier tasks report tells.
         register: Name of the variable that gets its result, or nothing.
         notify: The handlers that it notifies.
         listen: What it listens to, for a handler.
@@ -54,6 +67,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     handler: bool = False
     rescue: bool = False
     here: bool = True
+    conditional: bool = False
     register: str = ""
     notify: tuple[str, ...] = ()
     listen: tuple[str, ...] = ()
@@ -77,26 +91,63 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         return [entry for entry in entries if isinstance(entry, str) and not has_template(entry)]
 
 
-_ELSEWHERE = Unknown("the run")
+# The mark of a platform that the command line names.
+ASSUMED = "--platform"
+ELSEWHERE = Unknown("the run")
 
 
-def _is_of_elsewhere(fault: ProvisionError) -> bool:
-    return isinstance(fault, NotYetKnown) and fault.unknown is _ELSEWHERE
+def is_of_elsewhere(fault: ProvisionError) -> bool:
+    """Whether it is only that a value is known where the playbook runs, and not here."""
+    return isinstance(fault, NotYetKnown) and fault.unknown is ELSEWHERE
 
 
-class _Elsewhere(dict[str, str]):
+class Elsewhere(dict[str, str]):
     """Environment variables, of which one that is not set here may be set where the playbook runs."""
 
-    def get(self, name: str, default: Any = "") -> Any:
+    def get(self, name: str, default: Any = None) -> Any:
         """The value, or the template's own default.
 
         Raises:
             NotYetKnown: there is neither.
 
         """
-        if name in self or default:
+        if name in self or default is not None:
             return super().get(name, default)
-        raise NotYetKnown(f"lookup('env', '{name}')", _ELSEWHERE)
+        raise NotYetKnown(f"lookup('env', '{name}')", ELSEWHERE)
+
+
+# Where the machines of the platform keep what is theirs.
+_THEIRS = ("/home/ec2-user/", "/home/sagemaker-user/", "/home/studio-lab-user/", "/opt/ml/", "/mnt/")
+
+
+class OutsideElsewhere(Outside):
+    """The files that templates read, of which one that is missing here may be there where the playbook runs."""
+
+    def read(self, path: Path, what: str) -> str:
+        """The text of a file.
+
+        Raises:
+            NotYetKnown: it is one of the other machine's.
+
+        """
+        if str(path).startswith(_THEIRS) and not path.exists():
+            raise NotYetKnown(str(path), ELSEWHERE)
+        return super().read(path, what)
+
+
+def outside_of(machine: Machine) -> type[Outside]:
+    """What looks at files for a playbook that is for ``machine``."""
+    if machine.platform.because == ASSUMED:
+        return OutsideElsewhere
+
+    class OutsideHere(Outside):
+        def secret(self, kind: str, name: str, region: str | None) -> str:
+            from nbprovision.backends import aws_secrets
+
+            aws_secrets.require_command(machine, kind, name)
+            return super().secret(kind, name, region)
+
+    return OutsideHere
 
 
 class Playbook:
@@ -112,6 +163,8 @@ class Playbook:
         faults: What is wrong with it, so that a run would refuse it.
         calls: Its tasks in order, handlers last; those of a wrong playbook as they are written.
         objections: What tasks said that name an environment which nothing makes.
+        idle: Where the plays begin that have no task.
+        refused: What tasks said of their parameters, and of the files that these name, so that a run would refuse it.
         certain: Whether the name of every environment that the playbook makes is known.
 
     """
@@ -122,22 +175,29 @@ class Playbook:
         self.catalogue = catalogue
         self.faults: list[ProvisionError] = []
         self.calls: list[Call] = []
+        self.idle: list[Position] = []
         self.files: list[Path] = [path]
         self.nodes: dict[Path, Node] = {}
         try:
-            env = _Elsewhere(machine.env)
-            found = read.read_playbook(path, catalogue, extra_vars, machine.variables(), env=env)
+            # On this machine the answer is that of a run; elsewhere a variable may be set that is not set here.
+            env = Elsewhere(machine.env) if machine.platform.because == ASSUMED else machine.env
+            found = read.read_playbook(
+                path, catalogue, extra_vars, machine.variables(), env=env, outside=outside_of(machine)
+            )
         except InvalidPlaybook as error:
-            self.faults = [fault for fault in _each(error) if not _is_of_elsewhere(fault)]
+            self.faults = [fault for fault in _each(error) if not is_of_elsewhere(fault)]
         else:
-            self.files = [path, *(one for one in found.inputs if one.name.endswith((".yml", ".yaml")))]
+            more = (one for one in found.content if one.name.endswith((".yml", ".yaml")))
+            self.files = [path, *(one for one in more if one != Path(os.path.abspath(path)))]
             self.calls = list(_read_calls(found))
+            self.idle = [play.position for play in found.plays if not play.sections]
         for file in dict.fromkeys(Path(file) for file in self.files):
             with contextlib.suppress(InvalidPlaybook):
                 node = read_nodes(file)
                 if node is not None and not any(node.position.file == one for one in map(str, self.nodes)):
                     self.nodes[file] = node
         self.certain = True
+        self.refused: list[ProvisionError] = []
         self.objections = list(self._arranged())
         if self.faults:
             self.calls = [call for node in self.nodes.values() for call in _written_calls(node, catalogue)]
@@ -146,21 +206,45 @@ class Playbook:
         """Tell the machine, task by task, what is configured and made, as before a run."""
         there = [call for call in self.calls if call.here]
         for call in there:
-            self.asked(call, lambda task: self.machine.expect(task.configures(self.machine)))
+            self._judged(call, lambda task: self.machine.expect(task.configures(self.machine)))
         for call in there:
-            self.asked(call, lambda task: self.machine.declared.update(task.declares(self.machine)))
+            declared = self._judged(call, lambda task: self.machine.declared.update(task.declares(self.machine)))
+            self.certain = self.certain and declared  # a name may be in a file that a task has yet to make
             if call.task is None and call.kind == _MAKER:  # its name may be known, if not what is in it
                 self.certain = self.certain and not any(has_template(str(call.values.get(key))) for key in _NAMES)
                 names = {name: self.machine.conda.new_prefix(name) for name in call.strings("name")}
                 self.machine.declared.update(names)
             try:
-                self.asked(
-                    call,
-                    lambda task: (task.requires(self.machine), task.provides(self.machine)),
-                    but=UnknownEnvironment,
-                )
+                self._judged(call, lambda task: (task.requires(self.machine), task.provides(self.machine)))
+                self._judged(call, lambda task: (list(task.claims(self.machine)), list(task.inputs(self.machine))))
             except UnknownEnvironment as error:
                 yield call, error
+
+    def _judged(self, call: Call, question: Callable[[Task[Any]], Any]) -> bool:
+        """Ask a task what a run asks of it before the first one is carried out, and note what it would be refused for.
+
+        Returns:
+            Whether all files are there that the answer takes.
+
+        Raises:
+            UnknownEnvironment: it names one that nothing makes.
+
+        """
+        if call.task is None:
+            return True
+        try:
+            question(call.task)
+        except UnknownEnvironment:
+            raise
+        except MissingInput:
+            return False  # the rule missing-file knows whether a task makes it
+        except ProvisionError as error:
+            elsewhere = isinstance(error, UnsetVariable) and self.machine.platform.because == ASSUMED
+            if error.exit_status == InvalidPlaybook.exit_status and not elsewhere:
+                error.at(call.at(error.key) if isinstance(error, ParameterError) else call.position)
+                if str(error) not in map(str, self.refused):
+                    self.refused.append(error)
+        return True
 
     @cached_property
     def scalars(self) -> list[tuple[tuple[Scalar, ...], Scalar]]:
@@ -180,16 +264,12 @@ class Playbook:
         """The text of one of its files; empty where it cannot be read."""
         return _text(Path(file))
 
-    def asked(
-        self, call: Call, question: Callable[[Task[Any]], Any], but: type[ProvisionError] | tuple[()] = ()
-    ) -> Any:
-        """What a task answers to a question about the machine; None where it cannot, ``but`` is raised."""
+    def asked(self, call: Call, question: Callable[[Task[Any]], Any]) -> Any:
+        """What a task answers to a question about the machine; None where it cannot."""
         if call.task is None:
             return None
         try:
             return question(call.task)
-        except but:
-            raise
         except ProvisionError:
             return None
 
@@ -240,13 +320,16 @@ def _each(fault: ProvisionError) -> Iterator[ProvisionError]:
 
 def _read_calls(playbook: read.Playbook) -> Iterator[Call]:
     """The tasks in order, handlers last; files that are included only when it is known which have none yet."""
+    names = (call.register for play in playbook.plays for call in play.calls if call.register)
+    nothing = as_variables(Result(name="", task="", status="ok"))
+    quiet = {name: {**nothing, "results": []} for name in names}
     for play in playbook.plays:
         rescues = {id(call) for section in play.sections for call in _rescues(section.entries)}
         for call in play.calls:
             if call.written.call is not None:
-                yield _read_call(call, rescue=id(call) in rescues)
+                yield _read_call(call, quiet, rescue=id(call) in rescues)
     for play in playbook.plays:
-        yield from (_read_call(call, handler=True) for call in play.handlers if call.written.call is not None)
+        yield from (_read_call(call, quiet, handler=True) for call in play.handlers if call.written.call is not None)
 
 
 def _rescues(entries: Sequence[Entry]) -> Iterator[TaskCall]:
@@ -256,7 +339,7 @@ def _rescues(entries: Sequence[Entry]) -> Iterator[TaskCall]:
             yield from _rescues([*entry.body, *entry.always])
 
 
-def _read_call(call: TaskCall, *, handler: bool = False, rescue: bool = False) -> Call:
+def _read_call(call: TaskCall, quiet: Mapping[str, Any], *, handler: bool = False, rescue: bool = False) -> Call:
     task, here = call.task, call.task is not None or call.late
     unresolved: ProvisionError | None = None
     if task is None:
@@ -281,11 +364,32 @@ def _read_call(call: TaskCall, *, handler: bool = False, rescue: bool = False) -
         handler=handler,
         rescue=rescue,
         here=here,
+        conditional="never" in call.tags or _is_left_out(call, quiet),
         register=call.register,
         notify=call.notify,
         listen=call.listen,
         unresolved=None if here else unresolved,
     )
+
+
+def _is_left_out(call: TaskCall, quiet: Mapping[str, Any]) -> bool:
+    """Whether a task turns on the results of others, and is left out where ``quiet`` is all that they report.
+
+    A condition on what only a command can answer (`stdout`, `rc`) is the answer to a question: what it guards is not
+    carried out each time.
+    """
+    try:
+        call.written.setting.holds(call.written.when, "when")
+    except NotYetKnown:
+        pass
+    except ProvisionError:
+        return False
+    else:
+        return False
+    try:
+        return not call.wanted(dict(quiet))
+    except ProvisionError:
+        return True
 
 
 def _asks(conditions: Sequence[Node]) -> bool:
@@ -294,7 +398,7 @@ def _asks(conditions: Sequence[Node]) -> bool:
 
 
 def _written_values(node: MapNode) -> dict[str, Any]:
-    return {str(key.value): plain(value) for key, value in node.pairs}
+    return {key.text: shown(plain(value)) for key, value in node.pairs}
 
 
 def _written_calls(node: Node, catalogue: Catalogue, *, handler: bool = False) -> Iterator[Call]:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import get_args
 
+from nbprovision.facts.platform import PlatformKind
 from nbprovision.lint.finding import Edit, Found, rule
 from nbprovision.lint.subject import Playbook
-from nbprovision.model.errors import Position
+from nbprovision.model.errors import Position, nearest
+from nbprovision.playbook.written import Written
 from nbprovision.playbook.yaml_nodes import MapNode, Node, Scalar
 
 _CONDITIONS = ("when", "failed_when", "changed_when", "until")
 _WHOLE = re.compile(r"\{\{(?P<inner>(?:(?!\{\{|\}\}).)*)\}\}")
+_KINDS = get_args(PlatformKind)
+_OF_PLATFORM = re.compile(
+    r"\bnb\.platform\s*(?:==|!=|(?:not\s+)?in\b)\s*(?P<names>\[[^\]]*\]|\([^)]*\)|'[^']*'|\"[^\"]*\")"
+)
 _LONG = "ansible.builtin."
 
 
@@ -36,8 +43,11 @@ def crlf(playbook: Playbook) -> Iterable[Found]:
 
 @rule("truthy", "warning", "`yes`, `no`, `on` and `off`", "YAML 1.2 takes them for text, and so do editors", fixes=True)
 def truthy(playbook: Playbook) -> Iterable[Found]:
-    """Values only: a key that is called so is none of these."""
+    """Values only: a key that is called so is none of these. Where text is wanted, a fault says so."""
+    told = {fault.position for fault in (*playbook.faults, *playbook.refused)}
     for _, value in playbook.scalars:
+        if value.position in told:
+            continue
         if isinstance(value.value, bool) and value.plain and value.text.lower() in ("yes", "no", "on", "off"):
             word = str(value.value).lower()
             yield Found(
@@ -45,6 +55,23 @@ def truthy(playbook: Playbook) -> Iterable[Found]:
                 message=f"'{value.text}' stands for {word}",
                 cure=f"write {word}",
                 edits=_replaced(playbook, value.position, value.text, word),
+            )
+
+
+@rule(
+    "unquoted-number",
+    "warning",
+    "a number that YAML 1.1 changes: `3.10` is 3.1, `010` is 8, `12:30` is 750, `1_0` is 10",
+    "a task that takes text gets what stands there, a variable only the number",
+)
+def unquoted_number(playbook: Playbook) -> Iterable[Found]:
+    """Wherever it stands, as another tool, or the next reader, may take it otherwise."""
+    for _, value in playbook.scalars:
+        if isinstance(value.value, Written) and value.value.loses and value.plain:
+            yield Found(
+                position=value.position,
+                message=f"YAML reads {value.text} as the number {value.value.number()}",
+                cure=f'write "{value.text}" if it is text, {value.value.number()} if it is a number',
             )
 
 
@@ -67,6 +94,28 @@ def braces_in_condition(playbook: Playbook) -> Iterable[Found]:
             cure=f"write {keys[-1].text}: {inner}",
             edits=edits,
         )
+
+
+@rule(
+    "unknown-platform",
+    "error",
+    "a comparison of `nb.platform` with a name that no platform has",
+    "the condition never holds, and nothing says so",
+)
+def unknown_platform(playbook: Playbook) -> Iterable[Found]:
+    """In conditions and templates: ``nb.platform == 'x'``, ``!=`` and ``in``."""
+    for _, value in playbook.scalars:
+        if not isinstance(value.value, str):
+            continue
+        for match in _OF_PLATFORM.finditer(value.value):
+            for name in re.findall(r"'([^']*)'|\"([^\"]*)\"", match["names"]):
+                written = name[0] or name[1]
+                if written not in _KINDS:
+                    yield Found(
+                        position=value.position,
+                        message=f"there is no platform '{written}'{nearest(written, _KINDS)}",
+                        cure=f"there are: {', '.join(_KINDS)}",
+                    )
 
 
 @rule("long-name", "warning", "`ansible.builtin.` before a key", "there are no collections here", fixes=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Position(NamedTuple):
@@ -16,6 +19,24 @@ class Position(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}"
+
+
+def explained(message: str, cause: str = "", cure: str = "", position: Position | None = None) -> str:
+    """The layout of everything that is said of a fault, wherever it is shown.
+
+    Args:
+        message: What is wrong, behind its place.
+        cause: Behind ``why:``; further lines are indented below it.
+        cure: Behind ``fix:``, likewise; lines of YAML can be copied as they stand.
+        position: The place.
+
+    """
+    parts = [f"{position}: {message}" if position else message]
+    for word, text in (("why", cause), ("fix", cure)):
+        if text:
+            first, *more = text.splitlines()
+            parts += [f"  {word}: {first}", *(f"    {line}".rstrip() for line in more)]
+    return "\n".join(parts)
 
 
 class ProvisionError(Exception):
@@ -30,6 +51,7 @@ class ProvisionError(Exception):
     """
 
     exit_status: ClassVar[int] = 2
+    remote: ClassVar[bool] = False  # it comes from the network: no planned task mends it but one that moves the source
 
     def __init__(self, message: str, *, cause: str = "", cure: str = "", position: Position | None = None) -> None:
         super().__init__(message)
@@ -49,12 +71,34 @@ class ProvisionError(Exception):
         """Message, cause and cure without the position, on one line each."""
         return "\n".join(part for part in (self.message, self.cause, self.cure) if part)
 
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """What is shown of it; more than one text where it is several faults in one."""
+        return (explained(self.message, self.cause, self.cure, self.position),)
+
     def __str__(self) -> str:
-        return f"{self.position}: {self.text}" if self.position else self.text
+        return "\n".join(self.blocks)
 
 
 class TaskFailed(ProvisionError):
     """A task could not bring about what it describes."""
+
+
+class Blocked(TaskFailed):
+    """A path is missing or cannot be written; with ``--check`` an earlier task may be about to make it.
+
+    Attributes:
+        path: The path.
+
+    """
+
+    def __init__(self, path: Path, message: str, *, cause: str = "", cure: str = "") -> None:
+        super().__init__(message, cause=cause, cure=cure)
+        self.path = path
+
+
+class Inevitable(TaskFailed):
+    """With ``--check``: a task will fail in what the tasks before it are known to make."""
 
 
 class NotBegun(TaskFailed):
@@ -83,6 +127,25 @@ class InvalidPlaybook(ProvisionError):
     rule: str = "invalid-playbook"
 
 
+class MissingFile(InvalidPlaybook):
+    """A file that the playbook is made of is missing, or the playbook itself."""
+
+
+class MissingInput(InvalidPlaybook):
+    """A file that a task reads is missing; an earlier task may have to make it."""
+
+
+class UnsetVariable(InvalidPlaybook):
+    """A file that a task reads, or a value of the task, names an environment variable that is not set."""
+
+
+class SecretUnavailable(InvalidPlaybook):
+    """A secret that a template looks up cannot be had; the playbook itself may be right."""
+
+    exit_status = 2
+    rule = "secret-unavailable"
+
+
 class UnknownParameter(InvalidPlaybook):
     """A task is given what it does not take."""
 
@@ -93,6 +156,13 @@ class UnknownEnvironment(InvalidPlaybook):
     """An environment is named that neither the machine nor an earlier task of the playbook has."""
 
     rule = "unknown-environment"
+
+
+class NotTrusted(ProvisionError):
+    """Root would run, obey or write to what somebody else can change.
+
+    No failure that a task may get around: code that tries another way after a `TaskFailed` lets it pass.
+    """
 
 
 class UsageError(ProvisionError):
@@ -107,6 +177,9 @@ class LockTimeout(ProvisionError):
     exit_status = 6
 
 
+# Why a URL cannot stand where a path belongs, and what to do: in a parameter, and in a file that a parameter names.
+URL_FOR_PATH = "it is a URL, and this takes what lies on this machine"
+FETCH_FIRST = "fetch it first, and name the file"
 # What is said where only the tool itself can be at fault.
 DEFECT = "that should not happen: a defect of nbprovision"
 REPORT = "run with -vvv, which writes a report to attach to an issue"

@@ -59,6 +59,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         values: What else it has to say to the tasks after it.
+        pending: With ``check``: something would have been done, whatever is made of the result.
         forgiven: Why a failure is none of the run: `ignore_errors`, or a block that knows what to do about it.
         notes: The warnings that are true of this run alone.
 
@@ -73,6 +74,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     error: ProvisionError | None = None
     check_only: bool = False
+    pending: bool = False
     values: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     forgiven: Literal["", "ignored", "rescued"] = ""

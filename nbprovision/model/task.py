@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Na
 
 import msgspec
 
+from nbprovision.model.errors import Position
 from nbprovision.model.result import Change, Plan
 
 if TYPE_CHECKING:  # the machine is made of facts, a floor above; only its type is named here
@@ -34,6 +36,11 @@ def as_list(value: Strings | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
+def by_path(value: Strings | None) -> list[Path]:
+    """Those of a parameter's values that are absolute paths; of relative ones the playbook has made such."""
+    return [Path(text) for text in as_list(value) if text.startswith("/")]
+
+
 def unfit(value: Any) -> str:
     """What no file, command or variable can take in a parameter's texts, at any depth; empty where there is nothing."""
     if isinstance(value, str):
@@ -44,6 +51,27 @@ def unfit(value: Any) -> str:
         return ""
     parts = (*value.keys(), *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
     return next((problem for part in parts if (problem := unfit(part))), "")
+
+
+_EMPTY = (
+    (re.compile(r"(?i)\bhttps?://[^\s/:@]+:@"), "a URL with a user and an empty password"),
+    (re.compile(r"(?i)\bhttps?://:?@"), "a URL with an empty user"),
+    (re.compile(r"(?i)\bhttps?://[^\s/]+(/[^\s?#]*)?/t//"), "a URL with an empty token"),
+)
+
+
+def empty_secret(value: Any) -> str:
+    """A URL in a parameter's texts whose password or token is empty, in words; empty where there is none.
+
+    It comes of a variable without a value, and would take the place of a URL that works.
+    """
+    if isinstance(value, str):
+        return next((what for pattern, what in _EMPTY if "://" in value and pattern.search(value)), "")
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return next((problem for part in parts if (problem := empty_secret(part))), "")
+
+
+HOW_TO_FILL = "set the variable that it is made of; for a user without a password write USER@HOST"
 
 
 def parameter(description: str, **constraints: Any) -> msgspec.Meta:
@@ -75,6 +103,38 @@ class Claim(NamedTuple):
     absent: bool = False
 
 
+class Setting(NamedTuple):
+    """One value that a task wants in a file which other tasks may write to as well."""
+
+    file: str  # its path
+    key: tuple[str, ...]  # where it stands in the file, the outermost key first
+    value: object  # None for one that is not to be there
+    pattern: bool = False  # ``file`` is a pattern that means several
+
+    def shares_file(self, other: Setting) -> bool:
+        """Whether both stand in one file, as far as patterns tell."""
+        if self.pattern == other.pattern:
+            return self.file == other.file
+        pattern, path = (self, other) if self.pattern else (other, self)
+        return fnmatch.fnmatchcase(path.file, pattern.file)
+
+
+class Foretold(NamedTuple):
+    """What a plan leaves in an environment, as far as it is known: what later tasks find there with ``--check``."""
+
+    python: str | None  # the version that it will have, None for no Python
+    packages: Mapping[str, str]  # versions by normalised name
+    whole: bool = True  # no package is missing there, as the dependencies of what pip will bring are
+
+
+class Input(NamedTuple):
+    """A file or folder of the playbook's author that a task reads."""
+
+    path: Path
+    parameter: str  # that names it, itself or by a file that does
+    position: Position | None = None  # where a file names it
+
+
 class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One kind of thing to ensure; its fields are the parameters that a playbook gives.
 
@@ -86,6 +146,7 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         examples: A list of tasks in YAML that show its use; each one runs.
         actions: What it can have changed (`Change.action`), each with what that means.
         handler_only: It may stand under ``handlers`` alone.
+        awaits: Kinds of resource of which any that comes may be meant by a pattern, where the task is a barrier.
         habits: Parameters that users of Ansible's modules write, each with what to write here.
 
     """
@@ -93,6 +154,7 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
     examples: ClassVar[str] = ""
     actions: ClassVar[Mapping[str, str]] = {}
     handler_only: ClassVar[bool] = False
+    awaits: ClassVar[frozenset[str]] = frozenset()
     habits: ClassVar[Mapping[str, str]] = {}
 
     deep: Annotated[
@@ -137,9 +199,24 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         """Conda packages, by prefix and name, that this task wants in prefixes which other tasks describe as well."""
         return ()
 
+    def shared_values(self, machine: Machine) -> Iterable[Setting]:
+        """Values in files that this task shares with others, which may want other values there."""
+        return ()
+
     def objection(self, claim: Claim, machine: Machine) -> str | None:
         """Why a claim of another task can never agree with this one, or None."""
         return None
+
+    def inputs(self, machine: Machine) -> Iterable[Input]:
+        """Files and folders that have to be there before the run, so that who moves a playbook can take them along.
+
+        Those that files name are among them. What is missing is named like the rest.
+
+        Raises:
+            InvalidPlaybook: a file among them says what cannot be understood.
+
+        """
+        return ()
 
     def guarded(self, machine: Machine) -> Iterable[Path]:
         """Prefixes that stand unfinished while this task is applied."""
@@ -188,6 +265,10 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
     def ages(self, machine: Machine) -> float | None:
         """Seconds for which a verified result holds of itself (a token, ``state: latest``), None for ever."""
         return None
+
+    def foretells(self, plan: Any, machine: Machine) -> dict[Path, Foretold]:
+        """What a plan, once it is carried out, leaves in environments."""
+        return {}
 
     def proves(self, machine: Machine) -> bool:
         """Whether what is there can show that the work was done; if not, it is done at each run, and never verified."""

@@ -14,12 +14,13 @@ from typing import Any, Literal
 import msgspec
 
 from nbprovision.model.errors import InvalidPlaybook, Position
-from nbprovision.model.task import Task
+from nbprovision.model.task import HOW_TO_FILL, Task, empty_secret
 from nbprovision.playbook import parameters
 from nbprovision.playbook.faults import Faults
-from nbprovision.playbook.secret_names import remember_secret
 from nbprovision.playbook.template import Known, Scope, Templates, Unknown
+from nbprovision.playbook.written import shown, text_of
 from nbprovision.playbook.yaml_nodes import Node
+from nbprovision.system.secrets import remember_if_secret
 
 Strategy = Literal["linear", "free"]
 Results = Mapping[str, Any]  # registered results by name: plain data, or `template.Unknown`
@@ -62,7 +63,7 @@ class Loop(msgspec.Struct, frozen=True):
     def told(self, item: Any, number: int) -> dict[str, Any]:
         """What the result of one turn says of it, by Ansible's names."""
         index = {self.index: number, "ansible_index_var": self.index} if self.index else {}
-        return {self.variable: item, "ansible_loop_var": self.variable, **index}
+        return {self.variable: shown(item), "ansible_loop_var": self.variable, **index}
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -289,18 +290,20 @@ class Playbook(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         path: Its file.
         plays: In order.
-        inputs: Every file that it is made of, itself first.
+        content: Every file that it is made of, by absolute path, with the bytes that were read; itself first.
         env_read: Names of the environment variables that its templates asked for; grows as ``looked_at`` does.
         looked_at: What its templates read or looked for, and whether something was there; grows while more of them are
             worked out.
+        secrets_read: What its templates asked for at AWS; grows as ``looked_at`` does.
 
     """
 
     path: Path
     plays: tuple[Play, ...]
-    inputs: tuple[Path, ...]
+    content: Mapping[Path, bytes]
     env_read: AbstractSet[str]
     looked_at: Mapping[Path, bool] = {}
+    secrets_read: AbstractSet[str] = frozenset()
 
 
 def bound(written: Written, setting: Setting, faults: Faults) -> Task[Any] | None:
@@ -341,7 +344,7 @@ def environment(layers: Sequence[Node], setting: Setting) -> dict[str, str]:
                 )
             for name, one in layer.items():
                 found[_variable(name, node)] = _text(name, one, node)
-                remember_secret(name, found[name])
+                remember_if_secret(name, found[name])
     return found
 
 
@@ -359,9 +362,14 @@ def _text(name: str, value: Any, node: Node) -> str:
             cure=f'write it in quotes: {name}: "..."',
             position=node.position,
         )
-    if "\0" in str(value):
+    text = text_of(value)
+    if "\0" in text:
         raise InvalidPlaybook(f"the environment variable {name} holds a NUL", position=node.position)
-    return str(value)
+    problem = empty_secret(text)
+    if problem:
+        message = f"the environment variable {name} holds {problem}"
+        raise InvalidPlaybook(message, cure=HOW_TO_FILL, position=node.position)
+    return text
 
 
 def turns(loop: Loop, setting: Setting) -> list[Turn]:
@@ -373,7 +381,7 @@ def turns(loop: Loop, setting: Setting) -> list[Turn]:
     """
     items = setting.render(loop.items)
     if not isinstance(items, list):
-        found = "a mapping" if isinstance(items, dict) else f"'{str(items)[:40]}'"
+        found = "a mapping" if isinstance(items, dict) else f"'{str(shown(items))[:40]}'"
         raise InvalidPlaybook(
             f"'loop' takes a list, not {found}",
             cure='write [A, B], or for a mapping: "{{ NAME | dict2items }}", with item.key and item.value',
@@ -383,6 +391,6 @@ def turns(loop: Loop, setting: Setting) -> list[Turn]:
     for number, item in enumerate(items):
         scope = setting.scope.extended(loop.names(item, number), over=setting.extra)
         inner = msgspec.structs.replace(setting, scope=scope)
-        shown = item if loop.label is None else inner.render(loop.label)
-        made.append(Turn(inner, str(shown)[:80], loop.told(item, number)))
+        label = item if loop.label is None else inner.render(loop.label)
+        made.append(Turn(inner, str(shown(label))[:80], loop.told(item, number)))
     return made

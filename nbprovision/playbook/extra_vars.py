@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from nbprovision.model.errors import InvalidPlaybook, UsageError
-from nbprovision.playbook.secret_names import remember_secret
+from nbprovision.playbook.files import Files
 from nbprovision.playbook.template import variable_problem
-from nbprovision.playbook.yaml_nodes import MapNode, Node, parse_nodes, plain, read_nodes
+from nbprovision.playbook.yaml_nodes import MapNode, Node, parse_nodes, plain
+from nbprovision.system.secrets import remember_if_secret
 
 
 class ExtraVars(dict[str, Any]):
     """Names and values; ``files`` are those that they were read from."""
 
-    files: tuple[Path, ...] = ()
+    def __init__(self, files: Files | None = None) -> None:
+        super().__init__()
+        self.files = Files() if files is None else files
 
 
-def parse_extra_vars(arguments: Iterable[str]) -> ExtraVars:
+def parse_extra_vars(
+    arguments: Iterable[str],
+    kept: Mapping[Path, bytes] | None = None,
+    judge: Callable[[Path], None] = lambda path: None,
+) -> ExtraVars:
     """The variables that the options ``-e`` give; later ones win.
 
     Args:
         arguments: Each ``KEY=VALUE`` (or several, with spaces between them and quotes around values that have some;
             values are strings), ``@FILE`` (a mapping in YAML or JSON), or the mapping itself (``{...}``).
+        kept: Contents that are read in place of files, see `Files`.
+        judge: Called before a file is read; raises `InvalidPlaybook` for one not to obey.
 
     Raises:
         UsageError: an argument is none of these, a name is no variable's, or there is no such file.
         InvalidPlaybook: a file or a mapping is no YAML.
 
     """
-    found = ExtraVars()
+    found = ExtraVars(Files(kept, judge))
     for argument in arguments:
         text = argument.strip()
         if text.startswith("@"):
             path = Path(text[1:]).expanduser()
-            if not path.is_file():
+            if not (found.files.is_kept(path) or path.is_file()):
                 raise UsageError(
                     f"-e: there is no file {path}", cure="-e @FILE takes a file with a mapping in YAML or JSON"
                 )
-            found.files += (Path(os.path.abspath(path)),)
-            given = _mapping(read_nodes(path, "file of variables"), f"-e {text}")
+            given = _mapping(found.files.nodes(path, "file of variables"), f"-e {text}")
         elif text.startswith(("{", "[")):
             try:
                 given = _mapping(parse_nodes(text, "-e"), "-e")
@@ -54,7 +61,7 @@ def parse_extra_vars(arguments: Iterable[str]) -> ExtraVars:
             problem = variable_problem(name)
             if problem:
                 raise UsageError(f"-e: {problem}")
-            remember_secret(name, value)
+            remember_if_secret(name, value)
             found[name] = value
     return found
 

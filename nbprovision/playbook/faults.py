@@ -25,6 +25,12 @@ class SeveralFaults(InvalidPlaybook):
         told = "\n".join(part for part in (first.cure, *others) if part)
         super().__init__(first.message, cause=first.cause, cure=told, position=first.position)
         self.faults = tuple(faults)
+        self._others = others
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Each fault by itself."""
+        return (*self.faults[0].blocks, *self._others)
 
 
 class Faults:

@@ -25,6 +25,8 @@ from nbprovision.model.errors import InvalidPlaybook
 from nbprovision.playbook import patterns
 from nbprovision.playbook.limits import TemplateLimit, limited, size_of
 from nbprovision.playbook.list_filters import FILTERS_OF_LISTS, fail, listed
+from nbprovision.playbook.outside import Unset
+from nbprovision.playbook.written import Written
 from nbprovision.playbook.yaml_nodes import parse_nodes, plain
 from nbprovision.system import secrets
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 Filter = Callable[..., Any]
 
 _MAX_INDENT = 16
+_REFERENCE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
 _NOT_TWICE = ("it gives something else each time, and a playbook describes a state", "write the value")
 _NO_CLOCK = ("it depends on the time, and a playbook describes a state", "write the value")
 _FOR_HTML = ("it is made for HTML", "write without it")
@@ -158,6 +161,8 @@ def _urlsplit(value: Any, query: str = "") -> Any:
 
 
 def _type_debug(value: Any) -> str:
+    if isinstance(value, Written):
+        value = value.number()
     return "AnsibleUndefined" if isinstance(value, Undefined) else type(value).__name__
 
 
@@ -227,6 +232,10 @@ def _plain(value: Any, depth: int = 0) -> Any:
         return {key: _plain(entry, depth + 1) for key, entry in value.items()}
     if isinstance(value, list | tuple | set | range) or (isinstance(value, Iterator) and not isinstance(value, str)):
         return [_plain(entry, depth + 1) for entry in itertools.islice(value, limited(size_of(value)) + 1)]
+    if isinstance(value, Written):
+        if value.loses:
+            raise value.lost()
+        return value.number()
     return str(value) if isinstance(value, str) else value
 
 
@@ -245,14 +254,11 @@ def _commonpath(paths: Any) -> str:
     return os.path.commonpath([_text(path) for path in listed(paths, "commonpath")])
 
 
-def _expandvars(text: str, outside: Outside) -> str:
-    """``$NAME`` and ``${NAME}`` as the environment has them; one that it does not have stays as it is written."""
-
-    def value(match: re.Match[str]) -> str:
-        name = match[1] or match[2]
-        return outside.variable(name, default=match[0])
-
-    return re.sub(r"\$(?:(\w+)|\{([^{}]*)\})", value, text, flags=re.ASCII)
+def _expandvars(text: str, outside: Outside) -> str | Unset:
+    """``$NAME`` and ``${NAME}`` as the environment has them; what is no name of a variable stays as it is written."""
+    found = {name: outside.variable(name) for pair in _REFERENCE.findall(text) if (name := pair[0] or pair[1])}
+    unset = next((value for value in found.values() if isinstance(value, Unset)), None)
+    return unset or _REFERENCE.sub(lambda match: str(found[match[1] or match[2]]), text)
 
 
 _PURE: dict[str, Filter] = {

@@ -18,7 +18,7 @@ from nbprovision.playbook.tags import Tags
 from nbprovision.playbook.task_lists import Around, TaskLists
 from nbprovision.playbook.template import Deferred, NotYetKnown
 from nbprovision.playbook.values import Values, is_nothing, kind_of, without
-from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, read_nodes
+from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
 
 MAX_FILES = 30  # one within the other
 
@@ -141,9 +141,8 @@ def tasks_of(path: Path, given: Node, around: Around, values: Values) -> tuple[N
         raise InvalidPlaybook(f"{path.name} includes itself: {chain}", position=given.position)
     if len(around.within) > MAX_FILES:
         raise InvalidPlaybook(f"files are included more than {MAX_FILES} levels deep", position=given.position)
-    values.templates.files_read.add(Path(os.path.abspath(path)))
     try:
-        content = read_nodes(path, "file of tasks")
+        content = values.templates.files.nodes(path, "file of tasks")
     except InvalidPlaybook as error:
         raise error.at(given.position) from None
     if is_nothing(content):

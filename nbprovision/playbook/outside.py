@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from nbprovision.model.errors import InvalidPlaybook, nearest
-from nbprovision.playbook.secret_names import remember_secret
 from nbprovision.playbook.yaml_nodes import read_file
+from nbprovision.system.secrets import remember_if_secret
 
 _IN_COMMAND = (
     "templates start no program",
@@ -35,6 +36,21 @@ _REFUSED = {
 }
 
 
+_WORDS = re.compile(r"\((?:aws_secret|aws_ssm) [^()]*\)")
+
+
+def stands_for_a_secret(value: Any) -> bool:
+    """Whether this is the word that a check has in the place of a secret."""
+    return isinstance(value, str) and _WORDS.fullmatch(value) is not None
+
+
+class Unset:
+    """An environment variable that is not set; a template takes it as undefined."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
 class Outside:
     """The machine as far as templates may look at it: environment variables, and files by name.
 
@@ -45,6 +61,7 @@ class Outside:
     Attributes:
         env_read: Names of the variables that were asked for.
         looked_at: Every path that was read or looked for, and whether something was there.
+        secrets_read: What was asked for at AWS, or would be; never the values.
 
     """
 
@@ -53,16 +70,22 @@ class Outside:
         self.env = env
         self.env_read: set[str] = set()
         self.looked_at: dict[Path, bool] = {}
+        self.secrets_read: set[str] = set()
         self.lookups: dict[str, tuple[Callable[..., list[Any]], tuple[str, ...]]] = {
             "env": (self._env, ("default",)),
             "file": (self._file, ("rstrip", "lstrip")),
             "fileglob": (self._fileglob, ()),
             "first_found": (self._first_found, ("skip", "errors")),
+            "aws_secret": (self._aws_secret, ("region", "key")),
+            "aws_ssm": (self._aws_ssm, ("region",)),
         }
 
     def lookup(self, kind: str, *terms: Any, **options: Any) -> Any:
         """What ``lookup(KIND, ...)`` gives, as in Ansible: several values as one text with commas between them."""
         found = self.query(kind, *terms, **options)
+        unset = next((one for one in found if isinstance(one, Unset)), None)
+        if unset is not None:
+            return unset
         return ",".join(map(str, found)) if len(found) != 1 else found[0]
 
     def query(self, kind: str, *terms: Any, **options: Any) -> list[Any]:
@@ -72,7 +95,7 @@ class Outside:
             InvalidPlaybook: there is no such lookup, or what it names is not there.
 
         """
-        name = str(kind).removeprefix("ansible.builtin.")
+        name = str(kind).removeprefix("ansible.builtin.").removeprefix("amazon.aws.")
         if name in _REFUSED:
             why, cure = _REFUSED[name]
             raise InvalidPlaybook(f"there is no lookup '{name}' here", cause=why, cure=cure)
@@ -90,12 +113,19 @@ class Outside:
                 )
         return function(*_flat(terms), **options)
 
-    def variable(self, name: str, default: str = "") -> str:
-        """An environment variable."""
+    def variable(self, name: str, default: Any = None) -> Any:
+        """An environment variable; ``default`` where it is not set, and without one `Unset`."""
         self.env_read.add(name)
         value = self.env.get(name, default)
-        remember_secret(name, value)
+        if value is None:
+            return Unset(name)
+        remember_if_secret(name, value)
         return value
+
+    def secret(self, kind: str, name: str, region: str | None) -> str:
+        """A secret of AWS; here only a word in its place, as nothing but a run asks for it."""
+        self.secrets_read.add(f"{kind} {name}")
+        return f"({kind} {name})"
 
     def path(self, text: Any) -> Path:
         """A path as a playbook writes it: from the playbook's folder, or from the user's home."""
@@ -104,7 +134,7 @@ class Outside:
     def expanded(self, text: str) -> str:
         """``~`` as the user's home folder; that of another user as the machine knows it."""
         if text == "~" or text.startswith("~/"):
-            home = self.variable("HOME")
+            home = self.variable("HOME", "")
             return home + text[1:] if home else os.path.expanduser(text)
         return os.path.expanduser(text)
 
@@ -138,8 +168,30 @@ class Outside:
         self.looked_at.setdefault(path, os.path.lexists(path))
         return read_file(path, what)
 
-    def _env(self, *names: Any, default: str = "") -> list[str]:
+    def _env(self, *names: Any, default: Any = None) -> list[Any]:
         return [self.variable(str(name), default) for name in names]
+
+    def _aws_secret(self, *names: Any, region: str | None = None, key: str | None = None) -> list[Any]:
+        return [self._part(self.secret("aws_secret", str(name), region), str(name), key) for name in names]
+
+    def _aws_ssm(self, *names: Any, region: str | None = None) -> list[Any]:
+        return [self.secret("aws_ssm", str(name), region) for name in names]
+
+    @staticmethod
+    def _part(value: str, name: str, key: str | None) -> str:
+        """The text under a key of a secret that is a JSON object; of the word in its place, that word."""
+        if key is None or stands_for_a_secret(value):
+            return value
+        import json
+
+        try:
+            found = json.loads(value)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or key not in found:
+            there = f"it has: {', '.join(map(str, found))}" if isinstance(found, dict) else "it is no JSON object"
+            raise InvalidPlaybook(f"the secret '{name}' has no key '{key}'", cause=there, cure="correct `key`")
+        return found[key] if isinstance(found[key], str) else json.dumps(found[key])
 
     def _file(self, *names: Any, rstrip: bool = True, lstrip: bool = False) -> list[str]:
         return [self._text(self.path(name), rstrip=rstrip, lstrip=lstrip) for name in names]

@@ -5,9 +5,18 @@ A field may be marked, in its description, as one that holds a path; relative on
 - ``parameter("...", extra={"path": True})``: every value (or entry of a list) is a path;
 - ``extra={"path": "if-slash"}``: those with a slash are (``env: ./x`` beside ``env: fraud``);
 - ``extra={"path": "if-dot"}``: those that begin with ``./`` or ``../`` are (``[./chan, conda-forge/label/x]``);
+- ``extra={"path": "if-no-url"}``: those that are no URL are;
+- ``extra={"path": "requirement"}``: a requirement, in which the place of a file or folder is one (``-e ./project``);
 - ``extra={"path": True, "but_with": ("state", "link")}``: the value is one, unless ``state`` is ``link``.
 
-URLs, absolute paths and what begins with ``~`` stay as they are.
+Absolute paths and what begins with ``~/`` stay as they are; so do URLs with ``if-dot``, ``if-no-url`` and
+``requirement``. The other marks refuse them, and all an empty text and the home of another user.
+
+A number is taken as the text that stands in the file where the type takes text, numbers as well or not; in a field that
+is marked ``extra={"numbers": True}`` only where the type takes no numbers.
+
+``extra={"path": True, "document": "requirements"}`` marks the path of a document that is not to be another tool's; the
+kinds are those of `other_documents`.
 
 ``extra={"path": True, "renders": "content"}`` marks the path of a template file: the parameter ``content`` becomes what
 the file says with the playbook's variables.
@@ -26,6 +35,8 @@ from typing import Annotated, Any, get_origin
 import msgspec
 
 from nbprovision.model.errors import (
+    FETCH_FIRST,
+    URL_FOR_PATH,
     InvalidPlaybook,
     ParameterError,
     Position,
@@ -33,10 +44,13 @@ from nbprovision.model.errors import (
     UnknownParameter,
     nearest,
 )
-from nbprovision.model.task import Task, unfit
+from nbprovision.model.task import HOW_TO_FILL, Task, empty_secret, unfit
+from nbprovision.playbook import keywords
 from nbprovision.playbook.faults import Faults
 from nbprovision.playbook.template import OMIT, NotYetKnown, has_template
+from nbprovision.playbook.written import Written, text_of
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
+from nbprovision.system import secrets
 
 _COMMON = frozenset(Task.__struct_fields__)  # what every task has; told last
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -56,6 +70,19 @@ def names(task: type[Task[Any]]) -> frozenset[str]:
     return frozenset(_fields(task))
 
 
+def texts(task: Task[Any]) -> list[str]:
+    """The texts in a task's parameters, at any depth, but for those of parameters that hold paths."""
+    fields = _fields(type(task)).values()
+    return [text for field in fields if _marked(field, "path") is None for text in _texts(getattr(task, field.name))]
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [text for part in parts for text in _texts(part)]
+
+
 def check_names(call: Call, task: type[Task[Any]], faults: Faults, beside: Collection[Any] = ()) -> None:
     """Note every parameter that the task does not have, and every required one that is neither given nor ``beside``."""
     fields = _fields(task)
@@ -63,6 +90,15 @@ def check_names(call: Call, task: type[Task[Any]], faults: Faults, beside: Colle
     for key in given:
         if key.value not in fields:
             name = key.text[:40]
+            if key.value in keywords.HANDLER:
+                faults.add(
+                    UnknownParameter(
+                        f"'{name}' is a keyword of the task, not a parameter of {call.kind}",
+                        cure=f"write it in the column of {call.kind}: {call.position.column}",
+                        position=key.position,
+                    )
+                )
+                continue
             habit = task.habits.get(name, "")
             near = "" if habit else nearest(name, fields)
             faults.add(
@@ -117,12 +153,17 @@ def bind(
                 continue
             if data != OMIT:
                 _refuse_unfit(call.kind, key.value, node, data)
+                data = _as_wanted(data, msgspec.inspect.type_info(field.type), text=not _marked(field, "numbers"))
                 values[field.name] = _typed(call.kind, key.value, field.type, node, data)
     if late is not None:
         raise late
     for field in fields.values():
         if field.name in values:
-            values[field.name] = _located(values, field, folder)
+            with faults.gathered():
+                _refuse_places(call, values, field)
+            values[field.name], written = _located(values, field, folder), values[field.name]
+            with faults.gathered():
+                _refuse_other_documents(call, field, values[field.name], written)
             with faults.gathered():
                 try:
                     _render_into(values, field, call, render_file)
@@ -182,6 +223,59 @@ def _refuse_unfit(kind: str, name: str, node: Node, data: Any) -> None:
     if problem:
         message = f"{kind}: '{name}' holds {problem}"
         raise InvalidPlaybook(message, cure="take it out of the value", position=node.position)
+    problem = empty_secret(data)
+    if problem:
+        raise InvalidPlaybook(f"{kind}: '{name}' holds {problem}", cure=HOW_TO_FILL, position=node.position)
+
+
+def _as_wanted(data: Any, shape: Any, *, text: bool) -> Any:
+    """The data with each number as what is wanted in its place: the text that stands in the file, or the number.
+
+    Args:
+        data: What the playbook gives, templates worked out.
+        shape: The type that is wanted.
+        text: Text is wanted where the type takes both.
+
+    Raises:
+        FormLost: text is wanted and is lost, or it cannot be told whether text is meant.
+
+    """
+    inspect = msgspec.inspect
+    types = _alternatives(shape)
+    if isinstance(data, list):
+        entry = next((one.item_type for one in types if isinstance(one, inspect.ListType)), inspect.AnyType())
+        return [_as_wanted(item, entry, text=text) for item in data]
+    if isinstance(data, dict):
+        fields = {
+            one.encode_name: one.type for kind in types if isinstance(kind, inspect.StructType) for one in kind.fields
+        }
+        other = next((one.value_type for one in types if isinstance(one, inspect.DictType)), inspect.AnyType())
+        return {_key(key): _as_wanted(item, fields.get(key, other), text=text) for key, item in data.items()}
+    if isinstance(data, bool) or not isinstance(data, int | float):
+        return data
+    numbers = (inspect.FloatType,) if isinstance(data, float) else (inspect.IntType, inspect.FloatType)
+    takes_text = any(isinstance(one, inspect.StrType) for one in types)
+    takes_number = any(isinstance(one, numbers) for one in types)
+    if takes_text and (text or not takes_number):
+        return text_of(data) if isinstance(data, int | Written) else data
+    if not isinstance(data, Written):
+        return data
+    if data.loses and (takes_text or any(isinstance(one, inspect.AnyType) for one in types)):
+        raise data.lost()
+    return data.number()
+
+
+def _alternatives(shape: Any) -> list[Any]:
+    """The types of a union, without what describes them."""
+    if isinstance(shape, msgspec.inspect.Metadata):
+        return _alternatives(shape.type)
+    if isinstance(shape, msgspec.inspect.UnionType):
+        return [one for part in shape.types for one in _alternatives(part)]
+    return [shape]
+
+
+def _key(key: Any) -> Any:
+    return str(key) if isinstance(key, int | float) and not isinstance(key, bool) else key
 
 
 def _typed(kind: str, name: str, wanted: Any, node: Node, data: Any) -> Any:
@@ -221,14 +315,24 @@ def _booleans(data: Any) -> Any:
     return _WORDS_FOR_BOOLEANS.get(data.strip().lower(), data.strip()) if isinstance(data, str) else data
 
 
+# What other tools call a state.
+_HABITS = {
+    **dict.fromkeys(("installed", "install", "exists", "created", "started", "enabled", "true"), "present"),
+    **dict.fromkeys(("removed", "remove", "uninstalled", "deleted", "disabled", "false"), "absent"),
+    **dict.fromkeys(("newest", "upgraded", "updated", "upgrade", "update"), "latest"),
+}
+
+
 def _misfit(kind: str, name: str, wanted: Any, node: Node, data: Any, told: str) -> InvalidPlaybook:
     """Says what a parameter takes, and what stands there instead; ``told`` is what msgspec says."""
     shape = msgspec.inspect.type_info(wanted)
     node, data, where = _at_fault(node, data, wanted, told)
     choices = _choices(shape)
     if choices and isinstance(data, str) and not where:
-        message = f"{kind}: '{name}' is one of {', '.join(choices)}, not '{data[:40]}'{nearest(data, choices)}"
-        return InvalidPlaybook(message, position=node.position)
+        habit = _HABITS.get(data.strip().lower(), "")
+        near, cure = ("", f"write {habit}") if habit in choices else (nearest(data, choices), "")
+        message = f"{kind}: '{name}' is one of {', '.join(choices)}, not '{data[:40]}'{near}"
+        return InvalidPlaybook(message, cure=cure, position=node.position)
     if ", got `" not in told and "enum value" not in told:
         reason = told.partition(" - at `$")[0].replace("Expected ", "must be ")
         for word, plain_word in (("`int`", "a whole number"), ("`str`", "a string"), ("`array`", "a list")):
@@ -365,6 +469,49 @@ def _marked(field: msgspec.structs.FieldInfo, mark: str) -> Any:
     return next((meta.extra[mark] for meta in _meta(field.type) if meta.extra and mark in meta.extra), None)
 
 
+def _refuse_places(call: Call, values: Mapping[str, Any], field: msgspec.structs.FieldInfo) -> None:
+    """Refuse what is no path, in a field that is marked as one of paths: nothing says where it would be."""
+    value, rule, unless = values[field.name], _marked(field, "path"), _marked(field, "but_with")
+    if rule is None or (unless is not None and values.get(unless[0]) == unless[1]):
+        return
+    node = call.parameters.get(field.encode_name)
+    for number, text in enumerate(value if isinstance(value, list) else [value]):
+        if not isinstance(text, str):
+            continue
+        cause = cure = ""
+        if not text.strip():
+            cause, cure = "it is empty", "name a file or folder, or leave the parameter out"
+        elif rule not in ("if-dot", "if-no-url", "requirement") and _URL.match(text):
+            cause, cure = URL_FOR_PATH, f"write {text[7:]}" if text.startswith("file:///") else FETCH_FIRST
+        elif re.match(r"~[^/]+/|~[^/]+$", text):
+            cause, cure = "it would begin at the home of another user", "begin it with ~/ or /"
+        if cause:
+            at = node.items[number] if isinstance(node, ListNode) and number < len(node.items) else node
+            message = f"{call.kind}: '{field.encode_name}' cannot be '{secrets.mask(text)[:80]}'"
+            place = at.position if at is not None else call.position
+            raise InvalidPlaybook(message, cause=cause, cure=cure, position=place)
+
+
+def _refuse_other_documents(call: Call, field: msgspec.structs.FieldInfo, value: Any, written: Any) -> None:
+    """Refuse a file that is a document of another tool, with what uses it; faults in the right one are found later."""
+    kind = _marked(field, "document")
+    if kind is None:
+        return
+    from nbprovision.playbook import other_documents  # few tasks have such a parameter
+
+    node = call.parameters.get(field.encode_name)
+    pairs = zip(value, written, strict=True) if isinstance(value, list) else [(value, written)]
+    for number, (text, shown) in enumerate(pairs):
+        path = Path(os.path.expanduser(text)) if isinstance(text, str) else None
+        document = other_documents.recognised(path, shown) if path is not None else None
+        if document is not None and document.kind != kind:
+            at = node.items[number] if isinstance(node, ListNode) and number < len(node.items) else node
+            wanted = other_documents.WANTED[kind]
+            message = f"{call.kind}: '{field.encode_name}' takes {wanted}, and {shown} is {document.what}"
+            place = at.position if at is not None else call.position
+            raise InvalidPlaybook(message, cure=document.as_task, position=place)
+
+
 def _located(values: Mapping[str, Any], field: msgspec.structs.FieldInfo, folder: Path) -> Any:
     """Relative paths made absolute, in a field that is marked as one of paths."""
     value, rule = values[field.name], _marked(field, "path")
@@ -377,6 +524,10 @@ def _located(values: Mapping[str, Any], field: msgspec.structs.FieldInfo, folder
 def _path(value: Any, rule: Any, folder: Path) -> Any:
     if not isinstance(value, str) or not value or value.startswith(("~", "/")) or _URL.match(value):
         return value
+    if rule == "requirement":
+        from nbprovision.facts import requirements  # no other parameter needs it
+
+        return requirements.anchored(value, folder)
     is_path = {
         "if-slash": "/" in value or value in (".", ".."),
         "if-dot": value.startswith(("./", "../")) or value in (".", ".."),

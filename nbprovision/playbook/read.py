@@ -10,16 +10,18 @@ from typing import Any
 import msgspec
 
 from nbprovision.model.errors import InvalidPlaybook, Position, nearest
-from nbprovision.playbook import keywords
+from nbprovision.playbook import keywords, other_documents
 from nbprovision.playbook.calls import Block, Meta, Play, Playbook, Section, TaskCall
 from nbprovision.playbook.extra_vars import ExtraVars, parse_extra_vars
 from nbprovision.playbook.faults import Faults
+from nbprovision.playbook.files import Files
 from nbprovision.playbook.includes import included
+from nbprovision.playbook.outside import Outside
 from nbprovision.playbook.tags import Tags, selected
 from nbprovision.playbook.task_lists import Around, Catalogue, TaskLists
 from nbprovision.playbook.template import FACTS, Scope, Templates
 from nbprovision.playbook.values import Values, is_nothing, kind_of, without
-from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, read_nodes
+from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
 
 __all__ = [
     "Block",
@@ -54,6 +56,9 @@ def read_playbook(
     env: Mapping[str, str] | None = None,
     tags: Collection[str] = (),
     skip_tags: Collection[str] = (),
+    kept: Mapping[Path, bytes] | None = None,
+    outside: type[Outside] = Outside,
+    judge: Callable[[Path], None] = lambda path: None,
 ) -> Playbook:
     """Read a playbook, and bind every task that is chosen and whose ``when`` holds.
 
@@ -65,6 +70,10 @@ def read_playbook(
         env: The environment variables for ``lookup('env', NAME)``; default those of this process.
         tags: Choose the tasks with one of these; see `selected`.
         skip_tags: Leave out the tasks with one of these.
+        kept: Contents that are read in place of files, see `Files`.
+        outside: What looks at files for templates.
+        judge: Called before each file that the playbook is made of is read; raises `InvalidPlaybook` for one not to
+            obey.
 
     Raises:
         InvalidPlaybook: something is wrong with it; all faults that one reading finds are told, the first with its
@@ -73,19 +82,40 @@ def read_playbook(
     """
     path = Path(path)
     folder = Path(os.path.abspath(path)).parent
-    templates = Templates(folder, os.environ if env is None else env)
+    templates = Templates(folder, os.environ if env is None else env, Files(kept, judge), outside)
     reader = _Reader(
         path, catalogue, extra_vars or {}, facts or {}, templates, lambda own: selected(own, tags, skip_tags)
     )
-    plays = reader.playbook(read_nodes(path))
-    files = getattr(extra_vars, "files", ())
-    own = Path(os.path.abspath(path))
+    try:
+        nodes = templates.files.nodes(path)
+    except InvalidPlaybook as fault:
+        raise (fault if fault.position is None else _of_another_kind(path, None) or fault) from None
+    plays = reader.playbook(nodes)
+    given = extra_vars.files.content if isinstance(extra_vars, ExtraVars) else {}
     return Playbook(
         path=path,
         plays=plays,
-        inputs=(own, *files, *sorted(templates.files_read - {own})),
+        content={**templates.files.content, **given},
         env_read=templates.outside.env_read,
         looked_at=templates.outside.looked_at,
+        secrets_read=templates.outside.secrets_read,
+    )
+
+
+def _names_of_prompts(node: Node | None) -> list[str]:
+    names = [item.get("name") for item in node.items if isinstance(item, MapNode)] if isinstance(node, ListNode) else []
+    return [name.text for name in names if isinstance(name, Scalar)]
+
+
+def _of_another_kind(path: Path, node: Node | None) -> InvalidPlaybook | None:
+    """What is said of a document that is something else than a playbook."""
+    other = other_documents.named(path, node)
+    if other is None:
+        return None
+    return InvalidPlaybook(
+        f"this is {other.what}, and no playbook",
+        cure=other.as_playbook,
+        position=Position(str(path), 1, 1),
     )
 
 
@@ -123,6 +153,8 @@ class _Reader:
                 "the playbook is empty", cure=f"a playbook is a list of plays:\n{_EXAMPLE}", position=start
             )
         if not isinstance(node, ListNode):
+            if (fault := _of_another_kind(around.file, node)) is not None:
+                raise fault
             one_play = isinstance(node, MapNode) and any(node.get(key) for key in ("tasks", "hosts"))
             what = kind_of(node)
             raise InvalidPlaybook(
@@ -164,9 +196,8 @@ class _Reader:
             real = Path(os.path.realpath(path))
             if real in around.within:
                 raise InvalidPlaybook(f"{path.name} imports itself", position=given.position)
-            self.templates.files_read.add(Path(os.path.abspath(path)))
             try:
-                content = read_nodes(path)
+                content = self.templates.files.nodes(path)
             except InvalidPlaybook as error:
                 raise error.at(given.position) from None
             extra = {**self.values.variables(node.get("vars")), **around.extra}
@@ -177,7 +208,9 @@ class _Reader:
     def play(self, node: MapNode, around: Around) -> Play:
         values = self.values
         values.keywords(node, keywords.PLAY, "play")
-        scope = around.scope.extended(values.variables(node.get("vars")), over=around.extra)
+        # What a prompt would have given is refused, and told: it is no further fault wherever it is used.
+        asked = {name: f"<{name}>" for name in _names_of_prompts(node.get("vars_prompt"))}
+        scope = around.scope.extended({**asked, **values.variables(node.get("vars"))}, over=around.extra)
         for variables in self.files_of_variables(node.get("vars_files"), scope, around):
             scope = scope.extended(variables, over=around.extra)
         around = self.lists.within(
@@ -244,7 +277,10 @@ class _Reader:
                 if not paths:
                     raise InvalidPlaybook("'vars_files' takes names of files", position=entry.position)
                 outside = self.templates.outside
-                chosen = next((path for path in paths if outside.status(Path(os.path.abspath(path)))), paths[-1])
+                kept = next(filter(self.templates.files.is_kept, paths), None)
+                chosen = kept or next(
+                    (path for path in paths if outside.status(Path(os.path.abspath(path)))), paths[-1]
+                )
                 found.append(self.values.file_of_variables(chosen, entry))
         return found
 

@@ -11,6 +11,7 @@ out of little (``'x' * n``, ``center``, ``replace``, ...) is measured before it 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import time
@@ -42,6 +43,7 @@ from nbprovision.playbook.limits import (
     size_of,
 )
 from nbprovision.playbook.list_filters import fail
+from nbprovision.playbook.outside import Unset, stands_for_a_secret
 from nbprovision.playbook.template import OMIT, has_template
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ _PASSED = (Context, nodes.EvalContext, jinja2.Environment)  # what Jinja2 itself
 _INNER = ("gi_", "cr_", "ag_")  # of generators and coroutines
 _SCOPE = "@scope"  # no name that a template could write
 _RESULT = "nbprovision_result"
+_LOSSY = re.compile(r"[0-9]+\.[0-9]*[1-9]0+|[0-9]+\.00+")
 
 
 class UndefinedVariable(InvalidPlaybook):
@@ -103,6 +106,20 @@ class _Context(Context):
         return _Named(name=key, exc=lambda _message: _not_defined(key, scope))  # type: ignore[arg-type]
 
 
+def _defined(value: Any) -> Any:
+    """What was read from outside, with an environment variable that is not set as undefined."""
+    if isinstance(value, list):
+        return [_defined(entry) for entry in value]
+    if not isinstance(value, Unset):
+        return value
+    name = value.name[:80]
+    error = UndefinedVariable(
+        f"the environment variable {name} is not set",
+        cure=f"set it for the run, or write lookup('env', '{name}') | default('...')",
+    )
+    return _Named(name=name, exc=lambda _message: error)  # type: ignore[arg-type]
+
+
 def _not_defined(name: str, scope: Scope) -> UndefinedVariable:
     instead = in_place_of(name)
     near = nearest(name, scope.names()) if len(name) > 2 and not instead else ""
@@ -143,12 +160,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
             undefined=_Named, keep_trailing_newline=True, trim_blocks=True, cache_size=0, finalize=self._printed
         )
         self.context_class = _Context
+        self._outside = outside
         self.globals = {
             "range": self._range,
             "dict": dict,
             "namespace": self.globals["namespace"],
-            "lookup": outside.lookup,
-            "query": outside.query,
+            "lookup": self._lookup,
+            "query": self._query,
             "omit": OMIT,
         }
         self.filters = self._offered(self.filters, filters.filters(outside), filters.REFUSED)
@@ -160,6 +178,26 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self._deadline: float | None = None  # while something is evaluated
         self._left = MAX_SECONDS_TOGETHER
         self._compiled: dict[tuple[str, bool], tuple[jinja2.Template, bool]] = {}
+
+    def _lookup(self, kind: str, *terms: Any, **options: Any) -> Any:
+        with self._waiting(kind):
+            return _defined(self._outside.lookup(kind, *terms, **options))
+
+    def _query(self, kind: str, *terms: Any, **options: Any) -> Any:
+        with self._waiting(kind):
+            return _defined(self._outside.query(kind, *terms, **options))
+
+    @contextlib.contextmanager
+    def _waiting(self, kind: str) -> Iterator[None]:
+        """What AWS's command takes is no work of the template: it has a limit of its own."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            if "aws_" in kind and self._deadline is not None:
+                spent = time.monotonic() - began
+                self._deadline += spent
+                self._left += spent
 
     def _offered(
         self, of_jinja: dict[str, Any], of_ansible: dict[str, Any], refused: Collection[str]
@@ -201,7 +239,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self._template_of(source, condition)
             tree = self.parse("{{ " + source + " }}" if condition and not has_template(source) else source)
         except jinja2.TemplateSyntaxError as error:
-            raise self._syntax_fault(error) from None
+            raise self._syntax_fault(error, condition=condition) from None
         for name in sorted(free_names(tree)):
             if name not in self.globals and not scope.has(name):
                 raise _not_defined(name, scope)
@@ -222,7 +260,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         except jinja2.UndefinedError as error:
             raise UndefinedVariable(str(error)) from None
         except jinja2.TemplateSyntaxError as error:
-            raise self._syntax_fault(error) from None
+            raise self._syntax_fault(error, condition=condition) from None
         except SecurityError as error:
             raise InvalidPlaybook("the template reaches for what templates may not use", cause=str(error)) from None
         except TemplateLimit as error:
@@ -234,10 +272,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
         finally:
             self._steps, self._cost, self._printed_size = outer
 
-    def _syntax_fault(self, error: jinja2.TemplateSyntaxError) -> InvalidPlaybook:
-        return InvalidPlaybook("the template is wrong", cause=_syntax_cause(error), cure=self._syntax_cure(error))
+    def _syntax_fault(self, error: jinja2.TemplateSyntaxError, *, condition: bool) -> InvalidPlaybook:
+        what, end = ("condition", "the end of the condition") if condition else ("template", "'}}'")
+        return InvalidPlaybook(f"the {what} is wrong", cause=_syntax_cause(error, end), cure=self._syntax_cure(error))
 
     def _syntax_cure(self, error: jinja2.TemplateSyntaxError) -> str:
+        if "got '='" in (error.message or ""):
+            return "write == to compare"
         match = re.search(r"No (filter|test) named '([^']*)'", error.message or "")
         if match is None:
             return ""
@@ -252,6 +293,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def handle_exception(self, source: str | None = None) -> NoReturn:
         """Raise what was raised. Jinja2 would rewrite tracebacks, which nobody sees, at every level anew."""
         raise  # noqa: PLE0704 - called while an exception is handled
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """``obj.attribute``; of a secret that is not known yet every entry is the word in its place."""
+        if stands_for_a_secret(obj) and not hasattr(obj, attribute):
+            return obj
+        return super().getattr(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """``obj[argument]``, the same."""
+        if stands_for_a_secret(obj) and isinstance(argument, str):
+            return obj
+        return super().getitem(obj, argument)
 
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call ``obj`` for a template, if it may be called and does not make too much."""
@@ -287,6 +340,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         key = source, condition
         if key not in self._compiled:
             bare = condition and not has_template(source)
+            self._refuse_lossy("{{ " + source + " }}" if bare else source)
             tree = self.parse("{{ " + source + " }}" if bare else source)
             tree = _Bounded().visit(tree)
             only = tree.body[0] if len(tree.body) == 1 else None
@@ -299,6 +353,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 tree.set_environment(self)
             self._compiled[key] = self.from_string(tree), native
         return self._compiled[key]
+
+    def _refuse_lossy(self, source: str) -> None:
+        """Refuse ``3.10`` in a template: it is 3.1 there, and a version is meant."""
+        if not _LOSSY.search(source):
+            return
+        for _, kind, text in self.lex(source):
+            if kind == "float" and _LOSSY.fullmatch(text):
+                raise InvalidPlaybook(
+                    f"{text} in a template is the number {float(text)}",
+                    cure=f"write '{text}' in quotes if it is text, {float(text)} if it is a number",
+                )
 
     def _joined(self, pieces: Iterable[str]) -> str:
         text: list[str] = []
@@ -350,7 +415,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 size_of(value)
             if given:
                 check_product(name, given[0], given[1:])
-            return function(*args, **kwargs)
+            try:
+                made = function(*args, **kwargs)
+            except InvalidPlaybook:
+                if stands_for_a_secret(given and given[0]):
+                    return given[0]  # whether the secret is what the filter takes shows when it is known
+                raise
+            return _defined(made) if isinstance(made, Unset) else made
 
         return measured
 
@@ -392,6 +463,8 @@ def _word(value: Any) -> str:
     return words.get(type(value), type(value).__name__)
 
 
-def _syntax_cause(error: jinja2.TemplateSyntaxError) -> str:
+def _syntax_cause(error: jinja2.TemplateSyntaxError, end: str) -> str:
     told = (error.message or "").rstrip(".")
-    return told.replace("'end of print statement'", "'}}'").replace("'end of statement block'", "'%}'")
+    for word in ("token 'end of print statement'", "'end of print statement'"):
+        told = told.replace(word, end)
+    return told.replace("'end of statement block'", "'%}'")

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import msgspec
 
+SPECIAL_TAGS = ("all", "always", "never", "tagged", "untagged")  # they mean something whatever tasks have
+
 
 class Tags(msgspec.Struct, frozen=True):
     """Tags alone."""

@@ -247,6 +247,8 @@ class TaskLists:
         loop = self.loop(node, scope)
         setting = self.setting(around, scope)
         if loop is None:
+            if any(key.text.startswith("with_") for key, _ in node.pairs):  # refused, and told: it would give `item`
+                return [self._skipped(call, kind, around, setting)]
             return [self._bound(call, kind, around, setting, "")]
         if not (around.handler or self.chosen(Tags(around.tags))):
             return [self._bound(call, kind, around, setting, "")]

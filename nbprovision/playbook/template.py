@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbprovision.model.errors import InvalidPlaybook, Position
+from nbprovision.playbook.files import Files
 from nbprovision.playbook.outside import Outside
-from nbprovision.playbook.secret_names import remember_secret
+from nbprovision.playbook.written import FormLost, passed_on
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
+from nbprovision.system.secrets import remember_if_secret
 
 if TYPE_CHECKING:
     from nbprovision.playbook.sandbox import Sandbox
@@ -150,7 +152,7 @@ class Scope:
                     f"variable '{name}' is made of variables more than {_NESTED} levels deep", position=position
                 )
             if isinstance(written, Known):
-                remember_secret(name, written.value)
+                remember_if_secret(name, written.value)
                 return written.value
             if isinstance(written, Unknown):
                 raise NotYetKnown(name, written)
@@ -163,7 +165,7 @@ class Scope:
                     self._known[name] = self._templates.render(written, self)
             finally:
                 self._open.pop()
-            remember_secret(name, self._known[name])
+            remember_if_secret(name, self._known[name])
         return self._known[name]
 
 
@@ -173,16 +175,24 @@ class Templates:
     Args:
         folder: Where relative paths begin.
         env: The environment variables that ``lookup('env', NAME)`` sees.
+        files: Reads the files that the playbook is made of; by default from the disk.
+        outside: What looks at files for them.
 
     Attributes:
         outside: What they read from outside so far.
-        files_read: Files of tasks, plays and variables that the playbook is made of, beside its own.
+        files: As given; it knows what was read.
     """
 
-    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        env: Mapping[str, str],
+        files: Files | None = None,
+        outside: type[Outside] = Outside,
+    ) -> None:
         self.folder = folder
-        self.outside = Outside(folder, env)
-        self.files_read: set[Path] = set()
+        self.outside = outside(folder, env)
+        self.files = Files() if files is None else files
 
     @cached_property
     def _sandbox(self) -> Sandbox:
@@ -218,6 +228,7 @@ class Templates:
         Raises:
             InvalidPlaybook: it cannot be read, is larger than 1 MiB, or a template in it is wrong; with its line.
         """
+        self.files.judge(path)
         text = self.outside.read(path, "template")
         if not has_template(text):
             return text
@@ -293,7 +304,11 @@ class Templates:
 
     def _evaluate(self, source: str, scope: Scope, position: Position | None, *, condition: bool = False) -> Any:
         try:
-            return self._sandbox.evaluate(source, scope, condition=condition)
+            return passed_on(self._sandbox.evaluate(source, scope, condition=condition))
+        except FormLost as error:
+            if position is not None and position != error.position:
+                error.cause = error.cause or f"text is made of it in {position}"
+            raise
         except InvalidPlaybook as error:
             error.rule = UNRESOLVED
             error.at(position)

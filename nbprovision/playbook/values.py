@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from nbprovision.model.errors import InvalidPlaybook, nearest
 from nbprovision.playbook import keywords
 from nbprovision.playbook.faults import Faults
 from nbprovision.playbook.template import NotYetKnown, Scope, Templates, variable_problem
-from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, read_nodes
+from nbprovision.playbook.written import text_of
+from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
 
 
 class Values:
@@ -73,8 +73,8 @@ class Values:
         with self.faults.gathered():
             value = self.templates.render(node, scope)
             for entry in value if isinstance(value, list) else [value]:
-                if isinstance(entry, str) or (isinstance(entry, int) and not isinstance(entry, bool)):
-                    yield str(entry)
+                if isinstance(entry, str | int | float) and not isinstance(entry, bool):
+                    yield text_of(entry)
                 else:
                     self.fault(f"'{keyword}' takes a string or a list of strings", node)
 
@@ -119,8 +119,8 @@ class Values:
             return None
         with self.faults.gathered():
             value = self.templates.render(given, scope)
-            text = str(value).strip()
-            if isinstance(value, str) and text.replace(".", "", 1).isdecimal() and len(text) < 10:
+            text = value.strip() if isinstance(value, str) else ""
+            if text.replace(".", "", 1).isdecimal() and len(text) < 10:
                 value = float(text)
             right = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
             if right and (not whole or float(value) == int(value)):
@@ -133,10 +133,10 @@ class Values:
         given = node.get(keyword)
         if given is None:
             return None
-        value = given.value if isinstance(given, Scalar) else kind_of(given)
+        value = text_of(given.value) if isinstance(given, Scalar) else kind_of(given)
         if value in choices:
-            return str(value)
-        shown = str(value)[:40]
+            return value
+        shown = value[:40]
         self.fault(f"'{keyword}' is {' or '.join(choices)}, not '{shown}'{nearest(shown, choices)}", given)
         return None
 
@@ -155,11 +155,10 @@ class Values:
 
     def file_of_variables(self, path: Path, node: Node) -> dict[str, Node]:
         """What a file of ``vars_files`` sets."""
-        self.templates.files_read.add(Path(os.path.abspath(path)))
         content = None
         with self.faults.gathered():
             try:
-                content = read_nodes(path, "file of variables")
+                content = self.templates.files.nodes(path, "file of variables")
             except InvalidPlaybook as error:  # what cannot be opened has no place of its own
                 error.at(node.position)
                 raise

@@ -4,8 +4,9 @@ The text is read as a stream of events, and every limit (depth, number of nodes,
 the nodes are made from it. PyYAML's own composer is never used: the one written in C crashes the process on some
 30,000 nested brackets, and neither of the two knows a limit.
 
-Scalars are what PyYAML's ``SafeLoader`` makes of them (YAML 1.1, https://yaml.org/type/): ``yes`` is true, ``3.10`` the
-number 3.1, ``1:30`` the number 90. A `Scalar` keeps the text as well, so that an error can say what to put in quotes.
+Scalars are what PyYAML's ``SafeLoader`` makes of them (YAML 1.1, https://yaml.org/type/): ``yes`` is true, ``1:30`` the
+number 90; a number knows how it is written (`written`), and a date is text, as no task takes anything else for one.
+As a key, ``NO`` is text too: it names something.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from typing import Any
 import msgspec
 import yaml
 
-from nbprovision.model.errors import InvalidPlaybook, Position, nearest
+from nbprovision.model.errors import InvalidPlaybook, MissingFile, Position, nearest
+from nbprovision.playbook.written import Written, written
+from nbprovision.system import invisible
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 40
@@ -80,7 +83,7 @@ def plain(node: Node) -> Any:
 
 def read_file(path: Path, what: str) -> str:
     """The text of a file, within the limits; raises as `read_nodes` does."""
-    return _decode(_read(path, what), str(path), what)
+    return decode(read_file_bytes(path, what), str(path), what)
 
 
 def read_nodes(path: Path, what: str = "playbook") -> Node | None:
@@ -116,15 +119,16 @@ def parse_nodes(text: str, name: str, what: str = "playbook") -> Node | None:
     # The loader in C is some fifteen times faster; PyYAML can be built without it.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return _Composer(yaml.parse(text, Loader=loader), name, what).document()
+        return _Composer(yaml.parse(text, Loader=loader), name, what, text).document()
     except yaml.MarkedYAMLError as error:
+        _refuse_unseen_in_line(error, text, name)
         raise _explained(error, text, name) from None
     except yaml.YAMLError as error:
         raise InvalidPlaybook(f"{name} is no YAML", cause=str(error)) from None
 
 
-def _read(path: Path, what: str) -> bytes:
-    """The bytes of a regular file, at most the limit; asked for its size before a byte is read."""
+def read_file_bytes(path: Path, what: str) -> bytes:
+    """The bytes of a regular file, at most the limit; asked for its size before any is read. Raises as `read_nodes`."""
     try:
         # Not blocking, so that a named pipe can be refused as well.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -142,7 +146,7 @@ def _read(path: Path, what: str) -> bytes:
                 cause=f"no {what} needs that much; is it another file?",
             )
     except FileNotFoundError:
-        raise InvalidPlaybook(f"there is no {what} {path}{_similar(path)}", cure="look at the path") from None
+        raise MissingFile(f"there is no {what} {path}{_similar(path)}", cure="look at the path") from None
     except IsADirectoryError:
         raise InvalidPlaybook(f"{path} is a folder", cure=f"name the {what} file itself") from None
     except PermissionError:
@@ -161,7 +165,8 @@ def _similar(path: Path) -> str:
         return ""
 
 
-def _decode(data: bytes, name: str, what: str) -> str:
+def decode(data: bytes, name: str, what: str) -> str:
+    """The text in the bytes of the file ``name``; raises as `read_nodes` does."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InvalidPlaybook(f"{name} is UTF-16 text", cure="save it as UTF-8")
     if b"\0" in data:
@@ -185,8 +190,10 @@ def _position_of(text: str, index: int, name: str) -> Position:
 class _Composer:
     """Makes nodes from events, within the limits."""
 
-    def __init__(self, events: Iterator[Any], name: str, what: str) -> None:
+    def __init__(self, events: Iterator[Any], name: str, what: str, text: str) -> None:
         self.events = events
+        self.text = text
+        self.unseen = invisible.ANY.search(text) is not None
         self.name = name
         self.what = what
         self.count = 0
@@ -278,10 +285,13 @@ class _Composer:
         pairs: dict[Any, tuple[Scalar, Node]] = {}
         merged: list[MapNode] = []
         for event in self.until(yaml.MappingEndEvent):
+            self.refuse_unseen(event, name=True)
             key = self.node(event, depth + 1)
             value = self.node(next(self.events), depth + 1)
             if not isinstance(key, Scalar):
                 raise self.no_key(key)
+            if (isinstance(key.value, Written) and key.value.loses) or _is_word(key):
+                key = msgspec.structs.replace(key, value=key.text)
             if key.plain and key.text == "<<":
                 merged += self.merged(value)
                 continue
@@ -328,8 +338,21 @@ class _Composer:
             cure = "hand secrets over in an environment variable: \"{{ lookup('env', 'NAME') }}\""
         raise InvalidPlaybook(f"the tag '{shown}' is not supported here", cure=cure, position=position)
 
+    def refuse_unseen(self, event: Any, *, name: bool = False) -> None:
+        """Refuse a character that nobody sees; an escape of one is meant, and text of several lines has none."""
+        if not self.unseen or not isinstance(event, yaml.ScalarEvent) or event.style in ("|", ">"):
+            return
+        if event.start_mark is None or event.end_mark is None:
+            return
+        start = event.start_mark.index
+        written = self.text[start : event.end_mark.index]
+        place = invisible.find(written, name=name, plain=not event.style)
+        if place is not None:
+            raise _unseen(self.text, start + place, self.name)
+
     def scalar(self, event: Any, position: Position) -> Scalar:
         self.refuse_tag(event.tag, ("str", "null", "bool", "int", "float"), position)
+        self.refuse_unseen(event)
         text: str = event.value
         unquoted = not event.style and event.tag is None
         weight = 1 + len(text) // 1000
@@ -348,12 +371,38 @@ class _Composer:
                 cure=f'write it in quotes if it is text: "{text[:_SHOWN]}"',
                 position=position,
             ) from None
+        value = text if kind == "timestamp" else written(value, text, position)
         return Scalar(position, value, text, unquoted, weight)
 
     def typed(self, tag: str, text: str) -> Any:
         if len(text) > MAX_DIGITS:
             raise ValueError(text)
         return self.constructor.construct_object(yaml.ScalarNode(tag, text))
+
+
+def _is_word(key: Scalar) -> bool:
+    """Whether YAML 1.1 alone takes a key for a boolean: `NO` and `on` are names, of variables for one."""
+    return isinstance(key.value, bool) and key.plain and key.text.lower() not in ("true", "false")
+
+
+def _unseen(text: str, index: int, name: str) -> InvalidPlaybook:
+    character = text[index]
+    escape = f"\\u{ord(character):04x}" if ord(character) < 1 << 16 else f"\\U{ord(character):08x}"
+    return InvalidPlaybook(
+        f"there is a character that nobody sees: {invisible.named(character)}",
+        cause="what has it looks like something else; it often comes from a web page or a chat that was copied from",
+        cure=f'delete it, or type an ordinary space in its place; if it is meant, write "{escape}" in double quotes',
+        position=_position_of(text, index, name),
+    )
+
+
+def _refuse_unseen_in_line(error: yaml.MarkedYAMLError, text: str, name: str) -> None:
+    """Where a line is no YAML because of a character that nobody sees, say so."""
+    mark = error.problem_mark or error.context_mark
+    start = sum(map(len, text.splitlines(keepends=True)[: mark.line])) if mark else 0
+    place = invisible.find(text[start:].partition("\n")[0]) if mark else None
+    if place is not None:
+        raise _unseen(text, start + place, name)
 
 
 # What libyaml says, and what it means to somebody who wrote the line: (part of its words, message, cure).

@@ -6,14 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import TextIO
 
+from nbprovision.system.invisible import NEVER
 from nbprovision.system.secrets import mask
 
 RED, GREEN, YELLOW, MAGENTA, CYAN = "31", "32", "33", "35", "36"
 BOLD = "1"
-# What moves the cursor, sets the title or answers for the user, and what lets text be read in another order than it
-# stands (https://trojansource.codes): of a terminal's sequences only colours may pass.
+# What moves the cursor, sets the title or answers for the user, and what nobody sees or lets text be read in another
+# order than it stands: of a terminal's sequences only colours may pass.
 _CONTROL = re.compile(
-    "\x1b(?!\\[[0-9]{1,2}m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    f"\x1b(?!\\[[0-9]{{1,2}}m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u200e\u200f\ud800-\udfff{NEVER}]"
 )
 
 
@@ -38,3 +39,8 @@ def painted(text: str, colour: str) -> str:
 def shown(text: str) -> str:
     """``text`` as a person may see it: secrets masked, and each control character written out."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), mask(text))
+
+
+def shown_json(text: str) -> str:
+    """A JSON document as a terminal may get it: the same document, with such characters as escapes."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

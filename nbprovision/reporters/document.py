@@ -7,9 +7,12 @@ from typing import Any
 
 import msgspec
 
+from nbprovision.model.errors import LockTimeout
 from nbprovision.model.result import Result
+from nbprovision.reporters.colour import shown_json
 from nbprovision.system.secrets import masked
 
+_EXIT = {"failed": 2, "deferred": 7}
 STATUSES = ("ok", "changed", "skipped", "failed", "deferred")
 
 
@@ -39,6 +42,20 @@ def document(playbook: str, results: Sequence[Result], *, check: bool, seconds: 
     }
 
 
+def exit_status(results: Sequence[Result]) -> int:
+    """The exit status of a run with these results (docs/reference.md), for what changes nothing by ``--exit-code``."""
+    errors = [result.error for result in results if result.status == "failed"]
+    if errors and all(isinstance(error, LockTimeout) for error in errors):
+        return LockTimeout.exit_status
+    return _EXIT.get(overall(results), 0)
+
+
+def first_error(results: Sequence[Result]) -> str:
+    """Why a run failed, in one line; empty where it did not."""
+    failed = (result for result in results if result.error is not None and not result.forgiven)
+    return next((f"{result.task}: {result.name}: {result.error}" for result in failed), "")
+
+
 def render(content: dict[str, Any]) -> str:
     """The document as text, secrets masked."""
     return render_plain(masked(content))
@@ -46,7 +63,7 @@ def render(content: dict[str, Any]) -> str:
 
 def render_plain(content: dict[str, Any]) -> str:
     """A document as text, as it stands."""
-    return msgspec.json.format(msgspec.json.encode(content).decode(), indent=2) + "\n"
+    return shown_json(msgspec.json.format(msgspec.json.encode(content).decode(), indent=2)) + "\n"
 
 
 class Silent:

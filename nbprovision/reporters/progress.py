@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import os
+import textwrap
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
-from nbprovision.model.errors import TaskFailed
+from nbprovision.model.errors import NotTrusted, TaskFailed
 from nbprovision.model.result import Result
+from nbprovision.reporters import activity
+from nbprovision.reporters.activity import Activity, Moment
+from nbprovision.system import trust
 from nbprovision.system.files import write_atomically
-from nbprovision.system.reading import read_json
+from nbprovision.system.reading import read_bytes, read_json
 from nbprovision.system.secrets import mask, masked
 
 FILE = "progress.json"
 TEXT_FILE = "nbprovision-status.txt"
-# Seconds since the epoch that a calendar has a day for.
-Moment = Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]
 _PATIENCE = 1.0  # seconds; a run that ends sooner leaves no file behind
 _INTERVAL = 0.5  # seconds between two writes
+ENDED = ("ok", "changed", "skipped", "failed")
 
 
 class TaskProgress(msgspec.Struct):
@@ -50,7 +53,7 @@ class TaskProgress(msgspec.Struct):
 
 
 class RunProgress(msgspec.Struct):
-    """A run that goes on (``pid`` is alive) or was killed (it is not)."""
+    """A run that goes on, or was killed: its record says which."""
 
     playbook: str
     pid: int
@@ -58,13 +61,28 @@ class RunProgress(msgspec.Struct):
     log: str
     tasks: list[TaskProgress]
 
-    def text(self) -> str:
-        """Some lines for a person."""
-        done = sum(task.status in ("ok", "changed", "skipped", "failed") for task in self.tasks)
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.started))
-        head = f"running: {self.playbook}, {done} of {len(self.tasks)} tasks done, since {since}, process {self.pid}"
-        rest = [f"  {task.line()}" for task in self.tasks if task.status != "waiting"]
-        return "\n".join([head, *rest, f"log: {self.log}"])
+    def text(self, run: Activity) -> str:
+        """Some lines for a person.
+
+        Args:
+            run: The record of the run.
+
+        """
+        done = sum(task.status in ENDED for task in self.tasks)
+        head = f"{run.state}: {self.playbook}, {done} of {len(self.tasks)} tasks done, {origin(run)}"
+        return "\n".join([head, *(f"  {task.line()}" for task in self.tasks if task.status != "waiting")])
+
+
+def origin(run: Activity) -> str:
+    """Since when a run is at work, which process it is, for which lifecycle script, and where if not here."""
+    by = f", {run.hook}" if run.hook else ""
+    elsewhere = "" if run.host in ("", os.uname().nodename) else f" on {run.host}"
+    return f"since {moment(run.started)}, process {run.pid}{elsewhere}{by}"
+
+
+def moment(seconds: float) -> str:
+    """A moment in local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 class ProgressFiles:
@@ -73,19 +91,23 @@ class ProgressFiles:
     Args:
         home: The tool's home folder.
         volume: The folder for the text file, None for no such file.
-        playbook: Its path.
+        record: The run's record.
         steps: All of the run, in order.
     """
 
-    def __init__(self, home: Path, volume: Path | None, playbook: str, steps: Sequence[Any]) -> None:
+    def __init__(self, home: Path, volume: Path | None, record: Activity, steps: Sequence[Any]) -> None:
+        self._home = home
         self._path = home / FILE
-        self._text_path = volume / TEXT_FILE if volume is not None and os.access(volume, os.W_OK) else None
+        self._record = record
+        # Root's runs are not told among the user's files.
+        writable = volume is not None and os.access(volume, os.W_OK) and trust.fault(volume) is None
+        self._text_path = volume / TEXT_FILE if volume is not None and writable else None
         self._tasks = {id(step): TaskProgress(masked(step.name), step.kind) for step in steps}
         self._run = RunProgress(
-            playbook,
-            os.getpid(),
-            time.time(),
-            str(home / "log" / "nbprovision.log"),
+            record.playbook,
+            record.pid,
+            record.started,
+            record.log,
             [self._tasks[id(step)] for step in steps if not step.conditional],
         )
         self._over = threading.Event()
@@ -115,17 +137,29 @@ class ProgressFiles:
             self._run.tasks.append(task)
         return task
 
-    def ended(self, summary: str) -> None:
-        """The run is over; ``summary`` is the last word, of which the text file keeps failures and long runs."""
+    def ended(self, record: Activity, counts: str = "") -> None:
+        """The run is over; the text file keeps failures and long runs.
+
+        Args:
+            record: What the record says by now.
+            counts: How many tasks ended how.
+
+        """
         self._over.set()
         with self._writing, contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
         if self._text_path is None:
             return
-        errors = [f"{task.line()}\n    {task.error}" for task in self._tasks.values() if task.error]
-        if errors or self._text_path.exists():
-            when = time.strftime("%Y-%m-%d %H:%M:%S")
-            text = "\n".join([f"{summary} ({when})", *errors, f"log: {self._run.log}"])
+        below = lines_below(record)
+        errors = [
+            f"{task.line()}\n" + textwrap.indent(f"error: {task.error}", "    ")
+            for task in self._tasks.values()
+            if task.error
+        ]
+        if errors or below or self._text_path.exists():
+            now = time.time()
+            head = line_of_end(record, now) if below else f"{record.state}: {record.playbook}  {counts}".rstrip()
+            text = "\n".join([head if below else f"{head} ({moment(now)})", *below, *errors, log_line(self._home)])
             with contextlib.suppress(TaskFailed):  # no room for it; the log and the output say the same
                 write_atomically(self._text_path, text + "\n", mode=0o644)
 
@@ -138,12 +172,73 @@ class ProgressFiles:
                 if not self._over.is_set():
                     write_atomically(self._path, msgspec.json.encode(self._run), mode=0o600, durable=False)
                     if self._text_path is not None:
-                        write_atomically(self._text_path, self._run.text() + "\n", mode=0o644, durable=False)
+                        waiting = map(line_of_waiting, activity.in_line(self._home))
+                        text = "\n".join([self._run.text(self._record), *waiting, log_line(self._home)])
+                        write_atomically(self._text_path, text + "\n", mode=0o644, durable=False)
 
 
-def read(home: Path) -> RunProgress | None:
-    """How far the run that goes on (or was killed) is."""
+def called(run: Activity) -> str:
+    """What an activity is about, in one line whatever its record holds."""
+    return " ".join((run.playbook or f"nbprovision {run.version}").split())
+
+
+def line_of_end(run: Activity, when: float) -> str:
+    """How an activity ended.
+
+    Args:
+        run: Its record.
+        when: When it ended, in seconds since the epoch.
+
+    """
+    parts = [*([run.hook] if run.hook else []), moment(when)]
+    parts += [f"status {run.status}"] if run.status else []
+    parts += [f"with the last good {_FALLBACKS.get(run.fallback, run.fallback)}"] if run.fallback else []
+    return f"{run.state}: {called(run)} ({', '.join(parts)})" + (f": {run.message}" if run.message else "")
+
+
+def lines_below(run: Activity) -> list[str]:
+    """Why an earlier playbook was used, and how the other playbook of the same lifecycle script ended."""
+    lines = [f"  why: {run.why}"] if run.why else []
+    for whose, other in (("the team's playbook", run.team), ("the user's own playbook", run.user_playbook)):
+        if other is not None:
+            lines += [f"  {whose}: {line_of_end(other, other.started)}", *(f"  {line}" for line in lines_below(other))]
+    return lines
+
+
+_FALLBACKS = {"both": "tool and playbook"}
+
+
+def line_of_waiting(run: Activity) -> str:
+    """One line of a run that waits for the lock."""
+    return f"waiting: {run.playbook}, {origin(run)}"
+
+
+def log_line(home: Path) -> str:
+    """Where more is told; the last line of every status."""
+    return f"log: {home / 'log' / 'nbprovision.log'}"
+
+
+def read(home: Path, run: Activity) -> RunProgress | None:
+    """How far a run is; None where it has not said so yet."""
     try:
-        return read_json(home / FILE, RunProgress)
+        progress = read_json(home / FILE, RunProgress, follow=False)
     except (OSError, msgspec.DecodeError):
         return None
+    return progress if (progress.pid, progress.started) == (run.pid, run.started) else None
+
+
+def correct_text(volume: Path, home: Path, state: str, text: str) -> None:
+    """Put right the text file of a run that was killed, or that a later run has left behind.
+
+    Args:
+        volume: The folder of the text file.
+        home: The tool's home folder; a text of another home's runs is left alone.
+        state: The state that the text file should begin with.
+        text: What to say.
+
+    """
+    path = volume / TEXT_FILE
+    with contextlib.suppress(OSError, TaskFailed, NotTrusted):
+        lines = read_bytes(path, most=1 << 20).decode("utf-8", "replace").splitlines()
+        if lines and lines[-1] == log_line(home) and not lines[0].startswith(f"{state}:"):
+            write_atomically(path, text + "\n", mode=0o644)

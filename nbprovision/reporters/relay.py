@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import array
+import fcntl
 import os
+import select
+import termios
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +15,8 @@ import msgspec
 from nbprovision.model.errors import LockTimeout, Position, ProvisionError, TaskFailed
 from nbprovision.model.result import Result
 from nbprovision.system.secrets import masked
+
+_ASK_EVERY = 10  # milliseconds
 
 
 class Relay:
@@ -24,6 +29,7 @@ class Relay:
 
     def __init__(self, pipe: int, steps: Sequence[Any]) -> None:
         self._pipe = pipe
+        self._lost = False  # something that nobody read
         self._numbers = {id(step): number for number, step in enumerate(steps)}
 
     def started(self, step: Any) -> None:
@@ -54,11 +60,32 @@ class Relay:
         """A message for whoever waits."""
         self._send({"said": text})
 
+    def waits(self, hook: str) -> None:
+        """The lock has to be waited for; ``hook`` is the lifecycle script whose work holds it, empty for other work."""
+        self._send({"waits": hook})
+
+    def delivered(self) -> bool:
+        """Whether all that was sent has been read; waits until it is, or until nobody reads any more."""
+        asking = select.poll()
+        asking.register(self._pipe, 0)
+        while self._unread():
+            if asking.poll(_ASK_EVERY):
+                return False
+        return not self._lost
+
+    def _unread(self) -> int:
+        """Bytes that are in the pipe (ioctl_pipe(2))."""
+        count = array.array("i", [0])
+        fcntl.ioctl(self._pipe, termios.FIONREAD, count)
+        return count[0]
+
     def _send(self, message: dict[str, Any]) -> None:
         line = msgspec.json.encode(masked(message)) + b"\n"
-        with contextlib.suppress(OSError):
+        try:
             while line:
                 line = line[os.write(self._pipe, line) :]
+        except OSError:
+            self._lost = True
 
 
 def _told(error: ProvisionError) -> dict[str, Any]:

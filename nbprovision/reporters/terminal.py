@@ -30,19 +30,29 @@ class Terminal:
         verbosity: 0 for a line a task; 1 for each change too; 2 for each command with its time, and why a task is
             looked at; 3 for what the engines said, and all that is told of long work.
         env: Environment variables that rule colour.
+        check: Nothing is changed; the first line and the last one say so.
 
     """
 
     def __init__(
-        self, out: TextIO, *, diff: bool = False, verbosity: int = 0, env: Mapping[str, str] = os.environ
+        self,
+        out: TextIO,
+        *,
+        diff: bool = False,
+        verbosity: int = 0,
+        env: Mapping[str, str] = os.environ,
+        check: bool = False,
     ) -> None:
         self._out = out
+        self._check = check
         self._diff = diff
         self._verbose = verbosity
         self._colour = wants_colour(out, env)
         self._bars = _Bars(out) if out.isatty() and env.get("TERM") != "dumb" else None
         self._told: dict[int, float] = {}
         self._play: object = None
+        if check:
+            self._line("CHECK: nothing is changed; this is what a run would do")
 
     def started(self, step: Any) -> None:
         """A step takes the full path."""
@@ -71,7 +81,8 @@ class Terminal:
         if self._verbose >= 2 and result.status in ("ok", "changed"):
             took = f"  ({result.seconds:.3f} s, {_PROOFS[result.proof]})"
         detail = f"  {summary}" if summary else ""
-        status = self._painted(f"{result.status + ':':<9}", _COLOURS[result.status])
+        word = "would change" if self._check and result.status == "changed" else result.status
+        status = self._painted(f"{word + ':':<9}", _COLOURS[result.status])
         self._line(f"{status} {_called(result.task, result.name)}{detail}{took}")
         diff = self._diff if step.diff is None else step.diff
         if diff or (self._verbose and step.diff is not False):
@@ -81,8 +92,8 @@ class Terminal:
         for warning in result.warnings:
             self._line(f"    note: {warning}" if result.status != "skipped" else f"    {warning}")
         if result.error is not None:
-            for line in str(result.error).splitlines():
-                self._line(f"    {line}")
+            for text in result.error.blocks:
+                self._line("\n".join(f"    {line}" for line in f"error: {text}".splitlines()))
         if result.forgiven:
             self._line(f"    ...{result.forgiven}")
 
@@ -92,11 +103,13 @@ class Terminal:
             self._line(f"    {line}")
 
     def recap(self, results: Sequence[Result], seconds: float) -> None:
-        """The last line, for a person and for grep."""
+        """The last lines, for a person and for grep."""
         self.close()
         told = " ".join(f"{status}={count}" for status, count in counts(results).items())
         self._line("PLAY RECAP")
         self._line(f"localhost : {told} ({seconds:.3f} s)")
+        if self._check:
+            self._line("nothing was changed: this was a check")
 
     def close(self) -> None:
         """Take the bars away; lines may follow."""

@@ -8,23 +8,30 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from nbprovision.state.witness import HEADER, digest, identity, read_lines
+from nbprovision.system import inputs
 from nbprovision.system.files import make_folder, remove, write_atomically
+from nbprovision.system.inputs import Inputs, Look
 from nbprovision.system.log import detail, event
+from nbprovision.system.reading import read_bytes
 
 # A change within one tick of the kernel's coarse clock leaves the same ctime as the change before it (git calls such an
 # entry racy: Documentation/technical/racy-git.txt). The slowest clock in use ticks every 10 ms (CONFIG_HZ=100).
 TICK_NS = 20_000_000
 STATES_KEPT = 20
+_SMALL = 1 << 16  # bytes of a file whose content is compared
 
 
 class Witness(msgspec.Struct, frozen=True):
-    """One look at a path: ``kind`` is ``stat`` (links followed) or ``lstat``; identity ``-`` where nothing is there."""
+    """One look at a path: ``kind`` is ``stat`` (links followed) or ``lstat``; identity ``-`` where nothing is there.
+
+    With the kind ``env`` the path is an environment variable, and the identity a digest of its value.
+    """
 
     kind: str
     path: str
@@ -57,21 +64,47 @@ def look(paths: Iterable[str | Path]) -> tuple[Witness, ...] | None:
         The witnesses, or None when one of them cannot serve: its name has a tab or a line end in it.
 
     """
+    return _witnesses((path, inputs.look(path)) for path in dict.fromkeys(map(str, paths)))
+
+
+def read_from(read: Inputs) -> tuple[Witness, ...] | None:
+    """The witnesses of a result: the files that were read for it, as they were then, and the variables.
+
+    Returns:
+        They, or None when one of them cannot serve: as `look` says, or it had changed so lately when it was read that
+        a later change would not show.
+
+    """
+    for look in read.files.values():
+        newest = max((status.st_ctime_ns for status in (look.own, look.followed) if status is not None), default=0)
+        if newest + TICK_NS > look.at:
+            return None
+    files = _witnesses(read.files.items())
+    if files is None or any(letter in name for name in read.variables for letter in "\t\n,="):
+        return None
+    return (*files, *(variable(name, value) for name, value in read.variables.items()))
+
+
+def variable(name: str, value: str | None) -> Witness:
+    """The witness of an environment variable, None for one that is not set."""
+    return Witness("env", name, "-" if value is None else digest(value))
+
+
+def _witnesses(looks: Iterable[tuple[str, Look]]) -> tuple[Witness, ...] | None:
     found = []
-    for path in dict.fromkeys(map(str, paths)):
+    for path, look in looks:
         if "\t" in path or "\n" in path:
             return None
-        own = _status(os.lstat, path)
-        if own is not None and stat.S_ISLNK(own.st_mode):
-            found.append(Witness("lstat", path, identity(own)))
-            own = _status(os.stat, path)
-        found.append(Witness("stat", path, identity(own) if own is not None else "-"))
+        if look.own is not None and stat.S_ISLNK(look.own.st_mode):
+            found.append(Witness("lstat", path, identity(look.own)))
+        found.append(Witness("stat", path, identity(look.followed) if look.followed is not None else "-"))
     return tuple(found)
 
 
 def unsettled(witnesses: Iterable[Witness]) -> float:
     """Seconds until a later change of any of them would show; more than a tick where the clock was set back."""
-    newest = max((int(w.identity.split()[1]) for w in witnesses if w.identity != "-"), default=0)
+    files = (w for w in witnesses if w.kind != "env" and w.identity != "-")
+    newest = max((int(w.identity.split()[1]) for w in files), default=0)
     return max(0.0, (newest + TICK_NS - time.time_ns()) / 1e9)
 
 
@@ -87,11 +120,14 @@ class Store:
 
     Args:
         path: From `witness.state_path`.
+        env: The environment variables that the run sees; default those of this process.
 
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, env: Mapping[str, str] | None = None) -> None:
         self.path = path
+        self._env = os.environ if env is None else env
+        self._contents: dict[str, str] = {}
         self._proofs = {proof.digest: proof for proof in self._read()}
 
     def proof_of(self, task_digest: str) -> Proof | None:
@@ -99,41 +135,52 @@ class Store:
         proof = self._proofs.get(task_digest)
         if proof is None:
             return None
-        changed = next((witness.path for witness in proof.witnesses if not holds(witness)), None)
+        now = {witness: self._as_it_is(witness) for witness in proof.witnesses}
+        changed = next((witness.path for witness, same in now.items() if same is None), None)
         if changed is None and (proof.until is None or proof.since <= time.time() < proof.until):
-            return proof
+            return msgspec.structs.replace(proof, witnesses=tuple(same for same in now.values() if same is not None))
         reason = "its time is over, or the clock was set" if changed is None else f"{changed} is not as it was"
         detail("doubted", task=msgspec.json.decode(proof.report)["name"] if proof.report else "", reason=reason)
         return None
 
     def write(
-        self, inputs: Iterable[Witness], variables: dict[str, str | None], proofs: list[Proof], *, complete: bool
+        self, looked_at: Iterable[Witness], variables: dict[str, str | None], proofs: list[Proof], *, complete: bool
     ) -> None:
         """Record what a run proved.
 
         Args:
-            inputs: Witnesses of the playbook, of what it includes, and of the tool itself.
+            looked_at: Witnesses of the playbook, of what it includes, and of the tool itself.
             variables: Environment variables that templates read, None for those that were not set.
             proofs: One for each task that was proven, in the order of the playbook.
             complete: Whether they are all; if not, the next run takes the full path, and looks only at the rest.
 
         """
         numbers: dict[Witness, int] = {}
-        for witness in inputs:
+        for witness in looked_at:
             numbers.setdefault(witness, len(numbers))
+        read = [variable(name, value) for name, value in variables.items()]
+        read += [witness for proof in proofs for witness in proof.witnesses if witness.kind == "env"]
         tasks = []
         for proof in proofs:
-            own = [str(numbers.setdefault(witness, len(numbers))) for witness in proof.witnesses]
+            own = [
+                f"{witness.path}={witness.identity}"
+                if witness.kind == "env"
+                else str(numbers.setdefault(witness, len(numbers)))
+                for witness in proof.witnesses
+            ]
             until = "-" if proof.until is None else f"{proof.until:.3f} {proof.since:.3f}"
             tasks.append(f"task\t{proof.digest}\t{until}\t{','.join(own)}\t{proof.report}")
         ageing = [(proof.until, proof.since) for proof in proofs if proof.until is not None]
         ageing += [] if complete else [(0.0, 0.0)]
         ends, begins = zip(*ageing, strict=True) if ageing else ((), ())
+        contents = {
+            one.path: _content(one.path) for one in numbers if self._is_lost_at_a_restart(one.path) and holds(one)
+        }
         lines = [
             HEADER,
             f"until\t{min(ends):.3f}\t{max(begins):.3f}" if ageing else "until\t-",
-            *(f"env\t{name}\t{'-' if value is None else digest(value)}" for name, value in variables.items()),
-            *(f"{witness.kind}\t{witness.path}\t{witness.identity}" for witness in numbers),
+            *(f"{witness.kind}\t{witness.path}\t{witness.identity}" for witness in dict.fromkeys((*read, *numbers))),
+            *(f"content\t{path}\t{content}" for path, content in contents.items() if content),
             *tasks,
         ]
         content = "\n".join(lines)
@@ -142,6 +189,20 @@ class Store:
             remove(self.path)
         write_atomically(self.path, f"{content}\nend\t{digest(content)}", mode=0o600)
         self._drop_old_states()
+
+    def _as_it_is(self, witness: Witness) -> Witness | None:
+        """The witness, or that of a file which was written anew with the same content; None where it has changed."""
+        if holds(witness, self._env):
+            return witness
+        known = self._contents.get(witness.path) if witness.kind == "stat" else None
+        if known is None or known != _content(witness.path):
+            return None
+        return Witness("stat", witness.path, identity(os.stat(witness.path)))
+
+    def _is_lost_at_a_restart(self, path: str) -> bool:
+        """Whether a file is one of the user's home that nobody sees: ``~/.config/pip/pip.conf``, ``~/.condarc``."""
+        home = self._env.get("HOME", "").rstrip("/")
+        return bool(home) and path.startswith(f"{home}/.") and not path.startswith(f"{self.path.parent.parent}/")
 
     def forget(self) -> None:
         """Nothing is proven any longer."""
@@ -160,9 +221,15 @@ class Store:
                 kind, *fields = line.split("\t", 4)
                 if kind in ("stat", "lstat"):
                     witnesses.append(Witness(kind, *fields))
+                elif kind == "content":
+                    self._contents[fields[0]] = fields[1]
                 elif kind == "task":
                     times = [float(text) for text in fields[1].split(" ")] if fields[1] != "-" else [None, 0.0]
-                    own = tuple(witnesses[int(number)] for number in fields[2].split(",") if number)
+                    own = tuple(
+                        witnesses[int(word)] if word.isdigit() else Witness("env", *word.split("=", 1))
+                        for word in fields[2].split(",")
+                        if word
+                    )
                     proofs.append(Proof(fields[0], times[0], own, fields[3], times[1] or 0.0))
         except (ValueError, IndexError, TypeError) as error:
             event("state unreadable", path=str(self.path), reason=str(error))
@@ -175,14 +242,19 @@ class Store:
             path.unlink(missing_ok=True)
 
 
-def holds(witness: Witness) -> bool:
-    """Whether a path is now what it was when the witness was taken."""
-    now = _status(os.lstat if witness.kind == "lstat" else os.stat, witness.path)
-    return witness.identity == (identity(now) if now is not None else "-")
-
-
-def _status(look_at: Callable[[str], os.stat_result], path: str) -> os.stat_result | None:
+def _content(path: str) -> str | None:
+    """What a small regular file says, who owns it and who may do what with it; None for anything else."""
     try:
-        return look_at(path)
+        status = os.stat(path)
+        said = read_bytes(path, most=_SMALL).hex() if stat.S_ISREG(status.st_mode) else None
     except OSError:
         return None
+    return None if said is None else digest(f"{status.st_mode} {status.st_uid} {said}")
+
+
+def holds(witness: Witness, env: Mapping[str, str] = os.environ) -> bool:
+    """Whether a path, or a variable of ``env``, is now what it was when the witness was taken."""
+    if witness.kind == "env":
+        return witness == variable(witness.path, env.get(witness.path))
+    now = inputs.status(os.lstat if witness.kind == "lstat" else os.stat, witness.path)
+    return witness.identity == (identity(now) if now is not None else "-")

@@ -7,10 +7,13 @@ A state file is lines of text, fields parted by tabs:
 
     nbprovision-state 4
     until   END BEGIN, or -           when the results stop holding, and when they began to; seconds since the epoch
-    env     NAME  DIGEST              a variable that the playbook's templates read
+    env     NAME  DIGEST              a variable that the playbook's templates, or a task, read
     stat    PATH  IDENTITY            os.stat, links followed; IDENTITY is "-" for a path that is not there
     lstat   PATH  IDENTITY            os.lstat, where PATH is a link
-    task    DIGEST  UNTIL  1,2,3  JSON    what the task was, its witnesses by number, what to report
+    content PATH  DIGEST              what was in PATH, a small file of the user's home: a restart takes it away, a task
+                                      writes it anew; compared only where the identity differs
+    task    DIGEST  UNTIL  1,2,3,A=DIGEST  JSON    what the task was, its witnesses: paths by number, variables by name;
+                                      what to report
     end     DIGEST                of all that stands before this line
 """
 
@@ -53,8 +56,12 @@ _FACT_VARIABLES = (
     "HOME", "XDG_", "JUPYTER_", "CONDA_", "MAMBA_", "PIP_", "UV_", "NBPROVISION_", "SSL_CERT", "REQUESTS_CA",
     "CURL_CA", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "USER", "PATH",
 )  # fmt: skip
-# Of these, what a terminal sets and no fact is read from.
-_TERMINAL_VARIABLES = ("CONDA_PROMPT_MODIFIER", "CONDA_SHLVL", "CONDA_DEFAULT_ENV", "PIP_DISABLE_PIP_VERSION_CHECK")
+# Of these, what no fact is read from: what a terminal sets, and what a lifecycle script says of its run.
+_OTHER_VARIABLES = (
+    "CONDA_PROMPT_MODIFIER", "CONDA_SHLVL", "CONDA_DEFAULT_ENV", "PIP_DISABLE_PIP_VERSION_CHECK",
+    "NBPROVISION_BACKGROUND", "NBPROVISION_FALLBACK", "NBPROVISION_ON_FINISH", "NBPROVISION_SOURCE",
+    "NBPROVISION_STARTED", "NBPROVISION_USER_PLAYBOOK", "NBPROVISION_VERSION",
+)  # fmt: skip
 
 
 class Invocation:
@@ -93,7 +100,7 @@ def state_path(home: str, playbook: str, selection: list[str], env: dict[str, st
     key += [
         f"{name}={env[name]}"
         for name in sorted(env)
-        if name.startswith(_FACT_VARIABLES) and name not in _TERMINAL_VARIABLES
+        if name.startswith(_FACT_VARIABLES) and name not in _OTHER_VARIABLES
     ]
     return f"{home}/state/{digest(chr(0).join(key))}.state"
 
@@ -145,7 +152,7 @@ def parse(argv: list[str]) -> Invocation | None:
             check = True
         elif name in ("--lock-timeout", "--deadline") and not value.isdigit():
             return None
-    if not playbook:
+    if not playbook.isprintable() or not playbook:  # its name would reach the terminal as it stands
         return None
     home = os.path.abspath(home) if home else tool_home(os.environ)
     return Invocation(os.path.abspath(playbook), home, selection, json, check, anew)
@@ -217,7 +224,7 @@ def try_witnesses(argv: list[str], started: float) -> int | None:
         return None
     try:
         lines = read_lines(invocation.state_path)
-        lock = os.open(invocation.home + "/lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        lock = os.open(invocation.home + "/lock", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return None
     try:
@@ -236,10 +243,13 @@ def try_witnesses(argv: list[str], started: float) -> int | None:
 def _leftovers(home: str) -> bool:
     """Whether something was killed, so that a full run has to clear up.
 
-    A run leaves its journal then; an install of the tool itself, both its slots filled.
+    A run leaves its journal then; an install of the tool itself, a slot without its marker.
     """
     there = os.access
-    return there(home + "/journal", os.F_OK) or (there(home + "/venv.1", os.F_OK) and there(home + "/venv.2", os.F_OK))
+    return there(home + "/journal", os.F_OK) or any(
+        not there(home + slot + "/.complete", os.F_OK) and there(home + slot, os.F_OK)
+        for slot in ("/venv.1", "/venv.2")
+    )
 
 
 def _report(invocation: Invocation, tasks: list[str], seconds: float) -> None:
@@ -248,7 +258,10 @@ def _report(invocation: Invocation, tasks: list[str], seconds: float) -> None:
     skipped = sum('"status":"skipped"' in entry for entry in entries)
     ok = len(entries) - skipped
     counts = f'"ok": {ok}, "changed": 0, "skipped": {skipped}, "failed": 0, "deferred": 0'
-    _log(invocation, f'"status": "ok", "proof": "witness", "tasks": {len(entries)}, "seconds": {seconds:.4f}')
+    checked = '"check": true, ' if invocation.check else ""
+    if os.environ.get("NBPROVISION_USER_PLAYBOOK") == invocation.playbook:  # the user's own: see reporters.witnessed
+        checked += '"users": true, '
+    _log(invocation, f'"status": "ok", {checked}"proof": "witness", "tasks": {len(entries)}, "seconds": {seconds:.4f}')
     if invocation.json:
         text = (
             f'{{"playbook": {_quoted(invocation.playbook)}, "status": "ok", '

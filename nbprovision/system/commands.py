@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from nbprovision.model.errors import TaskFailed
+from nbprovision.model.errors import NotTrusted, TaskFailed
+from nbprovision.system import launch
 from nbprovision.system.files import nameless_file
 from nbprovision.system.log import detail, event
 from nbprovision.system.process import dying_with_parent
@@ -58,6 +59,7 @@ def run(
 
     Raises:
         TaskFailed: not found, killed, or an exit status outside ``accept``; the cause is the end of its errors.
+        NotTrusted: this is root's, and somebody else can change what it would run, obey or write to.
 
     """
     words = [str(word) for word in argv]
@@ -66,17 +68,21 @@ def run(
     # A file has an end when the command has ended, a pipe only when all who hold it have.
     files: list[IO[bytes]] = [nameless_file() for _ in range(2)] if foreign else []
     try:
-        process = subprocess.Popen(  # noqa: S603 - no shell sees it
+        process = launch.start(
             words,
+            env=env,
+            cwd=cwd or "/",
+            foreign=foreign,
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
             stdout=files[0] if foreign else subprocess.PIPE,
             stderr=files[1] if foreign else subprocess.PIPE,
-            env=dict(env),
-            cwd=cwd or "/",
             # An engine's files are for all to read and for nobody else to write; a user's command has the user's umask.
             umask=-1 if foreign else 0o022,
-            preexec_fn=dying_with_parent(),  # noqa: PLW1509 - it takes no lock
+            preexec_fn=dying_with_parent(),  # it takes no lock
         )
+    except NotTrusted:
+        _close(files)
+        raise
     except OSError as error:
         _close(files)
         absent = isinstance(error, FileNotFoundError)
@@ -89,7 +95,9 @@ def run(
     with process:
         try:
             if on_output is None:
-                output, errors = process.communicate(stdin.encode() if stdin is not None else None, timeout)
+                output, errors = process.communicate(
+                    stdin.encode("utf-8", "surrogateescape") if stdin is not None else None, timeout
+                )
             else:
                 output, errors = _listen(process, on_output, timeout)
             if foreign:

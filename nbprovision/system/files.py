@@ -1,4 +1,7 @@
-"""Files written whole or not at all, with the owner and mode that they should have, and no link followed."""
+"""Files written whole or not at all, with the owner and mode that they should have, and no link followed.
+
+Every function that changes something raises `NotTrusted` where root would leave its files among somebody else's.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system import journal, room
+from nbprovision.system import journal, room, trust
 from nbprovision.system.journal import TEMPORARY_SUFFIX
 from nbprovision.system.reading import read_bytes
 
@@ -89,7 +92,12 @@ def temporary_beside(path: Path) -> Path:
     """Where to make what will take the place of ``path``: no other thread or process does so there.
 
     Should this process be killed before it has, the next run removes it.
+
+    Raises:
+        NotTrusted: this is root's, and it would lie among somebody else's files.
+
     """
+    trust.write(path)
     temporary = path.with_name(f".{path.name}.{threading.get_native_id()}{TEMPORARY_SUFFIX}")
     journal.note(temporary)
     return temporary
@@ -163,13 +171,19 @@ def make_folder(path: Path, *, mode: int = 0o755) -> None:
         missing.append(path)
         path = path.parent
     for folder in reversed(missing):
-        with contextlib.suppress(FileExistsError):
+        trust.write(folder)
+        try:
             os.mkdir(folder, mode)  # never open for others, even for a moment
             os.chmod(folder, mode)
+        except FileExistsError:
+            trust.place(folder)  # somebody was faster, in a folder that is for everybody
 
 
 def remove(path: Path) -> None:
     """Remove a file, a link (not what it names), or a folder with everything in it; absent is fine."""
+    if not os.path.lexists(path):
+        return
+    trust.write(path)
     with explained(f"cannot remove {path}", path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -179,12 +193,14 @@ def remove(path: Path) -> None:
 
 def remove_if_empty(folder: Path) -> None:
     """Remove ``folder`` when nothing is in it."""
+    trust.write(folder)
     with contextlib.suppress(OSError):
         os.rmdir(folder)
 
 
 def set_mode(path: Path, mode: int) -> None:
     """Give a file or folder its permission bits; a link at this place is an error, never followed."""
+    trust.write(path)
     with explained(f"cannot change the mode of {path}", path):
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:

@@ -30,12 +30,19 @@ _hearer: Hearer | None = None
 _withheld: contextvars.ContextVar[bool] = contextvars.ContextVar("withheld", default=False)
 _pending: list[tuple[float, str, dict[str, Any]]] = []
 _path: Path | None = None
+_rotates = True
 
 
-def open_log(path: Path) -> None:
-    """Send the events from now on to ``path``; the folder must exist."""
-    global _path  # noqa: PLW0603 - one log a process
-    _path = path
+def open_log(path: Path, *, rotates: bool = True) -> None:
+    """Send the events from now on to ``path``; the folder must exist.
+
+    Args:
+        path: The log.
+        rotates: Put a log aside that has become too long; not beside another run, whose log it is.
+
+    """
+    global _path, _rotates  # one log a process
+    _path, _rotates = path, rotates
 
 
 @contextlib.contextmanager
@@ -94,7 +101,8 @@ def flush() -> None:
         entry = {"event": name, **fields, "timestamp": stamp}
         lines.append(json.dumps(masked(entry), default=lambda value: mask(str(value))) + "\n")
     with contextlib.suppress(OSError):  # a volume that is full or read-only: the work counts, not the word of it
-        _rotate(_path)
+        if _rotates:
+            _rotate(_path)
         handle = os.open(
             _path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600
         )

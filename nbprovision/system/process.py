@@ -7,6 +7,7 @@ import functools
 import itertools
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,8 @@ from typing import IO, Any
 
 import msgspec
 
-from nbprovision.model.errors import REPORT, TaskFailed
-from nbprovision.system import journal
+from nbprovision.model.errors import REPORT, ProvisionError, TaskFailed
+from nbprovision.system import journal, launch
 from nbprovision.system.files import nameless_file
 from nbprovision.system.log import event
 from nbprovision.system.secrets import mask
@@ -64,19 +65,19 @@ class Child:
         self.module = module
         self._env = dict(env)
         self._errors = nameless_file()  # closed by _end
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        self._process = launch.start(
             [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env={**env, **journal.for_child(), "PYTHONPATH": str(Path(__file__).parents[2])},
-            cwd="/",
         )
         assert self._process.stdout is not None  # noqa: S101
         self._replies = _Replies(self._process.stdout)
         self._writing = threading.Lock()
         self._said: str | None = None
-        self._end = weakref.finalize(self, _end, self._process, self._errors)
+        self._leftovers: list[Path] = []
+        self._end = weakref.finalize(self, _end, self._process, self._errors, self._leftovers)
 
     def call(self, request: Any, on_event: Callable[[dict[str, Any]], None], timeout: float | None = None) -> Any:
         """Hand the child one request and return what it answers; events on the way go to ``on_event``.
@@ -118,6 +119,10 @@ class Child:
                 status=status,
             )
         return reply["result"]
+
+    def leaves(self, folder: Path) -> None:
+        """Have a folder of this run's removed once the child has ended: until then its threads may write to it."""
+        self._leftovers.append(folder)
 
     def close(self) -> None:
         """End the child, whatever it is doing."""
@@ -230,13 +235,15 @@ def hire(module: str, env: Mapping[str, str]) -> Child:
         return _kept[-1]
 
 
-def _end(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], errors: IO[bytes], leftovers: list[Path]) -> None:
     # Not asked but killed: what it has answered is safe, and a library's own end of the process may crash or hang.
     process.kill()
     process.wait()
     for pipe in (process.stdin, errors):  # standard output is closed by who reads it
         with contextlib.suppress(OSError):
             pipe.close()  # type: ignore[union-attr]
+    for folder in leftovers:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def call_module(
@@ -287,7 +294,7 @@ def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
     def serve(number: int, request: Any) -> None:
         try:
             send(number, {"result": work(request, lambda **fields: send(number, fields))})
-        except TaskFailed as error:  # one failed request does not end the child
+        except ProvisionError as error:  # one failed request does not end the child
             send(number, {"error": {"message": error.message, "cause": error.cause, "cure": error.cure}})
         except BaseException:  # noqa: BLE001 - the parent tells the user; the traceback goes to its log
             import traceback

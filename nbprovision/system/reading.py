@@ -1,4 +1,7 @@
-"""Files that anybody may have put there, read without trust: no pipe is waited for, no device read without end."""
+"""Files that anybody may have put there, read without trust: no pipe is waited for, no device read without end.
+
+What is read here is recorded for whoever listens (`inputs`), so that a result can be doubted when it has changed.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,29 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
+from nbprovision.system import inputs
+
 T = TypeVar("T")
 
+# Not blocking: to open a pipe that nobody writes to would take for ever.
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 MOST = 64 << 20  # bytes; the largest records of conda packages have some 20 MB
 
 
-def read_bytes(path: str | Path, *, most: int = MOST) -> bytes:
-    """The content of a regular file; a link to one is followed.
+def read_bytes(path: str | Path, *, most: int = MOST, follow: bool = True) -> bytes:
+    """The content of a regular file.
 
     Args:
         path: The file.
         most: Bytes that it may have.
+        follow: A link to one will do.
 
     Raises:
         OSError: it is not there, may not be read, is a pipe, a device or a folder, or is too large; `strerror` says so.
 
     """
-    # Not blocking: to open a pipe that nobody writes to would take for ever.
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    inputs.file(path)
+    handle = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
     with open(handle, "rb", buffering=0) as stream:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
@@ -39,8 +47,9 @@ def read_bytes(path: str | Path, *, most: int = MOST) -> bytes:
 
 
 def read_end(path: str | Path, count: int) -> bytes:
-    """The last ``count`` bytes of a regular file; raises as `read_bytes` does."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    """The last ``count`` bytes of a regular file, not of a link to one; raises as `read_bytes` does."""
+    inputs.file(path)
+    handle = os.open(path, _FLAGS | os.O_NOFOLLOW)
     with open(handle, "rb", buffering=0) as stream:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
@@ -50,23 +59,24 @@ def read_end(path: str | Path, count: int) -> bytes:
 
 
 @overload
-def read_json(path: str | Path, kind: type[T], *, most: int = MOST) -> T: ...
+def read_json(path: str | Path, kind: type[T], *, most: int = MOST, follow: bool = True) -> T: ...
 @overload
-def read_json(path: str | Path, *, most: int = MOST) -> Any: ...
-def read_json(path: str | Path, kind: Any = Any, *, most: int = MOST) -> Any:
+def read_json(path: str | Path, *, most: int = MOST, follow: bool = True) -> Any: ...
+def read_json(path: str | Path, kind: Any = Any, *, most: int = MOST, follow: bool = True) -> Any:
     """The JSON document in a file.
 
     Args:
         path: The file.
         kind: What it has to be.
         most: Bytes that it may have.
+        follow: A link to one will do.
 
     Raises:
         OSError: it cannot be read; see `read_bytes`.
         msgspec.DecodeError: it is no JSON, or not of that kind.
 
     """
-    return decode(msgspec.json.Decoder(kind), read_bytes(path, most=most))
+    return decode(msgspec.json.Decoder(kind), read_bytes(path, most=most, follow=follow))
 
 
 def decode(decoder: msgspec.json.Decoder[T], content: bytes) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
 import shlex
@@ -11,6 +12,7 @@ from urllib.parse import quote, unquote
 
 MASK = "****"
 _known: set[str] = set()
+_nowhere: dict[str, str] = {}  # of secrets that are kept nowhere: each way to write one, and what to call it
 _SHORTEST = 3  # characters; what is shorter would be masked in every other word
 _LONGEST_USER = 20  # characters of a user without a password; what is longer is a token
 # What a URL's user and password may hold unquoted (RFC 3986); some libraries quote all of it, others none.
@@ -20,8 +22,30 @@ _UNQUOTED = "!$&'()*+,~"
 _URL_CREDENTIALS = re.compile(
     r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{0,30}://)(?P<user>[^/\s:@'\"]*):(?P<password>[^/\s'\"]*)@"
 )
-# Names of environment variables whose values are better not shown.
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|_KEY", re.IGNORECASE)
+# A name is taken apart into words: GITHUB_TOKEN, apiKey, index-password.
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_SECRET_WORD = re.compile(
+    r".*(tokens?|secrets?|credentials?|passphrase|passcode|extraheader)|.*passw.*|pass|pat|jwt"
+    r"|.*(access|api|auth|master|private|secret|signing|ssh)keys?"
+)
+_SHORT_WORD = "pwd"  # of a password, unless it stands alone: the shell's folder
+# Keys that are no secrets: those of tables, caches and mappings, and the half of a pair that may be given away.
+_OPEN_KEYS = frozenset(
+    ("primary", "foreign", "partition", "sort", "cache", "public", "group", "join", "hash", "object", "bucket", "row",
+     "map", "dict", "lookup", "unique", "index",
+     "idempotency")
+)  # fmt: skip
+_PLACES = ("file", "files", "path", "paths", "dir", "folder")
+# What says where a secret is kept, or tells something else of it than its value.
+_ABOUT = frozenset(
+    (*_PLACES, "arn", "arns", "name", "names", "url", "uri", "endpoint", "env",
+     "var", "variable", "ttl", "duration", "timeout", "expiry", "expires", "length", "type", "count", "limit", "helper")
+)  # fmt: skip
+# Several keys of these kinds; there are other mappings with keys.
+_KEYS = frozenset(f"{kind}keys" for kind in ("access", "api", "auth", "private", "secret", "signing", "ssh"))
+_LOOKS_LIKE_A_PLACE = re.compile(r"[/\\~]|^\$|\.[A-Za-z0-9]{1,6}$")
+_COUNTED = frozenset(["max", "min", "num"])  # max_tokens: how many a model may write
+NO_SECRETS = ("", "true", "false", "yes", "no", "none", "null", "omit")  # values that are none, whatever the name
 # A token may stand in the place of the user, alone or before an empty password.
 _URL_LONE_TOKEN = re.compile(
     rf"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{{0,30}}://)(?:[^/\s:@'\"]{{{_LONGEST_USER + 1},2000}}(?=@)|[^/\s:@'\"]+:(?=@))"
@@ -40,20 +64,33 @@ _HEADER = re.compile(r"(?P<name>authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bear
 def remember(secret: str) -> None:
     """Mask ``secret`` from now on: as it stands, as URLs, JSON, Python and shells write it, and in base64."""
     for text in (secret, unquote(secret)):
-        if len(text) < _SHORTEST:
-            continue
-        _known.update(
-            (
-                text,
-                quote(text, safe=""),
-                quote(text, safe=_UNQUOTED),
-                json.dumps(text)[1:-1],
-                json.dumps(text, ensure_ascii=False)[1:-1],
-                repr(text)[1:-1],
-                shlex.quote(text).strip("'"),
-                _base64(text),
-            )
-        )
+        if len(text) >= _SHORTEST:
+            _known.update(_written(text))
+
+
+def _written(text: str) -> tuple[str, ...]:
+    return (
+        text,
+        quote(text, safe=""),
+        quote(text, safe=_UNQUOTED),
+        json.dumps(text)[1:-1],
+        json.dumps(text, ensure_ascii=False)[1:-1],
+        repr(text)[1:-1],
+        shlex.quote(text).strip("'"),
+        _base64(text),
+    )
+
+
+def keep_nowhere(secret: str, name: str) -> None:
+    """Let no digest be made of ``secret`` from now on: of a short one anybody can guess the text."""
+    _nowhere.update(dict.fromkeys(_written(secret), name))
+
+
+def to_digest(text: str) -> str:
+    """``text`` with what is kept nowhere replaced by its name: what a digest may be made of."""
+    for secret in sorted(_nowhere, key=len, reverse=True):
+        text = text.replace(secret, f"<{_nowhere[secret]}>")
+    return text
 
 
 def remember_url(url: str) -> None:
@@ -66,8 +103,41 @@ def remember_url(url: str) -> None:
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether an environment variable of this name is likely to hold a secret."""
-    return bool(_SECRET_NAME.search(name))
+    """Whether a variable, a key or an environment variable of this name is likely to hold a secret.
+
+    The words of the name decide: ``PGPASSWORD``, ``apiKey`` and ``GITHUB_TOKEN`` are such names; ``tokenizer`` and
+    ``partition_key`` are not, nor is one that says where the secret is kept: ``TOKEN_FILE``, ``SECRET_ARN``.
+    """
+    words = [word.lower() for word in _WORDS.findall(name)]
+    if not words or words[-1] in _ABOUT or _COUNTED.intersection(words):
+        return False
+    keys = [before for before, word in itertools.pairwise(words) if word == "key"]
+    plural = any(before + word in _KEYS for before, word in itertools.pairwise(words))
+    secret = any(map(_SECRET_WORD.fullmatch, words)) or plural or _SHORT_WORD in words[1:]
+    return secret or any(before not in _OPEN_KEYS for before in keys)
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether ``value`` must not be shown or written down where it goes by that name: the one rule for all that does.
+
+    What is called a secret's file, ``TOKEN_FILE``, is one itself unless it is a path.
+    """
+    if value.strip().lower() in NO_SECRETS:
+        return False
+    *first, last = _WORDS.findall(name) or [""]
+    return is_secret_name(name) or (
+        last.lower() in _PLACES and is_secret_name("_".join(first)) and not _LOOKS_LIKE_A_PLACE.search(value)
+    )
+
+
+def remember_if_secret(name: str, value: object) -> bool:
+    """Mask a text from now on if it `is_secret`, and the password of a URL in any case; tell whether it is one."""
+    if not isinstance(value, str):
+        return False
+    remember_url(value)
+    if secret := is_secret(name, value):
+        remember(value)
+    return secret
 
 
 def mask(text: str) -> str:

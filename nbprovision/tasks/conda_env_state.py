@@ -26,6 +26,7 @@ class EnvState(msgspec.Struct, frozen=True, kw_only=True):
         variables: Variables of activation that are not set as wanted: before, after.
         leftovers: What a killed run left beside it.
         pip: What of the file's pip section is not there.
+        notes: See `EnvironmentFile`.
 
     """
 
@@ -36,6 +37,7 @@ class EnvState(msgspec.Struct, frozen=True, kw_only=True):
     variables: dict[str, tuple[str | None, str]] = {}
     leftovers: tuple[Path, ...] = ()
     pip: tuple[Need, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class EnvPlan(Plan, frozen=True, kw_only=True):

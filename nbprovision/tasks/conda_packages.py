@@ -10,10 +10,12 @@ import msgspec
 from nbprovision.backends.conda_engine import Solution
 from nbprovision.backends.rattler_messages import Package
 from nbprovision.backends.shared_files import Shared
+from nbprovision.facts import distributions
 from nbprovision.facts.conda import CondaRecord
 from nbprovision.facts.conda_health import Details
 from nbprovision.facts.distributions import Distribution
 from nbprovision.model.result import Change
+from nbprovision.model.task import Foretold
 from nbprovision.system import secrets
 
 # What can be done to the packages of an environment, and what that means.
@@ -74,6 +76,21 @@ class Packages(msgspec.Struct, frozen=True, kw_only=True):
         if self.cuda is not None:
             changes.append(Change("solve for", "CUDA", *self.cuda))
         return changes
+
+    def foretold(self, prefix: Path) -> Foretold:
+        """The environment as it will be: the packages of conda that come or stay, and of a copy all that it has."""
+        if self.solution is not None:
+            versions = {package.name: package.version for package in self.solution.packages}
+        else:
+            versions = {record.name: record.version for record in self.records}
+        python = versions.get("python")
+        found = {distributions.normalized(name): version for name, version in versions.items()}
+        source = self.source or prefix
+        before = distributions.python_version(source)
+        if python is not None and before is not None and python.split(".")[:2] == before.split(".")[:2]:
+            brought = distributions.installed(source)
+            found = {name: several[0].version or "" for name, several in brought.items()} | found
+        return Foretold(python, found)
 
     def _moves(self, solved: Iterable[Package]) -> list[Change]:
         """What of the packages comes, goes, moves or is mended."""

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from nbprovision.backends import conda_prefix, prefix_clone, rattler, shared_files
+from nbprovision.backends import conda_prefix, prefix_clone, rattler, removed_code, shared_files
 from nbprovision.backends.conda_engine import Engine, Solution, choose
 from nbprovision.backends.network_fault import NetworkFailed
 from nbprovision.backends.rattler_messages import Attempt, Query
 from nbprovision.backends.shared_files import Shared
-from nbprovision.facts import conda_health, cuda, distributions, inside, terms
+from nbprovision.facts import channel_names, conda_health, cuda, distributions, inside, terms
 from nbprovision.facts import unasked as unasked_facts
 from nbprovision.facts.baseline import Difference
 from nbprovision.facts.conda import MADE_BY_US, META, CondaRecord, installed, is_environment
 from nbprovision.facts.conda_health import Details
-from nbprovision.facts.conda_specs import Spec, parse, satisfied
+from nbprovision.facts.conda_specs import Spec, exclude, fault, parse, satisfied
 from nbprovision.facts.file_digests import Digests
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import DEFECT, REPORT, ParameterError, TaskFailed
 from nbprovision.model.task import Claim, Resource
 from nbprovision.state.baselines import Baseline
-from nbprovision.system import unfinished
+from nbprovision.system import secrets, unfinished
 from nbprovision.tasks.conda_packages import Packages, holds, same
 from nbprovision.tasks.platform_guard import Touched, guarded, permitted, refusal
 
@@ -133,7 +135,7 @@ class CondaWork:
         elif amiss or latest or moved:
             try:
                 solution, tolerated = self._solve(missing, details, torn, sound, other_builds=moved)
-                warnings += tolerated
+                warnings += tolerated + conda_health.unread_pins(prefix, condarc)
             except TaskFailed as error:
                 if amiss or latest:
                     raise
@@ -147,6 +149,7 @@ class CondaWork:
             in_the_way = conda_health.in_the_way(source or prefix, coming, apart_from=self._claimed)
             strays += [prefix / path.relative_to(source or prefix) for path in in_the_way]
         if solution is not None and not machine.applies:
+            solution.check(machine, prefix, reinstall=broken)
             warnings += solution.room(machine, prefix)
         owned = set(map(distributions.normalized, details))
         return Packages(
@@ -182,6 +185,7 @@ class CondaWork:
 
         """
         machine, wish, specs = self._machine, self._wish, list(self._wish.specs)
+        _refuse_channels(machine, wish.channels)
         unlocked = tuple(spec.name for spec in specs if spec.text in missing)
         protected = [name for name in self._protected if name in details]
         if wish.exact:
@@ -207,6 +211,14 @@ class CondaWork:
                 raise
             except TaskFailed as error:
                 return None, error
+            overruled = self._overruled(solution, details)
+            if overruled:
+                solution.close()
+                return None, TaskFailed(
+                    "no set of packages satisfies all that is asked for",
+                    cause=f"the task asks for another version of {', '.join(overruled)} than the pin allows",
+                    cure="change one of them",
+                )
             touched = self._touched(solution, details)
             if touched:
                 solution.close()
@@ -220,9 +232,10 @@ class CondaWork:
             if unmet:  # what is inconsistent by now need not keep the rest from being installed
                 solution, _ = ask(unmet)
         if solution is None:
-            raise _with_inconsistency(
+            failure = _with_inconsistency(
                 failure or TaskFailed("the solver gave no answer", cause=DEFECT, cure=REPORT), unmet
             )
+            raise _with_pins(failure, conda_health.pinned(self._prefix, machine.conda.condarc), wish.names)
         kept = [one.name for one in solution.packages if one.name in details and same(details[one.name], one)]
         stuck = [name for name in unlocked if name in kept]
         if stuck:
@@ -262,6 +275,21 @@ class CondaWork:
     @property
     def _protected(self) -> tuple[str, ...]:
         return tuple(self._image.content.packages) if self._image is not None else ()
+
+    def _overruled(self, solution: Solution, details: dict[str, Details]) -> list[str]:
+        """Packages that would come although a pin excludes them: conda's classic solver lets a task overrule a pin."""
+        coming = {
+            one.name: one for one in solution.packages if one.name not in details or not same(details[one.name], one)
+        }
+        names = []
+        for spec in map(parse, conda_health.pinned(self._prefix, self._machine.conda.condarc)):
+            one = coming.get(spec.name) if spec is not None else None
+            if spec is not None and one is not None:
+                record = CondaRecord(one.name, one.version, one.build, self._prefix)
+                bare = Spec(spec.text, spec.name, None, spec.rest)
+                if not satisfied(bare, [record], self._machine.conda.condarc):
+                    names.append(one.name)
+        return names
 
     def _touched(self, solution: Solution, details: dict[str, Details]) -> list[Touched]:
         coming = {package.name: package for package in solution.packages}
@@ -377,7 +405,7 @@ class CondaWork:
         machine, prefix = self._machine, self._prefix
         if packages.solution is not None:
             inside.refuse_links(prefix)
-            packages.solution.prepare(machine, prefix)
+            packages.solution.prepare(machine, prefix, reinstall=packages.broken)
         if packages.source is not None:
             prefix_clone.clone(machine, packages.source, prefix)
             conda_prefix.note_clone(prefix, packages.source)
@@ -387,12 +415,17 @@ class CondaWork:
             conda_prefix.begin(prefix)
         for one in packages.unasked:
             conda_prefix.remove_distribution(prefix, one.path)
+        folders = [distributions.site_packages(prefix)]
         if packages.solution is not None:
             with permitted(machine, prefix, allowed=self._wish.allowed):
                 self._install(packages, packages.solution)
         elif packages.untold:
             after = conda_health.all_details(installed(prefix))
             conda_prefix.append_history(machine.conda, prefix, after.values(), specs=self._texts)
+        if packages.installed or packages.unasked or packages.strays:
+            folders.append(distributions.site_packages(prefix))  # of another Python, if that has moved
+            for folder in dict.fromkeys(folders):
+                removed_code.tidy(folder)
         if (prefix / META / MADE_BY_US).exists():
             conda_prefix.note_cuda(prefix, cuda.wanted(self._wish.cuda, machine.env, machine.root))
 
@@ -439,6 +472,45 @@ def _with_inconsistency(error: TaskFailed, unmet: dict[str, list[str]]) -> TaskF
     return TaskFailed(error.message, cause="\n".join(filter(None, (error.cause, lacking))), cure=error.cure)
 
 
+def _refuse_channels(machine: Machine, urls: Iterable[str]) -> None:
+    """Conda's own means by which an administrator says where packages may come from, for both engines.
+
+    Raises:
+        TaskFailed: a channel is not among those.
+
+    """
+    condarc = machine.conda.condarc
+    forbidden = condarc.forbidden(urls)
+    if forbidden is not None:
+        url, reason = forbidden
+        allowed = ", ".join(map(secrets.mask, condarc.allowlist_channels or condarc.channels))
+        raise TaskFailed(
+            f"the channel {secrets.mask(url)} is not allowed on this machine",
+            cause=reason,
+            cure=f"leave `channels` out, or name one that is allowed ({allowed}), or ask the administrator",
+        )
+
+
+def _with_pins(error: TaskFailed, pins: Mapping[str, str], names: Collection[str]) -> TaskFailed:
+    """The error with the pins that may be its cause, by the files that they stand in.
+
+    Args:
+        error: Why there is no solution.
+        pins: Specs that hold, and where they stand.
+        names: Packages that the task asks for.
+
+    """
+    mentioned = {*names, *re.findall(r"[a-z0-9_][a-z0-9_.-]*", error.cause.lower())}
+    guilty = {text: place for text, place in pins.items() if (spec := parse(text)) and spec.name in mentioned}
+    if not guilty:
+        return error
+    return TaskFailed(
+        error.message,
+        cause="\n".join([error.cause, *(f"pinned: {text} in {place}" for text, place in guilty.items())]),
+        cure=f"change the pin in {' or '.join(dict.fromkeys(guilty.values()))}, or ask for a version that it allows",
+    )
+
+
 def wanted_spec(text: str) -> Spec:
     """A match spec of a task's `packages`.
 
@@ -446,12 +518,45 @@ def wanted_spec(text: str) -> Spec:
         ParameterError: it is none.
 
     """
-    spec = parse(text)
-    if spec is None:
-        raise ParameterError(
-            "packages", f"'{text[:80]}' is no match spec", cure="write it as conda does: name, name=1.2, name>=1.2,<2"
-        )
+    spec, wrong = parse(text), fault(text)
+    if spec is None or wrong is not None:
+        cause, cure = wrong or ("", "write it as conda does: name, name=1.2, name>=1.2,<2")
+        shown = secrets.without_password(text)[:80]
+        raise ParameterError("packages", f"'{shown}' is no match spec", cause=cause, cure=cure)
     return spec
+
+
+def refuse_contradiction(specs: Sequence[Spec]) -> None:
+    """Refuse specs of one package that no version satisfies.
+
+    Raises:
+        ParameterError: naming two of them.
+
+    """
+    for one, other in combinations(specs, 2):
+        if exclude(one, other):
+            raise ParameterError(
+                "packages", f"no version satisfies both '{one.text}' and '{other.text}'", cure="drop one of them"
+            )
+
+
+def check_channels(key: str, channels: Iterable[str]) -> None:
+    """Refuse what cannot be a channel.
+
+    Args:
+        key: The parameter, for the error.
+        channels: Its values.
+
+    Raises:
+        ParameterError: one is none; shown without its password.
+
+    """
+    for text in channels:
+        wrong = channel_names.fault(text)
+        if wrong is not None:
+            secrets.remember_url(text)
+            shown = secrets.without_password(text)[:80]
+            raise ParameterError(key, f"'{shown}' is no channel", cause=wrong.cause, cure=wrong.cure)
 
 
 def channel_urls(machine: Machine, asked: Iterable[str], specs: Iterable[Spec]) -> tuple[str, ...]:

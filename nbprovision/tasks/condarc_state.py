@@ -70,7 +70,7 @@ def merged(
             own = [] if exact else _strings(there)
             wanted[name] = _joined(key, value, own, env, home)
         elif isinstance(value, Mapping):
-            wanted[name] = {**(there if isinstance(there, Mapping) and not exact else {}), **value}
+            wanted[name] = _united(there if isinstance(there, Mapping) and not exact else {}, value)
         else:
             wanted[name] = value
     return wanted
@@ -90,10 +90,33 @@ def taken_out(
             gone = {same(key, entry, env, home) for entry in value}
             wanted[name] = [entry for entry in _strings(there) if same(key, entry, env, home) not in gone] or None
         elif isinstance(value, Mapping) and isinstance(there, Mapping):
-            wanted[name] = {entry: found for entry, found in there.items() if value.get(entry) != found} or None
+            wanted[name] = _reduced(there, value) or None
         elif there == value:
             wanted[name] = None
     return wanted
+
+
+def _united(there: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping with what is asked for in it, at every depth."""
+    united = dict(there)
+    for name, value in asked.items():
+        old = there.get(name)
+        united[name] = _united(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return united
+
+
+def _reduced(there: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping without the entries that have the values asked for."""
+    reduced: dict[str, Any] = {}
+    for name, old in there.items():
+        value = asked.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            left = _reduced(old, value)
+            if left:
+                reduced[name] = left
+        elif name not in asked or value != old:
+            reduced[name] = old
+    return reduced
 
 
 def same(key: str, entry: str, env: Mapping[str, str], home: str) -> str:

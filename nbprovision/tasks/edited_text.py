@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+import msgspec
+
 from nbprovision.facts import modes
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
@@ -35,12 +37,15 @@ class EditedText(Task[TextState], frozen=True, kw_only=True):
         str | None,
         parameter(
             "Where it goes if it is not there: behind the last line that matches this regular expression, or `EOF`, "
-            "the end of the file, which is the default."
+            "the end of the file, which is the default. Where none matches it goes to the end too, with a note."
         ),
     ] = None
     insertbefore: Annotated[
         str | None,
-        parameter("Or before the last line that matches this one; `BOF` is the beginning of the file."),
+        parameter(
+            "Or before the last line that matches this one, or at the end where none does; `BOF` is the beginning of "
+            "the file."
+        ),
     ] = None
     state: Annotated[Literal["present", "absent"], parameter("Whether it is to be there.")] = "present"
     create: Annotated[bool, parameter("Make the file where there is none; otherwise that is a failure.")] = False
@@ -70,6 +75,10 @@ class EditedText(Task[TextState], frozen=True, kw_only=True):
             TaskFailed: it cannot be edited as it is.
 
         """
+        raise NotImplementedError
+
+    def is_new(self, text: str) -> bool:
+        """Whether what the task describes is to be added to the text, where `place` says."""
         raise NotImplementedError
 
     def place(self) -> Place:
@@ -117,7 +126,13 @@ class EditedText(Task[TextState], frozen=True, kw_only=True):
                 cause="only a file that is there can be edited",
                 cure="correct the path, or write create: true",
             )
-        return edited(state, self.edit(text or ""), mode=self.mode, backup=self.backup)
+        made = edited(state, self.edit(text or ""), mode=self.mode, backup=self.backup)
+        missed = self.place().missed(text or "")
+        if missed is None or self.state == "absent" or not self.is_new(text or ""):
+            return made
+        key = "insertafter" if self.insertbefore is None else "insertbefore"
+        note = f"no line of {state.path} matches `{key}` ({missed}): what is new went to the end of the file"
+        return msgspec.structs.replace(made, warnings=(note,))
 
     def apply(self, plan: FilePlan, machine: Machine) -> None:
         """Write it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Duration, Resource, Strings, Task, as_list, parameter, seconds
-from nbprovision.system import commands, secrets
+from nbprovision.system import commands, launch, secrets, trust
 from nbprovision.tasks.file_work import check_path, check_text, resources_above
 
 _ANY = range(-64, 256)  # exit statuses, killed by a signal or not
@@ -121,6 +122,12 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
             value = getattr(self, key)
             if value is not None and not (value and value[0].strip()):
                 raise ParameterError(key, f"'{key}' names no program")
+            if value is not None and re.match(r"~[^/]*/", value[0]):
+                raise ParameterError(
+                    key,
+                    f"'{value[0][:80]}' begins with ~, which only a shell replaces",
+                    cure="write {{ lookup('env', 'HOME') }} in its place, or the command as `shell`",
+                )
         if self.shell is not None and not self.shell.strip():
             raise ParameterError("shell", "'shell' is empty")
         for key in ("argv", "shell", "unless", "onlyif", "executable", "env", "stdin"):
@@ -270,6 +277,12 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
                 cause="there is no such folder",
                 cure="make it by ensure_conda_env, or correct `env`",
             )
+        # The launcher activates it, and so looks for the program in it first.
+        trust.environment(prefix, "run a command in")
+        path = f"{prefix}/bin:{machine.env.get('PATH', os.defpath)}"
+        for program in (words[0], machine.conda.executable):
+            if program is not None:
+                launch.program(program, env={"PATH": path}, cwd=str(self._folder(machine)))
         kept = " ".join(name for name in variables if name.isidentifier() and name != "PATH") or "-"
         return [
             *kernels.shell(),
@@ -295,8 +308,7 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
 
     def _remember_secrets(self) -> None:
         for name, value in self.environment.items():
-            if secrets.is_secret_name(name):
-                secrets.remember(str(value))
+            secrets.remember_if_secret(name, str(value))
 
 
 def _shown(command: Strings) -> str:

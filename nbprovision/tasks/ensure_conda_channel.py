@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from nbprovision.facts import channel as channels
+from nbprovision.facts import requirements
 from nbprovision.facts.channel import ChannelState
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import TaskFailed
+from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Resource, Strings, Task, as_list, parameter
 
@@ -43,7 +45,10 @@ class EnsureCondaChannel(Task[ChannelState], frozen=True, kw_only=True):
     path: Annotated[str, parameter("The channel's folder.", extra={"path": True})]
     pypi: Annotated[
         Strings,
-        parameter("Requirements that become conda packages, with all that they need; a path of a wheel will do too."),
+        parameter(
+            "Requirements that become conda packages, with all that they need; a path of a wheel will do too.",
+            extra={"path": "requirement"},
+        ),
     ] = []
     interpreter: Annotated[
         Strings | None,
@@ -58,6 +63,16 @@ class EnsureCondaChannel(Task[ChannelState], frozen=True, kw_only=True):
         parameter("Folder that keeps the wheels; default: in the tool's own cache.", extra={"path": True}),
     ] = None
     state: Annotated[Literal["present", "absent"], parameter("Whether the channel is wanted.")] = "present"
+
+    def __post_init__(self) -> None:
+        """Check what can be known without looking at the machine."""
+        for text in as_list(self.pypi):
+            requirements.of_parameter("pypi", text)
+        for text in as_list(self.interpreter):
+            if "/" not in text and not re.fullmatch(r"[0-9]+(\.[0-9]+){0,2}", text):
+                raise ParameterError(
+                    "interpreter", f"'{text[:40]}' is neither a path nor a version of Python", cure='write "3.12"'
+                )
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
         """Give the channel to the environments that use it."""

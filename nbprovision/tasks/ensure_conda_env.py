@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,20 +10,31 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from nbprovision.backends import conda_prefix
-from nbprovision.facts import conda_guard, conda_health, cuda, distributions, environment_file
+from nbprovision.backends import conda_prefix, pip_engine
+from nbprovision.facts import conda_guard, conda_health, cuda, distributions, environment_file, requirements
 from nbprovision.facts.conda import META, is_environment
 from nbprovision.facts.conda_specs import Spec, conflicts
+from nbprovision.facts.condarc import expanded
 from nbprovision.facts.environment_file import EnvironmentFile
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.model.errors import ParameterError, TaskFailed, UnsetVariable
 from nbprovision.model.result import Change
-from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
+from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, Task, as_list, by_path, parameter
 from nbprovision.system import secrets, unfinished
 from nbprovision.tasks import conda_packages
 from nbprovision.tasks.conda_env_state import EnvPlan, EnvState, other_changes
-from nbprovision.tasks.conda_work import CondaWork, Wish, channel_urls, configuration_of, local_channels, wanted_spec
+from nbprovision.tasks.conda_work import (
+    CondaWork,
+    Wish,
+    channel_urls,
+    check_channels,
+    configuration_of,
+    local_channels,
+    refuse_contradiction,
+    wanted_spec,
+)
 from nbprovision.tasks.platform_guard import refuse_jupyter_server
+from nbprovision.tasks.two_kinds import refuse_two_kinds
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _RESERVED = ("base", "root")  # conda's own names of an installation
@@ -91,7 +103,11 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         ),
     ] = msgspec.field(default_factory=list)
     file: Annotated[
-        str | None, parameter("An `environment.yml` that says more of it, a pip section too.", extra={"path": True})
+        str | None,
+        parameter(
+            "An `environment.yml` that says more of it, a pip section too.",
+            extra={"path": True, "document": "environment"},
+        ),
     ] = None
     clone: Annotated[
         str | None,
@@ -160,8 +176,8 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             )
         if self.cuda is not None and not re.fullmatch(r"none|[0-9]+(\.[0-9]+)?", self.cuda):
             raise ParameterError("cuda", f"'{self.cuda[:40]}' is no version of CUDA", cure='write "12.4", or none')
-        for text in as_list(self.packages):
-            wanted_spec(text)
+        self._specs(None)
+        check_channels("channels", as_list(self.channels))
 
     # ------------------------------------------------------------------------------------------ what the user wrote
 
@@ -170,7 +186,9 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
 
     def _specs(self, file: EnvironmentFile | None) -> list[Spec]:
         texts = [*as_list(self.packages), *(file.packages if file else ())]
-        return [wanted_spec(text) for text in dict.fromkeys(texts)]
+        specs = [wanted_spec(text) for text in dict.fromkeys(texts)]
+        refuse_contradiction(specs)
+        return specs
 
     def _identity(self, machine: Machine, file: EnvironmentFile | None = None) -> tuple[str, Path]:
         """Name and prefix; a name or prefix in the file counts where the task gives none."""
@@ -178,7 +196,9 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         if prefix is None and name is None:
             file = file or self._file()
             prefix, name = (file.prefix, file.name) if file else (None, None)
-            if name is not None and not _NAME.fullmatch(name):
+            if file is not None and name is not None and not _NAME.fullmatch(name):
+                if "/" not in name:
+                    raise environment_file.wrong_name(file)
                 name = None  # the export of an environment that has none may have a path there
             if prefix is None and name is None:
                 raise ParameterError(
@@ -193,7 +213,14 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         return name, there or machine.conda.new_prefix(name)
 
     def _channels(self, machine: Machine, file: EnvironmentFile | None, specs: Iterable[Spec]) -> tuple[str, ...]:
-        return channel_urls(machine, as_list(self.channels) or (file.channels if file else ()), specs)
+        asked: Iterable[str] = as_list(self.channels)
+        if not asked and file is not None:  # conda replaces variables in those of a file
+            asked = [expanded(text, machine.env) for text in file.channels]
+            for text in asked:
+                if "$" in text:
+                    raise UnsetVariable(f"an environment variable in the channel '{text}' of {self.file} is not set")
+            check_channels("file", asked)
+        return channel_urls(machine, asked, specs)
 
     def _source(self, machine: Machine, prefix: Path) -> Path | None:
         """The environment to copy, None where there is one already.
@@ -219,6 +246,8 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         file = self._file()
         prefix = self._identity(machine, file)[1]
         specs = self._specs(file)
+        if file is not None and file.lacks_pip and not distributions.installed(prefix, ["pip"]):
+            specs.append(wanted_spec("pip"))
         wish = Wish(
             prefix=prefix,
             clone=self._source(machine, prefix),
@@ -257,6 +286,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         if self.state == "absent":
             return {}
         name, prefix = self._identity(machine)
+        refuse_two_kinds(machine, name, prefix, virtual=False)
         return {name: prefix}
 
     def objection(self, claim: Claim, machine: Machine) -> str | None:
@@ -281,6 +311,14 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     def guarded(self, machine: Machine) -> Iterable[Path]:
         """The environment; one that goes does so in a single step."""
         return () if self.state == "absent" else (self._identity(machine)[1],)
+
+    def inputs(self, machine: Machine) -> Iterable[Input]:
+        """The environment file, what its pip section names, and channels given by path."""
+        yield from (Input(path, "channels") for path in by_path(self.channels))
+        if self.file is not None:
+            yield Input(Path(self.file), "file")
+            if os.path.isfile(self.file) and (file := environment_file.read(Path(self.file))):
+                yield from (Input(path, "file", place) for path, place in environment_file.named(file).items())
 
     def weight(self, machine: Machine) -> Literal[1, 2]:
         """A new environment takes long."""
@@ -324,7 +362,17 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             )
         conda_guard.refuse_foreign(prefix)
         refuse_jupyter_server(machine, prefix, allowed=False)
-        packages = self._work(machine).read()
+        try:
+            packages = self._work(machine).read()
+        except TaskFailed as error:  # what is wanted by a comment's mistake may be what cannot be had
+            error.cause = "\n".join(filter(None, (error.cause, *(file.notes if file else ()))))
+            raise
+        if file is not None and file.pip and not machine.applies:
+            from nbprovision.tasks.pip_targets import check_places
+
+            version = distributions.python_version(prefix) or packages.foretold(prefix).python or "3"
+            asked = environment_file.pip_section(file, machine.env).wanted
+            check_places(asked, requirements.marker_environment(version))
         variables = file.variables if file else {}
         set_now = conda_health.variables(prefix) if variables else {}
         needs = (
@@ -335,6 +383,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
                 files=packages.suspect or self.deep,
                 torn=packages.suspect,
                 digests=machine.digests if self.deep else None,
+                configured=lambda asked: pip_engine.configured(machine, prefix, asked),
             )
             if file
             else ()
@@ -347,6 +396,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             variables={key: (set_now.get(key), value) for key, value in variables.items() if set_now.get(key) != value},
             leftovers=leftovers,
             pip=tuple(needs),
+            notes=file.notes if file else (),
         )
 
     def plan(self, state: EnvState) -> EnvPlan:
@@ -369,7 +419,20 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         if state.unregistered:
             changes.append(Change(action="register", target=state.name, after="environments.txt"))
         beside = {change.action for change in changes} <= {"register", "clean"}
-        return EnvPlan(changes=tuple(changes), warnings=state.packages.warnings, beside=beside, state=state)
+        return EnvPlan(
+            changes=tuple(changes), warnings=(*state.packages.warnings, *state.notes), beside=beside, state=state
+        )
+
+    def foretells(self, plan: EnvPlan, machine: Machine) -> dict[Path, Foretold]:
+        """The packages that come, and what the file's pip section names."""
+        if self.state == "absent":
+            return {}
+        prefix = self._identity(machine)[1]
+        found = plan.state.packages.foretold(prefix)
+        wanted = {need.name: "" for need in plan.state.pip}
+        source = machine.foretold.get(plan.state.packages.source) if plan.state.packages.source is not None else None
+        found = source or found
+        return {prefix: Foretold(found.python, {**found.packages, **wanted}, found.whole and not wanted)}
 
     def apply(self, plan: EnvPlan, machine: Machine) -> None:
         """Put packages in place, then tell conda of it."""
@@ -385,11 +448,10 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             return
         self._work(machine).apply(state.packages)
         if state.pip and file is not None:
-            from nbprovision.backends import uv_command
             from nbprovision.tasks.pip_guard import image_constraints
 
             held = () if self.allow_platform_changes else image_constraints(machine, prefix)
-            uv_command.install_section(machine, prefix, file, state.pip, constraints=held)
+            pip_engine.install_section(machine, prefix, file, state.pip, constraints=held)
         if state.variables:
             wanted = {name: after for name, (_, after) in state.variables.items()}
             conda_prefix.set_variables(prefix, wanted)

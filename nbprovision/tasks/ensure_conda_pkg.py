@@ -10,24 +10,35 @@ import msgspec
 
 from nbprovision.facts import distributions, selectors
 from nbprovision.facts.conda import META, is_environment
-from nbprovision.facts.conda_specs import Spec, conflicts
+from nbprovision.facts.conda_specs import Spec, conflicts, satisfies
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
+from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, Task, as_list, by_path, parameter
 from nbprovision.system import side_by_side, unfinished
 from nbprovision.tasks import conda_packages
 from nbprovision.tasks.conda_packages import Packages
-from nbprovision.tasks.conda_work import CondaWork, Wish, channel_urls, configuration_of, local_channels, wanted_spec
+from nbprovision.tasks.conda_work import (
+    CondaWork,
+    Wish,
+    channel_urls,
+    check_channels,
+    configuration_of,
+    local_channels,
+    refuse_contradiction,
+    wanted_spec,
+)
 from nbprovision.tasks.platform_guard import refuse_jupyter_server
 
 
 class PackagesIn(msgspec.Struct, frozen=True, kw_only=True):
-    """The packages of one environment; None where an earlier task has yet to make it."""
+    """The packages of one environment; None where an earlier task has yet to make it, or where they are not for it."""
 
     name: str
     prefix: Path
     packages: Packages | None
+    missing: tuple[tuple[str, str], ...] = ()  # names and versions that it will not have when it is made
+    note: str = ""
 
 
 class PackagesPlan(Plan, frozen=True, kw_only=True):
@@ -72,7 +83,8 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
     envs: Annotated[
         Strings | None,
         parameter(
-            "Several environments: names, globs (`pytorch*`), paths, `all` (never the Jupyter server's own).",
+            "Several environments: names, globs (`pytorch*`), paths, `all` (never the Jupyter server's own). `all` and "
+            "globs leave out those without a Python where the packages need one.",
             extra={"path": "if-slash"},
         ),
     ] = None
@@ -115,6 +127,7 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
         for key, value in (("except", self.except_), ("allow_empty", self.allow_empty)):
             if value and self.envs is None:
                 raise ParameterError(key, f"`{key}` makes sense with `envs` only", cure="drop it, or name `envs`")
+        check_channels("channels", as_list(self.channels))
         for spec in self._specs():
             if self.state == "absent" and (spec.rest or spec.channel):
                 raise ParameterError(
@@ -122,7 +135,9 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
                 )
 
     def _specs(self) -> list[Spec]:
-        return [wanted_spec(text) for text in dict.fromkeys(as_list(self.packages))]
+        specs = [wanted_spec(text) for text in dict.fromkeys(as_list(self.packages))]
+        refuse_contradiction(specs)
+        return specs
 
     def _targets(self, machine: Machine) -> dict[Path, str]:
         if self.env is not None:
@@ -133,6 +148,7 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
                 as_list(self.envs),
                 excluded=as_list(self.except_),
                 allow_empty=self.allow_empty,
+                by_conda=True,
                 declared=selectors.declared_before(machine, self),
             )
             targets = {prefix: name for name, prefix in found}
@@ -195,6 +211,10 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
         """What is the newest version today need not be tomorrow."""
         return DAY if self.state == "latest" and self.refresh_every is None else None
 
+    def inputs(self, machine: Machine) -> Iterator[Input]:
+        """Channels given by path."""
+        return (Input(path, "channels") for path in by_path(self.channels))
+
     def witnesses(self, machine: Machine) -> Iterator[Path]:
         """Of each environment the records, the distributions, the interpreter and the mark; what a name leads to."""
         yield machine.conda.registry
@@ -220,13 +240,41 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
     def _read(self, prefix: Path, name: str, machine: Machine) -> PackagesIn:
         if not is_environment(prefix):
             if prefix in machine.declared.values():
-                return PackagesIn(name=name, prefix=prefix, packages=None)
+                coming = machine.foretold.get(prefix)
+                missing = self._missing(coming)
+                if missing and self.state != "absent":
+                    names = self._ask_channels(prefix, machine)
+                    if "python" in names and coming is not None and self._only_without_python(name, coming.python):
+                        return self._left_out(name, prefix)
+                return PackagesIn(name=name, prefix=prefix, packages=None, missing=missing)
             raise TaskFailed(
                 f"{prefix} is no conda environment",
                 cause="it has no conda-meta folder" if prefix.is_dir() else "there is no such folder",
                 cure="make it first by ensure_conda_env",
             )
-        return PackagesIn(name=name, prefix=prefix, packages=self._work(prefix, machine).read())
+        coming = machine.foretold.get(prefix)
+        if coming is not None and self.state == "present" and not self._missing(coming):
+            return PackagesIn(name=name, prefix=prefix, packages=None)
+        packages = self._work(prefix, machine).read()
+        python = distributions.python_version(prefix) if coming is None else coming.python
+        solution = packages.solution
+        brought = {package.name for package in solution.packages} if solution is not None else set()
+        if solution is not None and "python" in brought and self._only_without_python(name, python):
+            solution.close()
+            return self._left_out(name, prefix)
+        if self.state == "absent" and coming is not None and not packages.changes():
+            return PackagesIn(name=name, prefix=prefix, packages=None, missing=self._missing(coming))
+        return PackagesIn(name=name, prefix=prefix, packages=packages)
+
+    def _only_without_python(self, name: str, python: str | None) -> bool:
+        """Whether an environment is meant only if the packages need no Python: it has none, and was not named."""
+        named = self.env is not None or name in as_list(self.envs)
+        return not named and python is None and all(spec.name != "python" for spec in self._specs())
+
+    def _left_out(self, name: str, prefix: Path) -> PackagesIn:
+        names = ", ".join(spec.name for spec in self._specs())
+        note = f"{name} is left out: it has no Python, which {names} would bring; name it under `envs` to install there"
+        return PackagesIn(name=name, prefix=prefix, packages=None, note=note)
 
     def plan(self, state: tuple[PackagesIn, ...]) -> PackagesPlan:
         """Compare what is there with what is asked for."""
@@ -239,16 +287,64 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
             of = f" in {one.name}" if len(state) > 1 else ""
             changes += [msgspec.structs.replace(change, target=change.target + of) for change in found]
         warnings = dict.fromkeys(text for one in state if one.packages for text in one.packages.warnings)
+        warnings |= dict.fromkeys(one.note for one in state if one.note)
         return PackagesPlan(changes=tuple(changes), warnings=tuple(warnings), work=tuple(work))
 
     def _changes(self, one: PackagesIn) -> list[Change]:
         if one.packages is not None:
             return one.packages.changes()
-        if self.state == "absent":
-            return []
         return [
-            Change("install", spec.name, after=spec.rest or "any version", kind="package") for spec in self._specs()
+            Change("remove", name, kind="package")
+            if self.state == "absent"
+            else Change("install", name, after=rest or "any version", kind="package")
+            for name, rest in one.missing
         ]
+
+    def _ask_channels(self, prefix: Path, machine: Machine) -> frozenset[str]:
+        """Find out whether the channels answer; what else is wrong shows when the environment is there.
+
+        Returns:
+            The packages that would be in an environment of these alone.
+
+        Raises:
+            TaskFailed: one cannot be reached.
+
+        """
+        try:
+            solution = self._work(prefix, machine).read().solution
+        except TaskFailed as error:
+            if error.remote:
+                raise
+            return frozenset()
+        if solution is None:
+            return frozenset()
+        solution.close()
+        return frozenset(package.name for package in solution.packages)
+
+    def _missing(self, coming: Foretold | None) -> tuple[tuple[str, str], ...]:
+        """What of the specs an environment that is still to be made will not have; of those to go, what it will."""
+        there = {} if coming is None else coming.packages
+        found = [(spec, there.get(distributions.normalized(spec.name))) for spec in self._specs()]
+        if self.state == "absent":
+            return tuple((spec.name, spec.rest) for spec, version in found if version is not None)
+        return tuple(
+            (spec.name, spec.rest)
+            for spec, version in found
+            if version is None or satisfies(spec, version, "") is False or spec.channel is not None
+        )
+
+    def foretells(self, plan: PackagesPlan, machine: Machine) -> dict[Path, Foretold]:
+        """The packages that come."""
+        found = {}
+        for one in plan.work:
+            if one.packages is not None:
+                found[one.prefix] = one.packages.foretold(one.prefix)
+            elif self.state != "absent" and one.prefix in machine.foretold:
+                before = machine.foretold[one.prefix]
+                names = {distributions.normalized(name): "" for name, _ in one.missing}
+                python = before.python or ("" if "python" in names else None)
+                found[one.prefix] = Foretold(python, {**names, **before.packages}, whole=False)
+        return found
 
     def apply(self, plan: PackagesPlan, machine: Machine) -> None:
         """Install or remove, in several environments at once."""

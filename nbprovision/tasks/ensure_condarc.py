@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,14 +12,15 @@ from typing import Annotated, Any, Literal
 from nbprovision.backends import yaml_text
 from nbprovision.backends.config_file import SECRET_MODE
 from nbprovision.facts import index_url, terms
-from nbprovision.facts.condarc import ALIASES, system_condarc, user_condarc
+from nbprovision.facts.condarc import ALIASES, NO_DEFAULTS, TRUTHS, expanded, system_condarc, user_condarc
 from nbprovision.facts.configured import ConfigurationFile, read_configured
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import ParameterError, ProvisionError, TaskFailed
+from nbprovision.model.errors import ParameterError, ProvisionError, TaskFailed, UnsetVariable
 from nbprovision.model.result import Change
-from nbprovision.model.task import Resource, Strings, Task, as_list, parameter
+from nbprovision.model.task import Input, Resource, Strings, Task, as_list, by_path, parameter
 from nbprovision.system import room, secrets
 from nbprovision.system.files import remove, write_atomically
+from nbprovision.tasks.conda_work import check_channels
 from nbprovision.tasks.condarc_state import CHANNELS, FOLDERS, CondarcPlan, CondarcState, merged, same, taken_out
 
 _OWN_FIELDS = (
@@ -64,6 +67,12 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
       ensure_condarc:
         settings: {remote_max_retries: 5, auto_activate_base: false}
 
+    - name: A proxy, and packages that conda holds to
+      ensure_condarc:
+        settings:
+          proxy_servers: {http: "http://proxy.example.com:3128", https: "http://proxy.example.com:3128"}
+          pinned_packages: [python 3.12.*]
+
     - name: A channel that is not wanted any more
       ensure_condarc:
         channels: [defaults]
@@ -104,8 +113,12 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
         bool | str | None, parameter("Whether certificates are checked; a file of authorities, or `truststore`.")
     ] = None
     settings: Annotated[
-        dict[str, bool | int | str | list[str]] | None,
-        parameter("Other settings of conda by their names; a list takes the place of one that is there."),
+        dict[str, Any] | None,
+        parameter(
+            "Other settings of conda by their names, such as `proxy_servers: {https: http://proxy:3128}`. A "
+            "mapping is merged into an existing one; a list replaces it.",
+            extra={"numbers": True},
+        ),
     ] = None
     exact: Annotated[
         bool, parameter("Lists and mappings hold what is asked for and nothing else.")
@@ -138,6 +151,23 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
                 raise ParameterError(
                     "settings", f"'{key}' is a parameter of its own", cure="write it beside `settings`"
                 )
+        for key, value in (self.settings or {}).items():
+            problem = _unfit(value)
+            if problem:
+                raise ParameterError(
+                    "settings",
+                    f"`{key}` {problem}",
+                    cure="give text, a number, true or false, or lists and mappings of them",
+                )
+        for key in CHANNELS:
+            if NO_DEFAULTS in as_list(getattr(self, key)) and self.state == "present":
+                raise ParameterError(
+                    key,
+                    f"`{NO_DEFAULTS}` is not a channel",
+                    cause="in an environment.yml it says that no configured channels are added; conda would look for a "
+                    "channel of that name",
+                    cure=f"remove it: only the channels in `{key}` count, and `defaults` only if it is one of them",
+                )
         for key, text in self._texts():
             if not text.strip() or not text.isprintable():
                 raise ParameterError(
@@ -155,6 +185,8 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
                 f"'{secrets.mask(self.channel_alias)}' is not a URL",
                 cure="write https://... or file://...",
             )
+        if self.state == "present":  # what is wrong in the file may be taken out of it
+            self._check_places()
         if self._secret and self.scope != "user" and self.state == "present":
             place = "a file of the environment, which is cloned, packed and shared"
             if self.scope == "system":
@@ -164,6 +196,26 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
                 f"a channel with a password or token cannot be set with `scope: {self.scope}`",
                 cause=f"it would have to stand in {place}",
                 cure="use `scope: user`, whose file is readable by its owner only",
+            )
+
+    def _check_places(self) -> None:
+        """Channels and paths; of those with a ``$VARIABLE`` in them conda alone knows where they lead."""
+        multichannels = (self.custom_multichannels or {}).values()
+        for key, texts in (
+            ("channels", as_list(self.channels)),
+            ("default_channels", as_list(self.default_channels)),
+            ("channel_alias", as_list(self.channel_alias)),
+            ("custom_channels", list((self.custom_channels or {}).values())),
+            ("custom_multichannels", [text for channels in multichannels for text in channels]),
+        ):
+            check_channels(key, (text for text in texts if "$" not in text))
+        authorities = self.ssl_verify
+        words = (*TRUTHS, "truststore")
+        if isinstance(authorities, str) and authorities.lower() not in words and authorities[:1] not in "/~$":
+            raise ParameterError(
+                "ssl_verify",
+                f"`ssl_verify: {authorities}` is no absolute path",
+                cure="begin it with / or ~/ or a $VARIABLE; or write true, false or truststore",
             )
 
     def _asked(self) -> dict[str, Any]:
@@ -180,6 +232,17 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
             name = key if key in _OWN_FIELDS else "settings"
             for entry in _flat(value):
                 yield name, entry
+
+    def _refuse_unset(self, env: Mapping[str, str]) -> None:
+        """Refuse ``${NAME}`` of a variable that is not set: conda would take the text itself for a value."""
+        for key, text in self._texts() if self.state == "present" else ():
+            for name in re.findall(r"\$\{?([A-Za-z_]\w*)\}?", text):
+                if name not in env:
+                    raise UnsetVariable(
+                        f"ensure_condarc: the environment variable {name} of '{key}' is not set",
+                        cause="conda replaces it where it is set, and takes the text as it stands where it is not",
+                        cure="set it for the run and for conda, or write the value",
+                    )
 
     @property
     def _secret(self) -> bool:
@@ -199,6 +262,7 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
 
     def configures(self, machine: Machine) -> dict[Path, str | None]:
         """The file as it will be; what cannot be worked out is told by the task itself, when its turn comes."""
+        self._refuse_unset(machine.env)
         if self.scope == "env":
             return {}
         path = self._path(machine)
@@ -207,6 +271,11 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
             return {path: self._edited(path, text, machine)}
         except ProvisionError:
             return {}
+
+    def inputs(self, machine: Machine) -> Iterable[Input]:
+        """Channels given by path."""
+        yield from (Input(path, "channels") for path in by_path(self.channels))
+        yield from (Input(path, "default_channels") for path in by_path(self.default_channels))
 
     def weight(self, machine: Machine) -> Literal[0]:
         """A small file."""
@@ -235,8 +304,10 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
 
         Raises:
             TaskFailed: it cannot be read, or is not YAML.
+            UnsetVariable: a value names a variable that is not set.
 
         """
+        self._refuse_unset(machine.env)
         path = self._path(machine)
         prefix = path.parent if self.scope == "env" else None
         file = read_configured(path)
@@ -325,7 +396,7 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
         if self.channels is not None:
             yield from terms.notes(machine, [url for name in as_list(self.channels) for url in condarc.urls(name)])
         if isinstance(self.ssl_verify, str) and self.ssl_verify != "truststore":
-            bundle = machine.path(os.path.expandvars(self.ssl_verify))
+            bundle = machine.path(expanded(self.ssl_verify, machine.env))
             if not bundle.exists():
                 yield f"there is no {bundle} (`ssl_verify`): conda fails until it is there"
         if not settled or self.scope == "env":
@@ -343,6 +414,19 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
 
 def _equal(key: str, one: str, other: str, machine: Machine) -> bool:
     return same(key, one, machine.env, str(machine.user_home)) == same(key, other, machine.env, str(machine.user_home))
+
+
+def _unfit(value: Any) -> str:
+    """What is wrong with a value of a setting, empty for nothing."""
+    if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return ""
+    if isinstance(value, list):
+        return next(filter(None, map(_unfit, value)), "")
+    if isinstance(value, dict):
+        if not all(isinstance(name, str) for name in value):
+            return "has a name in it that is not text"
+        return next(filter(None, map(_unfit, value.values())), "")
+    return "has no value" if value is None else f"has a value of a kind unknown to conda ({type(value).__name__})"
 
 
 def _flat(value: Any) -> Iterable[str]:

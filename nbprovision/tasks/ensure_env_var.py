@@ -16,7 +16,7 @@ from nbprovision.facts import entries, kernels
 from nbprovision.facts.entries import Entry
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, nearest
-from nbprovision.model.task import Resource, Strings, Task, as_list, parameter
+from nbprovision.model.task import Resource, Setting, Strings, Task, as_list, parameter
 from nbprovision.system import secrets
 from nbprovision.tasks.file_work import (
     FILE_ACTIONS,
@@ -101,6 +101,8 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
         "path": "write where: kernels, shells or everywhere",
     }
 
+    awaits: ClassVar[frozenset[str]] = frozenset({"kernel"})
+
     name: Annotated[str | None, parameter("The variable.")] = None
     value: Annotated[str | int | None, parameter("Its value.")] = None
     vars: Annotated[dict[str, str | int], parameter("Several variables, name to value.")] = msgspec.field(
@@ -144,24 +146,29 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
     @property
     def _secret(self) -> bool:
         """Whether one of the values is not for everybody's eyes; each such value is masked from now on."""
-        found = [name for name in self._variables if secrets.is_secret_name(name)]
-        for name in found:
-            secrets.remember(self._variables[name])
-        return bool(found)
+        found = [secrets.remember_if_secret(name, value) for name, value in self._variables.items()]
+        return any(found)
 
     # ------------------------------------------------------------------------------------ its place among other tasks
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
-        """The files of shells."""
-        return frozenset(Resource("file", str(path)) for path in self._shell_files(machine))
+        """The files of shells, and those of the kernels that are named."""
+        return frozenset(Resource("file", str(path)) for path in (*self._shell_files(machine), *self._named(machine)))
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
         """The kernels that are named."""
-        if self.where == "shells":
-            return frozenset()
-        folder = self._folder(machine)
-        names = [name for name in as_list(self.kernels) if not self._is_pattern(name)]
-        return frozenset(Resource("kernel", str(folder / name.lower())) for name in names)
+        return frozenset(Resource("kernel", str(path.parent)) for path in self._named(machine))
+
+    def shared_values(self, machine: Machine) -> Iterator[Setting]:
+        """Each variable in each file, as it stands there; of kernels that a pattern means the pattern is given."""
+        present = self.state == "present"
+        for name, value in self._variables.items():
+            for path in self._shell_files(machine):
+                yield Setting(str(path), (name,), value if present else None)
+            for kernel in as_list(self.kernels) if self.where != "shells" else ():
+                path = self._folder(machine) / ("*" if kernel == _ALL else kernel.lower()) / kernels.SPEC
+                wanted = _in_kernel(value) if present else None
+                yield Setting(str(path), ("env", name), wanted, pattern=self._is_pattern(kernel))
 
     def barrier(self, machine: Machine) -> bool:
         """Which kernels a pattern means is known when all that stands before it is done."""
@@ -258,7 +265,7 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
                 cause="it is no JSON object, or its folder is a link",
                 cure="make the kernel anew by ensure_kernel, or remove it",
             )
-        variables = {name: value.replace("$", "$$") for name, value in self._variables.items()}  # Jupyter's own rule
+        variables = {name: _in_kernel(value) for name, value in self._variables.items()}
         spec = kernels.with_variables(kernel.spec, variables, present=self.state == "present")
         if spec == kernel.spec:
             private = "go=" if self._secret and self.state == "present" else None
@@ -280,6 +287,13 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
             names = [login, _INTERACTIVE]
         return [machine.user_home / name for name in names]
 
+    def _named(self, machine: Machine) -> list[Path]:
+        """The files of the kernels that are named, not meant by a pattern."""
+        if self.where == "shells":
+            return []
+        folder = self._folder(machine)
+        return [folder / name.lower() / kernels.SPEC for name in as_list(self.kernels) if not self._is_pattern(name)]
+
     @staticmethod
     def _folder(machine: Machine) -> Path:
         return kernels.data_dir(machine.env, machine.user_home) / "kernels"
@@ -298,6 +312,11 @@ def _kernel(folder: Path) -> Kernel:
     path = folder / kernels.SPEC
     spec = found.spec if found is not None and found.mode is not None else None
     return Kernel(path=path, entry=entries.look(path), spec=spec)
+
+
+def _in_kernel(value: str) -> str:
+    """A value in a kernel.json, where Jupyter takes ``$$`` for a dollar sign."""
+    return value.replace("$", "$$")
 
 
 def _refuse_persistent(place: Path, volume: Path | None) -> None:

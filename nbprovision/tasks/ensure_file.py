@@ -14,7 +14,7 @@ from nbprovision.facts.entries import Entry, look, tree
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change
-from nbprovision.model.task import Resource, Task, parameter
+from nbprovision.model.task import Input, Resource, Task, parameter
 from nbprovision.tasks.file_work import (
     FILE_ACTIONS,
     FILE_MODE,
@@ -177,6 +177,13 @@ class EnsureFile(Task[FileState], frozen=True, kw_only=True):
             source = machine.path(self.src)
             needs |= {Resource("file", str(source))} | resources_above(source, machine)
         return needs
+
+    def inputs(self, machine: Machine) -> Iterable[Input]:
+        """What is copied, and the template."""
+        if self.src is not None and self.state == "present":
+            yield Input(machine.path(self.src), "src")
+        if self.template is not None:
+            yield Input(machine.path(self.template), "template")
 
     def weight(self, machine: Machine) -> Literal[0]:
         """A small file, mostly."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -12,7 +15,7 @@ import msgspec
 from nbprovision.facts import git_config
 from nbprovision.facts.git_config import Damaged, Name
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.model.errors import NotTrusted, ParameterError, TaskFailed
 from nbprovision.model.task import Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets
 from nbprovision.system.files import read_text as text_of
@@ -28,22 +31,20 @@ from nbprovision.tasks.file_work import (
     resources_above,
 )
 
-# Variables that hold a password or a token: https://git-scm.com/docs/git-config
-_SECRET = re.compile(r"(extraheader|token|password|passwd|secret)$", re.IGNORECASE)
-
 
 class GitConfigState(msgspec.Struct, frozen=True, kw_only=True):
-    """The file, and other files that it includes and that set the same variable."""
+    """The file, its text as it is to be (None for no file), and included files that set the variable too."""
 
     file: TextState
+    wanted: str | None = None
     overruled_by: tuple[str, ...] = ()
 
 
 class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
     """A variable of git's configuration: the user's own (`~/.gitconfig`), or that of a repository.
 
-    Of a variable with several values `value` is a list, and holds all of them. All else in the file stays as it is. No
-    git has to be there.
+    Of a variable with several values `value` is a list, and holds all of them. All else in the file stays as it is;
+    where there is a git, it reads the new text before that is written. No git has to be there.
     """
 
     actions: ClassVar[dict[str, str]] = {key: FILE_ACTIONS[key] for key in ("create", "write", "set mode")}
@@ -114,11 +115,9 @@ class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
     @property
     def _secret(self) -> bool:
         """Whether a value is not for everybody's eyes; each such value is masked from now on."""
-        for value in self._values:
-            secrets.remember_url(value)
-            if _SECRET.search(self.name):
-                secrets.remember(value)
-        return bool(_SECRET.search(self.name)) or any(re.search("://[^/@:]*:[^/@]+@", value) for value in self._values)
+        # git's names know no case, and so no words: https://git-scm.com/docs/git-config
+        found = [secrets.remember_if_secret(self.name.lower(), value) for value in self._values]
+        return any(found) or any(re.search("://[^/@:]*:[^/@]+@", value) for value in self._values)
 
     @property
     def _parsed(self) -> Name:
@@ -160,7 +159,7 @@ class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
         """The file as it stands.
 
         Raises:
-            TaskFailed: there is no such repository, or the file cannot be read.
+            TaskFailed: there is no such repository, git itself could not read the file, or it cannot be edited.
 
         """
         if self.repo is not None and git_config.repository_config(machine.path(self.repo)) is None:
@@ -170,42 +169,39 @@ class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
                 cure="clone it by an ensure_command before this task, or correct `repo`",
             )
         file = read_text(self._path(machine), follow=self.follow)
-        overruling = []
-        if file.entry.kind == "file" and file.entry.data is not None:
-            try:
-                for path in git_config.included(file.text or "", file.path.parent, machine.user_home):
-                    said = text_of(path) if path.is_file() else None
-                    if said is not None and git_config.values(said, self._parsed) not in ([], self._values):
-                        overruling.append(str(path))
-            except Damaged:
-                pass  # what is wrong with the file itself, plan tells
-        return GitConfigState(file=file, overruled_by=tuple(overruling))
-
-    def plan(self, state: GitConfigState) -> FilePlan:
-        """Compare the values with what is asked for.
-
-        Raises:
-            TaskFailed: git itself could not read the file.
-
-        """
-        before = state.file.text
+        before = file.text
         try:
             text = git_config.edited(
+                file.path,
                 before or "",
                 self._parsed,
                 self.name.rpartition(".")[2],
                 self._values if self.state == "present" else [],
+                read=lambda text: self._listing(text, machine),
             )
-        except Damaged as damage:
+            included = list(git_config.included(before or "", file.path.parent, machine.user_home))
+        except ValueError as damage:
             raise TaskFailed(
-                f"{state.file.path} cannot be edited",
-                cause=f"{damage}, so git cannot read it either",
+                f"{file.path} cannot be edited",
+                cause=f"{secrets.mask(str(damage))}, so git cannot read it either",
                 cure="mend it by hand: git config --edit --global",
             ) from None
+        overruling = []
+        for path in included:
+            with contextlib.suppress(Damaged):
+                said = text_of(path) if path.is_file() else None
+                if said is not None and git_config.values(said, self._parsed) not in ([], self._values):
+                    overruling.append(str(path))
+        return GitConfigState(
+            file=file, wanted=None if before is None and not text else text, overruled_by=tuple(overruling)
+        )
+
+    def plan(self, state: GitConfigState) -> FilePlan:
+        """Compare the values with what is asked for."""
         notes = tuple(f"{path}, which is included, sets {self.name} too" for path in state.overruled_by)
-        if before is None and not text:
+        if state.wanted is None:
             return FilePlan(warnings=notes)
-        plan = edited(state.file, text, mode="go=" if self._secret else None)
+        plan = edited(state.file, state.wanted, mode="go=" if self._secret else None)
         return msgspec.structs.replace(plan, warnings=notes)
 
     def apply(self, plan: FilePlan, machine: Machine) -> None:
@@ -216,6 +212,15 @@ class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
 
         """
         carry_out(plan, machine)
+
+    @staticmethod
+    def _listing(text: str, machine: Machine) -> git_config.Listing:
+        """What a text says: by the git of this machine, or by our own reading where there is none to be run."""
+        git = shutil.which("git", path=machine.env.get("PATH", os.defpath))
+        if git is not None:
+            with contextlib.suppress(TaskFailed, NotTrusted):
+                return git_config.gits_listing(text, git, machine.env)
+        return git_config.listing(text)
 
     def _path(self, machine: Machine) -> Path:
         if self.repo is None:

@@ -13,7 +13,7 @@ from nbprovision.facts import distributions, jupyter, requirements
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironment
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import Claim, Resource, Strings, Task, as_list, parameter
+from nbprovision.model.task import Claim, Input, Resource, Setting, Strings, Task, as_list, parameter
 from nbprovision.system.files import read_text as text_of
 from nbprovision.tasks import file_work, pip_examples
 from nbprovision.tasks.file_work import FILE_ACTIONS, FilePlan, TextState
@@ -83,7 +83,8 @@ class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
     }
 
     packages: Annotated[
-        Strings, parameter("Packages that bring extensions, as `ensure_pip_pkg` takes them.", extra={"path": "if-dot"})
+        Strings,
+        parameter("Packages that bring extensions, as `ensure_pip_pkg` takes them.", extra={"path": "requirement"}),
     ] = []
     lab: Annotated[
         dict[str, bool], parameter("Extensions or plugins of JupyterLab, by name: whether each is on.")
@@ -146,10 +147,26 @@ class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
         pip = self._pip(machine)
         return None if pip is None else pip.objection(claim, machine)
 
+    def shared_values(self, machine: Machine) -> Iterator[Setting]:
+        """Which extensions are off in the page's configuration, and which are on in the server's."""
+        absent = self.state == "absent"
+        folder = self._config(machine)
+        for name, on in self.lab.items():  # one that no file names is on
+            file = str(jupyter.page_config(folder))
+            yield Setting(file, ("disabledExtensions", name), not absent and not on)
+        for name, on in self.server.items():
+            file = str(jupyter.server_config(folder))
+            yield Setting(file, ("ServerApp", "jpserverextensions", name), None if absent else on)
+
     def guarded(self, machine: Machine) -> Iterable[Path]:
         """The environment, where something is installed."""
         pip = self._pip(machine)
         return () if pip is None else pip.guarded(machine)
+
+    def inputs(self, machine: Machine) -> Iterable[Input]:
+        """Wheels and projects given by path."""
+        pip = self._pip(machine)
+        return () if pip is None else pip.inputs(machine)
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
         """What vouches for the packages, the files, and the extensions' own folder."""
@@ -273,12 +290,14 @@ class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
                 yield f"JupyterLab has no prebuilt extension '{name}' in {prefix}"
 
     def _files(self, machine: Machine) -> list[Path]:
-        if self.scope == "env":
-            folder = self._prefix(machine) / "etc/jupyter"
-        else:
-            folder = jupyter.config_folder(machine.env, machine.user_home)
+        folder = self._config(machine)
         lab = [jupyter.page_config(folder)] if self.lab else []
         return lab + ([jupyter.server_config(folder)] if self.server else [])
+
+    def _config(self, machine: Machine) -> Path:
+        if self.scope == "env":
+            return self._prefix(machine) / "etc/jupyter"
+        return jupyter.config_folder(machine.env, machine.user_home)
 
     def _prefix(self, machine: Machine) -> Path:
         if self.env is not None:

@@ -13,11 +13,12 @@ import msgspec
 from nbprovision.backends import kernel
 from nbprovision.facts import distributions, ipykernel, kernels
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironment
+from nbprovision.model.errors import Inevitable, ParameterError, TaskFailed, UnknownEnvironment
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import Claim, Resource, Strings, Task, parameter
+from nbprovision.model.task import Claim, Foretold, Input, Resource, Setting, Strings, Task, parameter
 from nbprovision.system import secrets, unfinished
-from nbprovision.tasks import kernel_argv, kernel_examples, kernel_group
+from nbprovision.tasks import kernel_argv, kernel_examples, kernel_group, kernel_logo
+from nbprovision.tasks.file_work import resources_above
 from nbprovision.tasks.kernel_state import KernelState, not_whole
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -102,6 +103,14 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
     interrupt_mode: Annotated[
         Literal["signal", "message"] | None, parameter("How Jupyter interrupts the kernel; its default is `signal`.")
     ] = None
+    logo: Annotated[
+        str | None,
+        parameter(
+            "A picture (PNG or SVG) that Jupyter shows for the kernel. Default: that of ipykernel, unless "
+            "another one is in the kernel's folder.",
+            extra={"path": True},
+        ),
+    ] = None
     metadata: Annotated[dict[str, Any], parameter("More of the kernelspec's `metadata`, for Jupyter's extensions.")] = (
         msgspec.field(default_factory=dict)
     )
@@ -116,6 +125,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
             cure = "give env or prefix for an environment's Python, or argv for any other program"
             raise ParameterError("env", "a kernel of what?", cure=cure)
         kernel_argv.check(self)
+        kernel_logo.check(self.logo)
         if self.scope == "env" and self.env is None and self.prefix is None:
             raise ParameterError("scope", "scope env is an environment's own", cure="give env or prefix as well")
         if self.envs is not None:
@@ -162,13 +172,17 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         return frozenset({Resource("kernel", str(self._folder(machine)))})
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The environment, unless the kernel is to go."""
+        """The environment and the program, unless the kernel is to go."""
         if self.envs is not None:
             return frozenset().union(*(one.requires(machine) for one in self._each(machine)))
-        prefix = self._prefix(machine)
-        if prefix is None or self.state == "absent":
+        if self.state == "absent":
             return frozenset()
-        return frozenset({Resource("environment", str(prefix))})
+        prefix = self._prefix(machine)
+        needs = {Resource("environment", str(prefix))} if prefix is not None else set()
+        if self.argv is not None and self.argv[0].startswith("/"):
+            program = Path(self.argv[0])
+            needs |= {Resource("file", str(program))} | resources_above(program, machine)
+        return frozenset(needs)
 
     def claims(self, machine: Machine) -> Iterable[Claim]:
         """ipykernel, where conda does not own it: what this task installs is not stray to the environment's task."""
@@ -177,6 +191,19 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         prefix = self._prefix(machine) if self._installs else None
         if prefix is not None and prefix.is_dir() and not ipykernel.owned_by_conda(prefix):
             yield Claim(prefix, "ipykernel")
+
+    def shared_values(self, machine: Machine) -> Iterable[Setting]:
+        """The variables, and what is said of the program, in kernel.json."""
+        for one in self._each(machine):
+            yield from one.shared_values(machine)
+        if self.envs is not None or self.state == "absent":
+            return
+        file = str(self._folder(machine) / kernels.SPEC)
+        for name, value in self.environment.items():
+            yield Setting(file, ("env", name), str(value))
+        for key, said in (("display_name", self.display_name), ("argv", self.argv)):
+            if said is not None:
+                yield Setting(file, (key,), said)
 
     def guarded(self, machine: Machine) -> Iterable[Path]:
         """The environment, into which ipykernel may have to go, unless it cannot be written.
@@ -190,6 +217,10 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
             return ()
         return (prefix,)
 
+    def inputs(self, machine: Machine) -> Iterable[Input]:
+        """The picture."""
+        return () if self.logo is None else (Input(machine.path(self.logo), "logo"),)
+
     def weight(self, machine: Machine) -> Literal[0]:
         """Small files."""
         return 0
@@ -199,8 +230,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         if self.envs is not None:
             return kernel_group.read(self._each(machine), machine)
         for name, value in self.environment.items():
-            if secrets.is_secret_name(name):
-                secrets.remember(str(value))
+            secrets.remember_if_secret(name, str(value))
         folder = self._folder(machine)
         found = kernels.read_folder(folder)
         if self.state == "absent":
@@ -218,9 +248,13 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
             shell=tuple(kernels.shell()),
             conda=str(conda) if conda else "",
             hidden_by=hidden_by,
+            argv=kernel_argv.expanded(self.argv, machine),
+            logos={} if self.logo is None else kernel_logo.read(machine.path(self.logo)),
         )
         if prefix is None:
-            return msgspec.structs.replace(state, python=kernel_argv.starts((self.argv or [""])[0], None, machine))
+            python = kernel_argv.starts(state.argv[0], None, machine)
+            doubt = "" if python else kernel_argv.doubt(state.argv[0])
+            return msgspec.structs.replace(state, python=python or bool(doubt), doubt=doubt)
         mark = unfinished.read_mark(prefix)
         # An install of ours that was killed is ours to complete; any other half-made environment is no kernel.
         foreign = mark is not None and mark.task != self.kind() and machine.is_unfinished(prefix)
@@ -232,18 +266,31 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
             python=os.access(prefix / "bin/python", os.X_OK),
         )
         if self.argv is not None:
-            alive = kernel_argv.starts(self.argv[0], prefix, machine)
+            alive = kernel_argv.starts(state.argv[0], prefix, machine)
             return msgspec.structs.replace(state, python=alive, by_argv=True)
         whole = self.deep or (mark is not None and not foreign)
         there = distributions.installed(prefix, None if whole else {"ipykernel"})
         brought = next(iter(there.get("ipykernel", ())), None)
         site_packages = distributions.site_packages(prefix)
-        return msgspec.structs.replace(
+        state = msgspec.structs.replace(
             state,
             ipykernel=brought.version if brought is not None and not brought.broken else None,
             lacking=ipykernel.lacking(prefix, there, torn=mark is not None) if whole else (),
             says=ipykernel.spec(prefix),
-            logos=ipykernel.logos(site_packages) if site_packages else {},
+            logos=state.logos or (ipykernel.logos(site_packages) if site_packages else {}),
+        )
+        coming = machine.foretold.get(prefix)
+        version = distributions.python_version(prefix)
+        if coming is None or (version and coming.python and version.split(".")[:2] == coming.python.split(".")[:2]):
+            return state
+        # Its first look comes when an earlier task has made it, or has given it another Python.
+        return msgspec.structs.replace(
+            state,
+            there=True,
+            foreseen=coming.whole,
+            python=coming.python is not None,
+            ipykernel=coming.packages.get("ipykernel"),
+            lacking=(),
         )
 
     def plan(self, state: KernelState) -> Plan:
@@ -262,7 +309,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         if state.lacks_ipykernel:
             changes.insert(0, Change("install", "ipykernel", before=state.ipykernel, kind="package"))
         hidden = f"Jupyter finds another kernel '{self.kernel_name}' first, in {state.hidden_by}"
-        warnings = (hidden,) if state.hidden_by is not None else ()
+        warnings = (*((hidden,) if state.hidden_by is not None else ()), *((state.doubt,) if state.doubt else ()))
         return Plan(changes=tuple(changes), warnings=warnings, beside=state.there and not state.lacks_ipykernel)
 
     def apply(self, plan: Plan, machine: Machine) -> None:
@@ -302,7 +349,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
             return
         prefix = self._prefix(machine)
         if self.argv is not None:
-            program = kernel_argv.program(self.argv[0], prefix)
+            program = kernel_argv.program(kernel_argv.expanded(self.argv, machine)[0], prefix)
             yield from [program] if program is not None else []
         if prefix is None:
             return
@@ -316,6 +363,14 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
             yield from (found.path for found in distributions.installed(prefix, {"ipykernel"}).get("ipykernel", []))
         if machine.conda.executable is not None:
             yield machine.conda.executable
+
+    def foretells(self, plan: Plan, machine: Machine) -> dict[Path, Foretold]:
+        """An ipykernel that was missing."""
+        prefix = self._prefix(machine) if self.envs is None else None
+        before = machine.foretold.get(prefix) if prefix is not None else None
+        if prefix is None or before is None or not any(change.target == "ipykernel" for change in plan.changes):
+            return {}
+        return {prefix: Foretold(before.python, {"ipykernel": "", **before.packages}, whole=False)}
 
     def _each(self, machine: Machine) -> list[EnsureKernel]:
         """The tasks for single kernels that this one stands for; none where it is one itself."""
@@ -359,6 +414,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
     def _refuse(self, state: KernelState) -> None:
         """Raise where no kernel can come of the environment as it is."""
+        failed = Inevitable if state.foreseen else TaskFailed
         if not state.there and state.prefix is not None:
             if state.awaited:
                 return
@@ -376,17 +432,17 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         if not state.python and self.argv is not None:
             raise TaskFailed(
                 f"the kernel '{self.kernel_name}' could not start",
-                cause=f"there is no program {self.argv[0]}" + (f" in {state.prefix}" if state.prefix else ""),
+                cause=f"there is no program {state.argv[0]}" + (f" in {state.prefix}" if state.prefix else ""),
                 cure="install it first, or correct argv",
             )
         if not state.python and state.prefix is not None:
-            raise TaskFailed(
+            raise failed(
                 f"the environment {state.prefix} has no Python that starts",
                 cause=f"{state.prefix}/bin/python is missing, or a link to what is gone",
                 cure="add python to the environment's packages, or describe a kernel of another language by argv",
             )
         if state.lacks_ipykernel and not self.install_ipykernel:
-            raise TaskFailed(
+            raise failed(
                 f"ipykernel is missing from {state.prefix}",
                 cause="install_ipykernel is false",
                 cure="add ipykernel to the environment's packages, or leave install_ipykernel out",
@@ -426,18 +482,22 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
     def _files(self, state: KernelState) -> dict[str, bytes]:
         """Every file of the kernel's folder that is ours, as it should be."""
-        files = dict(state.logos)
+        files = {name: data for name, data in state.logos.items() if not kernel_logo.is_kept(name, state, self.logo)}
         if state.prefix is not None and self.activate:
             files[kernel.LAUNCHER] = state.launcher
         files[kernels.SPEC] = msgspec.json.format(msgspec.json.encode(self._spec(state)), indent=1) + b"\n"
         return files
 
     def _unwanted(self, state: KernelState) -> list[str]:
-        """The launcher of an earlier description; other files that somebody put there stay."""
-        if state.found is None or kernel.LAUNCHER in self._files(state):
+        """The launcher or the pictures of an earlier description; other files that somebody put there stay."""
+        if state.found is None:
             return []
+        files = self._files(state)
+        unwanted = kernel_logo.unwanted(files, state, self.logo)
         file = state.found.files.get(kernel.LAUNCHER)
-        return [kernel.LAUNCHER] if file is not None and file.data == state.launcher else []
+        if kernel.LAUNCHER not in files and file is not None and file.data == state.launcher:
+            unwanted.append(kernel.LAUNCHER)
+        return unwanted
 
     def _spec(self, state: KernelState) -> dict[str, Any]:
         """kernel.json as plain data (https://jupyter-client.readthedocs.io/en/stable/kernels.html#kernel-specs)."""
@@ -446,6 +506,8 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         mark: dict[str, Any] = {"variables": sorted(added)} if added else {}
         metadata: dict[str, Any] = {}
         spec: dict[str, Any] = {}
+        if self.logo is not None:
+            mark["logo"] = True
         if state.prefix is not None:
             mark["prefix"] = str(state.prefix)
         if state.prefix is not None and not state.by_argv:
@@ -473,9 +535,9 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
     def _command(self, state: KernelState) -> list[str]:
         if state.prefix is None:
-            return list(self.argv or [])
+            return list(state.argv)
         python = [str(state.prefix / "bin/python"), "-m", "ipykernel_launcher", "-f", kernel_argv.CONNECTION_FILE]
-        command = self.argv if self.argv is not None else python
+        command = list(state.argv) or python
         if not self.activate:
             return command
         plain = [name for name, value in self.environment.items() if not _REFERENCE.search(str(value))]

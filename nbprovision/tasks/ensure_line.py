@@ -9,7 +9,7 @@ from nbprovision.model.errors import ParameterError
 from nbprovision.model.task import parameter
 from nbprovision.tasks.edited_text import EditedText
 from nbprovision.tasks.file_work import check_text
-from nbprovision.tasks.text_lines import Place, check_pattern, with_line, without_line
+from nbprovision.tasks.text_lines import Place, check_pattern, has_line, with_line, without_line
 
 
 class EnsureLine(EditedText, frozen=True, kw_only=True):
@@ -76,6 +76,10 @@ class EnsureLine(EditedText, frozen=True, kw_only=True):
     def place(self) -> Place:
         """Where the line goes if it is new."""
         return super().place()._replace(first=self.firstmatch)
+
+    def is_new(self, text: str) -> bool:
+        """Whether the line is added: it is not there, and takes no other's place."""
+        return not self.backrefs and not has_line(text, self.line or "", pattern=self.regexp)
 
     def edit(self, text: str) -> str:
         """The text with the line, or without it."""

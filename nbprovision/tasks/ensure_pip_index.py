@@ -98,9 +98,14 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
     trusted_hosts: Annotated[Strings | None, parameter("`host` or `host:port` whose certificate is not checked.")] = (
         None
     )
-    cert: Annotated[str | None, parameter("File with the certificate authorities to trust.")] = None
+    cert: Annotated[str | None, parameter("File with the certificate authorities to trust.", extra={"path": True})] = (
+        None
+    )
     find_links: Annotated[
-        Strings | None, parameter("Folders or pages with wheels and source distributions beside the indexes.")
+        Strings | None,
+        parameter(
+            "Folders or pages with wheels and source distributions beside the indexes.", extra={"path": "if-no-url"}
+        ),
     ] = None
     index_strategy: Annotated[
         Literal["first-index", "best-match"] | None,
@@ -317,7 +322,7 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         newest = before is None or (before.asked[-1:] == (to_record,) and _digest(file.text) not in before.written[:-1])
         in_place = newest and editor.matching(file.path, file.text, asked) == asked
         without_us = file.text if in_place else _without_us(file, editor, forced=True)
-        text = file.text if in_place else editor.merged(without_us, asked)
+        text = file.text if in_place else editor.merged(file.path, without_us, asked)
         mode = _mode(file, secret=self._secret)
         exposed = file.link is not None and self._secret
         if text == file.text and mode == file.mode and not exposed:
@@ -383,6 +388,11 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
                 yield f"pip does not take `{name}` from {pip_conf}: {because}"
             elif words and field == "index_url" and self.scope != "env":
                 yield from settings.disagreements
+        if settings.no_index:
+            yield f"pip asks no index: {settings.origins['no_index']} sets `no-index`"
+        no_index = indexes.of_uv(machine.env, machine.user_home, machine.root).get("no_index")
+        if no_index and self.scope != "env":
+            yield f"uv, started by hand, asks no index: {no_index.origin} sets `no-index`"
 
 
 def _refuse_missing(prefix: Path) -> NoReturn:
@@ -415,7 +425,7 @@ def _given_back(subject: Subject) -> Write | None:
         there = editor.matching(file.path, file.text, asked)
         if file.text is None or not there:
             return None
-        return Write(path=file.path, text=editor.without(file.text, there), mode=file.mode)
+        return Write(path=file.path, text=editor.without(file.path, file.text, there), mode=file.mode)
     if file.before.given_back:
         return None
     text = _without_us(file, editor, forced=False)

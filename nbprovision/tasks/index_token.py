@@ -52,7 +52,8 @@ def look(asked: CodeArtifact, machine: Machine, pip_conf: Path) -> TokenState:
     """The token in ``pip_conf``, and whether to renew it: from half its life on, or where nothing tells its age.
 
     Raises:
-        TaskFailed: pip.conf is none, or the repository's region or owner is not known.
+        TaskFailed: pip.conf is none, the repository's region or owner is not known, or no command gives the token that
+            is needed.
 
     """
     place = repository(asked, machine.env, machine.root)
@@ -63,6 +64,8 @@ def look(asked: CodeArtifact, machine: Machine, pip_conf: Path) -> TokenState:
     if record is not None and known and now >= record.expires:
         token = None
     renew = token is None or record is None or not known or not record.issued <= now < record.half_life
+    if token is None:
+        codeartifact.find_command(place, machine)  # so that a check fails where the run would
     warnings = machine.notes.get(_note(pip_conf), ())
     return TokenState(repository=place, token=token, renew=renew and not (warnings and token), warnings=warnings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from nbprovision.model.errors import ParameterError
 if TYPE_CHECKING:
     from nbprovision.tasks.ensure_kernel import EnsureKernel
 
+_PYTHON = re.compile(r"python(3(\.\d+)?)?")
 CONNECTION_FILE = "{connection_file}"
 
 
@@ -30,6 +32,13 @@ def check(task: EnsureKernel) -> None:
         check_word("argv", word)
     if not argv or not argv[0]:
         raise ParameterError("argv", "argv names no program")
+    if argv[0] != "~" and "/" in argv[0] and not argv[0].startswith(("/", "~/")):
+        raise ParameterError(
+            "argv",
+            f"'{argv[0][:80]}' is a relative path, and Jupyter starts a kernel in the folder of its notebook",
+            cure="write the whole path, {{ playbook_dir }}/... for what lies beside the playbook, or a name alone for "
+            "what is on the PATH",
+        )
     if not any(CONNECTION_FILE in word for word in argv):
         raise ParameterError(
             "argv",
@@ -56,12 +65,39 @@ def program(name: str, prefix: Path | None) -> Path | None:
     return prefix / "bin" / name if prefix is not None and "/" not in name else None
 
 
+def expanded(argv: list[str] | None, machine: Machine) -> tuple[str, ...]:
+    """The command with the user's home folder for ``~`` where a word begins with it: Jupyter has no shell do that."""
+    return tuple(
+        f"{machine.user_home}{word[1:]}" if word == "~" or word.startswith("~/") else word for word in argv or ()
+    )
+
+
+def doubt(name: str) -> str:
+    """What to say of a program by its name alone that is not here, empty for a path.
+
+    The server may have another PATH than this run.
+    """
+    if "/" in name:
+        return ""
+    return (
+        f"no folder of the PATH has a program '{name}', so the kernel starts only if the Jupyter server's PATH has "
+        "one; write its whole path"
+    )
+
+
 def starts(name: str, prefix: Path | None, machine: Machine) -> bool:
-    """Whether the program is there; of one that Jupyter looks for on its own PATH nothing is known."""
+    """Whether the program is there; one by its name alone on the PATH, or where the platform's server runs from.
+
+    A bare ``python`` is the server's own (jupyter_client.manager.KernelManager.format_kernel_cmd).
+    """
     path = program(name, prefix)
-    if path is None or os.access(path, os.X_OK):
+    if path is not None and (os.path.isabs(name) or os.access(path, os.X_OK)):
+        return os.access(path, os.X_OK)
+    if prefix is None and _PYTHON.fullmatch(name):
         return True
-    return not os.path.isabs(name) and shutil.which(name, path=machine.env.get("PATH", os.defpath)) is not None
+    server = machine.conda.jupyter_server
+    folders = [*([] if server is None else [str(server / "bin")]), machine.env.get("PATH", os.defpath)]
+    return shutil.which(name, path=os.pathsep.join(folders)) is not None
 
 
 def language_of(task: EnsureKernel) -> str:

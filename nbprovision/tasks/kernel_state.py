@@ -26,12 +26,15 @@ class KernelState(msgspec.Struct, frozen=True, kw_only=True):
         lacking: Distributions that ipykernel needs and that are not whole; looked for with ``deep``, and where an
             install of it may have been cut off.
         says: ipykernel's own kernelspec.
-        logos: ipykernel's pictures by file name.
+        logos: The pictures that belong there, by file name.
         launcher: The launcher's text.
         shell: The command that runs the launcher.
         conda: The machine's conda, empty where there is none.
+        argv: The command of a program, with the user's home folder for ``~``.
+        doubt: What speaks against its starting; only the server's own PATH tells.
         hidden_by: A kernel of the same name that Jupyter finds first.
         by_argv: The kernel is a program that needs no ipykernel of the environment's.
+        foreseen: It is what earlier tasks will leave, and known as a whole.
         members: Of a task for several environments the kernels, each with its own state.
 
     """
@@ -51,8 +54,11 @@ class KernelState(msgspec.Struct, frozen=True, kw_only=True):
     shell: tuple[str, ...] = ()
     conda: str = ""
     hidden_by: Path | None = None
+    argv: tuple[str, ...] = ()
+    doubt: str = ""
     members: tuple[Any, ...] = ()
     by_argv: bool = False
+    foreseen: bool = False
 
     @property
     def lacks_ipykernel(self) -> bool:

@@ -21,10 +21,10 @@ class Editor(Protocol):
     def matching(self, path: Path, text: str | None, asked: dict[str, list[str]]) -> dict[str, list[str]]:
         """Those of ``asked`` that are there."""
 
-    def merged(self, text: str | None, asked: dict[str, list[str]]) -> str:
+    def merged(self, path: Path, text: str | None, asked: dict[str, list[str]]) -> str:
         """``text`` with them."""
 
-    def without(self, text: str, asked: dict[str, list[str]]) -> str | None:
+    def without(self, path: Path, text: str, asked: dict[str, list[str]]) -> str | None:
         """``text`` without them."""
 
     def undone(

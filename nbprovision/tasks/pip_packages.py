@@ -6,11 +6,20 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import msgspec
 
-from nbprovision.backends import conda_prefix, pip_command, shared_files, uv_command
+from nbprovision.backends import (
+    conda_prefix,
+    other_index,
+    pip_command,
+    pip_engine,
+    removed_code,
+    shared_files,
+    uv_command,
+)
+from nbprovision.backends.pip_engine import Engine
 from nbprovision.backends.pip_request import Move, Request
 from nbprovision.backends.shared_files import Shared
 from nbprovision.facts import distributions, indexes, requirements, requirements_files, satisfied, selectors
@@ -21,9 +30,9 @@ from nbprovision.facts.machine import Machine
 from nbprovision.facts.requirements import Wanted
 from nbprovision.facts.requirements_files import Asked
 from nbprovision.facts.satisfied import Need
-from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
+from nbprovision.model.errors import FETCH_FIRST, URL_FOR_PATH, Inevitable, ParameterError, TaskFailed
 from nbprovision.model.result import Change
-from nbprovision.model.task import DAY, Claim, Resource, Strings, Task, as_list, parameter
+from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets, side_by_side
 from nbprovision.system.files import remove
 from nbprovision.tasks import pip_targets
@@ -37,21 +46,6 @@ from nbprovision.tasks.platform_guard import permitted
 _CONCEIVABLE = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3.14.0", "3.15.0")
 
 
-class Engine(Protocol):
-    """What `uv_command` and `pip_command` both do."""
-
-    def perform(self, machine: Machine, request: Request) -> list[Move] | None:
-        """Install; what was changed, where the engine tells."""
-
-    def resolve(self, machine: Machine, request: Request) -> list[Move] | None:
-        """What an install would change."""
-
-    def uninstall(
-        self, machine: Machine, prefix: Path, names: Iterable[str], *, python: Path | None = None, managed: bool = False
-    ) -> None:
-        """Uninstall."""
-
-
 class PipPackages(Task[PipState], frozen=True, kw_only=True):
     """The parameters and steps of `ensure_pip_pkg`, for other tasks that install something by the way."""
 
@@ -60,15 +54,21 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
         parameter(
             "Requirements: `requests`, `requests[socks]>=2.31,<3`, `name @ URL`, `./a.whl`, `-e /a/folder`, "
             "`git+https://...`; with `; marker` behind them.",
-            extra={"path": "if-dot"},
+            extra={"path": "requirement"},
         ),
     ] = None
     requirements: Annotated[
-        Strings | None, parameter("Requirements files, with all that pip allows in them.", extra={"path": True})
+        Strings | None,
+        parameter(
+            "Requirements files, with all that pip allows in them.", extra={"path": True, "document": "requirements"}
+        ),
     ] = None
     constraints: Annotated[
         Strings | None,
-        parameter("Constraints files: what version may be installed of a package, if it is.", extra={"path": True}),
+        parameter(
+            "Constraints files: what version may be installed of a package, if it is.",
+            extra={"path": True, "document": "requirements"},
+        ),
     ] = None
     env: Annotated[
         str | None, parameter("A conda or virtual environment, by name or path.", extra={"path": "if-slash"})
@@ -140,17 +140,14 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
             for text in as_list(getattr(self, key)):
                 if "://" in text:
                     raise ParameterError(
-                        key, f"{secrets.mask(text)} is no file of this machine", cure="fetch it, and name the file"
+                        key, f"'{key}' cannot be '{secrets.mask(text)[:80]}'", cause=URL_FOR_PATH, cure=FETCH_FIRST
                     )
         self._check_packages()
 
     def _check_packages(self) -> None:
         seen: dict[str, Wanted] = {}
         for text in as_list(self.packages):
-            try:
-                wanted = requirements.parse(text)
-            except InvalidPlaybook as error:
-                raise ParameterError("packages", error.message, cause=error.cause, cure=error.cure) from None
+            wanted = requirements.of_parameter("packages", text)
             other = seen.setdefault(wanted.name or wanted.line, wanted)
             if other is not wanted and not (wanted.marker or other.marker) and requirements.incompatible(wanted, other):
                 raise ParameterError(
@@ -225,7 +222,8 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
             todo = removal_work(target) if self.state == "absent" else install_work(target)
             work.append(msgspec.structs.replace(todo, changes=named, of=of))
             changes += named
-        warnings = tuple(dict.fromkeys(text for target in state.targets for text in target.conflicts))
+        said = (text for target in state.targets for text in (*target.conflicts, *target.elsewhere))
+        warnings = tuple(dict.fromkeys(said))
         return PipPlan(changes=tuple(changes), warnings=warnings, work=tuple(work))
 
     def apply(self, plan: PipPlan, machine: Machine) -> list[Change]:
@@ -251,9 +249,11 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
         found = target.found()
         # No engine uninstalls from a folder that is no environment.
         by_hand = (*work.replace, *(work.uninstall if target.location is not None else ()))
+        traces = None if target.folder is None else removed_code.traces(target.folder, _leaving(work, found))
         for folder in (*work.take_out, *(one.path for name in by_hand for one in found.get(name, ()))):
             conda_prefix.remove_distribution(prefix, folder)
-        engine = self._engine(machine)
+        asked = self._configured(target, asked, machine)
+        engine = self._engine(machine, asked)
         if work.uninstall and target.location is None:
             machine.progress(f"uninstalling {', '.join(work.uninstall)} from {target.name}")
             engine.uninstall(machine, prefix, work.uninstall, python=target.python, managed=work.managed)
@@ -265,9 +265,11 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
                 uv_command.evict(machine, work.reinstall, prefix)
             if work.constraints:
                 request = guard.hold(request)
-            moves = engine.perform(machine, request.pinned(work.pins))
+            moves = pip_engine.perform(machine, engine, request.pinned(work.pins))
             _keep_newest(target, work.reinstall)
             shared_files.mend(one for one in shared if one.elsewhere != one.file)
+        if traces is not None:
+            removed_code.tidy_traces(traces)
         if moves and not work.told:
             return [change_of(msgspec.structs.replace(move, name=move.name + work.of)) for move in moves]
         return work.changes
@@ -282,20 +284,36 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
         targets = self._targets(machine)
         yield from self._aim.witnesses(machine, targets)
         for target in targets:
+            if self.state != "absent":
+                yield from self._configured(target, asked, machine).files
+                if any(wanted.editable for wanted in asked.wanted):
+                    yield target.prefix / "src"  # of clones
+                yield from indexes.pip_files(machine.env, machine.user_home, target.prefix, machine.root)
             found = target.found(names)
             yield from (one.path for name in sorted(names) for one in found.get(name, ()))
 
     def ages(self, machine: Machine) -> float | None:
-        """A file with environment variables in it does not tell by itself what it asks for."""
-        if self._asked(machine).variables:
-            return 0.0
+        """What is the newest version today need not be tomorrow."""
         return DAY if self.state == "latest" and self.refresh_every is None else None
+
+    def inputs(self, machine: Machine) -> Iterator[Input]:
+        """Requirements and constraints files with those that they name, wheels and projects given by path."""
+        for key, named in (
+            ("requirements", requirements_files.named((), self._paths(self.requirements, machine), ())),
+            ("constraints", requirements_files.named((), (), self._paths(self.constraints, machine))),
+            ("packages", requirements_files.named(as_list(self.packages), (), ())),
+        ):
+            yield from (Input(path, key, position) for path, position in named.items())
+
+    @staticmethod
+    def _paths(texts: Strings | None, machine: Machine) -> list[Path]:
+        return [machine.path(text) for text in as_list(texts)]
 
     def _asked(self, machine: Machine) -> Asked:
         return requirements_files.read(
             as_list(self.packages),
-            [machine.path(text) for text in as_list(self.requirements)],
-            [machine.path(text) for text in as_list(self.constraints)],
+            self._paths(self.requirements, machine),
+            self._paths(self.constraints, machine),
             machine.env,
         )
 
@@ -333,8 +351,10 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
                 return TargetState(target=target)  # `all` meant it while it was not known to get no Python
             if prefix not in machine.declared.values():
                 raise pip_targets.no_target(target)
-            expected = [] if self.state == "absent" else self._claimed(target, machine)
-            return TargetState(target=target, needs=tuple(_missing(wanted) for wanted in expected))
+            return self._foreseen(target, asked, machine)
+        coming = machine.foretold.get(prefix) if target.location is None else None
+        if coming is not None and coming.python and coming.python.split(".")[:2] != version.split(".")[:2]:
+            return self._foreseen(target, asked, machine)  # what pip brought stays behind with the Python before
         pip_targets.refuse_other_builds(target)
         pip_targets.refuse_editable(target, asked.wanted)
         found = target.found()
@@ -347,6 +367,7 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
                 pip_targets.check_rights(target)
                 PipGuard(machine, target, allowed=self.allow_platform_changes).refuse_removal(removable)
             return TargetState(target=target, removable=removable, conflicts=conflicts, managed=managed)
+        asked = self._configured(target, asked, machine)
         suspect = target.place in machine.suspect or machine.is_unfinished(target.place)
         needs = satisfied.unsatisfied(
             asked.wanted,
@@ -357,13 +378,16 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
             torn=suspect,
             digests=machine.digests if self.deep else None,
         )
+        if coming is not None:  # what conda brings before it is this task's turn
+            needs = [need for need in needs if need.reason != "missing" or not _will_be_there(need, coming, asked)]
         debris = [one for every in found.values() for one in every if not one.has_metadata] if needs or suspect else []
-        engine = self._engine(machine) if needs or self.state == "latest" else None
+        engine = self._engine(machine, asked) if needs or self.state == "latest" else None
         if engine is not None:
             pip_targets.check_rights(target)
-            _check_places(asked, environment)
+            pip_targets.check_places(asked.wanted, environment)
         answer = Answer(moves=None, pins=tuple(need.pin for need in needs if need.pin))
         told = True
+        elsewhere: tuple[str, ...] = ()
         if engine is not None:
             guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
             if not self.allow_platform_changes:
@@ -382,9 +406,20 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
                     cause="it is older than 22.2",
                     cure="leave `engine` to `auto`, or upgrade pip in the environment",
                 )
+            # An engine would put an editable one in place again each time.
+            settled = {wanted.name for wanted in applying if wanted.editable} - {need.name for need in needs}
+            moves = [one for one in answer.moves or () if one.name not in settled or one.before != one.after]
+            answer = msgspec.structs.replace(answer, moves=None if answer.moves is None else moves)
+            if engine is uv_command and (self.state == "latest" or not machine.applies):
+                request = guard.hold(request) if answer.constraints else request
+                others = other_index.best(machine, request)
+                elsewhere = tuple(other_index.notes(machine, request, answer.moves or (), others))
+            elif engine is pip_command and self.engine == "auto":
+                elsewhere = other_index.by_pip(machine, request)
         return TargetState(
             target=target,
             needs=tuple(needs),
+            elsewhere=elsewhere,
             debris=tuple(debris),
             moves=None if answer.moves is None else tuple(answer.moves),
             told=told,
@@ -395,6 +430,43 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
             by_pip=engine is pip_command,
         )
 
+    def _foreseen(self, target: Target, asked: Asked, machine: Machine) -> TargetState:
+        """The state of an environment that an earlier task is about to make, or to give another Python.
+
+        Raises:
+            Blocked: a project or file that is asked for is missing.
+
+        """
+        coming = machine.foretold.get(target.prefix)
+        if coming is not None and target.location is not None:  # what the environment gets is not in the folder
+            packages = {name: several[0].version or "" for name, several in target.found().items()}
+            coming = Foretold(coming.python, packages, coming.whole)
+        if coming is not None and coming.python is None:
+            error = no_python(target)
+            raise Inevitable(error.message, cause=error.cause, cure=error.cure) if coming.whole else error
+        versions = [coming.python] if coming is not None and coming.python else list(_CONCEIVABLE)
+        environments = [requirements.marker_environment(version) for version in versions]
+        wanted = [one for one in asked.wanted if all(requirements.applies(one, marks) for marks in environments)]
+        if self.state == "absent":
+            there = [one for one in wanted if coming is not None and one.name in coming.packages]
+            return TargetState(target=target, needs=tuple(_missing(one) for one in there))
+        pip_targets.check_places(wanted, environments[0])
+        if self.state == "latest":  # what comes need not be the newest
+            coming = None
+        needs = [_missing(one) for one in wanted if coming is None or one.url or not _has(coming, one)]
+        return TargetState(target=target, needs=tuple(needs))
+
+    def foretells(self, plan: PipPlan, machine: Machine) -> dict[Path, Foretold]:
+        """The packages that come, but for those that others only depend on and nobody has looked up yet."""
+        found = {}
+        for work in plan.work if self.state != "absent" else ():
+            before = machine.foretold.get(work.target.place)
+            if before is not None:
+                names = [change.target.removesuffix(work.of) for change in work.changes]
+                brought = {distributions.normalized(name): "" for name in names}
+                found[work.target.place] = Foretold(before.python, {**brought, **before.packages}, whole=False)
+        return found
+
     def _upgrading(self, request: Request) -> Request:
         """With `state: latest`: what is asked for by name moves to its newest version."""
         if self.state != "latest":
@@ -402,10 +474,12 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
         names = [requirements.parse(line).name for line in request.lines if not line.startswith("-")]
         return msgspec.structs.replace(request, upgrade=tuple(name for name in names if name))
 
-    def _engine(self, machine: Machine) -> Engine:
-        if self.engine == "pip" or (self.engine == "auto" and uv_command.find(machine) is None):
-            return pip_command
-        return uv_command
+    def _configured(self, target: Target, asked: Asked, machine: Machine) -> Asked:
+        """What is asked for, and what the configuration says of every install there; to remove takes none of it."""
+        return asked if self.state == "absent" else pip_engine.configured(machine, target.prefix, asked)
+
+    def _engine(self, machine: Machine, asked: Asked) -> Engine:
+        return pip_engine.choose(machine, asked if self.state != "absent" else Asked(), self.engine)
 
     def _shared(self, target: Target, names: Iterable[str], machine: Machine) -> Iterator[Shared]:
         """Harmed files that something shares: uv's cache at least, where a file stands for itself, or environments."""
@@ -420,19 +494,20 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
         return (self.kind(), id(self), target.place)
 
 
-def _check_places(asked: Asked, environment: Mapping[str, str]) -> None:
-    for wanted in asked.wanted:
-        path = requirements.local_path(wanted)
-        if path is not None and not path.exists() and requirements.applies(wanted, environment):
-            raise TaskFailed(
-                f"there is no {path}",
-                cause=f"'{wanted.shown}' asks for it",
-                cure="a relative path starts from the folder of the file that names it",
-            ).at(wanted.position)
-
-
 def _missing(wanted: Wanted) -> Need:
     return Need(name=wanted.name or wanted.shown, reason="missing", expected=satisfied.expected(wanted))
+
+
+def _has(coming: Foretold, wanted: Wanted) -> bool:
+    version = coming.packages.get(wanted.name or "")
+    return version is not None and (not version or satisfied.allowed(wanted.specifier, version))
+
+
+def _will_be_there(need: Need, coming: Foretold, asked: Asked) -> bool:
+    named = [wanted for wanted in asked.wanted if wanted.name == need.name]
+    if any(wanted.url for wanted in named):
+        return False
+    return need.name in coming.packages and all(_has(coming, wanted) for wanted in named)
 
 
 def _removable(asked: Asked, found: satisfied.Found, environment: Mapping[str, str]) -> Iterator[Distribution]:
@@ -458,6 +533,13 @@ def _request(target: Target, asked: Asked, reinstall: tuple[str, ...], *, manage
         folder=None if target.probed is None and target.location is None else target.folder,
         location=target.location,
     )
+
+
+def _leaving(work: Work, found: Mapping[str, Sequence[Distribution]]) -> set[Path]:
+    """The folders of distributions that go or change."""
+    names = {*work.uninstall, *work.replace, *work.reinstall}
+    names |= {change.target.removesuffix(work.of) for change in work.changes}
+    return {*work.take_out, *(one.path for name in names for one in found.get(name, ()))}
 
 
 def _keep_newest(target: Target, names: Iterable[str]) -> None:

@@ -18,7 +18,8 @@ def unseen(needs: Iterable[Need]) -> tuple[str, ...]:
 
 def removals(state: TargetState) -> list[Change]:
     """What is taken out."""
-    return [Change("remove", one.name, before=one.version, kind="package") for one in state.removable]
+    planned = [Change("remove", need.name, kind="package") for need in state.needs]
+    return planned + [Change("remove", one.name, before=one.version, kind="package") for one in state.removable]
 
 
 def removal_work(state: TargetState) -> Work:

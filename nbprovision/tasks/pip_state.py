@@ -26,6 +26,7 @@ class TargetState(msgspec.Struct, frozen=True, kw_only=True):
         constraints: Files that hold what the platform's image brought where it is.
         removable: Distributions that are there and should not be.
         conflicts: What no longer fits together since this task changed the environment.
+        elsewhere: What another index than the one that is used has newer.
         managed: Its Python says that somebody else manages it.
         by_pip: pip is the engine, which would leave alone what has the right version, harmed or not.
     """
@@ -39,6 +40,7 @@ class TargetState(msgspec.Struct, frozen=True, kw_only=True):
     constraints: tuple[Path, ...] = ()
     removable: tuple[Distribution, ...] = ()
     conflicts: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
     managed: bool = False
     by_pip: bool = False
 

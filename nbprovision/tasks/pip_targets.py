@@ -9,11 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from nbprovision.facts import interpreters, selectors
+from nbprovision.facts import interpreters, requirements, selectors
 from nbprovision.facts.interpreters import Target
 from nbprovision.facts.machine import Machine
 from nbprovision.facts.requirements import Wanted
-from nbprovision.model.errors import TaskFailed
+from nbprovision.model.errors import Blocked, TaskFailed
 from nbprovision.model.task import Strings, as_list
 from nbprovision.system import room, unfinished
 from nbprovision.system.files import read_text
@@ -98,6 +98,37 @@ def check_rights(target: Target) -> None:
         cause=room.unwritable(folder)[0],
         cure="name an environment of yours (`env`), give a `target` folder, or run as a user who has the right",
     )
+
+
+# Where conda-build works on a package: in folders of conda-forge's and Anaconda's builders, or below NAME_MILLISECONDS.
+_BUILT_BY_CONDA = re.compile(r"/(feedstock_root|croot|conda-bld)/|^/(private/)?tmp/build/|_\d{13}/(work|_h_env)\b")
+
+
+def _cure_of_missing(wanted: Wanted, path: Path) -> str:
+    if wanted.name and _BUILT_BY_CONDA.search(str(path)):
+        return (
+            f"conda's package was built there, on another machine: write `{wanted.name}` with a version; "
+            "`pip list --format=freeze` lists all packages so, as `pip freeze` does not"
+        )
+    return "a relative path starts from the folder of the file that names it"
+
+
+def check_places(asked: Iterable[Wanted], environment: Mapping[str, str]) -> None:
+    """Refuse a project or file that is asked for and missing.
+
+    Raises:
+        Blocked: there is none.
+
+    """
+    for wanted in asked:
+        path = requirements.local_path(wanted)
+        if path is not None and not path.exists() and requirements.applies(wanted, environment):
+            raise Blocked(
+                path,
+                f"there is no {path}",
+                cause=f"'{wanted.shown}' asks for it",
+                cure=_cure_of_missing(wanted, path),
+            ).at(wanted.position)
 
 
 def refuse_editable(target: Target, asked: Iterable[Wanted]) -> None:

@@ -48,8 +48,8 @@ def refuse_jupyter_server(machine: Machine, prefix: Path, *, allowed: bool) -> N
     """
     if allowed:
         return
-    server = next((one for one in machine.conda.environments() if one.jupyter_server), None)
-    if server is not None and os.path.realpath(server.prefix) == os.path.realpath(prefix):
+    server = machine.conda.jupyter_server
+    if server is not None and os.path.realpath(server) == os.path.realpath(prefix):
         raise InvalidPlaybook(
             f"{prefix.name} is the environment that the Jupyter server itself runs in",
             cause="what is installed there may keep the notebook from starting",

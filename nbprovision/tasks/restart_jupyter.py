@@ -11,13 +11,12 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from nbprovision.facts.machine import Machine
+from nbprovision.facts.platform import PHASE
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Task, parameter
 from nbprovision.system import commands
 
-# What the lifecycle script sets for all that it starts.
-PHASE = "NBPROVISION_PHASE"
 _SECONDS = 60
 
 

@@ -21,13 +21,28 @@ class Place(NamedTuple):
 
     def before_line(self, lines: Sequence[str]) -> int:
         """The number of the line before which they go."""
-        wanted = self.before if self.before is not None else self.after
-        if wanted == "BOF":
+        if self._wanted == "BOF":
             return 0
-        found = [number for number, line in enumerate(lines) if wanted not in (None, "EOF") and _search(wanted, line)]
+        found = self._matching(lines)
         if not found:
             return len(lines)
         return (found[0] if self.first else found[-1]) + (self.before is None)
+
+    def missed(self, text: str) -> str | None:
+        """The pattern that no line of a text matches, so that lines go to its end; None where that is not so."""
+        if self._wanted is None or self._wanted in _ENDS or self._matching(_LINE.findall(text)):
+            return None
+        return self._wanted
+
+    @property
+    def _wanted(self) -> str | None:
+        return self.before if self.before is not None else self.after
+
+    def _matching(self, lines: Sequence[str]) -> list[int]:
+        wanted = self._wanted
+        if wanted is None or wanted in _ENDS:
+            return []
+        return [number for number, line in enumerate(lines) if _search(wanted, line)]
 
 
 class DamagedBlock(Exception):
@@ -76,6 +91,12 @@ def with_line(
     if groups or line in map(bare, lines):
         return text
     return _inserted(text, lines, [line], place)
+
+
+def has_line(text: str, line: str, *, pattern: str | None) -> bool:
+    """Whether `with_line` leaves a line where it is, or puts it in the place of one that matches."""
+    lines = _LINE.findall(text)
+    return line in map(bare, lines) or any(_is(one, line, pattern) for one in lines)
 
 
 def without_line(text: str, line: str | None, *, pattern: str | None) -> str:

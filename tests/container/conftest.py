@@ -23,13 +23,15 @@ DOCKER = Path(__file__).parents[2] / "docker"
 TOKEN = "notebook"
 VOLUME = "/home/ec2-user/SageMaker"
 TOOL_HOME = f"{VOLUME}/.nbprovision"
+SYSTEMD = {"entrypoint": ["/opt/start-systemd"], "init": False, "cap_add": ["SYS_ADMIN"], "tmpfs": ["/run"]}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test of this folder needs a Docker engine."""
+    """Every test of this folder needs a Docker engine and takes its time."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.container)
+            item.add_marker(pytest.mark.proof)
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +88,7 @@ class Instance:
         self.folder = folder
         self.image = image
         self._compose = services._docker_compose.execute
-        self._container = ""
+        self.container = ""
         self._port = ""
 
     @property
@@ -101,8 +103,10 @@ class Instance:
     def start(
         self,
         *hooks: str,
-        seconds: int = 60,
+        seconds: int = 280,
         root_access: str = "Enabled",
+        systemd: bool = False,
+        early: bool = False,
         image: str | None = None,
         defined: dict[str, Any] | None = None,
         **service: Any,
@@ -111,8 +115,10 @@ class Instance:
 
         Args:
             hooks: The scripts that this start runs.
-            seconds: The platform's time limit for each.
+            seconds: The platform's time limit for each. How long a script takes is a figure (`seconds`), no test.
             root_access: Disabled: ec2-user has no sudo.
+            systemd: It is the first process, the scripts are oneshot units, and Jupyter is a service.
+            early: With systemd: the scripts run before basic.target.
             image: Another image, from now on.
             defined: Further volumes of the compose file.
             service: Further keys of the compose file.
@@ -122,20 +128,22 @@ class Instance:
             "LIFECYCLE_HOOKS": " ".join(hooks),
             "LIFECYCLE_SECONDS": str(seconds),
             "ROOT_ACCESS": root_access,
+            "LIFECYCLE_EARLY": "1" if early else "",
         }
         instance = {
             "image": self.image.id,
             "environment": environment,
             "volumes": self.mounts,
+            **(SYSTEMD if systemd else {}),
             **service,
         }
         (self.folder / "compose.yml").write_text(
             json.dumps({"version": "2.4", "services": {"instance": instance}, "volumes": defined or {}})
         )
         self._compose("up -d instance")
-        self._container = self._compose("ps -q instance").decode().split()[-1]
+        self.container = self._compose("ps -q instance").decode().split()[-1]
         limit = time.monotonic() + seconds * max(len(hooks), 1) + 30
-        while not self._answers():
+        while not self.answers():
             if not self._port:
                 raise InstanceFailed(self.output())
             assert time.monotonic() < limit, "Jupyter does not answer\n" + self.output()
@@ -155,17 +163,35 @@ class Instance:
 
     def output(self) -> str:
         """What the lifecycle scripts printed, as CloudWatch has it."""
-        done = subprocess.run(["docker", "logs", self._container], capture_output=True, text=True)
+        done = subprocess.run(["docker", "logs", self.container], capture_output=True, text=True)
         return done.stdout + done.stderr
 
     def status(self, hook: str) -> int:
         """The exit status of a lifecycle script."""
         return int(self.run("cat", f"/var/log/notebook-instance/{hook}.status", user="root"))
 
+    def seconds(self, hook: str) -> float:
+        """How long a lifecycle script took."""
+        began, ended = self.run("cat", f"/var/log/notebook-instance/{hook}.times", user="root").split()
+        return float(ended) - float(began)
+
+    def ends_by_itself(self, seconds: float) -> bool:
+        """Whether the instance has ended before this time is over."""
+        limit = time.monotonic() + seconds
+        while time.monotonic() < limit:
+            form = "{{.State.Running}}"
+            shown = subprocess.run(
+                ["docker", "inspect", "--format", form, self.container], capture_output=True, text=True
+            )
+            if shown.stdout.strip() != "true":
+                return True
+            time.sleep(0.1)
+        return False
+
     def run(self, *argv: str, user: str = "ec2-user", ok: bool = True, stdin: str | None = None) -> str:
         """Run a command inside, as somebody who is logged in; standard output and errors."""
         done = subprocess.run(
-            ["docker", "exec", "--interactive", "--user", user, "--env", f"HOME={'/root' if user == 'root' else '/home/' + user}", "--workdir", "/", self._container, *argv],
+            ["docker", "exec", "--interactive", "--user", user, "--env", f"HOME={'/root' if user == 'root' else '/home/' + user}", "--workdir", "/", self.container, *argv],
             input=stdin or "",
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -280,10 +306,11 @@ class Instance:
         url = f"ws://127.0.0.1:{self._port}/api/{path}".replace("/api/../", "/")
         return await websocket_connect(HTTPRequest(url, headers={"Authorization": f"token {TOKEN}"}))
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether Jupyter answers."""
         # A container that is no more has no port; one that was made anew has a new one.
         form = '{{range index .NetworkSettings.Ports "8888/tcp"}}{{.HostPort}}{{end}}'
-        shown = subprocess.run(["docker", "inspect", "--format", form, self._container], capture_output=True, text=True)
+        shown = subprocess.run(["docker", "inspect", "--format", form, self.container], capture_output=True, text=True)
         self._port = shown.stdout.strip()
         try:
             self.api("status")
@@ -296,28 +323,28 @@ class InstanceFailed(Exception):
     """The platform gave up: a lifecycle script failed or took too long."""
 
 
-@pytest.fixture(scope="session")
+@contextlib.contextmanager
+def made(image: Image, compose_command: str, folder: Path) -> Iterator[Instance]:
+    """An instance with an empty volume, not yet started; it goes with all that is its own."""
+    (folder / "lifecycle").mkdir()
+    (folder / "compose.yml").write_text('{"version": "2.4"}')
+    files = [str(DOCKER / "compose.yml"), str(folder / "compose.yml")]
+    project = f"nbprovision{uuid.uuid4().hex[:12]}"
+    with get_docker_services(compose_command, files, project, [], ["down -v -t 0"]) as services:
+        yield Instance(folder, services, image)
+
+
+@pytest.fixture(scope="module")
 def new_instance(
     image: Image, docker_compose_command: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[], Instance]]:
-    """Makes instances, each with an empty volume; they go at the end."""
+    """Makes instances that several tests of a file share; they go after the last of these."""
     with contextlib.ExitStack() as stack:
-
-        def make() -> Instance:
-            folder = tmp_path_factory.mktemp("instance")
-            (folder / "lifecycle").mkdir()
-            (folder / "compose.yml").write_text('{"version": "2.4"}')
-            files = [str(DOCKER / "compose.yml"), str(folder / "compose.yml")]
-            project = f"nbprovision{uuid.uuid4().hex[:12]}"
-            services = stack.enter_context(
-                get_docker_services(docker_compose_command, files, project, [], ["down -v -t 0"])
-            )
-            return Instance(folder, services, image)
-
-        yield make
+        yield lambda: stack.enter_context(made(image, docker_compose_command, tmp_path_factory.mktemp("instance")))
 
 
 @pytest.fixture
-def instance(new_instance: Callable[[], Instance]) -> Instance:
+def instance(image: Image, docker_compose_command: str, tmp_path: Path) -> Iterator[Instance]:
     """An instance that was just created and not yet started."""
-    return new_instance()
+    with made(image, docker_compose_command, tmp_path) as instance:
+        yield instance

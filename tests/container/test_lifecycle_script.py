@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
 
+from nbprovision import __version__
 from nbprovision.lifecycle.render import Wanted, render
 from tests.container.conftest import TOOL_HOME, VOLUME, Instance
 
@@ -34,9 +36,10 @@ def bring_wheels(instance: Instance) -> None:
     instance.shell(f"mkdir -p {VOLUME}/wheels; cp /srv/wheels/*.whl /srv/tool/*.whl {VOLUME}/wheels/")
 
 
-def from_wheels(playbook: str = PLAYBOOK, **wanted: object) -> str:
+def from_wheels(content: str = PLAYBOOK, **wanted: object) -> str:
     """A script with the playbook in it and the tool from the volume."""
-    return render(Wanted(**{"playbook": playbook, "inline": True, "tool": f"{VOLUME}/wheels", **wanted}))  # type: ignore[arg-type]
+    options = {"playbook": "team.yml", "payload": {"team.yml": content.encode()}, "tool": f"{VOLUME}/wheels"}
+    return render(Wanted(**{**options, **wanted}))  # type: ignore[arg-type]
 
 
 def state_of(instance: Instance, folder: str) -> str:
@@ -58,7 +61,10 @@ def created(new_instance: Callable[[], Instance]) -> Instance:
 
 
 def test_the_notebook_starts_provisioned(created: Instance) -> None:
-    assert created.output().splitlines()[-1] == "nbprovision: done"
+    line = created.output().splitlines()[-1]
+    assert re.fullmatch(
+        rf"nbprovision: done status=0 seconds=\d+\.\d changed=\d failed=0 version={__version__} hook=on-start", line
+    )
     assert created.kernels()["team"] == "Team"
     assert created.execute("team", CODE).split() == [ENVIRONMENT, "2", "hello"]
 

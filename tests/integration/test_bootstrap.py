@@ -6,7 +6,6 @@ Most tests install from a folder of wheels, which is made once and needs no inde
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import random
 import shutil
@@ -14,91 +13,17 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import registry_settings
+from nbprovision.lifecycle.addresses import SOURCES
+from tests.bootstrapping import NOT_THERE, REACHED, ROOT, bootstrap
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.proof
+
 FAULTS = ROOT / "tests/reliability/faults.py"
-NOT_THERE = "no-such-playbook.yml"
-REACHED = 4  # the run's own status for a playbook that is not there
-
-
-def bootstrap(
-    env: dict[str, str], *words: str, script: Path = ROOT / "bootstrap.sh", shell: str = "sh"
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([shell, str(script), *words], env=env, capture_output=True, text=True, timeout=300)
-
-
-@pytest.fixture(scope="session")
-def wheels(shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheels of nbprovision and all that it needs."""
-    from filelock import FileLock
-
-    needs = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()[:8]
-    folder = shared_cache / f"wheels-{sys.version_info.major}.{sys.version_info.minor}-{needs}"
-    env = {**os.environ, **registry_settings(), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    pip = [sys.executable, "-m", "pip"]
-    own = tmp_path_factory.mktemp("wheels")
-    with FileLock(shared_cache / "wheels.lock"):
-        subprocess.run([*pip, "wheel", "-q", "--no-deps", "-w", str(own), str(ROOT)], env=env, check=True)
-        (wheel,) = own.glob("nbprovision-*.whl")
-        if not (folder / "complete").exists():
-            subprocess.run(
-                [*pip, "download", "-q", "-d", str(folder), "--only-binary=:all:", str(wheel)], env=env, check=True
-            )
-            for copied in folder.glob("nbprovision-*.whl"):
-                copied.unlink()
-            (folder / "complete").touch()
-    for path in folder.glob("*.whl"):
-        (own / path.name).hardlink_to(path)
-    return own
-
-
-@pytest.fixture
-def offline(env: dict[str, str], wheels: Path, shared_cache: Path) -> dict[str, str]:
-    """A machine with a folder of wheels and an index that nobody answers for; its Python is the tests' own."""
-    for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
-        env.pop(name, None)
-    return {
-        **env,
-        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
-        "NBPROVISION_SOURCE": str(wheels),
-        "NBPROVISION_PYTHON": sys.executable,
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_RETRIES": "0",
-        "UV_CACHE_DIR": str(shared_cache / "uv"),
-    }
-
-
-@pytest.fixture(scope="session")
-def made(wheels: Path, shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home folder with a complete environment, to be copied to the same place by tests that harm it."""
-    home = tmp_path_factory.mktemp("made") / "home"
-    env = {
-        "HOME": str(home.parent),
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "NBPROVISION_HOME": str(home),
-        "NBPROVISION_SOURCE": str(wheels),
-        "NBPROVISION_PYTHON": sys.executable,
-        "UV_CACHE_DIR": str(shared_cache / "uv"),
-    }
-    done = bootstrap(env, NOT_THERE)
-    assert done.returncode == REACHED, done.stderr
-    return home
-
-
-@pytest.fixture
-def complete(made: Path, offline: dict[str, str]) -> Iterator[tuple[Path, dict[str, str]]]:
-    """That home folder and its variables; what a test does to it (but never in place) is undone."""
-    kept = made.with_name("kept")
-    shutil.copytree(made, kept, symlinks=True, copy_function=os.link)
-    yield made, {**offline, "NBPROVISION_HOME": str(made)}
-    shutil.rmtree(made)
-    kept.rename(made)
 
 
 def inodes(folder: Path) -> dict[str, tuple[int, int]]:
@@ -114,10 +39,8 @@ def venv_of(home: Path) -> Path:
     return (home / "venv").resolve()
 
 
-def test_it_is_small_ascii_and_the_packages_version() -> None:
-    """It fits into a lifecycle configuration, survives being pasted there, and names the version beside it."""
+def test_it_is_ascii_and_names_the_packages_version() -> None:
     text = (ROOT / "bootstrap.sh").read_bytes()
-    assert len(text) <= 12_288
     assert text.isascii()
     assert b"\r" not in text
     assert text.startswith(b"#!/bin/sh\n")
@@ -170,6 +93,9 @@ def test_a_folder_of_wheels_needs_no_index_and_the_second_run_makes_nothing(
     first = bootstrap(offline, NOT_THERE, "--home", str(home))
     assert first.returncode == REACHED, first.stderr
     assert "making its environment" in first.stderr
+    command = Path(offline["HOME"], ".local/bin/nbprovision")
+    assert f"the command is {command}" in first.stderr
+    assert "nbprovision" in subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout
     before = inodes(home / "venv.1")
     second = bootstrap(offline, NOT_THERE, f"--home={home}")
     assert second.returncode == REACHED
@@ -215,23 +141,53 @@ def rewrite_marker(home: Path, *replaced: str | None) -> None:
 
 
 def harm_version(home: Path) -> None:
-    rewrite_marker(home, "nbprovision==0.0.1", "0.0.1", None, None, None, None)
+    rewrite_marker(home, "nbprovision==0.0.1", "0.0.1", None, None, None, None, None)
 
 
 def harm_kind(home: Path) -> None:
     """As after a move to a machine of another architecture: the interpreter differs, and so does what it is."""
-    rewrite_marker(home, None, None, "1 1", None, "cpython-39 riscv64", None)
+    rewrite_marker(home, None, None, "1 1", None, "cpython-39 riscv64", None, None)
+
+
+def test_a_copy_without_a_checkout_installs_nothing_that_it_would_have_to_guess(
+    offline: dict[str, str], tmp_path: Path
+) -> None:
+    """The name is nobody's on pypi.org."""
+    del offline["NBPROVISION_SOURCE"]
+    copy = tmp_path / "bootstrap.sh"
+    shutil.copy(ROOT / "bootstrap.sh", copy)
+    done = bootstrap(offline, NOT_THERE, script=copy)
+    assert done.returncode == 5
+    assert f"Write --tool CHECKOUT or one of {SOURCES}. NBPROVISION_SOURCE takes the same." in done.stderr
+    assert not Path(offline["NBPROVISION_HOME"]).exists()
+
+
+def test_a_copy_without_a_checkout_uses_the_tool_that_is_installed(
+    complete: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    home, env = complete
+    del env["NBPROVISION_SOURCE"]
+    copy = tmp_path / "bootstrap.sh"
+    shutil.copy(ROOT / "bootstrap.sh", copy)
+    done = bootstrap(env, NOT_THERE, script=copy)
+    assert done.returncode == REACHED, done.stderr
+    (next((home / "venv/lib").glob("python3*/site-packages/nbprovision")) / "cli/run.py").unlink()
+    done = bootstrap(env, NOT_THERE, script=copy)
+    assert done.returncode == 5
+    assert "does not know what to install" in done.stderr
 
 
 @pytest.mark.parametrize("harm", [harm_interpreter, harm_file, harm_length, harm_marker, harm_kind])
-def test_a_broken_environment_is_made_anew(complete: tuple[Path, dict[str, str]], harm: Callable[[Path], None]) -> None:
+def test_a_broken_environment_is_made_again(
+    complete: tuple[Path, dict[str, str]], harm: Callable[[Path], None]
+) -> None:
     home, env = complete
     harm(home)
     done = bootstrap(env, NOT_THERE)
     assert done.returncode == REACHED, done.stderr
     assert "making its environment" in done.stderr
     assert bootstrap(env, NOT_THERE).stderr.count("making") == 0
-    assert len(list(home.glob("venv.?"))) == 1, "the old one is removed"
+    assert venv_of(home).name == "venv.2", "the broken one is not written over while something may use it"
 
 
 def test_a_touched_environment_is_looked_at_and_kept(complete: tuple[Path, dict[str, str]]) -> None:
@@ -302,8 +258,8 @@ def test_root_runs_nothing_that_belongs_to_another(complete: tuple[Path, dict[st
     os.chown(venv_of(home), 1000, 1000)
     done = bootstrap(env, NOT_THERE)
     assert done.returncode == 5
-    assert "belongs to another user" in done.stderr
-    assert "runuser -u USER" in done.stderr
+    assert f"root does not use {home / 'venv'}" in done.stderr
+    assert "setsid --wait runuser -u " in done.stderr
 
 
 def test_settings_for_other_installs_do_not_lead_astray(offline: dict[str, str], tmp_path: Path) -> None:
@@ -415,25 +371,26 @@ def killed_in_the_last_step(home: Path, number: int, mode: str) -> bool:
     return subprocess.run(python, check=False, start_new_session=True).returncode == -9
 
 
-def only_one_slot_left(home: Path, env: dict[str, str], playbook: str) -> None:
+def no_half_slot_left(home: Path, env: dict[str, str], playbook: str) -> None:
     """The next start works, and clears up."""
     done = bootstrap(env, playbook)
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in home.glob("venv*")) == ["venv", venv_of(home).name]
-    assert not (venv_of(home) / ".complete.new").exists()
+    slots = [path for path in home.glob("venv*") if not path.is_symlink()]
+    assert all((slot / ".complete").exists() and not (slot / ".complete.new").exists() for slot in slots)
+    assert not list(home.glob("*.new"))
     assert "making" not in bootstrap(env, playbook).stderr
 
 
-@pytest.mark.parametrize(("number", "mode"), [(3, "before"), (8, "before")])
+@pytest.mark.parametrize(("number", "mode"), [(3, "before"), (6, "before")])
 def test_killed_in_the_last_step_the_next_start_works(
     complete: tuple[Path, dict[str, str]], tmp_path: Path, number: int, mode: str
 ) -> None:
     home, env = complete
     assert killed_in_the_last_step(home, number, mode)
-    only_one_slot_left(home, env, light(tmp_path))
+    no_half_slot_left(home, env, light(tmp_path))
 
 
-@pytest.mark.long
+@pytest.mark.campaign
 def test_killed_at_every_operation_of_the_last_step(complete: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     home, env = complete
     kept = home.with_name("kept again")
@@ -442,7 +399,7 @@ def test_killed_at_every_operation_of_the_last_step(complete: tuple[Path, dict[s
     for mode in ("before", "in"):
         number = 1
         while killed_in_the_last_step(home, number, mode):
-            only_one_slot_left(home, env, light(tmp_path))
+            no_half_slot_left(home, env, light(tmp_path))
             print(f"{mode} {number}", flush=True)
             shutil.rmtree(home)
             shutil.copytree(kept, home, symlinks=True, copy_function=os.link)
@@ -453,7 +410,7 @@ def test_killed_at_every_operation_of_the_last_step(complete: tuple[Path, dict[s
     assert done >= 8
 
 
-@pytest.mark.long
+@pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(20))
 def test_killed_at_a_random_moment_the_next_one_completes(offline: dict[str, str], tmp_path: Path, seed: int) -> None:
     """Of a first install and then of one that takes its place."""
@@ -473,6 +430,114 @@ def test_killed_at_a_random_moment_the_next_one_completes(offline: dict[str, str
         landed += process.wait() == -9
         done = bootstrap(env, playbook)
         assert done.returncode == 0, done.stderr
-        only_one_slot_left(home, env, playbook)
+        no_half_slot_left(home, env, playbook)
         harm_version(home)
     print(f"seed {seed}: {landed} landed", flush=True)
+
+
+def users_settings(env: dict[str, str], folder: Path) -> list[str]:
+    (folder / "uv").mkdir()
+    (folder / "uv/uv.toml").write_text("")
+    os.chown(folder / "uv/uv.toml", 1000, 1000)
+    env["XDG_CONFIG_HOME"] = str(folder)
+    return [NOT_THERE]
+
+
+def users_pip_conf(env: dict[str, str], folder: Path) -> list[str]:
+    (folder / "pip.conf").write_text("")
+    os.chown(folder / "pip.conf", 1000, 1000)
+    env["PIP_CONFIG_FILE"] = str(folder / "pip.conf")
+    return [NOT_THERE]
+
+
+def users_home(env: dict[str, str], folder: Path) -> list[str]:
+    os.chown(folder, 1000, 1000)
+    env["HOME"] = str(folder)
+    return [NOT_THERE]
+
+
+def link_to_a_wheel_of_the_users(env: dict[str, str], folder: Path) -> list[str]:
+    (folder / "theirs.whl").write_bytes(b"")
+    os.chown(folder / "theirs.whl", 1000, 1000)
+    wheels = folder / "wheels"
+    wheels.mkdir()
+    (wheels / "nbprovision-0.1.0-py3-none-any.whl").symlink_to(folder / "theirs.whl")
+    env["NBPROVISION_SOURCE"] = str(wheels)
+    return [NOT_THERE]
+
+
+def link_to_an_aws_of_the_users(env: dict[str, str], folder: Path) -> list[str]:
+    (folder / "theirs").write_text(f"#!/bin/sh\ntouch {folder}/won\n")
+    (folder / "theirs").chmod(0o755)
+    os.chown(folder / "theirs", 1000, 1000)
+    (folder / "bin").mkdir()
+    (folder / "bin/aws").symlink_to(folder / "theirs")
+    env["PATH"] = f"{folder}/bin:{env['PATH']}"
+    return ["s3://bucket/team.yml"]
+
+
+def a_way_back_from_nowhere(env: dict[str, str], folder: Path) -> list[str]:
+    (folder / "theirs").mkdir()
+    os.chown(folder / "theirs", 1000, 1000)
+    return [NOT_THERE, "--home", f"{folder}/missing/../theirs/home"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(
+    "plant",
+    [
+        users_settings, users_pip_conf, users_home, link_to_a_wheel_of_the_users, link_to_an_aws_of_the_users,
+        a_way_back_from_nowhere,
+    ],
+    ids=lambda plant: plant.__name__,
+)  # fmt: skip
+def test_root_obeys_nothing_of_a_users(
+    complete: tuple[Path, dict[str, str]], tmp_path: Path, plant: Callable[[dict[str, str], Path], list[str]]
+) -> None:
+    _, env = complete
+    folder = tmp_path / "place"
+    folder.mkdir()
+    done = bootstrap(env, *plant(env, folder))
+    assert done.returncode == 5, done.stderr
+    assert "root does not use" in done.stderr
+    assert not (folder / "won").exists()
+    assert not [path for path in folder.rglob("*") if "home" in path.name], "nothing of root's is left"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_a_python_of_roots_that_imports_what_a_user_can_change(offline: dict[str, str], tmp_path: Path) -> None:
+    """A virtual environment of root's, made by a Python whose folder is the user's."""
+    theirs = tmp_path / "theirs/bin"
+    theirs.mkdir(parents=True)
+    os.chown(theirs.parent, 1000, 1000)
+    own = tmp_path / "own"
+    (own / "bin").mkdir(parents=True)
+    (own / "pyvenv.cfg").write_text(f"home = {theirs}\n")
+    (own / "bin/python3").write_text(f"#!/bin/sh\ntouch {tmp_path}/won\n")
+    (own / "bin/python3").chmod(0o755)
+    done = bootstrap({**offline, "NBPROVISION_PYTHON": str(own / "bin/python3")}, NOT_THERE)
+    assert done.returncode == 2
+    assert "root does not run it" in done.stderr
+    assert not (tmp_path / "won").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_a_python_of_roots_with_a_module_of_a_users_deep_in_a_package(
+    offline: dict[str, str], tmp_path: Path, *, through_a_link: bool
+) -> None:
+    own = tmp_path / "own"
+    package = own / "lib/python3.11/site-packages/first/second/third"
+    package.mkdir(parents=True)
+    module = tmp_path / "theirs.py" if through_a_link else package / "module.py"
+    module.touch()
+    os.chown(module, 1000, 1000)
+    if through_a_link:
+        (package / "module.py").symlink_to(module)
+    (own / "bin").mkdir()
+    (own / "bin/python3").write_text(f"#!/bin/sh\ntouch {tmp_path}/won\n")
+    (own / "bin/python3").chmod(0o755)
+    done = bootstrap({**offline, "NBPROVISION_PYTHON": str(own / "bin/python3")}, NOT_THERE)
+    assert done.returncode == 2
+    assert "module.py is " in done.stderr
+    assert not (tmp_path / "won").exists()

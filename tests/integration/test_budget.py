@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Channel
+from tests.figures import RecordFigure
+
+pytestmark = pytest.mark.proof
 
 ROOT = Path(__file__).parents[2]
 PLAYBOOK = """
@@ -71,8 +74,10 @@ def there(env: dict[str, str], tmp_path: Path, channel: Channel) -> Machine:
 @pytest.mark.engine
 @pytest.mark.kernel
 @pytest.mark.network
-def test_what_does_not_fit_goes_on_in_the_background(there: Machine) -> None:
+def test_what_does_not_fit_goes_on_in_the_background(there: Machine, record_figure: RecordFigure) -> None:
+    began = time.monotonic()
     done = there.run("--deadline", "1", "--format", "json")
+    record_figure("a run with --deadline 1 returns after", time.monotonic() - began, aim=2)
     assert done.returncode == 7, done.stderr
     content = json.loads(done.stdout)
     assert content["status"] == "deferred"

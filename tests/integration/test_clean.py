@@ -238,9 +238,12 @@ class TestAsAPersonReadsIt:
         home = Path(env["NBPROVISION_HOME"])
         home.mkdir()
         (home / "lock.holder").write_text(json.dumps({"pid": os.getpid(), "command": "nbprovision run", "since": 0}))
-        (line,) = (line for line in self.told(env, "--dry-run") if line.startswith("at work: "))
+        with (home / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (line,) = (line for line in self.told(env, "--dry-run") if line.startswith("at work: "))
         assert line.startswith(f"at work: process {os.getpid()} (nbprovision run, since ")
         assert line.endswith("; what it is making counts as left by a killed run here")
+        assert not any(line.startswith("at work: ") for line in self.told(env, "--dry-run")), "the lock is free"
 
     @pytest.mark.parametrize("at_work", [False, True])
     def test_a_slot_of_the_tool_itself_stays_while_bootstrap_is_at_work(
@@ -255,6 +258,16 @@ class TestAsAPersonReadsIt:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             self.told(env)
         assert (home / "venv.2").exists() == at_work
+
+    def test_the_slot_of_the_tool_that_last_ended_a_run_well_stays(self, env: dict[str, str]) -> None:
+        home = Path(env["NBPROVISION_HOME"])
+        for slot in ("venv.1", "venv.2"):
+            (home / slot).mkdir(parents=True)
+        (home / "venv").symlink_to("venv.1")
+        (home / "venv.good").symlink_to("venv.2")
+        (home / "bootstrap.lock").touch()
+        assert self.told(env)[0] == "there is nothing to remove"
+        assert (home / "venv.2").is_dir()
 
 
 @pytest.mark.parametrize(

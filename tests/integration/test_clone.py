@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.backends import prefix_clone, uv_command
-from nbprovision.facts import baseline, conda_health, distributions
+from nbprovision.backends import pip_engine, prefix_clone
+from nbprovision.facts import baseline, conda_health, distributions, requirements_files
 from nbprovision.facts.conda import installed
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironment
@@ -147,7 +147,7 @@ def test_a_copy_of_a_real_python_runs(machine: Machine, channel: Channel, tmp_pa
     entry_points = "[console_scripts]\ngreet = greeter:main\n"
     files = {"greeter.py": GREETER, "greeter-1.0.dist-info/entry_points.txt": entry_points}
     wheel = make_wheel(tmp_path, "greeter", "1.0", files=files)
-    uv_command.install(machine, source, [str(wheel)])
+    pip_engine.install(machine, source, requirements_files.read([str(wheel)], (), (), {}))
     converge(EnsureCondaEnv(name="second", clone="first"), machine)
     prefix = machine.prefix_of("second")
     said = subprocess.run([prefix / "bin/greet"], capture_output=True, text=True, check=True).stdout

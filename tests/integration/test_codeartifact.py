@@ -26,7 +26,7 @@ from tests.codeartifact import aws_command, page, serving
 from tests.driver import planned
 from tests.wheels import make_wheel
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.proof]
 
 ROOT = Path(__file__).parents[2]
 # Arguments and environment of every process that Python starts, as `ps` would show the first of the two.
@@ -249,8 +249,22 @@ def test_without_the_command(team: Team) -> None:
     team.aws.unlink()
     if any(os.access(f"{folder}/aws", os.X_OK) for folder in ("/usr/bin", "/usr/local/bin")):
         pytest.skip("this machine has an aws command")
-    (task,) = team.run(team.playbook(), status=2)["tasks"]
-    assert "there is no `aws` command" in task["error"]["message"]
+    for words in (["--check"], []):
+        (task,) = team.run(team.playbook(), *words, status=2)["tasks"]
+        assert "there is no `aws` command" in task["error"]["message"]
+
+
+def test_the_command_is_what_a_task_before_makes(team: Team) -> None:
+    if any(os.access(f"{folder}/aws", os.X_OK) for folder in ("/usr/bin", "/usr/local/bin")):
+        pytest.skip("this machine has an aws command")
+    to_come = team.aws.rename(team.folder / "aws-to-come")
+    team.answers("t0ken-later")
+    (play,) = json.loads(team.playbook())
+    install = {"argv": ["cp", str(to_come), str(team.aws)], "creates": str(team.aws)}
+    play["tasks"].insert(0, {"ensure_command": install})
+    for words in (["--check"], []):
+        document = team.run(json.dumps([play]), *words)
+        assert [task["status"] for task in document["tasks"]] == ["changed", "changed"]
 
 
 def test_without_a_region(team: Team) -> None:
@@ -314,7 +328,7 @@ def test_what_makes_no_sense_is_refused(parameters: dict[str, Any], key: str) ->
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"owner": 111122223333}, {"owner": "1"}, {"domain": "-x"}, {"region": "nowhere"}, {"token": "x"}, {"endpoint": "https://a:b@c"}]
+    "wrong", [{"owner": "1"}, {"domain": "-x"}, {"region": "nowhere"}, {"token": "x"}, {"endpoint": "https://a:b@c"}]
 )  # fmt: skip
 def test_a_playbook_with_a_wrong_repository_is_invalid(team: Team, wrong: dict[str, Any]) -> None:
     assert "codeartifact" in team.run(team.playbook(**wrong), status=4)

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from nbprovision.backends import uv_command
-from nbprovision.facts import distributions
+from nbprovision.backends import conda_prefix, pip_engine
+from nbprovision.facts import distributions, requirements_files
 from nbprovision.facts.conda import installed
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import TaskFailed
 from nbprovision.model.task import Claim
 from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from tests.conftest import Channel, copy_tree
@@ -89,7 +88,7 @@ def test_its_python_runs(there: Machine, channel: Channel) -> None:
 
 def put_by_pip(machine: Machine, tmp_path: Path, name: str, version: str) -> None:
     path = wheel(tmp_path, name, version)
-    uv_command.install(machine, prefix_of(machine), [f"{name} @ {path.as_uri()}"])
+    pip_engine.install(machine, prefix_of(machine), requirements_files.read([f"{name} @ {path.as_uri()}"], (), (), {}))
     assert version_of(prefix_of(machine), name) == [version]
 
 
@@ -162,18 +161,58 @@ def test_the_pip_section(there: Machine, channel: Channel, tmp_path: Path) -> No
     )
     (tmp_path / "more.txt").write_text(f"extra @ {wheel(tmp_path, 'extra', '2.0').as_uri()}\n")
     ask = EnsureCondaEnv(name="py", file=str(file))
-    assert [(change.action, change.channel) for change in converge(ask, there)] == [("install", "pip")] * 2
+    assert [(change.action, change.channel) for change in converge(ask, there) if change.channel == "pip"] == [
+        ("install", "pip")
+    ] * 2
     assert version_of(prefix_of(there), "demo") == ["1.0"]
     assert version_of(prefix_of(there), "extra") == ["2.0"]
     assert {claim.requirement.partition(" ")[0] for claim in ask.claims(there)} >= {"extra"}
 
 
-def test_a_pip_section_without_python(there: Machine, channel: Channel, tmp_path: Path) -> None:
+def test_a_pip_section_heeds_pip_s_configuration(there: Machine, channel: Channel, tmp_path: Path) -> None:
+    for version in ("1.0", "2.0"):
+        wheel(tmp_path, "demo", version)
+    there.env.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path))
     file = tmp_path / "environment.yml"
-    file.write_text(f"channels: [{channel.url}]\ndependencies:\n- nbp-activate\n- pip: [demo]\n")
-    with pytest.raises(TaskFailed, match="the pip section of") as caught:
-        converge(EnsureCondaEnv(name="nopy", file=str(file)), there)
-    assert "add python" in caught.value.cure
+    file.write_text(f"channels: [{channel.url}]\ndependencies:\n- python={channel.python}\n- pip:\n  - demo\n")
+    ask = EnsureCondaEnv(name="py", file=str(file))
+    converge(ask, there)
+    assert version_of(prefix_of(there), "demo") == ["2.0"]
+    (tmp_path / "c.txt").write_text("demo<2\n")
+    there.env.update(PIP_CONSTRAINT=str(tmp_path / "c.txt"), PIP_PREFER_BINARY="1")  # the second is for pip alone
+    converge(ask, there)
+    assert version_of(prefix_of(there), "demo") == ["1.0"]
+
+
+def test_a_pip_section_brings_pip_and_with_it_python(there: Machine, channel: Channel, tmp_path: Path) -> None:
+    """As with conda, which adds pip where the dependencies do not name it; once it is there, whoever owns it, it stays."""
+    wheel(tmp_path, "demo", "1.0")
+    file = tmp_path / "environment.yml"
+    file.write_text(f"channels: [{channel.url}]\ndependencies:\n- nbp-activate\n- pip: [./demo-1.0-py3-none-any.whl]\n")
+    ask = EnsureCondaEnv(name="nopy", file=str(file))
+    converge(ask, there)
+    prefix = there.conda.new_prefix("nopy")
+    assert {"pip", "python", "nbp-activate"} <= {record.name for record in installed(prefix)}
+    assert version_of(prefix, "demo") == ["1.0"]
+    conda_prefix.remove_prefix(prefix)
+
+
+def test_the_pip_section_is_a_requirements_file(there: Machine, channel: Channel, tmp_path: Path) -> None:
+    """Options of an index, ``-r file:``, comments, continued lines: its paths begin at the folder of the file."""
+    (tmp_path / "wheels").mkdir()
+    for name in ("demo", "extra", "third"):
+        wheel(tmp_path / "wheels", name, "1.0")
+    (tmp_path / "more.txt").write_text("extra==1.0\n")
+    (tmp_path / "held.txt").write_text("third==1.0\n")
+    file = tmp_path / "environment.yml"
+    file.write_text(
+        f"channels: [{channel.url}]\ndependencies:\n- python={channel.python}\n- pip\n- pip:\n  - --no-index\n"
+        "  - --find-links ./wheels\n  - '# a comment'\n  - -r file:more.txt\n  - -c held.txt\n  - |\n    demo \\\n    ==1.0\n    third\n"
+    )
+    ask = EnsureCondaEnv(name="py", file=str(file))
+    converge(ask, there)
+    prefix = prefix_of(there)
+    assert [version_of(prefix, name) for name in ("demo", "extra", "third")] == [["1.0"]] * 3
 
 
 def test_notebooks_find_conda(there: Machine, channel: Channel) -> None:

@@ -19,6 +19,8 @@ from nbprovision.tasks.ensure_conda_channel import EnsureCondaChannel
 from tests.conftest import Channel
 from tests.driver import converge, planned
 
+pytestmark = pytest.mark.proof
+
 DEBIAN = Path("/usr/bin/python3")
 IMPORTS = "import ssl, sqlite3, ctypes, zlib, lzma, bz2, hashlib, json, sysconfig, sys; print(sys.prefix)"
 
@@ -176,6 +178,17 @@ def test_it_needs_no_network_when_the_wheels_are_kept(machine: Machine, env: dic
         root=machine.root,
     )
     converge(EnsureCondaChannel(path=str(tmp_path / "two"), pypi="six", packages_cache=str(wheels)), offline)
+
+
+@pytest.mark.engine
+@pytest.mark.network
+def test_pip_s_configuration_counts_and_breaks_nothing(machine: Machine, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text("six<1.17\n")
+    conf = home / ".config/pip/pip.conf"
+    conf.parent.mkdir(parents=True)
+    conf.write_text(f"[global]\nrequire-virtualenv = true\nquiet = 3\n[install]\nconstraint = {tmp_path}/c.txt\n")
+    converge(EnsureCondaChannel(path=str(tmp_path / "channel"), pypi="six"), machine)
+    assert [path.name.rsplit("-", 1)[0] for path in (tmp_path / "channel/noarch").glob("*.conda")] == ["six-1.16.0"]
 
 
 @pytest.mark.engine

@@ -12,7 +12,7 @@ from nbprovision.facts.conda import installed
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
 from nbprovision.model.result import Result
-from nbprovision.model.task import Claim
+from nbprovision.model.task import Claim, Foretold
 from nbprovision.state import baselines
 from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from nbprovision.tasks.ensure_conda_pkg import EnsureCondaPkg
@@ -187,9 +187,13 @@ def test_before_the_environment_is_made_it_is_known_what_comes(machine: Machine,
     """With --check: a task before it makes the environment."""
     prefix = tmp_path / "x"
     machine.declared["x"] = prefix
-    (change,) = planned(EnsureCondaPkg(packages="numpy<2", env=str(prefix)), machine)
+    (change,) = planned(EnsureCondaPkg(packages="numpy<2", env=str(prefix), channels=str(tmp_path / "none")), machine)
     assert (change.action, change.target, change.after) == ("install", "numpy", "<2")
     assert planned(EnsureCondaPkg(packages="numpy", env=str(prefix), state="absent"), machine) == ()
+    machine.foretold[prefix] = Foretold("3.11.2", {"numpy": "1.26"})
+    assert planned(EnsureCondaPkg(packages="numpy<2", env=str(prefix)), machine) == ()
+    (change,) = planned(EnsureCondaPkg(packages="numpy", env=str(prefix), state="absent"), machine)
+    assert (change.action, change.target) == ("remove", "numpy")
 
 
 # -------------------------------------------------------------------------------------------------------------- the guard

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from msgspec import structs
 
 from nbprovision.facts import terms
@@ -401,6 +402,78 @@ def test_a_changed_configuration_is_looked_at_again(user: User, tiny: TinyChanne
     (folder / "condarc").write_text("channels: [x]\n")
     assert only(user.run(text))["proof"] == "check"
     assert os.path.isdir(folder)
+
+
+NESTED = {
+    "proxy_servers": {"http": "http://proxy.example:3128", "https": "http://proxy.example:3128"},
+    "plugins": {"auto_accept_tos": True, "deep": {"er": [1, "two"]}},
+    "channel_settings": [{"channel": "https://c.example", "auth": "handler"}],
+    "remote_read_timeout_secs": 61.5,
+    "pinned_packages": ["python 3.12.*"],
+}
+
+
+def test_settings_are_nested_mappings(machine: Machine, home: Path) -> None:
+    """As a user would write them, merged with what is there, and taken out again."""
+    (home / ".condarc").write_text("proxy_servers: #!final\n  ftp: f  # mine\nplugins: {deep: {own: 1}}\n")
+    converge(EnsureCondarc(settings=NESTED), machine)
+    text = (home / ".condarc").read_text()
+    assert yaml.safe_load(text) == {
+        **NESTED,
+        "proxy_servers": {"ftp": "f", **NESTED["proxy_servers"]},  # type: ignore[dict-item]
+        "plugins": {"deep": {"own": 1, "er": [1, "two"]}, "auto_accept_tos": True},
+    }
+    assert text.startswith("proxy_servers: #!final\n  ftp: f  # mine\n")
+    machine.forget()
+    assert machine.conda.condarc.proxy_servers["https"] == "http://proxy.example:3128"
+    assert machine.conda.condarc.auto_accept_tos
+    converge(EnsureCondarc(settings=NESTED, state="absent"), machine)
+    left = yaml.safe_load((home / ".condarc").read_text())
+    assert left == {"proxy_servers": {"ftp": "f"}, "plugins": {"deep": {"own": 1}}}
+
+
+def test_a_password_of_a_proxy_makes_the_file_private(machine: Machine, home: Path) -> None:
+    proxy = {"proxy_servers": {"https": "http://user:S3cret-in-condarc@proxy.example:3128"}}
+    changes = converge(EnsureCondarc(settings=proxy), machine)
+    assert stat.S_IMODE((home / ".condarc").stat().st_mode) == 0o600
+    assert "S3cret-in-condarc" not in str(changes)
+    with pytest.raises(ParameterError, match="scope: system"):
+        EnsureCondarc(settings=proxy, scope="system")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"settings": {"default_python": None}}, "`default_python` has no value"),
+        ({"settings": {"proxy_servers": {"https": None}}}, "`proxy_servers` has no value"),
+        ({"settings": {"proxy_servers": {1: "x"}}}, "a name in it that is not text"),
+        ({"settings": {"x": [float("nan")]}}, "a kind unknown to conda"),
+        ({"settings": {"x": {"y": " "}}}, "an empty entry"),
+        ({"channels": ["a", "nodefaults"]}, "`nodefaults` is not a channel"),
+        ({"default_channels": "nodefaults"}, "`nodefaults` is not a channel"),
+    ],
+)
+def test_what_conda_could_not_use_is_refused(parameters: dict[str, Any], said: str) -> None:
+    with pytest.raises(ParameterError, match=said) as caught:
+        EnsureCondarc(**parameters)
+    assert caught.value.cure or said == "an empty entry"
+
+
+def test_nodefaults_can_be_taken_out(machine: Machine, home: Path) -> None:
+    (home / ".condarc").write_text("channels: [a, nodefaults]\n")
+    converge(EnsureCondarc(channels="nodefaults", state="absent"), machine)
+    assert (home / ".condarc").read_text() == "channels: [a]\n"
+
+
+def test_a_final_setting_of_the_administrator_is_named(machine: Machine, home: Path) -> None:
+    place = machine.root / "etc/conda/.condarc"
+    place.parent.mkdir(parents=True)
+    place.write_text("channels: #!final\n  - admin\n")
+    converge(EnsureCondarc(channels=["mine"]), machine)
+    machine.forget()
+    task = EnsureCondarc(channels=["mine"])
+    assert any("begins with admin all the same" in text for text in task.plan(task.read(machine)).warnings)
+    assert machine.conda.channels() == ["https://conda.anaconda.org/admin"]
 
 
 def test_an_environment_of_conda_itself_is_planned_with_the_configuration(machine: Machine, tmp_path: Path) -> None:

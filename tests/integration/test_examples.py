@@ -110,3 +110,6 @@ def test_the_examples(
     if kind == "ensure_pip_index":  # for the kinds after it packages come from where this machine has them
         for path in Path(scene.env["NBPROVISION_HOME"]).glob("envs/*/pip.conf*"):
             path.unlink()
+    if kind == "ensure_condarc":  # its pins would hold for the kinds after it, in whichever order they come
+        for path in (Path(scene.env["HOME"], ".condarc"), *Path(scene.env["NBPROVISION_HOME"]).glob("envs/*/.condarc")):
+            path.unlink(missing_ok=True)

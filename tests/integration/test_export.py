@@ -293,7 +293,9 @@ def test_no_secret_is_printed(machine: Machine, env: dict[str, str], home: Path,
     assert any("EXPORTED_SECRET_1 before a run, for https://conda.example/t/****/team" in line for line in told)
     book = tmp_path / "book.yml"
     book.write_text(done.stdout)
-    listed = nbprovision(env, "run", str(book), "--list-tasks")
+    assert nbprovision(env, "run", str(book), "--list-tasks").returncode == 4  # the secrets are not set
+    secrets = dict.fromkeys(re.findall(r"lookup\('+env'+, '+(\w+)'+\)", done.stdout), "x")
+    listed = nbprovision(env | secrets, "run", str(book), "--list-tasks")
     assert listed.returncode == 0, listed.stderr
 
 

@@ -19,6 +19,8 @@ from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import unfinished
 from nbprovision.tasks.ensure_kernel import EnsureKernel
+from nbprovision.tasks.ensure_venv import EnsureVenv
+from tests.conftest import registry_settings
 from tests.driver import converge, planned
 from tests.kernel_environments import MakeEnvironment, folder_of, fraud, make_environment
 
@@ -59,6 +61,17 @@ def ask(client: Any, code: str) -> str:
 
     client.execute_interactive(code, timeout=60, output_hook=hear)
     return "".join(said).strip()
+
+
+@pytest.mark.network
+def test_kernel_of_ensure_venv(machine: Machine) -> None:
+    """A real ipykernel in it, from the index that this machine has."""
+    machine.env.update(registry_settings())
+    converge(EnsureVenv(name="plots", packages=["ipykernel"]), machine)
+    kernel = EnsureKernel(env="plots")
+    converge(kernel, machine)
+    with started(folder_of(kernel, machine), machine.env) as client:
+        assert ask(client, "import sys; print(sys.prefix, 6 * 7)") == f"{machine.prefix_of('plots')} 42"
 
 
 def variables_of(client: Any) -> dict[str, str]:

@@ -13,6 +13,7 @@ import pytest
 from nbprovision.backends import conda_prefix
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import TaskFailed
+from nbprovision.system import process
 from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
 from tests.conda_packages import TinyChannel
@@ -176,6 +177,25 @@ def test_conda_packages_write_nothing_outside(
     if there:
         assert (prefix / "share/good.txt").read_text() == "good 1.0\n"
         assert not list(prefix.glob("conda-meta/evil*"))
+
+
+@pytest.mark.engine
+def test_what_the_engine_writes_after_a_failure_goes_with_it(precious: Path, machine: Machine, tmp_path: Path) -> None:
+    """It reports the first package that fails, and its threads go on linking the others."""
+    channel = TinyChannel(tmp_path / "channel")
+    large = [f"large{number}" for number in range(30)]
+    for name in large:
+        channel.add(name, "1.0", files={f"share/{name}/{part}/{file}": "x" for part in range(10) for file in range(30)})
+    channel.add("good", "1.0")
+    converge(EnsureCondaEnv(prefix=str(tmp_path / "other/env"), channels=[channel.url], packages=large), machine)
+    channel.add("evil", "1.0", files={"ok": "x"}, listed=[f"{precious}/evil"])
+    for number in range(4):
+        prefix = tmp_path / f"envs{number}/env"
+        converge(EnsureCondaEnv(prefix=str(prefix), channels=[channel.url], packages=["good"]), machine)
+        wanted = EnsureCondaEnv(prefix=str(prefix), channels=[channel.url], packages=["evil", *large])
+        with pytest.raises(TaskFailed, match="is not installed"), process.kept_children():
+            converge(wanted, machine)
+        assert [path.name for path in prefix.parent.iterdir()] == ["env"]
 
 
 @pytest.mark.engine

@@ -235,7 +235,7 @@ def test_bootstrap_as_root_makes_nothing_in_a_users_home(place: Path) -> None:
         env={"PATH": "/usr/bin:/bin", "HOME": str(place / "home")}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 5
-    assert "belongs to another user" in done.stderr
+    assert "root does not use" in done.stderr
     assert contents(place / "home") == []
 
 

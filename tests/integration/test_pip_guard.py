@@ -219,6 +219,8 @@ def test_what_other_tasks_install_by_the_way_moves_nothing_either(instance: Inst
     before = content(prefix / "lib")
     error = instance.bad("- ensure_kernel: {env: python3}")
     assert "apple" in error.cause
+    instance.bring(prefix, "pip", "24.0")
+    before = content(prefix / "lib")
     file = instance.playbook.with_name("environment.yml")
     file.write_text("dependencies:\n  - pip:\n    - pear>=2\n")
     error = instance.bad(f"- ensure_conda_env: {{prefix: '{prefix}', file: '{file}'}}")

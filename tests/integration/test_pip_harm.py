@@ -167,6 +167,13 @@ class TestErrors:
             assert "cherry" in caught.value.cause
             assert "spelling" in caught.value.cure
 
+    def test_what_is_not_found_where_no_index_is_asked(self, task: Task, machine: Machine) -> None:
+        machine.env["PIP_NO_INDEX"] = "1"
+        for engine in ("uv", "pip"):
+            with pytest.raises(TaskFailed) as caught:
+                planned(task("cherry", engine=engine), machine)
+            assert "PIP_NO_INDEX sets `no-index`, so that no index was asked" in caught.value.cure
+
     def test_what_does_not_go_together(self, task: Task, machine: Machine) -> None:
         for engine in ("uv", "pip"):
             with pytest.raises(TaskFailed) as caught:
@@ -202,7 +209,9 @@ class TestErrors:
             pytest.skip("needs to mount a small file system")
         full = prefix.parent / "full"
         full.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", full], capture_output=True)
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs", full], capture_output=True
+        )
         if mounted.returncode != 0:
             pytest.skip("may not mount a small file system")
         try:

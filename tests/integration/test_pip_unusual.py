@@ -58,7 +58,7 @@ def folders(prefix: Path) -> list[str]:
     [
         ({"env": "a"}, "packages", "needs `packages` or `requirements`"),
         ({"env": "a", "packages": "b", "state": "absent", "constraints": "c.txt"}, "constraints", "makes no sense"),
-        ({"env": "a", "requirements": "https://u:pearl-77@x.example/r.txt"}, "requirements", "is no file of this machine"),
+        ({"env": "a", "requirements": "https://u:pearl-77@x.example/r.txt"}, "requirements", "cannot be 'https://"),
         ({"env": "a", "packages": ["b<2", "b>=2"]}, "packages", "no version satisfies both 'b<2' and 'b>=2'"),
     ],
 )  # fmt: skip
@@ -92,7 +92,6 @@ def test_variables_in_a_requirements_file_are_looked_up_in_each_run(
     for version in ("1.0", "1.1"):
         machine.env["APPLE"] = version
         converge(wanted, machine)
-        assert wanted.ages(machine) == 0.0  # the file itself has not changed
         assert folders(prefix) == [f"apple-{version}.dist-info"]
 
 

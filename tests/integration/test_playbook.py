@@ -141,6 +141,18 @@ def test_two_runs_and_a_third(user: User) -> None:
     assert all(isinstance(entry["status"], int) and entry["seconds"] >= 0 for entry in commands)
 
 
+def test_a_playbook_without_a_task_says_so(env: dict[str, str], tmp_path: Path) -> None:
+    """As with Ansible it is no failure."""
+    path = tmp_path / "play.yml"
+    for text in ("- tasks: []\n", "- hosts: localhost\n"):
+        path.write_text(text)
+        argv = [sys.executable, "-m", "nbprovision", "run", str(path)]
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0
+        assert done.stderr == f"warning: {path} has no task, so nothing is done\n"
+        assert "ok=0 " in done.stdout
+
+
 def test_a_check_changes_nothing(user: User, tmp_path: Path) -> None:
     around = [user.home, tmp_path / "elsewhere"]
     for folder in around:

@@ -1,146 +1,124 @@
-"""Every command and every playbook of the README and the tutorial is run, as a newcomer would, in a fresh home.
+"""README and the guides are followed from the first command to the last, as a newcomer would.
 
-In place of conda-forge stands the local channel. A fenced block of the language `sh` is typed line by line, `yaml` is a
-playbook (under the name that a comment before it gives, or the same as one that the repository has), `python` is run by
-the tool's own Python. A block that cannot be run here says so in a comment before it: `<!-- not run here: why -->`.
+README has a fresh home, and so has the tutorial, which begins with a bare machine; the guides after it go on there.
+
+What is printed is typed and written as it is (`tests/pages.py`); nothing is put in its place. A `.condarc` has the local
+channel for conda-forge, as that of a company has its mirror.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import yaml
 
 from tests.conftest import Channel, registry_settings
+from tests.pages import GUIDES, ROOT, Block, blocks
 
-ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/tutorial.md", "docs/how-to.md", "docs/lifecycle.md"]
+pytestmark = pytest.mark.proof
 
-
-class Block(NamedTuple):
-    language: str
-    comment: str
-    text: str
+NAME = "conda-forge"
 
 
-def blocks(page: str) -> list[Block]:
-    """The fenced blocks of a page, each with the comment that stands before it."""
-    found = re.findall(r"(?:<!-- ([^\n]*) -->\n)?```(\w*)\n(.*?)```\n", (ROOT / page).read_text(), re.DOTALL)
-    return [Block(language, comment, text) for comment, language, text in found]
-
-
-def run_here(page: str) -> list[Block]:
-    return [block for block in blocks(page) if not block.comment.startswith("not run here: ")]
-
-
-def commands(page: str) -> list[str]:
-    """Every line of every `sh` block."""
-    return [line for block in run_here(page) if block.language == "sh" for line in block.text.splitlines()]
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory, channel: Channel) -> Path:
-    """What a newcomer has, with the local channel in place of conda-forge."""
-    folder = tmp_path_factory.mktemp("newcomer") / "clone"
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The repository, without what other tests left in it."""
+    folder = tmp_path / "clone"
     ignored = shutil.ignore_patterns("__pycache__", "container", ".*cache*")
     for name in ("nbprovision", "scripts", "playbooks", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("bootstrap.sh", "pyproject.toml", "README.md"):
+    for name in ("bootstrap.sh", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)
-    for playbook in (folder / "playbooks").glob("*.yml"):
-        playbook.write_text(playbook.read_text().replace("conda-forge", str(channel.path)))
     return folder
 
 
-@pytest.fixture(scope="module")
-def newcomer(clone: Path, shared_cache: Path) -> dict[str, str]:
-    """Their variables: nothing of nbprovision is set, but which Python to use, as the local channel has this one.
-
-    One home for all pages: each begins with the quickstart, so that they may be read in any order.
-    """
+@pytest.fixture
+def newcomer(clone: Path, channel: Channel) -> dict[str, str]:
+    """Their variables: nothing of nbprovision is set. `python3` is the Python of which the local channel has a package."""
     home = clone.with_name("home")
-    home.mkdir()
+    commands = clone.with_name("bin")
+    mirror = clone.with_name("mirror")
+    for folder in (home, commands, mirror):
+        folder.mkdir()
+    (mirror / NAME).symlink_to(channel.path)
+    (home / ".condarc").write_text(f"custom_channels:\n  {NAME}: {mirror.as_uri()}\n")
+    (commands / "python3").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    (commands / "python3").chmod(0o755)
     return {
         "HOME": str(home),
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{commands}:/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
-        "NBPROVISION_PYTHON": sys.executable,
-        "UV_CACHE_DIR": str(shared_cache / "uv"),
         **registry_settings(),
     }
 
 
-def type_line(line: str, folder: Path, env: dict[str, str]) -> str:
-    done = subprocess.run(["sh", "-c", line], cwd=folder, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+class Shell:
+    """A terminal: what one block exports, the next one has."""
 
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self.folder = folder
+        self.env = env
+        self.exported = folder.with_name("exported")
+        self.exported.write_text("")
+        self.output = ""
 
-def type_all(page: str, folder: Path, env: dict[str, str], channel: Channel) -> None:
-    """Type the lines of a page; a variable that one of them sets is there for the next."""
-    for block in run_here(page):
-        if block.comment.startswith("file: "):
-            (folder / block.comment.removeprefix("file: ")).write_text(block.text)
-    env = dict(env)
-    for line in commands(page):
-        if line.startswith("sh tests/run.sh"):
-            continue  # see test_the_test_command_of_the_readme
-        exported = re.fullmatch(r'export (\w+)="(.*)"', line)
-        if exported:
-            env[exported[1]] = type_line(f'printf %s "{exported[2]}"', folder, env)
-        else:
-            type_line(line.replace("conda-forge", str(channel.path)), folder, env)
+    def type(self, page: str, block: Block) -> None:
+        """Each line of a block has to succeed; what it prints is kept for the block after it."""
+        script = f". {self.exported}\nset -e\n{block.text}export -p >{self.exported}\n"
+        done = subprocess.run(
+            ["sh", "-c", script], cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=900
+        )
+        assert done.returncode == 0, f"{page}:{block.line}\n{block.text}\n{done.stdout}\n{done.stderr}"
+        self.output = done.stdout
 
-
-@pytest.mark.engine
-@pytest.mark.kernel
-@pytest.mark.network
-def test_the_readme(clone: Path, newcomer: dict[str, str], channel: Channel) -> None:
-    type_all("README.md", clone, newcomer, channel)
-    home = Path(newcomer["HOME"])
-    kernels = home / ".local/share/jupyter/kernels"
-    assert {path.name for path in kernels.iterdir()} >= {"fraud", "quickstart", "risk"}
-    again = type_line("sh bootstrap.sh playbooks/quickstart.yml", clone, newcomer)
-    assert "changed=0" in again
-    assert "failed=0" in again
-    python = home / ".local/state/nbprovision/venv/bin/python"
-    for block in run_here("README.md"):
-        if block.language == "python":
-            done = subprocess.run([python, "-c", block.text], env=newcomer, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
-            assert done.stdout == "False ()\n"
+    def follow(self, page: str) -> None:
+        """Do what a page says."""
+        for block in blocks(page):
+            if block.not_run:
+                continue
+            if block.file_name:
+                (self.folder / block.file_name).write_text(block.text)
+            elif block.language == "sh":
+                self.type(page, block)
+            elif not block.language:
+                pattern = re.escape(block.text.strip()).replace(re.escape("..."), ".*")
+                assert re.search(f"^{pattern}$", self.output, re.MULTILINE), (
+                    f"{page}:{block.line} shows\n{block.text}\nand it is\n{self.output}"
+                )
 
 
 @pytest.mark.engine
 @pytest.mark.kernel
 @pytest.mark.network
-def test_the_tutorial(clone: Path, newcomer: dict[str, str], channel: Channel) -> None:
-    type_all("docs/tutorial.md", clone, newcomer, channel)
-    local = Path(newcomer["HOME"], ".local")
-    assert not {path.name for path in (local / "share/jupyter/kernels").iterdir()} & {"mine", "quickstart"}
-    assert not (local / "state/nbprovision/envs/quickstart").exists()
+def test_the_readme(clone: Path, newcomer: dict[str, str]) -> None:
+    Shell(clone, newcomer).follow("README.md")
+    assert kernels_in(newcomer) == {"fraud", "quickstart", "risk"}
 
 
 @pytest.mark.engine
 @pytest.mark.kernel
 @pytest.mark.network
-def test_the_how_to_guides(clone: Path, newcomer: dict[str, str], channel: Channel, tmp_path: Path) -> None:
-    type_line("sh bootstrap.sh playbooks/quickstart.yml", clone, newcomer)
-    type_all("docs/how-to.md", clone, newcomer, channel)
-    for block in run_here("docs/how-to.md"):
-        if block.comment.startswith("playbook: "):
-            name, _, variables = block.comment.removeprefix("playbook: ").partition("; variables: ")
-            (clone / name).write_text(block.text.replace("conda-forge", str(channel.path)))
-            type_line(f"{variables} XDG_CONFIG_HOME={tmp_path} sh bootstrap.sh {name}", clone, newcomer)
-            if name == "index.yml":
-                assert (tmp_path / "pip/pip.conf").stat().st_mode & 0o077 == 0
+def test_the_guides(clone: Path, newcomer: dict[str, str]) -> None:
+    shell = Shell(clone, newcomer)
+    first, *others = GUIDES[1:]
+    shell.follow(first)
+    assert kernels_in(newcomer) == set()
+    assert not Path(newcomer["HOME"], ".local/state/nbprovision/envs/quickstart").exists()
+    for page in others:
+        shell.follow(page)
+    assert kernels_in(newcomer) == {"my-copy", "plots", "quickstart", "shared"}
+    assert not Path(newcomer["HOME"], ".config/pip").exists(), "a guide that only looks has written"
+
+
+def kernels_in(env: dict[str, str]) -> set[str]:
+    return {path.name for path in Path(env["HOME"], ".local/share/jupyter/kernels").iterdir()}
 
 
 def test_the_playbook_of_the_readme_is_the_one_in_the_repository() -> None:
@@ -158,19 +136,10 @@ def test_the_test_command_of_the_readme(tmp_path: Path) -> None:
     )
     if not Path(sys.prefix, ".made-from").read_text().startswith(made_from.stdout.strip()):
         pytest.skip("pyproject.toml is newer than this environment, which would be made anew under these tests")
-    (line,) = (line for line in commands("README.md") if line.startswith("sh tests/run.sh"))
+    (line,) = (block.text for block in blocks("README.md") if block.text.startswith("sh tests/run.sh"))
     env = {**os.environ, "NBPROVISION_TEST_VENV": sys.prefix, "NBPROVISION_TEST_WORKERS": "1"}
-    line += " --collect-only -q -p no:cacheprovider tests/unit/test_layers.py"
+    line = line.strip() + " --collect-only -q -p no:cacheprovider tests/unit/test_layers.py"
     assert "tests/unit/test_layers.py" in type_line(line, ROOT, env)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_no_block_is_left_out(page: str) -> None:
-    """Output and signatures have no language; all else is run, or says why it is not."""
-    for block in blocks(page):
-        assert block.language in ("", "sh", "yaml", "python"), block
-        if block.language == "yaml" and page != "README.md":
-            assert block.comment.startswith(("file: ", "playbook: ", "not run here: ")), block
 
 
 @pytest.mark.engine
@@ -178,8 +147,10 @@ def test_the_task_that_the_contributors_page_writes(env: dict[str, str], tmp_pat
     """One new file is a new kind of task: in a playbook, with check mode, and as a Python function."""
     clone = tmp_path / "clone"
     shutil.copytree(ROOT / "nbprovision", clone / "nbprovision", ignore=shutil.ignore_patterns("__pycache__"))
-    (block,) = (block for block in blocks("docs/contributing.md") if block.comment.startswith("task: "))
-    (clone / "nbprovision/tasks" / (block.comment.removeprefix("task: ") + ".py")).write_text(block.text)
+    page = (ROOT / "docs/contributing.md").read_text()
+    (block,) = (block for block in blocks("docs/contributing.md") if block.language == "python")
+    (name,) = re.findall(r"`(nbprovision/tasks/\w+\.py)` holds the class", page)
+    (clone / name).write_text(block.text)
     motd = tmp_path / "motd"
     (clone / "motd.yml").write_text(f"- tasks:\n    - ensure_motd: {{path: {motd}, text: hello}}\n")
     nbprovision = f"{sys.executable} -m nbprovision run motd.yml"
@@ -190,3 +161,9 @@ def test_the_task_that_the_contributors_page_writes(env: dict[str, str], tmp_pat
     assert "changed=0" in type_line(nbprovision, clone, env)
     code = f"import nbprovision; print(nbprovision.ensure_motd(path={str(motd)!r}, text='bye').changed)"
     assert type_line(f'{sys.executable} -c "{code}"', clone, env) == "True\n"
+
+
+def type_line(line: str, folder: Path, env: dict[str, str]) -> str:
+    done = subprocess.run(["sh", "-c", line], cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    return done.stdout

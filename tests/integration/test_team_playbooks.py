@@ -24,11 +24,12 @@ from nbprovision.tasks import Catalogue
 from tests.codeartifact import aws_command, page, serving
 from tests.conda_packages import TinyChannel
 from tests.conftest import Channel, copy_tree, registry_settings
+from tests.integration.test_check_agrees import disagreements
 from tests.provided import bring, conda_environment, content, versions
 from tests.provided_conda import Instance
 from tests.wheels import make_wheel
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.proof]
 
 ROOT = Path(__file__).parents[2]
 # What `R --slave -e CODE` does, as far as the playbook asks for it.
@@ -125,8 +126,10 @@ class Notebook:
         return results
 
     def good(self, playbook: str) -> dict[str, Result]:
-        """A run in which nothing fails."""
+        """A run in which nothing fails, and what the check before it said."""
+        said = [one.as_json() for one in self.run(playbook, check=True) if one.status != "skipped"]
         results = self.run(playbook)
+        assert not disagreements(said, [one.as_json() for one in results if one.status != "skipped"])
         assert not (failed := [(one.name, one.error.text) for one in results if one.error]), failed
         return {one.name: one for one in results}
 

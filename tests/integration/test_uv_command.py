@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -85,11 +86,45 @@ def test_where_there_is_little_room_the_work_is_rehearsed_and_then_done(prefix: 
 
 
 @pytest.mark.usefixtures("little_room")
-def test_what_no_rehearsal_can_tell_is_installed_all_the_same(prefix: Path, machine: Machine, tmp_path: Path) -> None:
-    """Its version alone leads to no file: it comes from its path, and from no index."""
+@pytest.mark.parametrize("form", ["NAME @ URL", "PATH"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_no_index_is_asked_for_what_comes_from_a_file(
+    form: str, cached: bool, prefix: Path, machine: Machine, tmp_path: Path
+) -> None:
+    """Without a network that would take the run's patience, and an index may have another package of that name."""
     wheel = make_wheel(tmp_path / "elsewhere", "plum", "2.0")
-    uv_command.perform(machine, request(prefix, f"plum @ {wheel.as_uri()}"))
+    line = form.replace("NAME", "plum").replace("URL", wheel.as_uri()).replace("PATH", str(wheel))
+    with socket.create_server(("127.0.0.1", 0)) as index:
+        index.setblocking(False)
+        for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
+            machine.env.pop(name, None)
+        machine.env["PIP_INDEX_URL"] = f"http://127.0.0.1:{index.getsockname()[1]}/simple"
+        machine.env["NBPROVISION_NETWORK_TIMEOUT"] = machine.env["UV_HTTP_TIMEOUT"] = "1"
+        machine.env["NBPROVISION_NETWORK_PATIENCE"] = machine.env["UV_HTTP_RETRIES"] = "0"
+        if cached:
+            uv_command.perform(machine, request(prefix, line))
+            uv_command.uninstall(machine, prefix, ["plum"])
+        uv_command.perform(machine, request(prefix, line))
+        with pytest.raises(BlockingIOError):  # nobody has connected
+            index.accept()
     assert versions(prefix) == {"plum": "2.0"}
+
+
+def test_what_an_install_would_bring_is_told_apart() -> None:
+    said = """\
+Would download 2 packages
+ - apple==1.0
+ + apple==2.0
+ + plum @ file:///a%20b/plum-2.0-py3-none-any.whl
+ ~ fig==1.0 (from file:///fig-1.0-py3-none-any.whl#sha256=ab)
+ + pear==1.0 (from https://u:****@host/pear-1.0-py3-none-any.whl)
+"""
+    assert uv_command._coming(said) == (
+        ["apple==2.0"],
+        ["plum @ file:///a%20b/plum-2.0-py3-none-any.whl", "fig @ file:///fig-1.0-py3-none-any.whl#sha256=ab"],
+        1,
+    )
+    assert uv_command._coming("") == ([], [], 0)
 
 
 @pytest.mark.usefixtures("little_room")
@@ -102,6 +137,16 @@ def test_a_rehearsal_that_fills_the_disk_is_no_beginning(
         uv_command.perform(machine, request(prefix, "apple"))
     assert "the disk is full" in caught.value.cause
     assert versions(prefix) == {}
+
+
+@pytest.mark.usefixtures("little_room")
+def test_a_rehearsal_that_fails_for_another_reason_keeps_nothing_from_being_done(
+    prefix: Path, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = 'case "$*" in *--target*) echo "error: no such thing" >&2; exit 2;; esac\n'
+    stand_in(machine, tmp_path, monkeypatch, odd + 'exec "$UV" "$@"')
+    uv_command.perform(machine, request(prefix, "apple"))
+    assert versions(prefix) == {"apple": "1.0"}
 
 
 def test_how_long_uv_waits_is_the_users_to_say(

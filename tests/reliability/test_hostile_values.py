@@ -28,6 +28,7 @@ from nbprovision.tasks import Catalogue
 
 CATALOGUE = Catalogue()
 ALL = os.environ.get("NBPROVISION_TEST_HOSTILE") == "all"
+pytestmark = pytest.mark.scaled("NBPROVISION_TEST_HOSTILE")
 FEW = 1
 
 VALUES = {
@@ -75,6 +76,7 @@ BASES: dict[str, dict[str, Any]] = {
     "ensure_command": {"argv": ["/bin/true"], "removes": "./gone"},
     "ensure_env_var": {"name": "A", "value": "x"},
     "ensure_git_config": {"name": "a.b", "value": "x"},
+    "ensure_venv": {"path": "./venv"},
     "ensure_jupyter_extension": {"env": "./env", "lab": {"x": False}, "server": {"x": True}},
 }
 # Their value is a program, or a command for a shell: that is what they are for.

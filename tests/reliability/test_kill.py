@@ -2,7 +2,7 @@
 
 The short form is part of every test run. The long form, with 500 random kills and one at every operation:
 
-    python -m pytest -m long tests/reliability/test_kill.py -s
+    sh tests/campaign.sh tests/reliability/test_kill.py
 
 NBPROVISION_TEST_SEED chooses other moments, NBPROVISION_TEST_KILLS another number.
 """
@@ -22,7 +22,7 @@ from tests.conftest import Channel
 from tests.reliability import killing
 from tests.reliability.killing import SCENARIOS, KillWorld
 
-pytestmark = [pytest.mark.engine, pytest.mark.kernel]
+pytestmark = [pytest.mark.engine, pytest.mark.kernel, pytest.mark.proof]
 
 KILLS = int(os.environ.get("NBPROVISION_TEST_KILLS", "500"))
 SEED = os.environ.get("NBPROVISION_TEST_SEED", "1")
@@ -73,7 +73,7 @@ def test_killed_at_an_operation(world: KillWorld, scenario: str, mode: str, most
     assert killing.recovers(world) == [], number
 
 
-@pytest.mark.long
+@pytest.mark.campaign
 def test_random_kills(world: KillWorld, real_world: KillWorld) -> None:
     worlds = {False: world, True: real_world}
     seconds = functools.cache(lambda real, name: seconds_of(worlds[real], name))
@@ -99,7 +99,7 @@ def test_random_kills(world: KillWorld, real_world: KillWorld) -> None:
     assert seen["engine alive"] >= KILLS / 5
 
 
-@pytest.mark.long
+@pytest.mark.campaign
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_killed_at_every_operation(world: KillWorld, scenario: str) -> None:
     SCENARIOS[scenario](world)

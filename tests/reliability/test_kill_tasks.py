@@ -2,7 +2,7 @@
 
 The short form is part of every test run; NBPROVISION_TEST_KILLS says how many kills the long form makes:
 
-    python -m pytest -m long tests/reliability/test_kill_tasks.py -s
+    sh tests/campaign.sh tests/reliability/test_kill_tasks.py
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.reliability import killing
 from tests.reliability.world import Ran, read_document
 from tests.wheels import make_wheel
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.proof]
 
 KILLS = int(os.environ.get("NBPROVISION_TEST_KILLS", "100"))
 SEED = os.environ.get("NBPROVISION_TEST_SEED", "1")
@@ -56,7 +56,7 @@ PLAYBOOKS = {
 """,
 }
 # The tool's own records and caches, and what says when it was written.
-BESIDE = ("tool/cache", "tool/log", "tool/state", "tool/last-run.json", "home/.local/share/uv")
+BESIDE = ("tool/cache", "tool/log", "tool/state", "tool/last-run.json", "tool/status.json", "home/.local/share/uv")
 DATED = (".pyc", ".conda", ".zst", "repodata.json", "/history", "/RECORD")
 # Knows of what a killed run had begun as well: two digests, and folders that were there when the next one came.
 DATED += (".nbprovision-before",)
@@ -172,7 +172,7 @@ def test_killed_in_any_kind_of_task(whole: Whole) -> None:
         landed += wrong is not None
 
 
-@pytest.mark.long
+@pytest.mark.campaign
 def test_random_kills(whole: Whole) -> None:
     wrong = {}
     landed = number = 0

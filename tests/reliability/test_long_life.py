@@ -2,7 +2,7 @@
 
 The short form is part of every test run. The long form:
 
-    python -m pytest -m long tests/reliability/test_long_life.py -s
+    sh tests/campaign.sh tests/reliability/test_long_life.py
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def test_a_process_that_provides_again_and_again(tmp_path: Path) -> None:
     held(long_life(tmp_path, 24), 24)
 
 
-@pytest.mark.long
+@pytest.mark.campaign
 def test_a_process_that_provides_hundreds_of_times(tmp_path: Path) -> None:
     found = long_life(tmp_path, 900)
     print(found)
@@ -91,7 +91,7 @@ def test_constraints_do_not_pile_up(machine: Machine) -> None:
     assert len(list(path.parent.iterdir())) <= pip_request.CONSTRAINTS_KEPT
 
 
-@pytest.mark.long
+@pytest.mark.campaign
 @pytest.mark.engine
 def test_updates_back_and_forth(tmp_path: Path, channel: Channel) -> None:
     """Two versions take turns a hundred times; what lies on the disk in the end is what lay there after a few."""

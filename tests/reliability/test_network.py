@@ -35,7 +35,11 @@ from tests.faulty_server import Fault, FaultyServer, serving_folder, serving_ind
 from tests.reliability.world import World, ask
 from tests.wheels import make_wheel
 
-pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")]
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+    pytest.mark.proof,
+]
 
 PASSWORD = "Sesam5417"
 ROUNDS = int(os.environ.get("NBPROVISION_TEST_NETWORK", "1"))
@@ -415,6 +419,7 @@ def random_faults(choice: random.Random) -> list[Fault]:
     ]
 
 
+@pytest.mark.scaled("NBPROVISION_TEST_NETWORK")
 def test_whatever_fails_the_next_run_brings_it_about(net: Net, request: pytest.FixtureRequest) -> None:
     seed = int(os.environ.get("NBPROVISION_TEST_SEED", "0")) or random.randrange(1 << 30)
     print(f"NBPROVISION_TEST_SEED={seed}")

@@ -26,7 +26,7 @@ import pytest
 from nbprovision.__main__ import main
 from tests.conda_packages import TinyChannel
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.scaled("NBPROVISION_TEST_HOSTILE")]
 PLAYBOOK: list[dict[str, Any]] = [
     {"ensure_pip_index": {"url": "http://127.0.0.1:9/simple"}},
     {"ensure_condarc": {"channels": ["team"]}},

@@ -27,7 +27,7 @@ from tests.faulty_server import Fault, serving_folder
 from tests.reliability.world import ROOT
 from tests.wheels import make_wheel
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.scaled("NBPROVISION_TEST_RACES")]
 
 ROUNDS = int(os.environ.get("NBPROVISION_TEST_RACES", "1"))
 

@@ -24,7 +24,7 @@ import pytest
 from tests.conda_packages import TinyChannel
 from tests.wheels import make_wheel
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.scaled("NBPROVISION_TEST_HOSTILE")]
 
 ALL = os.environ.get("NBPROVISION_TEST_HOSTILE") == "all"
 ROOT = Path(__file__).parents[2]

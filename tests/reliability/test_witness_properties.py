@@ -2,7 +2,7 @@
 
 The short form is part of every test run. The long form:
 
-    NBPROVISION_TEST_SEQUENCES=2000 python -m pytest tests/reliability/test_witness_properties.py -k sequences
+    sh tests/campaign.sh tests/reliability/test_witness_properties.py
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.conftest import Channel
 from tests.reliability.changes import CHANGES
 from tests.reliability.world import ROOT, World
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.proof]
 
 SEQUENCES = int(os.environ.get("NBPROVISION_TEST_SEQUENCES", "15"))
 STEPS = 5
@@ -67,6 +67,7 @@ class Judge:
         assert anew.proofs == {"check"}
 
 
+@pytest.mark.scaled("NBPROVISION_TEST_SEQUENCES")
 def test_sequences_of_changes_and_runs(world: World, tmp_path: Path) -> None:
     """After any changes by hand one run brings about what is described, and no run takes a change for none."""
     judge = Judge(world)

@@ -24,11 +24,14 @@ def tasks(*entries: str) -> str:
 def linted(machine: Machine, tmp_path: Path) -> Any:
     """Writes a file, and lints it on a bare machine."""
     (tmp_path / "more.yml").write_text("[]\n")
+    (tmp_path / "wanted.yml").write_text("- ensure_file: {path: /x, content: x}\n")
     (tmp_path / "wanted.txt").write_text("a\n")
+    (tmp_path / "selectors.yml").write_text("dependencies:\n- pywin32  # [win]\n")
+    (tmp_path / "plain.yml").write_text("dependencies:\n- pywin32  # [sic], for Windows\n")
 
     def found(text: str, name: str = "p.yml") -> list[Finding]:
         path = tmp_path / name
         path.write_bytes(text.encode())
-        return check(path, Machine(machine.env, root=machine.root), Catalogue(), {})
+        return check(path, Machine({**machine.env, "X": "x"}, root=machine.root), Catalogue(), {})
 
     return found

@@ -41,7 +41,7 @@ def run(copy: Path, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("module", ["cli/__init__", "state/witness", "cli/run", "engine/session", "playbook/read"])
 def test_a_cut_file_is_done_without(copy: Path, module: str) -> None:
     playbook = copy / "playbook.yml"
-    playbook.write_text("- tasks: []\n")
+    playbook.write_text(f"- tasks: [{{ensure_file: {{path: {copy}/made, content: x}}}}]\n")
     cut = compiled(copy, module)
     cut.write_bytes(cut.read_bytes()[:200])
     done = run(copy, "run", str(playbook), "--home", str(copy / "home"))

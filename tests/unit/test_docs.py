@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from nbprovision import cli
 from nbprovision.cli import doc
+from nbprovision.model.errors import UsageError
 from nbprovision.reference import page
 from nbprovision.reference.definition import define
 from nbprovision.reference.schema import schema
 from nbprovision.tasks import Catalogue
+from tests.pages import GUIDES, blocks, invocations
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference.md"
@@ -61,6 +65,49 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", GUIDES)
+def test_a_block_is_run_or_says_why_not(page: str) -> None:
+    """Tests/integration/test_readme.py types what is to be run; a file without a name on it could not be written."""
+    for block in blocks(page):
+        place = f"{page}:{block.line}"
+        assert block.language in ("", "sh", "yaml", "python"), place
+        assert not block.comment or block.not_run, f"{place}: nobody who reads the page sees '{block.comment}'"
+        if block.language in ("yaml", "python"):
+            in_the_text = page in ("README.md", "docs/contributing.md")
+            assert block.file_name or block.not_run or in_the_text, f"{place}: a file without a name"
+        if block.language == "sh":
+            parsed = subprocess.run(["sh", "-n"], input=block.text, capture_output=True, text=True)
+            assert not parsed.stderr, f"{place}: {parsed.stderr}"
+
+
+@pytest.mark.parametrize("page", GUIDES)
+def test_the_parser_takes_the_commands_of_the_guides(page: str) -> None:
+    for block in blocks(page):
+        for argv in invocations(block.text) if block.language == "sh" else ():
+            cli._parse(argv)
+
+
+@pytest.mark.parametrize("page", [*DOCS.glob("*.md"), DOCS.parent / "README.md"], ids=lambda page: page.name)
+def test_the_parser_takes_the_commands_in_the_text(page: Path) -> None:
+    """What is named without what has to stand behind it is no command to type; its options are looked at all the same."""
+    for line in re.findall(r"`((?:sudo )?(?:nbprovision|sh bootstrap\.sh) [^`\n]+)`", page.read_text()):
+        for argv in invocations(line):
+            if {"COMMAND", "...", "@"} & set(argv):  # a pattern, a requirement of pip
+                continue
+            if "--help" in argv:
+                continue
+            try:
+                cli._parse(argv)
+            except UsageError as error:
+                if " needs " not in error.message:
+                    raise
+
+
+def test_commands_are_found_among_the_words_of_a_shell() -> None:
+    text = "A=1 sh x/bootstrap.sh team.yml --tool wheels -e a=b >out 2>&1 | tail; nbprovision status  # nbprovision clean\nls nbprovision\n"
+    assert list(invocations(text)) == [["run", "team.yml", "-e", "a=b"], ["status"]]
+
+
 def test_every_option_of_run_is_in_the_reference() -> None:
     import argparse
 
@@ -81,7 +128,8 @@ def test_every_promise_names_tests_that_are_there() -> None:
     for row in rows:
         for name in re.findall(r"`([a-z]+/test_\w+\.py(?:::\w+)?)`", row.rpartition(" | ")[2] or row):
             path, _, function = name.partition("::")
-            assert f"def {function or 'test_'}" in (tests / path).read_text(), name
+            text = (tests / path).read_text()
+            assert f"def {function or 'test_'}" in text or f"class {function}:" in text, name
         assert re.search(r"\| `[./\w]+", row), f"no test holds: {row}"
 
 

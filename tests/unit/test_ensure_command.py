@@ -230,5 +230,5 @@ def test_what_makes_no_sense_is_refused(parameters: dict[str, Any], key: str, sa
 def test_what_ansibles_users_write_gets_an_error_that_teaches(tmp_path: Path) -> None:
     playbook = tmp_path / "p.yml"
     playbook.write_text("- tasks:\n    - ensure_command:\n        cmd: pip list\n")
-    with pytest.raises(InvalidPlaybook, match="has no parameter 'cmd'\nwrite argv:"):
+    with pytest.raises(InvalidPlaybook, match="has no parameter 'cmd'\n  fix: write argv:"):
         read_playbook(playbook, Catalogue(), env={})

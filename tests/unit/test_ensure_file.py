@@ -284,8 +284,6 @@ def test_a_link_keeps_its_relative_target_and_a_copy_begins_at_the_playbook(tmp_
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ("mode: 0644", 'write it in quotes: "0644"'),
-        ("mode: 644", 'write it in quotes: "644"'),
         ("dest: /x", "write path:"),
         ("owner: root", "files belong to the user"),
         ("template: t\n        content: x", "give one of them"),

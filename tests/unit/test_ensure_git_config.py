@@ -18,6 +18,7 @@ from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.tasks.ensure_git_config import EnsureGitConfig
 from tests.driver import converge, planned
 
+PATH = Path("/home/user/.gitconfig")
 NEEDS_GIT = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
 
 EDITS: list[tuple[str, list[str], str, str]] = [
@@ -49,13 +50,13 @@ def test_an_edit(name: str, wanted: list[str], before: str, after: str) -> None:
     parsed = git_config.parse_name(name)
     assert parsed is not None
     spelled = name.rpartition(".")[2]
-    assert git_config.edited(before, parsed, spelled, wanted) == after
-    assert git_config.edited(after, parsed, spelled, wanted) == after
+    assert git_config.edited(PATH, before, parsed, spelled, wanted) == after
+    assert git_config.edited(PATH, after, parsed, spelled, wanted) == after
     assert git_config.values(after, parsed) == wanted
 
 
 @pytest.mark.parametrize(
-    "text", ["x = y\n", "[core\n", '[core]\nx = "a\n', "[core]\nx = \\q\n", "[core]\n= y\n", "[core]\nx y\n", "]\n"]
+    "text", ["[core\n", '[core]\nx = "a\n', "[core]\nx = \\q\n", "[core]\n= y\n", "[core]\nx y\n", "]\n"]
 )
 def test_what_git_could_not_read_is_left_alone(text: str, machine: Machine, home: Path) -> None:
     with pytest.raises(Damaged):
@@ -82,7 +83,7 @@ def test_git_reads_what_was_written(tmp_path_factory: pytest.TempPathFactory, va
     subprocess.run(["git", "config", "-f", path, "user.name", "before"], check=True)
     parsed = git_config.parse_name(name)
     assert parsed is not None
-    path.write_bytes(git_config.edited(path.read_text(), parsed, name.rpartition(".")[2], values).encode())
+    path.write_bytes(git_config.edited(path, path.read_text(), parsed, name.rpartition(".")[2], values).encode())
     done = subprocess.run(["git", "config", "-f", path, "-z", "--get-all", name], capture_output=True, check=True)
     assert done.stdout.decode().split("\0")[:-1] == values
 

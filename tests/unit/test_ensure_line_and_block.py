@@ -192,3 +192,43 @@ def test_what_makes_no_sense_is_refused(kind: Any, parameters: dict[str, Any], k
     with pytest.raises(ParameterError, match=said) as caught:
         kind(path="/f", **parameters)
     assert caught.value.key == key
+
+
+MISSED: list[tuple[type[EnsureLine | EnsureBlock], dict[str, Any], str, str]] = [
+    (EnsureLine, {"line": "a", "insertafter": "^z"}, "x\n", "insertafter` (^z)"),
+    (EnsureLine, {"line": "a", "insertbefore": "^z", "regexp": "^b"}, "x\n", "insertbefore` (^z)"),
+    (EnsureLine, {"line": "a", "insertafter": "^z", "create": True}, "", "insertafter` (^z)"),
+    (EnsureBlock, {"block": "a", "insertbefore": "^z"}, "x\n", "insertbefore` (^z)"),
+    (EnsureBlock, {"block": "a", "insertafter": "^z"}, "a\n", "insertafter` (^z)"),
+    (EnsureLine, {"line": "a", "insertafter": "^x"}, "x\n", ""),
+    (EnsureLine, {"line": "a", "insertafter": "EOF"}, "x\n", ""),
+    (EnsureLine, {"line": "a", "insertbefore": "BOF"}, "x\n", ""),
+    (EnsureLine, {"line": "a", "insertafter": "^z"}, "a\n", ""),
+    (EnsureLine, {"line": "a", "insertafter": "^z", "regexp": "^b"}, "b\n", ""),
+    (EnsureLine, {"line": r"\1", "insertafter": "^z", "regexp": "^(y)", "backrefs": True}, "b\n", ""),
+    (EnsureLine, {"line": "x", "insertafter": "^z", "state": "absent"}, "x\n", ""),
+    (EnsureBlock, {"block": "a", "insertafter": "^z"}, f"{BEGIN}\nb\n{END}\n", ""),
+    (EnsureBlock, {"insertafter": "^z", "state": "absent"}, f"{BEGIN}\nb\n{END}\n", ""),
+]
+
+
+@pytest.mark.parametrize(("kind", "parameters", "before", "said"), MISSED)
+def test_a_place_that_matches_nothing_is_told(
+    kind: type[EnsureLine | EnsureBlock],
+    parameters: dict[str, Any],
+    before: str,
+    said: str,
+    machine: Machine,
+    tmp_path: Path,
+) -> None:
+    """With where the new lines went, in a check too; what stands where it belongs is no matter."""
+    path = tmp_path / "f"
+    if before:
+        path.write_text(before)
+    task = kind(path=str(path), **parameters)
+    notes = [f"no line of {path} matches `{said}: what is new went to the end of the file"] if said else []
+    assert list(task.plan(task.read(machine)).warnings) == notes
+    converge(task, machine)
+    assert task.plan(task.read(machine)).warnings == ()
+    if said:
+        assert path.read_text().startswith(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -70,6 +71,39 @@ def test_who_has_the_lock_is_told_and_who_waits_gives_up_in_time(tmp_path: Path)
     assert f"process {os.getpid()} (the first" in told[0]
     assert "(the first" in caught.value.cause
     assert holder(tmp_path) is None
+
+
+def test_a_question_about_the_lock_keeps_no_run_from_it(tmp_path: Path) -> None:
+    """`nbprovision status` and the start-up path share it for a moment."""
+    told: list[str] = []
+    with (tmp_path / "lock").open("w") as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        answered = threading.Timer(0.1, fcntl.flock, (asking, fcntl.LOCK_UN))
+        answered.start()
+        with run_lock(tmp_path, "a test", 0, told.append) as alone:
+            assert alone
+        answered.join()
+    assert told == []
+
+
+def test_who_only_reads_goes_without_a_lock_that_is_held(tmp_path: Path) -> None:
+    with run_lock(tmp_path, "a run", None, print):
+        before = sorted(tmp_path.iterdir())
+        with run_lock(tmp_path, "a check", None, print, reads=True) as alone:
+            assert not alone
+        assert sorted(tmp_path.iterdir()) == before
+    with run_lock(tmp_path, "a check", None, print, reads=True) as alone:
+        assert alone
+
+
+def test_marks_of_another_run_stay_where_this_one_only_reads(prefix: Path, machine: Machine, tmp_path: Path) -> None:
+    unfinished.mark(prefix, "ensure_note")
+    machine.beside_a_run = True
+    first, second = notes(prefix, tmp_path)
+    kept = Guard([first, second], machine)
+    kept.proven(first, machine)
+    kept.proven(second, machine)
+    assert unfinished.is_marked(prefix)
 
 
 def test_what_a_killed_install_of_the_tool_left_is_tidied_up(tmp_path: Path) -> None:

@@ -226,7 +226,8 @@ def test_what_activation_may_not_change() -> None:
         ({"activate_sh": File(b"rm -rf", 0o644)}, ["write activate.sh"]),
         ({"activate_sh": File(b"#", 0o666)}, ["set mode activate.sh"]),
         ({"logo-svg_svg": None}, ["write logo-svg.svg"]),
-        ({"logo-svg_svg": File(b"<SVG/>", 0o644)}, ["write logo-svg.svg"]),
+        ({"logo-svg_svg": File(None, 0o777)}, ["write logo-svg.svg"]),  # a link
+        ({"logo-svg_svg": File(b"theirs", 0o640)}, []),
         ({"kernel_js": File(b"theirs", 0o644)}, []),
     ],
 )
@@ -309,7 +310,7 @@ def test_an_environment_that_an_earlier_task_makes() -> None:
 def test_a_program_that_is_not_there() -> None:
     task = EnsureKernel(argv=["/no/such", "{connection_file}"], name="x")
     with pytest.raises(TaskFailed, match="could not start"):
-        task.plan(KernelState(folder=FOLDER, python=False))
+        task.plan(KernelState(folder=FOLDER, python=False, argv=("/no/such", "{connection_file}")))
 
 
 def test_absent() -> None:
@@ -331,7 +332,7 @@ def test_a_kernel_that_jupyter_finds_first(machine: Machine, tmp_path: Path) -> 
     other.mkdir(parents=True)
     (other / "kernel.json").write_text("{}")
     machine.env["JUPYTER_PATH"] = str(tmp_path / "elsewhere")
-    task = EnsureKernel(argv=["prog", "{connection_file}"], name="Mine")
+    task = EnsureKernel(argv=["sh", "{connection_file}"], name="Mine")
     (warning,) = task.plan(task.read(machine)).warnings
     assert str(other) in warning
 

@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 EVERY_FILE = [
     path for room in ("benchmarks", "docker", "nbprovision", "tests") for path in sorted((ROOT / room).rglob("*.py"))
 ]
-LONGEST_FILE = 500  # lines
+LONGEST_FILE = 800  # lines; a file is cut where its theme changes, so this is far away
 
 # What each room may import from; its own modules and the package's __version__ it may always.
 BELOW: dict[str, set[str]] = {}
@@ -27,6 +27,7 @@ for _floor in (
     ["facts"],
     ["state", "backends", "playbook", "reporters", "lifecycle"],
     ["tasks", "engine", "lint", "reference"],
+    ["preflight"],
     ["cli", "api"],
     ["__init__", "__main__"],
 ):
@@ -89,7 +90,10 @@ def test_no_task_imports_another() -> None:
 def test_no_kind_of_task_is_named_outside_its_module(room: str) -> None:
     """The engine and the playbook reader are handed the tasks; a new kind of task edits neither."""
     for path in (PACKAGE / room).rglob("*.py"):
-        if path.name == "ansible_modules.py":  # advice for people: what they write here in the place of a module
+        if path.name in (
+            "ansible_modules.py",
+            "other_documents.py",
+        ):  # advice for people: what they write here in the place of a module
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -100,6 +104,92 @@ def test_no_kind_of_task_is_named_outside_its_module(room: str) -> None:
 def test_files_stay_short(path: Path) -> None:
     """Those of the tests and the measurements as well: what is longer has more than one theme."""
     assert len(path.read_text().splitlines()) <= LONGEST_FILE
+
+
+# What starts a process, by module; the standard library's pools run our own interpreter and functions.
+STARTS = {
+    "subprocess": {"Popen", "run", "call", "check_call", "check_output", "getoutput", "getstatusoutput"},
+    "os": {"system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp"},
+    "pty": {"spawn", "fork"},
+    "asyncio": {"create_subprocess_exec", "create_subprocess_shell"},
+}
+MAY_START = {
+    "system/launch.py",  # judges first what root would run: see system/trust.py
+    "__main__.py",  # this very program again, without its compiled files
+}
+# What changes files beside system/, where every function judges first; and why it may.
+CHANGES = {
+    "os": {
+        "mkdir", "makedirs", "rename", "replace", "symlink", "link", "unlink", "remove", "rmdir", "chmod", "chown",
+        "utime", "truncate",
+    },
+    "shutil": {"copy", "copy2", "copyfile", "copytree", "move", "rmtree"},
+}  # fmt: skip
+METHODS = {
+    "mkdir", "write_text", "write_bytes", "unlink", "rename", "symlink_to", "hardlink_to", "touch", "chmod", "rmdir",
+}  # fmt: skip
+MAY_CHANGE = {
+    **dict.fromkeys(
+        (
+            "backends/pip_request.py", "cli/report.py", "engine/notices.py", "reporters/activity.py",
+            "reporters/progress.py", "state/last_good.py", "state/store.py", "state/witness.py", "lifecycle/own_environment.py",
+        ),
+        "below the tool's home, which is judged before a run (facts/ownership.py)",
+    ),
+    **dict.fromkeys(
+        (
+            "backends/conda_prefix.py", "backends/pip_location.py", "backends/prefix_clone.py",
+            "backends/rattler_child.py", "backends/uv_command.py",
+        ),
+        "in an environment, which is judged before a task changes it (engine/guard.py)",
+    ),
+    **dict.fromkeys(
+        ("backends/channel/build.py", "backends/channel/package.py", "backends/channel/interpreter.py"),
+        "in a channel, which is judged before it is built (backends/channel/maker.py), or a temporary folder",
+    ),
+    "engine/background.py": "what the kernel says of this process, in /proc",
+    **dict.fromkeys(
+        ("backends/conda_question.py", "backends/rattler.py", "backends/shared_files.py"),
+        "in a temporary folder, or what `temporary_beside` has judged",
+    ),
+}  # fmt: skip
+
+
+def called(tree: ast.AST, functions: dict[str, set[str]]) -> Iterator[tuple[int, str]]:
+    """Line and name of every function of these that is named, or imported by its name; ``Popen[bytes]`` is a type."""
+    types = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Subscript)}
+    for node in ast.walk(tree):
+        if id(node) in types:
+            continue
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module, names = node.value.id, [node.attr]
+        elif isinstance(node, ast.ImportFrom):
+            module, names = node.module or "", [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name in functions.get(module, ()) or (module == "os" and name.startswith(("exec", "spawn"))):
+                yield node.lineno, f"{module}.{name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_processes_are_started_in_one_place(path: Path) -> None:
+    if path.relative_to(PACKAGE).as_posix() not in MAY_START:
+        assert list(called(ast.parse(path.read_text()), STARTS)) == [], "start it by system.commands or system.launch"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_files_are_changed_where_root_is_judged(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    changes = [found for found in called(tree, CHANGES) if not found[1].startswith(("os.exec", "os.spawn"))]
+    changes += [
+        (node.lineno, node.func.attr)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHODS
+        and not (isinstance(node.func.value, ast.Name) and node.func.value.id in ("os", "files"))
+    ]  # fmt: skip
+    if room_of(path) != "system" and path.relative_to(PACKAGE).as_posix() not in MAY_CHANGE:
+        assert changes == [], "change it by a function of system.files, or say here why root may"
 
 
 def loaded_by(code: str) -> set[str]:
@@ -126,3 +216,9 @@ def test_the_way_in_is_light(module: str) -> None:
 def test_the_python_api_is_there_when_it_is_asked_for() -> None:
     code = "from nbprovision import ProvisionError, ensure_pip_index, run_playbook; print(ensure_pip_index.__name__)"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=PACKAGE.parent, text=True) == "ensure_pip_index\n"
+
+
+@pytest.mark.parametrize("module", ["nbprovision.__main__", "nbprovision.state.witness"])
+def test_the_way_in_judges_nothing(module: str) -> None:
+    """A run with nothing to do starts and writes nothing that would have to be judged, and does not pay for it."""
+    assert not {"nbprovision.system.trust", "nbprovision.system.launch"} & loaded_by(f"import {module}")

@@ -3,10 +3,13 @@
 # ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from nbprovision.__main__ import main
 from nbprovision.lint.finding import all_rules
 from tests.unit.linting import ROOT, linted, tasks
 
@@ -47,11 +50,18 @@ CASES: dict[str, Case | list[Case]] = {
     "unknown-environment": Case(
         tasks("ensure_kernel: {env: fruad}", FRAUD), "fruad}", tasks(FRAUD, "ensure_kernel: {env: fraud}")
     ),
+    "no-task": [
+        Case("- tasks: []\n", "tasks", tasks(FRAUD)),
+        Case("- hosts: localhost\n", "hosts", "- hosts: localhost\n  pre_tasks:\n    - " + FRAUD + "\n"),
+        Case(tasks(FRAUD) + "- name: later\n  tasks:\n", "name: later", tasks(FRAUD)),
+        Case("- tasks: [import_tasks: more.yml]\n", "tasks: [", tasks("include_tasks: wanted.yml")),
+    ],
     "unknown-noqa": Case(tasks(f"{FRAUD}  # noqa: truhty"), "truhty", tasks(f"{FRAUD}  # noqa: truthy, crlf")),
     "crlf": Case(tasks(FRAUD).replace("\n", "\r\n"), "- tasks", tasks(FRAUD)),
     "truthy": Case(
         tasks("ensure_conda_env: {name: a, exact: yes}"), "yes}", tasks("ensure_conda_env: {name: 'yes', exact: true}")
     ),
+    "unquoted-number": Case(tasks("ensure_env_var: {name: A, value: 010}"), "010", tasks("ensure_env_var: {name: A, value: '010'}")),
     "braces-in-condition": Case(
         tasks(f"{{when: '{{{{ nb.gpu }}}}', {FRAUD}}}"), "'{{ nb.gpu", tasks(f"{{when: nb.gpu, {FRAUD}}}")
     ),
@@ -85,11 +95,32 @@ CASES: dict[str, Case | list[Case]] = {
         "false}",
         tasks(FRAUD, "ensure_kernel: {env: fraud, install_ipykernel: false}"),
     ),
-    "dependency-confusion": Case(
-        tasks("ensure_pip_index: {url: https://pypi.team.example/simple, extra_urls: [https://pypi.org/simple]}"),
-        "[https://pypi.org",
-        tasks("ensure_pip_index: {url: https://a.team.example/simple, extra_urls: [https://b.team.example/simple]}"),
-    ),
+    "dependency-confusion": [
+        Case(
+            tasks("ensure_pip_index: {url: https://pypi.team.example/simple, extra_urls: [https://pypi.org/simple]}"),
+            "[https://pypi.org",
+            tasks("ensure_pip_index: {url: https://a.team.example/simple, extra_urls: [https://b.team.example/simple]}"),
+        ),
+        Case(  # uv looks into the extra indexes first, so that this order protects from nothing
+            tasks(
+                "ensure_pip_index: {url: https://pypi.team.example/simple, index_strategy: first-index, "
+                "extra_urls: [https://pypi.org/simple]}"
+            ),
+            "[https://pypi.org",
+            tasks(
+                "ensure_pip_index: {url: https://pypi.org/simple, index_strategy: first-index, "
+                "extra_urls: [https://pypi.team.example/simple]}"
+            ),
+        ),
+        Case(
+            tasks(
+                "ensure_pip_index: {url: https://pypi.org/simple, index_strategy: best-match, "
+                "extra_urls: [https://pypi.team.example/simple]}"
+            ),
+            "[https://pypi.team",
+            tasks("ensure_pip_index: {url: https://pypi.team.example/simple, index_strategy: best-match}"),
+        ),
+    ],
     "unchecked-index": [
         Case(
             tasks("ensure_pip_index: {url: http://pypi.team.example/simple}"),
@@ -117,6 +148,28 @@ CASES: dict[str, Case | list[Case]] = {
         "'git+",
         tasks("ensure_pip_pkg: {envs: all, allow_empty: true, packages: ['git+https://git.example/team/a@v1']}"),
     ),
+    "other-name": [
+        Case(
+            tasks("ensure_conda_env: {name: a, channels: [conda-forge], packages: [numpy, 'torch>=2']}"),
+            "'torch",
+            tasks("ensure_conda_env: {name: a, channels: [conda-forge], packages: [numpy, 'pytorch>=2', graphviz]}"),
+        ),
+        Case(
+            tasks("ensure_conda_env: {name: a, packages: [sklearn]}"),
+            "sklearn",
+            tasks("ensure_conda_env: {name: a, channels: [team], packages: [torch]}"),
+        ),
+        Case(
+            tasks("ensure_pip_pkg: {envs: all, allow_empty: true, packages: [a, opencv]}"),
+            "opencv",
+            tasks("ensure_pip_pkg: {envs: all, allow_empty: true, packages: [bs4, docker-py, 'opencv @ file:///o.whl']}"),
+        ),
+        Case(
+            tasks("ensure_venv: {path: ./v, packages: [PIL]}"),
+            "PIL",
+            tasks("ensure_pip_pkg: {envs: all, allow_empty: true, packages: [sklearn], state: absent}"),
+        ),
+    ],
     "plain-secret": [
         Case(
             "- vars:\n    index_password: hunter22\n",
@@ -202,6 +255,11 @@ CASES: dict[str, Case | list[Case]] = {
         "nope.txt",
         tasks(FRAUD, "ensure_pip_pkg: {env: fraud, requirements: wanted.txt}"),
     ),
+    "ignored-selector": Case(
+        tasks("ensure_conda_env: {name: a, file: selectors.yml}"),
+        "selectors",
+        tasks("ensure_conda_env: {name: a, file: plain.yml}"),
+    ),
     "unused-handler": Case(
         f"- tasks:\n    - {FRAUD}\n  handlers:\n    - name: tell\n      {FRAUD}\n",
         "ensure_conda_env",
@@ -218,13 +276,27 @@ CASES: dict[str, Case | list[Case]] = {
         tasks("ensure_command: {shell: 'echo crontab', creates: /x}"),
     ),
     "restart-at-boot": [Case(
-        "- tasks: []\n  handlers:\n    - restart_jupyter: {at_boot: true}\n",
+        f"{tasks(FRAUD)}  handlers:\n    - restart_jupyter: {{at_boot: true}}\n",
         "true",
-        "- tasks: []\n  handlers:\n    - restart_jupyter: {scope: user}\n",
+        f"{tasks(FRAUD)}  handlers:\n    - restart_jupyter: {{scope: user}}\n",
     ), Case(
         tasks("ensure_command: {shell: systemctl restart jupyter-server, creates: /x}"),
         "systemctl",
         tasks("ensure_command: {shell: systemctl --user restart team, creates: /x}"),
+    )],
+    "shell-words-in-argv": Case(
+        tasks("ensure_command: {argv: [echo, a, '&&', ls], creates: /x}"),
+        "'&&",
+        tasks("ensure_command: {argv: [echo, 'a && b'], creates: /x}"),
+    ),
+    "unknown-platform": [Case(
+        tasks("{when: nb.platform == 'notebook_instance', ensure_command: {argv: [date], creates: /x}}"),
+        "nb.platform",
+        tasks("{when: nb.platform == 'notebook-instance', ensure_command: {argv: [date], creates: /x}}"),
+    ), Case(
+        tasks("{when: \"nb.platform not in ['studio', 'laptop']\", ensure_command: {argv: [date], creates: /x}}"),
+        '"nb.platform',
+        tasks("{when: \"nb.platform not in ['studio', 'other']\", ensure_command: {argv: [date], creates: /x}}"),
     )],
     "command-always-runs": Case(
         tasks("ensure_command: {argv: [date]}"), "ensure_command", tasks("ensure_command: {argv: [date], creates: /x}")
@@ -316,6 +388,12 @@ def test_a_comment_keeps_a_rule_quiet_in_its_line(linted: Any) -> None:
     }
 
 
+def test_a_word_of_yaml_where_text_is_wanted_is_told_once(linted: Any) -> None:
+    """`--fix` would write `true` for what is text."""
+    (found,) = linted(tasks("ensure_env_var: {name: A, value: off}"))
+    assert (found.rule, found.cure, found.edits) == ("invalid-playbook", 'write it in quotes: "off"', ())
+
+
 def test_all_faults_of_a_wrong_playbook_are_told_each_in_its_place(linted: Any) -> None:
     found = linted(
         tasks(
@@ -340,15 +418,102 @@ def test_rules_look_at_a_wrong_playbook_too(linted: Any) -> None:
 
 
 def test_what_is_known_only_where_it_runs_is_no_fault(linted: Any) -> None:
-    """A variable of the environment that is not set here; the result of a task; a task for another machine."""
-    unset = "- vars: {url: \"{{ lookup('env', 'NOPE') }}\"}\n  tasks:\n    - ensure_pip_index: {url: '{{ url }}'}\n"
-    assert linted(unset) == []
+    """The result of a task; a task for another machine."""
     later = (
         "- tasks:\n    - ensure_file: {path: /x/a, content: a}\n      register: made\n"
         "    - ensure_conda_env: {name: later, packages: '{{ made.changes }}'}\n    - ensure_kernel: {env: later}\n"
     )
     assert linted(later) == []
     assert linted(tasks("{when: nb.platform == 'studio', ensure_kernel: {env: of_studio}}")) == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "happens"), [("auto", "uv takes a name from this index before"), ("pip", "pip takes the best version")]
+)
+def test_an_extra_index_of_a_requirements_file(linted: Any, tmp_path: Path, engine: str, happens: str) -> None:
+    """What the engine does with it, which is not the same for both."""
+    (tmp_path / "r.txt").write_text("--extra-index-url https://pypi.team.example/simple\na\n")
+    [found] = linted(tasks(f"ensure_pip_pkg: {{env: /x, requirements: {tmp_path}/r.txt, engine: {engine}}}"))
+    assert happens in found.message
+
+
+MADE = "{ensure_file: {path: /x/a, content: a}, register: made}"
+ASKED = "{ensure_command: {argv: [a]}, register: made, changed_when: false, failed_when: false}"
+LOOPED = "{ensure_file: {path: '/x/{{ item }}', content: a}, loop: [a, b], register: made}"
+COMMAND = "{ensure_command: {argv: [a]}, MORE}"
+
+# What stands before a command and beside it, and whether it runs each time.
+COMMANDS = {
+    "after a change": (MADE, "when: made is changed", False),
+    "after a change, with another condition": (MADE, "when: [made is changed, nb.gpu]", False),
+    "after a change, by the value": (MADE, "when: made.changed", False),
+    "after a change, by the key": (MADE, "when: \"made['changed']\"", False),
+    "after a change, by a variable": (MADE, "when: go, vars: {go: '{{ made is changed }}'}", False),
+    "after a change of one turn": (LOOPED, "when: \"made.results | selectattr('changed') | list\"", False),
+    "by an answer": (ASKED, "when: made.rc != 0", False),
+    "by the words of an answer": (ASKED, "when: \"'x' not in made.stdout\"", False),
+    "a question": (ASKED, "register: more, changed_when: \"'x' in more.stdout\"", False),
+    "where it is asked for by its tag": (MADE, "tags: [never, x]", False),
+    "where nothing failed": (MADE, "when: made is not failed", True),
+    "where nothing changed": (MADE, "when: made is not changed", True),
+    "where nothing changed, by the value": (MADE, "when: not made.changed", True),
+    "on every machine of a kind": (MADE, "when: nb.gpu or not nb.gpu", True),
+    "always": (MADE, "name: x", True),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_something_keeps_from_running_is_no_false_alarm(linted: Any, name: str) -> None:
+    """Whatever the words: it is worked out with what the tasks before report where nothing is to be done."""
+    before, more, runs = COMMANDS[name]
+    found = linted(tasks(before, COMMAND.replace("MORE", more)))
+    assert [one.rule for one in found] == ["command-always-runs"] * runs
+
+
+def test_a_command_of_a_rescue_is_no_false_alarm(linted: Any) -> None:
+    """It runs after a failure; one of `always` does each time."""
+    block = "{block: [{ensure_file: {path: /x/a, content: a}}], PART: [{ensure_command: {argv: [a]}}]}"
+    assert linted(tasks(block.replace("PART", "rescue"))) == []
+    assert [one.rule for one in linted(tasks(block.replace("PART", "always")))] == ["command-always-runs"]
+
+
+UNDEFINED = {
+    "a parameter": "{ensure_file: {path: TMP/a, content: '{{ nope }}'}}",
+    "a condition": "{ensure_file: {path: TMP/a, content: x}, when: nope == 1}",
+    "a loop": "{ensure_file: {path: 'TMP/{{ item }}', content: x}, loop: '{{ nope }}'}",
+    "a variable": "{ensure_file: {path: TMP/a, content: '{{ a }}'}, vars: {a: '{{ nope }}'}}",
+    "a variable that nobody uses": "{ensure_file: {path: TMP/a, content: x}, vars: {a: '{{ nope }}'}}",
+    "a default": "{ensure_file: {path: TMP/a, content: '{{ nope | default(1) }}'}}",
+    "a name": "{ensure_file: {path: TMP/a, content: x}, name: '{{ nope }}'}",
+    "a variable of the environment": "{ensure_file: {path: TMP/a, content: \"{{ lookup('env', 'NOPE') }}\"}}",
+    "what is judged": "{ensure_command: {argv: ['true']}, changed_when: nope}",
+    "what is known late": "{ensure_file: {path: TMP/a, content: '{{ made.msg }}{{ nope }}'}, when: made is changed}",
+    "what is registered later": "{ensure_file: {path: TMP/a, content: '{{ later.msg }}'}}",
+    "an included file": "{include_tasks: '{{ nope }}.yml'}",
+    "a rescue": "{block: [{ensure_file: {path: TMP/a, content: x}}], rescue: [{ensure_file: {path: TMP/b, content: '{{ nope }}'}}]}",
+    "what is left out here": "{ensure_file: {path: TMP/a, content: '{{ nope }}'}, when: false}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNDEFINED)
+def test_lint_gives_the_answer_of_the_run_to_a_variable_that_is_not_defined(
+    name: str, env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same status, and where that is 4 the same place and words."""
+    for key, value in env.items():
+        monkeypatch.setenv(key, value)
+    made, later = "{ensure_file: {path: TMP/m, content: x}, register: MADE}".replace("TMP", str(tmp_path)), "later"
+    path = tmp_path / "p.yml"
+    entry = UNDEFINED[name].replace("TMP", str(tmp_path))
+    path.write_text(tasks(made.replace("MADE", "made"), entry, made.replace("MADE", later)))
+    said = []
+    for words in (["lint", str(path)], ["run", str(path), "--check"], ["run", str(path)]):
+        status = main(words)
+        told = "".join(capsys.readouterr())
+        match = re.search(r"p\.yml:\d+:\d+: (?:error: )?(?P<words>.* is not (?:defined|set))", told) if status else None
+        said.append((status, match and match.group().replace("error: ", "")))
+    assert said[0] == said[1] == said[2]
+    assert said[0][0] == (0 if name in ("a default", "a variable that nobody uses", "what is left out here") else 4)
 
 
 def test_the_page_tells_of_every_rule() -> None:

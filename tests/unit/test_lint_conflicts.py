@@ -31,6 +31,39 @@ FIGHTS = {
          "ensure_condarc: {custom_channels: {lab: 'https://a.example'}, state: absent}"],
         "one puts into custom_channels what the other takes out",
     ),
+    "a variable of a kernel": (
+        ["ensure_kernel: {name: k, argv: [/bin/cat, '{connection_file}'], environment: {V: a}}",
+         "ensure_env_var: {name: V, value: b}"],
+        "/kernels/k/kernel.json: they differ in V",
+    ),
+    "a variable of one kernel and of all": (
+        ["ensure_env_var: {name: V, value: a, where: kernels, kernels: K}",
+         "ensure_env_var: {name: V, where: kernels, kernels: 'k*', state: absent}"],
+        "/kernels/k/kernel.json: they differ in V",
+    ),
+    "a variable of shells": (
+        ["ensure_env_var: {name: V, value: a, where: shells}", "ensure_env_var: {vars: {V: b}, where: shells}"],
+        "/.profile: they differ in V",
+    ),
+    "an extension of the server": (
+        [ENV, "ensure_jupyter_extension: {env: a, scope: env, server: {x: true, y: true}}",
+         "ensure_jupyter_extension: {env: a, scope: env, server: {y: false}}"],
+        "/etc/jupyter/jupyter_server_config.json: they differ in y",
+    ),
+    "an extension, and the file that says which are on": (
+        [ENV, "ensure_jupyter_extension: {env: a, scope: env, server: {x: true}}",
+         "ensure_file: {path: HOME/envs/a/etc/jupyter/jupyter_server_config.json, content: '{}'}"],
+        "one says all that is in it, the other puts something into it",
+    ),
+    "pip.conf, and an index in it": (
+        ["ensure_file: {path: USER/.config/pip/pip.conf, content: a}", "ensure_pip_index: {url: 'https://a.example/simple'}"],
+        "one says all that is in it, the other puts something into it",
+    ),
+    "a kernel of an environment whose packages are repaired": (
+        ["ensure_conda_env: {name: a, packages: [python, ipykernel], deep: true}",
+         "ensure_kernel: {env: a, name: python3, scope: env}"],
+        "/python3/kernel.json: it is a file of the package ipykernel, which `deep` repairs",
+    ),
     "a conda package that is to go": (
         [ENV, "ensure_conda_pkg: {env: a, packages: [numpy]}",
          "ensure_conda_pkg: {env: a, packages: [numpy], state: absent}"],
@@ -60,6 +93,24 @@ PEACE = {
         "ensure_condarc: {custom_channels: {lab: 'https://a.example'}}",
         "ensure_condarc: {custom_channels: {team: 'https://b.example'}, state: absent}",
     ],
+    "variables of one kernel": [
+        "ensure_kernel: {name: k, argv: [/bin/cat, '{connection_file}'], environment: {V: a, X: $$}}",
+        "ensure_env_var: {vars: {W: b, V: a, X: $}, where: kernels, kernels: 'k*'}",
+        "ensure_env_var: {name: V, value: b, kernels: other}",
+    ],
+    "extensions of one file": [
+        ENV, "ensure_jupyter_extension: {env: a, scope: env, server: {x: true}, lab: {l: true}}",
+        "ensure_jupyter_extension: {env: a, scope: env, server: {y: false}, lab: {l: true, m: false}}",
+        "ensure_jupyter_extension: {env: a, scope: env, lab: {l: false}, state: absent}",
+    ],
+    "a file that says what an extension's task says": [
+        ENV, "ensure_jupyter_extension: {env: a, scope: env, lab: {l: false}}",
+        "ensure_file: {path: HOME/envs/a/etc/jupyter/labconfig/page_config.json, content: '{\"disabledExtensions\": {\"l\": true}}'}",
+    ],
+    "a kernel beside that of ipykernel, and a file beside packages": [
+        "ensure_conda_env: {name: a, packages: [python, ipykernel], deep: true}",
+        "ensure_kernel: {env: a, name: mine, scope: env}", "ensure_file: {path: HOME/envs/a/etc/x, content: b}",
+    ],
     "other conda packages": [ENV, "ensure_conda_pkg: {env: a, packages: [numpy], state: absent}"],
     "other Python packages": [
         ENV, "ensure_pip_pkg: {env: a, packages: [numpy==1]}", "ensure_pip_pkg: {env: a, packages: [pandas==2]}",
@@ -81,7 +132,8 @@ PEACE = {
 
 def fights(tasks: list[str], machine: Machine, folder: Path) -> list[str]:
     path = folder / "p.yml"
-    path.write_text("- tasks:\n" + "".join(f"    - {entry}\n" for entry in tasks))
+    text = "- tasks:\n" + "".join(f"    - {entry}\n" for entry in tasks)
+    path.write_text(text.replace("HOME", str(machine.home)).replace("USER", str(machine.user_home)))
     found = check(path, machine, Catalogue(), {})
     assert not [one for one in found if one.rule in ("invalid-playbook", "unknown-parameter")]
     return [one.message for one in found if one.rule == "conflicting-tasks"]

@@ -62,6 +62,13 @@ def test_what_passes_is_asked_again_with_growing_pauses(machine: Machine, clock:
     assert 3 <= third <= 5
 
 
+def test_a_name_that_is_not_there_is_asked_for_once_more_only(machine: Machine, clock: Clock) -> None:
+    calls, work = failing(*[failed("dns")] * 9)
+    with pytest.raises(NetworkFailed):
+        network.persistently(machine, work, cached=False)  # type: ignore[arg-type]
+    assert len(calls) == 2
+
+
 def test_a_server_that_asks_for_time_gets_it(machine: Machine, clock: Clock) -> None:
     _, work = failing(failed("busy", wait=37.0))
     assert network.persistently(machine, work) == "done"  # type: ignore[arg-type]
@@ -146,7 +153,7 @@ def test_silence_that_was_sat_through_uses_it_up(machine: Machine, clock: Clock)
 @pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf", "1e9"])
 def test_a_limit_that_is_no_number_is_named(name: str, value: str, machine: Machine) -> None:
     machine.env[name] = value
-    with pytest.raises(TaskFailed, match=f"{name} is no number of seconds\nit is '{value}'"):
+    with pytest.raises(TaskFailed, match=f"{name} is no number of seconds\n  why: it is '{value}'"):
         network.persistently(machine, failing(failed(), failed())[1], cached=False)  # type: ignore[arg-type]
 
 
@@ -184,6 +191,36 @@ def test_the_words_of_engines(said: str, kind: str) -> None:
     assert "index.invalid" in found.cause
     assert "Sesam12" not in found.text
     assert found.cure
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://index.invalid/simple", "asks for a user and password, and none were sent (status 401)"),
+        ("https://u:Sesam12@index.invalid/simple", "and does not take those that were sent (status 401)"),
+    ],
+)
+def test_a_password_that_is_wrong_is_told_from_one_that_is_missing(url: str, told: str) -> None:
+    said = "HTTP status client error (401 Unauthorized) for url (https://index.invalid/simple/x/)"
+    found = network_failure("it failed", said, Server("index", url), {}, timeout=5)
+    assert found is not None
+    assert told in found.cause
+    assert "Sesam12" not in found.text
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "error: In `--require-hashes` mode, all requirements must have a hash, but none were provided for: idna",
+        (
+            "ERROR: Hashes are required in --require-hashes mode, but they are missing from some requirements here.\n"
+            "    idna==3.7 --hash=sha256:82fee1fc78add43492d3a1898bfa6d8a904cc97d8427f683ed8e798d07761aa0"
+        ),
+    ],
+    ids=["uv", "pip"],
+)
+def test_a_hash_that_is_missing_is_no_fault_of_the_network(said: str) -> None:
+    assert network_failure("it failed", said, INDEX, {}, timeout=1) is None
 
 
 def test_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:

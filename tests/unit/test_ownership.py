@@ -69,11 +69,13 @@ class TestRoot:
         error = refused(folder, folder)
         assert error.message.startswith(f"HOME is {folder}, which is ")
         assert error.message.endswith("'s, and this runs as root")
-        assert "its owner could neither change nor remove it" in error.cause
+        assert "its owner could neither change nor remove" in error.cause
         assert error.cure.endswith("; to provide for root set HOME to root's (sudo -H)")
         if owner == NOBODYS:
             assert f"which is user {NOBODYS}'s" in error.message
-            assert error.cure.startswith("run it as that user;")  # no command takes such a number for a name
+            assert error.cure.startswith(
+                "run it as the user with the number 54321;"
+            )  # no command takes such a number for a name
 
     def test_where_the_user_has_a_name_the_command_is_told(self, foreign: tuple[Path, int]) -> None:
         folder, owner = foreign
@@ -81,7 +83,7 @@ class TestRoot:
             owner = pwd.getpwnam("nobody").pw_uid
             os.chown(folder, owner, owner)
         name = pwd.getpwuid(owner).pw_name
-        assert refused(folder, folder).cure.startswith(f"run it as that user (runuser -u {name} -- ...);")
+        assert refused(folder, folder).cure.startswith(f"run it as that user: setsid --wait runuser -u {name} -- ...;")
 
     def test_it_is_kept_out_of_what_is_not_made_yet_in_there(self, foreign: tuple[Path, int]) -> None:
         folder, _ = foreign

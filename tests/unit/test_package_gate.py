@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -155,3 +157,25 @@ def test_a_version_or_build_that_is_a_path_comes_to_no_gate(stem: str, cache: Ca
         Gate([cache.prefix], cache.folder, {"good": "good-1.0-0", "evil": stem}, "3.11.7")
     assert caught.value.cause == "its version or build in the channel's index is a path"
     assert "do not trust the channel" in caught.value.cure
+
+
+def test_what_was_unpacked_anew_is_looked_at_anew(cache: Cache) -> None:
+    """A package is read once for all environments that get it, for as long as it is the one that was read."""
+    package = cache.add("good", "lib/x")
+    gate = cache.gate("good")
+    gate.check("good")
+    gate.require()
+    shutil.rmtree(package)
+    cache.add("good", "../x")
+    assert "it lists the file '../x'" in cache.refused("good").cause
+
+
+def test_environments_of_other_pythons_have_other_folders(cache: Cache) -> None:
+    cache.add("good", "site-packages/x.py")
+    (cache.prefix / "lib/python3.12").mkdir(parents=True)
+    (cache.prefix / "lib/python3.12/site-packages").symlink_to("/tmp")
+    for python, refused in (("3.11.7", False), ("3.12.1", True)):
+        gate = cache.gate("good", python=python)
+        gate.check("good")
+        with pytest.raises(TaskFailed) if refused else contextlib.nullcontext():
+            gate.require()

@@ -52,7 +52,7 @@ def test_files(tmp_path: Path) -> None:
     path.write_text("a: 1\nb: [x]\n")
     found = parse_extra_vars(["a=0", f"@{path}"])
     assert found == {"a": 1, "b": ["x"]}
-    assert found.files == (path,)
+    assert found.files.content == {path: path.read_bytes()}
     path.write_text("")
     assert parse_extra_vars([f"@{path}"]) == {}
     path.write_text("a: 1\n\tb: 2")

@@ -60,7 +60,8 @@ VALUES: list[tuple[str, Any]] = [
     ("'a/../b//c' | normpath", "b/c"),
     ("['/a/b/c', '/a/b/d'] | commonpath", "/a/b"),
     ("'~/x' | expanduser", "/home/u/x"),
-    ("'$STAGE-${STAGE}-$NOPE' | expandvars", "test-test-$NOPE"),
+    ("'$STAGE-${STAGE}-$5-${}' | expandvars", "test-test-$5-${}"),
+    ("'${NOPE}' | expandvars | default('d')", "d"),
     ("'/playbooks/data/a' | relpath", "data/a"),
     ("'/a/b' | relpath('/a/c')", "../b"),
     ("'Zürich' | b64encode", "WsO8cmljaA=="),
@@ -105,8 +106,9 @@ VALUES: list[tuple[str, Any]] = [
     ("'/a/b.txt' | ansible.builtin.basename", "b.txt"),
     ("['/a/b', '/c'] | map('basename') | list", ["b", "c"]),
     ("['x1', 'y'] | select('match', '[a-z]\\\\d') | list", ["x1"]),
-    ("query('env', 'STAGE', 'NOPE')", ["test", ""]),
-    ("lookup('env', 'STAGE', 'NOPE')", "test,"),
+    ("query('env', 'STAGE', 'NOPE', default='')", ["test", ""]),
+    ("query('env', 'STAGE', 'NOPE') | map('default', 'd') | list", ["test", "d"]),
+    ("lookup('env', 'STAGE', 'NOPE', default='')", "test,"),
     ("lookup('ansible.builtin.env', ['STAGE', 'STAGE'])", "test,test"),
 ]  # fmt: skip
 

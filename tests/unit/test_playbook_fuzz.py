@@ -206,7 +206,7 @@ def test_short(tmp_path: Path, form: int) -> None:
     fuzz(tmp_path / "fuzz.yml", form, 200)
 
 
-@pytest.mark.long
+@pytest.mark.campaign
 @pytest.mark.parametrize("form", range(len(FORMS)), ids=["bytes", "pieces", "trees"])
 def test_long(tmp_path: Path, form: int) -> None:
     """A hundred thousand in all."""

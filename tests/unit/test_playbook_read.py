@@ -58,7 +58,7 @@ def test_a_whole_playbook(playbook: Any, tmp_path: Path) -> None:
     )
     path = tmp_path / "play.yml"
     assert found.path == path
-    assert found.inputs == (path,)
+    assert tuple(found.content) == (path,)
     assert found.env_read == {"WHERE"}
     (play,) = found.plays
     assert (play.name, play.strategy) == ("team risk", "free")
@@ -130,8 +130,8 @@ class EnsureNote(Task[None], frozen=True, kw_only=True):
         ("{text: a, words: x}", "3:37: ensure_note: 'words' takes a list of strings, not text"),
         ("{text: a, words: [ab, c]}", "3:42: ensure_note: 'words' entry 2 must be a string of length >= 2"),
         (
-            "{text: a, sizes: {a: 1, b: {c: x, d: 3}}}",
-            "3:57: ensure_note: 'sizes' takes a mapping of strings to whole numbers or mappings, and 'b' 'd' is a number\nwrite it in quotes: \"3\"",
+            "{text: a, sizes: {a: 1, b: {c: x, d: yes}}}",
+            "3:57: ensure_note: 'sizes' takes a mapping of strings to whole numbers or mappings, and 'b' 'd' is true\n  fix: write it in quotes: \"yes\"",
         ),
     ],
 )
@@ -144,11 +144,11 @@ def test_parameters_of_any_type_are_told_of(playbook: Any, given: str, said: str
 def test_paths_in_lists(playbook: Any, tmp_path: Path) -> None:
     """Each entry of a list is a path; URLs are not, nor are names where only dots make one."""
     found = playbook(
-        "- tasks:\n    - ensure_pip_pkg:\n        requirements: [a.txt, /b.txt, 'https://x.example/c.txt']\n"
+        "- tasks:\n    - ensure_pip_pkg:\n        requirements: [a.txt, /b.txt, ~/c.txt]\n"
         "        find_links: [./wheels, conda-forge/label/x, file:///x]\n"
     )
     task = found.plays[0].calls[0].task
-    assert task.requirements == [f"{tmp_path}/a.txt", "/b.txt", "https://x.example/c.txt"]
+    assert task.requirements == [f"{tmp_path}/a.txt", "/b.txt", "~/c.txt"]
     assert task.find_links == [f"{tmp_path}/wheels", "conda-forge/label/x", "file:///x"]
 
 
@@ -169,7 +169,7 @@ def test_files_of_variables_are_inputs(playbook: Any, tmp_path: Path) -> None:
         "- tasks:\n    - ensure_kernel: {env: '{{ name }}', name: \"{{ lookup('file', 'n.txt') }}\"}\n",
         extra_vars=parse_extra_vars([f"@{tmp_path}/vars.yml"]),
     )
-    assert found.inputs == (tmp_path / "play.yml", tmp_path / "vars.yml")
+    assert tuple(found.content) == (tmp_path / "play.yml", tmp_path / "vars.yml")
     assert found.looked_at == {tmp_path / "n.txt": True}
     assert found.plays[0].calls[0].task == EnsureKernel(env="fraud", name="k")
 
@@ -223,7 +223,7 @@ def test_a_relative_playbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "sub/p.yml").write_text("- tasks:\n    - ensure_pip_pkg: {requirements: r.txt}\n")
     monkeypatch.chdir(tmp_path)
     found = read_playbook(Path("sub/p.yml"), CATALOGUE)
-    assert found.inputs == (tmp_path / "sub/p.yml",)
+    assert tuple(found.content) == (tmp_path / "sub/p.yml",)
     (call,) = found.plays[0].calls
     assert str(call.position) == "sub/p.yml:2:7"
     assert call.task == EnsurePipPkg(requirements=f"{tmp_path}/sub/r.txt")

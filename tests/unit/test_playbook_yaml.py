@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from nbprovision.model.errors import InvalidPlaybook, Position
 from nbprovision.playbook import yaml_nodes
@@ -28,7 +28,7 @@ def parsed(text: str) -> Any:
         ("3.10", 3.1),
         ("1:30", 90),
         ("0o17", "0o17"),
-        ("2024-01-02", dt.date(2024, 1, 2)),
+        ("2024-01-02", "2024-01-02"),
         ("=", "="),
         ("! 12", 12),
         ("!!str 12", "12"),
@@ -42,12 +42,10 @@ def parsed(text: str) -> Any:
     ],
 )
 def test_values_are_what_safe_loader_makes(text: str, value: Any) -> None:
-    """YAML 1.1, as every tool around PyYAML reads it."""
-    import yaml
-
+    """YAML 1.1, as every tool around PyYAML reads it; but a date is the text that stands there."""
     if value is not None:
         assert parsed(text) == value
-    if text != "=":
+    if text not in ("=", "2024-01-02"):
         assert parsed(text) == yaml.safe_load(text)
 
 
@@ -108,7 +106,7 @@ def refused(path: Path) -> str:
 def test_files_that_are_no_text(tmp_path: Path) -> None:
     """Missing, a folder, a pipe, binary, another encoding: each said as such."""
     path = tmp_path / "play.yml"
-    assert refused(path) == "there is no playbook DIR/play.yml\nlook at the path"
+    assert refused(path) == "there is no playbook DIR/play.yml\n  fix: look at the path"
     (tmp_path / "playbook.yml").write_text("")
     assert "did you mean 'playbook.yml'?" in refused(path)
     path.mkdir()
@@ -122,7 +120,7 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
     path.write_bytes("a: 1".encode("utf-16"))
     assert "UTF-16" in refused(path)
     path.write_bytes("a: 1\nb: \xe9\xff".encode("latin-1"))
-    assert refused(path) == "DIR/play.yml:2:4: byte 0xe9 is not UTF-8\nsave the file as UTF-8"
+    assert refused(path) == "DIR/play.yml:2:4: byte 0xe9 is not UTF-8\n  fix: save the file as UTF-8"
     path.write_bytes(b"a: 1\nb: \x07")
     assert refused(path).startswith("DIR/play.yml:2:4: there is an unprintable character (U+0007)")
     assert "cannot be read" in refused(Path("a\0b"))
@@ -130,6 +128,48 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
     path.unlink()
     path.symlink_to(path)
     assert "cannot be read" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "name"),
+    [
+        ("- tasks:\n    - ensure_pip\u200b_pkg: {}\n", "2:17", "U+200B ZERO WIDTH SPACE"),
+        ("- tasks:\n    - ensure_pip_pkg\u200d: {}\n", "2:21", "U+200D ZERO WIDTH JOINER"),
+        ("- tasks:\n    - ensure_pip_pkg:\u00a0{}\n", "2:22", "U+00A0 NO-BREAK SPACE"),
+        ("-\u00a0tasks: []\n", "1:2", "U+00A0 NO-BREAK SPACE"),
+        ("- é: [numpy, 'pan\ufeffdas']\n", "1:18", "U+FEFF ZERO WIDTH NO-BREAK SPACE"),
+        ('- path: "/home/\u202egnp.exe"\n', "1:16", "U+202E RIGHT-TO-LEFT OVERRIDE"),
+        ("- path: num\u200epy\n", "1:12", "U+200E LEFT-TO-RIGHT MARK"),
+        ("- path: numpy\ufe0f\n", "1:14", "U+FE0F VARIATION SELECTOR-16"),
+        ("- a: 1\n\ufeff- b: 2\n", "2:1", "U+FEFF ZERO WIDTH NO-BREAK SPACE"),
+        ("- a: 1\r\n- b: x\u00ady\r\n", "2:7", "U+00AD SOFT HYPHEN"),
+        ("\u200b- a: 1\n", "1:1", "U+200B ZERO WIDTH SPACE"),
+    ],
+)
+@pytest.mark.parametrize("loader", ["CSafeLoader", "SafeLoader"])
+def test_a_character_that_nobody_sees_is_named_with_its_place(
+    loader: str, text: str, place: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yaml, "CSafeLoader", getattr(yaml, loader))
+    with pytest.raises(InvalidPlaybook) as caught:
+        parsed(text)
+    assert str(caught.value).startswith(f"p.yml:{place}: there is a character that nobody sees: {name}\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a: "x\\u200by\\u202e"',  # as an escape it is meant
+        "a: |\n  one\u200btwo\n",  # a file's content
+        "# copied\u200b from\u00a0the web\na: 1",
+        "name: \U0001f469\u200d\U0001f4bb 1\ufe0f\u20e3",  # emoji
+        "name: \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian
+        "name: \u05e9\u05dc\u05d5\u05dd\u200f!",  # Hebrew
+        "name: «\u00a0trois\u00a0€\u00a0»",
+    ],
+)
+def test_what_a_text_needs_may_stand_in_it(text: str) -> None:
+    assert parsed(text) == yaml.safe_load(text)
 
 
 def test_a_huge_file_is_refused_by_its_size(tmp_path: Path) -> None:
@@ -168,8 +208,6 @@ def test_line_ends_and_byte_order_marks(tmp_path: Path) -> None:
 
 def test_the_loader_in_python_serves_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyYAML may be built without its C part."""
-    import yaml
-
     monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
     assert parsed("a: [1, {b: c}]") == {"a": [1, {"b": "c"}]}
     with pytest.raises(InvalidPlaybook, match="nested more than"):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
 from nbprovision.facts import requirements, requirements_files
-from nbprovision.model.errors import InvalidPlaybook
+from nbprovision.model.errors import Blocked, InvalidPlaybook
+from nbprovision.tasks.pip_targets import check_places
 
 _NAMES = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,8}[A-Za-z0-9])?", fullmatch=True)
 _VERSIONS = st.from_regex(r"(==[0-9]{1,3}(\.[0-9]{1,3}){0,4})?", fullmatch=True)
@@ -72,10 +73,10 @@ def test_options_of_requirements_files_reach_whoever_installs(tmp_path: Path) ->
     assert [one.line for one in asked.wanted] == ["six"]
     assert [one.line for one in asked.constraints] == ["six<2", "six<2"]
     assert asked.constraint_files == (tmp_path / "c.txt",)
-    assert asked.options.no_binary == ("numpy", "scipy")
+    assert asked.options.no_binary == ()  # as pip has it: a later `:all:` of the other takes it back
     assert asked.options.only_binary == (":all:",)
     assert asked.options.find_links == (str(tmp_path / "wheels"),)
-    assert asked.options.pre
+    assert asked.options.all_releases == (":all:",)
     assert [path.name for path in asked.files] == ["r.txt", "c.txt", "more.txt"]
 
 
@@ -94,3 +95,19 @@ def test_files_that_include_without_end_are_refused(tmp_path: Path) -> None:
         requirements_files.read((), [tmp_path / "0.txt"], (), {})
     assert caught.value.position is not None
     assert caught.value.position.file == str(tmp_path / "50.txt")
+
+
+@pytest.mark.parametrize(
+    ("line", "cure"),
+    [
+        ("pytz @ file:///home/conda/feedstock_root/build_artifacts/pytz_1693930252784/work", "write `pytz` with a version"),
+        ("Click @ file:///tmp/build/click_1698129812380/work/dist/click-8.1.7-py3-none-any.whl", "write `click` with a version"),
+        ("six @ file:///nowhere/six", "a relative path"),
+        ("-e /nowhere/six", "a relative path"),
+    ],
+)  # fmt: skip
+def test_a_folder_in_which_conda_built_is_told_for_what_it_is(line: str, cure: str) -> None:
+    """`pip freeze` prints it of a package that conda installed."""
+    with pytest.raises(Blocked) as caught:
+        check_places([requirements.parse(line)], requirements.marker_environment("3.12"))
+    assert cure in caught.value.cure

@@ -13,11 +13,12 @@ import pytest
 import yaml
 
 from nbprovision.facts.machine import Machine
+from nbprovision.facts.platform import PHASE
 from nbprovision.lifecycle.render import Wanted, render
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
 from nbprovision.playbook.read import read_playbook
 from nbprovision.tasks import Catalogue
-from nbprovision.tasks.restart_jupyter import PHASE, RestartJupyter
+from nbprovision.tasks.restart_jupyter import RestartJupyter
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_never_while_a_lifecycle_script_is_at_work_unless_asked(machine: Machine
 
 @pytest.mark.parametrize("on_create", [True, False])
 def test_the_rendered_script_says_that_it_is_at_work(on_create: bool) -> None:
-    script = render(Wanted(playbook="/p.yml", on_create=on_create))
+    script = render(Wanted(playbook="/p.yml", tool="s3://team/wheels", on_create=on_create))
     assert f" {PHASE}={'on-create' if on_create else 'on-start'} " in script.replace("\n", " ")
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +53,33 @@ def test_a_terminal_has_a_bar_while_there_is_long_work(screen: Screen) -> None:
     assert BAR in text
     assert text.endswith("PLAY RECAP\nlocalhost : ok=1 changed=0 skipped=0 failed=0 deferred=0 (0.250 s)\n")
     assert "\033[?25h" in text  # the cursor is there again
+
+
+@pytest.mark.parametrize("character", ["\u202e", "\u2066", "\u200b", "\ufeff", "\u2028", "\u200f", "\x9b", "\x7f"])
+def test_what_nobody_sees_is_written_out(character: str, screen: Screen, env: dict[str, str], tmp_path: Path) -> None:
+    """In lines, bars, lists of tasks, errors and documents; a document stays the same document."""
+    escape = character.encode("unicode_escape").decode()
+    terminal = Terminal(screen, env={"TERM": "xterm"})
+    terminal.progressed(Step, f"downloading num{character}py", 1, 4)
+    terminal.finished(Step, Result(name=f"num{character}py", task=Step.kind, status="ok"))
+    terminal.close()
+    assert character not in screen.getvalue()
+    assert f"num{escape}py" in screen.getvalue()
+    playbook = tmp_path / f"play{character}.yml"
+    playbook.write_text(
+        f'- tasks: [{{name: "num\\u{ord(character):04x}py", ensure_file: {{path: ~/x, content: x}}}}]\n'
+    )
+
+    def said(*words: str | Path) -> str:
+        argv = [sys.executable, "-m", "nbprovision", *words]
+        done = subprocess.run(argv, env={**env, "PYTHONUTF8": "1"}, capture_output=True, encoding="utf-8", check=False)
+        assert character not in done.stdout + done.stderr, words
+        return done.stdout + done.stderr
+
+    for words in (["--list-tasks"], [], [], ["--start-at-task", "none"]):
+        said("run", playbook, *words)
+    assert json.loads(said("run", playbook, "--format", "json"))["tasks"][0]["name"] == f"num{character}py"
+    assert json.loads(said("status", "--format", "json"))["record"]["playbook"] == str(playbook)
 
 
 def test_a_line_goes_above_the_bars_and_keeps_its_colour(screen: Screen) -> None:
@@ -102,3 +133,15 @@ def test_many_changes_are_summed_up() -> None:
     package = Change("install", "numpy", None, "2.0", kind="package")
     assert summarised([package, *others]) == "+1 package, write /x/0, write /x/1, and 2 more"
     assert summarised(others[:2]) == "write /x/0, write /x/1"
+
+
+def test_a_check_says_first_and_last_that_nothing_was_changed() -> None:
+    out = io.StringIO()
+    terminal = Terminal(out, env={}, check=True)
+    terminal.finished(Step(), Result(name=Step.name, task=Step.kind, status="changed"))
+    terminal.recap([Result(name=Step.name, task=Step.kind, status="changed")], 0.25)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "CHECK: nothing is changed; this is what a run would do"
+    assert lines[1] == "would change: ensure_pip_pkg: Packages"
+    assert lines[-2].startswith("localhost : ok=0 changed=1 ")
+    assert lines[-1] == "nothing was changed: this was a check"

@@ -123,7 +123,7 @@ def test_what_is_merged_in_cannot_be_taken_out() -> None:
     assert settings(PATH, text) == {"channels": ["a"], "x": 1}
     with pytest.raises(TaskFailed, match="with certainty") as caught:
         edited(PATH, text, {"channels": None})
-    assert caught.value.cure == "set channels by hand, or write the file more simply"
+    assert caught.value.cause == "the edit would give another value to channels"
 
 
 WORDS = st.text("abc1/.:#'\" -{[,&*!|>%@\u00e9", min_size=1, max_size=8)
@@ -155,3 +155,23 @@ def test_whatever_the_list_its_surroundings_stay(
     for number, word in enumerate(there):
         if not flow and word in wanted:
             assert f"# of {number}" in result
+
+
+NESTED = {
+    "a new mapping of mappings": ("x: 1\n", {"a": {"b": {"c": [1, "2"]}}}, 'x: 1\na:\n  b: {c: [1, "2"]}\n'),
+    "a list of mappings": (None, {"channel_settings": [{"channel": "x", "auth": "y"}]}, "channel_settings:\n  - {channel: x, auth: y}\n"),
+    "one value of many": (
+        "proxy_servers:   # all\n  # of http\n  http: 'http://a:1'   # one\n  https: \"http://b:2\"\n", {"proxy_servers": {"http": "http://a:1", "https": "http://c:3", "n": "x"}},
+        "proxy_servers:   # all\n  # of http\n  http: 'http://a:1'   # one\n  https: http://c:3\n  n: x\n",
+    ),
+    "a mapping in braces": ("p: {http: 'a', https: b} # c\n", {"p": {"http": "a", "https": "d"}}, "p: {http: 'a', https: d} # c\n"),
+    "two levels down": ("plugins:\n  x:\n    y: 1\n    z: 2\n  auto: true\n", {"plugins": {"x": {"y": 1, "z": 3}, "auto": True}}, "plugins:\n  x: {y: 1, z: 3}\n  auto: true\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_nested_values_are_edited(name: str) -> None:
+    text, wanted, after = NESTED[name]
+    assert edited(PATH, text, wanted) == after
+    assert settings(PATH, after)[next(iter(wanted))] == next(iter(wanted.values()))
+    assert edited(PATH, after, wanted) == after

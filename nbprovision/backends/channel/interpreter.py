@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import msgspec
 
 from nbprovision.backends.channel.package import PLACEHOLDER, Package
 from nbprovision.model.errors import TaskFailed
+from nbprovision.system import commands
 from nbprovision.system.files import temporary_folder
 
 # What no environment needs and what belongs to the installation, not to Python.
@@ -110,12 +110,10 @@ def describe(executable: str) -> Interpreter:
     """
     cure = "name a CPython 3.10 or newer by `interpreter`: its path, or a version such as '3.12'"
     try:
-        asked = subprocess.run(  # noqa: S603 - an interpreter that the playbook or the search names
-            [executable, "-I", "-S", "-c", _ASK], capture_output=True, text=True, check=True, timeout=60
-        )
-        found = msgspec.json.decode(asked.stdout, type=Interpreter)
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError, msgspec.DecodeError) as error:
-        complaint = getattr(error, "stderr", None) or str(error)
+        answer = commands.run([executable, "-I", "-S", "-c", _ASK], env=os.environ, timeout=60)
+        found = msgspec.json.decode(answer.output, type=Interpreter)
+    except (TaskFailed, msgspec.DecodeError) as error:
+        complaint = error.cause if isinstance(error, TaskFailed) else str(error)
         raise TaskFailed(
             f"the interpreter {executable} does not start as a Python does", cause=complaint.strip(), cure=cure
         ) from None
@@ -261,7 +259,7 @@ def _stripped(content: bytes) -> bytes:
         copy = folder / "copy"
         copy.write_bytes(content)
         try:
-            subprocess.run(["strip", "--strip-debug", copy], check=True, capture_output=True)  # noqa: S603, S607
-        except (OSError, subprocess.CalledProcessError):
+            commands.run(["strip", "--strip-debug", copy], env=os.environ)
+        except TaskFailed:
             return content
         return copy.read_bytes()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from nbprovision.backends import network, pip_command, pip_request, uv_command
-from nbprovision.facts import indexes
+from nbprovision.backends import engine_options, network, pip_command, pip_request, uv_command
+from nbprovision.facts import indexes, install_settings
 from nbprovision.facts.channel import MANIFEST, File, Manifest
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system import files
+from nbprovision.system import files, trust
 from nbprovision.system.process import call_module
 
 # The engines get these from the machine's configuration in our reading of it, and from nowhere else.
@@ -32,9 +33,11 @@ def make(
     import uv
 
     settings = indexes.effective(machine.env, machine.user_home, root=machine.root)
+    options = install_settings.configured(machine.env, machine.user_home, None, root=machine.root)
     cache = machine.cache / "uv"
     files.make_folder(cache, mode=0o700)  # uv's locks are writable for everybody who gets there
     plain = {name: value for name, value in machine.env.items() if not name.startswith(_TOOLS_OWN)}
+    trust.place(folder, "build a channel in")
     files.make_folder(folder)
     # A folder with an empty manifest is ours already: a build that is killed is taken up by the next run.
     if not (folder / MANIFEST).exists():
@@ -42,7 +45,8 @@ def make(
 
     def build() -> list[Any]:
         """One attempt; how often each engine asks by itself depends on the patience that is left."""
-        pip_env = {**pip_command.limits(machine), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        pip_env = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        pip_env |= {**pip_command.limits(machine), **engine_options.all_variables(options)}
         uv_env = {
             "UV_CACHE_DIR": machine.env.get("UV_CACHE_DIR") or str(cache),
             "UV_TOOL_DIR": str(cache / "tools"),  # else it makes one in the user's home folder

@@ -1,0 +1,31 @@
+"""Secrets of AWS in templates: a run asks for them, a check only whether anybody could."""
+
+from __future__ import annotations
+
+from nbprovision.facts.machine import Machine
+from nbprovision.playbook.outside import Outside
+
+
+def outside_of(machine: Machine, *, check: bool) -> type[Outside]:
+    """What templates look at; each secret is asked for once in a run.
+
+    Args:
+        machine: The facts.
+        check: Look no further than whether there is an ``aws`` command.
+
+    """
+    values: dict[tuple[str, str, str | None], str] = {}
+
+    class Asking(Outside):
+        def secret(self, kind: str, name: str, region: str | None) -> str:
+            from nbprovision.backends import aws_secrets
+
+            placeholder = super().secret(kind, name, region)
+            if check:
+                aws_secrets.require_command(machine, kind, name)
+                return placeholder
+            if (kind, name, region) not in values:
+                values[kind, name, region] = aws_secrets.fetch(machine, kind, name, region)
+            return values[kind, name, region]
+
+    return Asking

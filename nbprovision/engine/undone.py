@@ -1,0 +1,84 @@
+"""Tasks of which a later one has undone what they did, so that each run does the work of both again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from nbprovision.engine.order import Node
+from nbprovision.engine.step import Outcome, Step
+from nbprovision.model.result import Change, Plan, Result
+
+
+def undoer(number: int, left: Plan, outcomes: Mapping[int, Outcome], nodes: Sequence[Node]) -> int | None:
+    """The later step that has undone what a step did; None where none is known to have.
+
+    A step may have more to do at the end of a run and be undone by nobody: `envs: all` means an environment that has
+    been made meanwhile. So either another step has changed the very thing that is to be changed again, or the step
+    itself has, and another one that bears on it has worked since.
+
+    Args:
+        number: The step.
+        left: What it has to do again, though it was verified in this run.
+        outcomes: Of all steps, in the order in which they ended.
+        nodes: The places of all steps in the order.
+
+    """
+    order = list(outcomes)
+    since = [n for n in order[order.index(number) + 1 :] if outcomes[n].result.changed]
+    since = [n for n in since if not outcomes[n].result.check_only]
+    bearing = [n for n in since if number in nodes[n].needs | nodes[n].after]
+    paths = [change for change in left.changes if change.target.startswith("/")]
+    # The name of a package is that of many: of which environment it is, only what bears on the step can tell.
+    found = [n for n in since if _meet(outcomes[n].result.changes, left.changes if n in bearing else paths)]
+    if not found and _meet(outcomes[number].result.changes, left.changes):
+        found = bearing
+    return found[-1] if found else None
+
+
+def told(earlier: Step, later: Step, left: Plan, done: Result) -> str:
+    """What to warn of, with the place of each task and what to do.
+
+    Args:
+        earlier: The task that is undone.
+        later: The one that undoes it.
+        left: What the earlier one has to do again.
+        done: What the later one has done.
+
+    """
+    hidden = earlier.no_log or later.no_log
+    what = f" ({left.changes[0].action} {left.changes[0].target})" if not hidden else ""
+    owned = _of_packages(left.changes) and not _of_packages(done.changes)
+    cure = (
+        "a deep look repairs what is written into a package's file; leave `deep` away, or write into a file that no "
+        "package owns (a kernel of another name)"
+        if owned
+        else "make one task of the two, or let each have its own part"
+    )
+    return f"{_called(later)} undoes what {_called(earlier)} does{what}, so that each run changes both: {cure}"
+
+
+def _of_packages(changes: Iterable[Change]) -> bool:
+    return any(change.kind == "package" for change in changes)
+
+
+def _called(step: Step) -> str:
+    return f"'{step.name}'" if step.position is None else f"'{step.name}' ({step.position})"
+
+
+def _meet(some: Iterable[Change], others: Iterable[Change]) -> bool:
+    """Whether two plans change one thing, or one of them a folder of which the other changes a part."""
+    there = {_thing(change) for change in others}
+    for thing in map(_thing, some):
+        if thing in there:
+            return True
+        if thing.startswith("/"):
+            path = Path(thing)
+            if any(path in Path(one).parents or Path(one) in path.parents for one in there if one.startswith("/")):
+                return True
+    return False
+
+
+def _thing(change: Change) -> str:
+    """What is changed; a task of several environments names behind a package the one that it is in."""
+    return change.target.partition(" in ")[0] if change.kind == "package" else change.target

@@ -1,0 +1,173 @@
+"""Documents given in place of a playbook, or of another document: what each is, and what uses it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from nbprovision.facts import conda_specs
+from nbprovision.playbook.yaml_nodes import MapNode, Node
+from nbprovision.system.reading import read_bytes
+
+_REQUIREMENTS = re.compile(r"(^|[/_.-])(requirements|constraints)[\w.-]*\.(txt|in)$")
+_LARGEST = 16 << 20  # bytes; a lock file of conda-lock may have some of them
+_CONDA_EXPORT = re.compile(r"(?m)^[a-z0-9_.-]+=[^=\s]+=\S+$|^# \$ conda create --name ")
+
+
+# What a parameter that is marked with a kind takes.
+WANTED = {"environment": "an environment.yml of conda", "requirements": "a requirements file of pip"}
+
+
+class Document(NamedTuple):
+    """What a document is.
+
+    Attributes:
+        kind: One word for it, as fields of tasks are marked with (see `parameters`).
+        what: The same for people.
+        task: The kind of task that uses it, empty for none.
+        parameters: What to write below that.
+        advice: What to do besides, or instead.
+
+    """
+
+    kind: str
+    what: str
+    task: str = ""
+    parameters: tuple[str, ...] = ()
+    advice: str = ""
+
+    @property
+    def as_playbook(self) -> str:
+        """A playbook that uses it."""
+        play = f"- hosts: localhost\n  tasks:\n    - {self.task}: {{{', '.join(self.parameters)}}}"
+        return self._cure("write a playbook that uses it:", play)
+
+    @property
+    def as_task(self) -> str:
+        """The task that uses it."""
+        task = "".join(f"\n    {parameter}" for parameter in self.parameters)
+        return self._cure("this uses it:", f"- {self.task}:{task}")
+
+    def _cure(self, before: str, lines: str) -> str:
+        return "\n".join(filter(None, (f"{before}\n{lines}" if self.task else "", self.advice)))
+
+
+def named(path: Path, node: Node | None = None) -> Document | None:
+    """What a document is that is no playbook.
+
+    Args:
+        path: Its file; some kinds are known by their names (https://peps.python.org/pep-0751/ for ``pylock.toml``).
+        node: Its content, where it can be read as YAML.
+
+    Returns:
+        What it is; None where that is not known.
+
+    """
+    found = _by_name(path, path.name)
+    if found is None and _has(node, "nbformat", "cells"):
+        found = _notebook(path.name)
+    if found is None and (_has(node, "dependencies") or _has(node, "channels", "name")):
+        found = _environment(path.name)
+    if found is None and (path.name in (".condarc", "condarc") or _has(node, "channels")):
+        found = Document("condarc", "a configuration of conda", "ensure_condarc", ("channels: [...]",))
+    if found is None and (_has(node, "all") or path.name.lower() in ("hosts", "inventory", "inventory.ini")):
+        leave = "leave it out: a playbook is for the machine that it is run on"
+        found = Document("inventory", "an inventory of Ansible", advice=leave)
+    return found
+
+
+def recognised(path: Path, shown: str) -> Document | None:
+    """What a file is that a task is given, by its content, else by its name.
+
+    Args:
+        path: The file; one that cannot be read is nothing.
+        shown: As it was written.
+
+    """
+    try:
+        content = read_bytes(path, most=_LARGEST)
+    except OSError:
+        return None
+    text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
+    found = next(_by_content(path, text, shown), None)
+    if found is None:
+        found = _by_name(path, shown)
+        # `conda list --export` is often written into a requirements.txt.
+        if found is not None and found.kind == "requirements" and _CONDA_EXPORT.search(text):
+            return None
+    return found
+
+
+def _by_content(path: Path, text: str, shown: str) -> Iterator[Document]:
+    if re.match(r"\s*\{", text) and '"nbformat"' in text and '"cells"' in text:
+        yield _notebook(shown)
+    if re.search(r"(?m)^@EXPLICIT\s*$", text):
+        faults = filter(None, map(conda_specs.fault, text.splitlines()))
+        spec = next((spec for one in faults if (spec := one.cure.partition("and write ")[2])), "NAME=VERSION=BUILD")
+        yield Document(
+            "explicit", "a list of URLs of packages (`conda list --explicit`)", "ensure_conda_env",
+            ("name: NAME", f"packages: [{spec}, ...]"), "or let `conda env export` write an environment.yml",
+        )  # fmt: skip
+    if re.search(r"(?m)^metadata:", text) and re.search(r"(?m)^package:", text):
+        yield _lock("conda-lock")
+    if re.search(r"(?m)^environments:", text) and re.search(r"(?m)^packages:", text) and "- conda: " in text:
+        yield _lock("pixi")
+    if re.search(r"(?m)^\[(\[packages?\]|packages)\]", text):
+        yield _pylock()
+    if re.search(r"(?m)^\[(project|build-system|tool\.[\w.-]+)\]", text):
+        yield _project(path, shown)
+    if re.search(r"(?m)^[\"']?dependencies[\"']?\s*:", text):
+        yield _environment(shown)
+    if re.search(r"(?m)^- *(hosts|tasks|roles|import_playbook) *:", text) or (
+        re.search(r"(?m)^- *\w+ *:", text) and re.search(r"(?m)^  *(hosts|tasks|roles) *:", text)
+    ):
+        yield Document("playbook", "a playbook", advice=f"run it: nbprovision run {shown}")
+
+
+def _by_name(path: Path, shown: str) -> Document | None:
+    name = path.name.lower()
+    if _REQUIREMENTS.search(name):
+        return Document(
+            "requirements", "a requirements file of pip", "ensure_pip_pkg", ("env: NAME", f"requirements: {shown}")
+        )
+    if name.endswith(".ipynb"):
+        return _notebook(shown)
+    if name.startswith("pylock.") and name.endswith(".toml"):
+        return _pylock()
+    if name == "pyproject.toml":
+        return _project(path, shown)
+    return None
+
+
+def _environment(shown: str) -> Document:
+    return Document("environment", "an environment.yml of conda", "ensure_conda_env", ("name: NAME", f"file: {shown}"))
+
+
+def _notebook(shown: str) -> Document:
+    place = f"path: PLACE/{shown.rpartition('/')[2]}"
+    return Document("notebook", "a notebook", "ensure_file", (place, f"src: {shown}"))
+
+
+def _project(path: Path, shown: str) -> Document:
+    folder = f"./{shown.rpartition('/')[0]}".rstrip("/") if not shown.startswith(("/", "~")) else str(path.parent)
+    return Document("project", "a Python project", "ensure_pip_pkg", ("env: NAME", f"packages: [{folder}]"))
+
+
+def _pylock() -> Document:
+    return Document(
+        "pylock", "a lock file of pip and uv", "ensure_pip_pkg", ("env: NAME", "requirements: requirements.txt"),
+        "with a file made by: uv export -o requirements.txt",
+    )  # fmt: skip
+
+
+def _lock(tool: str) -> Document:
+    return Document(
+        "conda-lock", f"a lock file of {tool}", "ensure_conda_env", ("name: NAME", "file: environment.yml"),
+        "with the file that the lock was made from",
+    )  # fmt: skip
+
+
+def _has(node: Node | None, *keys: str) -> bool:
+    return isinstance(node, MapNode) and all(node.get(key) is not None for key in keys)

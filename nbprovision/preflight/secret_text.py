@@ -1,0 +1,160 @@
+"""The rule for secrets, applied to what goes into a rendered script: options, the playbook, files beside it.
+
+Whoever may call DescribeNotebookInstanceLifecycleConfig reads the script:
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeNotebookInstanceLifecycleConfig.html
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from nbprovision.model.errors import InvalidPlaybook, Position, UsageError
+from nbprovision.playbook.written import shown
+from nbprovision.playbook.yaml_nodes import ListNode, Node, Scalar, parse_nodes
+from nbprovision.system.plain_secrets import PlainSecret, secret_as, secret_in, secret_in_command, secrets_in_lines
+
+WHY = "whoever may describe the lifecycle configuration can read it"
+_YAML = (".yml", ".yaml")
+_PROGRAMS = (".py", ".r", ".js", ".ts", ".ipynb")
+_WORDS = ("name", "display_name", "msg")  # text for people, which may well speak of --password
+_QUIET = re.compile(r"#\s*noqa(:[^#]*\bplain-secret\b|\s*$)")
+# Where a user of a URL is refused whatever it looks like: an index that needs none has none.
+_USER = re.compile(r"\bhttps?://[^/\s]*@", re.IGNORECASE)
+
+
+def refuse_in_option(option: str, value: str, name: str = "") -> None:
+    """Refuse an option that holds a secret.
+
+    Args:
+        option: As it is written on the command line: ``--env``, ``--index-url``.
+        value: Its value, or that of the variable that it sets.
+        name: The variable that it sets; empty where it sets none, and no URL in it may have a user then.
+
+    Raises:
+        UsageError: it holds one; the value is not in the message.
+
+    """
+    if name:
+        secret = secret_as(name, value) or secret_in_command(value)
+    else:
+        user = PlainSecret("a URL with a user", "TOKEN") if _USER.search(value) else None
+        secret = user or next((found for _, found in secrets_in_lines(value)), None)
+    if secret is not None:
+        raise UsageError(
+            f"{option} {name}".rstrip() + f": {secret.what} would stand in the script",
+            cause=WHY,
+            cure=_OPTION_CURES.get(option, _OPTION_CURE),
+        )
+
+
+_OPTION_CURE = (
+    "leave it out, and have the machine itself fetch it: from AWS Secrets Manager, or from a file on its volume"
+)
+_OPTION_CURES = {
+    "-e": "let the playbook take it where it runs: {{ lookup('file', '/home/ec2-user/SageMaker/...') }}, "
+    "or hand over the secret's ARN (NAME_ARN=...) and fetch it there",
+    "--index-url": "let the playbook's ensure_pip_index take it from where it is kept",
+    "--env": "name a proxy that asks for no password, or hand over where the secret is kept (NAME_FILE=...)",
+}
+
+
+def refuse_in_variables(variables: Mapping[str, Any], option: str = "-e") -> None:
+    """Refuse variables of ``-e`` that hold a secret, at any depth.
+
+    Raises:
+        UsageError: one does.
+
+    """
+    for name, value in variables.items():
+        for key, text in _texts(value, name):
+            refuse_in_option(option, text, key)
+
+
+def refuse_in_file(name: str, text: str) -> None:
+    """Refuse a playbook, or a file that goes beside it, that holds secrets.
+
+    A line whose comment is ``# noqa: plain-secret`` is let pass, as in `nbprovision lint`.
+
+    Args:
+        name: The file, as messages show it.
+        text: Its text.
+
+    Raises:
+        InvalidPlaybook: it holds one; with its place, without its value.
+
+    """
+    lines = text.splitlines()
+    for position, secret in _found(name, text):
+        line = lines[position.line - 1] if position.line <= len(lines) else ""
+        if not _QUIET.search(line):
+            raise InvalidPlaybook(
+                f"{secret.what} would stand in the script",
+                cause=WHY,
+                cure="keep it on the volume or in AWS Secrets Manager, and write "
+                f"{{{{ lookup('file', PATH) }}}} or {{{{ lookup('env', '{secret.name}') }}}} in the playbook; "
+                "if it is none, end the line with # noqa: plain-secret",
+                position=position,
+            )
+
+
+def _found(name: str, text: str) -> Iterator[tuple[Position, PlainSecret]]:
+    node, is_yaml = None, name.endswith(_YAML)
+    if is_yaml:
+        try:
+            node = parse_nodes(text, name)
+        except InvalidPlaybook:  # a template of such a file
+            is_yaml = False
+    if is_yaml:
+        if node is not None:
+            yield from _in_node(node, "")
+        for number, line in enumerate(text.splitlines(), 1):  # comments as well
+            if (secret := secret_in(line)) is not None:
+                yield Position(name, number, secret.start + 1), secret
+    else:
+        for number, secret in secrets_in_lines(text, quoted=name.lower().endswith(_PROGRAMS)):
+            yield Position(name, number + 1, secret.start + 1), secret
+
+
+def _in_node(node: Node, key: str) -> Iterator[tuple[Position, PlainSecret]]:
+    if isinstance(node, Scalar):
+        if isinstance(node.value, bool) or node.value is None:
+            return
+        secret = secret_as(key, node.text)
+        if secret is None and isinstance(node.value, str) and key not in _WORDS:  # a command, a file's content
+            secret = secret_in_command(node.text)
+        if secret is not None:
+            yield node.position, secret
+    elif isinstance(node, ListNode):
+        for item in node.items:
+            yield from _in_node(item, key)
+        yield from _in_words(node.items)
+    else:
+        called = node.get("name")  # name: TOKEN, value: ...
+        for name, value in node.pairs:
+            named = called.text if name.value == "value" and isinstance(called, Scalar) else name.text
+            yield from _in_node(value, named)
+
+
+def _in_words(items: Sequence[Node]) -> Iterator[tuple[Position, PlainSecret]]:
+    """A secret that only the words of a command together show: ``[curl, --user, 'me:...']``."""
+    words = [item.text if isinstance(item, Scalar) else "" for item in items]
+    if any(word.startswith("-") for word in words):
+        for number in range(2, len(words) + 1):
+            secret = secret_in_command(" ".join(map(shlex.quote, words[:number])))
+            if secret is not None:
+                yield items[number - 1].position, secret
+                return
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for name, one in value.items():
+            yield from _texts(one, str(name))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts(one, key)
+    elif not isinstance(value, bool) and value is not None:
+        yield key, value if isinstance(value, str) else str(shown(value))
