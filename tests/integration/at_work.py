@@ -107,7 +107,8 @@ class World:
 
 
 def until(condition: Callable[[], object]) -> None:
-    for _ in range(1500):
+    end = time.monotonic() + 300
+    while time.monotonic() < end:
         with contextlib.suppress(OSError, ValueError):
             if condition():
                 return
@@ -121,5 +122,5 @@ def world(env: dict[str, str], tmp_path: Path) -> Iterator[World]:
     yield made
     made.open()
     for process in made.started:
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     until(lambda: not (made.home / "lock.holder").exists() or made.status()["state"] == "interrupted")

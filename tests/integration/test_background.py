@@ -24,7 +24,7 @@ LINE = re.compile(
 def into_background(world: World, *words: str, **more: str) -> None:
     """Start a run, and come back when its caller has left."""
     caller = world.begin("--deadline", "2", *words, **more)
-    output, _ = caller.communicate(timeout=60)
+    output, _ = caller.communicate(timeout=300)
     assert caller.returncode == 7, output
 
 

@@ -189,7 +189,7 @@ class TestBudget:
         )  # fmt: skip
         wait_for((empty.home / "status.json").exists)
         os.killpg(int(str(empty.record()["pid"])), 9)
-        _, errors = caller.communicate(timeout=60)
+        _, errors = caller.communicate(timeout=300)
         assert caller.returncode == 2
         assert "ended before it was done" in errors
 

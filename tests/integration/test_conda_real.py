@@ -33,8 +33,8 @@ IDNA = "lib/python3.*/site-packages/idna*.dist-info"
 COMPUTE = """\
 import sys
 from jupyter_client.manager import start_new_kernel
-manager, client = start_new_kernel(kernel_name=sys.argv[1], startup_timeout=60)
-client.execute_interactive("import sys, six; print(1 + 1, sys.prefix, six.__version__)", timeout=60,
+manager, client = start_new_kernel(kernel_name=sys.argv[1], startup_timeout=300)
+client.execute_interactive("import sys, six; print(1 + 1, sys.prefix, six.__version__)", timeout=300,
     output_hook=lambda message: print(message["content"].get("text", ""), end=""))
 client.stop_channels(); manager.shutdown_kernel(now=True)
 """

@@ -40,7 +40,7 @@ def started(folder: Path, env: dict[str, str]) -> Iterator[Any]:
     client = manager.client()
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=60)
+        client.wait_for_ready(timeout=300)
         client.manager = manager
         yield client
     finally:
@@ -59,7 +59,7 @@ def ask(client: Any, code: str) -> str:
             content.get("text") or content.get("data", {}).get("text/plain") or "".join(content.get("traceback", []))
         )
 
-    client.execute_interactive(code, timeout=60, output_hook=hear)
+    client.execute_interactive(code, timeout=300, output_hook=hear)
     return "".join(said).strip()
 
 
@@ -234,11 +234,11 @@ def test_interrupt_reaches_the_kernel(fraud: Path, machine: Machine) -> None:
     converge(task, machine)
     with started(folder_of(task, machine), machine.env) as client:
         request = client.execute("import time; print('sleeping', flush=True); time.sleep(60)")
-        while client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
+        while client.get_iopub_msg(timeout=300)["msg_type"] != "stream":
             pass
         client.manager.interrupt_kernel()
         while True:
-            reply = client.get_shell_msg(timeout=30)
+            reply = client.get_shell_msg(timeout=300)
             if reply["parent_header"].get("msg_id") == request:
                 break
         assert reply["content"]["ename"] == "KeyboardInterrupt"

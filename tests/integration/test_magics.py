@@ -36,7 +36,7 @@ with open({record!r}, "a") as stream:
 EXECUTE = """\
 import json, sys
 from jupyter_client.manager import start_new_kernel
-manager, client = start_new_kernel(kernel_name=sys.argv[1], startup_timeout=60, cwd=sys.argv[2])
+manager, client = start_new_kernel(kernel_name=sys.argv[1], startup_timeout=300, cwd=sys.argv[2])
 def show(message):
     content = message["content"]
     print(content.get("text", ""), *content.get("traceback", []), end="")

@@ -321,12 +321,12 @@ def said_by_kernel(name: str, code: str, instance: Instance) -> str:
     program = f"""
 import sys
 from jupyter_client.manager import start_new_kernel
-manager, client = start_new_kernel(kernel_name={name!r}, startup_timeout=60)
-client.execute_interactive({json.dumps(code)}, timeout=60,
+manager, client = start_new_kernel(kernel_name={name!r}, startup_timeout=300)
+client.execute_interactive({json.dumps(code)}, timeout=300,
     output_hook=lambda message: print(message["content"].get("text", message["content"].get("evalue", "")), end=""))
 client.stop_channels(); manager.shutdown_kernel(now=True)
 """
     argv = [sys.executable, "-c", program]
-    done = subprocess.run(argv, env=instance.env, capture_output=True, text=True, check=False, timeout=180)
+    done = subprocess.run(argv, env=instance.env, capture_output=True, text=True, check=False, timeout=400)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -53,8 +53,8 @@ sys.addaudithook(hook)
 COMPUTE = """\
 import sys
 from jupyter_client.manager import start_new_kernel
-manager, client = start_new_kernel(kernel_name=sys.argv[1], startup_timeout=60)
-client.execute_interactive("import sys, packaging; print(1 + 1, sys.prefix, packaging.__version__)", timeout=60,
+manager, client = start_new_kernel(kernel_name=sys.argv[1], startup_timeout=300)
+client.execute_interactive("import sys, packaging; print(1 + 1, sys.prefix, packaging.__version__)", timeout=300,
     output_hook=lambda message: print(message["content"].get("text", ""), end=""))
 client.stop_channels(); manager.shutdown_kernel(now=True)
 """
@@ -132,7 +132,7 @@ def test_two_runs_and_a_third(user: User) -> None:
 
     environment = {**user.env, "PYTHONPATH": ""}
     argv = [sys.executable, "-c", COMPUTE, "fraud"]
-    said = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=180)
+    said = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=400)
     assert said.stdout.split() == ["2", str(user.prefix), "24.0"], said.stdout + said.stderr
 
     commands = [entry for entry in user.log() if entry["event"] == "command"]

@@ -290,7 +290,7 @@ class TestStatus:
     def status(self, world: World, home: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "nbprovision", "status", "--home", home, *words],
-            env={**world.env, **env}, capture_output=True, text=True, check=False, cwd="/", timeout=20,
+            env={**world.env, **env}, capture_output=True, text=True, check=False, cwd="/", timeout=120,
         )  # fmt: skip
 
     def test_shows_the_state_and_leaves_nothing(self, home: Path, world: World) -> None:

@@ -42,8 +42,8 @@ print(json.dumps({name: specs[name]["spec"]["display_name"] for name in specs}))
 COMPUTE = """
 import sys
 from jupyter_client.manager import start_new_kernel
-manager, client = start_new_kernel(kernel_name=sys.argv[1], startup_timeout=60)
-client.execute_interactive("import sys, six, mine; print(sys.prefix, mine.version)", timeout=60,
+manager, client = start_new_kernel(kernel_name=sys.argv[1], startup_timeout=300)
+client.execute_interactive("import sys, six, mine; print(sys.prefix, mine.version)", timeout=300,
     output_hook=lambda message: print(message["content"].get("text", ""), end=""))
 client.stop_channels(); manager.shutdown_kernel(now=True)
 """
@@ -80,7 +80,7 @@ class Sample:
     def python(self, code: str, *words: str) -> str:
         env = {"HOME": str(self.home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
         done = subprocess.run(
-            [sys.executable, "-c", code, *words], env=env, capture_output=True, text=True, timeout=200
+            [sys.executable, "-c", code, *words], env=env, capture_output=True, text=True, timeout=400
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -189,22 +190,29 @@ def test_what_tags_leave_out_is_shown_and_how_long_it_took(world: World) -> None
 
 def test_follow_prints_each_thing_once_until_all_has_ended(world: World) -> None:
     world.write(state="installing", status=None)
+    lines: list[str] = []
+
+    def wait_for(start: str) -> None:
+        until(lambda: any(line.startswith(start) for line in lines))
+
     with (world.home / "bootstrap.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         follow = world.start("status", "--follow")
-        time.sleep(1.5)
+        assert follow.stdout is not None
+        reader = threading.Thread(target=lines.extend, args=(map(str.rstrip, follow.stdout),))
+        reader.start()
+        wait_for("installing: ")
         run = world.begin()
-        until(lambda: world.status()["running"])
+        wait_for("  running:  ensure_command: Slow")
     waiting = world.start("run", str(world.playbook))
-    time.sleep(1.5)
+    wait_for(f"waiting: {world.playbook}, ")
     world.open()
-    output, _ = follow.communicate(timeout=60)
+    reader.join(timeout=300)
     run.communicate()
     waiting.communicate()
-    lines = output.splitlines()
     end = next(number for number, line in enumerate(lines) if line.startswith("ok: "))
     followed = lines[:end]
-    assert len(set(followed)) == len(followed), output
+    assert len(set(followed)) == len(followed), lines
     assert followed[0].startswith("installing: nbprovision 0.1.0, since ")
     assert followed[1].startswith(f"running: {world.playbook}, since ")
     for line in ("  changed:  ensure_kernel: Quick", "  running:  ensure_command: Slow"):

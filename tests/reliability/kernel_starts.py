@@ -4,10 +4,10 @@ import sys
 
 from jupyter_client.manager import start_new_kernel
 
-manager, client = start_new_kernel(kernel_name=sys.argv[1], startup_timeout=60)
+manager, client = start_new_kernel(kernel_name=sys.argv[1], startup_timeout=300)
 try:
     client.execute_interactive(
-        "print(6 * 7)", timeout=60, output_hook=lambda message: print(message["content"].get("text", ""), end="")
+        "print(6 * 7)", timeout=300, output_hook=lambda message: print(message["content"].get("text", ""), end="")
     )
 finally:
     client.stop_channels()

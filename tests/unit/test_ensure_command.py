@@ -149,7 +149,7 @@ def test_after_its_time_all_that_it_started_is_killed(machine: Machine, home: Pa
     with pytest.raises(TaskFailed, match="did not end"):
         task.apply(task.plan(task.read(machine)), machine)
     pid = int((home / "pid").read_text())
-    for _ in range(200):
+    for _ in range(2000):
         if not alive(pid):
             break
         time.sleep(0.05)

@@ -18,7 +18,7 @@ NOTE: contextvars.ContextVar[str] = contextvars.ContextVar("note", default="")
 
 
 def test_they_are_at_work_at_once_and_keep_their_order() -> None:
-    together = threading.Barrier(3, timeout=20)
+    together = threading.Barrier(3, timeout=300)
 
     def work(number: int) -> int:
         together.wait()  # nobody gets past it alone

@@ -42,7 +42,7 @@ def begin(kind: str) -> subprocess.Popen[str]:
 
 def test_silence_ends_the_process_which_says_what_it_waited_for() -> None:
     process = begin("silent")
-    told, complaint = process.communicate(timeout=60)
+    told, complaint = process.communicate(timeout=300)
     assert process.returncode == silence.SILENT
     assert told == ""
     assert complaint.startswith("gave no answer in time: ")
@@ -52,7 +52,7 @@ def test_silence_ends_the_process_which_says_what_it_waited_for() -> None:
 def test_what_goes_on_is_not_silent() -> None:
     kinds = ("heard", "busy", "one by one", "idle")
     processes = [begin(kind) for kind in kinds]
-    ended = [(*process.communicate(timeout=60), process.returncode) for process in processes]
+    ended = [(*process.communicate(timeout=300), process.returncode) for process in processes]
     assert dict(zip(kinds, ended, strict=True)) == dict.fromkeys(kinds, ("left alone\n", "", 0))
 
 
