@@ -84,10 +84,12 @@ def program(name: str | Path, *, env: Mapping[str, str], cwd: str = "/", depth: 
     if place is None:
         return
     trust.obey(place, "run")
-    for file in {place, os.path.realpath(place)}:
+    packages = True
+    for file in dict.fromkeys([place, os.path.realpath(place)]):
         prefix = os.path.dirname(os.path.dirname(file))
         if os.path.basename(file).startswith("python") or _is_environment(prefix):
-            trust.environment(prefix, "run what is in")
+            trust.environment(prefix, "run what is in", packages=packages)
+        packages = not trust.has_own_packages_only(prefix)  # of the Python that a virtual environment's link leads to
     interpreter = _interpreter(place)
     if interpreter and depth < _MOST_SCRIPTS:
         program(interpreter, env=env, cwd=cwd, depth=depth + 1)

@@ -30,7 +30,8 @@ _MOST_LINKS = 40  # the kernel's own limit: path_resolution(7)
 _OBEYED = ("bin", "lib", "pyvenv.cfg", ".condarc", "condarc", "condarc.d", "etc")
 _ENTRIES = ("conda-meta/*", "etc/conda/activate.d/*", "condarc.d/*", "lib/*.so", "lib/*.so.*")
 _IMPORTED = ("lib*/python*", "local/lib*/python*")
-_trusted: set[str] = set()  # the environments that this process has judged already
+_PACKAGES = ("site-packages", "dist-packages")
+_trusted: set[tuple[str, bool]] = set()  # the environments that this process has judged already, and if with packages
 
 
 class Fault(NamedTuple):
@@ -80,12 +81,18 @@ def place(folder: str | Path, deed: str = "use") -> None:
     _refuse(folder, deed, fault(folder, shared=True))
 
 
-def environment(prefix: str | Path, deed: str = "use") -> None:
+def environment(prefix: str | Path, deed: str = "use", *, packages: bool = True) -> None:
     """Judge a Python or conda environment, or a folder that takes packages, before root runs or changes it.
 
     Judged are the prefix, its configuration, all that is in the folders that its Python imports from, however deep, and
     what its activation reads; for a virtual environment those of the Python that it was made from as well
     (https://docs.python.org/3/library/site.html). Each is judged once a process, as 30,000 files take 0.15 s.
+
+    Args:
+        prefix: The environment.
+        deed: What root would do with it, for the message.
+        packages: Whether its packages are imported; those below a virtual environment of its own are not
+            (``has_own_packages_only``), and they are most of the files of a large installation.
 
     Raises:
         NotTrusted: somebody other than root can change one of them.
@@ -96,15 +103,24 @@ def environment(prefix: str | Path, deed: str = "use") -> None:
     if not os.path.lexists(prefix):
         place(prefix, deed)
         return
-    if (known := os.path.abspath(prefix)) in _trusted:
+    known = os.path.abspath(prefix)
+    if (known, True) in _trusted or (known, packages) in _trusted:
         return
     _refuse(prefix, deed, fault(prefix))
-    for path in _obeyed(Path(prefix)):
+    for path in _obeyed(Path(prefix), packages=packages):
         _refuse(prefix, deed, fault(path))
     home = _setting(Path(prefix, "pyvenv.cfg"), "home")
     if home and os.path.isabs(home) and os.path.dirname(home) != os.fspath(prefix):
-        environment(os.path.dirname(home), deed)
-    _trusted.add(known)
+        environment(os.path.dirname(home), deed, packages=packages and not has_own_packages_only(prefix))
+    _trusted.add((known, packages))
+
+
+def has_own_packages_only(prefix: str | Path) -> bool:
+    """Whether an environment is a virtual one that imports no package of the Python that it was made from.
+
+    Without the setting it imports them (https://docs.python.org/3/library/site.html).
+    """
+    return _setting(Path(prefix, "pyvenv.cfg"), "include-system-site-packages").lower() == "false"
 
 
 def fault(path: str | Path, *, shared: bool = False) -> Fault | None:
@@ -179,18 +195,25 @@ def _weakness(status: os.stat_result) -> str:
     return ""
 
 
-def _obeyed(prefix: Path) -> Iterator[Path]:
+def _obeyed(prefix: Path, *, packages: bool) -> Iterator[Path]:
     """What an environment obeys beside its prefix; of what is imported only what is not plainly root's."""
     for name in _OBEYED:
         yield prefix / name
     for pattern in _ENTRIES:
         yield from prefix.glob(pattern)
-    yield from _imported([folder for pattern in _IMPORTED for folder in prefix.glob(pattern)])
+    ways = [folder for pattern in _IMPORTED for folder in prefix.glob(pattern)]
+    left_out = () if packages else (os.path.join(os.path.realpath(way), name) for way in ways for name in _PACKAGES)
+    yield from _imported(ways, set(left_out))
 
 
-def _imported(ways: list[Path]) -> Iterator[Path]:
-    """Folders that Python imports from, and of all that is in them the links and what somebody else can change."""
-    seen = set()
+def _imported(ways: list[Path], seen: set[str]) -> Iterator[Path]:
+    """Folders that Python imports from, and of all that is in them the links and what somebody else can change.
+
+    Args:
+        ways: The folders.
+        seen: Those that need not be looked at, by their real paths; changed.
+
+    """
     while ways:
         way = ways.pop()
         yield way

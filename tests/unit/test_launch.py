@@ -129,6 +129,54 @@ class TestEnvironments:
         (prefix / "pyvenv.cfg").write_text(f"home = {base}/user/bin\n")
         assert self.refused(prefix) == str(base / "user")
 
+    @pytest.mark.parametrize(
+        ("setting", "place", "refused"),
+        [
+            ("include-system-site-packages = false", "lib/python3.11/site-packages/a/m.py", False),
+            ("Include-System-Site-Packages=False", "lib/python3/dist-packages/m.py", False),
+            ("include-system-site-packages = false", "lib/python3.11/m.py", True),
+            ("include-system-site-packages = false", "lib/python3.11/encodings/site-packages/m.py", True),
+            ("include-system-site-packages = false", "lib/libz.so.1", True),
+            ("include-system-site-packages = true", "lib/python3.11/site-packages/a/m.py", True),
+            ("", "lib/python3.11/site-packages/a/m.py", True),
+        ],
+    )
+    @pytest.mark.parametrize("by", ["environment", "program"])
+    def test_packages_below_an_environment_of_its_own_packages_are_not_imported(
+        self, by: str, setting: str, place: str, refused: bool, base: Path, prefix: Path
+    ) -> None:
+        planted = base / "python" / place
+        planted.parent.mkdir(parents=True)
+        file(planted, owner=USER)
+        python = file(folder(base / "python/bin") / "python3.11", mode=0o755)
+        (prefix / "pyvenv.cfg").write_text(f"home = {base}/python/bin\n{setting}\n")
+        (prefix / "bin/python").unlink(missing_ok=True)
+        link(prefix / "bin/python", python)
+
+        def judge() -> None:
+            if by == "environment":
+                trust.environment(prefix)
+            else:
+                launch.program(prefix / "bin/python", env={})
+
+        if refused:
+            with pytest.raises(NotTrusted, match=str(planted)):
+                judge()
+        else:
+            judge()
+            with pytest.raises(NotTrusted, match=str(planted)):
+                trust.environment(base / "python")
+
+    @pytest.mark.parametrize("setting", ["--system-site-packages", "--without-pip"])
+    def test_real_pythons_import_no_more_than_is_judged(self, setting: str, base: Path) -> None:
+        """Where the packages below are left out, nothing on the real search path is among them."""
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", setting, base / "real"], check=True)
+        python = base / "real/bin/python"
+        code = "import sys, sysconfig; print(*sys.path, sep='\\n')"
+        ways = subprocess.check_output([python, "-c", code], text=True, cwd="/", env={}).splitlines()
+        below = [way for way in ways if way.endswith("-packages") and not way.startswith(str(base))]
+        assert trust.has_own_packages_only(base / "real") == (below == [])
+
     def test_a_users_environment_is_not_roots_because_its_python_is(self, base: Path) -> None:
         prefix = venv(users_folder(base) / "venv")
         with pytest.raises(NotTrusted, match=f"{base}/user is "):
