@@ -36,6 +36,7 @@ from nbprovision.model.result import Change, Result
 from nbprovision.model.task import HOW_TO_FILL, Task, empty_secret, unfit
 from nbprovision.reporters.document import Silent
 from nbprovision.system import log
+from nbprovision.system.context import separate_run
 from nbprovision.tasks import Catalogue
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
 ]
 
 
+@separate_run()
 def run_playbook(
     path: str | Path,
     *,
@@ -100,6 +102,7 @@ def run_playbook(
     return results
 
 
+@separate_run()
 def _ensure(kind: type[Task[Any]], parameters: dict[str, Any], *, check: bool) -> Result:
     _check_names(kind, parameters)
     # As a playbook writes them: `except` is no name that Python allows, so it is `except_` here.

@@ -7,13 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from nbprovision.facts.machine import Machine
-from nbprovision.system import secrets
+from nbprovision.system.context import separate_run
 
 pytest_plugins = ["tests.bytecode", "tests.run_folder", "tests.tiers", "tests.figures"]
 
@@ -50,10 +51,10 @@ def measurement() -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def a_run_of_its_own() -> Iterator[None]:
     """What one test has as a password may be a word of another."""
-    monkeypatch.setattr(secrets, "_known", set())
-    monkeypatch.setattr(secrets, "_nowhere", {})
+    with separate_run():
+        yield
 
 
 @pytest.fixture

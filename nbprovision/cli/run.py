@@ -155,7 +155,7 @@ def _execute(options: argparse.Namespace, machine: Machine, report: background.R
         )
     allowed = at_terminal(terminal.close if terminal is not None else None) if options.step else None
     if options.verbose >= _TELLS_EVENTS:
-        log.hear(terminal.heard if terminal is not None else _heard(options.verbose, _tell))
+        log.listen(terminal.heard if terminal is not None else _heard(options.verbose, _tell))
     try:
         if options.deadline is None:
             results, content = session.perform(listener, _tell, allowed)
@@ -165,7 +165,7 @@ def _execute(options: argparse.Namespace, machine: Machine, report: background.R
             argv = _without("--deadline", options.argv)
             results, content = perform_within(session, left, argv, machine.home, listener, _tell)
     finally:
-        log.hear(None)
+        log.listen(None)
         if terminal is not None:
             terminal.close()
     report.content = content
@@ -250,7 +250,7 @@ def _request(
     )
 
 
-def _heard(verbosity: int, tell: Callable[[str], None]) -> log.Hearer:
+def _heard(verbosity: int, tell: Callable[[str], None]) -> log.Listener:
     """Tells of each event, as far as ``-v`` asks for it."""
 
     def hearer(event: str, fields: Mapping[str, Any]) -> None:
@@ -272,7 +272,7 @@ def _relay(session: Session, options: argparse.Namespace, home: Path) -> int:
 
     background.when_nobody_waits(options.relay, nobody_waits)
     if options.verbose >= _TELLS_EVENTS:
-        log.hear(_heard(options.verbose, relay.said))
+        log.listen(_heard(options.verbose, relay.said))
     with background.reported(home, lambda: not relay.delivered()) as report:
         try:
             results, report.content = session.perform(relay, relay.said)

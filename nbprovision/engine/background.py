@@ -11,7 +11,6 @@ import contextlib
 import os
 import select
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from nbprovision import __version__
 from nbprovision.model.errors import NotTrusted, ProvisionError, TaskFailed
 from nbprovision.reporters.activity import hook
 from nbprovision.system import launch
+from nbprovision.system.context import thread
 from nbprovision.system.files import make_folder, write_atomically
 from nbprovision.system.reading import read_end
 
@@ -72,7 +72,7 @@ def when_nobody_waits(pipe: int, then: Callable[[], None]) -> None:
         asking.poll()
         then()
 
-    threading.Thread(target=wait, daemon=True).start()
+    thread(wait).start()
 
 
 def open_log(home: Path) -> int:

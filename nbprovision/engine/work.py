@@ -24,6 +24,7 @@ from nbprovision.model.result import Change, Plan, Result
 from nbprovision.model.task import Task
 from nbprovision.state.store import Proof, Store, holds
 from nbprovision.system import side_by_side
+from nbprovision.system.context import thread
 from nbprovision.system.log import withholding
 from nbprovision.system.secrets import masked
 
@@ -172,7 +173,7 @@ class Work:
                     self.finish(number, outcome, saved=saved)
                     continue
                 if running == len(self._threads):
-                    self._threads.append(threading.Thread(target=self._work, daemon=True))
+                    self._threads.append(thread(self._work))
                     self._threads[-1].start()
                 running += 1
                 self._todo.put(number)

@@ -22,6 +22,7 @@ from nbprovision.model.result import Result
 from nbprovision.reporters import activity
 from nbprovision.reporters.activity import Activity, Moment
 from nbprovision.system import trust
+from nbprovision.system.context import thread
 from nbprovision.system.files import write_atomically
 from nbprovision.system.reading import read_bytes, read_json
 from nbprovision.system.secrets import mask, masked
@@ -112,7 +113,7 @@ class ProgressFiles:
         )
         self._over = threading.Event()
         self._writing = threading.Lock()
-        threading.Thread(target=self._write_now_and_then, daemon=True).start()
+        thread(self._write_now_and_then).start()
 
     def started(self, step: Any) -> None:
         """A step takes the full path."""

@@ -14,25 +14,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nbprovision.system import room
+from nbprovision.system.context import current
 
 FILE = "journal"
 VARIABLE = "NBPROVISION_JOURNAL"  # tells a child process where it is
 _MOST = 1 << 26  # bytes that are read; a run notes some thousand names
 TEMPORARY_SUFFIX = ".nbprovision-tmp"
 
-_open: dict[int, str] = {}  # of every run of this process, whichever a temporary file is for
+
+class _Journals(dict[int, str]):
+    """The open journals of a run, its descriptors with their paths: none, or one."""
 
 
 def note(temporary: Path) -> None:
     """Write down that ``temporary`` is about to be made; without a run at work nothing is written."""
-    for journal in list(_open):
+    for journal in list(current(_Journals)):
         with contextlib.suppress(OSError):  # on a full disk what it names is not made either
             os.write(journal, os.fsencode(temporary) + b"\0")
 
 
 def for_child() -> dict[str, str]:
     """The environment variables by which a child process of ours can `join`."""
-    return {VARIABLE: next(reversed(_open.values()))} if _open else {}
+    journal = next(iter(current(_Journals).values()), None)
+    return {} if journal is None else {VARIABLE: journal}
 
 
 def join() -> None:
@@ -40,7 +44,8 @@ def join() -> None:
     path = os.environ.pop(VARIABLE, None)
     if path is not None:
         with contextlib.suppress(OSError):
-            _open[os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)] = path
+            journal = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+            current(_Journals)[journal] = path
 
 
 @contextlib.contextmanager
@@ -65,11 +70,12 @@ def kept(home: Path) -> Iterator[bool]:
             raise
         yield killed  # all may be in place, and what is not can hardly be begun
         return
-    _open[journal] = str(path)
+    journals = current(_Journals)
+    journals[journal] = str(path)
     try:
         yield killed
     finally:
-        del _open[journal]
+        del journals[journal]
         os.close(journal)
         path.unlink(missing_ok=True)
 

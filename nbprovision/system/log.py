@@ -1,53 +1,100 @@
-"""Events as JSON lines in the home folder's log; secrets masked before they are written.
+"""The log of a run: JSON lines in the home folder, written by structlog with the run's secrets masked.
 
-Events are kept until `flush` (or until something long is about to start), so that a short run writes once. The standard
-library renders them: an import of structlog takes as long as a third of a whole run after a restart.
+Events are kept until `flush`, so that a short run writes once. structlog is imported when the log is opened or the
+first event happens: a run that finds everything in place by its witnesses does without it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
-import json
+import functools
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nbprovision.system.context import current
 from nbprovision.system.files import make_folder
 from nbprovision.system.secrets import mask, masked
 
+if TYPE_CHECKING:
+    from structlog import BoundLogger
+
 LOG_LIMIT = 2_000_000  # bytes; one older file is kept
 
-Hearer = Callable[[str, dict[str, Any]], None]
-_HARMLESS = ("task", "name", "status", "seconds", "check")  # of an event, where the rest may be secret
-
-_lock = threading.Lock()
-# Who is told of each event as it happens; and whether what is done now is nobody's business (a task with `no_log`).
-_hearer: Hearer | None = None
+Listener = Callable[[str, dict[str, Any]], None]
+_HARMLESS = ("event", "task", "name", "status", "seconds", "check")  # of an event, where the rest may be secret
+_DETAIL = "debug"  # the level of what is too much for the log
 _withheld: contextvars.ContextVar[bool] = contextvars.ContextVar("withheld", default=False)
-_pending: list[tuple[float, str, dict[str, Any]]] = []
-_path: Path | None = None
-_rotates = True
+
+
+class _Log:
+    """The log of a run."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.rotates = True
+        self.listener: Listener | None = None
+        self._lines: list[str] = []
+        self._lock = threading.Lock()
+
+    @functools.cached_property
+    def logger(self) -> BoundLogger:
+        """Takes an event through the processors to `info`."""
+        structlog = _structlog()
+        logger: BoundLogger = structlog.wrap_logger(
+            self,
+            processors=[
+                _withhold,
+                self._pass_to_listener,
+                _date,
+                lambda _logger, _level, event: masked(event),
+                structlog.processors.JSONRenderer(default=lambda value: mask(str(value))),
+            ],
+            wrapper_class=structlog.BoundLogger,
+            context_class=dict,
+        )
+        return logger
+
+    def info(self, line: str) -> None:
+        """Keep a line; structlog calls the method that has the name of the event's level."""
+        with self._lock:
+            self._lines.append(f"{line}\n")
+
+    def take(self) -> str:
+        """The lines that are waiting to be written, which are forgotten."""
+        with self._lock:
+            lines, self._lines = self._lines, []
+        return "".join(lines)
+
+    def _pass_to_listener(self, _logger: object, level: str, event: dict[str, Any]) -> dict[str, Any]:
+        if self.listener is not None:
+            self.listener(event["event"], {key: value for key, value in event.items() if key != "event"})
+        if level == _DETAIL:
+            raise _structlog().DropEvent
+        return event
 
 
 def open_log(path: Path, *, rotates: bool = True) -> None:
-    """Send the events from now on to ``path``; the folder must exist.
+    """Write the events of this run to ``path``; the folder must exist.
 
     Args:
         path: The log.
         rotates: Put a log aside that has become too long; not beside another run, whose log it is.
 
     """
-    global _path, _rotates  # one log a process
-    _path, _rotates = path, rotates
+    log = current(_Log)
+    log.path, log.rotates = path, rotates
+    _structlog()
 
 
 @contextlib.contextmanager
 def kept_in(home: Path) -> Iterator[None]:
-    """Send the events of the body to the log in the tool's home, as far as it can be written."""
+    """Write the events of the body to the log in the tool's home, as far as it can be written."""
     with contextlib.suppress(OSError):
         make_folder(home / "log", mode=0o700)
     open_log(home / "log" / "nbprovision.log")
@@ -57,15 +104,14 @@ def kept_in(home: Path) -> Iterator[None]:
         flush()
 
 
-def hear(hearer: Hearer | None) -> None:
-    """Have ``hearer`` told of each event and detail from now on, by whichever thread they happen in; None ends it."""
-    global _hearer  # noqa: PLW0603 - one run a process
-    _hearer = hearer
+def listen(listener: Listener | None) -> None:
+    """Pass each event and detail of this run to ``listener``, in the thread in which it happens; None ends it."""
+    current(_Log).listener = listener
 
 
 @contextlib.contextmanager
 def withholding(hidden: bool) -> Iterator[None]:
-    """While what is done is not to be shown, commands are noted without their words, and no detail is told."""
+    """While the body runs, log commands without their words and pass on no details, if ``hidden``."""
     before = _withheld.set(hidden or _withheld.get())
     try:
         yield
@@ -74,42 +120,61 @@ def withholding(hidden: bool) -> Iterator[None]:
 
 
 def event(name: str, /, **fields: Any) -> None:
-    """Note that something happened, with whatever tells it apart."""
-    if _withheld.get():
-        fields = {key: value if key in _HARMLESS else "withheld by no_log" for key, value in fields.items()}
-    with _lock:
-        _pending.append((time.time(), name, fields))
-    if _hearer is not None:
-        _hearer(name, fields)
+    """Log an event with the fields that describe it."""
+    current(_Log).logger.info(name, **fields)
 
 
 def detail(name: str, /, **fields: Any) -> None:
-    """Tell whoever hears of something that is too much for the log."""
-    if _hearer is not None and not _withheld.get():
-        _hearer(name, fields)
+    """Pass what is too much for the log to the listener, if there is one."""
+    log = current(_Log)
+    if log.listener is not None and not _withheld.get():
+        log.logger.debug(name, **fields)
 
 
 def flush() -> None:
-    """Write the events that are waiting; without a log that can be written they are dropped."""
-    with _lock:
-        waiting, _pending[:] = list(_pending), []
-    if _path is None or not waiting:
+    """Write the events that are waiting; they are dropped if the log cannot be written."""
+    log = current(_Log)
+    text = log.take()
+    if log.path is None or not text:
         return
-    lines = []
-    for when, name, fields in waiting:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when)) + f".{int(when % 1 * 1000):03d}Z"
-        entry = {"event": name, **fields, "timestamp": stamp}
-        lines.append(json.dumps(masked(entry), default=lambda value: mask(str(value))) + "\n")
-    with contextlib.suppress(OSError):  # a volume that is full or read-only: the work counts, not the word of it
-        if _rotates:
-            _rotate(_path)
+    with contextlib.suppress(OSError):  # a volume that is full or read-only must not stop the work
+        if log.rotates:
+            _rotate(log.path)
         handle = os.open(
-            _path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600
+            log.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600
         )
         try:
-            os.write(handle, "".join(lines).encode("utf-8", "replace"))
+            os.write(handle, text.encode("utf-8", "replace"))
         finally:
             os.close(handle)
+
+
+def _withhold(_logger: object, _level: str, event: dict[str, Any]) -> dict[str, Any]:
+    if not _withheld.get():
+        return event
+    return {key: value if key in _HARMLESS else "withheld by no_log" for key, value in event.items()}
+
+
+def _date(_logger: object, _level: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Add the time in UTC with milliseconds, as the start-up path writes it; the event's name comes first."""
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
+    return {"event": event.pop("event"), **event, "timestamp": stamp}
+
+
+@functools.cache
+def _structlog() -> Any:
+    """structlog, imported without rich: its console renderer, which is not used here, would load it (30 ms)."""
+    # Not while other threads run, which may want rich for themselves.
+    hidden = "rich" not in sys.modules and threading.active_count() == 1
+    if hidden:
+        sys.modules["rich"] = None  # type: ignore[assignment]
+    try:
+        import structlog
+    finally:
+        if hidden:
+            del sys.modules["rich"]
+    return structlog
 
 
 def _rotate(path: Path) -> None:

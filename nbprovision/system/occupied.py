@@ -16,13 +16,18 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from nbprovision.model.errors import LockTimeout
+from nbprovision.system.context import current
 from nbprovision.system.log import event
 
 _ASK_EVERY = 0.1  # seconds
 
-# What this process holds, by the folder's identity: its threads are kept apart by the order of the tasks.
-_held: dict[tuple[int, int], list[int]] = {}  # identity to [descriptor, how many hold it]
-_lock = threading.Lock()
+
+class _Held:
+    """The folders that a run holds: its threads are kept apart by the order of the tasks."""
+
+    def __init__(self) -> None:
+        self.folders: dict[tuple[int, int], list[int]] = {}  # identity to [descriptor, how many hold it]
+        self.lock = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -87,8 +92,9 @@ def _take(place: Path, stack: contextlib.ExitStack) -> bool:
         return True  # who may not look into it changes nothing there
     status = os.fstat(handle)
     identity = status.st_dev, status.st_ino
-    with _lock:
-        known = _held.get(identity)
+    held = current(_Held)
+    with held.lock:
+        known = held.folders.get(identity)
         if known is not None:
             os.close(handle)
             known[1] += 1
@@ -101,8 +107,8 @@ def _take(place: Path, stack: contextlib.ExitStack) -> bool:
             except OSError:
                 os.close(handle)
                 return True
-            _held[identity] = [handle, 1]
-    stack.callback(_let_go, identity)
+            held.folders[identity] = [handle, 1]
+    stack.callback(_let_go, held, identity)
     try:
         now = os.stat(place)
     except OSError:
@@ -110,8 +116,8 @@ def _take(place: Path, stack: contextlib.ExitStack) -> bool:
     return (now.st_dev, now.st_ino) == identity  # else it was removed, or made anew, by who had it before
 
 
-def _let_go(identity: tuple[int, int]) -> None:
-    with _lock:
-        _held[identity][1] -= 1
-        if not _held[identity][1]:
-            os.close(_held.pop(identity)[0])
+def _let_go(held: _Held, identity: tuple[int, int]) -> None:
+    with held.lock:
+        held.folders[identity][1] -= 1
+        if not held.folders[identity][1]:
+            os.close(held.folders.pop(identity)[0])

@@ -22,6 +22,7 @@ import msgspec
 
 from nbprovision.model.errors import REPORT, ProvisionError, TaskFailed
 from nbprovision.system import journal, launch
+from nbprovision.system.context import current, thread
 from nbprovision.system.files import nameless_file
 from nbprovision.system.log import event
 from nbprovision.system.secrets import mask
@@ -130,8 +131,9 @@ class Child:
 
     def release(self) -> None:
         """Its work for one caller is done: it ends, unless others may have work for it (see `kept_children`)."""
-        with _kept_lock:
-            if _kept is not None and self in _kept:
+        kept = current(_Kept)
+        with kept.lock:
+            if self in (kept.children or ()):
                 return
         self.close()
 
@@ -181,7 +183,7 @@ class _Replies:
         self._waiting: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
         self._numbers = itertools.count()
         self._over = False
-        threading.Thread(target=self._listen, args=(stream,), daemon=True).start()
+        thread(self._listen, stream).start()
 
     def expect(self) -> tuple[int, queue.SimpleQueue[dict[str, Any]]]:
         """A number for a request, and where its messages will come."""
@@ -203,36 +205,41 @@ class _Replies:
                 messages.put({})
 
 
-_kept: list[Child] | None = None
-_kept_lock = threading.Lock()
+class _Kept:
+    """The children that a run keeps; None while it keeps none."""
+
+    def __init__(self) -> None:
+        self.children: list[Child] | None = None
+        self.lock = threading.Lock()
 
 
 @contextlib.contextmanager
 def kept_children() -> Iterator[None]:
     """While the body runs, children that one can `hire` are shared and stay: they take long to load."""
-    global _kept
-    with _kept_lock:
-        outermost, _kept = _kept is None, _kept or []
+    kept = current(_Kept)
+    with kept.lock:
+        outermost, kept.children = kept.children is None, kept.children or []
     try:
         yield
     finally:
         if outermost:
-            with _kept_lock:
-                children, _kept = _kept or [], None
+            with kept.lock:
+                children, kept.children = kept.children or [], None
             for child in children:
                 child.close()
 
 
 def hire(module: str, env: Mapping[str, str]) -> Child:
     """A child that is kept, else a new one."""
-    with _kept_lock:
-        if _kept is None:
+    kept = current(_Kept)
+    with kept.lock:
+        if kept.children is None:
             return Child(module, env=env)
-        for child in _kept:
+        for child in kept.children:
             if child.serves(module, env):
                 return child
-        _kept.append(Child(module, env=env))
-        return _kept[-1]
+        kept.children.append(Child(module, env=env))
+        return kept.children[-1]
 
 
 def _end(process: subprocess.Popen[bytes], errors: IO[bytes], leftovers: list[Path]) -> None:
@@ -303,12 +310,12 @@ def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
             sys.stderr.flush()
             os._exit(1)
 
-    threads = []
+    serving = []
     for line in requests:
-        threads.append(threading.Thread(target=serve, args=msgspec.json.decode(line), daemon=True))
-        threads[-1].start()
-    for thread in threads:
-        thread.join()
+        serving.append(thread(serve, *msgspec.json.decode(line)))
+        serving[-1].start()
+    for one in serving:
+        one.join()
     sys.stderr.flush()
     os._exit(0)
 

@@ -10,9 +10,9 @@ import shlex
 from typing import Any
 from urllib.parse import quote, unquote
 
+from nbprovision.system.context import current
+
 MASK = "****"
-_known: set[str] = set()
-_nowhere: dict[str, str] = {}  # of secrets that are kept nowhere: each way to write one, and what to call it
 _SHORTEST = 3  # characters; what is shorter would be masked in every other word
 _LONGEST_USER = 20  # characters of a user without a password; what is longer is a token
 # What a URL's user and password may hold unquoted (RFC 3986); some libraries quote all of it, others none.
@@ -61,11 +61,19 @@ _QUERY = re.compile(
 _HEADER = re.compile(r"(?P<name>authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer|token)\s+)[^\s'\"]+", re.IGNORECASE)
 
 
+class _Secrets:
+    """The secrets of a run."""
+
+    def __init__(self) -> None:
+        self.texts: set[str] = set()  # each way to write each of them
+        self.kept_nowhere: dict[str, str] = {}  # the same of those of which no digest is made, and what to call them
+
+
 def remember(secret: str) -> None:
-    """Mask ``secret`` from now on: as it stands, as URLs, JSON, Python and shells write it, and in base64."""
+    """Mask ``secret`` from now on in this run: as it stands, in base64, in URLs, JSON, Python, shells."""
     for text in (secret, unquote(secret)):
         if len(text) >= _SHORTEST:
-            _known.update(_written(text))
+            current(_Secrets).texts.update(_written(text))
 
 
 def _written(text: str) -> tuple[str, ...]:
@@ -83,13 +91,14 @@ def _written(text: str) -> tuple[str, ...]:
 
 def keep_nowhere(secret: str, name: str) -> None:
     """Let no digest be made of ``secret`` from now on: of a short one anybody can guess the text."""
-    _nowhere.update(dict.fromkeys(_written(secret), name))
+    current(_Secrets).kept_nowhere.update(dict.fromkeys(_written(secret), name))
 
 
 def to_digest(text: str) -> str:
     """``text`` with what is kept nowhere replaced by its name: what a digest may be made of."""
-    for secret in sorted(_nowhere, key=len, reverse=True):
-        text = text.replace(secret, f"<{_nowhere[secret]}>")
+    names = current(_Secrets).kept_nowhere
+    for secret in sorted(names, key=len, reverse=True):
+        text = text.replace(secret, f"<{names[secret]}>")
     return text
 
 
@@ -99,7 +108,8 @@ def remember_url(url: str) -> None:
         user, password = unquote(match["user"]), match["password"]
         if len(password) >= _SHORTEST:
             remember(password)
-            _known.update((_base64(f"{user}:{password}"), _base64(f"{user}:{unquote(password)}")))
+            pairs = (f"{user}:{password}", f"{user}:{unquote(password)}")
+            current(_Secrets).texts.update(map(_base64, pairs))
 
 
 def is_secret_name(name: str) -> bool:
@@ -147,7 +157,7 @@ def mask(text: str) -> str:
     text = _URL_TOKEN.sub(f"/t/{MASK}/", text)
     text = _QUERY.sub(rf"\g<name>{MASK}", text)
     text = _HEADER.sub(rf"\g<name>{MASK}", text)
-    for secret in sorted(_known, key=len, reverse=True):
+    for secret in sorted(current(_Secrets).texts, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
 

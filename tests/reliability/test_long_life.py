@@ -25,7 +25,7 @@ from tests.reliability import killing
 from tests.reliability.world import ROOT
 
 # What may come and go between two looks: the allocator's arenas, a log that is not yet full.
-SLACK = {"descriptors": 0, "threads": 0, "children": 0, "events waiting": 0, "secrets": 4}
+SLACK = {"descriptors": 0, "threads": 0, "children": 0, "contexts": 0}
 
 
 def long_life(folder: Path, runs: int) -> dict[str, dict[str, int]]:

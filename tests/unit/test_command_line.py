@@ -297,7 +297,7 @@ class Step:
 def told(verbosity: int, *, with_diff: bool = False, env: dict[str, str] | None = None) -> str:
     out = io.StringIO()
     step, terminal = Step(), Terminal(out, diff=with_diff, verbosity=verbosity, env=env or {})
-    log.hear(terminal.heard)
+    log.listen(terminal.heard)
     try:
         terminal.started(step)
         log.event("command", command="uv pip install --index https://u:hidden@x/ six", status=0, seconds=0.25)
@@ -308,7 +308,7 @@ def told(verbosity: int, *, with_diff: bool = False, env: dict[str, str] | None 
         terminal.finished(step, result)
         terminal.recap([result], 0.3)
     finally:
-        log.hear(None)
+        log.listen(None)
     return out.getvalue()
 
 
@@ -336,14 +336,14 @@ def test_each_v_tells_more() -> None:
 
 def test_what_no_log_withholds_is_told_by_no_v() -> None:
     heard: list[str] = []
-    log.hear(lambda event, fields: heard.append(f"{event} {fields}"))
+    log.listen(lambda event, fields: heard.append(f"{event} {fields}"))
     try:
         with log.withholding(True):
             log.event("command", command="tool --with hidden", status=0, seconds=0.1)
             log.detail("output", text="hidden")
         log.detail("output", text="shown")
     finally:
-        log.hear(None)
+        log.listen(None)
     assert "hidden" not in str(heard)
     assert "withheld by no_log" in heard[0]
     assert len(heard) == 2

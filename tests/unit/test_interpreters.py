@@ -130,7 +130,7 @@ def test_a_wrapper_is_asked_in_every_run(machine: Machine, tmp_path: Path) -> No
     wrapper.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     wrapper.chmod(0o755)
     asked: list[str] = []
-    log.hear(lambda event, fields: asked.append(str(fields["command"])) if event == "command" else None)
+    log.listen(lambda event, fields: asked.append(str(fields["command"])) if event == "command" else None)
     try:
         for _ in range(2):
             for python in (wrapper, Path(sys.executable)):
@@ -138,6 +138,6 @@ def test_a_wrapper_is_asked_in_every_run(machine: Machine, tmp_path: Path) -> No
                 assert said is not None
                 assert said.version.startswith(f"{sys.version_info.major}.{sys.version_info.minor}")
     finally:
-        log.hear(None)
+        log.listen(None)
     assert [command.split()[0] for command in asked].count(str(wrapper)) == 2
     assert [command.split()[0] for command in asked].count(sys.executable) == 1
