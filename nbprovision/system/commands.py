@@ -1,23 +1,29 @@
-"""Commands, run without a shell, each one logged with its exit status and time."""
+"""Commands of other programs, run by sh without a shell; each is logged with its exit status and duration."""
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import errno
 import os
+import re
 import shlex
 import signal
-import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from nbprovision.model.errors import NotTrusted, TaskFailed
+from nbprovision.model.errors import TaskFailed
 from nbprovision.system import launch
 from nbprovision.system.files import nameless_file
 from nbprovision.system.log import detail, event
 from nbprovision.system.process import dying_with_parent
 from nbprovision.system.secrets import mask
+
+if TYPE_CHECKING:
+    import sh
 
 _MOST_OUTPUT = 16 << 20  # bytes that are kept of what a foreign command writes
 
@@ -62,83 +68,151 @@ def run(
         NotTrusted: this is root's, and somebody else can change what it would run, obey or write to.
 
     """
-    words = [str(word) for word in argv]
+    words = [os.fspath(word) for word in argv]
     shown = mask(shlex.join(words))
     started = time.monotonic()
-    # A file has an end when the command has ended, a pipe only when all who hold it have.
-    files: list[IO[bytes]] = [nameless_file() for _ in range(2)] if foreign else []
-    try:
-        process = launch.start(
+    launch.judge(words, env=env, cwd=cwd or "/", foreign=foreign)
+    with contextlib.ExitStack() as files:
+        # A file has an end when the command has ended, a pipe only when all who hold it have.
+        stdin_file, output_file, errors_file = (files.enter_context(nameless_file()) for _ in range(3))
+        stdin_file.write((stdin or "").encode("utf-8", "surrogateescape"))
+        stdin_file.seek(0)
+        options: dict[str, Any] = {"_out": output_file}
+        if on_output is not None:
+            hear = _Pieces(on_output, output_file).hear
+            options = {"_out": hear, "_out_bufsize": 0, "_decode_errors": "surrogateescape"}
+        process = _start(
             words,
-            env=env,
-            cwd=cwd or "/",
-            foreign=foreign,
-            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-            stdout=files[0] if foreign else subprocess.PIPE,
-            stderr=files[1] if foreign else subprocess.PIPE,
-            # An engine's files are for all to read and for nobody else to write; a user's command has the user's umask.
-            umask=-1 if foreign else 0o022,
-            preexec_fn=dying_with_parent(),  # it takes no lock
-        )
-    except NotTrusted:
-        _close(files)
-        raise
-    except OSError as error:
-        _close(files)
-        absent = isinstance(error, FileNotFoundError)
-        there = "there is no such program" if absent else str(error.strerror)
-        raise TaskFailed(
             failure or f"cannot run {words[0]}",
-            cause=f"{words[0]}: {there}",
-            cure="install it, or put its folder on the PATH" if absent else "look at its owner and mode: ls -l",
-        ) from error
-    with process:
-        try:
-            if on_output is None:
-                output, errors = process.communicate(
-                    stdin.encode("utf-8", "surrogateescape") if stdin is not None else None, timeout
-                )
-            else:
-                output, errors = _listen(process, on_output, timeout)
-            if foreign:
-                output, errors = map(_content, files)
-        except subprocess.TimeoutExpired as error:
-            _kill(process, all_of_it=foreign)
-            event("command", command=shown, status=None, seconds=round(time.monotonic() - started, 3))
-            cause = f"killed after {timeout:.0f} seconds: {shown}"
-            raise TaskFailed(
-                failure or f"{words[0]} did not end",
-                cause=cause,
-                cure="run once more; if it stays so, run the command by hand and see what it waits for",
-            ) from error
-        except BaseException:
-            _kill(process, all_of_it=foreign)
-            raise
-        finally:
-            _close(files)
-    status = process.returncode
-    done = Completed(
-        status, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace"), time.monotonic() - started
-    )
-    event("command", command=shown, status=done.status, seconds=round(done.seconds, 3))
-    detail("output", text=f"{done.output}\n{done.errors}".strip())
-    if done.status not in accept:
-        cause = mask((done.errors.strip() or done.output.strip())[-4000:])
+            _env=dict(env),
+            _cwd=str(cwd or "/"),
+            _in=stdin_file,
+            _err=errors_file,
+            _preexec_fn=_prepare(foreign=foreign),
+            **options,
+        )
+        expired = _wait(process, timeout, all_of_it=foreign)
+        output, errors = map(_content, (output_file, errors_file))
+    seconds = time.monotonic() - started
+    status = None if expired else process.process.exit_code
+    event("command", command=shown, status=status, seconds=round(seconds, 3))
+    if status is None:
+        raise TaskFailed(
+            failure or f"{words[0]} did not end",
+            cause=f"killed after {timeout:.0f} seconds: {shown}",
+            cure="run once more; if it stays so, run the command by hand and see what it waits for",
+        )
+    detail("output", text=f"{output}\n{errors}".strip())
+    if status not in accept:
+        cause = mask((errors.strip() or output.strip())[-4000:])
         raise TaskFailed(
             failure or f"{words[0]} failed",
-            cause=f"`{shown}` ended with {done.status}: {cause}",
+            cause=f"`{shown}` ended with {status}: {cause}",
             cure="put right what it complains of, and run once more",
         )
-    return done
+    return Completed(status, output, errors, seconds)
 
 
-def _kill(process: subprocess.Popen[bytes], *, all_of_it: bool) -> None:
+class _Word(str):
+    """An argument of any bytes; sh encodes its arguments strictly, and a file's name need not be UTF-8."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return super().encode("utf-8", "surrogateescape")
+
+
+def _start(words: Sequence[str], failure: str, **options: Any) -> sh.RunningCommand:
+    """Start a program as the PATH of its own environment leads to it.
+
+    Raises:
+        TaskFailed: it is missing or cannot be run.
+
+    """
+    import sh
+
+    program = launch.find(words[0], options["_env"], options["_cwd"])
+    if program is None or not os.path.exists(program):
+        reason, cure = "there is no such program", "install it, or put its folder on the PATH"
+    else:
+        try:
+            command: Callable[..., sh.RunningCommand] = sh.Command(program)
+            # In the background, so that there is a process to end; in a list, in which sh leaves arguments as they are.
+            return command([_Word(word) for word in words[1:]], _bg=True, _bg_exc=False, **options)
+        except (sh.CommandNotFound, sh.ForkException) as error:
+            number = re.search(r"\[Errno (\d+)\]", str(error))
+            reason = os.strerror(int(number[1]) if number else errno.EACCES)
+            cure = "look at its owner and mode: ls -l"
+    raise TaskFailed(failure, cause=f"{words[0]}: {reason}", cure=cure)
+
+
+def _prepare(*, foreign: bool) -> Callable[[], None]:
+    """What the new process does before the program replaces it; it takes no lock, which another thread could hold."""
+    die_with_parent = dying_with_parent()
+    hang_up = signal.SIG_IGN if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else signal.SIG_DFL
+
+    def prepare() -> None:
+        die_with_parent()
+        signal.signal(signal.SIGHUP, hang_up)  # which sh has what is in the background ignore
+        if not foreign:  # a user's command has the user's umask; an engine's files are for all to read
+            os.umask(0o022)
+
+    return prepare
+
+
+def _wait(process: sh.RunningCommand, timeout: float | None, *, all_of_it: bool) -> bool:
+    """Wait for the end of a process, and tell whether its time had to end it."""
+    import sh
+
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        _kill(process.pid, all_of_it=all_of_it)
+
+    timer = threading.Timer(threading.TIMEOUT_MAX if timeout is None else timeout, expire)
+    timer.daemon = True
+    if timeout is not None:
+        timer.start()
+    try:
+        with contextlib.suppress(sh.ErrorReturnCode):  # its status says it too
+            process.wait()
+    except BaseException:
+        _kill(process.pid, all_of_it=all_of_it)
+        raise
+    finally:
+        timer.cancel()
+    return expired.is_set()
+
+
+class _Pieces:
+    """Passes on each piece of an output that a NUL ends, as it comes, and keeps all of it in a file.
+
+    Args:
+        tell: Hears the pieces, in the context of whoever made this: sh calls from a thread of its own.
+        file: Takes the output.
+
+    """
+
+    def __init__(self, tell: Callable[[str], None], file: IO[bytes]) -> None:
+        self._tell, self._file = tell, file
+        self._context = contextvars.copy_context()
+        self._rest = b""
+
+    def hear(self, text: str) -> None:
+        """Take the next part of the output; sh hands it over as text with surrogates for what is not UTF-8."""
+        part = text.encode("utf-8", "surrogateescape")
+        self._file.write(part)
+        *pieces, self._rest = (self._rest + part).split(b"\0")
+        for piece in pieces:
+            self._context.run(self._tell, piece.decode("utf-8", "replace"))
+
+
+def _kill(pid: int, *, all_of_it: bool) -> None:
     # Not by a process group of its own, which Ctrl-C at the terminal would not reach.
-    started = list(_children(process.pid)) if all_of_it else []
-    process.kill()
-    for pid in started:
+    for process in [pid, *(_children(pid) if all_of_it else ())]:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(process, signal.SIGKILL)
 
 
 def _children(pid: int) -> Iterator[int]:
@@ -149,44 +223,6 @@ def _children(pid: int) -> Iterator[int]:
             yield from _children(int(child))
 
 
-def _close(files: list[IO[bytes]]) -> None:
-    for file in files:
-        file.close()
-
-
-def _content(file: IO[bytes]) -> bytes:
+def _content(file: IO[bytes]) -> str:
     file.seek(0)
-    return file.read(_MOST_OUTPUT)
-
-
-def _listen(
-    process: subprocess.Popen[bytes], on_output: Callable[[str], None], timeout: float | None
-) -> tuple[bytes, bytes]:
-    """Read both pipes to their end, telling of the one as it comes.
-
-    Raises:
-        subprocess.TimeoutExpired: it did not end in time.
-
-    """
-    import selectors
-
-    deadline = None if timeout is None else time.monotonic() + timeout
-    found: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
-    told = 0
-    with selectors.DefaultSelector() as waiting:
-        waiting.register(process.stdout, selectors.EVENT_READ, "stdout")  # type: ignore[arg-type]
-        waiting.register(process.stderr, selectors.EVENT_READ, "stderr")  # type: ignore[arg-type]
-        while waiting.get_map():
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                raise subprocess.TimeoutExpired(process.args, timeout or 0)
-            for key, _ in waiting.select(left):
-                piece = os.read(key.fd, 65536)
-                if not piece:
-                    waiting.unregister(key.fileobj)
-                found[key.data] += piece
-            while (end := found["stdout"].find(b"\0", told)) >= 0:
-                on_output(found["stdout"][told:end].decode("utf-8", "replace"))
-                told = end + 1
-    process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-    return bytes(found["stdout"]), bytes(found["stderr"])
+    return file.read(_MOST_OUTPUT).decode("utf-8", "replace")

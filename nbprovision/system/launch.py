@@ -1,4 +1,4 @@
-"""The one place where a process is started. Root starts nothing that somebody else can change: see `system.trust`."""
+"""What root judges before it starts a process: it starts nothing that somebody else can change, see `system.trust`."""
 
 from __future__ import annotations
 
@@ -61,10 +61,7 @@ def start(
 
     """
     argv = [os.fspath(word) for word in words]
-    if trust.applies():
-        if cwd is not None:
-            trust.place(cwd, "work in")
-        _judge(argv, env, os.getcwd() if cwd is None else os.fspath(cwd), foreign=foreign)
+    judge(argv, env=env, cwd=cwd, foreign=foreign)
     return subprocess.Popen(argv, env=dict(env), cwd=cwd, **options)  # noqa: S603 - no shell sees it
 
 
@@ -80,7 +77,7 @@ def program(name: str | Path, *, env: Mapping[str, str], cwd: str = "/", depth: 
     if not trust.applies():
         return
     name = os.fspath(name)
-    place = os.path.join(cwd, name) if "/" in name else _on_path(name, env, cwd)
+    place = find(name, env, cwd)
     if place is None:
         return
     trust.obey(place, "run")
@@ -93,6 +90,14 @@ def program(name: str | Path, *, env: Mapping[str, str], cwd: str = "/", depth: 
     interpreter = _interpreter(place)
     if interpreter and depth < _MOST_SCRIPTS:
         program(interpreter, env=env, cwd=cwd, depth=depth + 1)
+
+
+def find(name: str, env: Mapping[str, str], cwd: str) -> str | None:
+    """The path of a program: as given if it has a slash, else of the first executable one on the PATH of ``env``."""
+    if "/" in name:
+        return os.path.join(cwd, name)
+    places = (os.path.join(cwd, folder, name) for folder in os.get_exec_path(env))
+    return next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), None)
 
 
 def variables(env: Mapping[str, str], cwd: str, *, of_this_process: bool = False) -> None:
@@ -114,7 +119,13 @@ def variables(env: Mapping[str, str], cwd: str, *, of_this_process: bool = False
             trust.obey(path, f"obey {variable}, which leads to")
 
 
-def _judge(words: Sequence[str], env: Mapping[str, str], cwd: str, *, foreign: bool) -> None:
+def judge(words: Sequence[str], *, env: Mapping[str, str], cwd: str | Path | None, foreign: bool = False) -> None:
+    """Judge a command before it is started; for the arguments and errors see `start`."""
+    if not trust.applies():
+        return
+    if cwd is not None:
+        trust.place(cwd, "work in")
+    cwd = os.getcwd() if cwd is None else os.fspath(cwd)
     variables(env, cwd)
     if os.path.isabs(env.get("TMPDIR", "")):
         trust.place(env["TMPDIR"], "make temporary files in")
@@ -138,11 +149,6 @@ def _paths(variable: str, value: str, cwd: str) -> Iterator[str]:
         yield from (os.path.join(cwd, part) for part in parts)
     elif variable.startswith(_NAMING):
         yield from filter(os.path.isabs, re.split(r"[\s,:;]+", value))
-
-
-def _on_path(name: str, env: Mapping[str, str], cwd: str) -> str | None:
-    places = (os.path.join(cwd, folder, name) for folder in os.get_exec_path(env))
-    return next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), None)
 
 
 def _is_environment(prefix: str) -> bool:
