@@ -100,13 +100,13 @@ def _enter(
     trust.write(lock)
     try:
         make_folder(home, mode=0o700)
-        at_once = _had_at_once(lock, held, os.O_RDWR | os.O_CREAT)
+        at_once = _had_at_once(lock, held)
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
         if not lock.exists():  # nobody can work here, and so nobody does
             return True
-        at_once = _had_at_once(lock, held, os.O_RDONLY)
+        at_once = _acquired_read_only(lock, held)
     _refuse_links(home)
     if not at_once:
         if on_wait is None:
@@ -165,41 +165,45 @@ def holder(home: Path) -> Holder | None:
     return found
 
 
-def _had_at_once(lock: Path, held: contextlib.ExitStack, flags: int) -> bool:
-    # The system call that filelock makes, without its import: most runs find the lock free.
-    handle = os.open(lock, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with contextlib.ExitStack() as ours:
-        ours.callback(os.close, handle)
-        for _ in range(_QUESTIONS):
-            if _locked(handle, fcntl.LOCK_EX):
-                held.push(ours.pop_all())
-                return True
-            if not _locked(handle, fcntl.LOCK_SH):
-                return False
-            fcntl.flock(handle, fcntl.LOCK_UN)
-            time.sleep(_QUESTION)
+def _had_at_once(lock: Path, held: contextlib.ExitStack) -> bool:
+    """Whether no other run has the lock; who only asks whether it is held has it shared for a moment."""
+    for _ in range(_QUESTIONS):
+        if _acquired(lock, held, 0):
+            return True
+        if activity.is_held(lock):
+            return False
+        time.sleep(_QUESTION)
     return False
 
 
-def _locked(handle: int, how: int) -> bool:
+def _acquired(lock: Path, held: contextlib.ExitStack, timeout: float | None) -> bool:
+    import filelock
+
     try:
-        fcntl.flock(handle, how | fcntl.LOCK_NB)
+        held.enter_context(filelock.FileLock(lock, mode=0o600).acquire(timeout=-1 if timeout is None else timeout))
+    except filelock.Timeout:
+        return False
+    return True
+
+
+def _acquired_read_only(lock: Path, held: contextlib.ExitStack) -> bool:
+    """The same on a volume that is read-only, where filelock, which opens a lock to write, cannot open it."""
+    handle = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    held.callback(os.close, handle)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
 def _wait(lock: Path, held: contextlib.ExitStack, timeout: float | None) -> None:
-    import filelock
-
-    try:
-        held.enter_context(filelock.FileLock(lock, timeout=-1 if timeout is None else timeout))
-    except filelock.Timeout:
+    if not _acquired(lock, held, timeout):
         raise LockTimeout(
             f"the lock was not had within {timeout:.0f} seconds",
             cause=f"held by {holder(lock.parent) or 'another run'}",
             cure="wait for it (nbprovision status), or give --lock-timeout more seconds",
-        ) from None
+        )
 
 
 class Guard:

@@ -86,6 +86,20 @@ def test_a_question_about_the_lock_keeps_no_run_from_it(tmp_path: Path) -> None:
     assert told == []
 
 
+def test_the_lock_of_a_run_and_that_of_the_start_up_path_exclude_each_other(tmp_path: Path) -> None:
+    """One takes it by filelock, the other by flock(2): `state.witness.try_witnesses`."""
+    with (
+        run_lock(tmp_path, "a run", None, print),
+        (tmp_path / "lock").open() as asking,
+        pytest.raises(BlockingIOError),
+    ):
+        fcntl.flock(asking, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    with (tmp_path / "lock").open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        with pytest.raises(LockTimeout), run_lock(tmp_path, "a run", 0.1, print):
+            pass
+
+
 def test_who_only_reads_goes_without_a_lock_that_is_held(tmp_path: Path) -> None:
     with run_lock(tmp_path, "a run", None, print):
         before = sorted(tmp_path.iterdir())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from nbprovision.engine.guard import run_lock
 from nbprovision.state import store
 from nbprovision.state.witness import parse, read_lines, state_path, still_stands
 
@@ -190,8 +190,7 @@ def test_selecting_options_have_states_of_their_own(recorded: Recorded) -> None:
 
 
 def test_while_another_run_works_it_does_not_answer(recorded: Recorded) -> None:
-    with (recorded.home / "lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with run_lock(recorded.home, "a run", None, print, tidy=False):
         done = recorded.start("--lock-timeout", "0")
     assert "witnessed" not in done.stdout
 
