@@ -19,11 +19,8 @@ from tests.wheels import make_wheel
 
 pytestmark = pytest.mark.engine
 
-# What takes longer to import than all the rest takes.
-HEAVY = {
-    "asyncio", "email", "filelock", "importlib.metadata", "jinja2", "packaging", "rattler", "rich", "ruamel", "sh",
-    "structlog", "tomlkit",
-}  # fmt: skip
+# What takes long to import and is not needed; structlog and filelock are.
+HEAVY = {"email", "importlib.metadata", "jinja2", "packaging", "rattler", "rich", "ruamel", "sh", "tomlkit"}
 # Runs the command in its own process, and tells what it started and imported, and where it wrote.
 WATCHED = """
 import json, os, sys
