@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
+def __dir__() -> list[str]:
+    import importlib
+
+    return ["__version__", *dir(importlib.import_module("nbprovision.api"))]
+
+
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)

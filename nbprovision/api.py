@@ -16,10 +16,8 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.engine.guard import Guard, run_lock
-from nbprovision.engine.order import arrange
 from nbprovision.engine.session import Request, Session
-from nbprovision.engine.step import Step, carry_out
+from nbprovision.engine.single import carry_out_alone
 from nbprovision.facts.machine import Machine
 from nbprovision.facts.ownership import refuse_foreign
 from nbprovision.model.errors import (
@@ -35,7 +33,6 @@ from nbprovision.model.errors import (
 from nbprovision.model.result import Change, Result
 from nbprovision.model.task import HOW_TO_FILL, Task, empty_secret, unfit
 from nbprovision.reporters.document import Silent
-from nbprovision.system import log
 from nbprovision.system.context import separate_run
 from nbprovision.tasks import Catalogue
 
@@ -102,8 +99,29 @@ def run_playbook(
     return results
 
 
+# What every function takes beside the parameters of its task, with its type, its default and what it means.
+SETTINGS: dict[str, tuple[str, Any, str]] = {
+    "check": ("bool", False, "Report what would change, and change nothing."),
+    "home": ("str | Path | None", None, "Folder of state, lock, log and caches; default as on the command line."),
+    "lock_timeout": ("float | None", None, "Seconds to wait for another run; None waits as long as it takes."),
+    "no_log": ("bool", False, "Withhold values and reasons from the result and the log."),
+    "environment": ("Mapping[str, str] | None", None, "Environment variables for the work."),
+}
+
+
 @separate_run()
-def _ensure(kind: type[Task[Any]], parameters: dict[str, Any], *, check: bool) -> Result:
+def _ensure(kind: type[Task[Any]], parameters: dict[str, Any]) -> Result:
+    settings = {name: parameters.pop(name) for name in settings_of(kind) if name in parameters}
+    if settings.get("home") is not None:
+        settings["home"] = Path(settings["home"])
+    task = _task(kind, parameters)
+    result = carry_out_alone(task, **settings)
+    if result.error is not None:
+        raise result.error
+    return result
+
+
+def _task(kind: type[Task[Any]], parameters: dict[str, Any]) -> Task[Any]:
     _check_names(kind, parameters)
     # As a playbook writes them: `except` is no name that Python allows, so it is `except_` here.
     written = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
@@ -116,19 +134,10 @@ def _ensure(kind: type[Task[Any]], parameters: dict[str, Any], *, check: bool) -
         if problem:
             raise ParameterError(name, f"{kind.kind()}: '{name}' holds {problem}", cure=HOW_TO_FILL)
     try:
-        task = msgspec.convert(plain, kind)
+        task: Task[Any] = msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
         raise ParameterError("", f"{kind.kind()}: {error}") from None
-    machine = Machine()
-    refuse_foreign(machine.env, machine.user_home, machine.home)
-    step = Step(name=kind.kind(), kind=kind.kind(), task=task)
-    with run_lock(machine.home, kind.kind(), None, lambda _text: None), log.kept_in(machine.home):
-        arrange([step], machine, linear=True)
-        machine.applies = not check
-        result = carry_out(step, machine, Guard([task], machine), check=check).result
-    if result.error is not None:
-        raise result.error
-    return result
+    return task
 
 
 def _check_names(kind: type[Task[Any]], parameters: dict[str, Any]) -> None:
@@ -156,8 +165,8 @@ def _plain(value: Any) -> Any:
 def _function(name: str) -> Callable[..., Result]:
     kind = Catalogue()[name]
 
-    def ensure(*, check: bool = False, **parameters: Any) -> Result:
-        return _ensure(kind, parameters, check=check)
+    def ensure(**parameters: Any) -> Result:
+        return _ensure(kind, parameters)
 
     ensure.__name__ = ensure.__qualname__ = name
     ensure.__doc__ = _documentation(kind)
@@ -171,9 +180,18 @@ def _function(name: str) -> Callable[..., Result]:
         )
         for field in msgspec.structs.fields(kind)
     ]
-    signature.append(inspect.Parameter("check", keyword, annotation=bool, default=False))
+    signature += [
+        inspect.Parameter(name, keyword, annotation=annotation, default=default)
+        for name, (annotation, default, _) in settings_of(kind).items()
+    ]
     ensure.__signature__ = inspect.Signature(signature, return_annotation=Result)  # type: ignore[attr-defined]
     return ensure
+
+
+def settings_of(kind: type[Task[Any]]) -> dict[str, tuple[str, Any, str]]:
+    """The settings that the function of a task has: those whose names are not those of its parameters."""
+    own = {field.name for field in msgspec.structs.fields(kind)}
+    return {name: setting for name, setting in SETTINGS.items() if name not in own}
 
 
 def _default_of(field: msgspec.structs.FieldInfo) -> Any:
@@ -190,7 +208,8 @@ def _documentation(kind: type[Task[Any]]) -> str:
         ]
         if descriptions:
             lines.append(f"    {name}: {descriptions[0]}")
-    lines += ["    check: Say what would change, and change nothing.", "", "Raises:", "    ProvisionError: it failed."]
+    lines += [f"    {name}: {text}" for name, (_, _, text) in settings_of(kind).items()]
+    lines += ["", "Raises:", "    ProvisionError: it failed."]
     return "\n".join(lines)
 
 

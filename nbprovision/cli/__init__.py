@@ -21,6 +21,7 @@ COMMANDS = {
     "lint": "tell what can be known wrong of playbooks and lifecycle scripts without running them",
     "doc": "tell what a task takes and reports, with examples",
     "schema": "print the JSON Schema of a playbook, for editors",
+    "task": "carry out one task: parameters as JSON on standard input, the result as JSON",
     "clean": "remove caches and leftovers of this tool, or say what that would free",
     "lifecycle": "render a lifecycle script for a notebook instance",
 }

@@ -60,6 +60,10 @@ class ProvisionError(Exception):
         self.cure = cure
         self.position = position
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors travel between processes whatever their own constructors take."""
+        return _restored, (type(self), self.args, self.__dict__)
+
     def at(self, position: Position | None) -> ProvisionError:
         """The same error with a position, unless it has a nearer one already."""
         if self.position is None:
@@ -78,6 +82,12 @@ class ProvisionError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(self.blocks)
+
+
+def _restored(kind: type[ProvisionError], args: tuple[object, ...], state: dict[str, object]) -> ProvisionError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class TaskFailed(ProvisionError):

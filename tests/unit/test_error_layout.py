@@ -45,6 +45,8 @@ BAD = {
     "facts --bogus": 5,
     "facts --format xml": 5,
     "schema x": 5,
+    "task": 5,
+    "task ensure_kernl": 5,
     "status x": 5,
     "lifecycle": 5,
     "lifecycle rendr": 5,

@@ -1,0 +1,115 @@
+"""The type stub of the Python API: what type checkers and editors know of functions that are made when asked for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from nbprovision.model.task import Task
+
+_HEAD = """\
+# The Python API, generated from the definitions of the tasks by `python -m tests.unit.test_stub`.
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+"""
+_PLAIN: dict[type, str] = {
+    msgspec.inspect.AnyType: "Any",
+    msgspec.inspect.BoolType: "bool",
+    msgspec.inspect.FloatType: "float",
+    msgspec.inspect.IntType: "int",
+    msgspec.inspect.NoneType: "None",
+    msgspec.inspect.StrType: "str",
+}
+
+
+def stub(
+    classes: Mapping[str, str],
+    functions: Mapping[str, Any],
+    kinds: Mapping[str, type[Task[Any]]],
+    settings: Mapping[str, Mapping[str, tuple[str, Any, str]]],
+) -> str:
+    """The text of ``nbprovision/__init__.pyi``.
+
+    Args:
+        classes: Classes of the API, each with the module that it comes from.
+        functions: Functions of the API that are written by hand.
+        kinds: The tasks.
+        settings: By task, what its function takes beside the parameters: type, default and meaning of each.
+
+    """
+    lines = [
+        f"from {module} import {name} as {name}" for name, module in sorted(classes.items(), key=lambda one: one[::-1])
+    ]
+    lines += ["", "__version__: str", ""]
+    for name, function in functions.items():
+        lines += [_signature(name, _written(function), str(inspect.signature(function).return_annotation))]
+    for name, kind in kinds.items():
+        parameters = [
+            (
+                field.name,
+                _annotation(msgspec.inspect.type_info(field.type), paths=_holds_paths(field.type)),
+                field.required,
+            )
+            for field in sorted(msgspec.structs.fields(kind), key=lambda field: not field.required)
+        ]
+        parameters += [(own, annotation, False) for own, (annotation, _, _) in settings[name].items()]
+        lines += [_signature(name, [("*", "", True), *parameters], "Result")]
+    return _HEAD + "\n".join(lines) + "\n"
+
+
+def _signature(name: str, parameters: list[tuple[str, str, bool]], returns: str) -> str:
+    words = [
+        parameter + (f": {annotation}" if annotation else "") + ("" if required else " = ...")
+        for parameter, annotation, required in parameters
+    ]
+    body = "".join(f"    {word},\n" for word in words)
+    return f"def {name}(\n{body}) -> {returns}: ..."
+
+
+def _written(function: Any) -> list[tuple[str, str, bool]]:
+    """The parameters of a function as they are written."""
+    parameters: list[tuple[str, str, bool]] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and ("*", "", True) not in parameters:
+            parameters.append(("*", "", True))
+        parameters.append((parameter.name, str(parameter.annotation), parameter.default is parameter.empty))
+    return parameters
+
+
+def _annotation(shape: Any, *, paths: bool) -> str:
+    """What a parameter takes, as Python writes it: where a playbook has a path, a `Path` as well."""
+    if isinstance(shape, msgspec.inspect.Metadata):
+        return _annotation(shape.type, paths=paths)
+    if isinstance(shape, msgspec.inspect.UnionType):
+        return " | ".join(dict.fromkeys(_annotation(part, paths=paths) for part in _none_last(shape.types)))
+    if isinstance(shape, msgspec.inspect.LiteralType):
+        return f"Literal[{', '.join(map(_quoted, shape.values))}]"
+    if isinstance(shape, msgspec.inspect.ListType):
+        return f"Sequence[{_annotation(shape.item_type, paths=paths)}]"
+    if isinstance(shape, msgspec.inspect.DictType):
+        key, value = (_annotation(part, paths=paths) for part in (shape.key_type, shape.value_type))
+        return f"Mapping[{key}, {value}]"
+    if isinstance(shape, msgspec.inspect.StructType):
+        return "Mapping[str, Any]"
+    if isinstance(shape, msgspec.inspect.StrType) and paths:
+        return "str | Path"
+    return _PLAIN[type(shape)]
+
+
+def _none_last(shapes: tuple[Any, ...]) -> list[Any]:
+    return sorted(shapes, key=lambda shape: isinstance(shape, msgspec.inspect.NoneType))
+
+
+def _quoted(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _holds_paths(annotation: Any) -> bool:
+    metadata = getattr(annotation, "__metadata__", ())
+    return any(isinstance(meta, msgspec.Meta) and (meta.extra or {}).get("path") for meta in metadata)

@@ -1,0 +1,116 @@
+"""`nbprovision task`: parameters as JSON in, the result as JSON out, the words of a playbook in between."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import nbprovision
+from nbprovision.model.errors import InvalidPlaybook
+from nbprovision.playbook import json_parameters
+from nbprovision.tasks import Catalogue
+
+KERNEL = {"name": "demo", "argv": ["/bin/true", "{connection_file}"]}
+
+
+class Done:
+    def __init__(self, env: dict[str, str], parameters: object, kind: str, *words: str) -> None:
+        text = parameters if isinstance(parameters, str) else json.dumps(parameters)
+        argv = [sys.executable, "-m", "nbprovision", "task", kind, *words]
+        env = {**env, "PYTHONPATH": str(Path(nbprovision.__file__).parents[1])}
+        done = subprocess.run(argv, env=env, input=text, capture_output=True, text=True, check=False)
+        self.status, self.errors = done.returncode, done.stderr
+        self.result: dict[str, Any] = json.loads(done.stdout)
+
+
+def test_a_task_is_carried_out_and_the_second_time_it_is_ok(env: dict[str, str], home: Path) -> None:
+    checked = Done(env, KERNEL, "ensure_kernel", "--check")
+    assert (checked.status, checked.result["status"], checked.result["check"]) == (0, "changed", True)
+    assert not (home / ".local/share/jupyter/kernels").exists()
+    first = Done(env, {**KERNEL, "display_name": "{{ x }}"}, "ensure_kernel")
+    assert (first.status, first.result["status"], first.result["task"]) == (0, "changed", "ensure_kernel")
+    spec = json.loads((home / ".local/share/jupyter/kernels/demo/kernel.json").read_text())
+    assert spec["display_name"] == "{{ x }}", "nothing is a template here"
+    again = Done(env, {**KERNEL, "display_name": "{{ x }}"}, "ensure_kernel")
+    assert (again.status, again.result["status"], again.result["changes"]) == (0, "ok", [])
+
+
+def test_a_failure_is_in_the_result(env: dict[str, str]) -> None:
+    done = Done(env, {"argv": ["/bin/false"]}, "ensure_command")
+    assert (done.status, done.result["status"]) == (2, "failed")
+    assert "the command failed" in done.result["error"]["message"]
+    hidden = Done(env, {"argv": ["/bin/false", "--token", "canary"]}, "ensure_command", "--no-log")
+    assert hidden.status == 2
+    assert "canary" not in json.dumps(hidden.result) + hidden.errors
+
+
+WRONG = {
+    "an unknown name": ('{\n  "nmae": "x"\n}', 2, "ensure_kernel has no parameter 'nmae'; did you mean 'name'?"),
+    "a wrong type": ('{"name": "x",\n "argv": 3}', 2, "ensure_kernel: 'argv' takes a list of strings, not a number"),
+    "a task's own rule": ('{"name": "x"}', 1, "ensure_kernel: a kernel of what?"),
+    "not JSON": ('{"name": "x"', 1, "the parameters are not JSON"),
+    "not an object": ("[]", 1, "the parameters are not a JSON object"),
+    "a name twice": ('{"name": "x", "name": "y"}', 1, "'name' stands twice in one object"),
+    "nested without end": ("[" * 100_000, 1, "the parameters are nested too deep"),
+    "nothing": ("", 1, "the parameters are not JSON"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said_with_its_place(case: str, env: dict[str, str]) -> None:
+    text, line, words = WRONG[case]
+    done = Done(env, text, "ensure_kernel")
+    assert done.status == 4
+    assert f"error: <stdin>:{line}:" in done.errors
+    assert words in done.errors
+    assert done.result["status"] == "failed"
+    assert done.result["error"]["line"] == line
+    assert "Traceback" not in done.errors
+
+
+@pytest.mark.parametrize(
+    ("parameters", "kind"),
+    [
+        ({"packages": "x==1,"}, "ensure_pip_pkg"),
+        ({"path": "x", "mode": 8}, "ensure_file"),
+        ({"url": "x y"}, "ensure_pip_index"),
+    ],
+)
+def test_the_words_are_those_of_a_playbook(parameters: dict[str, Any], kind: str, tmp_path: Path) -> None:
+    playbook = tmp_path / "a.yml"
+    playbook.write_text(f"- tasks:\n    - {kind}: {json.dumps(parameters)}\n")
+    with pytest.raises(InvalidPlaybook) as expected:
+        nbprovision.run_playbook(playbook, home=tmp_path / "home", check=True)
+    with pytest.raises(InvalidPlaybook) as found:
+        json_parameters.bind(json.dumps(parameters), "<stdin>", Catalogue()[kind], tmp_path)
+    assert found.value.text == expected.value.text
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_any_document_is_a_task_or_an_error(value: object) -> None:
+    try:
+        task = json_parameters.bind(json.dumps(value), "<stdin>", Catalogue()["ensure_command"], Path("/"))
+    except InvalidPlaybook as error:
+        fault = error
+    else:
+        assert task.kind() == "ensure_command"
+        return
+    assert fault.position is not None
+
+
+@given(st.text())
+def test_any_text_is_an_error(text: str) -> None:
+    with pytest.raises(InvalidPlaybook):
+        json_parameters.bind(text, "<stdin>", Catalogue()["ensure_kernel"], Path("/"))
