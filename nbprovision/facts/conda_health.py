@@ -330,7 +330,7 @@ def requested(details: dict[str, Details]) -> dict[str, str]:
         for text in one.requested:
             spec = parse(text)
             if spec is not None and spec.name == one.name:
-                found[spec.name] = f"{spec.name} {spec.rest}".strip()
+                found[spec.name] = spec.bare
     return found
 
 
