@@ -18,7 +18,7 @@ from nbprovision.facts import channel_names
 from nbprovision.facts.channel_names import Fault
 from nbprovision.facts.conda import CondaRecord
 from nbprovision.facts.condarc import Condarc
-from nbprovision.facts.distributions import normalized
+from nbprovision.facts.distributions import name_in, normalized
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import secrets
 
@@ -209,8 +209,7 @@ def satisfied(spec: Spec, records: Iterable[CondaRecord], condarc: Condarc) -> b
 
 def conflicts(spec: Spec, requirement: str, *, absent: bool = False) -> bool:
     """Whether surely no version satisfies both a match spec and a requirement (PEP 508) of the same distribution."""
-    name = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
-    if name is None or normalized(name[1].rstrip("._-")) != normalized(spec.name):
+    if name_in(requirement) != normalized(spec.name):
         return False
     if absent:
         return True

@@ -89,7 +89,7 @@ class CondaWork:
     @cached_property
     def _claimed(self) -> frozenset[str]:
         """Names of the distributions that are pip's business in the environment."""
-        return frozenset(conda_health.distribution_of(claim.requirement) for claim in self._wish.claims)
+        return frozenset(distributions.name_in(claim.requirement) for claim in self._wish.claims)
 
     @cached_property
     def _engine(self) -> Engine:
