@@ -156,13 +156,11 @@ def allows(spec: Spec, version: str, build: str, path: Path | None = None) -> bo
             cure="name the version itself: name=1.2 or name==1.2.3",
         ) from error
     try:
-        if "[" not in spec.rest:
-            record = PackageRecord(spec.name, version, BuildString(build or "0"), 0, "noarch")
-        elif path is not None:
-            record = PrefixRecord.from_path(path)
-        else:
-            return None
-        return _read(spec.bare).matches(record)
+        wanted = _read(spec.bare)
+        if "[" in spec.rest:
+            return None if path is None else wanted.matches(PrefixRecord.from_path(path))
+        named = build if build and wanted.build else "0"  # old builds can be none by CEP 26
+        return wanted.matches(PackageRecord(spec.name, version, BuildString(named), 0, "noarch"))
     except (InvalidVersionError, OSError, ValueError):
         return None
 

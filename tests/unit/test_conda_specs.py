@@ -41,6 +41,7 @@ YES, NO, UNKNOWN = True, False, None
         ("x>=1.3.1,<2.0a0", "2.0", "0", NO),
         ("x>=1", "not a version", "0", UNKNOWN),
         ("x>=1", "", "", UNKNOWN),
+        ("x>=1", "2", "a strange build", YES),
         ("x=1=py_0", "1", "", NO),
         ("x[version='>=1']", "1.3", "0", UNKNOWN),
     ],
