@@ -15,7 +15,7 @@ from nbprovision.backends.rattler_messages import Attempt, Package, Query
 from nbprovision.facts import unasked
 from nbprovision.facts.conda import META, CondaRecord
 from nbprovision.facts.conda_health import Details
-from nbprovision.facts.conda_specs import compare, parse, satisfied
+from nbprovision.facts.conda_specs import parse, satisfied
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system.files import make_folder, read_text, temporary_folder
 
@@ -205,12 +205,12 @@ def offline_words(cached_only: bool) -> list[str]:
 
 
 def _order(before: str, after: str) -> int:
-    found = compare(after, before)
-    if found is not None:
-        return found
-    from packaging.version import InvalidVersion, Version
-
+    try:
+        from rattler import Version
+        from rattler.exceptions import InvalidVersionError
+    except ImportError:
+        return 1  # most changes lead upwards
     try:
         return 1 if Version(after) > Version(before) else -1
-    except InvalidVersion:
-        return 1  # conda's own order of such versions is not for us to repeat; most changes lead upwards
+    except InvalidVersionError:
+        return 1

@@ -360,7 +360,7 @@ def _pins(machine: Machine, prefix: Path) -> list[str]:
 def _for_solver(spec: Spec, machine: Machine) -> str:
     if spec.channel is None:
         return spec.text
-    return f"{machine.conda.condarc.urls(spec.channel)[0]}::{spec.name} {spec.rest}".strip()
+    return f"{machine.conda.condarc.urls(spec.channel)[0]}::{spec.bare}"
 
 
 def package_cache(machine: Machine, prefix: Path) -> Path:

@@ -317,12 +317,6 @@ def in_the_way(prefix: Path, names: Iterable[str], *, apart_from: Collection[str
     return [one.path for several in found.values() for one in several if not one.legacy]
 
 
-def distribution_of(requirement: str) -> str:
-    """The normalised name in a requirement (PEP 508)."""
-    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
-    return normalized(match[1].rstrip("._-")) if match else ""
-
-
 def requested(details: dict[str, Details]) -> dict[str, str]:
     """What users asked for by now, by package: specs without a channel."""
     found = {}
@@ -330,7 +324,7 @@ def requested(details: dict[str, Details]) -> dict[str, str]:
         for text in one.requested:
             spec = parse(text)
             if spec is not None and spec.name == one.name:
-                found[spec.name] = f"{spec.name} {spec.rest}".strip()
+                found[spec.name] = spec.bare
     return found
 
 

@@ -1,8 +1,7 @@
-"""conda's match specs, as far as they can be judged without the solver's library.
+"""conda's match specs (https://conda.org/learn/ceps/cep-0029), judged by py-rattler.
 
-Loading that library takes longer than all the rest of a run that finds everything in place, and nearly every spec is a
-name, a version or a range of plain numbers. Those are judged here; of others `satisfies` says None, and the library is
-asked. (Match specs: https://conda.org/learn/ceps/cep-0029; order of versions: conda.models.version.VersionOrder.)
+Loading that library takes longer than a look at an environment. So it is asked only for what the text alone does not
+tell: whether a spec of an ordinary form is one, and whether an installed version is just the one that a spec names.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,14 +18,21 @@ from nbprovision.facts import channel_names
 from nbprovision.facts.channel_names import Fault
 from nbprovision.facts.conda import CondaRecord
 from nbprovision.facts.condarc import Condarc
+from nbprovision.facts.distributions import name_in, normalized
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import secrets
 
+if TYPE_CHECKING:
+    from rattler import MatchSpec
+
 _SPEC = re.compile(r"(?:(?P<channel>[^\[\]=<>!~ ]+)::)?(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)\s*(?P<rest>.*)", re.DOTALL)
 _NUMBERS = re.compile(r"[0-9]+(\.[0-9]+)*")
-_CLAUSE = re.compile(r"(?P<operator>==|>=|<=|!=|>|<|=|)(?P<version>[0-9]+(?:\.[0-9]+)*)(?P<star>\.?\*)?")
-_BUILD = re.compile(r"[A-Za-z0-9_.+]+")
-
+# What names a version, or all that begin with it: =1.2, ==1.2, 1.2, =1.2.*, =1.2=py_0
+_NAMED = re.compile(
+    r"(?P<operator>={0,2})\s*(?P<version>[0-9][A-Za-z0-9_.+!]*?)(?P<star>\.\*)?(?:(?:\s+|=)(?P<build>[A-Za-z0-9_.+]+))?"
+)
+# A range of plain numbers, as py-rattler writes it: it means the same in Python's form (PEP 440).
+_RANGE = re.compile(r"(?:[=!~<>]=|<|>)?[0-9]+(?:\.[0-9]+)*(?:\.\*)?")
 
 # What needs no library to be known as a match spec: a name, ranges of ordinary versions, a build without a pattern.
 _PLAIN_VERSION = r"[0-9]+(?:[._][0-9]+)*(?:[a-z]+[0-9]*)?(?:\.(?:post|dev)[0-9]+)?(?:\.\*)?"
@@ -56,13 +64,10 @@ def fault(text: str) -> Fault | None:
     if parse(text) is None:
         return Fault("it does not begin with the name of a package", _CURE)
     try:
-        import rattler
-        from rattler.exceptions import InvalidMatchSpecError
+        spec = _read(text)
     except ImportError:
         return None  # the machine's own conda, which is the engine then, says what it cannot read
-    try:
-        spec = rattler.MatchSpec(text)
-    except InvalidMatchSpecError as error:
+    except ValueError as error:
         return Fault(str(error).partition("\n")[0], _CURE)
     build = str(spec.build or "")
     if re.search(r"[<>=!~, ]", build):  # the library takes for a build what conda refuses
@@ -111,6 +116,11 @@ class Spec(msgspec.Struct, frozen=True):
     channel: str | None = None
     rest: str = ""
 
+    @property
+    def bare(self) -> str:
+        """The spec without its channel."""
+        return f"{self.name} {self.rest}".strip()
+
 
 def parse(text: str) -> Spec | None:
     """Take a match spec apart, None where it has no name in front."""
@@ -120,46 +130,84 @@ def parse(text: str) -> Spec | None:
     return Spec(text.strip(), match["name"].lower(), match["channel"], match["rest"].strip())
 
 
-def satisfies(spec: Spec, version: str, build: str) -> bool | None:
-    """Whether a package of the spec's name has a version and build that it allows; None: the library must be asked."""
-    if not spec.rest:
+def allows(spec: Spec, version: str, build: str, path: Path | None = None) -> bool | None:
+    """Whether a package of the spec's name is what it asks for; None where that cannot be told.
+
+    Args:
+        spec: The spec; its channel is left aside.
+        version: The package's version.
+        build: Its build; where it is not known, empty: that is one which no spec names.
+        path: Its record, if it is installed: a spec with brackets may say more than of version and build.
+
+    Raises:
+        TaskFailed: the library cannot be loaded, and the text alone does not tell.
+
+    """
+    if not spec.rest or _is_named(spec.rest, version, build):
         return True
-    versions, wanted_build = _split(spec.rest)
-    if versions is None or not _NUMBERS.fullmatch(version):
+    try:
+        from rattler import PackageRecord, PrefixRecord
+        from rattler.exceptions import InvalidVersionError
+        from rattler.package.build_string import BuildString
+    except ImportError as error:
+        raise TaskFailed(
+            f"'{spec.text}' cannot be compared with {spec.name} {version}",
+            cause=f"py-rattler, which knows how, cannot be loaded: {error}",
+            cure="name the version itself: name=1.2 or name==1.2.3",
+        ) from error
+    try:
+        wanted = _read(spec.bare)
+        if "[" in spec.rest:
+            return None if path is None else wanted.matches(PrefixRecord.from_path(path))
+        named = build if build and wanted.build else "0"  # old builds can be none by CEP 26
+        return wanted.matches(PackageRecord(spec.name, version, BuildString(named), 0, "noarch"))
+    except (InvalidVersionError, OSError, ValueError):
         return None
-    if wanted_build is not None:
-        if not _BUILD.fullmatch(wanted_build):
-            return None
-        if wanted_build != build:
-            return False
-    verdicts = [_clause(clause.strip(), version) for clause in versions.split(",")]
-    if None in verdicts:
-        return None
-    return all(verdicts)
+
+
+def _is_named(rest: str, version: str, build: str) -> bool:
+    """Whether this is the very version, and build, that a spec names."""
+    match = _NAMED.fullmatch(rest)
+    if match is None or match["build"] not in (None, build):
+        return False
+    if version == match["version"]:
+        return True
+    begins = match["build"] is None and (match["star"] or match["operator"] == "=")
+    plain = _NUMBERS.fullmatch(version) and _NUMBERS.fullmatch(match["version"])
+    return bool(begins and plain and version.startswith(f"{match['version']}."))
+
+
+@functools.lru_cache(maxsize=65536)
+def _read(text: str) -> MatchSpec:
+    """The spec as the library reads it.
+
+    Raises:
+        ImportError: the library cannot be loaded.
+        ValueError: it cannot read the text.
+
+    """
+    from rattler import MatchSpec
+    from rattler.exceptions import InvalidMatchSpecError
+
+    try:
+        return MatchSpec(text)
+    except InvalidMatchSpecError as error:
+        raise ValueError(str(error)) from None
 
 
 def satisfied(spec: Spec, records: Iterable[CondaRecord], condarc: Condarc) -> bool:
     """Whether one of the installed packages is what the spec asks for."""
-    for record in records:
-        if record.name != spec.name:
-            continue
-        verdict = satisfies(spec, record.version, record.build)
-        if verdict is None:
-            verdict = _library_says(spec, record)
-        if verdict and spec.channel is not None:
-            verdict = _comes_from(record, condarc.urls(spec.channel))
-        if verdict:
-            return True
-    return False
+    return any(
+        allows(spec, record.version, record.build, record.path)
+        and (spec.channel is None or _comes_from(record, condarc.urls(spec.channel)))
+        for record in records
+        if record.name == spec.name
+    )
 
 
 def conflicts(spec: Spec, requirement: str, *, absent: bool = False) -> bool:
-    """Whether no version can satisfy both a match spec and a requirement (PEP 508) of the same distribution.
-
-    Both are sets of ranges, so if versions satisfy both, one of them lies at an end of a range or right beside it.
-    """
-    name = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
-    if name is None or _folded(name[1]) != _folded(spec.name):
+    """Whether surely no version satisfies both a match spec and a requirement (PEP 508) of the same distribution."""
+    if name_in(requirement) != normalized(spec.name):
         return False
     if absent:
         return True
@@ -171,75 +219,33 @@ def conflicts(spec: Spec, requirement: str, *, absent: bool = False) -> bool:
         return False
     if wanted.url is not None or (wanted.marker is not None and "extra" not in str(wanted.marker)):
         return False
-    ends = {match[0] for text in (spec.rest, str(wanted.specifier)) for match in _NUMBERS.finditer(text)}
-    for version in {beside for end in ends for beside in _beside(end)}:
-        verdict = satisfies(Spec(spec.text, spec.name, None, _without_build(spec.rest)), version, "")
-        if verdict is None or (verdict and wanted.specifier.contains(version, prereleases=True)):
-            return False
-    return bool(ends)
+    return _disjoint(_versions(spec), str(wanted.specifier))
 
 
 def exclude(one: Spec, other: Spec) -> bool:
-    """Whether two match specs of one package surely have no version in common; of plain numbers alone."""
-    if one.name != other.name:
+    """Whether two match specs of one package surely have no version in common."""
+    return one.name == other.name and _disjoint(_versions(one), _versions(other))
+
+
+def _versions(spec: Spec) -> str:
+    """What a spec says of versions, in the library's form; empty for nothing, and for what it cannot read."""
+    try:
+        return _read(spec.bare).version or "" if spec.rest else ""
+    except (ImportError, ValueError):
+        return ""
+
+
+def _disjoint(first: str, second: str) -> bool:
+    """Whether no version is in both; only ranges of plain numbers are judged."""
+    clauses = [*first.split(","), *second.split(",")]
+    if not all(map(_RANGE.fullmatch, clauses)):
         return False
-    from packaging.specifiers import SpecifierSet
-
-    first, second = _specifier(one.rest), _specifier(other.rest)
-    return bool(first and second) and SpecifierSet(f"{first},{second}").is_unsatisfiable()
-
-
-def _specifier(rest: str) -> str:
-    """A constraint of conda's in Python's form: ``=3.12`` is ``==3.12.*``; empty for what is not judged."""
-    versions, _ = _split(rest)
-    clauses = []
-    for clause in (versions or "").split(","):
-        match = _CLAUSE.fullmatch(clause.strip())
-        if match is None:
-            return ""
-        alone = match["operator"] in ("", "=")
-        fuzzy = (match["operator"] == "=" or bool(match["star"])) and (alone or match["operator"] in ("==", "!="))
-        clauses.append(f"{'==' if alone else match['operator']}{match['version']}{'.*' if fuzzy else ''}")
-    return ",".join(clauses)
-
-
-def _without_build(rest: str) -> str:
-    versions, build = _split(rest)
-    return rest if versions is None or build is None else versions
-
-
-def _beside(end: str) -> list[str]:
-    """A version, one right above it, one right below it."""
-    numbers = _numbers(end)
-    below = list(numbers)
-    while below and below[-1] == 0:
-        below.pop()
-    if below:
-        below[-1] -= 1
-    return [end, end + ".0.0.1", ".".join(map(str, [*below, 999999]))]
-
-
-def _folded(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name.rstrip("._-")).lower()
-
-
-def _library_says(spec: Spec, record: CondaRecord) -> bool:
-    from pathlib import Path
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     try:
-        import rattler
-        from rattler.exceptions import InvalidMatchSpecError
-    except ImportError as error:
-        raise TaskFailed(
-            f"'{spec.text}' cannot be compared with {record.name} {record.version}",
-            cause=f"py-rattler, which knows how, cannot be loaded: {error}",
-            cure="write the spec as ranges of plain numbers: name=1.2, name>=1.2,<2",
-        ) from error
-    try:
-        wanted = rattler.MatchSpec(f"{spec.name} {spec.rest}" if spec.rest[:1] not in "[=" else spec.name + spec.rest)
-        return bool(wanted.matches(rattler.PrefixRecord.from_path(Path(record.path))))
-    except (OSError, InvalidMatchSpecError):
-        return False  # the engine says what is wrong with it
+        return SpecifierSet(",".join(f"=={text}" if text[0].isdigit() else text for text in clauses)).is_unsatisfiable()
+    except InvalidSpecifier:
+        return False
 
 
 def _comes_from(record: CondaRecord, urls: list[str]) -> bool:
@@ -247,68 +253,3 @@ def _comes_from(record: CondaRecord, urls: list[str]) -> bool:
 
     found = details(record)
     return found is not None and found.home in urls
-
-
-def _split(rest: str) -> tuple[str | None, str | None]:
-    """Version part and build of ``=1.2=build``, ``==1.2``, ``1.2 build``, ``>=1,<2``; (None, None) for all else."""
-    if any(letter in rest for letter in "[]()|~^"):
-        return None, None
-    words = rest.split()
-    if (
-        len(words) == 2
-        and not words[0].endswith((",", "=", "<", ">", "!"))
-        and not words[1].startswith(("<", ">", "!", "=", ","))
-    ):
-        return _exact(words[0].lstrip("=")), words[1]
-    if len(words) > 1:
-        rest = re.sub(r"\s*,\s*", ",", rest)
-        rest = re.sub(r"([=<>!])\s+", r"\1", rest)
-        if " " in rest:
-            return None, None
-    match = re.fullmatch(r"(={0,2})([^=<>!,]+)=([^=<>!,]+)", rest)
-    if match:  # with a build, one sign in front of the version means the same as two
-        return _exact(match[2]), match[3]
-    return _exact(rest), None
-
-
-def _exact(versions: str) -> str:
-    """A version that stands alone is meant exactly (unlike ``=1.2``)."""
-    return "==" + versions if _NUMBERS.fullmatch(versions) else versions
-
-
-def _clause(clause: str, version: str) -> bool | None:
-    match = _CLAUSE.fullmatch(clause)
-    if clause == "*":
-        return True
-    if match is None:
-        return None
-    operator, star = match["operator"], match["star"]
-    wanted, have = _numbers(match["version"]), _numbers(version)
-    if star == "*" or (star and operator not in ("", "=")):
-        return None
-    if operator == "=" or star:
-        if len(have) < len(wanted) and have + [0] * (len(wanted) - len(have)) == wanted:
-            return None  # whether 1 begins with 1.0 is the library's to say
-        return have[: len(wanted)] == wanted
-    order = _compare(have, wanted)
-    return {
-        "": order == 0, "==": order == 0, "!=": order != 0,
-        ">=": order >= 0, "<=": order <= 0, ">": order > 0, "<": order < 0,
-    }[operator]  # fmt: skip
-
-
-def compare(one: str, other: str) -> int | None:
-    """Order of two versions: negative, 0 or positive; None where one is not plain numbers."""
-    if not (_NUMBERS.fullmatch(one) and _NUMBERS.fullmatch(other)):
-        return None
-    return _compare(_numbers(one), _numbers(other))
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(part) for part in version.split(".")]
-
-
-def _compare(one: list[int], other: list[int]) -> int:
-    length = max(len(one), len(other))
-    one, other = one + [0] * (length - len(one)), other + [0] * (length - len(other))
-    return (one > other) - (one < other)

@@ -158,6 +158,12 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def name_in(requirement: str) -> str:
+    """The normalised name in a requirement (PEP 508); empty where it does not begin with one."""
+    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
+    return normalized(match[1].rstrip("._-")) if match else ""
+
+
 def site_packages(prefix: Path) -> Path | None:
     """The folder that holds the distributions of the Python in ``prefix``; None where there is none.
 

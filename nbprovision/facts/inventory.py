@@ -5,6 +5,7 @@ No process is started and nothing is written. What cannot be read is told as suc
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -17,7 +18,7 @@ import msgspec
 from nbprovision.facts import caches as tool_caches
 from nbprovision.facts import conda_health, distributions, indexes, kernels, on_volume, virtual_environments
 from nbprovision.facts.conda import CondaRecord, Environment, installed
-from nbprovision.facts.conda_specs import parse, satisfies
+from nbprovision.facts.conda_specs import allows, parse
 from nbprovision.facts.condarc import FALLBACK_CHANNEL
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ProvisionError
@@ -329,7 +330,9 @@ def _name(text: str) -> str:
 def _excluded(text: str, version: str, build: str) -> bool:
     """Whether a spec surely excludes a package of its name."""
     spec = parse(text)
-    return spec is not None and satisfies(spec, version, build) is False
+    with contextlib.suppress(ProvisionError):
+        return spec is not None and allows(spec, version, build) is False
+    return False
 
 
 def _by_pip(found: Mapping[str, list[distributions.Distribution]], records: Iterable[CondaRecord]) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -23,7 +22,6 @@ from jinja2.runtime import Undefined
 
 from nbprovision.model.errors import InvalidPlaybook
 from nbprovision.playbook import patterns
-from nbprovision.playbook.limits import TemplateLimit, limited, size_of
 from nbprovision.playbook.list_filters import FILTERS_OF_LISTS, fail, listed
 from nbprovision.playbook.outside import Unset
 from nbprovision.playbook.written import Written
@@ -222,16 +220,14 @@ def _check_indent(indent: Any) -> None:
         raise InvalidPlaybook(f"an indentation is a number from 0 to {_MAX_INDENT}")
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
+def _plain(value: Any) -> Any:
     """What JSON and YAML can write; what is undefined raises what it stands for."""
-    if depth > 50:
-        raise TemplateLimit("a value that is nested more than 50 deep")
     if isinstance(value, Undefined):
         fail(value)
     if isinstance(value, Mapping):
-        return {key: _plain(entry, depth + 1) for key, entry in value.items()}
-    if isinstance(value, list | tuple | set | range) or (isinstance(value, Iterator) and not isinstance(value, str)):
-        return [_plain(entry, depth + 1) for entry in itertools.islice(value, limited(size_of(value)) + 1)]
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | set | range | Iterator):
+        return [_plain(entry) for entry in value]
     if isinstance(value, Written):
         if value.loses:
             raise value.lost()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from jinja2.runtime import Undefined
 
 from nbprovision.model.errors import InvalidPlaybook
-from nbprovision.playbook.limits import limited
 
 
 def fail(value: Undefined) -> NoReturn:
@@ -25,11 +23,7 @@ def listed(value: Any, name: str) -> list[Any]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         cure = "put `| dict2items` before it" if isinstance(value, Mapping) else "put it in brackets: [...]"
         raise InvalidPlaybook(f"the filter {name} takes lists", cure=cure)
-    entries: list[Any] = []
-    for entry in value:
-        limited(len(entries) + 1)
-        entries.append(entry)
-    return entries
+    return list(value)
 
 
 def _mapping(value: Any, name: str) -> Mapping[Any, Any]:
@@ -104,21 +98,17 @@ def _zip(*lists: Any) -> list[list[Any]]:
 
 
 def _zip_longest(*lists: Any, fillvalue: Any = None) -> list[list[Any]]:
-    together = [listed(one, "zip_longest") for one in lists]
-    limited(max(map(len, together), default=0) * len(together))
+    together = (listed(one, "zip_longest") for one in lists)
     return [list(entry) for entry in itertools.zip_longest(*together, fillvalue=fillvalue)]
 
 
 def _product(*lists: Any) -> list[list[Any]]:
-    together = [listed(one, "product") for one in lists]
-    limited(math.prod(len(one) for one in together) * len(together))
+    together = (listed(one, "product") for one in lists)
     return [list(entry) for entry in itertools.product(*together)]
 
 
 def _combinations(value: Any, length: int) -> list[list[Any]]:
-    entries = listed(value, "combinations")
-    limited(math.comb(min(len(entries), 10_000), max(int(length), 0)) * max(int(length), 1))
-    return [list(entry) for entry in itertools.combinations(entries, length)]
+    return [list(entry) for entry in itertools.combinations(listed(value, "combinations"), length)]
 
 
 def _dict2items(value: Any, key_name: str = "key", value_name: str = "value") -> list[dict[str, Any]]:
@@ -182,7 +172,6 @@ def _subelements(value: Any, subelements: Any, skip_missing: bool = False) -> li
         if inner is None and not skip_missing:
             raise InvalidPlaybook(f"an entry has no '{'.'.join(map(str, path))}'", cure="say skip_missing=true")
         found += [[entry, one] for one in (listed(inner, "subelements") if inner is not None else [])]
-        limited(len(found))
     return found
 
 

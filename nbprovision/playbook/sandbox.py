@@ -1,12 +1,8 @@
-"""Jinja2 as playbooks use it: sandboxed, undefined is an error, and no template takes more than its share.
+"""Jinja2 as playbooks use it: sandboxed, and undefined is an error.
 
 Imported only when a string holds a template. The language is Jinja2's (https://jinja.palletsprojects.com), with what
 Ansible adds to it: a string that is one ``{{ expression }}`` gives the value itself, whatever its type; ``omit``;
 undefined variables that ``default`` may replace at any depth; None is printed as nothing.
-
-Jinja2's sandbox keeps a template away from Python's inner parts; it does not keep it from filling the memory. So each
-evaluation has a budget of steps (turns of a loop, calls) and a size that no value may exceed, and what can make much
-out of little (``'x' * n``, ``center``, ``replace``, ...) is measured before it is done.
 """
 
 from __future__ import annotations
@@ -14,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import jinja2
@@ -30,18 +25,6 @@ from nbprovision.model.errors import InvalidPlaybook, nearest
 from nbprovision.playbook import filters, value_tests
 from nbprovision.playbook.free_names import free_names
 from nbprovision.playbook.habits import in_place_of
-from nbprovision.playbook.limits import (
-    MAX_BITS,
-    MAX_SECONDS,
-    MAX_SECONDS_TOGETHER,
-    MAX_SIZE,
-    MAX_SOURCE,
-    MAX_STEPS,
-    TemplateLimit,
-    check_product,
-    limited,
-    size_of,
-)
 from nbprovision.playbook.list_filters import fail
 from nbprovision.playbook.outside import Unset, stands_for_a_secret
 from nbprovision.playbook.template import OMIT, has_template
@@ -51,6 +34,7 @@ if TYPE_CHECKING:
     from nbprovision.playbook.template import Scope
 
 _PASSED = (Context, nodes.EvalContext, jinja2.Environment)  # what Jinja2 itself hands to a filter, before the value
+_MAX_DEPTH = 50  # lists and mappings of a value: what takes it goes down into it as well
 _INNER = ("gi_", "cr_", "ag_")  # of generators and coroutines
 _SCOPE = "@scope"  # no name that a template could write
 _RESULT = "nbprovision_result"
@@ -129,21 +113,13 @@ def _not_defined(name: str, scope: Scope) -> UndefinedVariable:
     )
 
 
-class _Bounded(NodeTransformer):
-    """Puts the limits into a template: loops are counted, ``~`` is measured."""
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - Jinja2's name
-        self.generic_visit(node)
-        node.iter = _filtered(node.iter, "@counted")
-        return node
+class _Concatenating(NodeTransformer):
+    """Makes of ``~`` what is put out for its parts, as in Ansible: nothing for None."""
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - Jinja2's name
         self.generic_visit(node)
-        return _filtered(nodes.List(node.nodes, lineno=node.lineno), "@concatenated")
-
-
-def _filtered(node: Any, name: str) -> nodes.Filter:
-    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+        parts = nodes.List(node.nodes, lineno=node.lineno)
+        return nodes.Filter(parts, "@concatenated", [], [], None, None, lineno=node.lineno)
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -153,16 +129,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
         outside: What templates may look at beside their variables.
     """
 
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
-
     def __init__(self, outside: Outside) -> None:
         super().__init__(
-            undefined=_Named, keep_trailing_newline=True, trim_blocks=True, cache_size=0, finalize=self._printed
+            undefined=_Named, keep_trailing_newline=True, trim_blocks=True, cache_size=0, finalize=_printed
         )
         self.context_class = _Context
         self._outside = outside
         self.globals = {
-            "range": self._range,
+            "range": range,
             "dict": dict,
             "namespace": self.globals["namespace"],
             "lookup": self._lookup,
@@ -171,41 +145,22 @@ class Sandbox(ImmutableSandboxedEnvironment):
         }
         self.filters = self._offered(self.filters, filters.filters(outside), filters.REFUSED)
         self.tests = self._offered(self.tests, value_tests.tests(outside), value_tests.REFUSED)
-        self.filters |= {"@counted": self._counted, "@concatenated": self._concatenated}
-        self._steps = 0
-        self._cost = 1
-        self._printed_size = 0
-        self._deadline: float | None = None  # while something is evaluated
-        self._left = MAX_SECONDS_TOGETHER
+        self.filters["@concatenated"] = _concatenated
         self._compiled: dict[tuple[str, bool], tuple[jinja2.Template, bool]] = {}
 
     def _lookup(self, kind: str, *terms: Any, **options: Any) -> Any:
-        with self._waiting(kind):
-            return _defined(self._outside.lookup(kind, *terms, **options))
+        return _defined(self._outside.lookup(kind, *terms, **options))
 
     def _query(self, kind: str, *terms: Any, **options: Any) -> Any:
-        with self._waiting(kind):
-            return _defined(self._outside.query(kind, *terms, **options))
-
-    @contextlib.contextmanager
-    def _waiting(self, kind: str) -> Iterator[None]:
-        """What AWS's command takes is no work of the template: it has a limit of its own."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            if "aws_" in kind and self._deadline is not None:
-                spent = time.monotonic() - began
-                self._deadline += spent
-                self._left += spent
+        return _defined(self._outside.query(kind, *terms, **options))
 
     def _offered(
         self, of_jinja: dict[str, Any], of_ansible: dict[str, Any], refused: Collection[str]
     ) -> dict[str, Any]:
-        """What there is, Ansible's by their long names too, each measured."""
+        """What there is, Ansible's by their long names too."""
         both = {name: function for name, function in of_jinja.items() if name not in refused} | of_ansible
-        measured = {name: self._measured(name, function) for name, function in both.items()}
-        return measured | {f"ansible.builtin.{name}": measured[name] for name in of_ansible}
+        offered = {name: _aware_of_secrets(function) for name, function in both.items()}
+        return offered | {f"ansible.builtin.{name}": offered[name] for name in of_ansible}
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Whether a template may have ``obj.attr``; of generators Jinja2 refuses a part of what is inner."""
@@ -215,19 +170,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """The value of a template, or with ``condition`` of an expression without braces.
 
         Raises:
-            InvalidPlaybook: the template is wrong, refers to what is not defined, or wants too much.
+            InvalidPlaybook: the template is wrong, fails, or refers to what is not defined.
         """
-        if len(source) > MAX_SOURCE:
-            raise InvalidPlaybook(f"a template has more than {MAX_SOURCE} characters")
-        if self._deadline is not None:  # a variable of another template
-            return self._evaluate(source, scope, condition=condition)
-        began = time.monotonic()
-        self._deadline = began + min(MAX_SECONDS, self._left)
-        try:
-            return self._evaluate(source, scope, condition=condition)
-        finally:
-            self._left -= time.monotonic() - began
-            self._deadline = None
+        with self._told(condition=condition):
+            template, native = self._template_of(source, condition)
+            context = template.new_context({_SCOPE: scope, **self.globals}, shared=True)
+            text = "".join(template.root_render_func(context))
+            return _settled(context.vars[_RESULT] if native else text)
 
     def check(self, source: str, scope: Scope, *, condition: bool = False) -> None:
         """Find what is wrong with a template without evaluating it.
@@ -235,26 +184,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
         Raises:
             InvalidPlaybook: its syntax is wrong, or a variable is not defined that it certainly asks for.
         """
-        try:
+        with self._told(condition=condition):
             self._template_of(source, condition)
             tree = self.parse("{{ " + source + " }}" if condition and not has_template(source) else source)
-        except jinja2.TemplateSyntaxError as error:
-            raise self._syntax_fault(error, condition=condition) from None
-        for name in sorted(free_names(tree)):
-            if name not in self.globals and not scope.has(name):
-                raise _not_defined(name, scope)
+            for name in sorted(free_names(tree)):
+                if name not in self.globals and not scope.has(name):
+                    raise _not_defined(name, scope)
 
-    def _evaluate(self, source: str, scope: Scope, *, condition: bool) -> Any:
-        outer = self._steps, self._cost, self._printed_size
+    @contextlib.contextmanager
+    def _told(self, *, condition: bool) -> Iterator[None]:
+        """Tell what the body raises as a fault of the playbook."""
         try:
-            template, native = self._template_of(source, condition)
-            self._steps, self._cost, self._printed_size = MAX_STEPS, 1 + len(source) // 100, 0
-            context = template.new_context({_SCOPE: scope, **self.globals}, shared=True)
-            if not native:
-                return _settled(self._joined(template.root_render_func(context)))
-            for _ in template.root_render_func(context):
-                pass
-            return _settled(context.vars[_RESULT])
+            yield
         except InvalidPlaybook:
             raise
         except jinja2.UndefinedError as error:
@@ -263,14 +204,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise self._syntax_fault(error, condition=condition) from None
         except SecurityError as error:
             raise InvalidPlaybook("the template reaches for what templates may not use", cause=str(error)) from None
-        except TemplateLimit as error:
-            raise InvalidPlaybook("the template wants too much", cause=str(error)) from None
         except RecursionError:
-            raise InvalidPlaybook("the template wants too much", cause="it is nested too deep") from None
+            raise InvalidPlaybook("the template fails", cause="it is nested too deep") from None
+        except MemoryError:
+            raise InvalidPlaybook("the template fails", cause="there is not enough memory for it") from None
         except Exception as error:  # noqa: BLE001 - an expression of the user's can fail in any way
             raise InvalidPlaybook("the template fails", cause=f"{type(error).__name__}: {error}"[:300]) from None
-        finally:
-            self._steps, self._cost, self._printed_size = outer
 
     def _syntax_fault(self, error: jinja2.TemplateSyntaxError, *, condition: bool) -> InvalidPlaybook:
         what, end = ("condition", "the end of the condition") if condition else ("template", "'}}'")
@@ -306,35 +245,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return obj
         return super().getitem(obj, argument)
 
-    def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call ``obj`` for a template, if it may be called and does not make too much."""
-        given = [*args, *kwargs.values()]
-        self._charge(self._cost + sum(size_of(value) for value in given) // 100)
-        method = getattr(obj, "__wrapped__", obj)  # the sandbox wraps str.format
-        owner = getattr(method, "__self__", None)
-        if isinstance(owner, str | bytes | int):
-            check_product(getattr(method, "__name__", ""), owner, given)
-        return super().call(context, obj, *args, **kwargs)
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Compute ``left operator right`` for a template, measured before."""
-        numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        if operator == "**" and numbers:
-            if abs(left) > 1 and int(left).bit_length() * abs(right) > MAX_BITS:
-                raise TemplateLimit(f"a number of more than {MAX_BITS} bits")
-        elif operator == "*" and isinstance(left, int) and isinstance(right, int):
-            if left.bit_length() + right.bit_length() > MAX_BITS:
-                raise TemplateLimit(f"a number of more than {MAX_BITS} bits")
-        elif operator == "%" and isinstance(left, str | bytes):
-            check_product("format", left, [right])
-        elif operator == "*" and not numbers:
-            many, times = (left, right) if isinstance(right, int) else (right, left)
-            if isinstance(times, int) and size_of(many) * max(times, 0) > MAX_SIZE:
-                raise TemplateLimit(f"a value of more than {MAX_SIZE} characters or entries")
-        elif operator == "+" and not numbers:
-            limited(size_of(left) + size_of(right))
-        return super().call_binop(context, operator, left, right)
-
     def _template_of(self, source: str, condition: bool) -> tuple[jinja2.Template, bool]:
         """The template, and whether its result is a value rather than text."""
         key = source, condition
@@ -342,7 +252,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             bare = condition and not has_template(source)
             self._refuse_lossy("{{ " + source + " }}" if bare else source)
             tree = self.parse("{{ " + source + " }}" if bare else source)
-            tree = _Bounded().visit(tree)
+            tree = _Concatenating().visit(tree)
             only = tree.body[0] if len(tree.body) == 1 else None
             native = isinstance(only, nodes.Output) and len(only.nodes) == 1
             if condition and not native:
@@ -365,65 +275,31 @@ class Sandbox(ImmutableSandboxedEnvironment):
                     cure=f"write '{text}' in quotes if it is text, {float(text)} if it is a number",
                 )
 
-    def _joined(self, pieces: Iterable[str]) -> str:
-        text: list[str] = []
-        size = 0
-        for piece in pieces:
-            self._charge(1)
-            size = limited(size + len(piece))
-            text.append(piece)
-        return "".join(text)
 
-    def _charge(self, steps: int) -> None:
-        self._steps -= steps
-        if self._steps < 0:
-            raise TemplateLimit(f"more than {MAX_STEPS} steps of loops and calls")
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            raise TemplateLimit(f"more than {MAX_SECONDS:.0f} seconds, or {MAX_SECONDS_TOGETHER:.0f} for all templates")
+def _aware_of_secrets(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter or test that lets the word pass which a check has in the place of a secret."""
 
-    def _range(self, *bounds: int) -> range:
-        numbers = range(*bounds)
-        if abs(numbers.stop - numbers.start) // abs(numbers.step) > MAX_STEPS:
-            raise TemplateLimit(f"a range of more than {MAX_STEPS} numbers")
-        return numbers
+    @functools.wraps(function)  # takes over the marks by which Jinja2 knows what to pass
+    def aware(*args: Any, **kwargs: Any) -> Any:
+        try:
+            made = function(*args, **kwargs)
+        except InvalidPlaybook:
+            value = next((given for given in (*args, *kwargs.values()) if not isinstance(given, _PASSED)), None)
+            if stands_for_a_secret(value):
+                return value  # whether the secret is what the filter takes shows when it is known
+            raise
+        return _defined(made) if isinstance(made, Unset) else made
 
-    def _counted(self, values: Iterable[Any]) -> Iterator[Any]:
-        # Undefined raises here, as it would in the loop itself.
-        for value in values:
-            self._charge(self._cost)
-            yield value
+    return aware
 
-    @staticmethod
-    def _concatenated(values: list[Any]) -> str:
-        limited(size_of(values))
-        return "".join("" if value is None else str(_shown(value)) for value in values)
 
-    def _printed(self, value: Any) -> Any:
-        """What is put out for ``value``; as in Ansible, nothing for None."""
-        if isinstance(value, Undefined):
-            return value
-        value = _shown(value)
-        self._printed_size = limited(self._printed_size + size_of(value))
-        return "" if value is None else value
+def _concatenated(values: list[Any]) -> str:
+    return "".join(str(_printed(value)) for value in values)
 
-    def _measured(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)  # takes over the marks by which Jinja2 knows what to pass
-        def measured(*args: Any, **kwargs: Any) -> Any:
-            given = [value for value in (*args, *kwargs.values()) if not isinstance(value, _PASSED)]
-            self._charge(0)
-            for value in given:
-                size_of(value)
-            if given:
-                check_product(name, given[0], given[1:])
-            try:
-                made = function(*args, **kwargs)
-            except InvalidPlaybook:
-                if stands_for_a_secret(given and given[0]):
-                    return given[0]  # whether the secret is what the filter takes shows when it is known
-                raise
-            return _defined(made) if isinstance(made, Unset) else made
 
-        return measured
+def _printed(value: Any) -> Any:
+    """What is put out for ``value``; as in Ansible, nothing for None."""
+    return "" if value is None else _shown(value)
 
 
 def _shown(value: Any) -> Any:
@@ -433,28 +309,21 @@ def _shown(value: Any) -> Any:
 
 def _settled(value: Any, depth: int = 0) -> Any:
     """The value as plain data: text, numbers, lists, mappings."""
-    if depth == 0 and not isinstance(value, Iterator):
-        size_of(value)
-    if depth > 50:
-        raise TemplateLimit("a value that is nested more than 50 deep")
+    if depth > _MAX_DEPTH:
+        raise InvalidPlaybook(f"the template gives a value that is nested more than {_MAX_DEPTH} deep")
     if isinstance(value, Undefined):
         fail(value)
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
-        if value.bit_length() > MAX_BITS:
-            raise TemplateLimit(f"a number of more than {MAX_BITS} bits")
+        format(value, "d")  # raises where Python makes no text of so long a number
         return value
     if isinstance(value, str):
         return str(value)  # Markup is a str of its own kind
     if isinstance(value, Mapping):
         return {_settled(key, depth + 1): _settled(entry, depth + 1) for key, entry in value.items()}
     if isinstance(value, list | tuple | set | range | Iterator) or type(value).__name__.startswith("dict_"):
-        entries: list[Any] = []
-        for entry in value:
-            limited(len(entries))
-            entries.append(_settled(entry, depth + 1))
-        return entries
+        return [_settled(entry, depth + 1) for entry in value]
     raise InvalidPlaybook(f"the template gives a {_word(value)}, no plain value")
 
 

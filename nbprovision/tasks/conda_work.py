@@ -21,7 +21,7 @@ from nbprovision.facts import unasked as unasked_facts
 from nbprovision.facts.baseline import Difference
 from nbprovision.facts.conda import MADE_BY_US, META, CondaRecord, installed, is_environment
 from nbprovision.facts.conda_health import Details
-from nbprovision.facts.conda_specs import Spec, exclude, fault, parse, satisfied
+from nbprovision.facts.conda_specs import Spec, allows, exclude, fault, parse, satisfied
 from nbprovision.facts.file_digests import Digests
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import DEFECT, REPORT, ParameterError, TaskFailed
@@ -89,7 +89,7 @@ class CondaWork:
     @cached_property
     def _claimed(self) -> frozenset[str]:
         """Names of the distributions that are pip's business in the environment."""
-        return frozenset(conda_health.distribution_of(claim.requirement) for claim in self._wish.claims)
+        return frozenset(distributions.name_in(claim.requirement) for claim in self._wish.claims)
 
     @cached_property
     def _engine(self) -> Engine:
@@ -284,11 +284,8 @@ class CondaWork:
         names = []
         for spec in map(parse, conda_health.pinned(self._prefix, self._machine.conda.condarc)):
             one = coming.get(spec.name) if spec is not None else None
-            if spec is not None and one is not None:
-                record = CondaRecord(one.name, one.version, one.build, self._prefix)
-                bare = Spec(spec.text, spec.name, None, spec.rest)
-                if not satisfied(bare, [record], self._machine.conda.condarc):
-                    names.append(one.name)
+            if spec is not None and one is not None and allows(spec, one.version, one.build) is False:
+                names.append(one.name)
         return names
 
     def _touched(self, solution: Solution, details: dict[str, Details]) -> list[Touched]:
@@ -311,13 +308,11 @@ class CondaWork:
 
     def _because(self, name: str, before: Details, solution: Solution) -> str:
         """Who needs another version of a package than the one that is there."""
-        there = [CondaRecord(before.name, before.version, before.build, self._prefix)]
-        condarc = self._machine.conda.condarc
         reasons = [f"asked for: {spec.text}" for spec in self._wish.specs if spec.name == name]
         for package in sorted(solution.packages, key=lambda one: (one.name not in self._wish.names, one.name)):
             for text in package.depends:
                 spec = parse(text)
-                if spec is not None and spec.name == name and not satisfied(spec, there, condarc):
+                if spec is not None and spec.name == name and allows(spec, before.version, before.build) is False:
                     reasons.append(f"{package.name} {package.version} needs {text}")
         return ", ".join(reasons[:3])
 

@@ -10,7 +10,7 @@ import msgspec
 
 from nbprovision.facts import distributions, selectors
 from nbprovision.facts.conda import META, is_environment
-from nbprovision.facts.conda_specs import Spec, conflicts, satisfies
+from nbprovision.facts.conda_specs import Spec, allows, conflicts
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change, Plan
@@ -330,7 +330,7 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
         return tuple(
             (spec.name, spec.rest)
             for spec, version in found
-            if version is None or satisfies(spec, version, "") is False or spec.channel is not None
+            if version is None or allows(spec, version, "") is False or spec.channel is not None
         )
 
     def foretells(self, plan: PackagesPlan, machine: Machine) -> dict[Path, Foretold]:

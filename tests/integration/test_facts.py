@@ -56,7 +56,9 @@ def told(env: dict[str, str], *options: str, **more: Any) -> subprocess.Complete
 def record(prefix: Path, name: str, version: str = "1.0", depends: tuple[str, ...] = ()) -> Path:
     path = prefix / "conda-meta" / f"{name}-{version}-0.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"build": "0", "depends": depends, "name": name, "files": ["x" * 5000]}))
+    path.write_text(
+        json.dumps({"build": "0", "depends": depends, "name": name, "version": version, "files": ["x" * 5000]})
+    )
     return path
 
 
@@ -198,13 +200,15 @@ def test_who_made_what(instance: Instance) -> None:
 
 def test_the_states_of_an_environment(machine: Machine) -> None:
     folder = machine.home / "envs"
-    names = ("ready", "half", "gone", "lacks", "clashes", "torn", "doubled")
+    names = ("ready", "half", "gone", "lacks", "clashes", "newer", "torn", "doubled")
     made = {name: environment(folder / name) for name in names}
     unfinished.mark(made["half"], "ensure_conda_env")
     (made["gone"] / "bin/python").unlink()
     (made["gone"] / "bin/python").symlink_to("/nowhere/python")
     record(made["lacks"], "numpy", depends=("libblas >=3.9",))
     record(made["clashes"], "old", depends=("python <3.9",))
+    record(made["ready"], "new", depends=("python >=3.11,<3.12.0a0", "python >=3.8|<3", "python[version='<3']"))
+    record(made["newer"], "old", depends=("python >=3.8,<3.11.0a0",))
     whole = record(made["torn"], "numpy")
     whole.write_text(whole.read_text()[:-9])
     record(made["doubled"], "pip", "23.0")
@@ -215,11 +219,12 @@ def test_the_states_of_an_environment(machine: Machine) -> None:
         "gone": ("broken interpreter", f"{folder}/gone/bin/python is missing, or leads nowhere"),
         "lacks": ("inconsistent", "numpy needs libblas, which is not there"),
         "clashes": ("inconsistent", "old needs python <3.9, and 3.11.7 is there"),
+        "newer": ("inconsistent", "old needs python >=3.8,<3.11.0a0, and 3.11.7 is there"),
         "torn": ("inconsistent", "the record numpy-1.0-0.json is torn"),
         "doubled": ("inconsistent", "there are two records of pip"),
     }
     assert found["ready"]["python"] == "3.11.7"
-    assert found["ready"]["conda_packages"] == 2
+    assert found["ready"]["conda_packages"] == 3
 
 
 def test_what_pip_brought_is_counted_apart(machine: Machine) -> None:

@@ -1,8 +1,7 @@
-"""Variables, templates and conditions: Ansible's meaning, in a sandbox that lets nothing out and nothing grow."""
+"""Variables, templates and conditions: Ansible's meaning, in a sandbox that lets nothing out."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +104,6 @@ def test_values(source: Any, variables: dict[str, Any], value: Any) -> None:
         ("{{ lookup }}", "no plain value"),
         ("{{ lookup('pipe', 'ls') }}", "there is no lookup 'pipe'"),
         ("{{ chain0 }}", "more than 30 levels deep"),
-        ("x" * 70_000 + "{{ 1 }}", "more than 65536 characters"),
     ],
 )
 def test_mistakes(source: str, told: str) -> None:
@@ -150,59 +148,40 @@ def test_nothing_gets_out(source: str) -> None:
     assert FACTS["nb"]["platform"] == "other"
 
 
-BOMBS = [
-    "{{ 'a' * 10**9 }}",
-    "{{ [0] * 10**9 }}",
-    "{{ 10**9 * 'a' }}",
-    "{{ 10 ** (10 ** 10) }}",
-    "{{ 9 ** 99999999 }}",
-    "{{ 2.0 ** 5000 }}",
-    "{{ range(10**9) | list }}",
-    "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
-    "{% for i in range(199999) %}{{ 'x' * 99999 }}{% endfor %}",
-    "{% set x %}{% for i in range(199999) %}{{ 'x' * 99999 }}{% endfor %}{% endset %}{{ x }}",
-    "{% macro m(n) %}{{ m(n - 1) }}{{ m(n - 1) }}{% endmacro %}{{ m(1000) }}",
-    "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(40) }}",
-    "{% for i in range(300) recursive %}{{ loop(range(300)) }}{% endfor %}",
-    "{{ 'a'.center(10**9) }}",
-    "{{ 'a' | center(10**9) }}",
-    "{{ 'a' | attr('ljust')(10**9) }}",
-    "{{ ['x'] | map('center', 10**9) | list }}",
-    "{{ '%1000000000d' % 1 }}",
-    "{{ '%*d' % (10**9, 1) }}",
-    "{{ '%1000000000d' | format(1) }}",
-    "{{ '{:1000000000}'.format(1) }}",
-    "{{ '{:{}}'.format(1, 10**9) }}",
-    "{{ ('a' * 100000).replace('a', 'b' * 100000) }}",
-    "{{ ('a' * 100000) | replace('a', 'b' * 100000) }}",
-    "{{ ('x' * 100000).join(range(10000) | map('string')) }}",
-    "{{ range(10000) | join('x' * 100000) }}",
-    "{{ 'x' | indent(10**9) }}",
-    "{{ 'x\ty'.expandtabs(10**9) }}",
-    "{{ [1] | batch(10**9, 'x') | list }}",
-    "{{ ([[0] * 1000] * 100000) }}",
-    "{{ ([[0] * 1000] * 200) | sum(start=[0] * 2000) }}",
-    "{% set a = [1] %}" + "{% set a = [a, a] %}" * 60 + "{{ a }}",
-    "{% set a = [1] %}" + "{% set a = [a, a] %}" * 60 + "{{ a | string }}",
-    "{% set a = [1] %}" + "{% set a = {'x': a, 'y': a} %}" * 60 + "{{ a | tojson }}",
-    "{% set a = 'xx' %}" + "{% set a = a ~ a %}" * 60 + "{{ a }}",
-    "{% set a = 'xx' %}" + "{% set a = a + a %}" * 60 + "{{ a }}",
-    "{% set a = 3 %}" + "{% set a = a * a %}" * 60 + "{{ a }}",
-    "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
-    "{{ " + "1 + " * 9000 + "1 }}",
-    "{{ " + "[" * 9000 + " }}",
-    "{{ v0 }}",
+BEYOND_PYTHON = [
+    ("{{ 'a' * 10**18 }}", "there is not enough memory for it"),
+    ("{{ [0] * 10**30 }}", "OverflowError"),
+    ("{{ '%1000000000000000000000d' % 1 }}", "ValueError"),
+    ("{{ 2.0 ** 5000 }}", "OverflowError"),
+    ("{{ 10 ** 5000 }}", "ValueError"),
+    ("a{{ 10 ** 5000 }}", "ValueError"),
+    ("{% macro m(n) %}{{ m(n - 1) }}{{ m(n - 1) }}{% endmacro %}{{ m(1000) }}", "it is nested too deep"),
+    ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "it is nested too deep"),
+    ("{{ " + "1 + " * 9000 + "1 }}", "it is nested too deep"),
+    ("{{ " + "[" * 60 + "]" * 60 + " }}", "nested more than 50 deep"),
+    ("{{ " + "[" * 9000 + " }}", "it is nested too deep"),
 ]
 
 
-@pytest.mark.parametrize("source", BOMBS, ids=range(len(BOMBS)))
-def test_nothing_grows(source: str) -> None:
-    """Much out of little is refused before it is made."""
-    chain = {f"v{n}": f"{{{{ v{n + 1} ~ v{n + 1} }}}}" for n in range(25)} | {"v25": "x" * 100}
-    began = time.process_time()  # of this process: a bomb would take minutes on any machine
-    with pytest.raises(InvalidPlaybook):
-        render(source, **chain)
-    assert time.process_time() - began < 60
+@pytest.mark.parametrize(("source", "told"), BEYOND_PYTHON, ids=range(len(BEYOND_PYTHON)))
+def test_what_python_cannot_do_is_an_error(source: str, told: str) -> None:
+    """Too deep, too long, too large: as any other template that fails."""
+    with pytest.raises(InvalidPlaybook) as caught:
+        render(source)
+    assert told in str(caught.value)
+
+
+def test_a_template_that_cannot_be_compiled_is_an_error_where_it_is_only_checked() -> None:
+    made = templates()
+    with pytest.raises(InvalidPlaybook, match="nested too deep"):
+        made.check(parse_nodes('"{{ ' + "(" * 3000 + "1" + ")" * 3000 + ' }}"', "p.yml"), Scope(made, []))
+
+
+def test_a_template_may_make_much() -> None:
+    """The author of a playbook is trusted: neither size nor steps are counted."""
+    assert len(render("{{ 'a' * 10**6 }}")) == 10**6
+    assert render("{% for i in range(300000) %}{% endfor %}x") == "x"
+    assert render("x" * 70_000 + "{{ 1 }}") == "x" * 70_000 + "1"
 
 
 @pytest.mark.parametrize(
@@ -252,16 +231,6 @@ def test_what_is_read_from_outside_is_remembered(tmp_path: Path) -> None:
     assert made.outside.env_read == {"PIP_TOKEN"}
     assert set(made.outside.looked_at) == {tmp_path / "name.txt"}
     assert secrets.mask("hunter22 and correct horse are true") == "**** and **** are true"
-
-
-def test_time_is_counted_while_templates_are_evaluated() -> None:
-    """A template that takes for ever is stopped; the time between two of them is nobody's."""
-    made = templates()
-    began = time.process_time()  # of this process: a bomb would take minutes on any machine
-    with pytest.raises(InvalidPlaybook, match="seconds"):
-        made.render("{% for i in range(90000) %}{% set x = range(90000) | list %}{% endfor %}", Scope(made, []))
-    assert time.process_time() - began < 60
-    assert made.render("{{ 1 + 1 }}", Scope(made, [])) == 2
 
 
 def test_without_a_template_jinja_is_not_imported() -> None:

@@ -241,17 +241,6 @@ HARMLESS: list[tuple[str, Any]] = [
     ("{{ lookup('first_found', {'files': lookup}, skip=true) }}", ""),
     ("{{ 'a'.translate({97: '__'}) }}", "__"),
 ]
-BOMBS = [
-    "{{ 'a'.encode().center(10**9) | length }}",
-    "{{ 'a'.encode().zfill(10**9) | length }}",
-    "{{ ('%1000000000d'.encode() % 1) | length }}",
-    "{{ ('a' * 100000).encode().replace('a'.encode(), ('b' * 1000).encode()) | length }}",
-    "{{ (1).to_bytes(10**9, 'big') | length }}",
-    "{{ (1).to_bytes(length=10**9, byteorder='big') | length }}",
-    "{{ 5 | round(10**8, 'ceil') }}",
-    "{{ 5 | round(-10**8) }}",
-    "{{ [5] | map('round', precision=10**8, method='floor') | list }}",
-]
 
 
 class Probe:
@@ -279,13 +268,6 @@ def test_refused(source: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("source", "value"), HARMLESS)
 def test_harmless(source: str, value: Any, tmp_path: Path) -> None:
     assert render(source, tmp_path, xs=["a", "b"], m={"a": 1}) == value
-
-
-@pytest.mark.parametrize("source", BOMBS)
-def test_nothing_grows(source: str, tmp_path: Path) -> None:
-    """Bytes grow as texts do; a number is rounded by multiplying, which nothing can stop."""
-    with pytest.raises(InvalidPlaybook, match="the template wants too much"):
-        render(source, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["a{{ lookup }}", "{{ 'a' ~ lookup }}", "{{ 'a' ~ dict }}b", "x{{ range }}"])
