@@ -1,4 +1,4 @@
-"""The machine's own conda or mamba, by command: the other conda engine.
+"""The machine's own conda, by command: the other conda engine.
 
 It answers the questions that are put to the built-in engine. A question is put to a shadow of the environment, a folder
 that holds nothing but the records of what is to stay and a history that says what was asked for: so a look changes
@@ -46,38 +46,34 @@ _QUIET = {
 
 
 class CondaCommand:
-    """conda, or mamba, of this machine.
+    """conda of this machine.
 
     Args:
-        name: ``conda`` or ``mamba``.
         executable: The command.
 
     """
 
-    def __init__(self, name: str, executable: Path) -> None:
-        self.name = name
+    def __init__(self, executable: Path) -> None:
         self.executable = executable
 
     @classmethod
-    def found(cls, machine: Machine, name: str) -> CondaCommand:
-        """The command of that name: of the installation in use, else on the PATH.
+    def found(cls, machine: Machine) -> CondaCommand:
+        """The command: of the installation in use, else on the PATH.
 
         Raises:
             TaskFailed: there is none.
 
         """
         conda = machine.conda.executable
-        places = [conda.with_name(name)] if conda is not None else []
-        named = machine.env.get("MAMBA_EXE", "") if name == "mamba" else ""
-        places += [Path(named)] if os.path.isabs(named) else []
-        places += [base / "bin" / name for base in machine.conda.installations]
-        places += [Path(folder) / name for folder in machine.env.get("PATH", "").split(":") if os.path.isabs(folder)]
+        places = [conda.with_name("conda")] if conda is not None else []
+        places += [base / "bin/conda" for base in machine.conda.installations]
+        places += [Path(folder) / "conda" for folder in machine.env.get("PATH", "").split(":") if os.path.isabs(folder)]
         for place in places:
             if place.is_file() and os.access(place, os.X_OK):
-                return cls(name, place)
+                return cls(place)
         looked = ", ".join(dict.fromkeys(str(place.parent) for place in places)) or "no folder: PATH is empty"
         raise TaskFailed(
-            f"there is no {name} on this machine",
+            "there is no conda on this machine",
             cause=f"looked in {looked}",
             cure="leave `engine` out: the built-in one needs no conda; or say where conda is by CONDA_EXE",
         )
@@ -142,7 +138,7 @@ class CondaCommand:
                 machine.progress(f"{prefix.name}: fetching {found[0]}", found[1], 1)
 
         for path in (*machine.conda.condarc_places, *machine.conda.pkgs_dirs):
-            trust.obey(path, f"run {self.name}, which obeys")
+            trust.obey(path, "run conda, which obeys")
         env = {key: value for key, value in machine.env.items() if key not in _NOT_INHERITED}
         env = {**_limits(machine), **env, **_QUIET, **variables}
         with own_temporary_files(env) as temporary:
@@ -160,7 +156,7 @@ class CondaCommand:
             return reply
         if reply is None and done.status == 0 and "--download-only" in words:  # of that conda (26.7.1) says nothing
             return Reply(success=True)
-        failed = failure(self.name, doing, done, reply, prefix)
+        failed = failure(doing, done, reply, prefix)
         what = doing if doing.startswith("the packages") else "cannot read a channel"
         said = "\n".join(filter(None, (failed.cause, reply.caused_by if reply is not None else "")))
         raise rattler.by_network(what, mask(said), machine, channels) or failed
@@ -168,13 +164,13 @@ class CondaCommand:
     def _refuse(self, query: Query) -> None:
         if any(rattler.take_credentials(url)[1] for url in query.channels):
             raise TaskFailed(
-                f"a channel with a password or a token is not for {self.name}",
+                "a channel with a password or a token is not for conda",
                 cause="it would have to be told on the command line, where everybody on this machine can read it",
                 cure="leave `engine` out: the built-in one is told in secret",
             )
         if query.other_builds:
             raise TaskFailed(
-                f"{self.name} does not exchange builds for another CUDA",
+                "conda does not exchange builds for another CUDA",
                 cause="only the built-in engine looks for such builds by itself",
                 cure="leave `engine` out, or name the builds",
             )
@@ -278,10 +274,9 @@ class CommandSolution:
 
     def _remove(self, machine: Machine, prefix: Path, names: list[str]) -> None:
         question = self._question
-        force = "--force" if question.conda.name == "mamba" else "--force-remove"
         question.conda.run(
             machine,
-            ["remove", "--json", "--yes", "--prefix", str(prefix), force, *names],
+            ["remove", "--json", "--yes", "--prefix", str(prefix), "--force-remove", *names],
             question.variables,
             doing=f"packages could not be removed from {prefix}",
             prefix=prefix,

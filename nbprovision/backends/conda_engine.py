@@ -53,12 +53,12 @@ def choose(engine: str, machine: Machine) -> Engine:
     """The engine that a task's ``engine`` asks for.
 
     Args:
-        engine: ``rattler``, ``conda``, ``mamba``, or ``auto``: the built-in one, and where that cannot run on this
-            machine the machine's own.
+        engine: ``rattler``, ``conda``, or ``auto``: the built-in one, and where that cannot run on this machine the
+            machine's own.
         machine: Knows where conda is.
 
     Raises:
-        TaskFailed: there is no such command on this machine.
+        TaskFailed: there is no conda on this machine.
 
     """
     if engine == "rattler":
@@ -67,35 +67,27 @@ def choose(engine: str, machine: Machine) -> Engine:
         return _BuiltInFirst()
     from nbprovision.backends.conda_command import CondaCommand
 
-    return CondaCommand.found(machine, engine)
+    return CondaCommand.found(machine)
 
 
 class _BuiltInFirst:
-    """py-rattler; conda or mamba where py-rattler cannot even be loaded."""
+    """py-rattler; conda where py-rattler cannot even be loaded."""
 
     def solve(self, machine: Machine, query: Query) -> Solution:
         try:
             return rattler.solve(machine, query)
         except NetworkFailed:
             raise
-        except TaskFailed:
+        except TaskFailed as error:
             if rattler.usable(machine):
                 raise
-            other = _own_engine(machine)
-            if other is None:
-                raise
-        return other.solve(machine, query)
+            from nbprovision.backends.conda_command import CondaCommand
+
+            try:
+                conda = CondaCommand.found(machine)
+            except TaskFailed:
+                raise error from None
+        return conda.solve(machine, query)
 
     def evict(self, machine: Machine, source: Path) -> None:
         rattler.evict(machine, source)
-
-
-def _own_engine(machine: Machine) -> Engine | None:
-    from nbprovision.backends.conda_command import CondaCommand
-
-    for name in ("mamba", "conda"):
-        try:
-            return CondaCommand.found(machine, name)
-        except TaskFailed:  # noqa: PERF203 - there are two
-            continue
-    return None

@@ -1,4 +1,4 @@
-"""A question to the machine's own conda or mamba: what it is told to install, what to keep, and what it answers."""
+"""A question to the machine's own conda: what it is told to install, what to keep, and what it answers."""
 
 from __future__ import annotations
 
@@ -132,17 +132,11 @@ class Question:
         return sorted(self.named, key=lambda text: text.endswith("conda"))
 
     def environment(self, pins: Iterable[str]) -> dict[str, str]:
-        """Environment variables that hold packages to specs; conda and mamba read them from different ones."""
+        """Environment variables that hold packages to specs."""
         own = self.machine.env.get("CONDA_PINNED_PACKAGES", "")
         texts = list(dict.fromkeys([*filter(None, own.split("&")), *pins]))
         variables = {**self.variables, "CONDA_CHANNEL_PRIORITY": "strict" if self._priority() else "flexible"}
-        if not texts:
-            return variables
-        return {
-            **variables,
-            "CONDA_PINNED_PACKAGES": "&".join(texts),
-            "MAMBA_PINNED_PACKAGES": ",".join(text for text in texts if "," not in text),
-        }
+        return {**variables, "CONDA_PINNED_PACKAGES": "&".join(texts)} if texts else variables
 
     def _package(self, one: Moved, fetched: Moved | None) -> Package:
         before = self.details.get(one.name)

@@ -1,4 +1,4 @@
-"""What conda and mamba answer with ``--json``: their plan, their progress, their errors in words that help."""
+"""What conda answers with ``--json``: their plan, their progress, their errors in words that help."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST = 3000  # characters of conda's own words
 
 
 class Moved(msgspec.Struct, frozen=True):
-    """A package that is fetched, linked or unlinked; conda tells less of one to link than mamba does."""
+    """A package that is fetched, linked or unlinked; conda tells less of one to link than of one to fetch."""
 
     name: str
     version: str = ""
@@ -26,7 +26,6 @@ class Moved(msgspec.Struct, frozen=True):
     base_url: str | None = None
     channel: str | None = None
     dist_name: str = ""
-    fn: str = ""
     url: str = ""
     size: int = 0
     sha256: str = ""
@@ -62,7 +61,6 @@ class Reply(msgspec.Struct, frozen=True):
     caused_by: str = ""
     errors: list[Reply] = []  # of several the whole answer says no more than that there are several
     packages: Any = None
-    solver_problems: list[str] = []
     actions: Actions = Actions()
 
 
@@ -108,11 +106,10 @@ _UNREACHABLE = re.compile(r"HTTPError|InvalidChannel|ChannelError|ChannelNotAllo
 _DENIED = re.compile(r"NotWritable|NoWritable")
 
 
-def failure(name: str, doing: str, done: Completed, reply: Reply | None, prefix: Path) -> TaskFailed:
+def failure(doing: str, done: Completed, reply: Reply | None, prefix: Path) -> TaskFailed:
     """A failed command as an error with a cause and a cure.
 
     Args:
-        name: ``conda`` or ``mamba``.
         doing: What failed, where nothing better can be said.
         done: The command.
         reply: What it answered.
@@ -120,10 +117,10 @@ def failure(name: str, doing: str, done: Completed, reply: Reply | None, prefix:
 
     """
     if reply is not None:
-        kind, said = reply.exception_name, (reply.message or reply.error or "\n".join(reply.solver_problems)).strip()
+        kind, said = reply.exception_name, (reply.message or reply.error).strip()
     else:
         kind, said = _last_words(done.errors)
-    said = said or done.output.strip() or f"{name} ended with {done.status}"
+    said = said or done.output.strip() or f"conda ended with {done.status}"
     cause = mask(said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ...")
     if "tos" in kind.lower() or "Terms of Service" in said:
         return TaskFailed(
@@ -132,7 +129,7 @@ def failure(name: str, doing: str, done: Completed, reply: Reply | None, prefix:
             cure="read them; then accept them by `conda tos accept --override-channels --channel URL`, or name another "
             "channel, such as conda-forge",
         )
-    if _UNSOLVABLE.search(kind) or (reply is not None and reply.solver_problems):
+    if _UNSOLVABLE.search(kind):
         missing = (match[1] or match[2] for match in _NOTHING_PROVIDES.finditer(said))
         cure = package_names.first_advice(missing, "conda") or "loosen a spec"
         return Unsolvable("no set of packages satisfies all that is asked for", cause=cause, cure=cure)
@@ -155,7 +152,7 @@ def failure(name: str, doing: str, done: Completed, reply: Reply | None, prefix:
         return TaskFailed(doing, cause=cause, cure=cure)
     if _UNREACHABLE.search(kind):
         return TaskFailed("cannot read a channel", cause=cause, cure=_reach(said))
-    return TaskFailed(doing, cause=f"{name} says {kind}: {cause}" if kind else cause, cure=_cure(kind, said, prefix))
+    return TaskFailed(doing, cause=f"conda says {kind}: {cause}" if kind else cause, cure=_cure(kind, said, prefix))
 
 
 def _name_in(spec: str) -> str:

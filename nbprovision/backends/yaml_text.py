@@ -1,32 +1,32 @@
-"""Edits single settings in the text of a YAML file; every other byte of it stays as it is.
+"""Edits of a YAML file's settings by ruamel.yaml's round trip, which is also how conda reads its files.
 
-PyYAML tells where each node begins and ends, and the text is cut there: a library that parses and writes a document
-anew would settle indentation, quotes and line ends its own way. What comes out is read again by conda's own parser and
-compared, so that a file which is written in a way unheard of here is refused and never harmed.
+A file without settings is written by PyYAML, which loads in a tenth of the time.
 """
 
 from __future__ import annotations
 
+import difflib
 import functools
-import json
+import io
 import re
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nbprovision.facts import condarc_text
-from nbprovision.facts.checked_edit import edit_configuration
+from nbprovision.facts import condarc_text, yaml_document
+from nbprovision.facts.checked_edit import edit_configuration, refusal
 from nbprovision.facts.yaml_document import NoYaml
 from nbprovision.model.errors import Position, TaskFailed
-
-if TYPE_CHECKING:
-    from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 # A setting's value: a scalar, or lists and mappings of values.
 Value = bool | int | float | str | Sequence[Any] | Mapping[str, Any]
 
 # None begins with a digit: YAML 1.1, 1.2 and conda disagree on what is a number.
-_PLAIN = re.compile(r"[A-Za-z_./~$][A-Za-z0-9_./~$:@%+=-]*")
+_PLAIN = re.compile(r"(?:[A-Za-z_/~$]|\.{1,2}/)[A-Za-z0-9_./~$:@%+=-]*")
+_QUOTED = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'")
+_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 
 
 def settings(path: Path, text: str | None) -> dict[str, Any]:
@@ -37,23 +37,18 @@ def settings(path: Path, text: str | None) -> dict[str, Any]:
         text: Its content, None where there is no file.
 
     Raises:
-        TaskFailed: it is not YAML, or no mapping of settings; with line and column.
+        TaskFailed: it is not YAML, or not a mapping of settings; with line and column.
 
     """
-    from nbprovision.facts import yaml_document
-
-    root = _root(path, text or "")
-    if root is None:
-        return {}
-    seen: set[str] = set()
-    for key, _ in root.value:
-        if str(key.value) in seen:
-            raise _invalid(path, key.start_mark, f"the setting '{key.value}' stands there twice")
-        seen.add(str(key.value))
     try:
-        return dict(yaml_document.load(text or ""))
-    except NoYaml as error:  # its aliases unfold without end, a date is none, ...
+        document = yaml_document.load(text or "", unique=True)
+    except NoYaml as error:
         raise _not_valid(path, error) from None
+    if document is not None and not isinstance(document, dict):
+        lines = (text or "").splitlines()
+        content = (number for number, line in enumerate(lines, 1) if not re.match(r"\s*(#|%|---\s*$|$)", line))
+        raise _not_valid(path, NoYaml("it is not a mapping of settings", next(content, 1)))
+    return document or {}
 
 
 def edited(path: Path, text: str | None, wanted: Mapping[str, Value | None]) -> str | None:
@@ -71,42 +66,51 @@ def edited(path: Path, text: str | None, wanted: Mapping[str, Value | None]) -> 
         TaskFailed: it is not YAML, or is written in a way that cannot be edited with certainty.
 
     """
+    present = {key: value for key, value in wanted.items() if value is not None}
+    if not (text or "").strip(" \r\n"):
+        expected: dict[str, Any] = {key: (value, None, frozenset()) for key, value in present.items()}
+        read = functools.partial(condarc_text.flat, by_conda=False)
+        return edit_configuration(path, _written(present), read, expected) if present else text
+    for key in wanted:
+        text = _edited(path, text or "", key, wanted[key])
+    return text
+
+
+def _edited(path: Path, text: str, key: str, value: Value | None) -> str | None:
+    """The text with one setting as wanted."""
     before = settings(path, text)
-    goal = {**before, **wanted}
-    goal = {key: value for key, value in goal.items() if value is not None or key not in wanted}
-    if goal == before:
+    if key not in before if value is None else before.get(key) == value:
         return text
-    result = text or ""
-    _refuse_aliases(path, result)
-    for key, value in wanted.items():
-        if key in before if value is None else before.get(key) != value:
-            result = _changed(path, result, key, value, before.get(key))
-    read = functools.partial(condarc_text.flat, by_conda=bool(text and text.strip()))
     try:
-        as_read = read(text or "")
-    except NoYaml as error:  # not to conda's parser, which refuses a key that stands twice in a mapping
+        as_read = condarc_text.flat(text)
+        candidates = _edits(path, text, key, value, before.get(key))
+    except NoYaml as error:  # not to conda's parser
         raise _not_valid(path, error) from None
-    result = edit_configuration(path, result, read, _expected(as_read, before, wanted)) or ""
-    return result if result.strip() else None
+    expected = _expected(as_read, key, value, before.get(key))
+    for candidate in candidates:
+        try:
+            edit_configuration(path, candidate, condarc_text.flat, expected)
+        except TaskFailed as error:  # noqa: PERF203 - there are two
+            refused = error
+        else:
+            return candidate if candidate.strip() else None
+    raise refused
 
 
-def _expected(
-    as_read: Mapping[str, Any], before: Mapping[str, Any], wanted: Mapping[str, Value | None]
-) -> dict[str, Any]:
+def _expected(as_read: Mapping[str, Any], key: str, value: Value | None, ours: Any) -> dict[str, Any]:
     """What conda has to read afterwards: all as before, flags included, but for what is wanted."""
     expected = dict(as_read)
-    for key, value in wanted.items():
-        old, flag, flags = expected.pop(key, (None, None, frozenset()))
-        if value is not None:
-            new = _carried(before.get(key), old, value)
-            names: set[str] = set()
-            if isinstance(new, list):
-                names = {repr(entry) for entry in new}
-            elif isinstance(new, Mapping):
-                names = set(new)
-                same = {name for name in new if isinstance(old, Mapping) and old.get(name) == new[name]}
-                names |= {name for name, _ in flags if name.partition("/")[0] in same}
-            expected[key] = (new, flag, frozenset(item for item in flags if item[0] in names))
+    old, flag, flags = expected.pop(key, (None, None, frozenset()))
+    if value is not None:
+        new = _carried(ours, old, value)
+        names: set[str] = set()
+        if isinstance(new, list):
+            names = {repr(entry) for entry in new}
+        elif isinstance(new, Mapping):
+            names = set(new)
+            same = {name for name in new if isinstance(old, Mapping) and old.get(name) == new[name]}
+            names |= {name for name, _ in flags if name.partition("/")[0] in same}
+        expected[key] = (new, flag, frozenset(item for item in flags if item[0] in names))
     return expected
 
 
@@ -124,288 +128,171 @@ def _carried(ours: Any, theirs: Any, wanted: Any) -> Any:
     return wanted
 
 
-# ---------------------------------------------------------------------------------------------------------- reading
-
-
-def _root(path: Path, text: str) -> MappingNode | None:
-    import yaml
-    from yaml.reader import ReaderError
-
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except ReaderError as error:
-        before = text[: error.position]
-        place = Position(str(path), before.count("\n") + 1, len(before) - before.rfind("\n"))
-        raise TaskFailed(
-            f"{path} is not valid YAML, and stays as it is", cause=f"{error.reason}", cure=_CURE, position=place
-        ) from None
-    except yaml.MarkedYAMLError as error:
-        raise _invalid(path, error.problem_mark or error.context_mark, error.problem or "") from None
-    except RecursionError:
-        raise _invalid(path, None, "its lists and mappings are nested too deep") from None
-    if node is None or (isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null")):
-        return None
-    if not isinstance(node, yaml.MappingNode):
-        raise _invalid(path, node.start_mark, "it is no mapping of settings")
-    return node
-
-
-_CURE = "correct it there, or move the file away"
-
-
-def _invalid(path: Path, mark: Any, problem: str) -> TaskFailed:
-    place = Position(str(path), mark.line + 1, mark.column + 1) if mark is not None else Position(str(path), 1, 1)
-    return TaskFailed(f"{path} is not valid YAML, and stays as it is", cause=problem, cure=_CURE, position=place)
-
-
 def _not_valid(path: Path, error: NoYaml) -> TaskFailed:
-    place = Position(str(path), error.line, error.column)
-    return TaskFailed(f"{path} is not valid YAML, and stays as it is", cause=str(error), cure=_CURE, position=place)
-
-
-def _refuse_aliases(path: Path, text: str) -> None:
-    """An alias stands for a node elsewhere, whose place in the text would be changed in its stead."""
-    import yaml
-
-    for token in yaml.scan(text, Loader=yaml.SafeLoader):
-        if isinstance(token, yaml.AliasToken):
-            raise TaskFailed(
-                f"{path} has an alias in it (*{token.value}), and cannot be edited with certainty",
-                cause="what it stands for is written elsewhere in the file, and would change with it",
-                cure="write out what the alias stands for",
-                position=Position(str(path), token.start_mark.line + 1, token.start_mark.column + 1),
-            )
-
-
-def _pair(mapping: MappingNode, key: str) -> tuple[ScalarNode, Node] | None:
-    return next(((name, value) for name, value in mapping.value if name.value == key), None)
-
-
-def _end(node: Node) -> int:
-    """Where the node's own text ends; the mark of a block collection lies where the next token begins."""
-    children = [child for item in _items(node) for child in item]
-    if _flow(node) or not children:
-        return int(node.end_mark.index)
-    return _end(children[-1])
-
-
-def _items(node: Node) -> list[tuple[Node, ...]]:
-    import yaml
-
-    if isinstance(node, yaml.MappingNode):
-        return list(node.value)
-    return [(item,) for item in node.value] if isinstance(node, yaml.SequenceNode) else []
-
-
-def _flow(node: Node) -> bool:
-    return bool(getattr(node, "flow_style", False))
-
-
-def _line_start(text: str, index: int) -> int:
-    return text.rfind("\n", 0, index) + 1
-
-
-def _line_end(text: str, index: int) -> int:
-    """Where the next line begins."""
-    found = text.find("\n", index)
-    return len(text) if found < 0 else found + 1
+    return TaskFailed(
+        f"{path} is not valid YAML, and stays as it is",
+        cause=str(error),
+        cure="correct it there, or move the file away",
+        position=Position(str(path), error.line, error.column),
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- editing
 
 
-def _changed(path: Path, text: str, key: str, value: Value | None, old: Any) -> str:
-    root = _root(path, text)
-    if root is None:
-        return text if value is None else _appended(text, {key: value})
-    if isinstance(value, Mapping) and isinstance(old, Mapping) and old:
-        return _with_entries(text, key, value, old)
-    return _without(text, root, key) if value is None else _with(text, root, key, value)
+def _edits(path: Path, text: str, key: str, value: Value | None, old: Any) -> list[str]:
+    """The new text, best first: with unchanged lines as they were, and as ruamel.yaml writes the whole file.
+
+    Raises:
+        NoYaml: ruamel.yaml cannot read it.
+        TaskFailed: a comment would be lost.
+
+    """
+    plain_text = text.removeprefix(_MARK).replace("\r\n", "\n")
+    end = re.search(r"(?m)^\.\.\.", plain_text)  # ruamel.yaml loses comments above the end of a document
+    source = plain_text[: end.start()] if end else plain_text
+    lines = source.removesuffix("\n").split("\n") if source else []
+    with condarc_text.by_ruamel() as parser:
+        document = parser.load(source)
+        if document is None:
+            edits = [[*lines, _written({key: value}).removesuffix("\n")]]
+        else:
+            _take_style(parser, document, source, key)
+            before = _dumped(parser, document)
+            _set(parser, document, key, value, old)
+            after = _dumped(parser, document) if document else ["---"] * parser.explicit_start
+            lost = _comments(lines) - _comments(before)
+            edits = [_patched(own, before, after) for own in (_aligned(lines, before), before)]
+            edits = [edit for edit in edits if not lost - _comments(edit)]
+            if not edits:
+                raise refusal(path, "the edit would lose a comment that stands within a value")
+    mark, newline = _MARK if text.startswith(_MARK) else "", "\r\n" if "\r\n" in text else "\n"
+    return [mark + "\n".join([*edit, plain_text[len(source) :]]).replace("\n", newline) for edit in edits]
 
 
-def _with(text: str, mapping: MappingNode, key: str, value: Any) -> str:
-    import yaml
+def _take_style(parser: Any, document: Any, source: str, key: str) -> None:
+    """Write as the file is written: its indentation, its mark of a document, and lines of any length."""
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-    pair = _pair(mapping, key)
-    if pair is None:
-        return _added(text, mapping, key, value)
-    node = pair[1]
-    words = isinstance(value, list) and all(isinstance(word, str) for word in value)
-    if words and isinstance(node, yaml.SequenceNode):
-        if _flow(node) and node.value:
-            return _flow_list(text, node, value)
-        if not _flow(node) and all(_simple(text, item) for item in node.value):
-            return _block_list(text, node, value)
-    return _replaced(text, *pair, _inline(value))
+    parser.width = sys.maxsize
+    parser.explicit_start = re.search(r"(?m)^---", source) is not None
+    mapping, offset = 2, 2
+    for value in [*document.values(), document.get(key)]:  # the last counts
+        if isinstance(value, CommentedMap | CommentedSeq) and value and not value.fa.flow_style():
+            indent = value.lc.col - document.lc.col
+            mapping, offset = (indent, offset) if isinstance(value, Mapping) else (mapping, indent)
+    parser.indent(mapping=mapping, sequence=offset + 2, offset=offset)
 
 
-def _with_entries(text: str, key: str, value: Mapping[str, Any], old: Mapping[str, Any]) -> str:
-    """A mapping, entry by entry; the text is read anew after each, as all places behind it have moved."""
-    for name, entry in value.items():
-        if name not in old or old[name] != entry:
-            text = _with(text, _inner(text, key), name, entry)
-    for name in [entry.value for entry, _ in _inner(text, key).value]:
-        if name not in value:
-            text = _without(text, _inner(text, key), name)
-    return text
+def _dumped(parser: Any, document: Any) -> list[str]:
+    stream = io.StringIO()
+    parser.dump(document, stream)
+    return stream.getvalue().removesuffix("\n").split("\n")
 
 
-def _inner(text: str, key: str) -> MappingNode:
-    import yaml
-
-    root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
-    pair: Any = _pair(root, key)
-    return pair[1]  # type: ignore[no-any-return]
-
-
-def _replaced(text: str, key: ScalarNode, node: Node, inline: str) -> str:
-    if _flow(node) or not _items(node):
-        start, end = int(node.start_mark.index), _end(node)
-        blank = " " if text[start - 1 : start] == ":" else ""
-        return f"{text[:start]}{blank}{inline}{text[end:]}"
-    colon = text.index(":", int(key.end_mark.index)) + 1
-    return f"{text[:colon]} {inline}{text[colon : _line_end(text, colon)]}{text[_line_end(text, _end(node)) :]}"
-
-
-def _added(text: str, mapping: MappingNode, key: str, value: Value) -> str:
-    if _flow(mapping):
-        close = int(mapping.end_mark.index) - 1
-        comma = ", " if mapping.value else ""
-        head = text[:close].rstrip(" ") if mapping.value else text[:close]
-        return f"{head}{comma}{_scalar(key)}: {_inline(value)}{text[len(head) if mapping.value else close :]}"
-    indent = int(mapping.start_mark.column)
-    place = _line_end(text, _end(mapping))
-    if indent == 0 and not text[place:].lstrip().startswith("..."):
-        place = len(text)  # behind comments that end the file
-        if "\n..." in text:
-            place = text.index("\n...") + 1
-    return _inserted(text, place, _block(key, value, indent, _newline(text)))
+def _set(parser: Any, mapping: Any, name: str, value: Value | None, old: Any) -> None:
+    current = mapping.get(name)
+    _leave_comments_to_the_lines(mapping, name)
+    if value is None:
+        mapping.pop(name, None)
+    elif isinstance(value, Mapping) and isinstance(old, Mapping) and hasattr(current, "ca"):
+        for inner in [*value, *(inner for inner in old if inner not in value)]:
+            if inner not in old or inner not in value or old[inner] != value[inner]:
+                _set(parser, current, inner, value.get(inner), old.get(inner))
+    elif isinstance(value, list) and isinstance(old, list) and hasattr(current, "ca"):
+        entries, comments = list(current), dict(current.ca.items)
+        current.ca.items.clear()
+        current.clear()
+        for number, entry in enumerate(value):
+            place = next((place for place, own in enumerate(old) if own == entry and type(own) is type(entry)), None)
+            current.append(_node(parser, entry) if place is None else entries[place])
+            if place in comments:
+                current.ca.items[number] = comments[place]
+    else:
+        mapping[name] = _node(parser, value)
 
 
-def _appended(text: str, entries: Mapping[str, Value]) -> str:
-    """Settings for a file that has none: an empty one, or one with comments only."""
-    lines = "".join(_block(key, value, 0, _newline(text)) for key, value in entries.items())
-    return _inserted(text, text.index("\n...") + 1 if "\n..." in text else len(text), lines)
+def _leave_comments_to_the_lines(mapping: Any, name: str) -> None:
+    """Take the comments below a setting and its entries out: `_patched` keeps such lines where they stand."""
+    comments = [mapping.ca.items.get(name)]
+    if hasattr(mapping.get(name), "ca"):
+        comments += [mapping[name].ca.comment, *mapping[name].ca.items.values()]
+    for tokens in filter(None, comments):
+        for number, token in enumerate(tokens):
+            if hasattr(token, "value"):  # the rest of a line, and lines below
+                token.value = token.value.partition("\n")[0] + "\n"
+            tokens[number] = token if hasattr(token, "value") and token.value.strip() else None
 
 
-def _inserted(text: str, place: int, lines: str) -> str:
-    newline = _newline(text)
-    gap = newline if text[:place] and not text[:place].endswith("\n") else ""
-    return f"{text[:place]}{gap}{lines}{text[place:]}"
+def _node(parser: Any, value: Value) -> Any:
+    return parser.load(_written({"x": value}))["x"]
 
 
-def _without(text: str, mapping: MappingNode, key: str) -> str:
-    pair = _pair(mapping, key)
-    if pair is None:
-        return text
-    if _flow(mapping):
-        number = [name.value for name, _ in mapping.value].index(key)
-        return _cut(text, [(int(name.start_mark.index), _end(value)) for name, value in mapping.value], number)
-    return text[: _line_start(text, int(pair[0].start_mark.index))] + text[_line_end(text, _end(pair[1])) :]
+def _aligned(lines: Sequence[str], before: Sequence[str]) -> list[str]:
+    """The text of a file for each line of ruamel.yaml's, which joins what is in brackets or quotes over lines."""
+    result: list[str] = []
+    for _, start, end, own_start, own_end in difflib.SequenceMatcher(None, before, lines, False).get_opcodes():
+        own = lines[own_start:own_end]
+        if own and end - start == 1:
+            own = ["\n".join(own)]
+        result += own if len(own) == end - start else before[start:end]
+    return result
 
 
-def _cut(text: str, spans: Sequence[tuple[int, int]], number: int) -> str:
-    """A flow collection without one of its entries, and without the comma beside it."""
-    start, end = spans[number]
-    if number + 1 < len(spans):
-        end = spans[number + 1][0]
-    elif number:
-        start = spans[number - 1][1]
-    return text[:start] + text[end:]
+def _patched(lines: Sequence[str], before: Sequence[str], after: Sequence[str]) -> list[str]:
+    """``lines`` with the differences between two texts; lines of comments and blank ones are not taken away.
+
+    Args:
+        lines: One for each of ``before``, which is the same in other words.
+        before: As ruamel.yaml writes the file.
+        after: As it writes the file with what is wanted.
+
+    """
+    lost = Counter(filter(_is_comment, before)) - Counter(filter(_is_comment, after))
+    result: list[str] = []
+
+    def keep_comments(numbers: range) -> None:
+        for number in numbers:
+            if lost[before[number]] > 0 or (not before[number] and result and result[-1]):
+                lost[before[number]] -= 1
+                result.append(lines[number])
+
+    for kind, start, end, new_start, new_end in difflib.SequenceMatcher(None, before, after, False).get_opcodes():
+        if kind == "equal":
+            result += lines[start:end]
+            continue
+        content = (number for number in range(start, end) if before[number] and not _is_comment(before[number]))
+        first = next(content, start)
+        keep_comments(range(start, first))
+        result += after[new_start:new_end]
+        keep_comments(range(first, end))
+    return result
 
 
-def _simple(text: str, item: Node) -> bool:
-    """Whether an entry of a block list is a scalar in a line of its own."""
-    import yaml
-
-    start, end = int(item.start_mark.index), int(item.end_mark.index)
-    line = text[_line_start(text, start) : start]
-    return isinstance(item, yaml.ScalarNode) and line.strip(" ") == "-" and "\n" not in text[start:end]
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("#")
 
 
-def _block_list(text: str, node: SequenceNode, wanted: Sequence[str]) -> str:
-    """The entries in their new order, each with its comments: those above it, and the one behind it."""
-    first = int(node.value[0].start_mark.index)
-    dash = text[_line_start(text, first) : first]
-    newline = _newline(text)
-    begin = end = _first_line(text, int(node.start_mark.index))
-    lines: dict[str, str] = {}
-    for item in node.value:
-        stop = _line_end(text, int(item.end_mark.index))
-        lines.setdefault(item.value, text[end:stop])
-        end = stop
-    chunks = [lines.get(word, f"{dash}{_scalar(word)}{newline}") for word in wanted]
-    together = "".join(chunk if chunk.endswith("\n") else chunk + newline for chunk in chunks)
-    if end == len(text) and not text.endswith("\n"):
-        together = together.removesuffix(newline)
-    return text[:begin] + together + text[end:]
-
-
-def _first_line(text: str, start: int) -> int:
-    """Where a block's lines begin: behind the line of its key, with the comments above its first entry."""
-    begin = _line_start(text, start)
-    while begin:
-        above = _line_start(text, begin - 1)
-        if text[above:begin].strip() and not text[above:begin].lstrip().startswith("#"):
-            break
-        begin = above
-    return begin
-
-
-def _flow_list(text: str, node: SequenceNode, wanted: Sequence[str]) -> str:
-    """The same for a list in brackets: what stands before an entry, from the comma on, goes with it."""
-    begin = end = int(node.start_mark.index) + 1
-    pieces: dict[str, str] = {}
-    for number, item in enumerate(node.value):
-        start = text.index(",", end) + 1 if number else begin
-        end = int(item.end_mark.index)
-        pieces.setdefault(item.value, text[start:end])
-    lead = text[begin : int(node.value[0].start_mark.index)]
-    lead = lead if not lead.strip() else " "
-    together = ""
-    for number, word in enumerate(wanted):
-        piece = pieces.get(word, _scalar(word))
-        if "\n" not in piece and "#" not in piece.split("//")[0]:
-            piece = (" " if number and "\n" not in lead else lead) + piece.strip()
-        together += ("," if number else "") + piece
-    return text[:begin] + together + text[end:]
+def _comments(lines: Sequence[str]) -> Counter[str]:
+    unquoted = _QUOTED.sub("''", "\n".join(lines))
+    return Counter(comment.strip() for comment in re.findall(r"(?m)(?:^|\s)#.*", unquoted))
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
-def _newline(text: str) -> str:
-    return "\r\n" if "\r\n" in text else "\n"
-
-
-def _block(key: str, value: Value, indent: int, newline: str) -> str:
-    """A new setting, as conda itself writes it."""
-    margin = " " * indent
-    if isinstance(value, Mapping):
-        lines = [f"{margin}  {_scalar(name)}: {_inline(entry)}" for name, entry in value.items()]
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        lines = [f"{margin}  - {_inline(entry)}" for entry in value]
-    else:
-        return f"{margin}{_scalar(key)}: {_inline(value)}{newline}"
-    if not lines:
-        return f"{margin}{_scalar(key)}: {_inline(value)}{newline}"
-    return newline.join([f"{margin}{_scalar(key)}:", *lines]) + newline
-
-
-def _inline(value: Value) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_scalar(name)}: {_inline(entry)}" for name, entry in value.items()) + "}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ", ".join(map(_inline, value)) + "]"
-    return _scalar(value)
-
-
-def _scalar(value: bool | float | str) -> str:
-    """Plain where YAML reads the very same text back, else in double quotes with JSON's escapes, which YAML takes."""
+def _written(changes: Mapping[str, Any]) -> str:
+    """Settings as the text of a file, laid out as conda does; text that some parser takes for a number is quoted."""
     import yaml
 
-    if not isinstance(value, str):
-        return json.dumps(value)
-    if _PLAIN.fullmatch(value) and yaml.safe_load(f"[{value}]") == [value]:
-        return value
-    return json.dumps(value, ensure_ascii=False)
+    class Dumper(yaml.SafeDumper):
+        def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+            super().increase_indent(flow, indentless=False)
+
+    Dumper.add_representer(
+        str,
+        lambda dumper, text: dumper.represent_scalar(
+            "tag:yaml.org,2002:str", text, style=None if _PLAIN.fullmatch(text) else '"'
+        ),
+    )
+    return yaml.dump(changes, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=sys.maxsize)

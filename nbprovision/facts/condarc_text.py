@@ -8,6 +8,7 @@ is decided by ruamel.yaml's round trip, so no other parser can answer for it: se
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
@@ -48,7 +49,8 @@ def parse(text: str, *, by_conda: bool | None = None) -> Any:
     """
     document = yaml_document.load(text)  # which also keeps the limits
     if by_conda if by_conda is not None else _MAYBE.search(text):
-        document = _round_trip(text)
+        with by_ruamel() as parser:
+            document = parser.load(text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}"))
     if not isinstance(document, dict):
         return document
     return {str(name): value for name, value in _tree(document, None).data.items()}
@@ -62,15 +64,14 @@ def flat(text: str, *, by_conda: bool = True) -> dict[str, Any]:
         by_conda: Whether conda's own parser reads it; not needed for a file that is all our own.
 
     Raises:
-        NoYaml: it is not YAML.
-        ValueError: it is not a mapping.
+        NoYaml: it is not YAML, or not a mapping.
 
     """
     document = parse(text, by_conda=by_conda)
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise ValueError("it is not a mapping of settings")  # noqa: TRY004 - the text is at fault, no caller
+        raise yaml_document.NoYaml("it is not a mapping of settings")
     return {name: (value.plain, value.flag, frozenset(_flagged(value))) for name, value in document.items()}
 
 
@@ -87,17 +88,20 @@ def _flagged(value: Value, above: str = "") -> Iterator[tuple[str, Flag]]:
         yield from _flagged(entry, f"{above}{name}/")
 
 
-def _round_trip(text: str) -> Any:
+@contextlib.contextmanager
+def by_ruamel() -> Iterator[Any]:
+    """The parser of conda, which keeps comments and quotes; whatever it fails by becomes a `NoYaml`."""
     import warnings
 
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     parser = YAML(typ="rt", pure=True)
+    parser.preserve_quotes = True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return parser.load(text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}"))
+            yield parser
     except (
         YAMLError,
         ValueError,

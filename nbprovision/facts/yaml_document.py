@@ -39,12 +39,13 @@ def read(path: Path, *, texts: bool = False) -> Any:
     return load(read_bytes(path, most=MAX_BYTES), texts=texts)
 
 
-def load(content: bytes | str, *, texts: bool = False) -> Any:
+def load(content: bytes | str, *, texts: bool = False, unique: bool = False) -> Any:
     """The document in a text.
 
     Args:
         content: The text.
         texts: Take numbers, booleans and dates as the text that stands there: 3.10 is not 3.1.
+        unique: Refuse a key that stands twice in a mapping, as conda does; with ``texts`` it always is.
 
     Raises:
         NoYaml: it is no YAML, nested too deep, or its aliases unfold to more than any such file holds.
@@ -56,7 +57,10 @@ def load(content: bytes | str, *, texts: bool = False) -> Any:
         text = content if isinstance(content, str) else decoded(content)
         if _LONG_NUMBER.search(text):
             raise NoYaml("there is a number of more than 100 digits")
-        document = yaml.load(text, Loader=_texts_loader() if texts else yaml.SafeLoader)  # noqa: S506 - it is safe too
+        document = yaml.load(text, Loader=_loader(texts=texts) if texts or unique else yaml.SafeLoader)  # noqa: S506
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        raise NoYaml(error.reason, before.count("\n") + 1, len(before) - before.rfind("\n")) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = str(getattr(error, "problem", None) or error).partition("\n")[0]
@@ -81,13 +85,13 @@ def decoded(content: bytes) -> str:
 
 
 @functools.cache
-def _texts_loader() -> type[yaml.SafeLoader]:
-    """The safe loader, to which whatever is not empty is text."""
+def _loader(*, texts: bool) -> type[yaml.SafeLoader]:
+    """The safe loader that refuses a key which stands twice; with ``texts`` whatever is not empty is text to it."""
     import yaml
 
-    class TextsLoader(yaml.SafeLoader):
+    class Loader(yaml.SafeLoader):
         yaml_implicit_resolvers = {
-            first: [(tag, pattern) for tag, pattern in known if tag.endswith((":null", ":merge"))]
+            first: [(tag, pattern) for tag, pattern in known if not texts or tag.endswith((":null", ":merge"))]
             for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
         }
 
@@ -102,7 +106,7 @@ def _texts_loader() -> type[yaml.SafeLoader]:
                 _refuse_twice(node)
             super().flatten_mapping(node)
 
-    return TextsLoader
+    return Loader
 
 
 def _refuse_twice(node: yaml.MappingNode) -> None:

@@ -315,11 +315,12 @@ def _booleans(data: Any) -> Any:
     return _WORDS_FOR_BOOLEANS.get(data.strip().lower(), data.strip()) if isinstance(data, str) else data
 
 
-# What other tools call a state.
+# What other tools call a state; and an engine that nbprovision does not drive.
 _HABITS = {
     **dict.fromkeys(("installed", "install", "exists", "created", "started", "enabled", "true"), "present"),
     **dict.fromkeys(("removed", "remove", "uninstalled", "deleted", "disabled", "false"), "absent"),
     **dict.fromkeys(("newest", "upgraded", "updated", "upgrade", "update"), "latest"),
+    "mamba": "conda",
 }
 
 

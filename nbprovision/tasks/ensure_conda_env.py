@@ -144,10 +144,10 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         ),
     ] = False
     engine: Annotated[
-        Literal["auto", "rattler", "conda", "mamba"],
+        Literal["auto", "rattler", "conda"],
         parameter(
-            "What solves and installs: `rattler` is the built-in engine, `conda` and `mamba` are the machine's own; "
-            "`auto` is the built-in one, and the machine's own where that cannot run."
+            "What solves and installs: `rattler` is the built-in engine, `conda` the machine's own; `auto` is the "
+            "built-in one, and the machine's own where that cannot run."
         ),
     ] = "auto"
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from nbprovision.facts import git_config
-from nbprovision.facts.git_config import Damaged, Name
+from nbprovision.backends import git_config
 from nbprovision.facts.machine import Machine
-from nbprovision.model.errors import NotTrusted, ParameterError, TaskFailed
+from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.task import Resource, Strings, Task, as_list, parameter
 from nbprovision.system import secrets
 from nbprovision.system.files import read_text as text_of
@@ -43,8 +40,8 @@ class GitConfigState(msgspec.Struct, frozen=True, kw_only=True):
 class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
     """A variable of git's configuration: the user's own (`~/.gitconfig`), or that of a repository.
 
-    Of a variable with several values `value` is a list, and holds all of them. All else in the file stays as it is;
-    where there is a git, it reads the new text before that is written. No git has to be there.
+    Of a variable with several values `value` is a list, and holds all of them. git itself reads and edits the file: it
+    must be installed and on `PATH`.
     """
 
     actions: ClassVar[dict[str, str]] = {key: FILE_ACTIONS[key] for key in ("create", "write", "set mode")}
@@ -88,7 +85,7 @@ class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Check what can be known without looking at the machine."""
-        if git_config.parse_name(self.name) is None:
+        if git_config.variable_name(self.name) is None:
             raise ParameterError(
                 "name", f"{self.name[:60]!r} is no name of a variable of git", cure="write SECTION.KEY, as user.email"
             )
@@ -119,12 +116,6 @@ class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
         found = [secrets.remember_if_secret(self.name.lower(), value) for value in self._values]
         return any(found) or any(re.search("://[^/@:]*:[^/@]+@", value) for value in self._values)
 
-    @property
-    def _parsed(self) -> Name:
-        name = git_config.parse_name(self.name)
-        assert name is not None  # noqa: S101 - __post_init__ has seen to it
-        return name
-
     # ------------------------------------------------------------------------------------ its place among other tasks
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
@@ -140,18 +131,12 @@ class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
         return 0
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
-        """The file, what tells where it is, and what it includes."""
-        path = self._path(machine)
-        yield path
+        """The file, and what determines its place; included files are recorded where they are read."""
+        yield self._path(machine)
         if self.repo is not None:
             yield machine.path(self.repo) / ".git"
         else:
             yield machine.user_home / ".gitconfig"
-        text = text_of(path) if path.is_file() else None
-        try:
-            yield from git_config.included(text or "", path.parent, machine.user_home)
-        except Damaged:
-            return
 
     # ------------------------------------------------------------------------------------------------ the four steps
 
@@ -159,7 +144,7 @@ class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
         """The file as it stands.
 
         Raises:
-            TaskFailed: there is no such repository, git itself could not read the file, or it cannot be edited.
+            TaskFailed: there is no such repository, git cannot read or edit the file, or git is missing.
 
         """
         if self.repo is not None and git_config.repository_config(machine.path(self.repo)) is None:
@@ -170,30 +155,15 @@ class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
             )
         file = read_text(self._path(machine), follow=self.follow)
         before = file.text
-        try:
-            text = git_config.edited(
-                file.path,
-                before or "",
-                self._parsed,
-                self.name.rpartition(".")[2],
-                self._values if self.state == "present" else [],
-                read=lambda text: self._listing(text, machine),
-            )
-            included = list(git_config.included(before or "", file.path.parent, machine.user_home))
-        except ValueError as damage:
-            raise TaskFailed(
-                f"{file.path} cannot be edited",
-                cause=f"{secrets.mask(str(damage))}, so git cannot read it either",
-                cure="mend it by hand: git config --edit --global",
-            ) from None
-        overruling = []
-        for path in included:
-            with contextlib.suppress(Damaged):
-                said = text_of(path) if path.is_file() else None
-                if said is not None and git_config.values(said, self._parsed) not in ([], self._values):
-                    overruling.append(str(path))
+        values = self._values if self.state == "present" else []
+        text = git_config.edited(file.path, before or "", self.name, values, machine)
+        included = git_config.included_files(
+            file.path, git_config.listing(file.path, before, machine) if before else {}, machine.user_home
+        )
         return GitConfigState(
-            file=file, wanted=None if before is None and not text else text, overruled_by=tuple(overruling)
+            file=file,
+            wanted=None if before is None and not text else text,
+            overruled_by=tuple(str(path) for path in included if self._overruled(path, machine)),
         )
 
     def plan(self, state: GitConfigState) -> FilePlan:
@@ -213,14 +183,13 @@ class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
         """
         carry_out(plan, machine)
 
-    @staticmethod
-    def _listing(text: str, machine: Machine) -> git_config.Listing:
-        """What a text says: by the git of this machine, or by our own reading where there is none to be run."""
-        git = shutil.which("git", path=machine.env.get("PATH", os.defpath))
-        if git is not None:
-            with contextlib.suppress(TaskFailed, NotTrusted):
-                return git_config.gits_listing(text, git, machine.env)
-        return git_config.listing(text)
+    def _overruled(self, path: Path, machine: Machine) -> bool:
+        """Whether an included file gives the variable other values; one that git cannot read does not."""
+        with contextlib.suppress(TaskFailed, OSError):
+            text = text_of(path)
+            variables = git_config.listing(path, text, machine) if text else {}
+            return variables.get(git_config.variable_name(self.name) or "", []) not in ([], self._values)
+        return False
 
     def _path(self, machine: Machine) -> Path:
         if self.repo is None:

@@ -372,10 +372,9 @@ def test_by_a_playbook(env: dict[str, str], tiny: TinyChannel, tmp_path: Path) -
 
 def test_no_conda_is_said(tmp_path: Path, tiny: TinyChannel) -> None:
     machine = Machine({"HOME": str(tmp_path), "PATH": str(tmp_path / "bin")}, root=tmp_path / "root")
-    for name in ("conda", "mamba"):
-        with pytest.raises(TaskFailed, match=f"there is no {name} on this machine") as caught:
-            planned(env_of(tiny, "alpha", engine=name), machine)
-        assert str(tmp_path / "bin") in caught.value.cause
+    with pytest.raises(TaskFailed, match="there is no conda on this machine") as caught:
+        planned(env_of(tiny, "alpha", engine="conda"), machine)
+    assert str(tmp_path / "bin") in caught.value.cause
 
 
 # A Python of ours in which py-rattler cannot be loaded, as on a machine whose C library is too old for it.

@@ -101,10 +101,10 @@ def test_exact_and_absent(user: User) -> None:
     user.condarc.write_text(MINE)
     exact = "- tasks:\n    - ensure_condarc: {channels: [team], custom_channels: {lab: 'https://lab.example'}, exact: true}\n"
     user.run(exact)
-    assert user.condarc.read_text().startswith("# mine\nchannels:\n  - team\nreport_errors:")
+    assert user.condarc.read_text().startswith("# mine\nchannels:\n  # the old ones\n  - team\nreport_errors:")
     absent = exact.replace("exact", "state").replace("true", "absent")
     user.run(absent)
-    assert user.condarc.read_text() == "# mine\nreport_errors:  'no'\nssl_verify: yes\n"
+    assert user.condarc.read_text() == "# mine\n  # the old ones\nreport_errors:  'no'\nssl_verify: yes\n"
     assert only(user.run(absent))["status"] == "ok"
     user.condarc.write_text("channels: [team]\n")
     user.run(absent)

@@ -171,6 +171,12 @@ def test_a_service_is_not_restarted_by_a_users_program(world: World) -> None:
     check_refused(world, world.run(playbook, PATH="USER/bin:/usr/bin:/bin"), before, 2)
 
 
+def test_a_users_git_is_not_run(world: World) -> None:
+    before = world.holdings()
+    done = world.run("- tasks:\n    - ensure_git_config: {name: a.b, value: c}\n", PATH="USER/bin:/usr/bin:/bin")
+    check_refused(world, done, before, 2)
+
+
 def test_a_budget_changes_nothing(world: World) -> None:
     before = world.holdings()
     done = world.run("- tasks:\n    - ensure_pip_pkg: {env: python3, packages: [apple]}\n", "--deadline", "60")

@@ -150,6 +150,8 @@ WRONG = {
     "ensure_conda_env: {name: x, packages: [python, 'numpy==']}": "no version behind",
     "ensure_conda_env: {name: x, packages: ['numpy>1 <2']}": "comma",
     "ensure_conda_env: {name: x, packages: ['requests[socks]']}": "no extras",
+    "ensure_conda_env: {name: x, packages: [python], engine: mamba}": "fix: write conda",
+    "ensure_conda_pkg: {env: /x, packages: [six], engine: mamba}": "fix: write conda",
     "ensure_conda_pkg: {env: /x, packages: ['numpy==']}": "no version behind",
     "ensure_conda_env: {name: x, packages: [python=3.12, python=3.11]}": "no version satisfies both",
     "ensure_conda_pkg: {env: /x, packages: ['six>=2', 'six<1.5']}": "no version satisfies both",

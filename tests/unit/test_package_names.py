@@ -91,15 +91,15 @@ def test_a_name_that_condas_channels_lack() -> None:
     """As the real conda once said it."""
     exchange = json.loads((RECORDINGS / "what_cannot_be_is_said-no-package.json").read_text())["exchanges"][0]
     output = exchange["stdout"].replace("alfa", "torch")
-    error = conda_reply.failure("conda", "no", Completed(1, output, "", 0.1), conda_reply.reply_of(output), Path("/e"))
+    error = conda_reply.failure("no", Completed(1, output, "", 0.1), conda_reply.reply_of(output), Path("/e"))
     assert error.message == "no channel has a package 'torch'"
     assert error.cure.startswith("write pytorch, ")
 
 
-def test_a_name_that_mambas_solver_does_not_know() -> None:
+def test_a_name_that_libmamba_does_not_know() -> None:
     said = (
         "The following package could not be found\n└─ torch >=2 * does not exist (perhaps a typo or a missing channel)."
     )
-    output = json.dumps({"success": False, "solver_problems": [said]})
-    error = conda_reply.failure("mamba", "no", Completed(1, output, "", 0.1), conda_reply.reply_of(output), Path("/e"))
+    output = json.dumps({"exception_name": "LibMambaUnsatisfiableError", "message": said})
+    error = conda_reply.failure("no", Completed(1, output, "", 0.1), conda_reply.reply_of(output), Path("/e"))
     assert error.cure.startswith("write pytorch, ")

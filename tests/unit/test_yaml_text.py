@@ -1,7 +1,9 @@
-"""A .condarc is edited setting by setting; every other byte stays."""
+"""A .condarc is edited setting by setting; lines that do not change stay as they are."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +24,21 @@ EDITED: dict[str, tuple[str | None, dict[str, Any], str | None]] = {
         "channels:\n  - a\n  - https://x/y\nssl_verify: false\ncustom_channels:\n  lab: https://l\n",
     ),
     "comments only": ("# mine\n", {"channels": ["a"]}, "# mine\nchannels:\n  - a\n"),
-    "a scalar, its comment": ("ssl_verify:   yes   # why\nx: 1\n", {"ssl_verify": "/ca.pem"}, "ssl_verify:   /ca.pem   # why\nx: 1\n"),
+    "a scalar, its comment": ("ssl_verify:   yes   # why\nx: 1\n", {"ssl_verify": "/ca.pem"}, "ssl_verify: /ca.pem # why\nx: 1\n"),
     "the same": ("channels:   [ a ]", {"channels": ["a"]}, "channels:   [ a ]"),
     "a block list, entries with their comments": (
         "# top\nchannels:  # mine\n  # why\n  - 'b' # behind\n\n  - c\n# tail\nreport_errors: no\n", {"channels": ["c", "new", "b"]},
-        "# top\nchannels:  # mine\n\n  - c\n  - new\n  # why\n  - 'b' # behind\n# tail\nreport_errors: no\n",
+        "# top\nchannels:  # mine\n  - c\n  - new\n  # why\n  - 'b' # behind\n\n# tail\nreport_errors: no\n",
     ),
-    "dashes under the key, no line end": ("channels:\n- a\n- b", {"channels": ["n", "b", "a"]}, "channels:\n- n\n- b\n- a"),
-    "brackets": ("channels: [a, 'b']  # c\n", {"channels": ["n", "a", "b"]}, "channels: [n, a, 'b']  # c\n"),
+    "dashes under the key, no line end": ("channels:\n- a\n- b", {"channels": ["n", "b", "a"]}, "channels:\n- n\n- b\n- a\n"),
+    "brackets": ("channels: [a, 'b']  # c\n", {"channels": ["n", "a", "b"]}, "channels: [n, a, 'b'] # c\n"),
     "brackets over lines": (
-        "channels: [\n  a,  # first\n  'b',\n]\n", {"channels": ["n", "a", "b"]}, "channels: [\n  n,\n  a,  # first\n  'b',\n]\n",
+        "channels: [\n  a,\n  'b',\n]\n", {"channels": ["n", "a", "b"]}, "channels: [n, a, 'b']\n",
     ),
     "brackets, one goes": ("channels: [a, b, c]\n", {"channels": ["c", "a"]}, "channels: [c, a]\n"),
-    "empty brackets": ("channels: []\n", {"channels": ["c"]}, "channels: [c]\n"),
-    "a setting without value": ("channels:\nx: 1\n", {"channels": ["b"]}, "channels: [b]\nx: 1\n"),
-    "a scalar that becomes a list": ("channels: a\n", {"channels": ["n", "a"]}, "channels: [n, a]\n"),
+    "empty brackets": ("channels: []\n", {"channels": ["c"]}, "channels:\n  - c\n"),
+    "a setting without value": ("channels:\nx: 1\n", {"channels": ["b"]}, "channels:\n  - b\nx: 1\n"),
+    "a scalar that becomes a list": ("channels: a\n", {"channels": ["n", "a"]}, "channels:\n  - n\n  - a\n"),
     "a list that becomes a scalar": ("ssl_verify: # c\n  - a\n  - b\nx: 1\n", {"ssl_verify": True}, "ssl_verify: true # c\nx: 1\n"),
     "Windows line ends": ("a: 1\r\nchannels:\r\n  - a\r\n", {"channels": ["n", "a"], "z": "y"}, "a: 1\r\nchannels:\r\n  - n\r\n  - a\r\nz: y\r\n"),
     "one mapping in braces": ("{channels: [a], x: 1}\n", {"channels": ["b", "a"], "envs_dirs": ["/e"]}, "{channels: [b, a], x: 1, envs_dirs: [/e]}\n"),
@@ -46,16 +48,25 @@ EDITED: dict[str, tuple[str | None, dict[str, Any], str | None]] = {
     ),
     "document marks": ("---\na: 1\n...\n", {"channels": ["b"]}, "---\na: 1\nchannels:\n  - b\n...\n"),
     "a document mark behind a comment": ("a: 1\n# c\n...\n", {"channels": ["b"]}, "a: 1\n# c\nchannels:\n  - b\n...\n"),
+    "other settings are written in every way": (
+        "a:\n- x\n\nb:\n      y:   1\nc: 1_0\nd: True # d\ne: >-\n     folded\n     text\nf: {x: ~,  y: 010}\nchannels:\n    - a\n", {"channels": ["n", "a"]},
+        "a:\n- x\n\nb:\n      y:   1\nc: 1_0\nd: True # d\ne: >-\n     folded\n     text\nf: {x: ~,  y: 010}\nchannels:\n    - n\n    - a\n",
+    ),
+    "a set": ("x: !!set\n    ? a\nchannels: a\n", {"channels": ["b"]}, "x: !!set\n    ? a\nchannels:\n  - b\n"),
+    "a text and a list over lines": (
+        "x: 'a\n  b'\nz: 1\ny: [ # l\n  1, # m\n  2]\nchannels: a\n", {"channels": ["b"]}, "x: 'a\n  b'\nz: 1\ny: [ # l\n  1, # m\n  2]\nchannels:\n  - b\n",
+    ),
+    "a text over lines beside another spacing": ("x: 'a\n  b'\ny:  c\nchannels: a\n", {"channels": ["b"]}, "x: 'a b'\ny: c\nchannels:\n  - b\n"),
     "empty list and mapping": (None, {"channels": [], "custom_channels": {}}, "channels: []\ncustom_channels: {}\n"),
-    "a scalar that becomes a mapping": ("custom_channels: x # c\n", {"custom_channels": {"lab": "https://l"}}, "custom_channels: {lab: https://l} # c\n"),
+    "a scalar that becomes a mapping": ("custom_channels: x # c\n", {"custom_channels": {"lab": "https://l"}}, "custom_channels:   # c\n  lab: https://l\n"),
     "the first in braces goes": ("{channels: [a], x: 1, y: 2}\n", {"channels": None}, "{x: 1, y: 2}\n"),
     "one in the middle of braces goes": ("{x: 1, channels: [a], y: 2}\n", {"channels": None}, "{x: 1, y: 2}\n"),
-    "the last in braces goes": ("{x: 1, channels: [a]} # c\n", {"channels": None}, "{x: 1} # c\n"),
-    "the only one in braces goes": ("{channels: [a]}\n", {"channels": None}, "{}\n"),
-    "a setting goes, its neighbours stay": ("a: 1\n# c\nchannels:\n  - x\n  # d\n  - y\nb: 2\n", {"channels": None}, "a: 1\n# c\nb: 2\n"),
+    "the last in braces goes": ("{x: 1, channels: [a]} # c\n", {"channels": None}, "{x: 1}                # c\n"),
+    "the only one in braces goes": ("{channels: [a]}\n", {"channels": None}, None),
+    "a setting goes, its neighbours stay": ("a: 1\n# c\nchannels:\n  - x\n  # d\n  - y\nb: 2\n", {"channels": None}, "a: 1\n# c\n  # d\nb: 2\n"),
     "an empty setting goes": ("channels:\nx: 1\n", {"channels": None}, "x: 1\n"),
     "the last setting goes": ("channels: [a]\n", {"channels": None}, None),
-    "what YAML would take for something else": (None, {"envs_dirs": ["/a b", "yes", "1.0", "a: b", "#x"]}, 'envs_dirs:\n  - "/a b"\n  - "yes"\n  - "1.0"\n  - "a: b"\n  - "#x"\n'),
+    "what YAML would take for something else": (None, {"envs_dirs": ["/a b", "yes", "1.0", "a: b", "#x"]}, 'envs_dirs:\n  - "/a b"\n  - \'yes\'\n  - "1.0"\n  - "a: b"\n  - "#x"\n'),
 }  # fmt: skip
 
 
@@ -72,7 +83,7 @@ def test_what_is_edited(name: str) -> None:
         ("x: 1\nchannels: [a\n", (3, 1), "expected ',' or ']'"),
         ("\tchannels: a\n", (1, 1), "cannot start any token"),
         ("x: 1\n- a\n", (2, 1), "expected <block end>"),
-        ("- a\n", (1, 1), "no mapping of settings"),
+        ("- a\n", (1, 1), "not a mapping of settings"),
         ("a: 1\nb: 2\na: 3\n", (3, 1), "twice"),
         ("a: 1\nb\x00: 1\n", (2, 2), "special characters"),
         ("a: 1\n---\nb: 1\n", (2, 1), "another document"),
@@ -112,7 +123,7 @@ def test_a_text_that_is_nested_too_deep_is_refused(text: str) -> None:
         edited(PATH, text, {"channels": ["a"]})
 
 
-@pytest.mark.parametrize("text", ["channels: &x [a]\ny: *x\n", "channels: &x\n  - a\n"])
+@pytest.mark.parametrize("text", ["channels: &x [a]\ny: *x\n", "channels: [\n  a,  # first\n  b]\n"])
 def test_what_cannot_be_edited_with_certainty_is_refused(text: str) -> None:
     with pytest.raises(TaskFailed, match="with certainty"):
         edited(PATH, text, {"channels": ["b", "a"]})
@@ -124,6 +135,16 @@ def test_what_is_merged_in_cannot_be_taken_out() -> None:
     with pytest.raises(TaskFailed, match="with certainty") as caught:
         edited(PATH, text, {"channels": None})
     assert caught.value.cause == "the edit would give another value to channels"
+
+
+def test_a_new_file_is_written_without_ruamel() -> None:
+    """It would take longer than all the rest of a run after a restart, which takes `~/.condarc` away."""
+    code = (
+        "import sys; from pathlib import Path; from nbprovision.backends.yaml_text import edited\n"
+        "assert edited(Path('/x'), None, {'channels': ['a'], 'ssl_verify': False}) == 'channels:\\n  - a\\nssl_verify: false\\n'\n"
+        "sys.exit('ruamel.yaml' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2]).returncode == 0
 
 
 WORDS = st.text("abc1/.:#'\" -{[,&*!|>%@\u00e9", min_size=1, max_size=8)
@@ -158,14 +179,14 @@ def test_whatever_the_list_its_surroundings_stay(
 
 
 NESTED = {
-    "a new mapping of mappings": ("x: 1\n", {"a": {"b": {"c": [1, "2"]}}}, 'x: 1\na:\n  b: {c: [1, "2"]}\n'),
-    "a list of mappings": (None, {"channel_settings": [{"channel": "x", "auth": "y"}]}, "channel_settings:\n  - {channel: x, auth: y}\n"),
+    "a new mapping of mappings": ("x: 1\n", {"a": {"b": {"c": [1, "2"]}}}, 'x: 1\na:\n  b:\n    c:\n      - 1\n      - "2"\n'),
+    "a list of mappings": (None, {"channel_settings": [{"channel": "x", "auth": "y"}]}, "channel_settings:\n  - channel: x\n    auth: y\n"),
     "one value of many": (
         "proxy_servers:   # all\n  # of http\n  http: 'http://a:1'   # one\n  https: \"http://b:2\"\n", {"proxy_servers": {"http": "http://a:1", "https": "http://c:3", "n": "x"}},
-        "proxy_servers:   # all\n  # of http\n  http: 'http://a:1'   # one\n  https: http://c:3\n  n: x\n",
+        "proxy_servers:   # all\n  # of http\n  http: 'http://a:1'   # one\n  https: \"http://c:3\"\n  n: x\n",
     ),
     "a mapping in braces": ("p: {http: 'a', https: b} # c\n", {"p": {"http": "a", "https": "d"}}, "p: {http: 'a', https: d} # c\n"),
-    "two levels down": ("plugins:\n  x:\n    y: 1\n    z: 2\n  auto: true\n", {"plugins": {"x": {"y": 1, "z": 3}, "auto": True}}, "plugins:\n  x: {y: 1, z: 3}\n  auto: true\n"),
+    "two levels down": ("plugins:\n  x:\n    y: 1\n    z: 2\n  auto: true\n", {"plugins": {"x": {"y": 1, "z": 3}, "auto": True}}, "plugins:\n  x:\n    y: 1\n    z: 3\n  auto: true\n"),
 }  # fmt: skip
 
 
