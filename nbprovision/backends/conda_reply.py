@@ -26,7 +26,6 @@ class Moved(msgspec.Struct, frozen=True):
     base_url: str | None = None
     channel: str | None = None
     dist_name: str = ""
-    fn: str = ""
     url: str = ""
     size: int = 0
     sha256: str = ""
