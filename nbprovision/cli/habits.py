@@ -36,7 +36,7 @@ _RUN: dict[str, Answer] = {
     "--module-path": ("every kind of task comes with the tool", "leave it out; `nbprovision doc` lists them"),
     "--syntax-check": ("that is a command of its own", "write: nbprovision lint PLAYBOOK"),
     "--flush-cache": ("facts are never kept", "leave it out; --no-witness looks at everything anew"),
-    "--force-handlers": ("the play says so", "write `force_handlers: true` in the play"),
+    "--force-handlers": ("a failure loses no handler: the next run that succeeds runs it", "leave it out"),
     "-T": ("that is called otherwise here", "write --deadline SECONDS"),
     "--timeout": ("that is called otherwise here", "write --deadline SECONDS"),
     "-y": ("nothing is asked", "leave it out"),

@@ -244,7 +244,7 @@ class Session:
             store=state if request.witness and not request.deep else None,
             check=request.check,
             bystanders=list(self._bystanders()),
-            linear=allowed is not None or any(play.strategy == "linear" for play in self._playbook.plays),
+            linear=allowed is not None,
             allowed=allowed,
         )
         results = run.execute()

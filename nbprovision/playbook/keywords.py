@@ -33,9 +33,6 @@ PLAY: Mapping[str, str] = {
     "tasks": "The tasks, in order.",
     "post_tasks": "Tasks for when `tasks` have succeeded.",
     "handlers": "Tasks that are run once, in their order here, when a change has notified them.",
-    "force_handlers": "Run the handlers that were notified even if a task has failed.",
-    "strategy": "`linear`: one task after the other, and none after the first failure. "
-    "`free` (the default): side by side where they do not depend on each other.",
     "gather_facts": "Accepted from habit; facts are read when they are needed.",
     "connection": "`local`; accepted from habit.",
 }
@@ -121,11 +118,19 @@ _REFUSED = {
     "order": _LOCAL,
     "max_fail_percentage": _LOCAL,
     "ignore_unreachable": _LOCAL,
+    "strategy": (
+        "on one machine, tasks run side by side unless one needs what another makes",
+        "remove it; what must wait for all other tasks goes below `post_tasks`",
+    ),
+    "force_handlers": (
+        "a failure loses no handler: the next run that succeeds runs it",
+        "remove it; what must run in any case goes below `always` of a block",
+    ),
     "any_errors_fatal": (
         "there is one machine",
-        "write strategy: linear beside the play's tasks: none after a failure",
+        "remove it; what must not run after a failure goes below `post_tasks`",
     ),
-    "throttle": ("how much is done side by side, the engine decides", "write strategy: linear, or remove it"),
+    "throttle": ("how many tasks run side by side, the engine decides", "remove it"),
     "debugger": ("a notebook that starts has nobody to ask", "remove it; run --check --diff shows what would be done"),
     "gather_subset": _FACTS,
     "gather_timeout": _FACTS,
