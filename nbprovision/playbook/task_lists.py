@@ -11,7 +11,7 @@ import msgspec
 
 from nbprovision.model.errors import InvalidPlaybook, Position, nearest
 from nbprovision.model.task import Task
-from nbprovision.playbook import calls, keywords, parameters, task_keys
+from nbprovision.playbook import ansible, calls, keywords, parameters, task_keys
 from nbprovision.playbook.calls import Block, Entry, Judgement, Loop, Meta, Setting, TaskCall, Written
 from nbprovision.playbook.faults import Faults
 from nbprovision.playbook.tags import Tags
@@ -181,12 +181,9 @@ class TaskLists:
         given = next(value for key, value in node.pairs if str(key.value).endswith("meta"))
         what = given.value if isinstance(given, Scalar) else kind_of(given)
         if what not in keywords.META:
-            there = f"there are: {', '.join(keywords.META)}"
-            cure = {"end_host": "write end_play: there is one machine", "clear_facts": "remove it"}.get(
-                str(what), there
-            )
-            why = "" if what not in ("end_host", "clear_facts") else "facts and hosts are not what they are in Ansible"
-            self.fault(f"'meta: {str(what)[:40]}' is refused", given, cure=cure, cause=why)
+            others = ansible.Advice(f"there are: {', '.join(keywords.META)}")
+            advice = ansible.META.get(str(what), others)
+            self.faults.add(advice.fault(f"'meta: {str(what)[:40]}' is refused", given.position))
             return []
         self.values.keywords(
             node, {"name": "", "when": "", "tags": "", "vars": ""}, "task", but=("meta", "ansible.builtin.meta")
@@ -288,11 +285,10 @@ class TaskLists:
             control = None
         control = control or MapNode(node.position, ())
         for key, _ in control.pairs:
-            if key.value in ("pause", "extended", "break_when"):
-                cure = (
-                    "take retries and delay" if key.value == "pause" else "take index_var, and `| length` of the list"
+            if key.value in ansible.LOOP_CONTROL:
+                self.faults.add(
+                    ansible.LOOP_CONTROL[key.text].fault(f"'loop_control' has no '{key.text}' here", key.position)
                 )
-                self.fault(f"'loop_control' has no '{key.text}' here", key, cure=cure)
             elif key.value not in ("loop_var", "index_var", "label"):
                 near = nearest(key.text[:40], ("loop_var", "index_var", "label"))
                 self.fault(
