@@ -433,7 +433,8 @@ $candidate: root does not run it, as $(stat -c '%n is %U:%G %A' "$weak" 2>/dev/n
 import sys
 print("is", sys.implementation.name, sys.version.split()[0])
 assert sys.implementation.name == "cpython" and sys.version_info >= (3, 10)
-import ctypes, fcntl, ssl, venv, zlib
+import ctypes, fcntl, importlib.util, os, site, ssl, venv, zlib
+assert importlib.util.find_spec("ensurepip") or any(os.path.isdir(path + "/pip") for path in site.getsitepackages())
 print(sys._base_executable)' 2>/dev/null) && python=${python#*
 } && is_trusted_python "$python" && has_trusted_packages && return
         tried="$tried
@@ -441,7 +442,7 @@ $candidate ${python:-does not start}"
     done <<END
 $(candidates)
 END
-    fail 2 "found no CPython 3.10 or newer with the modules venv and ssl" "${tried:+Tried:$tried}" \
+    fail 2 "found no CPython 3.10 or newer with venv, ssl, and pip or ensurepip" "${tried:+Tried:$tried}" \
         "Install one (apt-get install python3-venv, dnf install python3.12), or name one as NBPROVISION_PYTHON."
 }
 
@@ -457,16 +458,21 @@ has_trusted_packages() {
 
 # A virtual environment at $1, with what the other arguments say to uv or pip.
 make_venv() {
-    folder=$1
+    make_folder "$1" && folder=$(cd "$1" && pwd) && "$python" -I -S -m venv --without-pip --clear "$folder" || return
     shift
-    make_folder "$folder" && "$python" -I -S -m venv --without-pip --clear "$folder" || return
+    downloads=${UV_CACHE_DIR:-$folder/uv}
+    [ "$1" != --no-index ] || downloads=$folder/uv
     (   # settings for other installs; byte code makes later starts fast
-        unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_REQUIRE_VIRTUALENV PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH
-        unset UV_NO_VERIFY_HASHES
-        export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1
-        output=$("$python" -I -S -c "$with_uv" "$folder" "$@" 2>&1) && exit
-        is_full "$output" || ! with_pip "$@" >/dev/null 2>&1 || exit 0
-        echo "$output" | tail -n 8 >&2
+        unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH UV_NO_VERIFY_HASHES
+        export PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1
+        own_pip=
+        no_index=
+        if take_settings && output=$(fetch_uv "$@" 2>&1); then
+            output=$(with_uv "$@" 2>&1) && exit
+            is_full "$output" || ! with_pip "$@" >/dev/null 2>&1 || exit 0
+        fi
+        # pip says the same of each attempt
+        printf '%s\n' "$output" | sed 's/ (Retry([^)]*))//; s/<[^>]*>: //' | uniq | tail -n 8 >&2
         exit 1
     )
 }
@@ -474,89 +480,69 @@ make_venv() {
 # No other way finds the disk larger.
 is_full() { case $1 in *"os error 28"* | *"No space left"*) ;; *) return 1 ;; esac; }
 
-# Where an index asks for what the lines below do not know (a keyring, a client's certificate).
-with_pip() {
-    own_pip=
-    ! "$folder/bin/python" -I -m ensurepip || own_pip=1
-    case $* in
-    "--requirement $own/tool.txt") # with one hash, pip asks for the hash of everything: the tool comes first, then the rest
-        pip download --no-deps --dest "$folder/tool" "$@" && pip install "$folder"/tool/*.whl && rm -rf "$folder/tool"
-        ;;
-    *) pip install "$@" ;;
-    esac
-}
+have_own_pip() { said=$("$folder/bin/python" -I -m ensurepip 2>&1) && own_pip=1; }
 
 pip() { # Debian's python3 has a pip of its own, or none
-    if [ -n "$own_pip" ]; then
-        "$folder/bin/python" -I -m pip "$@"
-    else
-        "$python" -I -m pip --python "$folder/bin/python" "$@"
-    fi
+    if [ -n "$own_pip" ]; then "$folder/bin/python" -I -m pip "$@"; else "$python" -I -m pip "$@"; fi
 }
 
-# uv, from the folder of wheels or pip's index (PEP 503), run with pip's settings: a third of pip's time, and no pip.
-with_uv='
-import base64, configparser, glob, hashlib, html, os, re, subprocess, sys, tempfile, zipfile
-from urllib import parse, request
-def explain(kind, error, traceback):
-    print(error if kind is SystemExit else "%s: %s" % (kind.__name__, error), file=sys.stderr)
-sys.excepthook = explain
-venv, *args = sys.argv[1:]
-env = os.environ
-conf = configparser.RawConfigParser()
-files = ["/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf", env.get("PIP_CONFIG_FILE", "")]
-conf.read(map(os.path.expanduser, files))
-for pip, uv in zip(
-    ("index-url", "extra-index-url", "find-links", "trusted-host", "cert"),
-    ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "UV_INSECURE_HOST", "SSL_CERT_FILE"),
-):
-    value = env.get("PIP_" + pip.upper().replace("-", "_"))
-    value = value or conf.get("install", pip, fallback=conf.get("global", pip, fallback=None))
-    if value:
-        env[uv] = ("," if pip == "find-links" else " ").join(value.split())
-def get(url):
-    parts = parse.urlsplit(url)
-    user, _, host = parts.netloc.rpartition("@")
-    token = base64.b64encode(parse.unquote(user).encode()).decode()
-    head = {"Authorization": "Basic " + token} if user else {}
-    url = parts._replace(netloc=host).geturl()
-    try:
-        return request.urlopen(request.Request(url, headers=head), timeout=60).read()
-    except (OSError, ValueError) as error:
-        sys.exit("cannot fetch %s: %s" % (url, getattr(error, "reason", error)))
-libc = "musl" if glob.glob("/lib/ld-musl*") else "many"
-name = r"uv-([0-9.]+)-py3-none-[^\"/#]*%slinux[^\"/#]*_%s\.whl" % (libc, os.uname().machine)
-folder = args[args.index("--find-links") + 1] if "--find-links" in args else "/dev/null"
-wheels = [path for path in glob.glob(folder + "/uv-*") if re.search(name, path)]
-with tempfile.TemporaryDirectory(dir=venv) as scratch:
-    if not wheels:
-        if "--no-index" in args:
-            sys.exit("%s has no wheel of uv for %slinux %s" % (folder, libc, os.uname().machine))
-        url = env.get("UV_DEFAULT_INDEX", "https://pypi.org/simple").rstrip("/") + "/uv/"
-        links = re.findall("href=\"([^\"]*" + name + "[^\"]*)", get(url).decode())
-        if not links:
-            sys.exit("%s lists no wheel of uv for this machine" % url)
-        link = max(links, key=lambda link: [*map(int, link[1].split("."))])[0]
-        link, _, sha256 = parse.urljoin(url, html.unescape(link)).partition("#sha256=")
-        kept = env["UV_CACHE_DIR"] if sha256 and "UV_CACHE_DIR" in env else scratch  # for a start after this one
-        os.makedirs(kept, exist_ok=True)
-        wheels = [kept + "/" + re.search(name, link)[0]]
-        is_right = lambda data: sha256 in ("", hashlib.sha256(data).hexdigest())
-        if not os.path.isfile(wheels[0]) or not is_right(open(wheels[0], "rb").read()):
-            data = get(link)
-            if not is_right(data):
-                sys.exit("%s is not what the index says it is: its sha256 differs" % link)
-            open(wheels[0], "wb").write(data)
-    try:
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            (uv,) = [path for path in wheel.namelist() if path.endswith("/scripts/uv")]
-            uv = wheel.extract(uv, scratch)
-    except (zipfile.BadZipFile, EOFError, ValueError):
-        sys.exit("%s is not a whole wheel: fetch it again" % wheels[0])
-    os.chmod(uv, 0o755)
-    what = "pip install --quiet --compile-bytecode --link-mode copy --index-strategy unsafe-best-match"
-    sys.exit(subprocess.call([uv, *what.split(), "--verify-hashes", "--python", venv + "/bin/python", wheels[0], *args], cwd="/"))
-'
+# What the machine says to `pip install`, in a file or a variable, holds for `pip download` and for uv too.
+take_settings() {
+    output=$(pip config list 2>&1) || {
+        output="$python has no pip, and its ensurepip fails"
+        have_own_pip || { output="$output: ${said##*
+}" && return 1; }
+        output=$(pip config list 2>&1) || return
+    }
+    for pair in index-url:UV_DEFAULT_INDEX extra-index-url:UV_INDEX find-links:UV_FIND_LINKS no-index:UV_NO_INDEX \
+        trusted-host:UV_INSECURE_HOST cert:SSL_CERT_FILE; do
+        key=${pair%:*}
+        value=$(printf '%s\n' "$output" | sed -n "s/^global\.$key=/1/p; s/^install\.$key=/2/p; s/^:env:\.$key=/3/p" |
+            sort | sed -n '$s/^..\(.*\).$/\1/p' | sed 's/\\n/ /g; s/^ *//')
+        [ -n "$value" ] || continue
+        export "PIP_$(printf %s "$key" | tr a-z- A-Z_)=$value"
+        [ "$key" != find-links ] || value=$(printf %s "$value" | tr -s ' ' ,)
+        export "${pair#*:}=$value"
+    done
+    case ${UV_NO_INDEX-} in [1TtYy]* | [Oo][Nn]) no_index=--no-index ;; esac
+}
+
+# Any pip can fetch a wheel, and an old one could not install it into another environment. It is kept for a start after
+# this one.
+fetch_uv() { # ARGUMENTS
+    case $1 in
+    --no-index) set -- "$1" "$2" "$3" ;;
+    --find-links) set -- "$1" "$2" ;;
+    *) set -- ;;
+    esac
+    PIP_REQUIRE_HASHES=0 pip download --no-deps --only-binary uv --dest "$downloads" "$@" uv
+}
+
+# A third of pip's time.
+with_uv() { # ARGUMENTS
+    wheel_of_uv=$(printf '%s\n' "$downloads"/uv-*.whl | sort -V | tail -n 1)
+    "$python" -I -S -m zipfile -e "$wheel_of_uv" "$folder/uv" || { rm -f "$wheel_of_uv" && return 1; }
+    [ "$1" != --no-index ] || no_index=
+    for uv in "$folder"/uv/uv-*.data/scripts/uv; do chmod +x "$uv"; done
+    (cd / && "$uv" pip install --quiet --compile-bytecode --link-mode copy --verify-hashes \
+        --index-strategy unsafe-best-match --python "$folder/bin/python" $no_index "$wheel_of_uv" "$@")
+    set -- $?
+    rm -rf "$folder/uv"
+    return "$1"
+}
+
+# Where an index asks for what uv does not know (a keyring, a client's certificate).
+with_pip() { # ARGUMENTS
+    into=
+    [ -n "$own_pip" ] || have_own_pip || into=$folder/bin/python
+    case $* in
+    "--requirement $own/tool.txt") # with one hash, pip asks for the hash of everything: the tool comes first, then the rest
+        pip download --no-deps --dest "$folder/tool" "$@" && pip ${into:+--python "$into"} install "$folder"/tool/*.whl &&
+            rm -rf "$folder/tool"
+        ;;
+    *) pip ${into:+--python "$into"} install "$@" ;;
+    esac
+}
 
 # The tool is the wheel that was named, by its path or its hash, whatever the index has; the rest is the index's.
 install_from_index() {

@@ -26,7 +26,8 @@ def measure(it: Scene, what: str, task: str, words: str, runs: int) -> None:
     """Print the ratio of one kind of package, each run with environments that lack it."""
     at_once = it.playbook([f"{task}: {{envs: [{', '.join(NAMES)}], {words}}}"], "at-once.yml")
     in_turn = it.playbook([f"{task}: {{env: {name}, {words}}}" for name in NAMES], "in-turn.yml")
-    in_turn.write_text(in_turn.read_text().replace("- tasks:", "- strategy: linear\n  tasks:"))
+    # Where a block has an `always`, its tasks are carried out one after the other.
+    in_turn.write_text(in_turn.read_text().replace("- tasks:", "- tasks:\n  - always: [{meta: noop}]\n    block:"))
     named = words.partition("[")[2].partition("]")[0]
     without = it.playbook(
         [f"{task}: {{envs: [{', '.join(NAMES)}], packages: [{named}], state: absent}}"], "without.yml"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from nbprovision.backends.rattler_messages import Package
 from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import existing
 from nbprovision.model.errors import NotBegun
+from nbprovision.system.places import existing
 from nbprovision.system.room import FREE_SOME, left, megabytes
 
 # What is left to write once all packages are linked: the history, the registry, our state.

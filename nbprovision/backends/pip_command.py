@@ -47,11 +47,6 @@ class _Report(msgspec.Struct):
     install: list[_Item]
 
 
-def available(prefix: Path) -> bool:
-    """Whether there is a pip that can install into ``prefix``: its own, or one of this interpreter."""
-    return "pip" in distributions.installed(prefix) or importlib.util.find_spec("pip") is not None
-
-
 def perform(machine: Machine, request: Request) -> None:
     """Carry a request out. What is to be put in place anew has to be taken out before: pip would let it be.
 

@@ -34,10 +34,10 @@ from nbprovision.facts.conda import META, CondaRecord, installed
 from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import Spec, parse
 from nbprovision.facts.distributions import normalized
-from nbprovision.facts.machine import existing
 from nbprovision.model.errors import NotBegun, TaskFailed
 from nbprovision.system import commands, secrets, trust
 from nbprovision.system.files import make_folder, remove, temporary_folder
+from nbprovision.system.places import existing
 from nbprovision.system.process import ChildEnded
 
 if TYPE_CHECKING:

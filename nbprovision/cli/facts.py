@@ -18,6 +18,7 @@ from nbprovision.reporters import facts_text
 from nbprovision.reporters.colour import shown
 from nbprovision.reporters.document import render_plain
 from nbprovision.state import baselines
+from nbprovision.system.places import existing
 from nbprovision.system.secrets import masked
 
 
@@ -81,10 +82,7 @@ def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
 
 def _space(machine: Machine) -> list[disk.Room]:
     """Of the volume, of the root, and of the tool's home where that is on neither."""
-    home = machine.home
-    while not os.path.exists(home) and home != home.parent:  # what this user may not see is not there
-        home = home.parent
-    places = [*([machine.platform.volume] if machine.platform.volume else []), machine.root, home]
+    places = [*([machine.platform.volume] if machine.platform.volume else []), machine.root, existing(machine.home)]
     devices: dict[int, Path] = {}
     for place in places:
         if os.path.exists(place):

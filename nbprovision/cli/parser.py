@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
-from nbprovision.cli import habits
 from nbprovision.model.errors import UsageError, nearest
+from nbprovision.playbook import ansible
 
 _NUMBER = re.compile(r"-\d+(\.\d*)?|-\.\d+")
 # argparse's own words, which differ a little between the versions of Python.
@@ -62,13 +62,12 @@ class Parser(argparse.ArgumentParser):
             raise self._unknown(name)
 
     def _unknown(self, name: str) -> UsageError:
-        told = habits.of(self.prog.rpartition(" ")[2])
+        told = ansible.RUN_OPTIONS if self.prog.endswith(" run") else {}
         options = [option for option in self._option_string_actions if option.startswith("--")]
         near = nearest(name, options) if name.startswith("--") else nearest(f"-{name}", options) if name[2:] else ""
-        habit = told.get(name) or (None if near or name.startswith("--") else told.get(name[:2]))
-        if habit is not None:
-            why, cure = habit
-            return UsageError(f"{self.prog} has no option {name}", cause=why, cure=cure)
+        advice = told.get(name) or (None if near or name.startswith("--") else told.get(name[:2]))
+        if advice is not None:
+            return UsageError(f"{self.prog} has no option {name}", cause=advice.why, cure=advice.fix)
         return UsageError(
             f"{self.prog} has no option {name[:40]}{near}", cure=f"`{self.prog} --help` tells what there is"
         )

@@ -49,7 +49,6 @@ class Acts(msgspec.Struct, frozen=True):
         name: As in `Step.play`; what is kept of notifications is kept by it.
         sections: Each ends before the next begins.
         handlers: Numbers of the steps that are run when they are notified.
-        force: Run them even after a failure.
 
     """
 
@@ -57,7 +56,6 @@ class Acts(msgspec.Struct, frozen=True):
     name: str
     sections: tuple[Program, ...]
     handlers: tuple[int, ...]
-    force: bool
 
 
 Op = Stretch | Late | Guarded | Told | Acts
@@ -89,7 +87,7 @@ class Compiler:
             if plain:
                 ops += sections[0]
             elif sections:
-                ops.append(Acts(number, play.name, sections, handlers, play.force_handlers))
+                ops.append(Acts(number, play.name, sections, handlers))
         return _joined(ops)
 
     def _ops(self, entries: Sequence[Entry], play: tuple[int, str], *, conditional: bool = False) -> Iterator[Op]:

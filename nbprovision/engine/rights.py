@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nbprovision.facts.machine import Machine, existing
+from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import Blocked
 from nbprovision.model.result import Plan
 from nbprovision.model.task import Task
 from nbprovision.system import room
+from nbprovision.system.places import existing
 
 _COMMAND = "run"  # the action whose target is a command line
 

@@ -209,9 +209,9 @@ class Run:
         for section in op.sections:
             stop = self._perform(section, inside)
             broken = self._work.broken([*steps_of(section), *op.handlers])
-            if not broken or op.force:
-                self._flush(op, final=section is op.sections[-1] or stop is not None or broken)
-                broken = broken or self._work.broken(op.handlers)
+            if not broken:
+                self._flush(op, final=section is op.sections[-1] or stop is not None)
+                broken = self._work.broken(op.handlers)
             if broken or stop is not None:
                 self._work.skip(numbers, _FAILED if broken or stop is None else stop.reason)
                 break
@@ -231,16 +231,11 @@ class Run:
                 continue
             for place, number in enumerate(due):
                 self._late(number) if self._work.steps[number].late else self._work.carry_out([number])
-                if self._work.broken([number]) and not op.force:
+                if self._work.broken([number]):
                     left = due[place:]
                     self._notices.remove([one for one in waiting if not any(self._hears(n, one) for n in left)])
                     return
-            failed = [number for number in due if self._work.broken([number])]
-            self._notices.remove(
-                [one for one in waiting if self._due(op, [one]) and not any(self._hears(n, one) for n in failed)]
-            )
-            if failed:
-                return
+            self._notices.remove([one for one in waiting if self._due(op, [one])])
 
     def _foretell(self, handlers: Sequence[int], waiting: Sequence[Notice]) -> None:
         """With ``check``: tell of handlers that would be run; nothing is taken back, as none is."""

@@ -22,7 +22,7 @@ from nbprovision.engine.program import Compiler
 from nbprovision.engine.run import Listener, Run
 from nbprovision.engine.step import Step
 from nbprovision.facts import caches
-from nbprovision.facts.machine import Machine, existing
+from nbprovision.facts.machine import Machine
 from nbprovision.lifecycle import own_environment
 from nbprovision.model.errors import InvalidPlaybook, NotTrusted, ProvisionError, TaskFailed, UsageError
 from nbprovision.model.result import Result
@@ -36,6 +36,7 @@ from nbprovision.state import baselines, last_good, store
 from nbprovision.state.witness import state_path
 from nbprovision.system import log, trust
 from nbprovision.system.files import explained, make_folder, write_atomically
+from nbprovision.system.places import existing
 
 Catalogue = Mapping[str, type[Task[Any]]]
 
@@ -244,7 +245,7 @@ class Session:
             store=state if request.witness and not request.deep else None,
             check=request.check,
             bystanders=list(self._bystanders()),
-            linear=allowed is not None or any(play.strategy == "linear" for play in self._playbook.plays),
+            linear=allowed is not None,
             allowed=allowed,
         )
         results = run.execute()

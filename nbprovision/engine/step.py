@@ -280,6 +280,3 @@ def _same_but(prefixes: set[str], before: tuple[store.Witness, ...], after: tupl
         return {w for w in witnesses if w.path not in prefixes and str(Path(w.path).parent) not in prefixes}
 
     return rest(before) == rest(after)
-
-
-Listener = Callable[[str, Any], None]

@@ -12,6 +12,7 @@ import msgspec
 from nbprovision.facts.condarc import FALLBACK_CHANNEL, NO_DEFAULTS, Condarc, condarc_places, read_condarc
 from nbprovision.facts.platform import Platform
 from nbprovision.system.inputs import remembered
+from nbprovision.system.places import existing
 from nbprovision.system.reading import read_bytes
 from nbprovision.system.unfinished import is_marked
 
@@ -342,6 +343,5 @@ def children(folder: Path) -> list[str]:
 
 def _writable(folder: Path) -> bool:
     """Whether something can be made in ``folder``, or in the nearest folder above it that is there."""
-    while not os.path.lexists(folder) and folder != folder.parent:
-        folder = folder.parent
+    folder = existing(folder, os.path.lexists)
     return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)

@@ -15,7 +15,7 @@ from nbprovision.model.errors import ParameterError
 from nbprovision.model.task import Claim, Foretold
 from nbprovision.system import unfinished
 from nbprovision.system.inputs import Environment, remembered
-from nbprovision.system.places import tool_home, user_home
+from nbprovision.system.places import existing, tool_home, user_home
 
 if TYPE_CHECKING:
     from nbprovision.facts.conda import CondaFacts
@@ -31,13 +31,6 @@ _NOTED: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("noted
 CACHE_BESIDE = ".nbprovision-cache"
 _LONGEST_NAME = 255  # bytes
 _LONGEST_PATH = 3000  # of the 4095 that Linux takes
-
-
-def existing(path: Path) -> Path:
-    """``path``, or the nearest folder above it that is there."""
-    while not os.path.exists(path) and path != path.parent:
-        path = path.parent
-    return path
 
 
 class Machine:

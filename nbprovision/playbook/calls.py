@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -22,7 +22,6 @@ from nbprovision.playbook.written import shown, text_of
 from nbprovision.playbook.yaml_nodes import Node
 from nbprovision.system.secrets import remember_if_secret
 
-Strategy = Literal["linear", "free"]
 Results = Mapping[str, Any]  # registered results by name: plain data, or `template.Unknown`
 
 
@@ -266,8 +265,6 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
         position: Where it begins.
         sections: In the order in which they are carried out; those without a task are left out.
         handlers: In the order in which they are run.
-        strategy: None if the playbook does not say.
-        force_handlers: Run notified handlers after a failure too.
 
     """
 
@@ -275,8 +272,6 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
     position: Position
     sections: tuple[Section, ...]
     handlers: tuple[TaskCall, ...] = ()
-    strategy: Strategy | None = None
-    force_handlers: bool = False
 
     @property
     def calls(self) -> tuple[TaskCall, ...]:

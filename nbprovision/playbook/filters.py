@@ -35,20 +35,6 @@ Filter = Callable[..., Any]
 
 _MAX_INDENT = 16
 _REFERENCE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
-_NOT_TWICE = ("it gives something else each time, and a playbook describes a state", "write the value")
-_NO_CLOCK = ("it depends on the time, and a playbook describes a state", "write the value")
-_FOR_HTML = ("it is made for HTML", "write without it")
-# Filters of Ansible and of Jinja2 that are refused: (why, what to write instead).
-REFUSED = {
-    **dict.fromkeys(("random", "shuffle", "password_hash"), _NOT_TWICE),
-    **dict.fromkeys(("strftime", "to_datetime"), _NO_CLOCK),
-    **dict.fromkeys(("safe", "urlize", "xmlattr", "forceescape", "striptags"), _FOR_HTML),
-    **dict.fromkeys(
-        ("vault", "unvault"), ("there is no vault", "hand secrets over in an environment variable: lookup('env', NAME)")
-    ),
-    "json_query": ("it is no part of Ansible itself", "use selectattr, rejectattr and map"),
-    "from_yaml_all": ("a text is one document", "use from_yaml"),
-}
 
 
 class _Dumper(yaml.SafeDumper):

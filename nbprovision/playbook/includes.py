@@ -56,21 +56,21 @@ def included(lists: TaskLists, node: MapNode, key: str, around: Around) -> list[
             f"'{key}' takes the name of a file, not {kind_of(given)}", given or where, f"write {key}: FILE.yml"
         )
         return []
-    outside = lists.aware(around.scope, around)
+    outside = lists.aware(around.scope)
     handed = {name: Deferred(value, outside) for name, value in values.variables(node.get("vars")).items()}
     around = msgspec.structs.replace(around, scope=around.scope.extended(handed, over=around.extra))
     inner = lists.within(without(node, "vars"), around, known)
     gate: tuple[Node, ...] = ()
     if dynamic:
-        own = tuple(values.words(node.get("tags"), "tags", lists.aware(inner.scope, around)))
+        own = tuple(values.words(node.get("tags"), "tags", lists.aware(inner.scope)))
         if not (around.handler or lists.chosen(Tags(tuple(dict.fromkeys((*around.tags, *own)))))):
             return []
         inner = msgspec.structs.replace(inner, tags=around.tags)
         gate = inner.when
         if apply is not None:
             inner = _applied(lists, apply, inner)
-    setting = lists.setting(inner, lists.aware(inner.scope, around))
-    loop = lists.loop(node, setting.scope) if dynamic else None
+    setting = lists.setting(inner, lists.aware(inner.scope))
+    loop = lists.loop(node) if dynamic else None
     if loop is None:
         return _read(lists, node, where, given, inner, setting, handed, gate)
     found: list[Entry] = []

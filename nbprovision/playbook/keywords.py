@@ -1,4 +1,4 @@
-"""The keywords of plays, tasks, blocks and handlers: what each means here, and what is said of Ansible's others.
+"""The keywords of plays, tasks, blocks and handlers: what each means here.
 
 Source of the names: https://docs.ansible.com/ansible/latest/reference_appendices/playbooks_keywords.html
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nbprovision.model.errors import InvalidPlaybook, Position, nearest
+from nbprovision.playbook import ansible
 
 # Keywords of all that holds tasks, and of tasks themselves: an inner one adds to the outer one or wins over it.
 _INHERITED = {
@@ -33,9 +34,6 @@ PLAY: Mapping[str, str] = {
     "tasks": "The tasks, in order.",
     "post_tasks": "Tasks for when `tasks` have succeeded.",
     "handlers": "Tasks that are run once, in their order here, when a change has notified them.",
-    "force_handlers": "Run the handlers that were notified even if a task has failed.",
-    "strategy": "`linear`: one task after the other, and none after the first failure. "
-    "`free` (the default): side by side where they do not depend on each other.",
     "gather_facts": "Accepted from habit; facts are read when they are needed.",
     "connection": "`local`; accepted from habit.",
 }
@@ -83,68 +81,6 @@ META: Mapping[str, str] = {
     "noop": "Nothing.",
 }
 
-_AS_USER = (
-    "every task runs as the notebook's user: root never does what a playbook says",
-    "remove it; what needs root belongs into the image or the lifecycle script",
-)
-_LOCAL = ("a playbook is for the machine that it is run on", "remove it")
-_PATIENT = ("what takes long goes on in the background by itself: run --deadline SECONDS", "remove it")
-_FACTS = ("facts are read when they are needed", "remove it")
-# Refused for good: keyword -> (why, what to do).
-_REFUSED = {
-    "become": _AS_USER,
-    "become_user": _AS_USER,
-    "become_method": _AS_USER,
-    "become_flags": _AS_USER,
-    "become_exe": _AS_USER,
-    "remote_user": _AS_USER,
-    "vars_prompt": (
-        "a notebook that starts has nobody to ask",
-        "hand the value over: -e NAME=VALUE, or an environment variable: \"{{ lookup('env', 'NAME') }}\"",
-    ),
-    "delegate_to": _LOCAL,
-    "delegate_facts": _LOCAL,
-    "local_action": ("every task is local", "write the task's own key"),
-    "action": ("a task is named by its own key", "write ensure_...: and its parameters below it"),
-    "args": ("parameters stand below the task's own key", "move them there"),
-    "async": _PATIENT,
-    "poll": _PATIENT,
-    "timeout": _PATIENT,
-    "roles": ("there are no roles", "write the tasks in the playbook, or in a file of their own with import_tasks"),
-    "import_role": ("there are no roles", "write the tasks in a file of their own: import_tasks: FILE"),
-    "include_role": ("there are no roles", "write the tasks in a file of their own: include_tasks: FILE"),
-    "include": ("Ansible has removed it", "write import_tasks: FILE"),
-    "include_vars": ("variables are known before anything is run", "write vars_files: [FILE] beside the play's tasks"),
-    "serial": _LOCAL,
-    "port": _LOCAL,
-    "run_once": _LOCAL,
-    "order": _LOCAL,
-    "max_fail_percentage": _LOCAL,
-    "ignore_unreachable": _LOCAL,
-    "any_errors_fatal": (
-        "there is one machine",
-        "write strategy: linear beside the play's tasks: none after a failure",
-    ),
-    "throttle": ("how much is done side by side, the engine decides", "write strategy: linear, or remove it"),
-    "debugger": ("a notebook that starts has nobody to ask", "remove it; run --check --diff shows what would be done"),
-    "gather_subset": _FACTS,
-    "gather_timeout": _FACTS,
-    "collections": ("there are no collections: every task comes with the tool", "remove it"),
-    "module_defaults": ("there are no defaults for tasks", "write the parameters, or take them from vars"),
-}
-# Ansible's older loops -> what to write.
-_LOOPS = {
-    "with_items": 'loop: "{{ THE LIST | flatten(1) }}", or loop: and the list as it stands',
-    "with_list": "loop: and the list as it stands",
-    "with_flattened": 'loop: "{{ THE LIST | flatten }}"',
-    "with_dict": 'loop: "{{ THE MAPPING | dict2items }}", with item.key and item.value',
-    "with_together": 'loop: "{{ A | zip(B) | list }}", with item.0 and item.1',
-    "with_nested": 'loop: "{{ A | product(B) | list }}", with item.0 and item.1',
-    "with_cartesian": 'loop: "{{ A | product(B) | list }}", with item.0 and item.1',
-    "with_sequence": 'loop: "{{ range(1, 5) | list }}"',
-    "with_indexed_items": "loop: and the list, with loop_control: {index_var: NAME}",
-}
-
 
 def unknown(key: str, known: Mapping[str, str], where: str, position: Position) -> InvalidPlaybook | None:
     """What is wrong with a keyword, or None if nothing is.
@@ -158,14 +94,9 @@ def unknown(key: str, known: Mapping[str, str], where: str, position: Position) 
     """
     if key in known:
         return None
-    if key in _REFUSED:
-        why, cure = _REFUSED[key]
-        return InvalidPlaybook(f"'{key}' is refused", cause=why, cure=cure, position=position)
-    if key.startswith("with_"):
-        cure = _LOOPS.get(key, "loop: and a list, or a template that gives one")
-        return InvalidPlaybook(
-            f"'{key}' is refused", cause="'loop' does the same", cure=f"write {cure}", position=position
-        )
+    advice = ansible.keyword(key)
+    if advice is not None:
+        return advice.fault(f"'{key}' is refused", position)
     article = "an" if where[0] in "aeiou" else "a"
     owners = [name for name, table in _PLACES.items() if key in table]
     if owners:
@@ -182,4 +113,4 @@ _PLACES = {"a play": PLAY, "a task": TASK, "a block": BLOCK, "a handler": HANDLE
 
 def is_ansible(key: str) -> bool:
     """Whether Ansible has such a keyword, whatever is said of it here."""
-    return any(key in table for table in _PLACES.values()) or key in _REFUSED or key.startswith("with_")
+    return any(key in table for table in _PLACES.values()) or ansible.keyword(key) is not None

@@ -10,31 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from nbprovision.model.errors import InvalidPlaybook, nearest
+from nbprovision.playbook import ansible
 from nbprovision.playbook.yaml_nodes import read_file
 from nbprovision.system.secrets import remember_if_secret
-
-_IN_COMMAND = (
-    "templates start no program",
-    "use ensure_command with `register`, or hand the value over: -e NAME=VALUE",
-)
-_IN_LOOP = ("it is made for loops", "write `loop` with a filter: dict2items, product, zip, flatten")
-_NOT_TWICE = ("a playbook describes a state, which is the same each time", "hand the value over: -e NAME=VALUE")
-# Ansible's lookups that are refused: (why, what to write instead).
-_REFUSED = {
-    **dict.fromkeys(("pipe", "lines"), _IN_COMMAND),
-    **dict.fromkeys(("password", "random_choice"), _NOT_TWICE),
-    **dict.fromkeys(("dict", "items", "list", "indexed_items", "nested", "subelements", "together"), _IN_LOOP),
-    "sequence": ("it is made for loops", 'write: loop: "{{ range(1, 4) }}"'),
-    "template": ("a template's result belongs into a file", "use ensure_file with `template`"),
-    "url": ("templates read nothing from the network", "fetch the file first, and look it up by lookup('file', PATH)"),
-    "vars": ("a variable's name is not worked out", "keep the values in a mapping: NAME[KEY]"),
-    "varnames": ("a variable's name is not worked out", "keep the values in a mapping: NAME[KEY]"),
-    "unvault": ("there is no vault", "hand secrets over in an environment variable: lookup('env', NAME)"),
-    **dict.fromkeys(
-        ("ini", "csvfile"), ("only JSON and YAML are read", "write: lookup('file', PATH) | from_yaml, or from_json")
-    ),
-}
-
 
 _WORDS = re.compile(r"\((?:aws_secret|aws_ssm) [^()]*\)")
 
@@ -96,9 +74,8 @@ class Outside:
 
         """
         name = str(kind).removeprefix("ansible.builtin.").removeprefix("amazon.aws.")
-        if name in _REFUSED:
-            why, cure = _REFUSED[name]
-            raise InvalidPlaybook(f"there is no lookup '{name}' here", cause=why, cure=cure)
+        if name in ansible.LOOKUPS:
+            raise ansible.LOOKUPS[name].fault(f"there is no lookup '{name}' here")
         if name not in self.lookups:
             raise InvalidPlaybook(
                 f"there is no lookup '{name[:40]}'{nearest(name[:40], self.lookups)}",

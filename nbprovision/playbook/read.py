@@ -218,7 +218,6 @@ class _Reader:
         )
         self.hosts(node.get("hosts"), scope)
         values.one_of(node, "connection", ("local",))
-        strategy = values.one_of(node, "strategy", ("linear", "free"))
         name = values.name(node, scope) or "localhost"
         notified = len(self.lists.notified)
         sections = [
@@ -230,8 +229,6 @@ class _Reader:
             position=node.position,
             sections=tuple(section for section in sections if section.entries),
             handlers=(*handlers, *self.implied(handlers, notified, around)),
-            strategy=strategy,  # type: ignore[arg-type]
-            force_handlers=bool(values.boolean(node, "force_handlers", scope)),
         )
 
     def handlers(self, node: MapNode, around: Around) -> list[TaskCall]:

@@ -22,9 +22,8 @@ from jinja2.utils import missing
 from jinja2.visitor import NodeTransformer
 
 from nbprovision.model.errors import InvalidPlaybook, nearest
-from nbprovision.playbook import filters, value_tests
+from nbprovision.playbook import ansible, filters, value_tests
 from nbprovision.playbook.free_names import free_names
-from nbprovision.playbook.habits import in_place_of
 from nbprovision.playbook.list_filters import fail
 from nbprovision.playbook.outside import Unset, stands_for_a_secret
 from nbprovision.playbook.template import OMIT, has_template
@@ -105,7 +104,7 @@ def _defined(value: Any) -> Any:
 
 
 def _not_defined(name: str, scope: Scope) -> UndefinedVariable:
-    instead = in_place_of(name)
+    instead = ansible.variable(name)
     near = nearest(name, scope.names()) if len(name) > 2 and not instead else ""
     return UndefinedVariable(
         f"variable '{name}' is not defined{near}",
@@ -143,8 +142,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
             "query": self._query,
             "omit": OMIT,
         }
-        self.filters = self._offered(self.filters, filters.filters(outside), filters.REFUSED)
-        self.tests = self._offered(self.tests, value_tests.tests(outside), value_tests.REFUSED)
+        self.filters = self._offered(self.filters, filters.filters(outside), ansible.FILTERS)
+        self.tests = self._offered(self.tests, value_tests.tests(outside), ansible.TESTS)
         self.filters["@concatenated"] = _concatenated
         self._compiled: dict[tuple[str, bool], tuple[jinja2.Template, bool]] = {}
 
@@ -222,10 +221,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if match is None:
             return ""
         kind, name = match[1], match[2].removeprefix("ansible.builtin.")
-        known, refused = (self.filters, filters.REFUSED) if kind == "filter" else (self.tests, value_tests.REFUSED)
+        known, refused = (self.filters, ansible.FILTERS) if kind == "filter" else (self.tests, ansible.TESTS)
         if name in refused:
-            why, cure = refused[name]
-            return f"{why}; {cure}"
+            return f"{refused[name].why}; {refused[name].fix}"
         near = nearest(name, (offered for offered in known if not offered.startswith(("@", "ansible."))))
         return near.removeprefix("; ") or f"the reference lists every {kind} that there is"
 

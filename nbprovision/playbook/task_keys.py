@@ -7,7 +7,7 @@ from typing import Any
 
 from nbprovision.model.errors import nearest
 from nbprovision.model.task import Task
-from nbprovision.playbook import ansible_modules, keywords, parameters
+from nbprovision.playbook import ansible, keywords, parameters
 from nbprovision.playbook.values import Values, is_nothing, kind_of
 from nbprovision.playbook.yaml_nodes import MapNode
 
@@ -39,7 +39,7 @@ def _no_such_task(node: MapNode, kinds: Collection[str], values: Values) -> None
     """Say what is wrong with a mapping that calls no task of the catalogue."""
     strange = [key for key, _ in node.pairs if not keywords.is_ansible(str(key.value))]
     there = f"there are: {', '.join(sorted(kinds))}"
-    module = next((key for key, _ in node.pairs if ansible_modules.instead(str(key.value))), None)
+    module = next((key for key, _ in node.pairs if ansible.module(str(key.value))), None)
     if not strange and module is None:
         before = len(values.faults)
         values.keywords(node, keywords.TASK, "task")
@@ -49,9 +49,9 @@ def _no_such_task(node: MapNode, kinds: Collection[str], values: Values) -> None
     # A key of the kind, even a misspelt one, is the one that matters.
     key = next((key for key in strange if str(key.value).startswith("ensure")), module or strange[0])
     name = key.text[:60]
-    told = ansible_modules.instead(name)
-    if told is not None:
-        values.fault(f"there is no task '{name}'", key, cure=f"instead: {told.cure}", cause=told.cause)
+    advice = ansible.module(name)
+    if advice is not None:
+        values.fault(f"there is no task '{name}'", key, cure=f"instead: {advice.fix}", cause=advice.why)
         return
     near = nearest(name, kinds)
     values.fault(f"there is no task '{name}'{near}", key, cure="" if near else there)

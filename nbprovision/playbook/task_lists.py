@@ -11,7 +11,7 @@ import msgspec
 
 from nbprovision.model.errors import InvalidPlaybook, Position, nearest
 from nbprovision.model.task import Task
-from nbprovision.playbook import calls, keywords, parameters, task_keys
+from nbprovision.playbook import ansible, calls, keywords, parameters, task_keys
 from nbprovision.playbook.calls import Block, Entry, Judgement, Loop, Meta, Setting, TaskCall, Written
 from nbprovision.playbook.faults import Faults
 from nbprovision.playbook.tags import Tags
@@ -95,7 +95,7 @@ class TaskLists:
         """What holds within ``node``: what holds around it, and its own keywords as far as they are in ``known``."""
         values = self.values
         scope = around.scope.extended(self.values.variables(node.get("vars")), over=around.extra)
-        aware = self.aware(scope, around)
+        aware = self.aware(scope)
         own = {key.value: value for key, value in node.pairs if key.value in known}
         notify = tuple(values.strings(own.get("notify"), "notify", aware))
         self.notified += [(name, own["notify"].position) for name in notify]
@@ -110,7 +110,7 @@ class TaskLists:
             scope=scope,
             tags=tuple(dict.fromkeys((*around.tags, *values.words(node.get("tags"), "tags", aware)))),
             when=around.when if when is None else (*around.when, when),
-            environment=(*around.environment, *values.conditions(node.get("environment"))),
+            environment=(*around.environment, *filter(None, [node.get("environment")])),
             notify=tuple(dict.fromkeys((*around.notify, *notify))),
             no_log=around.no_log or bool(hidden) or unclear,
             ignore_errors=around.ignore_errors if ignore is None else ignore,
@@ -123,7 +123,7 @@ class TaskLists:
         folder = Path(os.path.abspath(around.file)).parent
         return Setting(scope, self.extra, self.templates, folder)
 
-    def aware(self, scope: Scope, around: Around) -> Scope:
+    def aware(self, scope: Scope) -> Scope:
         """The variables with those that earlier tasks register, whose values are not known yet."""
         return scope.knowing(self.registered, over=self.extra)
 
@@ -161,7 +161,7 @@ class TaskLists:
             )
         self.values.keywords(node, keywords.BLOCK, "block", but=("loop",))
         around = self.within(node, around, keywords.BLOCK)
-        self.values.name(node, self.aware(around.scope, around), forgiving=True)
+        self.values.name(node, self.aware(around.scope), forgiving=True)
         body, rescue, always = (self.values.listed(node.get(part), part) for part in ("block", "rescue", "always"))
         inner = self.entries(body, around)
         if not rescue and not always:
@@ -181,12 +181,9 @@ class TaskLists:
         given = next(value for key, value in node.pairs if str(key.value).endswith("meta"))
         what = given.value if isinstance(given, Scalar) else kind_of(given)
         if what not in keywords.META:
-            there = f"there are: {', '.join(keywords.META)}"
-            cure = {"end_host": "write end_play: there is one machine", "clear_facts": "remove it"}.get(
-                str(what), there
-            )
-            why = "" if what not in ("end_host", "clear_facts") else "facts and hosts are not what they are in Ansible"
-            self.fault(f"'meta: {str(what)[:40]}' is refused", given, cure=cure, cause=why)
+            others = ansible.Advice(f"there are: {', '.join(keywords.META)}")
+            advice = ansible.META.get(str(what), others)
+            self.faults.add(advice.fault(f"'meta: {str(what)[:40]}' is refused", given.position))
             return []
         self.values.keywords(
             node, {"name": "", "when": "", "tags": "", "vars": ""}, "task", but=("meta", "ansible.builtin.meta")
@@ -198,7 +195,7 @@ class TaskLists:
         if around.handler:
             self.fault("'meta' stands among handlers", node, cure="handlers are run when the tasks are done")
             return []
-        return [Meta(str(what), given.position, self.setting(around, self.aware(around.scope, around)), around.when)]
+        return [Meta(str(what), given.position, self.setting(around, self.aware(around.scope)), around.when)]
 
     def _task(self, node: MapNode, around: Around) -> list[TaskCall]:
         call = task_keys.call(node, self.kinds, self.values)
@@ -215,7 +212,7 @@ class TaskLists:
         where = "handler" if around.handler else "task"
         beside = task_keys.misplaced(node, call.kind, kind, known, where, self.values)
         parameters.check_names(call, kind, self.faults, beside)
-        scope = self.aware(around.scope, around)
+        scope = self.aware(around.scope)
         judgement = self._judgement(node, scope)
         register = self.values.variable_name(node.get("register"), "register")
         if judgement.until is not None and not register:
@@ -244,7 +241,7 @@ class TaskLists:
         self, node: MapNode, call: parameters.Call, kind: type[Task[Any]], around: Around, scope: Scope
     ) -> list[TaskCall]:
         """The calls that a task is: one, or one for each entry of a list that is known now."""
-        loop = self.loop(node, scope)
+        loop = self.loop(node)
         setting = self.setting(around, scope)
         if loop is None:
             if any(key.text.startswith("with_") for key, _ in node.pairs):  # refused, and told: it would give `item`
@@ -276,7 +273,7 @@ class TaskLists:
             for one in turns
         ]
 
-    def loop(self, node: MapNode, scope: Scope) -> Loop | None:
+    def loop(self, node: MapNode) -> Loop | None:
         """The loop of a task, or None."""
         items, control = node.get("loop"), node.get("loop_control")
         if items is None:
@@ -288,11 +285,10 @@ class TaskLists:
             control = None
         control = control or MapNode(node.position, ())
         for key, _ in control.pairs:
-            if key.value in ("pause", "extended", "break_when"):
-                cure = (
-                    "take retries and delay" if key.value == "pause" else "take index_var, and `| length` of the list"
+            if key.value in ansible.LOOP_CONTROL:
+                self.faults.add(
+                    ansible.LOOP_CONTROL[key.text].fault(f"'loop_control' has no '{key.text}' here", key.position)
                 )
-                self.fault(f"'loop_control' has no '{key.text}' here", key, cure=cure)
             elif key.value not in ("loop_var", "index_var", "label"):
                 near = nearest(key.text[:40], ("loop_var", "index_var", "label"))
                 self.fault(
@@ -330,7 +326,7 @@ class TaskLists:
     def skipped_include(self, node: MapNode, key: Scalar, around: Around) -> TaskCall:
         """A file that is not read, because the condition of its include does not hold."""
         call = parameters.Call(key.text, key.position, MapNode(key.position, ()))
-        setting = self.setting(around, self.aware(around.scope, around))
+        setting = self.setting(around, self.aware(around.scope))
         made = self._made(call, around, Written(None, Task, setting, around.when), "", chosen=True)
         named = self.values.name(node, setting.scope, forgiving=True) or key.text
         return msgspec.structs.replace(made, name=named, title=named)
@@ -416,7 +412,7 @@ class TaskLists:
 
     def _check_judgement(self, node: MapNode, around: Around) -> None:
         """Look at the conditions on a result, whose names must be known once it is there."""
-        scope = self.aware(around.scope, around)
+        scope = self.aware(around.scope)
         loop = node.get("loop_control")
         names = [loop.get("loop_var"), loop.get("index_var")] if isinstance(loop, MapNode) else []
         entry = [name.value for name in names if isinstance(name, Scalar) and isinstance(name.value, str)]

@@ -21,19 +21,6 @@ if TYPE_CHECKING:
 
 Test = Callable[..., bool]
 
-_NO_HOSTS = ("there is no other host to be reached", "remove it")
-_NO_ASYNC = ("no task goes on beside the others", "write: is changed, is failed or is skipped")
-# Tests of Ansible that are refused: (why, what to write instead).
-REFUSED = {
-    **dict.fromkeys(("reachable", "unreachable"), _NO_HOSTS),
-    **dict.fromkeys(("started", "finished", "timedout"), _NO_ASYNC),
-    **dict.fromkeys(
-        ("vault_encrypted", "vaulted_file"),
-        ("there is no vault", "hand secrets over in an environment variable: lookup('env', NAME)"),
-    ),
-    "mount": ("what is mounted leaves no mark by which a run could tell that it still is", "write: is directory"),
-}
-
 
 def tests(outside: Outside) -> dict[str, Test]:
     """Every test of Ansible's that there is here, by name.

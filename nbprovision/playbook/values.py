@@ -149,10 +149,6 @@ class Values:
         self.fault(f"'{keyword}' takes a list, not {kind_of(node)}", node, cure="begin each task with '- '")
         return ()
 
-    def conditions(self, node: Node | None) -> tuple[Node, ...]:
-        """The conditions that a keyword gives; they are looked at when they are evaluated."""
-        return () if node is None else (node,)
-
     def file_of_variables(self, path: Path, node: Node) -> dict[str, Node]:
         """What a file of ``vars_files`` sets."""
         content = None

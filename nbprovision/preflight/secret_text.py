@@ -61,7 +61,7 @@ _OPTION_CURES = {
 }
 
 
-def refuse_in_variables(variables: Mapping[str, Any], option: str = "-e") -> None:
+def refuse_in_variables(variables: Mapping[str, Any]) -> None:
     """Refuse variables of ``-e`` that hold a secret, at any depth.
 
     Raises:
@@ -70,7 +70,7 @@ def refuse_in_variables(variables: Mapping[str, Any], option: str = "-e") -> Non
     """
     for name, value in variables.items():
         for key, text in _texts(value, name):
-            refuse_in_option(option, text, key)
+            refuse_in_option("-e", text, key)
 
 
 def refuse_in_file(name: str, text: str) -> None:

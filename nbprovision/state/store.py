@@ -204,10 +204,6 @@ class Store:
         home = self._env.get("HOME", "").rstrip("/")
         return bool(home) and path.startswith(f"{home}/.") and not path.startswith(f"{self.path.parent.parent}/")
 
-    def forget(self) -> None:
-        """Nothing is proven any longer."""
-        self.path.unlink(missing_ok=True)
-
     def _read(self) -> Iterator[Proof]:
         try:
             lines = read_lines(str(self.path))

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
 INSTANCE_CONFIG = "/etc/opt/ml/sagemaker-notebook-instance-config.json"
 INSTANCE_VOLUME = "/home/ec2-user/SageMaker"
 METADATA = "/opt/ml/metadata/resource-metadata.json"
@@ -48,3 +53,10 @@ def tool_home(env: dict[str, str] | os._Environ[str]) -> str:
     if not os.path.isabs(state):
         state = os.path.join(user_home(env), ".local/state")
     return os.path.join(state, "nbprovision")
+
+
+def existing(path: Path, exists: Callable[[Path], bool] = os.path.exists) -> Path:
+    """``path``, or the nearest folder above it that exists as far as this user can see."""
+    while not exists(path) and path != path.parent:
+        path = path.parent
+    return path

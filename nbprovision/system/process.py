@@ -259,7 +259,6 @@ def call_module(
     *,
     env: Mapping[str, str],
     on_event: Callable[[dict[str, Any]], None],
-    timeout: float | None = None,
 ) -> Any:
     """Ask one thing of a `Child` made for it.
 
@@ -273,7 +272,7 @@ def call_module(
     """
     child = Child(module, env=env)
     try:
-        return child.call(request, on_event, timeout)
+        return child.call(request, on_event)
     finally:
         child.close()
 

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from nbprovision.system.places import existing
+
 # What no run can do anything about, and no repetition either.
 TROUBLES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _WORDS = re.compile(
@@ -28,8 +30,7 @@ class Room(NamedTuple):
 
 def left(path: Path) -> Room:
     """The room on the file system of ``path``, or where that would be made."""
-    while not os.path.exists(path) and path != path.parent:
-        path = path.parent
+    path = existing(path)
     found = os.statvfs(path)
     return Room(path, found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
 

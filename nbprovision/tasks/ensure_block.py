@@ -8,7 +8,7 @@ from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.task import parameter
 from nbprovision.tasks.edited_text import EditedText
 from nbprovision.tasks.file_work import check_text
-from nbprovision.tasks.text_lines import DamagedBlock, block_of, with_block, without_block
+from nbprovision.tasks.text_lines import DamagedBlock, has_block, with_block, without_block
 
 _WHICH = "{mark}"
 
@@ -75,7 +75,7 @@ class EnsureBlock(EditedText, frozen=True, kw_only=True):
 
     def is_new(self, text: str) -> bool:
         """Whether the block is added: its marks are not there."""
-        return block_of(text, self._begin, self._end) is None
+        return not has_block(text, self._begin, self._end)
 
     def edit(self, text: str) -> str:
         """The text with the block, or without it.

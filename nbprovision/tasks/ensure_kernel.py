@@ -17,6 +17,7 @@ from nbprovision.model.errors import Inevitable, ParameterError, TaskFailed, Unk
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Claim, Foretold, Input, Resource, Setting, Strings, Task, parameter
 from nbprovision.system import secrets, unfinished
+from nbprovision.system.places import existing
 from nbprovision.tasks import kernel_argv, kernel_examples, kernel_group, kernel_logo
 from nbprovision.tasks.file_work import resources_above
 from nbprovision.tasks.kernel_state import KernelState, not_whole
@@ -553,7 +554,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         return not self.activate or (file is not None and file.data == state.launcher)
 
     def _check_rights(self, folder: Path) -> None:
-        place = next(one for one in (folder, *folder.parents) if one.exists())
+        place = existing(folder)
         if self.scope == "system" and not os.access(place, os.W_OK):
             raise TaskFailed(
                 "the kernels of all users are not this user's to change",

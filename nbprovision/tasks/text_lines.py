@@ -133,11 +133,9 @@ def without_block(text: str, begin: str, end: str) -> str:
     return _ended_as(text, lines)
 
 
-def block_of(text: str, begin: str, end: str) -> str | None:
-    """What stands between the marks, None where they are not there. Raises as `with_block` does."""
-    lines = _LINE.findall(text)
-    span = _span(lines, begin, end)
-    return None if span is None else "".join(bare(line) + "\n" for line in lines[span][1:-1])
+def has_block(text: str, begin: str, end: str) -> bool:
+    """Whether the text has the marks. Raises as `with_block` does."""
+    return _span(_LINE.findall(text), begin, end) is not None
 
 
 def bare(line: str) -> str:

@@ -20,6 +20,7 @@ import pytest
 
 from nbprovision.lifecycle.addresses import SOURCES
 from tests.bootstrapping import NOT_THERE, REACHED, ROOT, bootstrap
+from tests.integration.test_bootstrap_hook import an_index
 
 pytestmark = pytest.mark.proof
 
@@ -84,6 +85,35 @@ def test_no_python_is_said_with_what_to_do(env: dict[str, str], tmp_path: Path) 
     assert f"{old} is cpython 3.9.2" in done.stderr
     assert "NBPROVISION_PYTHON" in done.stderr
     assert not Path(env["NBPROVISION_HOME"]).exists()
+
+
+def test_a_python_with_neither_pip_nor_ensurepip_is_refused(env: dict[str, str], tmp_path: Path) -> None:
+    """As Debian's without python3-venv and python3-pip; here a script that hides both from whoever asks."""
+    bare = tmp_path / "python3"
+    hide = "import importlib.util, site; importlib.util.find_spec = site.getsitepackages = lambda *_: []"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S -c "{hide}; $4"\n')
+    bare.chmod(0o755)
+    done = bootstrap({**env, "NBPROVISION_PYTHON": str(bare)}, NOT_THERE)
+    assert done.returncode == 2
+    assert "found no CPython 3.10 or newer with venv, ssl, and pip or ensurepip" in done.stderr
+    assert f"{bare} is cpython 3." in done.stderr
+    assert "apt-get install python3-venv" in done.stderr
+
+
+def test_what_pip_is_told_for_an_install_holds(offline: dict[str, str], wheels: Path, tmp_path: Path) -> None:
+    """A section that `pip download` does not read, for pip and for uv; the tool alone is in the folder."""
+    folder = tmp_path / "tool"
+    folder.mkdir()
+    (wheel,) = wheels.glob("nbprovision-*.whl")
+    (folder / wheel.name).hardlink_to(wheel)
+    conf = tmp_path / "pip.conf"
+    env = {**offline, "NBPROVISION_SOURCE": str(folder), "PIP_CONFIG_FILE": str(conf)}
+    del env["PIP_INDEX_URL"]
+    with an_index(wheels) as index:
+        conf.write_text(f"[global]\nindex-url = http://127.0.0.1:9/simple\n[install]\nindex-url = {index.url}\n")
+        done = bootstrap(env, NOT_THERE)
+    assert done.returncode == REACHED, done.stderr
+    assert not list(Path(env["NBPROVISION_HOME"]).glob("venv/lib/python3*/site-packages/pip")), "uv has done it"
 
 
 def test_a_folder_of_wheels_needs_no_index_and_the_second_run_makes_nothing(
@@ -223,8 +253,8 @@ def test_a_background_run_keeps_the_environment_that_it_uses(complete: tuple[Pat
     assert venv_of(home).name == "venv.2"
 
 
-def test_two_at_once_do_it_once_by_pip_where_uv_is_not_had(offline: dict[str, str]) -> None:
-    """Only pip knows of this machine's wheels; the second bootstrap waits, and finds the work done."""
+def test_two_at_once_do_it_once(offline: dict[str, str]) -> None:
+    """Pip's settings name this machine's wheels; the second bootstrap waits, and finds the work done."""
     env = {**offline, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": offline["NBPROVISION_SOURCE"]}
     env["NBPROVISION_SOURCE"] = "nbprovision>=0.1"
     words = ["sh", str(ROOT / "bootstrap.sh"), NOT_THERE]
@@ -235,6 +265,7 @@ def test_two_at_once_do_it_once_by_pip_where_uv_is_not_had(offline: dict[str, st
     assert [process.returncode for process in both] == [REACHED, REACHED], errors
     assert sum(text.count("making its environment") for text in errors) == 1
     assert sum(text.count("waiting for another bootstrap") for text in errors) == 1
+    assert not list(Path(env["NBPROVISION_HOME"]).glob("venv/lib/python3*/site-packages/pip")), "uv has done it"
 
 
 def test_killed_in_the_middle_the_next_one_completes(offline: dict[str, str]) -> None:

@@ -88,7 +88,7 @@ class Team:
         if packages:
             pip = {"env": str(self.prefix), "packages": list(packages), "engine": engine}
             tasks.append({"name": "Packages", "ensure_pip_pkg": pip})
-        return json.dumps([{"strategy": "linear", "tasks": tasks}])  # JSON is YAML
+        return json.dumps([{"tasks": tasks}])  # JSON is YAML
 
     def run(self, text: str, *words: str, status: int = 0) -> Any:
         path = self.folder / "playbook.yml"

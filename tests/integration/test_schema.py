@@ -140,7 +140,7 @@ WRONG_PLAYBOOKS = {
     "nothing": "",
     "a task in a play's place": "- ensure_kernel: {env: fraud}",
     "another host": "- {hosts: web, tasks: []}",
-    "another strategy": "- {strategy: host_pinned, tasks: []}",
+    "a strategy": "- {strategy: linear, tasks: []}",
     "tasks as a mapping": "- tasks: {ensure_kernel: {env: fraud}}",
     "roles": "- {roles: [x]}",
 }
@@ -161,7 +161,6 @@ def test_it_takes_handlers_and_imports() -> None:
     - import_playbook: other.yml
       vars: {a: 1}
     - vars_files: [a.yml, [b.yml, c.yml]]
-      force_handlers: true
       pre_tasks: [{meta: flush_handlers}]
       handlers:
         - {name: h, ensure_condarc: {channels: x}, listen: [a, b]}

@@ -36,8 +36,8 @@ class Playbook:
         self.env = env
         self.content: dict[str, Any] = {}
 
-    def run(self, text: str | None = None, **options: Any) -> list[str]:
-        """Run it, and tell what came of each step."""
+    def run(self, text: str | None = None, *, in_a_row: bool = False, **options: Any) -> list[str]:
+        """Run it, and tell what came of each step; ``in_a_row`` as with ``--step``."""
         if text is not None and (not self.path.exists() or self.path.read_text() != text):
             self.path.write_text(text)
             time.sleep(0.03)  # what changes in the tick in which it is read is looked at again by the next run
@@ -45,7 +45,7 @@ class Playbook:
         machine.home.mkdir(parents=True, exist_ok=True)
         session = Session(Request(playbook=self.path, **options), machine, CATALOGUE)
         told = Told()
-        self.results, self.content = session.perform(told, lambda text: None)
+        self.results, self.content = session.perform(told, lambda text: None, (lambda step: True) if in_a_row else None)
         self.state = Path(session._state_path())
         return told.lines
 
@@ -72,7 +72,6 @@ def play(tasks: str, more: str = "") -> str:
     return f"- name: p\n{more}  tasks:\n{lines}\n"
 
 
-ROW = "  strategy: linear\n"
 HANDLERS = """\
   handlers:
     - {name: one, ensure_deed: {log: log}, notify: three, environment: {SEEN: one}}

@@ -11,7 +11,7 @@ import pytest
 from nbprovision.engine.notices import path_of
 from nbprovision.facts.machine import Machine
 from tests.unit.flow_tasks import CATALOGUE
-from tests.unit.plays import HANDLERS, ROW, Playbook, play, playbook
+from tests.unit.plays import HANDLERS, Playbook, play, playbook
 
 
 def test_handlers_run_once_in_their_order(playbook: Playbook) -> None:
@@ -22,7 +22,7 @@ def test_handlers_run_once_in_their_order(playbook: Playbook) -> None:
 - {name: c, ensure_note: {path: c}}
 """
     pre = "  pre_tasks: [{name: pre, ensure_note: {path: pre}, notify: two}]\n"
-    assert playbook.run(play(tasks, pre + ROW + HANDLERS)) == [
+    assert playbook.run(play(tasks, pre + HANDLERS), in_a_row=True) == [
         "pre:changed", "two:changed", "a:changed", "b:changed", "c:changed", "one:changed", "two:changed", "three:changed",
     ]  # fmt: skip
     assert playbook.log() == ["two", "one", "two", "three"]
@@ -40,7 +40,7 @@ def test_listening_and_flushing(playbook: Playbook) -> None:
 - meta: flush_handlers
 - {name: b, ensure_note: {path: b}, notify: two}
 """
-    assert playbook.run(play(tasks, ROW + HANDLERS)) == [
+    assert playbook.run(play(tasks, HANDLERS), in_a_row=True) == [
         "a:changed", "two:changed", "three:changed", "b:changed", "two:changed",
     ]  # fmt: skip
 
@@ -59,12 +59,12 @@ def test_a_failure_puts_handlers_off_and_the_next_run_makes_up_for_it(playbook: 
 - {name: a, ensure_note: {path: a}, notify: two}
 - {name: b, ensure_note: {path: b, fails: before}}
 """
-    assert playbook.run(play(tasks, ROW + HANDLERS)) == ["a:changed", "b:failed", "two:skipped"]
+    assert playbook.run(play(tasks, HANDLERS), in_a_row=True) == ["a:changed", "b:failed", "two:skipped"]
     assert playbook.log() == []
     assert not playbook.stands
-    assert playbook.run() == ["a:ok", "b:failed", "two:skipped"]
+    assert playbook.run(in_a_row=True) == ["a:ok", "b:failed", "two:skipped"]
     assert playbook.run(check=True) == ["a:ok", "b:changed", "two:changed"]
-    assert playbook.run(play(tasks.replace(", fails: before", ""), ROW + HANDLERS)) == [
+    assert playbook.run(play(tasks.replace(", fails: before", ""), HANDLERS), in_a_row=True) == [
         "a:ok",
         "b:changed",
         "two:changed",
@@ -82,13 +82,6 @@ def test_a_change_that_a_check_was_told_to_make_is_told_to_its_handler_later(pla
     assert playbook.run() == ["a:ok", "two:changed"]
     assert playbook.log() == ["two"]
     assert playbook.run() == ["a:ok"]
-
-
-def test_force_handlers(playbook: Playbook) -> None:
-    """As in Ansible: they are run though a task has failed."""
-    tasks = "- {name: a, ensure_note: {path: a}, notify: two}\n- {name: b, ensure_note: {path: b, fails: before}}"
-    lines = playbook.run(play(tasks, "  force_handlers: true\n" + HANDLERS))
-    assert (sorted(lines[:2]), lines[2:]) == (["a:changed", "b:failed"], ["two:changed"])
 
 
 def test_a_handler_that_fails_is_run_again(playbook: Playbook) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nbprovision.model.errors import InvalidPlaybook
-from nbprovision.playbook import ansible_modules, keywords
+from nbprovision.playbook import ansible, keywords
 from nbprovision.playbook.calls import Block, Meta, TaskCall
 from nbprovision.playbook.includes import MAX_FILES
 from nbprovision.playbook.read import Playbook, read_playbook
@@ -318,5 +318,5 @@ def test_every_keyword_is_described_and_no_module_is_a_keyword() -> None:
         assert all(text[:1].isupper() or text[:1] == "`" for text in table.values())
         assert all(text.endswith(".") for text in table.values())
     for name in ("pip", "ansible.builtin.pip", "community.general.ini_file", "yum", "systemd"):
-        assert ansible_modules.instead(name)
+        assert ansible.module(name)
     assert isinstance(TaskCall.__struct_fields__, tuple)

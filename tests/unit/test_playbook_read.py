@@ -33,7 +33,6 @@ def test_a_whole_playbook(playbook: Any, tmp_path: Path) -> None:
         """\
 - name: team {{ team }}
   hosts: localhost
-  strategy: free
   gather_facts: false
   connection: local
   tags: all-of-it
@@ -61,10 +60,10 @@ def test_a_whole_playbook(playbook: Any, tmp_path: Path) -> None:
     assert tuple(found.content) == (path,)
     assert found.env_read == {"WHERE"}
     (play,) = found.plays
-    assert (play.name, play.strategy) == ("team risk", "free")
+    assert play.name == "team risk"
     kernel, packages, skipped = play.calls
     assert kernel.name == "Kernel of fraud"
-    assert kernel.position == Position(str(path), 15, 7)
+    assert kernel.position == Position(str(path), 14, 7)
     assert kernel.tags == ("all-of-it", "kernel", "a", "b")
     assert kernel.no_log
     assert kernel.task == EnsureKernel(env="fraud", display_name="Fraud 3.10", validate=True, environment={"A": "1"})

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from nbprovision.model.errors import UnknownEnvironment, UsageError
-from tests.unit.plays import HANDLERS, ROW, Playbook, play, playbook
+from tests.unit.plays import HANDLERS, Playbook, play, playbook
 
 # name -> tasks, what the first run says, what the second says, whether the third is witnessed
 CASES: dict[str, tuple[str, list[str], list[str], bool]] = {
@@ -321,8 +321,8 @@ def test_sections_wait_for_each_other_and_end_with_the_first_failure(playbook: P
     assert lines == ["a:failed", "b:skipped", "c:skipped", "d:changed"]
 
 
-def test_linear_ends_with_the_first_failure_but_not_with_one_that_is_forgiven(playbook: Playbook) -> None:
-    """In a row, as Ansible's strategy of that name."""
+def test_in_a_row_a_run_ends_with_the_first_failure_but_not_with_one_that_is_forgiven(playbook: Playbook) -> None:
+    """In a row, as ``--step`` does it."""
     tasks = """
 - {name: a, ensure_note: {path: a, fails: before}, ignore_errors: true}
 - block: [{name: b, ensure_note: {path: b, fails: before}}]
@@ -330,7 +330,7 @@ def test_linear_ends_with_the_first_failure_but_not_with_one_that_is_forgiven(pl
 - {name: d, ensure_note: {path: d, fails: before}}
 - {name: e, ensure_note: {path: e}}
 """
-    lines = playbook.run(play(tasks, "  strategy: linear\n"))
+    lines = playbook.run(play(tasks), in_a_row=True)
     assert lines == ["a:ignored", "b:rescued", "c:changed", "d:failed", "e:skipped"]
 
 
@@ -343,7 +343,7 @@ def test_check_tells_what_would_come_of_it(playbook: Playbook) -> None:
 - {name: d, ensure_note: {path: "{{ s.out }}"}}
 - {name: e, ensure_note: {path: e}, check_mode: false}
 """
-    lines = playbook.run(play(tasks, ROW + HANDLERS), check=True)
+    lines = playbook.run(play(tasks, HANDLERS), check=True, in_a_row=True)
     assert lines == ["a:changed", "b:changed", "c:changed", "d:changed", "e:changed", "two:changed"]
     assert [result.warnings for result in playbook.results][3:] == [
         ("will change after 'c'",),

@@ -38,20 +38,6 @@ def test_handlers_that_notify_each_other_come_to_an_end(playbook: Playbook) -> N
     assert playbook.log() == ["one", "two", "one"]  # as many rounds as there are handlers, and one more
 
 
-def test_with_force_a_handler_that_fails_keeps_no_other_from_its_turn(playbook: Playbook) -> None:
-    more = """\
-  force_handlers: true
-  handlers:
-    - {name: bad, ensure_deed: {fails: true}}
-    - {name: good, ensure_deed: {log: log}}
-"""
-    tasks = "- {name: a, ensure_note: {path: a}, notify: [bad, good]}"
-    assert playbook.run(play(tasks, more)) == ["a:changed", "bad:failed", "good:changed"]
-    assert playbook.log() == ["done"]
-    assert playbook.run() == ["a:ok", "bad:failed"]  # it is still to be run, and the other is not
-    assert playbook.log() == ["done"]
-
-
 def test_a_late_loop_may_leave_entries_out(playbook: Playbook) -> None:
     tasks = """
 - {name: a, ensure_deed: {says: {names: [x, y]}}, register: r}

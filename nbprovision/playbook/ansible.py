@@ -1,0 +1,299 @@
+"""What Ansible users write from habit and what to write here: the one place for advice on Ansible's words.
+
+Parameters of a module are told by the task in its place (``habits`` of `model.task.Task`). Sources of the names, below
+https://docs.ansible.com/ansible/latest: collections/index_module.html, collections/ansible/builtin/index.html (filters,
+tests, lookups), reference_appendices/playbooks_keywords.html, cli/ansible-playbook.html.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from nbprovision.model.errors import InvalidPlaybook, Position
+
+
+class Advice(NamedTuple):
+    """What to write in place of a word, and why the word is refused, where that needs saying."""
+
+    fix: str
+    why: str = ""
+
+    def fault(self, message: str, position: Position | None = None) -> InvalidPlaybook:
+        """The error for the word."""
+        return InvalidPlaybook(message, cause=self.why, cure=self.fix, position=position)
+
+
+_ROOT = "it needs root, and every task runs as the notebook's user"
+_ONE_MACHINE = "a playbook is for the machine that it is run on"
+_NOBODY = "nobody is there to answer"
+_NOBODY_TO_ASK = "a notebook that starts has nobody to ask"
+_NO_ROLES = "there are no roles"
+_STATE = "a playbook describes a state, which is the same each time"
+_HAND_OVER = "hand the value over: -e NAME=VALUE"
+_NO_VAULT = Advice("hand secrets over in an environment variable: lookup('env', NAME)", "there is no vault")
+
+_INTO_IMAGE = Advice("put it into the image or the lifecycle script's own part", _ROOT)
+_SYSTEM_PACKAGE = Advice(
+    "many of them are on conda-forge: ensure_conda_pkg: {env: ..., packages: [...]}; the rest belongs into the image",
+    f"system packages: {_ROOT}",
+)
+_SERVICE = Advice(
+    "for Jupyter itself: notify: restart_jupyter; other services belong into the image or the lifecycle script",
+    f"services: {_ROOT}",
+)
+_COMMAND = (
+    "ensure_command: {argv: [...], creates: PATH}; `creates`, `unless` or `onlyif` tell when there is nothing to do"
+)
+_FACTS = Advice("nothing: facts are read when they are needed, as {{ nb.platform }} and so on")
+
+# By their short names.
+_MODULES = {
+    "pip": Advice("ensure_pip_pkg: {env: ..., packages: [...]}, or `requirements` for a file"),
+    "pip_package_info": Advice("nothing: ensure_pip_pkg looks for itself; nbprovision facts tells what is there"),
+    "conda": Advice("ensure_conda_pkg: {env: ..., packages: [...]}, or ensure_conda_env for an environment"),
+    "conda_env": Advice("ensure_conda_env: {name: ..., file: environment.yml}"),
+    "file": Advice("ensure_file: {path: ..., state: directory}, or `absent`, `link`"),
+    "copy": Advice("ensure_file: {path: ..., src: ...}, or `content` for a text"),
+    "template": Advice("ensure_file: {path: ..., template: ...}"),
+    "lineinfile": Advice("ensure_line: {path: ..., line: ...}"),
+    "blockinfile": Advice("ensure_block: {path: ..., block: ...}"),
+    "replace": Advice("ensure_line: {path: ..., regexp: ..., line: ...}, or ensure_block"),
+    "ini_file": Advice("ensure_line or ensure_block; for pip's settings ensure_pip_index"),
+    "stat": Advice("a condition that asks for the state is not needed: a task that finds it does nothing"),
+    "command": Advice(_COMMAND),
+    "shell": Advice("ensure_command: {shell: ..., creates: PATH}; or `argv`, which no shell reads"),
+    "raw": Advice(_COMMAND),
+    "script": Advice("ensure_command: {argv: [sh, FILE], creates: PATH}"),
+    "expect": Advice(_COMMAND, _NOBODY),
+    "git_config": Advice("ensure_git_config: {name: ..., value: ...}"),
+    "git": Advice("ensure_command: {argv: [git, clone, URL, FOLDER], creates: FOLDER}"),
+    "get_url": Advice("ensure_command: {argv: [curl, -fLo, PATH, URL], creates: PATH}"),
+    "uri": Advice("ensure_command: {argv: [curl, -f, URL]}"),
+    "unarchive": Advice("ensure_command: {argv: [tar, -xf, FILE, -C, FOLDER], creates: PATH}"),
+    "tempfile": Advice("a path of your own below {{ nb.home }}", "a new name each time is no state to describe"),
+    "debug": Advice("run with -v or --diff: each task tells what it changes", "a playbook describes a state"),
+    "set_fact": Advice("vars: of the play, the block or the task, with a template that refers to what is registered"),
+    "set_stats": Advice("--format json gives the results to other programs"),
+    "assert": Advice("when: on the tasks that need it; `nbprovision lint` tells what cannot be"),
+    "fail": Advice("when: on the tasks that need it, or failed_when: on the task whose result decides"),
+    "pause": Advice("retries, until and delay on the task that has to wait", _NOBODY),
+    "wait_for": Advice("retries, until and delay on the task that has to wait"),
+    "include_vars": Advice("vars_files: [FILE] beside the play's tasks"),
+    "setup": _FACTS,
+    "gather_facts": _FACTS,
+    "ping": Advice("nothing: the machine is the one that the playbook is run on"),
+    "import_role": Advice("import_tasks: FILE", _NO_ROLES),
+    "include_role": Advice("include_tasks: FILE", _NO_ROLES),
+    "group_by": Advice("when: on the tasks", "there is one machine"),
+    "add_host": Advice(f"nothing: {_ONE_MACHINE}"),
+    "cron": Advice(
+        "what has to be done at each start is a task of the playbook that the lifecycle script runs",
+        "jobs of cron are lost with the root volume at each restart",
+    ),
+    "mount": Advice("mount it in the lifecycle script's own part", _ROOT),
+    "reboot": Advice("stop and start the notebook instance", _ROOT),
+    **dict.fromkeys(("user", "group", "sysctl", "hostname"), _INTO_IMAGE),
+    "npm": Advice("ensure_conda_pkg: {env: ..., packages: [nodejs]}, then ensure_command with npm"),
+    "jupyter_extension": Advice("ensure_jupyter_extension: {packages: [...]}"),
+    **dict.fromkeys(("apt", "apt_repository", "apk", "snap"), _SYSTEM_PACKAGE),
+    **dict.fromkeys(("yum", "yum_repository", "dnf", "dnf5", "package", "rpm_key"), _SYSTEM_PACKAGE),
+    **dict.fromkeys(("service", "systemd", "systemd_service", "sysvinit"), _SERVICE),
+}
+
+_AS_USER = Advice(
+    "remove it; what needs root belongs into the image or the lifecycle script",
+    "every task runs as the notebook's user: root never does what a playbook says",
+)
+_LOCAL = Advice("remove it", _ONE_MACHINE)
+_IN_BACKGROUND = Advice("remove it", "what takes long goes on in the background by itself: run --deadline SECONDS")
+_SIDE_BY_SIDE = "on one machine, tasks run side by side unless one needs what another makes"
+_KEYWORDS = {
+    **dict.fromkeys(("become", "become_user", "become_method", "become_flags", "become_exe", "remote_user"), _AS_USER),
+    **dict.fromkeys(("delegate_to", "delegate_facts", "serial", "port", "run_once", "order"), _LOCAL),
+    **dict.fromkeys(("max_fail_percentage", "ignore_unreachable"), _LOCAL),
+    **dict.fromkeys(("async", "poll", "timeout"), _IN_BACKGROUND),
+    **dict.fromkeys(("gather_subset", "gather_timeout"), Advice("remove it", "facts are read when they are needed")),
+    "vars_prompt": Advice(
+        f"{_HAND_OVER}, or an environment variable: \"{{{{ lookup('env', 'NAME') }}}}\"", _NOBODY_TO_ASK
+    ),
+    "debugger": Advice("remove it; run --check --diff shows what would be done", _NOBODY_TO_ASK),
+    "local_action": Advice("write the task's own key", "every task is local"),
+    "action": Advice("write ensure_...: and its parameters below it", "a task is named by its own key"),
+    "args": Advice("move them there", "parameters stand below the task's own key"),
+    "roles": Advice("write the tasks in the playbook, or in a file of their own with import_tasks", _NO_ROLES),
+    "import_role": Advice("write the tasks in a file of their own: import_tasks: FILE", _NO_ROLES),
+    "include_role": Advice("write the tasks in a file of their own: include_tasks: FILE", _NO_ROLES),
+    "include": Advice("write import_tasks: FILE", "Ansible has removed it"),
+    "include_vars": Advice(
+        "write vars_files: [FILE] beside the play's tasks", "variables are known before anything is run"
+    ),
+    "strategy": Advice("remove it; what must wait for all other tasks goes below `post_tasks`", _SIDE_BY_SIDE),
+    "force_handlers": Advice(
+        "remove it; what must run in any case goes below `always` of a block",
+        "a failure loses no handler: the next run that succeeds runs it",
+    ),
+    "any_errors_fatal": Advice(
+        "remove it; what must not run after a failure goes below `post_tasks`", "there is one machine"
+    ),
+    "throttle": Advice("remove it", "how many tasks run side by side, the engine decides"),
+    "collections": Advice("remove it", "there are no collections: every task comes with the tool"),
+    "module_defaults": Advice("write the parameters, or take them from vars", "there are no defaults for tasks"),
+}
+_OLDER_LOOPS = {
+    "with_items": 'loop: "{{ THE LIST | flatten(1) }}", or loop: and the list as it stands',
+    "with_list": "loop: and the list as it stands",
+    "with_flattened": 'loop: "{{ THE LIST | flatten }}"',
+    "with_dict": 'loop: "{{ THE MAPPING | dict2items }}", with item.key and item.value',
+    "with_together": 'loop: "{{ A | zip(B) | list }}", with item.0 and item.1',
+    "with_nested": 'loop: "{{ A | product(B) | list }}", with item.0 and item.1',
+    "with_cartesian": 'loop: "{{ A | product(B) | list }}", with item.0 and item.1',
+    "with_sequence": 'loop: "{{ range(1, 5) | list }}"',
+    "with_indexed_items": "loop: and the list, with loop_control: {index_var: NAME}",
+}
+LOOP_CONTROL = {
+    "pause": Advice("take retries and delay"),
+    "extended": Advice("take index_var, and `| length` of the list"),
+    "break_when": Advice("take index_var, and `| length` of the list"),
+}
+META = {
+    "end_host": Advice("write end_play: there is one machine", "facts and hosts are not what they are in Ansible"),
+    "clear_facts": Advice("remove it", "facts and hosts are not what they are in Ansible"),
+}
+
+_IN_LOOP = Advice("write `loop` with a filter: dict2items, product, zip, flatten", "it is made for loops")
+LOOKUPS = {
+    **dict.fromkeys(
+        ("pipe", "lines"),
+        Advice(f"use ensure_command with `register`, or {_HAND_OVER}", "templates start no program"),
+    ),
+    **dict.fromkeys(("password", "random_choice"), Advice(_HAND_OVER, _STATE)),
+    **dict.fromkeys(("dict", "items", "list", "indexed_items", "nested", "subelements", "together"), _IN_LOOP),
+    "sequence": Advice('write: loop: "{{ range(1, 4) }}"', "it is made for loops"),
+    "template": Advice("use ensure_file with `template`", "a template's result belongs into a file"),
+    "url": Advice(
+        "fetch the file first, and look it up by lookup('file', PATH)", "templates read nothing from the network"
+    ),
+    **dict.fromkeys(
+        ("vars", "varnames"),
+        Advice("keep the values in a mapping: NAME[KEY]", "a variable's name is not worked out"),
+    ),
+    "unvault": _NO_VAULT,
+    **dict.fromkeys(
+        ("ini", "csvfile"),
+        Advice("write: lookup('file', PATH) | from_yaml, or from_json", "only JSON and YAML are read"),
+    ),
+}
+# Some of them are Jinja2's.
+FILTERS = {
+    **dict.fromkeys(
+        ("random", "shuffle", "password_hash"),
+        Advice("write the value", "it gives something else each time, and a playbook describes a state"),
+    ),
+    **dict.fromkeys(
+        ("strftime", "to_datetime"),
+        Advice("write the value", "it depends on the time, and a playbook describes a state"),
+    ),
+    **dict.fromkeys(
+        ("safe", "urlize", "xmlattr", "forceescape", "striptags"), Advice("write without it", "it is made for HTML")
+    ),
+    **dict.fromkeys(("vault", "unvault"), _NO_VAULT),
+    "json_query": Advice("use selectattr, rejectattr and map", "it is no part of Ansible itself"),
+    "from_yaml_all": Advice("use from_yaml", "a text is one document"),
+}
+TESTS = {
+    **dict.fromkeys(("reachable", "unreachable"), Advice("remove it", "there is no other host to be reached")),
+    **dict.fromkeys(
+        ("started", "finished", "timedout"),
+        Advice("write: is changed, is failed or is skipped", "no task goes on beside the others"),
+    ),
+    **dict.fromkeys(("vault_encrypted", "vaulted_file"), _NO_VAULT),
+    "mount": Advice("write: is directory", "what is mounted leaves no mark by which a run could tell that it still is"),
+}
+
+_VARIABLES = {
+    "ansible_architecture": "write nb.architecture",
+    "ansible_distribution": "write nb.distribution",
+    "ansible_distribution_major_version": "write nb.distribution_version",
+    "ansible_distribution_version": "write nb.distribution_version",
+    "ansible_env": "write lookup('env', NAME)",
+    "ansible_env_home": "write nb.user_home",
+    "ansible_machine": "write nb.architecture",
+    "ansible_os_family": "write nb.distribution",
+    "ansible_processor_count": "write nb.cpus",
+    "ansible_processor_nproc": "write nb.cpus",
+    "ansible_processor_vcpus": "write nb.cpus",
+    "ansible_python_version": "write nb.python",
+    "ansible_real_user_id": "write nb.user",
+    "ansible_user": "write nb.user",
+    "ansible_user_dir": "write nb.user_home",
+    "ansible_user_id": "write nb.user",
+    "ansible_version": "write nb.version",
+    "role_path": "write playbook_dir",
+    **dict.fromkeys(
+        ("inventory_hostname", "inventory_hostname_short", "hostvars", "groups", "group_names", "ansible_play_hosts"),
+        f"{_ONE_MACHINE}, localhost",
+    ),
+    **dict.fromkeys(
+        ("ansible_host", "ansible_hostname", "ansible_nodename", "ansible_fqdn"), f"{_ONE_MACHINE}, localhost"
+    ),
+    "ansible_date_time": f"{_STATE}; write the value",
+}
+_OTHER_FACTS = "facts of the machine are nb.platform, nb.user, nb.envs and so on; the reference lists them"
+
+_RUN_IS_LOCAL = Advice("leave it out", _ONE_MACHINE)
+_RUN_AS_USER = Advice(
+    "leave it out; what needs root belongs into the image or the lifecycle script",
+    "every task runs as the user who starts it: root never does what a playbook says",
+)
+_RUN_NO_VAULT = Advice(
+    "keep the secret in an environment variable, and write \"{{ lookup('env', 'NAME') }}\" in the playbook",
+    "there is no vault",
+)
+_OTHER_NAME = "that is called otherwise here"
+# Of `ansible-playbook`, and what else people try.
+RUN_OPTIONS = {
+    **dict.fromkeys(("-i", "--inventory", "--inventory-file", "-l", "--limit", "--list-hosts"), _RUN_IS_LOCAL),
+    **dict.fromkeys(("-u", "--user", "-c", "--connection", "--private-key", "--key-file"), _RUN_IS_LOCAL),
+    **dict.fromkeys(("--ssh-common-args", "--ssh-extra-args", "--sftp-extra-args", "--scp-extra-args"), _RUN_IS_LOCAL),
+    **dict.fromkeys(("-b", "--become", "--become-user", "--become-method", "-K", "--ask-become-pass"), _RUN_AS_USER),
+    **dict.fromkeys(("-k", "--ask-pass", "--become-password-file", "--connection-password-file"), _RUN_AS_USER),
+    **dict.fromkeys(
+        ("-J", "--ask-vault-pass", "--ask-vault-password", "--vault-id", "--vault-password-file"), _RUN_NO_VAULT
+    ),
+    **dict.fromkeys(("-n", "--dry-run", "--dryrun"), Advice("write --check", _OTHER_NAME)),
+    **dict.fromkeys(
+        ("-f", "--forks"),
+        Advice("leave it out", "tasks that do not depend on each other are run side by side anyway"),
+    ),
+    **dict.fromkeys(
+        ("-M", "--module-path"),
+        Advice("leave it out; `nbprovision doc` lists them", "every kind of task comes with the tool"),
+    ),
+    "--syntax-check": Advice("write: nbprovision lint PLAYBOOK", "that is a command of its own"),
+    "--flush-cache": Advice("leave it out; --no-witness looks at everything anew", "facts are never kept"),
+    "--force-handlers": Advice("leave it out", "a failure loses no handler: the next run that succeeds runs it"),
+    **dict.fromkeys(("-T", "--timeout"), Advice("write --deadline SECONDS", _OTHER_NAME)),
+    **dict.fromkeys(("-y", "--yes"), Advice("leave it out", "nothing is asked")),
+    **dict.fromkeys(
+        ("-q", "--quiet"), Advice("send standard output elsewhere: >/dev/null", "a run prints a line a task")
+    ),
+    "--json": Advice("write --format json", _OTHER_NAME),
+}
+
+
+def module(name: str) -> Advice | None:
+    """The advice on a module, by its short or full name (``ansible.builtin.pip``); None if it is not known."""
+    return _MODULES.get(name.rpartition(".")[2])
+
+
+def keyword(name: str) -> Advice | None:
+    """The advice on a keyword that is refused; None if it is not known."""
+    if name.startswith("with_"):
+        fix = _OLDER_LOOPS.get(name, "loop: and a list, or a template that gives one")
+        return Advice(f"write {fix}", "'loop' does the same")
+    return _KEYWORDS.get(name)
+
+
+def variable(name: str) -> str:
+    """What to do in place of a variable that Ansible has, or nothing."""
+    return _VARIABLES.get(name, _OTHER_FACTS if name.startswith("ansible_") else "")
