@@ -153,11 +153,11 @@ def test_a_secret_that_git_lists_is_masked(machine: Machine, home: Path) -> None
     """The changes of a file show its other lines."""
     (home / ".gitconfig").write_text("[github]\n\ttoken = correct-horse\n")
     heard: list[str] = []
-    log.hear(lambda name, fields: heard.append(str(fields)))
+    log.listen(lambda name, fields: heard.append(str(fields)))
     try:
         planned(EnsureGitConfig(name="user.name", value="A"), machine)
     finally:
-        log.hear(None)
+        log.listen(None)
     assert secrets.mask("token = correct-horse") == "token = ****"
     assert "correct-horse" not in str(heard)
 
