@@ -32,7 +32,6 @@ from rattler.exceptions import (
 )
 
 from nbprovision.backends import silence
-from nbprovision.backends.package_gate import Gate
 from nbprovision.backends.rattler_messages import Attempt, InstallRequest, RehearseRequest, Request, SolveRequest
 from nbprovision.facts import package_names
 from nbprovision.model.errors import DEFECT, REPORT, TaskFailed, nearest
@@ -180,7 +179,6 @@ def _package(record: rattler.RepoDataRecord, installed: dict[str, rattler.Prefix
 
 async def _install(request: InstallRequest, reporter: _Reporter) -> None:
     solved = _solved[request.solution]
-    reporter.gate = gate = _gate(request, solved, [request.prefix])
     try:
         await rattler.install(
             solved,
@@ -197,9 +195,7 @@ async def _install(request: InstallRequest, reporter: _Reporter) -> None:
             reporter=reporter,
         )
     except (InstallerError, LinkError, TransactionError, OSError) as error:
-        gate.require()
         raise _failed(error, request, solved) from error
-    gate.require()
     del _solved[request.solution]  # not before: what the network failed is asked for again
     _open_records(Path(request.prefix))
 
@@ -221,7 +217,6 @@ async def _rehearse(request: RehearseRequest, reporter: _Reporter) -> None:
     coming = [record for record in solved if _identity(record) not in known]
     # Which Python there is tells where pure Python packages go.
     python = [record for record in solved if record.name.normalized == "python" and record not in coming]
-    reporter.gate = gate = _gate(request, solved, [request.scratch, request.prefix])
     try:
         await rattler.install(
             [*coming, *python],
@@ -233,19 +228,7 @@ async def _rehearse(request: RehearseRequest, reporter: _Reporter) -> None:
             reporter=reporter,
         )
     except (InstallerError, LinkError, TransactionError, OSError) as error:
-        gate.require()
         raise _failed(error, request, solved) from error
-    gate.require()
-
-
-def _gate(request: InstallRequest | RehearseRequest, solved: list[rattler.RepoDataRecord], prefixes: list[str]) -> Gate:
-    names = {one.name.normalized: f"{one.name.normalized}-{one.version}-{one.build}" for one in solved}
-    python = next((str(one.version) for one in solved if one.name.normalized == "python"), "")
-    # Their archives were looked at before (backends/package_bytes.py).
-    marks = {
-        one.name.normalized: one.sha256.hex() for one in solved if one.sha256 and (one.url or "").startswith("file:")
-    }
-    return Gate(map(Path, prefixes), Path(request.cache), names, python, marks)
 
 
 def _identity(record: rattler.PackageRecord) -> tuple[str, str, str]:
@@ -257,7 +240,6 @@ class _Reporter:
 
     Attributes:
         coming: Names of the packages that are being fetched, by their number.
-        gate: Looks at what is about to be linked.
 
     """
 
@@ -269,7 +251,6 @@ class _Reporter:
         self._names: list[str] = []
         self._told = 0.0
         self.coming: dict[int, str] = {}
-        self.gate: Gate | None = None
 
     def on_transaction_start(self, total_operations: int) -> None:
         self._packages = total_operations
@@ -310,8 +291,6 @@ class _Reporter:
     def on_unlink_complete(self, index: int) -> None: ...
 
     def on_link_start(self, operation: int, package_name: str) -> int:
-        if self.gate is not None:
-            self.gate.check(package_name)
         return operation
 
     def on_link_complete(self, index: int) -> None:

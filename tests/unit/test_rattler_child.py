@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from nbprovision.backends import rattler_child
-from nbprovision.backends.package_gate import Gate
 from nbprovision.backends.rattler_messages import InstallRequest, SolveRequest
 from nbprovision.model.errors import TaskFailed
 
@@ -66,16 +65,6 @@ class TestProgress:
             reporter.on_link_complete(reporter.on_link_start(number, "apple"))
         assert [message["done"] for message in told] == [0, 1, 3]
         assert {message["total"] for message in told} == {3}
-
-    def test_a_package_passes_the_gate_before_it_is_linked(
-        self, reporter: rattler_child._Reporter, tmp_path: Path
-    ) -> None:
-        reporter.gate = Gate([tmp_path / "env"], tmp_path / "pkgs", {"lost": "lost-1.0-0"}, "")
-        reporter.on_link_start(0, "another")
-        reporter.gate.require()
-        reporter.on_link_start(1, "lost")
-        with pytest.raises(TaskFailed, match=r"lost-1\.0-0 is not installed"):
-            reporter.gate.require()
 
 
 def request(**more: Any) -> SolveRequest:
