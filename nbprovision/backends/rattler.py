@@ -266,7 +266,7 @@ def _explained(error: TaskFailed, what: str, machine: Machine, query: Query) -> 
     """What the child reported, as a failure of the network where that is what it is."""
     if not isinstance(error, ChildEnded):
         return by_network(what, error.cause, machine, query.channels) or error
-    server = _server(error.cause, machine, query.channels)
+    server = _server(error.cause, query.channels)
     if server is None or error.status != SILENT:
         return error
     return NetworkFailed(what, "silent", server, url=server.url, said=error.cause.partition(": ")[2])
@@ -278,27 +278,21 @@ def by_network(what: str, said: str, machine: Machine, channels: Iterable[str]) 
     Args:
         what: What failed.
         said: The engine's words, masked.
-        machine: Certificates, limits.
+        machine: Its proxies.
         channels: URLs that it may have fetched from.
 
     """
-    server = _server(said, machine, channels)
+    server = _server(said, channels)
     if server is None:
         return None
-    return network_failure(
-        what, said, server, child_environment(machine, [server.url]), timeout=network.timeout(machine.env)
-    )
+    return network_failure(what, said, server, child_environment(machine, [server.url]))
 
 
-def _server(said: str, machine: Machine, channels: Iterable[str]) -> Server | None:
+def _server(said: str, channels: Iterable[str]) -> Server | None:
     """Of several channels that are servers the one whose URL is named."""
     remote = [url for url in channels if url.startswith(("http://", "https://"))]
     named = [url for url in remote if take_credentials(url)[0].rstrip("/") in said]
-    if not remote:
-        return None
-    verify = machine.conda.condarc.ssl_verify
-    url = (named or remote)[0]
-    return Server("channel", url, cert=verify if isinstance(verify, str) else None, verify=verify is not False)
+    return Server("channel", (named or remote)[0]) if remote else None
 
 
 def questions(

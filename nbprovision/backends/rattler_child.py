@@ -419,14 +419,10 @@ def _unreachable(error: Exception, request: SolveRequest) -> TaskFailed:
     text = str(error).replace("\nCaused by", "; caused by")
     if request.offline:
         cure = "conda is told to be offline, and the channel is not in the cache: turn `offline` off, or be online once"
-    elif "401" in text or "403" in text:
-        cure = "the channel asks for credentials: give them in its URL, or in the file that RATTLER_AUTH_FILE names"
     elif "file://" in text or "No such file" in text:
         cure = "correct the path of the channel, or build it first by ensure_conda_channel"
-    elif "404" in text:
-        cure = "correct the channel's name or URL"
     else:
-        cure = "look at the network and the proxy (https_proxy), and at ssl_verify where the certificate is the matter"
+        cure = "correct the channel's name or URL, or check the network and the proxy (https_proxy)"
     return TaskFailed(f"cannot read the channel {' or '.join(request.shown)}", cause=text, cure=cure)
 
 
