@@ -51,10 +51,10 @@ def work(message: Any, tell: Tell) -> Any:
     """Do what a request asks for."""
     request = msgspec.convert(message, Request)
     if isinstance(request, SolveRequest):
-        with silence.watched(request.silence, lambda: request.shown):
+        with silence.watched(request.silence, lambda: request.shown, lambda: _kept(request.repodata)):
             return asyncio.run(_solve(request))
     reporter = _Reporter(tell)
-    with silence.watched(request.silence, lambda: list(reporter.coming.values())):
+    with silence.watched(request.silence, lambda: list(reporter.coming.values()), lambda: reporter.progress):
         if isinstance(request, RehearseRequest):
             return asyncio.run(_rehearse(request, reporter))
         return asyncio.run(_install(request, reporter))
@@ -102,6 +102,17 @@ async def _solve(request: SolveRequest) -> dict[str, Any]:
     if unsolved is None:
         raise TaskFailed("nothing was asked of the solver", cause=DEFECT, cure=REPORT)
     raise await _unsolvable(unsolved, request, gateway)
+
+
+def _kept(repodata: str) -> list[tuple[str, int, int]]:
+    """What has come of channels: the library writes each piece of an index, and each shard, into this folder."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.scandir(repodata):
+            with contextlib.suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                found.append((entry.name, status.st_size, status.st_mtime_ns))
+    return sorted(found)
 
 
 async def _with_builds_for_cuda(
@@ -239,7 +250,7 @@ class _Reporter:
     """Tells of packages fetched and linked; called from the engine's threads.
 
     Attributes:
-        coming: Names of the packages that are being fetched, by their number.
+        coming: Names of the packages that are being downloaded, by their number.
 
     """
 
@@ -252,6 +263,11 @@ class _Reporter:
         self._told = 0.0
         self.coming: dict[int, str] = {}
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Bytes that have come, and packages that are linked."""
+        return sum(done for done, _ in list(self._sizes.values())), self._linked
+
     def on_transaction_start(self, total_operations: int) -> None:
         self._packages = total_operations
         self._tell(text="linking", done=0, total=total_operations, unit="packages")
@@ -260,7 +276,6 @@ class _Reporter:
 
     def on_populate_cache_start(self, operation: int, package_name: str) -> int:
         self._names.append(package_name)
-        self.coming[len(self._names) - 1] = package_name
         return len(self._names) - 1
 
     def on_validate_start(self, cache_entry: int) -> int:
@@ -269,6 +284,7 @@ class _Reporter:
     def on_validate_complete(self, validate_idx: int) -> None: ...
 
     def on_download_start(self, cache_entry: int) -> int:
+        self.coming[cache_entry] = self._names[cache_entry]
         return cache_entry
 
     def on_download_progress(self, download_idx: int, progress: int, total: int | None) -> None:
@@ -280,10 +296,10 @@ class _Reporter:
             done, all_of_it = (sum(column) for column in zip(*self._sizes.values(), strict=True))
             self._tell(text=f"fetching {name}", done=done, total=all_of_it, unit="bytes")
 
-    def on_download_completed(self, download_idx: int) -> None: ...
+    def on_download_completed(self, download_idx: int) -> None:
+        self.coming.pop(download_idx, None)
 
-    def on_populate_cache_complete(self, cache_entry: int) -> None:
-        self.coming.pop(cache_entry, None)
+    def on_populate_cache_complete(self, cache_entry: int) -> None: ...
 
     def on_unlink_start(self, operation: int, package_name: str) -> int:
         return operation

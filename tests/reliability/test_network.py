@@ -177,6 +177,15 @@ def test_a_channel_that_fails_for_a_while(
     installed(machine, served_channel.url)
 
 
+def test_a_channel_that_is_slow_is_waited_for(machine: Machine, served_channel: FaultyServer) -> None:
+    """Index and package take longer than the limit for silence, in which something comes each time."""
+    machine.env.update(NBPROVISION_NETWORK_TIMEOUT="2", NBPROVISION_NETWORK_PATIENCE="0")
+    served_channel.only(
+        Fault("status", "shards|zst|bz2", status=404), Fault("slow", rf"repodata\.json$|{CONDA_PACKAGE}")
+    )
+    installed(machine, served_channel.url)
+
+
 def test_a_channel_that_is_gone_is_done_without(
     limits: dict[str, str], machine: Machine, channel: Channel, tmp_path: Path
 ) -> None:
@@ -280,6 +289,12 @@ def test_an_index_that_fails_for_a_while(
 ) -> None:
     machine.env.update(NBPROVISION_NETWORK_TIMEOUT="2", UV_HTTP_RETRIES="0")  # so that all the patience is ours
     index.only(Fault(kind, part, times=times, status=status, **headers))
+    fetched(machine, venv, index.url)
+
+
+def test_an_index_that_is_slow_is_waited_for(machine: Machine, index: FaultyServer, venv: Path) -> None:
+    machine.env.update(NBPROVISION_NETWORK_TIMEOUT="2", NBPROVISION_NETWORK_PATIENCE="0")
+    index.only(Fault("slow"))
     fetched(machine, venv, index.url)
 
 

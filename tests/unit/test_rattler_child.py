@@ -53,8 +53,14 @@ class TestProgress:
 
     def test_what_is_being_fetched_is_awaited_until_it_is_there(self, reporter: rattler_child._Reporter) -> None:
         numbers = [reporter.on_populate_cache_start(0, name) for name in ("apple", "pear")]
+        assert not reporter.coming  # each may be in the cache
+        for number in numbers:
+            reporter.on_download_start(number)
         assert list(reporter.coming.values()) == ["apple", "pear"]
-        reporter.on_populate_cache_complete(numbers[0])
+        before = reporter.progress
+        reporter.on_download_progress(numbers[1], 10, None)
+        assert reporter.progress != before
+        reporter.on_download_completed(numbers[0])
         assert list(reporter.coming.values()) == ["pear"]
 
     def test_links_are_told_now_and_then_and_the_last_one_always(
