@@ -36,8 +36,9 @@ class Fault:
     """What goes wrong with requests whose path matches.
 
     Args:
-        kind: ``status``, ``portal``, ``hang`` (no word), ``stall`` (half of it, then no word), ``cut`` (half of it, then
-            a reset), ``garble`` (as many bytes, others) or ``swap`` (a file of that kind which is another).
+        kind: ``status``, ``portal``, ``hang`` (no word), ``stall`` (half of it, then no word), ``slow`` (in ten pieces, for
+            four seconds), ``cut`` (half of it, then a reset), ``garble`` (as many bytes, others) or ``swap`` (a file of
+            that kind which is another).
         path: A pattern.
         times: So often, then all is well; None for ever.
         status: Of ``status``.
@@ -147,8 +148,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, content_type, _swapped(content))
             return
         self._head(200, content_type, len(content), {})
-        self.wfile.write(content[: len(content) // 2])
-        self.wfile.flush()
+        if kind == "slow":
+            size = len(content) // 10 + 1
+            for begin in range(0, 0 if self.command == "HEAD" else len(content), size):
+                time.sleep(0.4)
+                self.wfile.write(content[begin : begin + size])
+                self.wfile.flush()
+            return
+        if self.command != "HEAD":
+            self.wfile.write(content[: len(content) // 2])
+            self.wfile.flush()
         if kind == "stall":
             server.over.wait(120)
         else:  # a reset, not an orderly end

@@ -1,8 +1,8 @@
 """How long the network may take, and what is done when it fails: wait, ask again, do with what is cached.
 
 The engines ask again themselves, a few times and quickly, for each file that they fetch. What is here begins where they
-give up: a server that restarts, that asks to be left alone for a while, a network that a starting machine does not have
-yet. Nothing else of the tool waits for a network.
+give up: a server that restarts, a network that a starting machine does not have yet. Nothing else of the tool waits for
+a network.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PATIENCE = 60.0  # seconds that all tasks of a run together may lose to a networ
 QUICK_RETRIES = 3  # the usual number of uv and py-rattler
 _LONGEST_PAUSE = 16.0
 # What a server has wrong stays wrong, and a name that is not there does not come to be there.
-_FEW_TRIES = {"garbled": 2, "dns": 2}
+_FEW_TRIES = {"garbled": 2, "portal": 2, "dns": 2}
 
 
 def timeout(env: Mapping[str, str]) -> float:
@@ -87,8 +87,8 @@ def persistently(machine: Machine, work: Callable[[bool], T], *, cached: bool = 
     """Do work that needs a network; where it fails in a way that may pass, again, as long as patience lasts.
 
     Between attempts there is a pause, each twice as long as the one before and a little at random, as many machines may
-    have started together; or the one that the server asks for. Where the server stays away, the work is done once more
-    from the engine's caches alone, and the result says so: a notebook always starts.
+    have started together. Where the server stays away, the work is done once more from the engine's caches alone, and
+    the result says so: a notebook always starts.
 
     Args:
         machine: Hears what is waited for.
@@ -108,7 +108,7 @@ def persistently(machine: Machine, work: Callable[[bool], T], *, cached: bool = 
             return work(False)
         except NetworkFailed as error:
             tries += 1
-            wait = pause * random.uniform(0.75, 1.25) if error.wait is None else error.wait  # noqa: S311 - no secret
+            wait = pause * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
             lost = time.monotonic() - started
             if error.kind != "silent":  # most of it may have been work
                 lost = min(lost, timeout(machine.env))

@@ -18,16 +18,17 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from nbprovision.backends.package_gate import MARK
 from nbprovision.backends.rattler_messages import Package
 from nbprovision.facts.file_digests import digest_of
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system.files import read_text, remove
+from nbprovision.system.files import read_text, remove, write_atomically
 from nbprovision.system.reading import read_bytes, read_json
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
 
+# In an unpacked package: the SHA-256 of the archive that it was unpacked from.
+MARK = "info/nbprovision-sha256"
 _SUFFIXES = (".conda", ".tar.bz2")
 _REVISION = 8  # bytes of py-rattler's NAME.lock before the digest
 _lock = threading.Lock()  # environments are made side by side, of the same packages: each is hashed once
@@ -48,10 +49,17 @@ def require(machine: Machine, packages: Iterable[Package], caches: Sequence[Path
         caches: Where unpacked packages are looked for.
 
     Raises:
-        TaskFailed: one is not what its channel's index tells of.
+        TaskFailed: one is not what its channel's index tells of; or the index has a path in the place of a version or
+            build, where the engine would unpack the package.
 
     """
     for package in packages:
+        if "/" in _stem(package) or "\0" in _stem(package):
+            raise TaskFailed(
+                f"the package {_stem(package)[:200]!r} is not installed",
+                cause="its version or build in the channel's index is a path",
+                cure="do not trust the channel, and name another one",
+            )
         archive = archive_of(package)
         if archive is None or any(_is_known(machine, package, cache) for cache in caches):
             continue
@@ -83,6 +91,16 @@ def admit(machine: Machine, packages: Iterable[Package], caches: Sequence[Path])
                 if key not in admitted and not _is_known(machine, package, cache):
                     _take_out(machine, package, cache)
                 admitted.add(key)
+
+
+def mark(packages: Iterable[Package], cache: Path) -> None:
+    """Note of packages of folders, once they are linked, that they were unpacked from bytes that `admit` checked."""
+    for package in packages:
+        folder = cache / _stem(package)
+        if package.sha256 and package.url.startswith("file:") and folder.is_dir():
+            with contextlib.suppress(TaskFailed, OSError):  # no room: it is unpacked again the next time
+                if (read_text(folder / MARK) or "").strip() != package.sha256:
+                    write_atomically(folder / MARK, package.sha256 + "\n", durable=False)
 
 
 def archive_of(package: Package) -> Path | None:

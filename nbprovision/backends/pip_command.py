@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nbprovision.backends import engine_options, network, pip_location
+from nbprovision.backends.network_fault import pip_log, unread_pages
 from nbprovision.backends.pip_request import (
     Move,
     Request,
@@ -160,7 +161,7 @@ def _attempt(machine: Machine, request: Request, more: Sequence[str]) -> str:
     done = _pip(machine, request.prefix, request.python, words, variables, stdin=request.text)
     if done.status != 0:
         what = f"cannot install what is asked for into {request.prefix}"
-        raise failure(what, done, settings, place=request.prefix, machine=machine)
+        raise failure(what, done, settings, request=request, machine=machine)
     return done.output
 
 
@@ -188,13 +189,15 @@ def _pip(
     kept = {name: value for name, value in child_environment(machine.env).items() if not name.startswith("PIP_")}
     env = {**kept, **fixed, **variables}
     with own_temporary_files(env) as temporary:
-        return commands.run(
+        log = pip_log(temporary)
+        done = commands.run(
             [*_command(prefix, python), *words],
-            env={**env, **temporary},
+            env={**env, **temporary, **log},
             stdin=stdin,
             timeout=machine.timeout,
             accept=range(256),
         )
+        return done if done.status == 0 else done._replace(errors=f"{done.errors}\n{unread_pages(log)}")
 
 
 def _command(prefix: Path, python: Path) -> list[str | Path]:

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from nbprovision.backends import network
 from nbprovision.backends.network_fault import NetworkFailed, Server, network_failure
 from nbprovision.facts import distributions, indexes, package_names
 from nbprovision.facts.distributions import Distribution
@@ -145,7 +144,7 @@ def failure(
     done: Completed,
     settings: IndexSettings | None = None,
     *,
-    place: Path | None = None,
+    request: Request | None = None,
     machine: Machine | None = None,
 ) -> TaskFailed:
     """The error of an engine: its own words from the first that matter, and what helps against it.
@@ -154,7 +153,7 @@ def failure(
         what: What failed.
         done: What the engine left behind.
         settings: Where it looked, to be named where the place is to blame.
-        place: Where it wrote.
+        request: What it was asked for.
         machine: Where it looked from, if the network may be to blame.
     """
     said = secrets.mask(done.errors.strip() or done.output.strip())
@@ -169,19 +168,18 @@ def failure(
             cure=f"ask for a version that {first['used']} has; or, where all indexes are trusted alike, take the best "
             "version of all: `index_strategy: best-match` of ensure_pip_index",
         )
+    advice = _other_name(said)
     if settings is not None and machine is not None:
-        lost = by_network(what, cause, settings, machine)
-        if lost is not None:
+        lost = by_network(what, cause, settings, machine, request)
+        if lost is not None and not (advice and lost.kind == "portal"):
             return lost
-    cure = _other_name(said) or next(
-        (cure for pattern, cure in _CURES if re.search(pattern, said, re.IGNORECASE)), _CURE
-    )
+    cure = advice or next((cure for pattern, cure in _CURES if re.search(pattern, said, re.IGNORECASE)), _CURE)
     if settings is not None and settings.no_index and cure == _NOT_FOUND:
         cure = _NOT_FOUND.replace("INDEX was asked", _instead_of_index(settings))
     else:
         index = " and ".join(secrets.mask(url) for url in _asked(settings, said)) if settings else "the index"
         cure = cure.replace("INDEX", index)
-    no_room = room.explained(cause[-3000:], place) if place is not None else None
+    no_room = room.explained(cause[-3000:], request.prefix) if request is not None else None
     if no_room is not None:
         return TaskFailed(what, cause=no_room[0], cure=no_room[1])
     return TaskFailed(what, cause=cause[-3000:] or f"exit status {done.status}", cure=cure)
@@ -194,7 +192,9 @@ def _instead_of_index(settings: IndexSettings) -> str:
     return f"{origin} sets `no-index`, so that no index was asked, only {links} looked at"
 
 
-def by_network(what: str, said: str, settings: IndexSettings, machine: Machine) -> NetworkFailed | None:
+def by_network(
+    what: str, said: str, settings: IndexSettings, machine: Machine, request: Request | None = None
+) -> NetworkFailed | None:
     """Tell whether it is the network by which an engine failed, from its own words.
 
     Args:
@@ -202,12 +202,12 @@ def by_network(what: str, said: str, settings: IndexSettings, machine: Machine) 
         said: The engine's words, masked.
         settings: Where it looked.
         machine: Where it looked from.
+        request: What it was asked for: a file that has another hash than the user listed may be what the index has.
 
     """
-    if settings.no_index:
+    if settings.no_index or (request is not None and any(one in request.text for one in _DIGEST.findall(said))):
         return None
-    server = _server(settings, said)
-    return network_failure(what, said[-3000:], server, machine.env, timeout=network.timeout(machine.env))
+    return network_failure(what, said[-3000:], _server(settings, said), machine.env)
 
 
 def _server(settings: IndexSettings, said: str) -> Server:
@@ -216,9 +216,7 @@ def _server(settings: IndexSettings, said: str) -> Server:
     hosts = [urlsplit(url).netloc.rpartition("@")[2] for url in urls]
     by_host = [url for url, host in zip(urls, hosts, strict=True) if host and f"//{host}/" in said]
     url = (_asked(settings, said)[:1] if len(by_host) > 1 else by_host or urls)[0]
-    host = urlsplit(url).hostname or ""
-    trusted = {host, urlsplit(url).netloc.rpartition("@")[2]} & set(settings.trusted_hosts)
-    return Server("index", url, cert=settings.cert, verify=not trusted, proxy=settings.proxy)
+    return Server("index", url, proxy=settings.proxy)
 
 
 def _asked(settings: IndexSettings, said: str) -> list[str]:
@@ -241,6 +239,7 @@ def _other_name(said: str) -> str:
     return package_names.first_advice((name for name in useless if package_names.is_none(name, "pip")), "pip")
 
 
+_DIGEST = re.compile(r"\b[0-9a-f]{64,128}\b")
 _NAME = r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
 # uv's and pip's words for a name of which there is nothing at all, and for one of which nothing will do.
 _NO_SUCH_NAME = re.compile(rf"{_NAME} was not found in the |the requirement {_NAME}[^\n]*\(from versions: none\)")
@@ -273,18 +272,6 @@ _CURES: Sequence[tuple[str, str]] = (
         ),
     ),
     (r"externally.managed", "make an environment (ensure_conda_env or ensure_venv) and install into that"),
-    (
-        r"\b401\b|\b403\b|unauthorized|forbidden|credentials",
-        "look at user and password of INDEX (ensure_pip_index sets it)",
-    ),
-    (
-        r"dns error|tcp connect|error sending request|could not resolve host|failed to establish|timed? ?out",
-        "see that INDEX can be reached from here (proxy?), or name another by ensure_pip_index",
-    ),
-    (
-        r"connection (refused|reset)|certificate|failed to fetch",
-        "see that INDEX can be reached from here (proxy? certificate?), or name another by ensure_pip_index",
-    ),
     (
         (
             r"does not satisfy python|matching python|requires-python|requires python|requires a different python|"

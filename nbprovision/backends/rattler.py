@@ -29,7 +29,7 @@ from nbprovision.backends.rattler_messages import (
     SolveRequest,
 )
 from nbprovision.backends.silence import SILENT
-from nbprovision.facts import caches, conda_health
+from nbprovision.facts import caches, conda_health, inside
 from nbprovision.facts.conda import META, CondaRecord, installed
 from nbprovision.facts.conda_health import Details
 from nbprovision.facts.conda_specs import Spec, parse
@@ -96,6 +96,7 @@ class Solution:
         try:
             # What is in the cache is not fetched in any case.
             network.persistently(machine, lambda _: self._call(machine, prefix, request), cached=False)
+            package_bytes.mark(self.packages, Path(request.cache))
         finally:
             self.close()
 
@@ -113,17 +114,18 @@ class Solution:
         """Make sure, before anything changes, that there is room; for an environment that is there also by a rehearsal.
 
         py-rattler unlinks old packages while it still fetches new ones, so that a disk that fills up, or a network that
-        fails, would leave half of an environment.
+        fails, would leave half of an environment. The rehearsal also shows to which folders the packages write.
 
         Raises:
-            NotBegun: there is no room, or something could not be fetched. Nothing was changed.
+            NotBegun: there is no room, something could not be fetched, or a folder is a link to elsewhere. Nothing was
+                changed.
 
         """
         try:
             cache = package_cache(machine, prefix)
             package_bytes.admit(machine, conda_room.coming(prefix, self.packages, reinstall), [cache])
             conda_room.require(prefix, self.packages, [cache])
-            if conda_room.coming(prefix, self.packages) and installed(prefix):
+            if conda_room.coming(prefix, self.packages) and (installed(prefix) or inside.has_linked_folder(prefix)):
                 network.persistently(machine, lambda _: self._rehearse(machine, prefix, cache), cached=False)
         except TaskFailed as error:
             self.close()
@@ -152,6 +154,7 @@ class Solution:
                 # The engine reports the first fault, and other threads of it go on linking: no removal is the last one.
                 self._child.leaves(scratch)
                 raise
+            inside.refuse_written(prefix, scratch)
             conda_room.require_rest(scratch)
 
     def _call(self, machine: Machine, prefix: Path, request: InstallRequest | RehearseRequest) -> None:
@@ -263,7 +266,7 @@ def _explained(error: TaskFailed, what: str, machine: Machine, query: Query) -> 
     """What the child reported, as a failure of the network where that is what it is."""
     if not isinstance(error, ChildEnded):
         return by_network(what, error.cause, machine, query.channels) or error
-    server = _server(error.cause, machine, query.channels)
+    server = _server(error.cause, query.channels)
     if server is None or error.status != SILENT:
         return error
     return NetworkFailed(what, "silent", server, url=server.url, said=error.cause.partition(": ")[2])
@@ -275,27 +278,21 @@ def by_network(what: str, said: str, machine: Machine, channels: Iterable[str]) 
     Args:
         what: What failed.
         said: The engine's words, masked.
-        machine: Certificates, limits.
+        machine: Its proxies.
         channels: URLs that it may have fetched from.
 
     """
-    server = _server(said, machine, channels)
+    server = _server(said, channels)
     if server is None:
         return None
-    return network_failure(
-        what, said, server, child_environment(machine, [server.url]), timeout=network.timeout(machine.env)
-    )
+    return network_failure(what, said, server, child_environment(machine, [server.url]))
 
 
-def _server(said: str, machine: Machine, channels: Iterable[str]) -> Server | None:
+def _server(said: str, channels: Iterable[str]) -> Server | None:
     """Of several channels that are servers the one whose URL is named."""
     remote = [url for url in channels if url.startswith(("http://", "https://"))]
     named = [url for url in remote if take_credentials(url)[0].rstrip("/") in said]
-    if not remote:
-        return None
-    verify = machine.conda.condarc.ssl_verify
-    url = (named or remote)[0]
-    return Server("channel", url, cert=verify if isinstance(verify, str) else None, verify=verify is not False)
+    return Server("channel", (named or remote)[0]) if remote else None
 
 
 def questions(

@@ -32,7 +32,6 @@ from rattler.exceptions import (
 )
 
 from nbprovision.backends import silence
-from nbprovision.backends.package_gate import Gate
 from nbprovision.backends.rattler_messages import Attempt, InstallRequest, RehearseRequest, Request, SolveRequest
 from nbprovision.facts import package_names
 from nbprovision.model.errors import DEFECT, REPORT, TaskFailed, nearest
@@ -52,10 +51,10 @@ def work(message: Any, tell: Tell) -> Any:
     """Do what a request asks for."""
     request = msgspec.convert(message, Request)
     if isinstance(request, SolveRequest):
-        with silence.watched(request.silence, lambda: request.shown):
+        with silence.watched(request.silence, lambda: request.shown, lambda: _kept(request.repodata)):
             return asyncio.run(_solve(request))
     reporter = _Reporter(tell)
-    with silence.watched(request.silence, lambda: list(reporter.coming.values())):
+    with silence.watched(request.silence, lambda: list(reporter.coming.values()), lambda: reporter.progress):
         if isinstance(request, RehearseRequest):
             return asyncio.run(_rehearse(request, reporter))
         return asyncio.run(_install(request, reporter))
@@ -103,6 +102,17 @@ async def _solve(request: SolveRequest) -> dict[str, Any]:
     if unsolved is None:
         raise TaskFailed("nothing was asked of the solver", cause=DEFECT, cure=REPORT)
     raise await _unsolvable(unsolved, request, gateway)
+
+
+def _kept(repodata: str) -> list[tuple[str, int, int]]:
+    """What has come of channels: the library writes each piece of an index, and each shard, into this folder."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.scandir(repodata):
+            with contextlib.suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                found.append((entry.name, status.st_size, status.st_mtime_ns))
+    return sorted(found)
 
 
 async def _with_builds_for_cuda(
@@ -180,7 +190,6 @@ def _package(record: rattler.RepoDataRecord, installed: dict[str, rattler.Prefix
 
 async def _install(request: InstallRequest, reporter: _Reporter) -> None:
     solved = _solved[request.solution]
-    reporter.gate = gate = _gate(request, solved, [request.prefix])
     try:
         await rattler.install(
             solved,
@@ -197,9 +206,7 @@ async def _install(request: InstallRequest, reporter: _Reporter) -> None:
             reporter=reporter,
         )
     except (InstallerError, LinkError, TransactionError, OSError) as error:
-        gate.require()
         raise _failed(error, request, solved) from error
-    gate.require()
     del _solved[request.solution]  # not before: what the network failed is asked for again
     _open_records(Path(request.prefix))
 
@@ -221,7 +228,6 @@ async def _rehearse(request: RehearseRequest, reporter: _Reporter) -> None:
     coming = [record for record in solved if _identity(record) not in known]
     # Which Python there is tells where pure Python packages go.
     python = [record for record in solved if record.name.normalized == "python" and record not in coming]
-    reporter.gate = gate = _gate(request, solved, [request.scratch, request.prefix])
     try:
         await rattler.install(
             [*coming, *python],
@@ -233,19 +239,7 @@ async def _rehearse(request: RehearseRequest, reporter: _Reporter) -> None:
             reporter=reporter,
         )
     except (InstallerError, LinkError, TransactionError, OSError) as error:
-        gate.require()
         raise _failed(error, request, solved) from error
-    gate.require()
-
-
-def _gate(request: InstallRequest | RehearseRequest, solved: list[rattler.RepoDataRecord], prefixes: list[str]) -> Gate:
-    names = {one.name.normalized: f"{one.name.normalized}-{one.version}-{one.build}" for one in solved}
-    python = next((str(one.version) for one in solved if one.name.normalized == "python"), "")
-    # Their archives were looked at before (backends/package_bytes.py).
-    marks = {
-        one.name.normalized: one.sha256.hex() for one in solved if one.sha256 and (one.url or "").startswith("file:")
-    }
-    return Gate(map(Path, prefixes), Path(request.cache), names, python, marks)
 
 
 def _identity(record: rattler.PackageRecord) -> tuple[str, str, str]:
@@ -256,8 +250,7 @@ class _Reporter:
     """Tells of packages fetched and linked; called from the engine's threads.
 
     Attributes:
-        coming: Names of the packages that are being fetched, by their number.
-        gate: Looks at what is about to be linked.
+        coming: Names of the packages that are being downloaded, by their number.
 
     """
 
@@ -269,7 +262,11 @@ class _Reporter:
         self._names: list[str] = []
         self._told = 0.0
         self.coming: dict[int, str] = {}
-        self.gate: Gate | None = None
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Bytes that have come, and packages that are linked."""
+        return sum(done for done, _ in list(self._sizes.values())), self._linked
 
     def on_transaction_start(self, total_operations: int) -> None:
         self._packages = total_operations
@@ -279,7 +276,6 @@ class _Reporter:
 
     def on_populate_cache_start(self, operation: int, package_name: str) -> int:
         self._names.append(package_name)
-        self.coming[len(self._names) - 1] = package_name
         return len(self._names) - 1
 
     def on_validate_start(self, cache_entry: int) -> int:
@@ -288,6 +284,7 @@ class _Reporter:
     def on_validate_complete(self, validate_idx: int) -> None: ...
 
     def on_download_start(self, cache_entry: int) -> int:
+        self.coming[cache_entry] = self._names[cache_entry]
         return cache_entry
 
     def on_download_progress(self, download_idx: int, progress: int, total: int | None) -> None:
@@ -299,10 +296,10 @@ class _Reporter:
             done, all_of_it = (sum(column) for column in zip(*self._sizes.values(), strict=True))
             self._tell(text=f"fetching {name}", done=done, total=all_of_it, unit="bytes")
 
-    def on_download_completed(self, download_idx: int) -> None: ...
+    def on_download_completed(self, download_idx: int) -> None:
+        self.coming.pop(download_idx, None)
 
-    def on_populate_cache_complete(self, cache_entry: int) -> None:
-        self.coming.pop(cache_entry, None)
+    def on_populate_cache_complete(self, cache_entry: int) -> None: ...
 
     def on_unlink_start(self, operation: int, package_name: str) -> int:
         return operation
@@ -310,8 +307,6 @@ class _Reporter:
     def on_unlink_complete(self, index: int) -> None: ...
 
     def on_link_start(self, operation: int, package_name: str) -> int:
-        if self.gate is not None:
-            self.gate.check(package_name)
         return operation
 
     def on_link_complete(self, index: int) -> None:
@@ -440,14 +435,10 @@ def _unreachable(error: Exception, request: SolveRequest) -> TaskFailed:
     text = str(error).replace("\nCaused by", "; caused by")
     if request.offline:
         cure = "conda is told to be offline, and the channel is not in the cache: turn `offline` off, or be online once"
-    elif "401" in text or "403" in text:
-        cure = "the channel asks for credentials: give them in its URL, or in the file that RATTLER_AUTH_FILE names"
     elif "file://" in text or "No such file" in text:
         cure = "correct the path of the channel, or build it first by ensure_conda_channel"
-    elif "404" in text:
-        cure = "correct the channel's name or URL"
     else:
-        cure = "look at the network and the proxy (https_proxy), and at ssl_verify where the certificate is the matter"
+        cure = "correct the channel's name or URL, or check the network and the proxy (https_proxy)"
     return TaskFailed(f"cannot read the channel {' or '.join(request.shown)}", cause=text, cure=cure)
 
 

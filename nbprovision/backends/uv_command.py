@@ -281,7 +281,7 @@ def _attempt(machine: Machine, request: Request, *, dry_run: bool, alone: bool, 
         raise engine_options.refused_by_uv(machine, done.errors.replace(str(path), "uv.toml"))
     if done.status != 0:
         what = f"cannot install what is asked for into {request.prefix}"
-        raise failure(what, done, settings, place=request.prefix, machine=machine)
+        raise failure(what, done, settings, request=request, machine=machine)
     return done.errors
 
 

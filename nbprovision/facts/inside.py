@@ -82,19 +82,21 @@ def refuse_distributions(prefix: Path, going: Iterable[Distribution]) -> None:
         raise _refused(f"{one.name} in {prefix}", f"{one.path / 'RECORD'} lists a file that is {place}")
 
 
-def refuse_link(prefix: Path, name: str) -> None:
-    """Refuse to write into a folder of an environment that is a link to elsewhere.
+def refuse_link(prefix: Path, *names: str) -> None:
+    """Refuse to write into folders of an environment where one is, or lies in, a link to elsewhere.
 
     Raises:
-        TaskFailed: it is.
+        TaskFailed: one does.
 
     """
-    for place in leading_out(prefix, prefix, [f"{name}/x"]):
-        raise TaskFailed(
-            f"{prefix} is not changed",
-            cause=f"{prefix / name} leads to {place.parent}, outside of the environment",
-            cure="remove the link, and run once more",
-        )
+    known: dict[str, str] = {}
+    for name in names:
+        for place in leading_out(prefix, prefix, [f"{name}/x"], known):
+            raise TaskFailed(
+                f"{prefix} is not changed",
+                cause=f"{prefix / name} leads to {place.parent}, outside of the environment",
+                cure="remove the link, and run once more",
+            )
 
 
 def refuse_links(prefix: Path, names: Iterable[str] = WRITTEN) -> None:
@@ -109,8 +111,26 @@ def refuse_links(prefix: Path, names: Iterable[str] = WRITTEN) -> None:
 
     """
     libraries = (str(path.relative_to(prefix)) for path in prefix.glob("lib/python3*/site-packages"))
-    for name in (*names, *libraries):
-        refuse_link(prefix, name)
+    refuse_link(prefix, *names, *libraries)
+
+
+def has_linked_folder(prefix: Path) -> bool:
+    """Whether any folder of an environment, or of what an earlier try left of one, is a link."""
+    return any(os.path.islink(os.path.join(place, name)) for place, names, _ in os.walk(prefix) for name in names)
+
+
+def refuse_written(prefix: Path, rehearsed: Path) -> None:
+    """Refuse to install what would be written through a folder of the environment that is a link to elsewhere.
+
+    Args:
+        prefix: The environment.
+        rehearsed: A folder where what is to come lies as it will lie there.
+
+    Raises:
+        TaskFailed: naming such a folder.
+
+    """
+    refuse_link(prefix, *(os.path.relpath(place, rehearsed) for place, _, _ in os.walk(rehearsed)))
 
 
 def strays(prefix: Path, distributions: Iterable[Distribution]) -> Iterator[tuple[Distribution, Path]]:

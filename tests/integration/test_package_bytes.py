@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from nbprovision.backends import package_bytes
-from nbprovision.backends.package_gate import MARK
+from nbprovision.backends.package_bytes import MARK
 from nbprovision.backends.rattler_messages import Package
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import TaskFailed

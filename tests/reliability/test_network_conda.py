@@ -53,7 +53,7 @@ def test_a_package_that_cannot_be_had(
     served.only(Fault("status", PACKAGE, status=500))
     with pytest.raises(TaskFailed, match=r"the packages could not be installed into .*/envs/x") as caught:
         converge(env_of(tiny, "gamma"), machine)
-    told(caught.value, served, r"gamma-3.1-0.tar.bz2 has a fault of its own \(status 500\)")
+    told(caught.value, served, r"gamma-3.1-0.tar.bz2 failed \(status 500\)")
     served.only()
     converge(env_of(tiny, "gamma"), machine)
 
@@ -100,6 +100,6 @@ def test_nothing_goes_before_what_comes_is_there(
     served.only(Fault("status", PACKAGE, status=500))
     with pytest.raises(NotBegun) as caught:
         converge(env_of(tiny, "gamma", exact=True), machine)
-    assert "has a fault of its own" in caught.value.cause
+    assert "failed (status 500)" in caught.value.cause
     assert versions(machine) == before
     assert (prefix_of(machine) / "share/beta.txt").exists()

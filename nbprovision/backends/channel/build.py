@@ -20,6 +20,7 @@ from nbprovision.backends.channel import interpreter as interpreters
 from nbprovision.backends.channel.interpreter import Interpreter
 from nbprovision.backends.channel.package import NATIVE, Package
 from nbprovision.backends.channel.wheel import convert, is_pure
+from nbprovision.backends.network_fault import pip_log, unread_pages
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import room
 from nbprovision.system.commands import run
@@ -169,7 +170,12 @@ def _download(order: Order, python: Interpreter, requirements: list[str], folder
     try:
         env = {**order.pip_env, **order.uv_env}
         with own_temporary_files(env) as temporary:
-            run([*download, *requirements], env={**env, **temporary}, failure=failure)
+            log = pip_log(temporary)
+            try:
+                run([*download, *requirements], env={**env, **temporary, **log}, failure=failure)
+            except TaskFailed as error:
+                error.cause = f"{error.cause}\n{unread_pages(log)}".strip()
+                raise
     except TaskFailed as error:
         complaint = "\n".join(line for line in error.cause.splitlines() if "WARNING" not in line)
         no_room = room.explained(complaint, folder)
