@@ -16,11 +16,10 @@ from nbprovision.system.context import current, separate_run, thread
 
 PACKAGE = Path(nbprovision.__file__).parent
 THREADS = 16
-MODULES = sorted(
-    path for path in PACKAGE.rglob("*.py") if path.name != "silence.py"
-)  # which one thread watches for all
-# Right for all runs of a process: what root trusts stays trusted, and rules are code; a child process works for one run.
-SHARED = {"trust.py:_trusted", "rattler_child.py:_solved", "finding.py:RULES"}
+# Right for all runs of a process: what root trusts stays trusted, and rules are code. What works in a child process works
+# for one run.
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name not in ("rattler_child.py", "silence.py"))
+SHARED = {"trust.py:_trusted", "finding.py:RULES"}
 
 
 def test_each_of_many_runs_has_its_log_and_its_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

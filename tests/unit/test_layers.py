@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tomlkit
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "nbprovision"
@@ -222,3 +225,17 @@ def test_the_python_api_is_there_when_it_is_asked_for() -> None:
 def test_the_way_in_judges_nothing(module: str) -> None:
     """A run with nothing to do starts and writes nothing that would have to be judged, and does not pay for it."""
     assert not {"nbprovision.system.trust", "nbprovision.system.launch"} & loaded_by(f"import {module}")
+
+
+# What a distribution is imported as, if not by its name.
+IMPORTED_AS = {"pyyaml": "yaml", "py-rattler": "rattler", "ruamel-yaml": "ruamel", "backports-zstd": "backports"}
+# Python 3.14 has zstd itself; a kernel is tried by the jupyter_client of its own environment.
+NOT_OURS = {"compression", "jupyter_client"}
+
+
+def test_every_dependency_is_declared_and_used() -> None:
+    declared = tomlkit.parse((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]  # type: ignore[index]
+    names = {canonicalize_name(Requirement(str(line)).name) for line in declared}  # type: ignore[union-attr]
+    used = {name.split(".")[0] for path in FILES for _, name in imports(ast.parse(path.read_text()))}
+    foreign = used - set(sys.stdlib_module_names) - NOT_OURS - {"nbprovision"}
+    assert foreign == {IMPORTED_AS.get(name, name) for name in names}
