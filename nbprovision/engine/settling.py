@@ -6,13 +6,12 @@ with what they report when there is nothing to do: one that waits for a change i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from nbprovision.engine.attempts import merged, stands
-from nbprovision.engine.program import Acts, Guarded, Late, Program, Stretch, Told
+from nbprovision.engine.operations import Program, settle_all
 from nbprovision.engine.registry import Registry
 from nbprovision.engine.step import Outcome, Step, prove, skipping
 from nbprovision.engine.work import Work, reporting
@@ -58,58 +57,38 @@ def bound(step: Step, results: dict[str, Any]) -> Bound | None:
 
 def proofs(work: Work, program: Program) -> list[Proof | None]:
     """The proofs of a run with nothing to do, in the order of the playbook; None for each that cannot be had."""
-    return list(_Quiet(work).program(program))
+    return list(settle_all(program, Settling(work)))
 
 
-class _Quiet:
-    """Goes through a program as if nothing had to be changed any more."""
+class Settling:
+    """Looks at steps as if nothing had to be changed any more.
+
+    Attributes:
+        registry: The results that they would have.
+
+    """
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._registry = Registry()
+        self.registry = Registry()
         # What a task reports is asked for again only if somebody listens.
         self._asked = any(step.late or _is_judged(step) for step in work.steps)
 
-    def program(self, program: Program) -> Iterator[Proof | None]:
-        """The proofs of a part, up to where the play ends."""
-        for op in program:
-            if isinstance(op, Stretch):
-                for number in op.steps:
-                    yield self._step(number)
-            elif isinstance(op, Late):
-                yield self._late(op.step)
-            elif isinstance(op, Guarded):
-                yield from self.program(op.body)
-                yield from self.program(op.always)
-            elif isinstance(op, Acts):
-                yield from self._acts(op)
-
-    def _acts(self, op: Acts) -> Iterator[Proof | None]:
-        for section in op.sections:
-            for part in section:
-                if isinstance(part, Told) and part.meta.what == "end_play" and self._ends(part):
-                    return
-                yield from self.program((part,))
-
-    def _ends(self, op: Told) -> bool:
-        try:
-            return op.meta.wanted(self._registry.results)
-        except ProvisionError:
-            return False
-
-    def _step(self, number: int) -> Proof | None:
+    def proof_of(self, number: int) -> Proof | None:
+        """The proof of a step."""
         outcome = self._work.outcomes.get(number)
         if outcome is None or outcome.proof is None or outcome.result.status == "failed":
             return None
         return self._quietly(self._work.bound[number], outcome, self._work.machine_of(number))
 
-    def _late(self, number: int) -> Proof | None:
+    def proof_of_late(self, number: int) -> Proof | None:
+        """The proof of what a late step is bound to."""
         step = self._work.steps[number]
         try:
-            found = bound(step, self._registry.results)
+            found = bound(step, self.registry.results)
             if found is None:
                 result = step.result("skipped")
-                self._registry.take(step, result)
+                self.registry.take(step, result)
                 return reporting(skipping(step), result)
             machine = self._work.machine
             if found.environment:
@@ -127,10 +106,10 @@ class _Quiet:
     def _loop(self, step: Step, turns: list[Step], machine: Machine) -> Proof | None:
         outcomes = [self._looked_at(turn, machine) for turn in turns]
         result = merged(step, outcomes).result
-        self._registry.take(step, result)
+        self.registry.take(step, result)
         found = [outcome.proof for outcome in outcomes]
         known = [proof for proof in found if proof is not None]
-        right = all(stands(turn, one.result, self._registry.results) for turn, one in zip(turns, outcomes, strict=True))
+        right = all(stands(turn, one.result, self.registry.results) for turn, one in zip(turns, outcomes, strict=True))
         if len(known) < len(found) or not right:
             return None
         ends = [proof.until for proof in known if proof.until is not None]
@@ -148,9 +127,9 @@ class _Quiet:
             result, proof = again.result, again.proof
         elif result.changed:
             result = msgspec.structs.replace(result, status="ok", changes=())
-        if not stands(step, result, self._registry.results):
+        if not stands(step, result, self.registry.results):
             return None
-        self._registry.take(step, result)
+        self.registry.take(step, result)
         return reporting(proof, result)
 
     @staticmethod
