@@ -60,6 +60,7 @@ class Machine:
         self.suspect: set[Path] = set()  # found half made when the run began; each task looks deeper into its part
         # What a task's apply leaves for the reading that verifies it, under a key of the task's own.
         self.notes: dict[object, Any] = {}
+        self._notes_of: dict[int, tuple[object, dict[object, Any]]] = {}
         # What is planned will be applied at once, so that nobody waits to hear of it before.
         self.applies = False
         self.timeout: float | None = None
@@ -245,6 +246,11 @@ class Machine:
         view.applies = applies
         self._views.append(view)
         return view
+
+    def notes_of(self, task: object) -> dict[object, Any]:
+        """What a task has worked out in this run; another task with the same parameters has notes of its own."""
+        # With the task, so that no other object can get its id while the notes exist.
+        return self._notes_of.setdefault(id(task), (task, {}))[1]
 
     def variables(self, looked_at: dict[Path, bool] | None = None) -> Mapping[str, Any]:
         """Facts that a playbook's templates may use, as ``nb.NAME``.

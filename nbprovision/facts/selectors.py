@@ -99,10 +99,8 @@ def declared_before(machine: Machine, task: object) -> Mapping[str, Path]:
 
     A task would otherwise mean other environments when it is carried out than when it was put in order.
     """
-    # With the task, so that no other one can get its id while the note is there.
-    found: tuple[object, Mapping[str, Path]]
-    found = machine.notes.setdefault(("declared before", id(task)), (task, dict(machine.declared)))
-    return found[1]
+    declared: Mapping[str, Path] = machine.notes_of(task).setdefault("declared before", dict(machine.declared))
+    return declared
 
 
 def sources(machine: Machine, texts: Sequence[str]) -> Iterator[Path]:

@@ -400,11 +400,11 @@ class EnsureVenv(Task[VenvState], frozen=True, kw_only=True):
         """The work on packages; the same object throughout a run, by which it knows its own notes."""
         if self.state == "absent" or not self._has_packages:
             return None
-        key = (self.kind(), id(self))
-        if key not in machine.notes:  # with the task, so that no other one can get its id while the note is there
-            machine.notes[key] = (self, self._packages(str(self._prefix(machine))))
-        made: PipPackages = machine.notes[key][1]
-        return made
+        notes = machine.notes_of(self)
+        if "pip" not in notes:
+            notes["pip"] = self._packages(str(self._prefix(machine)))
+        work: PipPackages = notes["pip"]
+        return work
 
     def _packages(self, env: str) -> PipPackages:
         return PipPackages(

@@ -244,7 +244,7 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
         prefix = target.prefix if target.location is None else target.location
         if not os.access(target.python, os.X_OK):
             raise no_python(target)
-        machine.notes[self._note(target)] = (self, frozenset(_conflicts(target)))  # kept, so that its id stays its own
+        machine.notes_of(self)["conflicts before", target.place] = frozenset(_conflicts(target))
         guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
         found = target.found()
         # No engine uninstalls from a folder that is no environment.
@@ -359,7 +359,7 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
         pip_targets.refuse_editable(target, asked.wanted)
         found = target.found()
         environment = requirements.marker_environment(version)
-        _, before = machine.notes.get(self._note(target), (self, None))
+        before = machine.notes_of(self).get(("conflicts before", target.place))
         conflicts = () if before is None else tuple(text for text in _conflicts(target) if text not in before)
         if self.state == "absent":
             removable = tuple(_removable(asked, found, environment))
@@ -489,9 +489,6 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
             digests = machine.digests if self.deep else None
             for file, elsewhere in distributions.harmed_elsewhere(one, others, digests):
                 yield Shared(file, elsewhere)
-
-    def _note(self, target: Target) -> tuple[str, int, Path]:
-        return (self.kind(), id(self), target.place)
 
 
 def _missing(wanted: Wanted) -> Need:
