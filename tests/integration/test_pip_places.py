@@ -155,13 +155,13 @@ class TestInterpreter:
         assert started == []
         (instance.machine().cache / "interpreters").rename(tmp_path / "aside")
         assert [result.status for result in instance.run(tasks, witness=False)] == ["ok"]
-        assert len([one for one in started if "own/bin/python3" in one]) == 1
+        assert len(started) == 1
         started.clear()
         other = python.with_name("copy")
         shutil.copy(python.resolve(), other)
         os.replace(other, python.resolve())  # the same program in another file
         assert [result.status for result in instance.run(tasks, witness=False)] == ["ok"]
-        assert len([one for one in started if "own/bin/python3" in one]) == 1
+        assert len(started) == 1
 
     @ENGINES
     def test_what_it_says_counts_and_no_layout(self, instance: Instance, tmp_path: Path, engine: str) -> None:

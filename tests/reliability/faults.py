@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 EVENTS = frozenset(
-    "os.rename os.remove os.rmdir os.mkdir os.symlink os.link os.chmod os.truncate os.utime subprocess.Popen".split()  # noqa: SIM905
+    "os.rename os.remove os.rmdir os.mkdir os.symlink os.link os.chmod os.truncate os.utime os.fork subprocess.Popen".split()  # noqa: SIM905
 )
 # The removal of a folder with thousands of files is that of any of them.
 EVERY = 400
@@ -43,7 +43,7 @@ class Faults:
             if not isinstance(flags, int) or not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
                 return
         elif event in EVENTS:
-            path = arguments[0]
+            path = arguments[0] if arguments else None
         else:
             return
         if event == "os.chmod" and isinstance(path, int):

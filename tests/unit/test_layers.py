@@ -115,8 +115,10 @@ STARTS = {
     "os": {"system", "popen", "fork", "forkpty", "posix_spawn", "posix_spawnp"},
     "pty": {"spawn", "fork"},
     "asyncio": {"create_subprocess_exec", "create_subprocess_shell"},
+    "sh": {"Command"},
 }
 MAY_START = {
+    "system/commands.py",  # has launch.py judge
     "system/launch.py",  # judges first what root would run: see system/trust.py
     "__main__.py",  # this very program again, without its compiled files
 }
