@@ -220,13 +220,18 @@ def _server(settings: IndexSettings, said: str) -> Server:
 
 
 def _asked(settings: IndexSettings, said: str) -> list[str]:
-    """The index that the engine's words name; all of them, in uv's order, where they name none."""
+    """The indexes that the engine's words name, in uv's order; all of them where they name none."""
     if settings.no_index:
         return list(settings.find_links) or ["no index"]
     urls = [*settings.extra_urls, settings.index_url or _PYPI]
-    bare = indexes.place(said)
-    named = [url for url in urls if indexes.place(url).rstrip("/") in bare]
-    return sorted(named, key=len)[-1:] or urls
+    said = indexes.place(said)
+    named = [url for url in urls if _place(url) in said]
+    # The URL of an index may begin with that of another.
+    return [url for url in named if not any(_place(other).startswith(f"{_place(url)}/") for other in named)] or urls
+
+
+def _place(url: str) -> str:
+    return indexes.place(url).rstrip("/")
 
 
 def _other_name(said: str) -> str:
