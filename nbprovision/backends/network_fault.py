@@ -233,16 +233,26 @@ def network_failure(message: str, said: str, server: Server, env: Mapping[str, s
     return NetworkFailed(message, kind, server, url=url, said=said, status=status, proxy=proxy)
 
 
+_BUILD = re.compile(r"Running command .*\n((?:.*\n)*?)\S+ +(?:ERROR: .* exited with \d+|error: subprocess-exited)")
+
+
 def pip_log(temporary: Mapping[str, str]) -> dict[str, str]:
     """The variable by which pip writes a log into its folder for temporary files, where it has one."""
     return {"PIP_LOG": f"{temporary['TMPDIR']}/pip.log"} if temporary else {}
 
 
-def unread_pages(log: Mapping[str, str]) -> str:
-    """Why pip could not read pages of an index, which it says in its log alone; a missing page comes last."""
+def only_logged(log: Mapping[str, str]) -> str:
+    """What pip says in its log alone: why it could not read pages of an index, and what a failed build printed.
+
+    A missing page comes last, as it may be the least of the faults. With a log, pip takes a build's output for shown.
+    """
     text = (read_text(Path(log["PIP_LOG"])) if log else None) or ""
-    lines = dict.fromkeys(re.findall(r"Could not fetch URL .*", text))
-    return "\n".join(sorted(lines, key=lambda line: "404 Client Error" in line))
+    pages = sorted(
+        dict.fromkeys(re.findall(r"Could not fetch URL .*", text)), key=lambda line: "404 Client Error" in line
+    )
+    builds = _BUILD.findall(text)
+    output = [line.partition(" ")[2].strip() for line in builds[-1].splitlines()] if builds else []
+    return "\n".join([*sorted(pages, key=lambda line: "404 Client Error" in line), *output])
 
 
 def _has_password(*urls: str) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nbprovision.backends import engine_options, network, pip_location
-from nbprovision.backends.network_fault import pip_log, unread_pages
+from nbprovision.backends.network_fault import only_logged, pip_log
 from nbprovision.backends.pip_request import (
     Move,
     Request,
@@ -197,7 +197,7 @@ def _pip(
             timeout=machine.timeout,
             accept=range(256),
         )
-        return done if done.status == 0 else done._replace(errors=f"{done.errors}\n{unread_pages(log)}")
+        return done if done.status == 0 else done._replace(errors=f"{done.errors}\n{only_logged(log)}")
 
 
 def _command(prefix: Path, python: Path) -> list[str | Path]:

@@ -20,7 +20,7 @@ from nbprovision.backends.channel import interpreter as interpreters
 from nbprovision.backends.channel.interpreter import Interpreter
 from nbprovision.backends.channel.package import NATIVE, Package
 from nbprovision.backends.channel.wheel import convert, is_pure
-from nbprovision.backends.network_fault import pip_log, unread_pages
+from nbprovision.backends.network_fault import only_logged, pip_log
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import room
 from nbprovision.system.commands import run
@@ -174,7 +174,7 @@ def _download(order: Order, python: Interpreter, requirements: list[str], folder
             try:
                 run([*download, *requirements], env={**env, **temporary, **log}, failure=failure)
             except TaskFailed as error:
-                error.cause = f"{error.cause}\n{unread_pages(log)}".strip()
+                error.cause = f"{error.cause}\n{only_logged(log)}".strip()
                 raise
     except TaskFailed as error:
         complaint = "\n".join(line for line in error.cause.splitlines() if "WARNING" not in line)
