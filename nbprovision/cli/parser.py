@@ -99,3 +99,14 @@ def check_command(argv: Sequence[str], commands: Collection[str]) -> None:
     what = "option" if first.startswith("-") else "command"
     near = nearest(first, commands)
     raise UsageError(f"there is no {what} '{first[:40]}'{near}", cure=f"there are: {', '.join(commands)}")
+
+
+def seconds(text: str) -> float:
+    """The type of an option that takes a duration: seconds, none of them negative or without end."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"takes a number of seconds, not '{text}'")
+    return value

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nbprovision.cli.asking import at_terminal
+from nbprovision.cli.parser import seconds
 from nbprovision.engine import background
 from nbprovision.engine.budget import perform_within
 from nbprovision.engine.run import Listener
@@ -71,10 +72,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--deep", action="store_true", help="compare the files of every package, not only names and versions")
     add("--no-witness", action="store_true", help="look at everything anew")
-    add("--deadline", type=_seconds, metavar="SECONDS", help="time that the run may take")
+    add("--deadline", type=seconds, metavar="SECONDS", help="time that the run may take")
     add(
         "--lock-timeout",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="time to wait for another run (default: as long as it takes)",
     )
@@ -311,13 +312,3 @@ def _tell(text: str) -> None:
 
 def _split(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(tag.strip() for value in values for tag in value.split(",") if tag.strip())
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"takes a number of seconds, not '{text}'")
-    return seconds

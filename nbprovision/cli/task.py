@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nbprovision.cli.parser import seconds
 from nbprovision.engine.single import carry_out_alone
 from nbprovision.model.errors import ProvisionError, UsageError, nearest
 from nbprovision.model.result import Result
@@ -26,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-log", action="store_true", help="withhold values and reasons from the result and the log")
     parser.add_argument(
         "--lock-timeout",
-        type=float,
+        type=seconds,
         metavar="SECONDS",
         help="time to wait for another run (default: as long as it takes)",
     )

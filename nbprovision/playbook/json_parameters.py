@@ -44,7 +44,7 @@ def _refuse_template(path: Path) -> str:
 def _object(text: str, name: str) -> MapNode:
     start = Position(name, 1, 1)
     try:
-        value = json.loads(text, object_pairs_hook=_unique)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         place = Position(name, error.lineno, error.colno)
         cure = 'write an object, such as {"name": "value"}'
@@ -63,6 +63,10 @@ def _object(text: str, name: str) -> MapNode:
     node = _node(value, places, start)
     assert isinstance(node, MapNode)  # noqa: S101 - made of a dict
     return node
+
+
+def _refuse_constant(name: str) -> Any:
+    raise InvalidPlaybook("the parameters are not JSON", cause=f"{name} is not a JSON number", cure="write a number")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -140,9 +140,11 @@ def _start(words: Sequence[str], failure: str, **options: Any) -> sh.RunningComm
             # In the background, so that there is a process to end; in a list, in which sh leaves arguments as they are.
             return command([_Word(word) for word in words[1:]], _bg=True, _bg_exc=False, **options)
         except (sh.CommandNotFound, sh.ForkException) as error:
-            number = re.search(r"\[Errno (\d+)\]", str(error))
-            reason = os.strerror(int(number[1]) if number else errno.EACCES)
-            cure = "look at its owner and mode: ls -l"
+            match = re.search(r"\[Errno (\d+)\]", str(error))
+            number = int(match[1]) if match else errno.EACCES
+            reason, cure = os.strerror(number), "look at its owner and mode: ls -l"
+            if number == errno.ENOEXEC:
+                cure = "name its interpreter in the first line, such as #!/bin/sh"
     raise TaskFailed(failure, cause=f"{words[0]}: {reason}", cure=cure)
 
 

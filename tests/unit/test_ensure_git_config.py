@@ -210,7 +210,7 @@ def test_what_an_included_file_says_is_told(machine: Machine, home: Path) -> Non
 
 @pytest.mark.parametrize("text", [None, "[broken", "[user]\n\tname = A\n"], ids=["missing", "broken", "same"])
 def test_an_included_file_that_sets_nothing_else_is_no_matter(text: str | None, machine: Machine, home: Path) -> None:
-    (home / ".gitconfig").write_text('[user]\n\tname = A\n[includeIf "gitdir:~/work/"]\n\tpath = other\n')
+    (home / ".gitconfig").write_text('[user]\n\tname = A\n[includeIf "gitdir:~/team/"]\n\tpath = other\n')
     if text is not None:
         (home / "other").write_text(text)
     task = EnsureGitConfig(name="user.name", value="A")

@@ -47,6 +47,8 @@ BAD = {
     "schema x": 5,
     "task": 5,
     "task ensure_kernl": 5,
+    "task ensure_kernel --lock-timeout soon": 5,
+    "task ensure_kernel --lock-timeout nan": 5,
     "status x": 5,
     "lifecycle": 5,
     "lifecycle rendr": 5,

@@ -101,7 +101,7 @@ def test_files_that_include_without_end_are_refused(tmp_path: Path) -> None:
     ("line", "cure"),
     [
         ("pytz @ file:///home/conda/feedstock_root/build_artifacts/pytz_1693930252784/work", "write `pytz` with a version"),
-        ("Click @ file:///tmp/build/click_1698129812380/work/dist/click-8.1.7-py3-none-any.whl", "write `click` with a version"),
+        ("Click @ file:///tmp/build/80754af9/click_1698129812380/dist/click-8.1.7-py3-none-any.whl", "write `click` with a version"),
         ("six @ file:///nowhere/six", "a relative path"),
         ("-e /nowhere/six", "a relative path"),
     ],

@@ -51,6 +51,21 @@ def test_a_failure_is_in_the_result(env: dict[str, str]) -> None:
     assert "canary" not in json.dumps(hidden.result) + hidden.errors
 
 
+def test_a_program_that_cannot_be_run_is_reported_with_what_to_do(env: dict[str, str], tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    for text, mode, words in (
+        ("echo hi\n", 0o644, ["Permission denied", "owner and mode"]),
+        ("echo hi\n", 0o755, ["Exec format error", "#!/bin/sh"]),
+    ):
+        program.write_text(text)
+        program.chmod(mode)
+        done = Done(env, {"argv": [str(program)]}, "ensure_command")
+        assert done.status == 2
+        assert all(word in done.result["error"]["message"] for word in words), done.result
+    done = Done(env, {"argv": ["no-such-program"]}, "ensure_command")
+    assert "there is no such program" in done.result["error"]["message"]
+
+
 WRONG = {
     "an unknown name": ('{\n  "nmae": "x"\n}', 2, "ensure_kernel has no parameter 'nmae'; did you mean 'name'?"),
     "a wrong type": ('{"name": "x",\n "argv": 3}', 2, "ensure_kernel: 'argv' takes a list of strings, not a number"),
@@ -59,6 +74,7 @@ WRONG = {
     "not an object": ("[]", 1, "the parameters are not a JSON object"),
     "a name twice": ('{"name": "x", "name": "y"}', 1, "'name' stands twice in one object"),
     "nested without end": ("[" * 100_000, 1, "the parameters are nested too deep"),
+    "not a number": ('{"name": NaN}', 1, "NaN is not a JSON number"),
     "nothing": ("", 1, "the parameters are not JSON"),
 }
 

@@ -1,6 +1,6 @@
 """The English of the project: what reads as if translated may only become rarer (docs/contributing.md, "Habits").
 
-``python -m tests.unit.test_language`` writes the counts again after some have fallen.
+``python -m tests.test_language`` writes the counts again after some have fallen.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 COUNTS = ROOT / "tests/data/language.json"
 PATTERNS = {
     "anew": r"\banew\b",
