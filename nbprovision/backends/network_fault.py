@@ -189,7 +189,7 @@ _RECOGNISED: tuple[tuple[str, Kind], ...] = (
     (r"network is unreachable|no route to host", "route"),
     (r"timed out|ReadTimeout|ConnectTimeout|connection-timeout|respond within", "silent"),
     (r"end of file before|response body|IncompleteRead|incomplete-download|prematurely|broken pipe", "cut"),
-    (r"connection (?:was )?(?:reset|abort|broken)", "cut"),
+    (r"connection (?:was )?(?:reset|abort|broken)|before message completed", "cut"),
     (r"hash mismatch|match the hashes|invalid package format|zip archive|BadZipFile|ChecksumMismatch", "garbled"),
     (r"failed to decode|unknown frame|expected value|JSONDecodeError", "portal"),
     (r"error sending request|max retries exceeded|proxyerror|connection ?error|CondaHTTPError", "unclear"),

@@ -207,7 +207,8 @@ class TestBudget:
         finally:
             os.killpg(worker, signal.SIGCONT)
         assert second.returncode == 7
-        assert first.wait(timeout=300) == 0
+        # Whichever of the two gets the run's lock first does the work of both, and the other does not wait for it.
+        assert first.wait(timeout=300) in (0, 7)
         wait_for(empty.offers)
 
     def test_the_budget_is_no_part_of_a_state(self, hook: Hook) -> None:

@@ -11,7 +11,6 @@ import io
 import itertools
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from nbprovision.__main__ import main
 from nbprovision.api import ProvisionError
 from nbprovision.model.task import Task
 from nbprovision.tasks import Catalogue
+from tests import auditing
 
 CATALOGUE = Catalogue()
 ALL = os.environ.get("NBPROVISION_TEST_HOSTILE") == "all"
@@ -106,18 +106,14 @@ class Fence:
     """Nothing is opened for writing, made, moved or removed outside of a folder while it is up."""
 
     def __init__(self) -> None:
-        self.inside: str | None = None
+        self.inside = ""
         self.crossed: list[str] = []
-        sys.addaudithook(self.hear)
 
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.inside is None:
-            return
         if event == "open":
-            path, _, flags = arguments
-            if not isinstance(flags, int) or not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            if not auditing.is_write(arguments):
                 return
-            paths = [path]
+            paths = [arguments[0]]
         elif event in ("os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.chown", "os.truncate"):
             paths = [arguments[0]]
         elif event in ("os.rename", "os.link"):
@@ -153,8 +149,8 @@ def fenced(env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with mock.patch.dict(os.environ, values, clear=True):
         FENCE.crossed.clear()
         FENCE.inside = str(tmp_path) + "/"
-        yield project
-        FENCE.inside = None
+        with auditing.heard_by(FENCE.hear):
+            yield project
     assert not list(tmp_path.rglob("CANARY"))
     assert not (project / "CANARY").exists()
 

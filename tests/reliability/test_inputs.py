@@ -10,7 +10,6 @@ import io
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ import pytest
 from nbprovision.__main__ import main
 from nbprovision.system import unfinished
 from nbprovision.tasks import Catalogue
+from tests import auditing
 from tests.conftest import Channel
 from tests.wheels import make_project, make_wheel
 
@@ -73,23 +73,6 @@ FILES = {
 }
 # Python's own files, the kernel's and the tool's own notes decide nothing that could be another way tomorrow.
 OWN = ("cache", "log", "state", "journal", "lock", "last-run.json", "status.json", "progress")
-
-
-class Ear:
-    """Hears which files are opened for reading while a task reads."""
-
-    def __init__(self) -> None:
-        self.heard: set[str] | None = None
-        sys.addaudithook(self.hear)
-
-    def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.heard is None or event != "open" or not isinstance(arguments[0], (str, bytes, os.PathLike)):
-            return
-        if not (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
-            self.heard.add(os.path.abspath(os.fsdecode(arguments[0])))
-
-
-EAR = Ear()
 
 
 class Place:
@@ -152,11 +135,14 @@ class Place:
         read = task.read
 
         def heard(self: Any, machine: Any) -> Any:
-            EAR.heard = found
-            try:
+            with auditing.heard_by(hear):
                 return read(self, machine)
-            finally:
-                EAR.heard = None
+
+        def hear(event: str, arguments: tuple[Any, ...]) -> None:
+            if event != "open" or not isinstance(arguments[0], (str, bytes, os.PathLike)):
+                return
+            if not (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+                found.add(os.path.abspath(os.fsdecode(arguments[0])))
 
         found: set[str] = set()
         with mock.patch.object(task, "read", heard):
@@ -190,7 +176,6 @@ def task(request: pytest.FixtureRequest, place: Place) -> Iterator[tuple[Path, s
     playbook = place.playbook("one", f"- tasks:\n    - {text}\n")
     place.settled(playbook)
     yield playbook, text.partition(":")[0]
-    EAR.heard = None
     shutil.rmtree(place.root / "home/.config", ignore_errors=True)  # an index that nobody answers for
 
 

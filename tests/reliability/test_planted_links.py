@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from unittest import mock
 import pytest
 
 from nbprovision.__main__ import main
+from tests import auditing
 from tests.conda_packages import TinyChannel
 
 pytestmark = [pytest.mark.engine, pytest.mark.scaled("NBPROVISION_TEST_HOSTILE")]
@@ -37,29 +37,23 @@ ALL = os.environ.get("NBPROVISION_TEST_HOSTILE") == "all"
 _TEMPORARY = re.compile(r"\.nbprovision-tmp|/\.tmp|\.\d{4,}")
 
 
-class Ear:
-    """Hears which places are written, while it listens."""
+@contextlib.contextmanager
+def written() -> Iterator[list[str]]:
+    """The places that are written meanwhile."""
+    places: list[str] = []
 
-    def __init__(self) -> None:
-        self.heard: list[str] | None = None
-        sys.addaudithook(self.hear)
-
-    def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.heard is None:
-            return
-        if (
-            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        ) or event == "os.mkdir":
+    def hear(event: str, arguments: tuple[Any, ...]) -> None:
+        if (event == "open" and auditing.is_write(arguments)) or event == "os.mkdir":
             path = arguments[0]
         elif event in ("os.rename", "os.symlink", "os.link"):
             path = arguments[1]
         else:
             return
         if isinstance(path, (str, bytes, os.PathLike)):
-            self.heard.append(os.path.abspath(os.fsdecode(path)))
+            places.append(os.path.abspath(os.fsdecode(path)))
 
-
-EAR = Ear()
+    with auditing.heard_by(hear):
+        yield places
 
 
 class User:
@@ -120,17 +114,14 @@ class User:
 
 
 @pytest.fixture
-def user(env: dict[str, str], tmp_path: Path) -> Iterator[User]:
-    made = User(env, tmp_path)
-    yield made
-    EAR.heard = None
+def user(env: dict[str, str], tmp_path: Path) -> User:
+    return User(env, tmp_path)
 
 
 def written_by(user: User) -> list[tuple[str, bool]]:
     """The places that a clean run writes, below the machine's folder, and whether each is a folder."""
-    EAR.heard = []
-    status, told = user.run()
-    heard, EAR.heard = EAR.heard, None
+    with written() as heard:
+        status, told = user.run()
     assert status == 0, told
     inside = str(user.machine) + "/"
     names = dict.fromkeys(path.removeprefix(inside) for path in heard if path.startswith(inside))

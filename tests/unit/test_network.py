@@ -160,6 +160,7 @@ WORDS = [
     ("error sending request; caused by: tcp connect error: Network is unreachable (os error 101)", "route"),
     ("error sending request; caused by: invalid peer certificate: UnknownIssuer", "certificate"),
     ("error decoding response body; caused by: end of file before message length reached", "cut"),
+    ("error sending request; caused by: client error (SendRequest); connection closed before message completed", "cut"),
     ("error: incomplete-download: not enough bytes were received", "cut"),
     ("Failed to download `apple==1.0`\ncause: Hash mismatch for `apple==1.0`", "garbled"),
     ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "garbled"),
