@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nbprovision.backends import aws_command
-from nbprovision.facts import codeartifact
+from nbprovision.facts.platform import region_of
 from nbprovision.model.errors import SecretUnavailable, TaskFailed
 from nbprovision.system import commands, log, secrets
 
@@ -64,7 +64,7 @@ def fetch(machine: Machine, kind: str, name: str, region: str | None) -> str:
 
     """
     what = f"lookup('{kind}', '{name}') has no answer"
-    region = region or codeartifact.region_of(machine.env, machine.root)
+    region = region or region_of(machine.env, machine.root)
     argv = [require_command(machine, kind, name), *_WORDS[kind], name, "--output", "json"]
     argv += ["--region", region] if region else []
     env = aws_command.environment(machine)

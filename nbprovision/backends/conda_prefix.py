@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
@@ -12,12 +11,10 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.backends import removed_code
-from nbprovision.facts import distributions
 from nbprovision.facts.conda import MADE_BY_US, META, CondaFacts
 from nbprovision.facts.conda_files import placing
 from nbprovision.facts.conda_health import Details, activation_state, history_tells, variables
-from nbprovision.system.files import explained, make_folder, make_temporary_folder, read_text, remove, write_atomically
+from nbprovision.system.files import make_folder, read_text, write_atomically
 from nbprovision.system.reading import read_bytes
 
 # The version whose form of the history this is. Older ones of conda refuse an environment whose history names a newer
@@ -161,43 +158,6 @@ def correct_paths(record: Path) -> None:
     for entry in (document.get("paths_data") or {}).get("paths") or []:
         entry["_path"] = placed(entry["_path"])
     write_atomically(record, msgspec.json.format(msgspec.json.encode(document), indent=2))
-
-
-def remove_prefix(prefix: Path) -> None:
-    """Remove an environment: out of sight in one step, then piece by piece."""
-    with explained(f"cannot remove {prefix}", prefix):
-        hidden = make_temporary_folder(prefix)
-        os.rename(prefix, hidden / prefix.name)
-    remove(hidden)
-
-
-def remove_leftover(path: Path) -> None:
-    """Remove what `leftovers` found, or a record that is torn."""
-    remove(path)
-
-
-def remove_distribution(prefix: Path, dist_info: Path) -> None:
-    """Remove a distribution that pip installed, by its RECORD, and folders that this empties.
-
-    Nothing outside ``prefix`` is touched. What Python has compiled is left to `removed_code.tidy`.
-
-    The format: https://packaging.python.org/specifications/recording-installed-packages/
-    """
-    inside = os.path.realpath(prefix) + os.sep
-    folder = os.path.realpath(dist_info.parent)
-    parents: set[Path] = set()
-    for name in distributions.recorded(dist_info):
-        if os.path.isabs(name):
-            continue
-        path = os.path.normpath(os.path.join(folder, name))
-        parent = os.path.realpath(os.path.dirname(path)) + os.sep
-        # A RECORD lists files: a folder in it is no reason to remove what others have there.
-        if parent.startswith(inside) and (os.path.islink(path) or not os.path.isdir(path)):
-            remove(Path(path))
-            parents.add(Path(parent))
-    remove(dist_info)
-    for parent_folder in sorted(parents, key=lambda place: len(place.parts), reverse=True):
-        removed_code.remove_empty(parent_folder, Path(folder if Path(folder) in parent_folder.parents else inside))
 
 
 def set_variables(prefix: Path, wanted: Mapping[str, str]) -> None:

@@ -6,19 +6,13 @@ those that are in no cache. Unpacked they are larger, by a factor that nobody kn
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from nbprovision.backends.rattler_messages import Package
 from nbprovision.facts.conda import installed
-from nbprovision.model.errors import NotBegun
-from nbprovision.system.places import existing
-from nbprovision.system.room import FREE_SOME, left, megabytes
+from nbprovision.system.room import left, megabytes, require_bytes
 
-# What is left to write once all packages are linked: the history, the registry, our state.
-_REST = 1_000_000  # bytes
-_REST_FILES = 32
 _WORTH_TELLING = 1_000_000  # bytes
 
 
@@ -58,50 +52,3 @@ def require(prefix: Path, packages: Iterable[Package], caches: Sequence[Path]) -
 
     """
     require_bytes(prefix, download(prefix, packages, caches), next(iter(caches), prefix))
-
-
-def require_bytes(prefix: Path, need: int, place: Path) -> None:
-    """Refuse what surely does not fit.
-
-    Args:
-        prefix: The environment.
-        need: Bytes that are to be fetched.
-        place: Where they go.
-
-    Raises:
-        NotBegun: with the need, the room, and what to do.
-
-    """
-    room = left(place)
-    if need > room.free:
-        raise NotBegun(
-            f"there is no room for what is to be installed into {prefix}",
-            cause=f"it takes {megabytes(need)} at least, by the sizes of the packages, and {megabytes(room.free)} are "
-            f"free at {room.place}",
-            cure=FREE_SOME,
-        )
-
-
-def require_rest(scratch: Path) -> None:
-    """With all packages linked into ``scratch`` there must be room for what is written after them.
-
-    Raises:
-        NotBegun: there is none.
-
-    """
-    room = left(scratch)
-    if room.free < _REST or (room.inodes is not None and room.inodes < _REST_FILES):
-        inodes = "" if room.inodes is None else f" and {room.inodes} inodes"
-        raise NotBegun(
-            f"there is no room for what is to be installed into {scratch.parent}",
-            cause=f"with all packages in place {megabytes(room.free)}{inodes} would be free; {megabytes(_REST)} and "
-            f"{_REST_FILES} inodes are needed for the rest",
-            cure=FREE_SOME,
-        )
-
-
-def beside(prefix: Path) -> Path:
-    """A name for a folder on the file system of an environment, outside of it where this user can write there."""
-    parent = prefix.parent
-    outside = os.access(parent, os.W_OK | os.X_OK) and parent.stat().st_dev == existing(prefix).stat().st_dev
-    return prefix if outside else prefix / prefix.name

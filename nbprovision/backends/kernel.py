@@ -25,16 +25,9 @@ from nbprovision.system.files import (
 )
 from nbprovision.system.secrets import mask
 
-LAUNCHER = "activate.sh"
 FOLDER_MODE = 0o755
 _HERE = Path(__file__).parent
-LAUNCHER_SOURCE = _HERE / LAUNCHER
 _TRIAL_SECONDS = 60
-
-
-def launcher() -> bytes:
-    """The script that activates an environment and becomes the kernel (same process, so that signals reach it)."""
-    return LAUNCHER_SOURCE.read_bytes()
 
 
 def install_ipykernel(

@@ -6,16 +6,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from nbprovision.backends import conda_prefix, other_index, pip_command, uv_command
+from nbprovision.backends import other_index, pip_command, removed_code, uv_command
 from nbprovision.backends.pip_request import Move, Request, interpreter
 from nbprovision.facts import distributions, install_settings, requirements_files
 from nbprovision.facts.requirements_files import Asked
 from nbprovision.model.errors import TaskFailed
 
 if TYPE_CHECKING:
-    from nbprovision.facts.environment_file import EnvironmentFile
     from nbprovision.facts.machine import Machine
-    from nbprovision.facts.satisfied import Need
 
 
 class Engine(Protocol):
@@ -132,7 +130,7 @@ def install(
     if engine is pip_command:
         found = distributions.installed(prefix)
         for one in (one for name in reinstall for one in found.get(name, ())):
-            conda_prefix.remove_distribution(prefix, one.path)
+            removed_code.remove_distribution(prefix, one.path)
     perform(
         machine,
         engine,
@@ -145,25 +143,3 @@ def install(
             reinstall=tuple(reinstall),
         ),
     )
-
-
-def install_section(
-    machine: Machine, prefix: Path, file: EnvironmentFile, needs: Iterable[Need], *, constraints: Sequence[Path] = ()
-) -> None:
-    """Install what the pip section of an ``environment.yml`` asks for.
-
-    Raises:
-        TaskFailed: there is no Python, or with the engine's own words.
-    """
-    from nbprovision.facts import environment_file
-    from nbprovision.facts.satisfied import UNSEEN
-
-    if not interpreter(prefix).exists():
-        raise TaskFailed(
-            f"the pip section of {file.path} cannot be installed",
-            cause=f"there is no Python in {prefix}",
-            cure="add python to its dependencies",
-        )
-    asked = environment_file.pip_section(file, machine.env)
-    reinstall = [need.name for need in needs if need.reason in UNSEEN]
-    install(machine, prefix, asked, constraints=constraints, reinstall=reinstall)

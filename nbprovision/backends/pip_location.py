@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nbprovision.backends.conda_prefix import remove_distribution
 from nbprovision.backends.pip_request import Move, Request, constraints_file
+from nbprovision.backends.removed_code import remove_distribution
 from nbprovision.facts import distributions, requirements, satisfied
 from nbprovision.facts.distributions import Distribution
 from nbprovision.model.errors import TaskFailed

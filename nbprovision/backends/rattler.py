@@ -39,6 +39,7 @@ from nbprovision.system import commands, secrets, trust
 from nbprovision.system.files import make_folder, remove, temporary_folder
 from nbprovision.system.places import existing
 from nbprovision.system.process import ChildEnded
+from nbprovision.system.room import beside, require_rest
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
@@ -134,7 +135,7 @@ class Solution:
     def _rehearse(self, machine: Machine, prefix: Path, cache: Path) -> None:
         records = installed(prefix)
         torn = conda_health.torn(records)
-        with temporary_folder(conda_room.beside(prefix)) as scratch:
+        with temporary_folder(beside(prefix)) as scratch:
             make_folder(scratch / META)
             for record in records:
                 if record.name == "python":  # tells where pure Python packages go
@@ -155,7 +156,7 @@ class Solution:
                 self._child.leaves(scratch)
                 raise
             inside.refuse_written(prefix, scratch)
-            conda_room.require_rest(scratch)
+            require_rest(scratch)
 
     def _call(self, machine: Machine, prefix: Path, request: InstallRequest | RehearseRequest) -> None:
         """Have the child do it; another child where that one had to be ended.

@@ -91,3 +91,27 @@ def _has_source(name: str, sources: set[str]) -> bool:
     """Whether a file of a cache is of one of the sources: ``NAME.TAG.pyc`` (PEP 3147), and what others keep there."""
     words = name.split(".")
     return any(".".join(words[:number]) + ".py" in sources for number in range(1, len(words)))
+
+
+def remove_distribution(prefix: Path, dist_info: Path) -> None:
+    """Remove a distribution that pip installed, by its RECORD, and folders that this empties.
+
+    Nothing outside ``prefix`` is touched. What Python has compiled is left to `tidy`.
+
+    The format: https://packaging.python.org/specifications/recording-installed-packages/
+    """
+    inside = os.path.realpath(prefix) + os.sep
+    folder = os.path.realpath(dist_info.parent)
+    parents: set[Path] = set()
+    for name in distributions.recorded(dist_info):
+        if os.path.isabs(name):
+            continue
+        path = os.path.normpath(os.path.join(folder, name))
+        parent = os.path.realpath(os.path.dirname(path)) + os.sep
+        # A RECORD lists files: a folder in it is no reason to remove what others have there.
+        if parent.startswith(inside) and (os.path.islink(path) or not os.path.isdir(path)):
+            remove(Path(path))
+            parents.add(Path(parent))
+    remove(dist_info)
+    for parent_folder in sorted(parents, key=lambda place: len(place.parts), reverse=True):
+        remove_empty(parent_folder, Path(folder if Path(folder) in parent_folder.parents else inside))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nbprovision.backends import conda_room, engine_options, network
+from nbprovision.backends import engine_options, network
 from nbprovision.backends.pip_request import (
     Move,
     Request,
@@ -29,7 +29,7 @@ from nbprovision.facts.requirements import source_version
 from nbprovision.model.errors import NotBegun, TaskFailed
 from nbprovision.system import commands, secrets
 from nbprovision.system.files import make_folder, remove, temporary_folder
-from nbprovision.system.room import left, megabytes, trouble
+from nbprovision.system.room import beside, left, megabytes, require_bytes, require_rest, trouble
 from nbprovision.system.secrets import without_password
 
 if TYPE_CHECKING:
@@ -103,9 +103,9 @@ def _rehearse(machine: Machine, request: Request) -> None:
     pins, references, fetched = _coming(said)
     coming = [*pins, *references]
     need = _to_fetch(machine, request, pins, fetched)
-    conda_room.require_bytes(request.prefix, need, machine.cache_near(request.prefix))
+    require_bytes(request.prefix, need, machine.cache_near(request.prefix))
     options = msgspec.structs.replace(request.options, require_hashes=False)  # these are looked at when it counts
-    with temporary_folder(conda_room.beside(request.prefix)) as scratch:
+    with temporary_folder(beside(request.prefix)) as scratch:
         try:
             if coming:
                 trial = msgspec.structs.replace(request, lines=tuple(coming), options=options, location=scratch)
@@ -115,7 +115,7 @@ def _rehearse(machine: Machine, request: Request) -> None:
                 return  # such as a build that needs more than its own files; the install itself says what is wrong
             known = f"it takes more than {megabytes(need)}, by the sizes of the packages; " if need else ""
             raise NotBegun(error.message, cause=known + error.cause, cure=error.cure) from error
-        conda_room.require_rest(scratch)
+        require_rest(scratch)
 
 
 def resolve(machine: Machine, request: Request) -> list[Move]:

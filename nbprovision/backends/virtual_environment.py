@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nbprovision.backends import conda_prefix, uv_command
+from nbprovision.backends import uv_command
 from nbprovision.facts import interpreters
 from nbprovision.facts.virtual_environments import minor, satisfies
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import unfinished
+from nbprovision.system.files import remove_at_once
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
@@ -147,7 +148,7 @@ def _clear(prefix: Path) -> None:
     """
     for name in os.listdir(prefix):
         if name not in (unfinished.MARK, CONFIG):
-            conda_prefix.remove_prefix(prefix / name)
+            remove_at_once(prefix / name)
 
 
 def _numbers(version: str) -> list[int]:

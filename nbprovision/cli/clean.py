@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbprovision.backends import conda_prefix
 from nbprovision.engine.guard import holder, run_lock
 from nbprovision.facts import caches, disk, disposable, inventory
 from nbprovision.facts.disposable import Disposable
@@ -21,7 +20,7 @@ from nbprovision.reporters.activity import is_held
 from nbprovision.reporters.colour import shown
 from nbprovision.reporters.document import render_plain
 from nbprovision.state.witness import read_lines
-from nbprovision.system.files import remove
+from nbprovision.system.files import remove, remove_at_once
 from nbprovision.system.room import left, megabytes
 from nbprovision.system.secrets import masked
 
@@ -121,7 +120,7 @@ def _remove(found: Sequence[Disposable]) -> Iterator[str]:
     for one in sorted(found, key=lambda one: one.what == "unfinished environment"):
         try:
             if one.what == "unfinished environment":
-                conda_prefix.remove_prefix(one.path)
+                remove_at_once(one.path)
             else:
                 for path in (*one.beside, one.path):
                     remove(path)

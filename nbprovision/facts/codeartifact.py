@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from nbprovision.facts.platform import marks
+from nbprovision.facts.platform import region_of, resource_name
 from nbprovision.model.errors import TaskFailed
 from nbprovision.model.task import Duration, seconds
 from nbprovision.system.reading import read_json
@@ -93,7 +93,7 @@ def repository(asked: CodeArtifact, env: Mapping[str, str], root: Path = Path("/
         TaskFailed: the region or the owner is neither given nor told by anything here.
 
     """
-    arn = _arn(root)
+    arn = resource_name(root)
     region = asked.region or region_of(env, root)
     owner = asked.owner or arn.get("account", "")
     for name, value in (("region", region), ("owner", owner)):
@@ -111,11 +111,6 @@ def repository(asked: CodeArtifact, env: Mapping[str, str], root: Path = Path("/
         url=f"{endpoint.rstrip('/')}/pypi/{asked.repository}/simple/",
         duration=seconds(asked.duration),
     )
-
-
-def region_of(env: Mapping[str, str], root: Path = Path("/")) -> str:
-    """The region that the user's variables name, else that of this instance; empty where nothing tells it."""
-    return env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or _arn(root).get("region", "")
 
 
 def token_record(pip_conf: Path) -> Path:
@@ -143,14 +138,3 @@ def left(pip_conf: Path) -> float:
     if record is None or now < record.issued:  # a clock that was set back tells nothing of its age
         return 0.0
     return max(0.0, record.half_life - now)
-
-
-def _arn(root: Path) -> dict[str, str]:
-    """Region and account of the instance, from ``arn:aws:sagemaker:REGION:ACCOUNT:notebook-instance/NAME``."""
-    _, metadata = marks(root)
-    try:
-        content = read_json(metadata)
-        parts = str(content["ResourceArn"]).split(":")
-    except (OSError, msgspec.DecodeError, KeyError, TypeError):
-        return {}
-    return {"region": parts[3], "account": parts[4]} if len(parts) > 5 else {}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from nbprovision.facts import distributions
+from nbprovision.facts import distributions, inside
 from nbprovision.facts.conda import META, CondaRecord
 from nbprovision.facts.conda_files import in_package, placing
 from nbprovision.facts.conda_specs import fault, parse, satisfied
@@ -482,3 +482,16 @@ def _whole(path: Path) -> bool:
             return read_end(path, 16).rstrip().endswith(b"}")
     except OSError:
         return False
+
+
+def refuse_records(prefix: Path, going: Iterable[CondaRecord]) -> None:
+    """Refuse to have conda packages removed whose files are not in the environment.
+
+    Raises:
+        TaskFailed: one of them leads out of it.
+
+    """
+    known: dict[str, str] = {}
+    for record in going:
+        for place in inside.leading_out(prefix, prefix, listed_files(record), known):
+            raise inside.refused_because(f"{record.name} in {prefix}", f"{record.path} lists a file that is {place}")

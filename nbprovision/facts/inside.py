@@ -10,8 +10,6 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from nbprovision.facts import conda_health
-from nbprovision.facts.conda import CondaRecord
 from nbprovision.facts.distributions import Distribution, recorded
 from nbprovision.model.errors import TaskFailed
 
@@ -58,19 +56,6 @@ def _real(folder: str, known: dict[str, str]) -> str:
     return found
 
 
-def refuse_records(prefix: Path, going: Iterable[CondaRecord]) -> None:
-    """Refuse to have conda packages removed whose files are not in the environment.
-
-    Raises:
-        TaskFailed: one of them leads out of it.
-
-    """
-    known: dict[str, str] = {}
-    for record in going:
-        for place in leading_out(prefix, prefix, conda_health.listed_files(record), known):
-            raise _refused(f"{record.name} in {prefix}", f"{record.path} lists a file that is {place}")
-
-
 def refuse_distributions(prefix: Path, going: Iterable[Distribution]) -> None:
     """Refuse to have distributions removed whose files are not in the environment.
 
@@ -79,7 +64,7 @@ def refuse_distributions(prefix: Path, going: Iterable[Distribution]) -> None:
 
     """
     for one, place in strays(prefix, going):
-        raise _refused(f"{one.name} in {prefix}", f"{one.path / 'RECORD'} lists a file that is {place}")
+        raise refused_because(f"{one.name} in {prefix}", f"{one.path / 'RECORD'} lists a file that is {place}")
 
 
 def refuse_link(prefix: Path, *names: str) -> None:
@@ -141,7 +126,8 @@ def strays(prefix: Path, distributions: Iterable[Distribution]) -> Iterator[tupl
             yield one, place
 
 
-def _refused(what: str, cause: str) -> TaskFailed:
+def refused_because(what: str, cause: str) -> TaskFailed:
+    """The error for a package that lists files outside of its environment."""
     return TaskFailed(
         f"{what} is not changed",
         cause=f"{cause}, outside of the environment, and would be removed with the others",

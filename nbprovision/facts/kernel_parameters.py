@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from nbprovision.facts import ipykernel, kernels
+from nbprovision.facts.activation import LAUNCHER
 from nbprovision.facts.inventory import FoundKernel
 
 # What the task that makes kernels writes under a kernelspec's metadata, and the name of its launcher.
 _MARK = "nbprovision"
-_LAUNCHER = "activate.sh"
 _NO_USER_SITE = "PYTHONNOUSERSITE"
 
 
@@ -40,7 +40,7 @@ def parameters(kernel: FoundKernel, prefix: Path, reference: str) -> dict[str, A
             del variables[_NO_USER_SITE]
         else:
             found["user_site"] = True
-        if not any(word.endswith(f"/{_LAUNCHER}") for word in words):
+        if not any(word.endswith(f"/{LAUNCHER}") for word in words):
             found["activate"] = False
         if mark.get("validated"):
             found["validate"] = True

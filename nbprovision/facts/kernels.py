@@ -25,7 +25,6 @@ SPEC = "kernel.json"
 MARK = "nbprovision"
 LONGEST_NAME = 200
 _LARGEST_FILE = 1_000_000  # bytes; a kernelspec's files are a hundredth of that
-_SHELLS = ("bin/bash", "usr/bin/bash", "usr/local/bin/bash")
 
 # jupyter_client.kernelspec._kernel_name_pat, which ignores case; kernels are found by their lower-case names.
 _NAME = re.compile(r"[a-z0-9._\-]+")
@@ -147,17 +146,6 @@ def read_folder(folder: Path) -> KernelFolder | None:
     if not stat.S_ISDIR(own.st_mode):
         return KernelFolder(None)
     return KernelFolder(stat.S_IMODE(own.st_mode), dict(_files(folder)))
-
-
-def shell(root: Path = Path("/")) -> list[str]:
-    """The command that runs a script: bash, for which conda's packages write theirs, else the POSIX shell.
-
-    ``-p`` keeps ``BASH_ENV``, exported functions and ``SHELLOPTS`` of whoever starts the kernel out of it.
-    """
-    for place in _SHELLS:
-        if (root / place).exists():
-            return [f"/{place}", "-p"]
-    return ["/bin/sh"]
 
 
 def _is_set(env: Mapping[str, str], name: str) -> bool:

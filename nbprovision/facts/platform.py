@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -79,3 +80,19 @@ def detect(root: Path = Path("/")) -> Platform:
 
 def _folder(path: Path) -> Path | None:
     return path if os.path.isdir(path) else None
+
+
+def region_of(env: Mapping[str, str], root: Path = Path("/")) -> str:
+    """The region that the user's variables name, else that of this instance; empty where nothing tells it."""
+    return env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or resource_name(root).get("region", "")
+
+
+def resource_name(root: Path) -> dict[str, str]:
+    """Region and account of the instance, from ``arn:aws:sagemaker:REGION:ACCOUNT:notebook-instance/NAME``."""
+    _, metadata = marks(root)
+    try:
+        content = read_json(metadata)
+        parts = str(content["ResourceArn"]).split(":")
+    except (OSError, msgspec.DecodeError, KeyError, TypeError):
+        return {}
+    return {"region": parts[3], "account": parts[4]} if len(parts) > 5 else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import pwd
@@ -13,11 +14,11 @@ from nbprovision import __version__
 from nbprovision.facts import cuda
 from nbprovision.facts import platform as platform_facts
 from nbprovision.facts.selectors import ALL
+from nbprovision.model.subjects import beside
 
 if TYPE_CHECKING:
     from nbprovision.facts.machine import Machine
 
-_PYPI = "https://pypi.org/simple"
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
 
 
@@ -45,17 +46,17 @@ class Variables(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._known:
-            fact = FACTS[name]
+            fact = FACTS.get(name) or facts_of_subjects()[name]
             for path in fact.sources(self._machine):
                 self._looked_at.setdefault(path, os.path.lexists(path))
             self._known[name] = fact.value(self._machine)
         return self._known[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(FACTS)
+        return iter(all_facts())
 
     def __len__(self) -> int:
-        return len(FACTS)
+        return len(all_facts())
 
 
 def _marks(machine: Machine) -> Iterable[Path]:
@@ -122,20 +123,6 @@ def _kernel_files(machine: Machine) -> Iterable[Path]:
         yield from (folder / name / kernels.SPEC for name in names)
 
 
-def _index_url(machine: Machine) -> str:
-    from nbprovision.facts.indexes import effective
-
-    return effective(machine.env, machine.user_home, root=machine.root).index_url or _PYPI
-
-
-def _index_files(machine: Machine) -> Iterable[Path]:
-    from nbprovision.facts import indexes
-
-    yield from indexes.pip_files(machine.env, machine.user_home, None, machine.root)
-    yield indexes.user_uv_toml(machine.env, machine.user_home)
-    yield indexes.system_uv_toml(machine.env, machine.root)
-
-
 def _os_release(machine: Machine, key: str) -> str:
     """A line of os-release (https://www.freedesktop.org/software/systemd/man/latest/os-release.html)."""
     for place in _OS_RELEASE:
@@ -186,7 +173,6 @@ FACTS: dict[str, Fact] = {
     ),
     "kernels": Fact(_kernels, _kernel_files, "names of the kernels that Jupyter listed at the start: a list"),
     "conda": Fact(_conda_base, _conda, "the conda installation in use; none without one"),
-    "index_url": Fact(_index_url, _index_files, "the package index that pip uses here"),
     "gpu": Fact(
         lambda machine: any(mark.exists() for mark in cuda.marks(machine.root)),
         lambda machine: cuda.marks(machine.root),
@@ -205,3 +191,14 @@ FACTS: dict[str, Fact] = {
     ),
     "version": Fact(lambda machine: __version__, _nothing, "version of nbprovision"),
 }
+
+
+@functools.cache
+def facts_of_subjects() -> dict[str, Fact]:
+    """The facts that folders of subjects have beside these, each in a module ``template_facts``."""
+    return {name: fact for module in beside("template_facts") for name, fact in module.FACTS.items()}
+
+
+def all_facts() -> dict[str, Fact]:
+    """Every fact by its name."""
+    return {**FACTS, **facts_of_subjects()}

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from nbprovision.facts import conda_specs
 from nbprovision.playbook.yaml_nodes import MapNode, Node
 from nbprovision.system.reading import read_bytes
 
 _REQUIREMENTS = re.compile(r"(^|[/_.-])(requirements|constraints)[\w.-]*\.(txt|in)$")
 _LARGEST = 16 << 20  # bytes; a lock file of conda-lock may have some of them
+# A package in a channel: NAME-VERSION-BUILD, of which version and build have no dash (CEP 26).
+_CONDA_PACKAGE = re.compile(r"(?m)/([A-Za-z0-9_.-]+)-([^-/\s]+)-([^-/\s]+)\.(?:conda|tar\.bz2)\b")
 _CONDA_EXPORT = re.compile(r"(?m)^[a-z0-9_.-]+=[^=\s]+=\S+$|^# \$ conda create --name ")
 
 
@@ -104,8 +105,8 @@ def _by_content(path: Path, text: str, shown: str) -> Iterator[Document]:
     if re.match(r"\s*\{", text) and '"nbformat"' in text and '"cells"' in text:
         yield _notebook(shown)
     if re.search(r"(?m)^@EXPLICIT\s*$", text):
-        faults = filter(None, map(conda_specs.fault, text.splitlines()))
-        spec = next((spec for one in faults if (spec := one.cure.partition("and write ")[2])), "NAME=VERSION=BUILD")
+        package = _CONDA_PACKAGE.search(text)
+        spec = "=".join(package.groups()) if package is not None else "NAME=VERSION=BUILD"
         yield Document(
             "explicit", "a list of URLs of packages (`conda list --explicit`)", "ensure_conda_env",
             ("name: NAME", f"packages: [{spec}, ...]"), "or let `conda env export` write an environment.yml",

@@ -6,11 +6,11 @@ A field may be marked, in its description, as one that holds a path; relative on
 - ``extra={"path": "if-slash"}``: those with a slash are (``env: ./x`` beside ``env: fraud``);
 - ``extra={"path": "if-dot"}``: those that begin with ``./`` or ``../`` are (``[./chan, conda-forge/label/x]``);
 - ``extra={"path": "if-no-url"}``: those that are no URL are;
-- ``extra={"path": "requirement"}``: a requirement, in which the place of a file or folder is one (``-e ./project``);
+- ``extra={"path": anchored}``: a function makes the paths in a value absolute, of the value and the folder;
 - ``extra={"path": True, "but_with": ("state", "link")}``: the value is one, unless ``state`` is ``link``.
 
-Absolute paths and what begins with ``~/`` stay as they are; so do URLs with ``if-dot``, ``if-no-url`` and
-``requirement``. The other marks refuse them, and all an empty text and the home of another user.
+Absolute paths and what begins with ``~/`` stay as they are; so do URLs with ``if-dot``, ``if-no-url`` and a
+function. The other marks refuse them, and all an empty text and the home of another user.
 
 A number is taken as the text that stands in the file where the type takes text, numbers as well or not; in a field that
 is marked ``extra={"numbers": True}`` only where the type takes no numbers.
@@ -482,7 +482,7 @@ def _refuse_places(call: Call, values: Mapping[str, Any], field: msgspec.structs
         cause = cure = ""
         if not text.strip():
             cause, cure = "it is empty", "name a file or folder, or leave the parameter out"
-        elif rule not in ("if-dot", "if-no-url", "requirement") and _URL.match(text):
+        elif rule not in ("if-dot", "if-no-url") and not callable(rule) and _URL.match(text):
             cause, cure = URL_FOR_PATH, f"write {text[7:]}" if text.startswith("file:///") else FETCH_FIRST
         elif re.match(r"~[^/]+/|~[^/]+$", text):
             cause, cure = "it would begin at the home of another user", "begin it with ~/ or /"
@@ -525,10 +525,8 @@ def _located(values: Mapping[str, Any], field: msgspec.structs.FieldInfo, folder
 def _path(value: Any, rule: Any, folder: Path) -> Any:
     if not isinstance(value, str) or not value or value.startswith(("~", "/")) or _URL.match(value):
         return value
-    if rule == "requirement":
-        from nbprovision.facts import requirements  # no other parameter needs it
-
-        return requirements.anchored(value, folder)
+    if callable(rule):
+        return rule(value, folder)
     is_path = {
         "if-slash": "/" in value or value in (".", ".."),
         "if-dot": value.startswith(("./", "../")) or value in (".", ".."),

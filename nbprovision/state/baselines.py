@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +14,6 @@ import msgspec
 from nbprovision.facts import baseline
 from nbprovision.facts.baseline import Content, Difference
 from nbprovision.facts.machine import Machine
-from nbprovision.state.witness import digest
 from nbprovision.system.files import make_folder, write_atomically
 from nbprovision.system.reading import read_json
 
@@ -98,5 +99,9 @@ def _write(machine: Machine, prefix: Path, known: Baseline) -> None:
         write_atomically(path, msgspec.json.encode(known), mode=0o600, durable=False)
 
 
+def _digest(prefix: Path) -> str:
+    return hashlib.blake2b(os.fsencode(prefix), digest_size=16).hexdigest()[:24]
+
+
 def _path(machine: Machine, prefix: Path) -> Path:
-    return machine.home / "baselines" / f"{digest(str(prefix))[:24]}.json"
+    return machine.home / "baselines" / f"{_digest(prefix)}.json"

@@ -191,6 +191,14 @@ def remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def remove_at_once(folder: Path) -> None:
+    """Remove a folder: out of sight in one step, then piece by piece."""
+    with explained(f"cannot remove {folder}", folder):
+        hidden = make_temporary_folder(folder)
+        os.rename(folder, hidden / folder.name)
+    remove(hidden)
+
+
 def remove_if_empty(folder: Path) -> None:
     """Remove ``folder`` when nothing is in it."""
     trust.write(folder)

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from nbprovision.model.errors import NotBegun
 from nbprovision.system.places import existing
 
 # What no run can do anything about, and no repetition either.
@@ -18,6 +19,11 @@ _WORDS = re.compile(
     r"|(?P<quota>disk quota exceeded)|(?P<fixed>read-only file system)",
     re.IGNORECASE,
 )
+
+
+# What is left to write once all packages are linked: the history, the registry, our state.
+_REST = 1_000_000  # bytes
+_REST_FILES = 32
 
 
 class Room(NamedTuple):
@@ -102,3 +108,50 @@ def megabytes(size: float) -> str:
     if size >= 1e9:
         return f"{size / 1e9:.1f} GB"
     return f"{size / 1e6:.0f} MB" if size >= 10e6 else f"{size / 1e6:.1f} MB"
+
+
+def require_bytes(prefix: Path, need: int, place: Path) -> None:
+    """Refuse what surely does not fit.
+
+    Args:
+        prefix: The environment.
+        need: Bytes that are to be fetched.
+        place: Where they go.
+
+    Raises:
+        NotBegun: with the need, the room, and what to do.
+
+    """
+    room = left(place)
+    if need > room.free:
+        raise NotBegun(
+            f"there is no room for what is to be installed into {prefix}",
+            cause=f"it takes {megabytes(need)} at least, by the sizes of the packages, and {megabytes(room.free)} are "
+            f"free at {room.place}",
+            cure=FREE_SOME,
+        )
+
+
+def require_rest(scratch: Path) -> None:
+    """With all packages linked into ``scratch`` there must be room for what is written after them.
+
+    Raises:
+        NotBegun: there is none.
+
+    """
+    room = left(scratch)
+    if room.free < _REST or (room.inodes is not None and room.inodes < _REST_FILES):
+        inodes = "" if room.inodes is None else f" and {room.inodes} inodes"
+        raise NotBegun(
+            f"there is no room for what is to be installed into {scratch.parent}",
+            cause=f"with all packages in place {megabytes(room.free)}{inodes} would be free; {megabytes(_REST)} and "
+            f"{_REST_FILES} inodes are needed for the rest",
+            cure=FREE_SOME,
+        )
+
+
+def beside(prefix: Path) -> Path:
+    """A name for a folder on the file system of an environment, outside of it where this user can write there."""
+    parent = prefix.parent
+    outside = os.access(parent, os.W_OK | os.X_OK) and parent.stat().st_dev == existing(prefix).stat().st_dev
+    return prefix if outside else prefix / prefix.name

@@ -28,6 +28,7 @@ from nbprovision.model.errors import DEFECT, REPORT, ParameterError, TaskFailed
 from nbprovision.model.task import Claim, Resource
 from nbprovision.state.baselines import Baseline
 from nbprovision.system import secrets, unfinished
+from nbprovision.system.files import remove
 from nbprovision.tasks.conda_packages import Packages, holds, same
 from nbprovision.tasks.platform_guard import Touched, guarded, permitted, refusal
 
@@ -409,7 +410,7 @@ class CondaWork:
         if mark is not None and mark.made and not (prefix / META / MADE_BY_US).exists():
             conda_prefix.begin(prefix)
         for one in packages.unasked:
-            conda_prefix.remove_distribution(prefix, one.path)
+            removed_code.remove_distribution(prefix, one.path)
         folders = [distributions.site_packages(prefix)]
         if packages.solution is not None:
             with permitted(machine, prefix, allowed=self._wish.allowed):
@@ -430,16 +431,16 @@ class CondaWork:
 
     def _install(self, packages: Packages, solution: Solution) -> None:
         machine, prefix = self._machine, self._prefix
-        inside.refuse_records(prefix, _going(packages, solution))
+        conda_health.refuse_records(prefix, _going(packages, solution))
         for record in packages.torn:
-            conda_prefix.remove_leftover(record.path)
+            remove(record.path)
         for record in packages.records:
             if record.name in packages.broken:
                 harmed = conda_health.harmed_source(prefix, record, self._digests)
                 if harmed is not None:
                     self._engine.evict(machine, harmed)
         for folder in packages.strays:
-            conda_prefix.remove_distribution(prefix, folder)
+            removed_code.remove_distribution(prefix, folder)
         coming = {package.name for package in solution.packages}
         requested = {name: text for name, text in conda_health.requested(packages.installed).items() if name in coming}
         requested.update({spec.name: spec.text for spec in self._wish.specs})

@@ -11,8 +11,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from nbprovision.backends import kernel
-from nbprovision.facts import kernels
+from nbprovision.facts import activation
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change, Plan
@@ -285,8 +284,8 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
                 launch.program(program, env={"PATH": path}, cwd=str(self._folder(machine)))
         kept = " ".join(name for name in variables if name.isidentifier() and name != "PATH") or "-"
         return [
-            *kernels.shell(),
-            str(kernel.LAUNCHER_SOURCE),
+            *activation.shell(),
+            str(activation.LAUNCHER_SOURCE),
             str(prefix),
             str(machine.conda.executable or "-"),
             kept,

@@ -47,7 +47,7 @@ class EnsureCondaChannel(Task[ChannelState], frozen=True, kw_only=True):
         Strings,
         parameter(
             "Requirements that become conda packages, with all that they need; a path of a wheel will do too.",
-            extra={"path": "requirement"},
+            extra={"path": requirements.anchored},
         ),
     ] = []
     interpreter: Annotated[

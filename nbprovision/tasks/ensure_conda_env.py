@@ -11,16 +11,19 @@ from typing import Annotated, Literal
 import msgspec
 
 from nbprovision.backends import conda_prefix, pip_engine
+from nbprovision.backends.pip_request import interpreter
 from nbprovision.facts import conda_guard, conda_health, cuda, distributions, environment_file, requirements
 from nbprovision.facts.conda import META, is_environment
 from nbprovision.facts.conda_specs import Spec, conflicts
 from nbprovision.facts.condarc import expanded
 from nbprovision.facts.environment_file import EnvironmentFile
 from nbprovision.facts.machine import Machine
+from nbprovision.facts.satisfied import UNSEEN
 from nbprovision.model.errors import ParameterError, TaskFailed, UnsetVariable
 from nbprovision.model.result import Change
 from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, Task, as_list, by_path, parameter
 from nbprovision.system import secrets, unfinished
+from nbprovision.system.files import remove, remove_at_once
 from nbprovision.tasks import conda_packages
 from nbprovision.tasks.conda_env_state import EnvPlan, EnvState, other_changes
 from nbprovision.tasks.conda_work import (
@@ -440,18 +443,26 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         file = self._file()
         _, prefix = self._identity(machine, file)
         for path in state.leftovers:
-            conda_prefix.remove_leftover(path)
+            remove(path)
         if self.state == "absent":
             if state.there:
-                conda_prefix.remove_prefix(prefix)
+                remove_at_once(prefix)
             conda_prefix.unregister(machine.conda, prefix)
             return
         self._work(machine).apply(state.packages)
         if state.pip and file is not None:
             from nbprovision.tasks.pip_guard import image_constraints
 
+            if not interpreter(prefix).exists():
+                raise TaskFailed(
+                    f"the pip section of {file.path} cannot be installed",
+                    cause=f"there is no Python in {prefix}",
+                    cure="add python to its dependencies",
+                )
             held = () if self.allow_platform_changes else image_constraints(machine, prefix)
-            pip_engine.install_section(machine, prefix, file, state.pip, constraints=held)
+            asked = environment_file.pip_section(file, machine.env)
+            reinstall = [need.name for need in state.pip if need.reason in UNSEEN]
+            pip_engine.install(machine, prefix, asked, constraints=held, reinstall=reinstall)
         if state.variables:
             wanted = {name: after for name, (_, after) in state.variables.items()}
             conda_prefix.set_variables(prefix, wanted)

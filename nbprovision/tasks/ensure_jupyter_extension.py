@@ -84,7 +84,9 @@ class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
 
     packages: Annotated[
         Strings,
-        parameter("Packages that bring extensions, as `ensure_pip_pkg` takes them.", extra={"path": "requirement"}),
+        parameter(
+            "Packages that bring extensions, as `ensure_pip_pkg` takes them.", extra={"path": requirements.anchored}
+        ),
     ] = []
     lab: Annotated[
         dict[str, bool], parameter("Extensions or plugins of JupyterLab, by name: whether each is on.")

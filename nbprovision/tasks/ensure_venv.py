@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from nbprovision.backends import conda_prefix, virtual_environment
+from nbprovision.backends import virtual_environment
 from nbprovision.backends.virtual_environment import CONFIG, Base
 from nbprovision.facts import (
     conda_guard,
@@ -28,6 +28,7 @@ from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Claim, Input, Resource, Strings, Task, as_list, parameter
 from nbprovision.system import unfinished
+from nbprovision.system.files import remove_at_once
 from nbprovision.tasks import pip_examples
 from nbprovision.tasks.pip_packages import PipPackages
 from nbprovision.tasks.pip_state import PipState
@@ -127,7 +128,7 @@ class EnsureVenv(Task[VenvState], frozen=True, kw_only=True):
     ] = None
     packages: Annotated[
         Strings,
-        parameter("Requirements, as `ensure_pip_pkg` takes them.", extra={"path": "requirement"}),
+        parameter("Requirements, as `ensure_pip_pkg` takes them.", extra={"path": requirements.anchored}),
     ] = msgspec.field(default_factory=list)
     requirements: Annotated[
         Strings,
@@ -286,7 +287,7 @@ class EnsureVenv(Task[VenvState], frozen=True, kw_only=True):
         prefix = self._prefix(machine)
         state = plan.state
         if self.state == "absent":
-            conda_prefix.remove_prefix(prefix)
+            remove_at_once(prefix)
             return plan.changes
         done: list[Change] = []
         if state.harm:

@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 import msgspec
 
 from nbprovision.backends import (
-    conda_prefix,
     other_index,
     pip_command,
     pip_engine,
@@ -54,7 +53,7 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
         parameter(
             "Requirements: `requests`, `requests[socks]>=2.31,<3`, `name @ URL`, `./a.whl`, `-e /a/folder`, "
             "`git+https://...`; with `; marker` behind them.",
-            extra={"path": "requirement"},
+            extra={"path": requirements.anchored},
         ),
     ] = None
     requirements: Annotated[
@@ -251,7 +250,7 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
         by_hand = (*work.replace, *(work.uninstall if target.location is not None else ()))
         traces = None if target.folder is None else removed_code.traces(target.folder, _leaving(work, found))
         for folder in (*work.take_out, *(one.path for name in by_hand for one in found.get(name, ()))):
-            conda_prefix.remove_distribution(prefix, folder)
+            removed_code.remove_distribution(prefix, folder)
         asked = self._configured(target, asked, machine)
         engine = self._engine(machine, asked)
         if work.uninstall and target.location is None:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from nbprovision.backends import conda_prefix, pip_engine
+from nbprovision.backends import pip_engine
 from nbprovision.facts import distributions, requirements_files
 from nbprovision.facts.conda import installed
 from nbprovision.facts.machine import Machine
 from nbprovision.model.task import Claim
+from nbprovision.system.files import remove_at_once
 from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from tests.conftest import Channel, copy_tree
 from tests.driver import converge, planned
@@ -194,7 +195,7 @@ def test_a_pip_section_brings_pip_and_with_it_python(there: Machine, channel: Ch
     prefix = there.conda.new_prefix("nopy")
     assert {"pip", "python", "nbp-activate"} <= {record.name for record in installed(prefix)}
     assert version_of(prefix, "demo") == ["1.0"]
-    conda_prefix.remove_prefix(prefix)
+    remove_at_once(prefix)
 
 
 def test_the_pip_section_is_a_requirements_file(there: Machine, channel: Channel, tmp_path: Path) -> None:

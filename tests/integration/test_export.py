@@ -18,6 +18,7 @@ from nbprovision.facts import distributions
 from nbprovision.facts.conda import installed
 from nbprovision.facts.machine import Machine
 from nbprovision.system import unfinished
+from nbprovision.system.files import remove_at_once
 from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from nbprovision.tasks.ensure_kernel import EnsureKernel
 from tests.conda_packages import TinyChannel
@@ -109,7 +110,7 @@ def test_what_is_gone_is_made_again(
     before = state(prefix)
     folder = Path(env["HOME"]) / ".local/share/jupyter/kernels/fr-1"
     spec = (folder / "kernel.json").read_text()
-    conda_prefix.remove_prefix(prefix)
+    remove_at_once(prefix)
     shutil.rmtree(folder)
     for name in ("state", "cache/repodata"):
         shutil.rmtree(machine.home / name, ignore_errors=True)

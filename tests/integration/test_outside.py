@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import pytest
 
-from nbprovision.backends import conda_prefix
+from nbprovision.backends import removed_code
 from nbprovision.facts.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import process
@@ -81,7 +81,7 @@ def test_what_does_not_move_is_no_obstacle(tampered: Path, precious: Path, machi
 
 def test_removal_by_hand_takes_files_of_the_environment_alone(tampered: Path, precious: Path) -> None:
     (info,) = tampered.glob("lib/python3.*/site-packages/evil-1.0.dist-info")
-    conda_prefix.remove_distribution(tampered, info)
+    removed_code.remove_distribution(tampered, info)
     assert whole(precious)
     assert not info.exists()
     assert not (info.parent / "evil.py").exists()

@@ -25,6 +25,7 @@ MAY_OPEN = {
     "facts/file_digests.py": "the content of files, which `deep` compares anew in each run",
     "facts/entries.py": "records it itself, as it follows no link",
     "facts/configured.py": "records it itself, as it follows no link",
+    "facts/activation.py": "a file of this package",
     "facts/variables.py": "facts of templates, whose sources are named to the run",
 }
 
