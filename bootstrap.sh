@@ -640,7 +640,7 @@ record() { # STATE STATUS MESSAGE
             "${installed_version:-$version}" "$shown_playbook" "$fallback" "$text" "$home/log/bootstrap.log"
     } 2>/dev/null >"$home/status.json.new" && chmod 600 "$home/status.json.new" &&
         mv -f "$home/status.json.new" "$home/status.json"
-    # For JupyterLab's file browser, as nbprovision/reporters/progress.py does it; its last line says whose text it is.
+    # For JupyterLab's file browser, as nbprovision/report/progress.py does it; its last line says whose text it is.
     case $user:$home in
     0:*) ;;
     *:"$volume"/*)

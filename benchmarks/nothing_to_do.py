@@ -8,7 +8,7 @@ from pathlib import Path
 from measure import paired
 from scene import Scene, arguments, scene, typical_tasks
 
-from nbprovision.backends.channel.package import Package
+from nbprovision.channel.package import Package
 
 
 def main() -> None:

@@ -26,9 +26,9 @@ import sys
 from pathlib import Path
 from nbprovision.engine.run import Listener
 from nbprovision.engine.session import Request, Session
-from nbprovision.facts.machine import Machine
-from nbprovision.reporters.document import Silent
-from nbprovision.tasks import Catalogue
+from nbprovision.machine.machine import Machine
+from nbprovision.report.document import Silent
+from nbprovision.catalogue import Catalogue
 session = Session(Request(playbook=Path(sys.argv[2])), Machine(root=Path(sys.argv[1])), Catalogue())
 [result] = session.perform(Silent(), print)[0]
 assert result.status == "changed", result.error

@@ -26,8 +26,8 @@ import rattler
 from rattler.index.index import index_fs
 
 import nbprovision.api
-from nbprovision.backends.channel.interpreter import Interpreter, package
-from nbprovision.backends.channel.package import Package
+from nbprovision.channel.interpreter import Interpreter, package
+from nbprovision.channel.package import Package
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parent

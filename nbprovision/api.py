@@ -16,10 +16,11 @@ from typing import Any
 
 import msgspec
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.engine.session import Request, Session
 from nbprovision.engine.single import carry_out_alone
-from nbprovision.facts.machine import Machine
-from nbprovision.facts.ownership import refuse_foreign
+from nbprovision.machine.machine import Machine
+from nbprovision.machine.ownership import refuse_foreign
 from nbprovision.model.errors import (
     InvalidPlaybook,
     LockTimeout,
@@ -32,9 +33,8 @@ from nbprovision.model.errors import (
 )
 from nbprovision.model.result import Change, Result
 from nbprovision.model.task import HOW_TO_FILL, Task, empty_secret, unfit
-from nbprovision.reporters.document import Silent
+from nbprovision.report.document import Silent
 from nbprovision.system.context import separate_run
-from nbprovision.tasks import Catalogue
 
 __all__ = [
     "Change",

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import filelock
 
-import nbprovision.backends.channel as builder
-from nbprovision.backends.channel.package import Package
-from nbprovision.facts.machine import Machine
-from nbprovision.tasks.ensure_conda_channel import EnsureCondaChannel
+import nbprovision.channel as builder
+from nbprovision.channel.ensure_conda_channel import EnsureCondaChannel
+from nbprovision.channel.package import Package
+from nbprovision.machine.machine import Machine
 from tests.conftest import registry_settings
 
 PYPI = ["pip", "setuptools", "wheel", "ipykernel"]

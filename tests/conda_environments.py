@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import Machine
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
 from nbprovision.model.result import Change
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from tests.conda_packages import TinyChannel
 
 

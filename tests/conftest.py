@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.system.context import separate_run
 
 pytest_plugins = ["tests.bytecode", "tests.run_folder", "tests.tiers", "tests.figures"]

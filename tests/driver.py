@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.result import Change
 from nbprovision.model.task import Task
 from nbprovision.system import unfinished

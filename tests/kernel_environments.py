@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts.machine import Machine
-from nbprovision.tasks.ensure_kernel import EnsureKernel
+from nbprovision.jupyter.ensure_kernel import EnsureKernel
+from nbprovision.machine.machine import Machine
 from tests.conftest import Channel
 
 _INSTALL = """

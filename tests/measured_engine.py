@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import msgspec
 
-from nbprovision.backends.rattler_messages import Request
+from nbprovision.conda.rattler_messages import Request
 from nbprovision.model.errors import TaskFailed
 
 
@@ -68,7 +68,7 @@ def measured_engine(env: Mapping[str, str]) -> Iterator[MeasuredEngine]:
 
 
 def _serve(requests: IO[str], replies: IO[str]) -> None:
-    from nbprovision.backends.rattler_child import work
+    from nbprovision.conda.rattler_child import work
 
     for line in requests:
         told: list[dict[str, Any]] = []

@@ -13,9 +13,9 @@ import pytest
 from nbprovision.engine.guard import Guard
 from nbprovision.engine.order import arrange
 from nbprovision.engine.step import Step, carry_out
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.result import Result
-from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
+from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
 from tests.wheels import make_wheel
 
 Task = Callable[..., EnsurePipPkg]

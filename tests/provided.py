@@ -7,15 +7,15 @@ import textwrap
 import zipfile
 from pathlib import Path
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.engine.session import Request, Session
-from nbprovision.facts import distributions
-from nbprovision.facts.machine import Machine
+from nbprovision.machine import distributions
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ProvisionError
 from nbprovision.model.result import Result
-from nbprovision.reporters.document import Silent
+from nbprovision.report.document import Silent
 from nbprovision.system import commands
 from nbprovision.system.files import make_folder
-from nbprovision.tasks import Catalogue
 from tests.wheels import make_wheel
 
 

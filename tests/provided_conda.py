@@ -6,12 +6,12 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from nbprovision.catalogue import Catalogue
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
 from nbprovision.engine.session import Request, Session
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.result import Result
 from nbprovision.system import unfinished
-from nbprovision.tasks import Catalogue
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from tests.driver import converge
 
 

@@ -25,7 +25,7 @@ if [ "$(cat "$venv/.made-from" 2>/dev/null)" != "$made_from ${NBPROVISION_PYTHON
     # To trace the process in which py-rattler's threads call Python has crashed it: it is taken out before coverage's own
     # file, which comes after this one by its name, looks whether it should measure.
     packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    echo 'import os, sys; "nbprovision.backends.rattler_child" in sys.orig_argv and os.environ.pop("COVERAGE_PROCESS_CONFIG", None)' \
+    echo 'import os, sys; "nbprovision.conda.rattler_child" in sys.orig_argv and os.environ.pop("COVERAGE_PROCESS_CONFIG", None)' \
         >"$packages/a0_not_measured.pth"
     printf '%s\n' "$made_from ${NBPROVISION_PYTHON-}" >"$venv/.made-from"
 fi

@@ -10,7 +10,7 @@ import sys
 from nbprovision import __version__
 from nbprovision.cli.parser import Parser, check_command
 from nbprovision.model.errors import REPORT, ProvisionError, TaskFailed, UsageError
-from nbprovision.reporters.colour import RED, painted, shown, wants_colour
+from nbprovision.report.colour import RED, painted, shown, wants_colour
 
 # Each is a module of this package with ``configure(parser)`` and ``execute(options) -> int``.
 COMMANDS = {

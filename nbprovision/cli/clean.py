@@ -11,15 +11,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from nbprovision.cli import disposable, inventory
+from nbprovision.cli.disposable import Disposable
 from nbprovision.engine.guard import holder, run_lock
-from nbprovision.facts import caches, disk, disposable, inventory
-from nbprovision.facts.disposable import Disposable
-from nbprovision.facts.machine import Machine
+from nbprovision.machine import caches
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
-from nbprovision.reporters.activity import is_held
-from nbprovision.reporters.colour import shown
-from nbprovision.reporters.document import render_plain
+from nbprovision.report.activity import is_held
+from nbprovision.report.colour import shown
+from nbprovision.report.document import render_plain
 from nbprovision.state.witness import read_lines
+from nbprovision.system import disk_space
 from nbprovision.system.files import remove, remove_at_once
 from nbprovision.system.room import left, megabytes
 from nbprovision.system.secrets import masked
@@ -71,7 +73,7 @@ def _document(machine: Machine, found: Sequence[Disposable], *, dry_run: bool) -
     """What is told; the sizes are measured before anything goes."""
     if dry_run:
         found = [*found, *disposable.slots(machine.home)]
-    sizes = disk.freed([(one.path, *one.beside) for one in found])
+    sizes = disk_space.freed([(one.path, *one.beside) for one in found])
     room = left(machine.home)
     used = [entry for folder in caches.folders(machine) for entry in caches.entries(folder) if entry.shared]
     return {

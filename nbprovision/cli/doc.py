@@ -8,12 +8,12 @@ import shutil
 import sys
 from collections.abc import Mapping
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.model.errors import UsageError, nearest
 from nbprovision.playbook import keywords
 from nbprovision.reference import page, text
 from nbprovision.reference.definition import define
-from nbprovision.reporters.colour import BOLD, painted, wants_colour
-from nbprovision.tasks import Catalogue
+from nbprovision.report.colour import BOLD, painted, wants_colour
 
 _WIDEST = 100  # columns
 

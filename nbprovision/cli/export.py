@@ -12,23 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from nbprovision import __version__
-from nbprovision.facts import (
-    asked,
-    baseline,
-    conda_health,
-    distributions,
-    index_url,
-    inventory,
-    kernel_parameters,
-    virtual_environments,
-)
-from nbprovision.facts.asked import CondaAsked, PipAsked, Since
-from nbprovision.facts.conda import Environment, is_environment
-from nbprovision.facts.kernels import SPEC
-from nbprovision.facts.machine import Machine
+from nbprovision.cli import inventory, kernel_parameters
+from nbprovision.conda import asked, health
+from nbprovision.conda.asked import CondaAsked, PipAsked, Since
+from nbprovision.indexes import url
+from nbprovision.machine import baseline, baselines, distributions, virtual_environments
+from nbprovision.machine.environments import Environment, is_environment
+from nbprovision.machine.kernels import SPEC
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ProvisionError, UnknownEnvironment
-from nbprovision.reporters.playbook_text import Written, playbook
-from nbprovision.state import baselines
+from nbprovision.report.playbook_text import Written, playbook
 from nbprovision.system import secrets
 
 _FROM_ENVIRONMENT = "{{{{ lookup('env', '{}') }}}}"
@@ -133,7 +126,7 @@ class _Secrets:
 def _secret_spans(text: str) -> Iterator[tuple[int, int]]:
     """Where in a text the password (or the token in the user's place) of a URL stands, and the token of a channel."""
     user_info = re.search(r"://([^/\s]*)@", text)
-    if user_info is not None and index_url.secret_of(text):
+    if user_info is not None and url.secret_of(text):
         yield user_info.start(1) + user_info[1].find(":") + 1, user_info.end(1)
     token = re.search(r"/t/([^/\s]+)/", text)
     if token is not None:
@@ -187,11 +180,11 @@ class _Export:
         parameters: dict[str, Any] = {"prefix" if "/" in reference else "name": _untemplated(reference)}
         comments = ["It was not finished when it was looked at."] * self._environment.unfinished
         comments += _guessed(found)
-        pins = conda_health.pins(self._prefix)
+        pins = health.pins(self._prefix)
         if pins:
             comments.append(f"conda-meta/pinned, which no parameter writes, holds it to: {', '.join(pins)}")
         try:
-            variables = conda_health.variables(self._prefix)
+            variables = health.variables(self._prefix)
         except ProvisionError:
             variables = {}
         if variables:

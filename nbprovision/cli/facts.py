@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 
 from nbprovision import __version__
-from nbprovision.facts import baseline, disk, inventory
-from nbprovision.facts.inventory import FoundEnvironment
-from nbprovision.facts.machine import Machine
-from nbprovision.reporters import facts_text
-from nbprovision.reporters.colour import shown
-from nbprovision.reporters.document import render_plain
-from nbprovision.state import baselines
+from nbprovision.cli import inventory
+from nbprovision.cli.inventory import FoundEnvironment
+from nbprovision.machine import baseline, baselines
+from nbprovision.machine.machine import Machine
+from nbprovision.report import facts_text
+from nbprovision.report.colour import shown
+from nbprovision.report.document import render_plain
+from nbprovision.system import disk_space
 from nbprovision.system.places import existing
 from nbprovision.system.secrets import masked
 
@@ -80,14 +81,14 @@ def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
     return content
 
 
-def _space(machine: Machine) -> list[disk.Room]:
+def _space(machine: Machine) -> list[disk_space.Room]:
     """Of the volume, of the root, and of the tool's home where that is on neither."""
     places = [*([machine.platform.volume] if machine.platform.volume else []), machine.root, existing(machine.home)]
     devices: dict[int, Path] = {}
     for place in places:
         if os.path.exists(place):
             devices.setdefault(place.stat().st_dev, place)
-    rooms = (disk.room(place) for place in devices.values())
+    rooms = (disk_space.room(place) for place in devices.values())
     return [room for room in rooms if room is not None]
 
 
@@ -111,7 +112,7 @@ def _distance(machine: Machine, one: FoundEnvironment) -> list[dict[str, Any]] |
 
 def _measure(content: dict[str, Any]) -> None:
     """Add ``size`` and ``shared`` to what has a folder; one that lies in another counts for itself alone."""
-    meter = disk.Meter()
+    meter = disk_space.Meter()
     measured = [(one, one["prefix"]) for one in content["environments"]]
     measured += [(one, one["path"]) for one in content["caches"]]
     measured.append((content["home"], content["home"]["path"]))

@@ -10,7 +10,11 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.cli.lint import assumed, show
+from nbprovision.lifecycle.extra_vars import handed_on
+from nbprovision.lifecycle.payload import Payload
+from nbprovision.lifecycle.playbook import examine
 from nbprovision.lifecycle.render import (
     BOOTSTRAP_NAME,
     DEFAULT_SECONDS,
@@ -21,16 +25,12 @@ from nbprovision.lifecycle.render import (
     judged,
     render,
 )
+from nbprovision.lifecycle.secret_text import refuse_in_option, refuse_in_variables
 from nbprovision.lifecycle.wheels import doubt, look, look_at_file
 from nbprovision.model.errors import UsageError
 from nbprovision.playbook.extra_vars import ExtraVars
-from nbprovision.preflight.extra_vars import handed_on
-from nbprovision.preflight.payload import Payload
-from nbprovision.preflight.playbook import examine
-from nbprovision.preflight.secret_text import refuse_in_option, refuse_in_variables
-from nbprovision.reporters.colour import shown
+from nbprovision.report.colour import shown
 from nbprovision.system.files import write_atomically
-from nbprovision.tasks import Catalogue
 
 _USUAL = object()  # --user-playbook without a path
 _PLACES = ("playbook", "tool", "sha256", "assets", "assets_url", "index_url", "home", "user_playbook", "on_finish")

@@ -11,17 +11,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO, get_args
 
-from nbprovision.facts.conda import CondaFacts
-from nbprovision.facts.machine import Machine
-from nbprovision.facts.platform import Platform, PlatformKind
+from nbprovision.catalogue import Catalogue
 from nbprovision.lint.check import check, fix
 from nbprovision.lint.finding import Finding, all_rules
 from nbprovision.lint.subject import ASSUMED
+from nbprovision.machine.environments import CondaFacts
+from nbprovision.machine.machine import Machine
+from nbprovision.machine.platform import Platform, PlatformKind
 from nbprovision.model.errors import UsageError, explained
 from nbprovision.playbook.extra_vars import ExtraVars, parse_extra_vars
-from nbprovision.reporters.colour import RED, YELLOW, painted, shown, wants_colour
+from nbprovision.report.colour import RED, YELLOW, painted, shown, wants_colour
 from nbprovision.system.secrets import mask
-from nbprovision.tasks import Catalogue
 
 _ANACONDA = "/home/ec2-user/anaconda3"
 # Of each kind: the user's home, what survives a restart, and the conda of its image.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from nbprovision import __version__
-from nbprovision.facts.platform import detect
+from nbprovision.machine.platform import detect
 from nbprovision.model.errors import ProvisionError
 from nbprovision.system import log
 from nbprovision.system.files import make_folder, write_atomically

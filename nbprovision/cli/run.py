@@ -10,29 +10,29 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.cli.asking import at_terminal
 from nbprovision.cli.parser import seconds
 from nbprovision.engine import background
 from nbprovision.engine.budget import perform_within
 from nbprovision.engine.run import Listener
 from nbprovision.engine.session import Request, Session, obeyed
-from nbprovision.facts.machine import Machine
-from nbprovision.facts.ownership import note, refuse_foreign
+from nbprovision.machine.machine import Machine
+from nbprovision.machine.ownership import note, refuse_foreign
 from nbprovision.model.errors import InvalidPlaybook, ProvisionError, UsageError
 from nbprovision.model.result import Result
 from nbprovision.playbook.read import parse_extra_vars
 from nbprovision.playbook.tags import SPECIAL_TAGS
-from nbprovision.reporters import verbose
-from nbprovision.reporters.activity import Replaced, hook, last_failure, record_failure
-from nbprovision.reporters.colour import shown
-from nbprovision.reporters.document import Silent, exit_status, render
-from nbprovision.reporters.relay import Relay
-from nbprovision.reporters.terminal import Terminal
+from nbprovision.report import verbose
+from nbprovision.report.activity import Replaced, hook, last_failure, record_failure
+from nbprovision.report.colour import shown
+from nbprovision.report.document import Silent, exit_status, render
+from nbprovision.report.relay import Relay
+from nbprovision.report.terminal import Terminal
 from nbprovision.state import last_good
 from nbprovision.state.witness import parse
 from nbprovision.system import log
 from nbprovision.system.secrets import mask
-from nbprovision.tasks import Catalogue
 
 _TELLS_EVENTS = 2  # the number of `v` from which on
 

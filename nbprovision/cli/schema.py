@@ -6,8 +6,8 @@ import argparse
 import json
 import sys
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.reference.schema import schema
-from nbprovision.tasks import Catalogue
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

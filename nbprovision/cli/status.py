@@ -12,14 +12,14 @@ from typing import Any
 import msgspec
 
 from nbprovision.engine.guard import Holder, holder
-from nbprovision.facts import platform
-from nbprovision.facts.ownership import refuse_foreign_code
-from nbprovision.reporters import activity
-from nbprovision.reporters.activity import IN_PROGRESS, Activity, Moment, State, Word
-from nbprovision.reporters.colour import shown
-from nbprovision.reporters.document import render_plain
-from nbprovision.reporters.follow import Follower
-from nbprovision.reporters.progress import (
+from nbprovision.machine import platform
+from nbprovision.machine.ownership import refuse_foreign_code
+from nbprovision.report import activity
+from nbprovision.report.activity import IN_PROGRESS, Activity, Moment, State, Word
+from nbprovision.report.colour import shown
+from nbprovision.report.document import render_plain
+from nbprovision.report.follow import Follower
+from nbprovision.report.progress import (
     RunProgress,
     called,
     correct_text,
@@ -31,7 +31,7 @@ from nbprovision.reporters.progress import (
     origin,
     read,
 )
-from nbprovision.reporters.witnessed import Witnessed, witnessed_since
+from nbprovision.report.witnessed import Witnessed, witnessed_since
 from nbprovision.system.places import tool_home
 from nbprovision.system.reading import read_json
 

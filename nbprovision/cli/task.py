@@ -7,15 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.cli.parser import seconds
 from nbprovision.engine.single import carry_out_alone
 from nbprovision.model.errors import ProvisionError, UsageError, nearest
 from nbprovision.model.result import Result
 from nbprovision.playbook import json_parameters
 from nbprovision.playbook.yaml_nodes import decode
-from nbprovision.reporters import document
-from nbprovision.reporters.colour import shown
-from nbprovision.tasks import Catalogue
+from nbprovision.report import document
+from nbprovision.report.colour import shown
 
 _NAME = "<stdin>"
 

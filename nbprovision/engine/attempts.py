@@ -10,7 +10,7 @@ import msgspec
 
 from nbprovision.engine.guard import Guard
 from nbprovision.engine.step import Outcome, Step, carry_out
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ProvisionError, TaskFailed
 from nbprovision.model.result import Result, as_variables
 from nbprovision.playbook.calls import Judgement, Setting

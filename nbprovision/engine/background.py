@@ -18,7 +18,7 @@ from typing import Any
 
 from nbprovision import __version__
 from nbprovision.model.errors import NotTrusted, ProvisionError, TaskFailed
-from nbprovision.reporters.activity import hook
+from nbprovision.report.activity import hook
 from nbprovision.system import launch
 from nbprovision.system.context import thread
 from nbprovision.system.files import make_folder, write_atomically

@@ -17,8 +17,8 @@ from nbprovision.engine.run import Listener
 from nbprovision.engine.session import Session
 from nbprovision.model.errors import TaskFailed
 from nbprovision.model.result import Result
-from nbprovision.reporters.activity import hook
-from nbprovision.reporters.relay import received, received_error
+from nbprovision.report.activity import hook
+from nbprovision.report.relay import received, received_error
 from nbprovision.system import launch
 
 if TYPE_CHECKING:

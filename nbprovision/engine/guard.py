@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.backends import engine_leftovers
-from nbprovision.facts.machine import Machine
+from nbprovision.machine import engine_leftovers
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import LockTimeout, NotBegun, ProvisionError, TaskFailed
 from nbprovision.model.result import Plan
 from nbprovision.model.task import Task
-from nbprovision.reporters import activity
+from nbprovision.report import activity
 from nbprovision.system import journal, occupied, trust, unfinished
 from nbprovision.system.files import explained, make_folder, write_atomically
 from nbprovision.system.reading import read_json

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nbprovision.engine.step import Step
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, MissingInput, ProvisionError, UnknownEnvironment
 from nbprovision.model.task import Claim, Resource, Task
 

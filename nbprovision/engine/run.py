@@ -11,7 +11,7 @@ from nbprovision.engine.operations import Batch, Place, Program, perform_all
 from nbprovision.engine.order import arrange_late
 from nbprovision.engine.step import Outcome, Step, skipped
 from nbprovision.engine.work import Listener, Work, planned_after
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, MissingInput, ProvisionError, UnknownEnvironment
 from nbprovision.model.result import Result
 from nbprovision.model.task import Task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.playbook.outside import Outside
 
 
@@ -18,7 +18,7 @@ def outside_of(machine: Machine, *, check: bool) -> type[Outside]:
 
     class Asking(Outside):
         def secret(self, kind: str, name: str, region: str | None) -> str:
-            from nbprovision.backends import aws_secrets
+            from nbprovision.machine import aws_secrets
 
             placeholder = super().secret(kind, name, region)
             if check:

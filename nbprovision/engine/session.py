@@ -14,25 +14,24 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.backends import cache_limit
 from nbprovision.engine import secret_lookups
 from nbprovision.engine.guard import Holder, run_lock
 from nbprovision.engine.notices import Notices, path_of
 from nbprovision.engine.program import Compiler
 from nbprovision.engine.run import Listener, Run
 from nbprovision.engine.step import Step
-from nbprovision.facts import caches
-from nbprovision.facts.machine import Machine
 from nbprovision.lifecycle import own_environment
+from nbprovision.machine import baselines, cache_limit, caches
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, NotTrusted, ProvisionError, TaskFailed, UsageError
 from nbprovision.model.result import Result
 from nbprovision.model.task import Task
 from nbprovision.playbook.calls import TaskCall
 from nbprovision.playbook.read import Playbook, read_playbook
-from nbprovision.reporters import activity, document
-from nbprovision.reporters.progress import ProgressFiles
-from nbprovision.reporters.relay import Several
-from nbprovision.state import baselines, last_good, store
+from nbprovision.report import activity, document
+from nbprovision.report.progress import ProgressFiles
+from nbprovision.report.relay import Several
+from nbprovision.state import last_good, store
 from nbprovision.state.witness import state_path
 from nbprovision.system import log, trust
 from nbprovision.system.files import explained, make_folder, write_atomically

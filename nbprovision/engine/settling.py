@@ -15,7 +15,7 @@ from nbprovision.engine.operations import Program, settle_all
 from nbprovision.engine.registry import Registry
 from nbprovision.engine.step import Outcome, Step, prove, skipping
 from nbprovision.engine.work import Work, reporting
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ProvisionError
 from nbprovision.model.result import Result
 from nbprovision.model.task import Task

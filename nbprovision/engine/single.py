@@ -9,11 +9,11 @@ from typing import Any
 from nbprovision.engine.guard import Guard, run_lock
 from nbprovision.engine.order import arrange
 from nbprovision.engine.step import Step, carry_out
-from nbprovision.facts.machine import Machine
-from nbprovision.facts.ownership import refuse_foreign
+from nbprovision.machine import baselines
+from nbprovision.machine.machine import Machine
+from nbprovision.machine.ownership import refuse_foreign
 from nbprovision.model.result import Result
 from nbprovision.model.task import Task
-from nbprovision.state import baselines
 from nbprovision.system import log
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from nbprovision.engine import rights
 from nbprovision.engine.guard import Guard
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Position, ProvisionError, TaskFailed
 from nbprovision.model.result import Change, Plan, Result, Status
 from nbprovision.model.task import Task

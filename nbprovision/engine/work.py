@@ -18,7 +18,7 @@ from nbprovision.engine.notices import Notice, Notices
 from nbprovision.engine.order import Node, arrange
 from nbprovision.engine.registry import Registry
 from nbprovision.engine.step import Outcome, Step, digest_of, prove, skipped
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ProvisionError
 from nbprovision.model.result import Change, Plan, Result
 from nbprovision.model.task import Task

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.facts.machine import Machine
 from nbprovision.lint.finding import Edit, Finding, Found, Rule, all_rules
 from nbprovision.lint.subject import Catalogue, Playbook, Script, is_script
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, Position, nearest
 from nbprovision.playbook.yaml_nodes import read_file_bytes
 from nbprovision.system.files import write_atomically

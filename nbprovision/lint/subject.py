@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import (
     InvalidPlaybook,
     MissingInput,
@@ -142,7 +142,7 @@ def outside_of(machine: Machine) -> type[Outside]:
 
     class OutsideHere(Outside):
         def secret(self, kind: str, name: str, region: str | None) -> str:
-            from nbprovision.backends import aws_secrets
+            from nbprovision.machine import aws_secrets
 
             aws_secrets.require_command(machine, kind, name)
             return super().secret(kind, name, region)

@@ -11,20 +11,18 @@ _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 _NAME = __name__.partition(".")[0]
 
 
-def names(*prefixes: str) -> dict[str, str]:
-    """The modules whose names begin in one of these ways: name to the whole name, sorted."""
+def modules(*, beginning: str | tuple[str, ...] = "", ending: str = "") -> dict[str, str]:
+    """The modules in the package's folders whose names begin and end in this way: name to whole name, sorted."""
     found = {}
     for folder in os.scandir(_PACKAGE):
-        if folder.is_dir():
-            for entry in os.listdir(folder.path):
-                name, ending = os.path.splitext(entry)
-                if ending == ".py" and name.startswith(prefixes):
-                    found[name] = f"{_NAME}.{folder.name}.{name}"
+        for entry in os.listdir(folder.path) if folder.is_dir() else ():
+            name, suffix = os.path.splitext(entry)
+            if suffix == ".py" and name.startswith(beginning) and name.endswith(ending):
+                found[name] = f"{_NAME}.{folder.name}.{name}"
     return dict(sorted(found.items()))
 
 
-def beside(name: str) -> Iterator[ModuleType]:
-    """The module of this name of every folder that has one, imported, sorted by folder."""
-    for folder in sorted(os.listdir(_PACKAGE)):
-        if os.path.isfile(os.path.join(_PACKAGE, folder, f"{name}.py")):
-            yield importlib.import_module(f"{_NAME}.{folder}.{name}")
+def imported(ending: str) -> Iterator[ModuleType]:
+    """The modules whose names end in this way, imported, sorted by name."""
+    for name in modules(ending=ending).values():
+        yield importlib.import_module(name)

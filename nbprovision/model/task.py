@@ -14,7 +14,7 @@ from nbprovision.model.errors import Position
 from nbprovision.model.result import Change, Plan
 
 if TYPE_CHECKING:  # the machine is made of facts, a floor above; only its type is named here
-    from nbprovision.facts.machine import Machine
+    from nbprovision.machine.machine import Machine
 
 State = TypeVar("State")
 
@@ -138,7 +138,7 @@ class Input(NamedTuple):
 class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One kind of thing to ensure; its fields are the parameters that a playbook gives.
 
-    A subclass lives in ``nbprovision/tasks/ensure_NAME.py``, is called ``EnsureName``, describes each field with
+    A subclass lives in ``nbprovision/SUBJECT/ensure_NAME.py``, is called ``EnsureName``, describes each field with
     ``Annotated[type, parameter("...")]``, checks what belongs together in ``__post_init__`` (raising `ParameterError`)
     and implements ``read``, ``plan``, ``apply`` and ``witnesses``. The engine does the rest.
 

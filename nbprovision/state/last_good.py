@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from nbprovision.facts.platform import PHASE, USER_PLAYBOOK
+from nbprovision.machine.platform import PHASE, USER_PLAYBOOK
 from nbprovision.model.errors import InvalidPlaybook
 from nbprovision.system.files import explained, make_folder, write_atomically
 

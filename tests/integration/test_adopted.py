@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts import on_volume
-from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import Machine
-from nbprovision.facts.on_volume import survey
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.machine import on_volume
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
+from nbprovision.machine.on_volume import survey
 from nbprovision.system import unfinished
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from tests.conda_packages import TinyChannel
 from tests.conftest import Channel
 from tests.driver import converge

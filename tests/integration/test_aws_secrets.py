@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.engine.session import Request, Session
-from nbprovision.facts.machine import Machine
 from nbprovision.lint.subject import Playbook as Linted
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, SecretUnavailable
-from nbprovision.reporters.document import Silent, render
+from nbprovision.report.document import Silent, render
 from nbprovision.system import secrets
-from nbprovision.tasks import Catalogue
 
 AWS = Path(sys.executable).with_name("aws")
 MOTO = Path(sys.executable).with_name("moto_server")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nbprovision.engine import background
-from nbprovision.reporters.relay import Relay
+from nbprovision.report.relay import Relay
 from tests.integration.at_work import World, until, world
 
 LINE = re.compile(

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 import yaml
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.engine.session import Request, Session
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ProvisionError
 from nbprovision.reference.definition import define
-from nbprovision.reporters.document import Silent
-from nbprovision.tasks import Catalogue
+from nbprovision.report.document import Silent
 from tests.conftest import Channel, registry_settings
 from tests.integration.test_check_agrees import disagreements
 from tests.integration.test_examples import AWS, FILES

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts import caches
-from nbprovision.facts.disk import files_below, freed
-from nbprovision.facts.machine import Machine
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.machine import caches
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import UsageError
+from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
 from nbprovision.system import unfinished
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
-from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
+from nbprovision.system.disk_space import files_below, freed
 from tests.conftest import Channel
 from tests.driver import converge
 from tests.wheels import make_wheel

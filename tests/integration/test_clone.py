@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.backends import pip_engine, prefix_clone
-from nbprovision.facts import baseline, conda_health, distributions, requirements_files
-from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import Machine
+from nbprovision.conda import clone, health
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.machine import baseline, distributions
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironment
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
+from nbprovision.pip import engine, requirements_files
 from tests.conda_packages import PLACEHOLDER, TinyChannel
 from tests.conftest import Channel
 from tests.driver import converge, planned
@@ -72,15 +73,15 @@ def test_more_than_the_copy(instance: Instance, tiny: TinyChannel) -> None:
     assert [(one.action, one.target) for one in result.changes][:2] == [("create", "mine"), ("install", "more")]
     prefix = instance.root / "home/ec2-user/SageMaker/envs/mine"
     assert {record.name for record in installed(prefix)} == {"core", "lib", "more"}
-    assert conda_health.requested(conda_health.all_details(installed(prefix))).keys() == {"lib", "more"}
+    assert health.requested(health.all_details(installed(prefix))).keys() == {"lib", "more"}
     assert [one.status for one in instance.run(playbook, witness=False)] == ["ok"]
 
 
 def test_a_copy_that_was_cut_off_is_finished(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
-    put_records = prefix_clone._Copy._put_records
-    monkeypatch.setattr(prefix_clone._Copy, "_put_records", lambda *args: (_ for _ in ()).throw(OSError(28, "full")))
+    put_records = clone._Copy._put_records
+    monkeypatch.setattr(clone._Copy, "_put_records", lambda *args: (_ for _ in ()).throw(OSError(28, "full")))
     assert "cannot copy" in str(instance.run(CLONE)[0].error)
-    monkeypatch.setattr(prefix_clone._Copy, "_put_records", put_records)
+    monkeypatch.setattr(clone._Copy, "_put_records", put_records)
     [result] = instance.run(CLONE)
     assert result.status == "changed"
     prefix = instance.root / "home/ec2-user/SageMaker/envs/mine"
@@ -88,7 +89,7 @@ def test_a_copy_that_was_cut_off_is_finished(instance: Instance, monkeypatch: py
 
 
 def test_no_room(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefix_clone, "_RESERVE", 10**18)
+    monkeypatch.setattr(clone, "_RESERVE", 10**18)
     [result] = instance.run(CLONE)
     assert "there is no room for a copy of python3" in str(result.error)
     assert not (instance.root / "home/ec2-user/SageMaker/envs/mine/conda-meta").exists()
@@ -121,11 +122,11 @@ class TestStrings:
     """Within a binary a prefix takes the place of another one, and everything behind it stays where it was."""
 
     @pytest.fixture
-    def copy(self, machine: Machine, tmp_path: Path) -> prefix_clone._Copy:
+    def copy(self, machine: Machine, tmp_path: Path) -> clone._Copy:
         (tmp_path / "old/conda-meta").mkdir(parents=True)
-        return prefix_clone._Copy(machine, tmp_path / "old", tmp_path / "longer/than/old")
+        return clone._Copy(machine, tmp_path / "old", tmp_path / "longer/than/old")
 
-    def test_length_and_place(self, copy: prefix_clone._Copy, tmp_path: Path) -> None:
+    def test_length_and_place(self, copy: clone._Copy, tmp_path: Path) -> None:
         old, new = os.fsencode(tmp_path / "old"), os.fsencode(tmp_path / "longer/than/old")
         content = b"\x7fELF\0" + old + b"/lib:" + old + b"/bin" + b"\0" * 400 + b"END" + old + b"er\0"
         entry = {"prefix_placeholder": "x" * 250}
@@ -134,7 +135,7 @@ class TestStrings:
         assert found.startswith(b"\x7fELF\0" + new + b"/lib:" + new + b"/bin\0")
         assert found.endswith(b"END" + old + b"er\0")
 
-    def test_too_long(self, copy: prefix_clone._Copy, tmp_path: Path) -> None:
+    def test_too_long(self, copy: clone._Copy, tmp_path: Path) -> None:
         with pytest.raises(TaskFailed, match="too long a path"):
             copy._renamed_in_binary(os.fsencode(tmp_path / "old") + b"\0" * 900, "x", {"prefix_placeholder": "short"})
 
@@ -147,7 +148,7 @@ def test_a_copy_of_a_real_python_runs(machine: Machine, channel: Channel, tmp_pa
     entry_points = "[console_scripts]\ngreet = greeter:main\n"
     files = {"greeter.py": GREETER, "greeter-1.0.dist-info/entry_points.txt": entry_points}
     wheel = make_wheel(tmp_path, "greeter", "1.0", files=files)
-    pip_engine.install(machine, source, requirements_files.read([str(wheel)], (), (), {}))
+    engine.install(machine, source, requirements_files.read([str(wheel)], (), (), {}))
     converge(EnsureCondaEnv(name="second", clone="first"), machine)
     prefix = machine.prefix_of("second")
     said = subprocess.run([prefix / "bin/greet"], capture_output=True, text=True, check=True).stdout
@@ -155,7 +156,7 @@ def test_a_copy_of_a_real_python_runs(machine: Machine, channel: Channel, tmp_pa
     (greeter,) = distributions.installed(prefix)["greeter"]
     assert greeter.files_missing(digests=machine.digests) == []
     records = installed(prefix)
-    assert [conda_health.broken_file(prefix, one, digests=machine.digests, records=records) for one in records] == [
+    assert [health.broken_file(prefix, one, digests=machine.digests, records=records) for one in records] == [
         None
     ] * len(records)
     for record in records:

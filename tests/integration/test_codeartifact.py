@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts.codeartifact import CodeArtifact, repository, token_record
-from nbprovision.facts.machine import Machine
-from nbprovision.facts.platform import Platform
+from nbprovision.indexes.codeartifact import CodeArtifact, repository, token_record
+from nbprovision.indexes.ensure_pip_index import EnsurePipIndex
+from nbprovision.machine.machine import Machine
+from nbprovision.machine.platform import Platform
 from nbprovision.model.errors import ParameterError, TaskFailed
-from nbprovision.tasks.ensure_pip_index import EnsurePipIndex
 from tests.codeartifact import aws_command, page, serving
 from tests.driver import planned
 from tests.wheels import make_wheel
@@ -283,7 +283,7 @@ def test_an_answer_that_is_none_is_not_shown(team: Team) -> None:
 
 def test_a_command_that_hangs_is_ended(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     team.aws.write_text("#!/bin/sh\nexec sleep 100\n")
-    monkeypatch.setattr("nbprovision.backends.codeartifact.TIMEOUT", 0.3)
+    monkeypatch.setattr("nbprovision.indexes.codeartifact_command.TIMEOUT", 0.3)
     machine = Machine(team.env)
     asked = CodeArtifact(domain="acme", repository="team", owner="111122223333", endpoint=team.endpoint)
     task = EnsurePipIndex(codeartifact=asked)

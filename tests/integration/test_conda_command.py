@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts import conda_health
-from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import Machine
+from nbprovision.conda import health
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.conda.ensure_conda_pkg import EnsureCondaPkg
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ProvisionError, TaskFailed
 from nbprovision.model.result import Change
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
-from nbprovision.tasks.ensure_conda_pkg import EnsureCondaPkg
 from tests import conda_standin
 from tests.conda_packages import TinyChannel
 from tests.driver import converge, planned
@@ -189,8 +189,8 @@ def test_harm_is_mended(machine: Machine, tiny: TinyChannel) -> None:
     changes = moves(converge(task, machine))
     assert [(action, target) for action, target, _, _ in changes] == [("repair", "alpha"), ("repair", "gamma")]
     assert (prefix_of(machine) / "share/gamma.txt").read_text() == "gamma 3.1\n"
-    details = conda_health.all_details(installed(prefix_of(machine)))
-    assert conda_health.requested(details) == {"beta": "beta", "gamma": "gamma"}, "a repair asks for nothing"
+    details = health.all_details(installed(prefix_of(machine)))
+    assert health.requested(details) == {"beta": "beta", "gamma": "gamma"}, "a repair asks for nothing"
 
 
 def test_a_file_edited_in_place_is_mended_in_the_cache_too(machine: Machine, tiny: TinyChannel, tmp_path: Path) -> None:
@@ -236,8 +236,8 @@ def test_one_engine_goes_on_with_what_the_other_made(machine: Machine, tiny: Tin
     assert planned(env_of(tiny, "beta", "gamma=3.0", engine="rattler"), machine) == ()
     changes = moves(converge(env_of(tiny, "beta", "gamma=3.1", engine="rattler"), machine))
     assert changes == [("upgrade", "gamma", "3.0", "3.1")]
-    details = conda_health.all_details(installed(prefix_of(machine)))
-    assert conda_health.requested(details) == {"beta": "beta", "gamma": "gamma 3.1.*"}
+    details = health.all_details(installed(prefix_of(machine)))
+    assert health.requested(details) == {"beta": "beta", "gamma": "gamma 3.1.*"}
     assert planned(env_of(tiny, "beta", "gamma=3.1"), machine) == ()
 
 

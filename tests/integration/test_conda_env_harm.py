@@ -18,14 +18,13 @@ from typing import Any
 
 import pytest
 
-from nbprovision.backends import rattler
-from nbprovision.backends.rattler_messages import Attempt, Query
-from nbprovision.facts import conda_health
-from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import Machine
+from nbprovision.conda import health, rattler
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.conda.rattler_messages import Attempt, Query
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import secrets, unfinished
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from tests.conda_environments import conda_reads, env_of, moves, prefix_of, tiny, versions
 from tests.conda_packages import TinyChannel
 from tests.driver import converge, planned
@@ -237,8 +236,8 @@ def test_offline_from_the_cache(machine: Machine, tiny: TinyChannel, home: Path)
 KILLED = """
 import sys
 from pathlib import Path
-from nbprovision.facts.machine import Machine
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
+from nbprovision.machine.machine import Machine
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
 from tests.driver import converge
 converge(EnsureCondaEnv(name="x", packages=["many"], channels=[sys.argv[2]]), Machine(root=Path(sys.argv[1])))
 """
@@ -274,8 +273,8 @@ def test_killed_in_the_middle(machine: Machine, tmp_path: Path, env: dict[str, s
         machine.forget()
         converge(EnsureCondaEnv(name="x", packages=["many"], channels=[channel.url]), machine)
         assert len(installed(prefix)) == 61
-        assert all(conda_health.broken_file(prefix, record) is None for record in installed(prefix))
-        assert not conda_health.history_lacks(prefix, installed(prefix))
+        assert all(health.broken_file(prefix, record) is None for record in installed(prefix))
+        assert not health.history_lacks(prefix, installed(prefix))
         unfinished.clear(prefix)  # the engine does, where a first look finds all in place
         machine.forget()
         converge(EnsureCondaEnv(name="x", state="absent"), machine)

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from nbprovision.backends import pip_engine
-from nbprovision.facts import distributions, requirements_files
-from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import Machine
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.machine import distributions
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
 from nbprovision.model.task import Claim
+from nbprovision.pip import engine, requirements_files
 from nbprovision.system.files import remove_at_once
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from tests.conftest import Channel, copy_tree
 from tests.driver import converge, planned
 
@@ -89,7 +89,7 @@ def test_its_python_runs(there: Machine, channel: Channel) -> None:
 
 def put_by_pip(machine: Machine, tmp_path: Path, name: str, version: str) -> None:
     path = wheel(tmp_path, name, version)
-    pip_engine.install(machine, prefix_of(machine), requirements_files.read([f"{name} @ {path.as_uri()}"], (), (), {}))
+    engine.install(machine, prefix_of(machine), requirements_files.read([f"{name} @ {path.as_uri()}"], (), (), {}))
     assert version_of(prefix_of(machine), name) == [version]
 
 

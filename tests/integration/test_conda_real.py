@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import Machine
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
-from nbprovision.tasks.ensure_conda_pkg import EnsureCondaPkg
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.conda.ensure_conda_pkg import EnsureCondaPkg
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
 from tests.conda_standin import REAL
 from tests.conftest import Channel, registry_settings
 from tests.driver import converge, planned

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts import cuda
-from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import Machine
+from nbprovision.catalogue import Catalogue
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.machine import cuda
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, TaskFailed
 from nbprovision.playbook.read import read_playbook
-from nbprovision.tasks import Catalogue
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from tests.conda_packages import TinyChannel
 from tests.driver import converge, planned
 

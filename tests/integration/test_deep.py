@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts import file_digests
-from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import Machine
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.machine import digests as file_digests
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
-from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
+from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
 from tests.conda_packages import TinyChannel
 from tests.driver import converge, planned
 from tests.reliability.world import make_wheels, site_packages

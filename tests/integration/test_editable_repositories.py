@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts import distributions
-from nbprovision.facts.machine import Machine
+from nbprovision.machine import distributions
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
-from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
+from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
 from tests.driver import converge, planned
 from tests.pip_environment import Task, asked_of, prefix, task, wheels
 from tests.wheels import make_project

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts import channel as channels
-from nbprovision.facts.machine import Machine
+from nbprovision.channel import manifest as channels
+from nbprovision.channel.ensure_conda_channel import EnsureCondaChannel
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.state.witness import identity
-from nbprovision.tasks.ensure_conda_channel import EnsureCondaChannel
 from tests.conftest import Channel
 from tests.driver import converge, planned
 
@@ -128,7 +128,7 @@ def test_a_second_run_builds_nothing_and_starts_nothing(machine: Machine, tmp_pa
     code = (
         "import sys, os\nfrom pathlib import Path\n"
         "sys.addaudithook(lambda n, a: (_ for _ in ()).throw(SystemExit(n)) if n.startswith(('subprocess', 'os.fork', 'os.posix_spawn', 'socket')) else None)\n"
-        "from nbprovision.facts.machine import Machine\nfrom nbprovision.tasks.ensure_conda_channel import EnsureCondaChannel\n"
+        "from nbprovision.machine.machine import Machine\nfrom nbprovision.channel.ensure_conda_channel import EnsureCondaChannel\n"
         f"task = EnsureCondaChannel(path={str(folder)!r}, pypi=['six==1.16.0', 'six==1.17.0'])\n"
         "assert task.plan(task.read(Machine())).changes == ()"
     )

@@ -18,15 +18,14 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from nbprovision.backends import rattler
-from nbprovision.backends.rattler_messages import Attempt, Query
-from nbprovision.facts import conda_health
-from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import Machine
+from nbprovision.conda import health, rattler
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.conda.rattler_messages import Attempt, Query
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ProvisionError, TaskFailed
 from nbprovision.model.task import Claim
 from nbprovision.system.files import TEMPORARY_SUFFIX
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from tests.conda_environments import conda_reads, env_of, moves, prefix_of, tiny, versions
 from tests.conda_packages import PLACEHOLDER, TinyChannel
 from tests.driver import converge, planned
@@ -63,8 +62,8 @@ from pathlib import Path
 started = []
 sys.addaudithook(lambda event, args: started.append(event) if event in
     ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.exec", "os.system") else None)
-from nbprovision.facts.machine import Machine
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
+from nbprovision.machine.machine import Machine
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
 machine = Machine(root=Path(sys.argv[1]))
 task = EnsureCondaEnv(name="x", packages=["beta", "alpha==1.1", "gamma=3"], channels=[sys.argv[2]])
 assert task.plan(task.read(machine)).changes == ()
@@ -392,7 +391,7 @@ def test_requests_of_old_are_kept(machine: Machine, tiny: TinyChannel) -> None:
     """The engine would take the mention from every record that it is not told of again."""
     converge(env_of(tiny, "alpha<2"), machine)
     converge(env_of(tiny, "gamma"), machine)
-    records = {record.name: conda_health.details(record) for record in installed(prefix_of(machine))}
+    records = {record.name: health.details(record) for record in installed(prefix_of(machine))}
     requested = {name: details.requested for name, details in records.items() if details}
     assert requested == {"alpha": ["alpha <2"], "gamma": ["gamma"]}
 
@@ -403,9 +402,9 @@ def test_a_record_of_conda_is_read(tmp_path: Path) -> None:
     record = {"name": "a", "version": "1", "build": "0", "requested_spec": "conda-forge/linux-64::a==1=0"}
     (tmp_path / "conda-meta/a-1-0.json").write_bytes(msgspec.json.encode(record))
     [found] = installed(tmp_path)
-    details = conda_health.details(found)
+    details = health.details(found)
     assert details is not None
-    assert conda_health.requested({"a": details}) == {"a": "a ==1=0"}
+    assert health.requested({"a": details}) == {"a": "a ==1=0"}
 
 
 def test_after_a_restart_only_the_registration_is_missing(machine: Machine, tiny: TinyChannel, home: Path) -> None:

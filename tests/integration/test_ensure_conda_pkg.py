@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts import baseline, conda_health
-from nbprovision.facts.baseline import Difference
-from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import Machine
+from nbprovision.conda import health
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.conda.ensure_conda_pkg import EnsureCondaPkg
+from nbprovision.machine import baseline, baselines
+from nbprovision.machine.baseline import Difference
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
 from nbprovision.model.result import Result
 from nbprovision.model.task import Claim, Foretold
-from nbprovision.state import baselines
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
-from nbprovision.tasks.ensure_conda_pkg import EnsureCondaPkg
 from tests.conda_packages import TinyChannel
 from tests.driver import converge, planned
 from tests.provided_conda import Instance
@@ -87,7 +87,7 @@ def test_what_goes_takes_nothing_else_along(machine: Machine, channel: TinyChann
     converge(EnsureCondaEnv(name="mine", packages=["lib=1", "plain"], channels=[channel.url]), machine)
     converge(EnsureCondaPkg(env="mine", packages=["plain"], state="absent", channels=channel.url), machine)
     assert versions(machine.prefix_of("mine")) == {"core": "1.0", "lib": "1.0"}
-    asked = conda_health.requested(conda_health.all_details(installed(machine.prefix_of("mine"))))
+    asked = health.requested(health.all_details(installed(machine.prefix_of("mine"))))
     assert asked.keys() == {"lib"}
 
 

@@ -15,14 +15,14 @@ import pytest
 import yaml
 from msgspec import structs
 
-from nbprovision.facts import terms
-from nbprovision.facts.conda import installed
-from nbprovision.facts.condarc import Condarc, read_condarc
-from nbprovision.facts.machine import Machine
-from nbprovision.facts.platform import Platform
+from nbprovision.conda import terms
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.conda.ensure_condarc import EnsureCondarc
+from nbprovision.machine.condarc import Condarc, read_condarc
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
+from nbprovision.machine.platform import Platform
 from nbprovision.model.errors import ParameterError, ProvisionError, TaskFailed
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
-from nbprovision.tasks.ensure_condarc import EnsureCondarc
 from tests.conda_packages import TinyChannel
 from tests.driver import converge, planned
 

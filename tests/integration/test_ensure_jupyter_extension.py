@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.backends import uv_command
-from nbprovision.facts.machine import Machine
-from nbprovision.tasks.ensure_jupyter_extension import EnsureJupyterExtension
+from nbprovision.jupyter.ensure_jupyter_extension import EnsureJupyterExtension
+from nbprovision.machine.machine import Machine
+from nbprovision.pip import uv_command
 from tests.driver import converge, planned
 from tests.wheels import make_wheel
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts.machine import Machine
+from nbprovision.jupyter.ensure_kernel import EnsureKernel
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import unfinished
-from nbprovision.tasks.ensure_kernel import EnsureKernel
 from tests.driver import converge, planned
 from tests.kernel_environments import MakeEnvironment, folder_of, fraud, make_environment
 

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from nbprovision.facts.configured import record_of
-from nbprovision.facts.indexes import effective, pip_environment, uv_arguments, uv_environment
-from nbprovision.facts.machine import Machine
-from nbprovision.tasks.ensure_pip_index import EnsurePipIndex
+from nbprovision.files.configured import record_of
+from nbprovision.indexes.ensure_pip_index import EnsurePipIndex
+from nbprovision.indexes.settings import effective, pip_environment, uv_arguments, uv_environment
+from nbprovision.machine.machine import Machine
 from tests.driver import converge
 
 pytestmark = pytest.mark.engine

@@ -16,13 +16,13 @@ import pytest
 
 from nbprovision.engine.order import arrange
 from nbprovision.engine.step import Step
-from nbprovision.facts import distributions
-from nbprovision.facts.machine import Machine
+from nbprovision.indexes.ensure_pip_index import EnsurePipIndex
+from nbprovision.machine import distributions
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, TaskFailed
 from nbprovision.model.task import Claim
+from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
 from nbprovision.system import commands
-from nbprovision.tasks.ensure_pip_index import EnsurePipIndex
-from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
 from tests.driver import converge, planned
 from tests.pip_environment import ENGINES, Task, asked_of, carried_out, prefix, task, told, venv, wheels
 from tests.provided import versions

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
 from nbprovision.engine.guard import Guard
 from nbprovision.engine.order import arrange
 from nbprovision.engine.step import Step, carry_out
-from nbprovision.facts import distributions, selectors
-from nbprovision.facts.machine import Machine
+from nbprovision.jupyter.ensure_kernel import EnsureKernel
+from nbprovision.machine import distributions, selectors
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironment
 from nbprovision.model.result import Result
 from nbprovision.model.task import Task
+from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
+from nbprovision.pip.ensure_venv import EnsureVenv
 from nbprovision.system import unfinished
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
-from nbprovision.tasks.ensure_kernel import EnsureKernel
-from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
-from nbprovision.tasks.ensure_venv import EnsureVenv
 from tests.driver import converge, planned
 from tests.wheels import make_wheel
 
@@ -255,8 +255,8 @@ def test_a_link_is_removed_and_what_it_names_stays(machine: Machine, tmp_path: P
 KILLED = """
 import sys
 from pathlib import Path
-from nbprovision.facts.machine import Machine
-from nbprovision.tasks.ensure_venv import EnsureVenv
+from nbprovision.machine.machine import Machine
+from nbprovision.pip.ensure_venv import EnsureVenv
 from tests.integration.test_ensure_venv import run
 from nbprovision.system import journal
 machine = Machine(home=Path(sys.argv[1]), root=Path(sys.argv[2]))

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import Machine
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError
 from nbprovision.model.task import Claim
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
-from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
+from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
 from tests.conda_packages import TinyChannel
 from tests.driver import converge, planned
 from tests.reliability.world import make_wheels

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.engine.session import Request, Session
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.result import Result
 from nbprovision.reference.definition import define
-from nbprovision.reporters.document import Silent
-from nbprovision.tasks import Catalogue
+from nbprovision.report.document import Silent
 from tests.conftest import Channel, registry_settings
 
 pytestmark = [pytest.mark.engine, pytest.mark.network, pytest.mark.kernel]

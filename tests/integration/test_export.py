@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.backends import conda_prefix
 from nbprovision.cli.export import exported
-from nbprovision.facts import distributions
-from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import Machine
+from nbprovision.conda import prefix as conda_prefix
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.jupyter.ensure_kernel import EnsureKernel
+from nbprovision.machine import distributions
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
 from nbprovision.system import unfinished
 from nbprovision.system.files import remove_at_once
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
-from nbprovision.tasks.ensure_kernel import EnsureKernel
 from tests.conda_packages import TinyChannel
 from tests.conftest import Channel
 from tests.driver import converge

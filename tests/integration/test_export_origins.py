@@ -14,10 +14,10 @@ import pytest
 import uv
 
 from nbprovision.cli.export import exported
-from nbprovision.facts import asked
-from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import Machine
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
+from nbprovision.conda import asked
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
 from tests.conda_packages import TinyChannel
 from tests.conftest import Channel
 from tests.driver import converge

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from nbprovision.facts import distributions
-from nbprovision.facts.machine import Machine
+from nbprovision.machine import distributions
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
-from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
+from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
 from tests.pip_environment import ENGINES, carried_out, venv
 from tests.wheels import make_wheel
 

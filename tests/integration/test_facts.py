@@ -17,12 +17,12 @@ import pytest
 
 from nbprovision.cli import facts
 from nbprovision.cli.facts import document
-from nbprovision.facts.disk import Meter
-from nbprovision.facts.machine import Machine
-from nbprovision.reporters import facts_text
-from nbprovision.reporters.document import masked
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.machine.machine import Machine
+from nbprovision.report import facts_text
+from nbprovision.report.document import masked
 from nbprovision.system import unfinished
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
+from nbprovision.system.disk_space import Meter
 from tests.conda_packages import TinyChannel
 from tests.driver import converge
 from tests.provided_conda import Instance

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts import distributions
-from nbprovision.facts.machine import Machine
+from nbprovision.machine import distributions
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, TaskFailed
-from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
+from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
 from tests.driver import converge, planned
 from tests.faulty_server import serving_index
 from tests.pip_environment import ENGINES, Task, prefix, task, venv, wheels

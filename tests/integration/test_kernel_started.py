@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts import ipykernel
-from nbprovision.facts.machine import Machine
+from nbprovision.jupyter import ipykernel
+from nbprovision.jupyter.ensure_kernel import EnsureKernel
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
+from nbprovision.pip.ensure_venv import EnsureVenv
 from nbprovision.system import unfinished
-from nbprovision.tasks.ensure_kernel import EnsureKernel
-from nbprovision.tasks.ensure_venv import EnsureVenv
 from tests.conftest import registry_settings
 from tests.driver import converge, planned
 from tests.kernel_environments import MakeEnvironment, folder_of, fraud, make_environment

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from nbprovision.model.errors import InvalidPlaybook, TaskFailed
-from nbprovision.reporters import activity
-from nbprovision.reporters.progress import TEXT_FILE, ProgressFiles
+from nbprovision.report import activity
+from nbprovision.report.progress import TEXT_FILE, ProgressFiles
 from nbprovision.state import last_good
 from tests.conftest import Channel
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
-from nbprovision.facts.conda import installed
+from nbprovision.machine.environments import installed
 from tests.conda_packages import TinyChannel
 from tests.conftest import Channel
 from tests.wheels import make_wheel

@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple
 
 import pytest
 
-from nbprovision.backends import removed_code
-from nbprovision.facts.machine import Machine
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.machine import removed_code
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
+from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
 from nbprovision.system import process
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
-from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
 from tests.conda_packages import TinyChannel
 from tests.driver import converge
 from tests.wheels import make_wheel

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.backends import package_bytes
-from nbprovision.backends.package_bytes import MARK
-from nbprovision.backends.rattler_messages import Package
-from nbprovision.facts.machine import Machine
+from nbprovision.conda import package_bytes
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.conda.package_bytes import MARK
+from nbprovision.conda.rattler_messages import Package
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
 from tests.conda_packages import TinyChannel
 from tests.driver import converge, planned
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ProvisionError
 from tests.conda_environments import env_of, tiny
 from tests.conda_packages import TinyChannel

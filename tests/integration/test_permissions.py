@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts.machine import Machine
-from nbprovision.tasks.ensure_conda_channel import EnsureCondaChannel
+from nbprovision.channel.ensure_conda_channel import EnsureCondaChannel
+from nbprovision.machine.machine import Machine
 from tests.conftest import Channel
 from tests.driver import converge
 from tests.reliability import killing

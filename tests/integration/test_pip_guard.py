@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts import distributions
-from nbprovision.state import baselines
+from nbprovision.machine import baselines, distributions
 from tests.provided import Instance, content, versions
 from tests.wheels import make_wheel
 

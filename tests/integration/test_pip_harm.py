@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.backends import uv_command
-from nbprovision.facts import distributions
-from nbprovision.facts.machine import Machine
+from nbprovision.machine import distributions
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ProvisionError, TaskFailed
+from nbprovision.pip import uv_command
+from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
 from nbprovision.system import unfinished
-from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
 from tests.driver import converge, planned
 from tests.pip_environment import ENGINES, Task, asked_of, carried_out, prefix, task, told, venv, wheels
 from tests.provided import versions

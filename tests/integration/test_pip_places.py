@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts import distributions
+from nbprovision.machine import distributions
 from nbprovision.model.errors import InvalidPlaybook
 from tests.conftest import Channel
 from tests.provided import Instance, conda_environment, versions

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts import distributions
+from nbprovision.machine import distributions
 from tests.provided import Instance, imported, versions
 from tests.wheels import make_project, make_wheel
 

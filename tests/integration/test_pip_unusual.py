@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts import distributions
-from nbprovision.facts.machine import Machine
+from nbprovision.machine import distributions
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
 from nbprovision.system import unfinished
-from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
 from tests.driver import converge, planned
 from tests.wheels import make_wheel
 

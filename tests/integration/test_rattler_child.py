@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nbprovision.backends.rattler_messages import Attempt, InstallRequest, RehearseRequest, SolveRequest
+from nbprovision.conda.rattler_messages import Attempt, InstallRequest, RehearseRequest, SolveRequest
 from nbprovision.model.errors import TaskFailed
 from tests.conda_packages import TinyChannel
 from tests.measured_engine import MeasuredEngine, measured_engine

@@ -149,7 +149,7 @@ def test_the_task_that_the_contributors_page_writes(env: dict[str, str], tmp_pat
     shutil.copytree(ROOT / "nbprovision", clone / "nbprovision", ignore=shutil.ignore_patterns("__pycache__"))
     page = (ROOT / "docs/contributing.md").read_text()
     (block,) = (block for block in blocks("docs/contributing.md") if block.language == "python")
-    (name,) = re.findall(r"`(nbprovision/tasks/\w+\.py)` holds the class", page)
+    (name,) = re.findall(r"`(nbprovision/files/\w+\.py)` holds the class", page)
     (clone / name).write_text(block.text)
     motd = tmp_path / "motd"
     (clone / "motd.yml").write_text(f"- tasks:\n    - ensure_motd: {{path: {motd}, text: hello}}\n")

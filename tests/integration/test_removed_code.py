@@ -12,10 +12,10 @@ from typing import Literal
 
 import pytest
 
-from nbprovision.facts.machine import Machine
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
-from nbprovision.tasks.ensure_conda_pkg import EnsureCondaPkg
-from nbprovision.tasks.ensure_pip_pkg import EnsurePipPkg
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.conda.ensure_conda_pkg import EnsureCondaPkg
+from nbprovision.machine.machine import Machine
+from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
 from tests.conda_environments import env_of, prefix_of, tiny
 from tests.conda_packages import TinyChannel
 from tests.driver import converge

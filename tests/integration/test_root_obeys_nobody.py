@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from nbprovision.tasks import Catalogue
+from nbprovision.catalogue import Catalogue
 from tests.conftest import Channel
 from tests.pip_environment import venv
 from tests.planted import USER, folder, reachable_folder, root_only

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.engine.session import Request, Session
-from nbprovision.facts.conda import installed
-from nbprovision.facts.indexes import effective
-from nbprovision.facts.machine import Machine
+from nbprovision.indexes.settings import effective
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
 from nbprovision.model.result import Result
-from nbprovision.reporters.document import Silent
-from nbprovision.tasks import Catalogue
+from nbprovision.report.document import Silent
 from tests.conda_packages import TinyChannel
 from tests.conftest import Channel
 from tests.provided import Instance

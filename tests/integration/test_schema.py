@@ -14,9 +14,9 @@ import jsonschema
 import pytest
 import yaml
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.reference.definition import define
 from nbprovision.reference.schema import schema
-from nbprovision.tasks import Catalogue
 from tests.unit.playbook_tasks import CATALOGUE as TEST_CATALOGUE
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from nbprovision.cli.status import Status
-from nbprovision.reporters import activity
-from nbprovision.reporters.progress import TEXT_FILE, correct_text
+from nbprovision.report import activity
+from nbprovision.report.progress import TEXT_FILE, correct_text
 from tests.integration.at_work import World, until, world
 
 

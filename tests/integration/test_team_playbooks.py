@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.engine.session import Request, Session
-from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
 from nbprovision.model.result import Result
-from nbprovision.reporters.document import Silent
-from nbprovision.tasks import Catalogue
+from nbprovision.report.document import Silent
 from tests.codeartifact import aws_command, page, serving
 from tests.conda_packages import TinyChannel
 from tests.conftest import Channel, copy_tree, registry_settings

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.backends import uv_command
-from nbprovision.backends.pip_request import Move, Request
-from nbprovision.facts import distributions
-from nbprovision.facts.machine import Machine
+from nbprovision.machine import distributions
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import NotBegun, TaskFailed
+from nbprovision.pip import uv_command
+from nbprovision.pip.request import Move, Request
 from tests.wheels import make_wheel
 
 pytestmark = pytest.mark.engine

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from nbprovision.backends import uv_command
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
+from nbprovision.pip import uv_command
 from tests.reliability.world import World, copy, site_packages
 
 Change = Callable[[World], None]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-import nbprovision.facts.machine
-from nbprovision.facts import inventory
+import nbprovision.machine.machine
+from nbprovision.cli import inventory
 from nbprovision.system import unfinished
 from nbprovision.system.room import megabytes
 from tests.conftest import Channel, registry_settings
@@ -349,7 +349,7 @@ def test_caches_lie_on_the_file_system_of_the_environment(tmp_path: Path, channe
     data = next(prefix.glob("lib/python*/site-packages/apple_data/data.txt"))
     assert data.stat().st_nlink == 2
     environment = {name: value for name, value in machine.env.items() if name in ("HOME", "NBPROVISION_HOME")}
-    found = inventory.caches(nbprovision.facts.machine.Machine(environment, root=tmp_path))
+    found = inventory.caches(nbprovision.machine.machine.Machine(environment, root=tmp_path))
     assert str(cache.parent) in [one.path for one in found]
     assert machine.run(playbook, "2.0").status == 0
     told = subprocess.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts import distributions
+from nbprovision.machine import distributions
 from tests.conftest import Channel
 from tests.reliability import changes
 from tests.reliability.world import PLAYBOOK, World, site_packages

@@ -22,8 +22,8 @@ import pytest
 
 from nbprovision.__main__ import main
 from nbprovision.api import ProvisionError
+from nbprovision.catalogue import Catalogue
 from nbprovision.model.task import Task
-from nbprovision.tasks import Catalogue
 from tests import auditing
 
 CATALOGUE = Catalogue()

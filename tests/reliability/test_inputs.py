@@ -19,8 +19,8 @@ from unittest import mock
 import pytest
 
 from nbprovision.__main__ import main
+from nbprovision.catalogue import Catalogue
 from nbprovision.system import unfinished
-from nbprovision.tasks import Catalogue
 from tests import auditing
 from tests.conftest import Channel
 from tests.wheels import make_project, make_wheel

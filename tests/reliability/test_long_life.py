@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.backends import pip_request
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
+from nbprovision.pip import request
 from nbprovision.state import witness
 from nbprovision.state.store import STATES_KEPT
 from nbprovision.system import log
@@ -85,10 +85,10 @@ def test_the_log_is_rotated(tmp_path: Path) -> None:
 
 def test_constraints_do_not_pile_up(machine: Machine) -> None:
     """Engines take them from a file only; each set of pins is another one."""
-    for number in range(pip_request.CONSTRAINTS_KEPT + 20):
-        path = pip_request.constraints_file(machine, [f"six=={number}"])
+    for number in range(request.CONSTRAINTS_KEPT + 20):
+        path = request.constraints_file(machine, [f"six=={number}"])
         assert path.read_text() == f"six=={number}\n"
-    assert len(list(path.parent.iterdir())) <= pip_request.CONSTRAINTS_KEPT
+    assert len(list(path.parent.iterdir())) <= request.CONSTRAINTS_KEPT
 
 
 @pytest.mark.campaign

@@ -20,14 +20,15 @@ from typing import Any
 
 import pytest
 
-from nbprovision.backends import pip_command, rattler, uv_command
-from nbprovision.backends.network_fault import NetworkFailed
-from nbprovision.backends.pip_request import Request
-from nbprovision.backends.rattler_messages import Attempt, Query
-from nbprovision.facts.machine import Machine
+from nbprovision.channel.ensure_conda_channel import EnsureCondaChannel
+from nbprovision.conda import rattler
+from nbprovision.conda.rattler_messages import Attempt, Query
+from nbprovision.machine.machine import Machine
+from nbprovision.machine.network_fault import NetworkFailed
 from nbprovision.model.errors import TaskFailed
+from nbprovision.pip import pip_command, uv_command
+from nbprovision.pip.request import Request
 from nbprovision.system.process import kept_children
-from nbprovision.tasks.ensure_conda_channel import EnsureCondaChannel
 from tests.conftest import Channel
 from tests.driver import converge
 from tests.faulty_server import Fault, FaultyServer, serving_folder, serving_index, unused_port

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import NotBegun, TaskFailed
 from tests.conda_packages import TinyChannel
 from tests.driver import converge, planned

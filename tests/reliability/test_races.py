@@ -19,9 +19,9 @@ from unittest import mock
 import pytest
 
 from nbprovision.__main__ import main
-from nbprovision.backends import uv_command
 from nbprovision.engine.guard import holder
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
+from nbprovision.pip import uv_command
 from tests.conftest import Channel
 from tests.faulty_server import Fault, serving_folder
 from tests.reliability.world import ROOT

@@ -14,8 +14,8 @@ from pathlib import Path
 from unittest import mock
 
 from nbprovision.__main__ import main
-from nbprovision.backends.channel.package import Package
-from nbprovision.backends.channel.wheel import convert
+from nbprovision.channel.package import Package
+from nbprovision.channel.wheel import convert
 from tests.channel import index
 from tests.reliability.world import Ran, read_document
 from tests.wheels import make_wheel

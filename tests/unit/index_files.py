@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nbprovision.tasks.ensure_pip_index import EnsurePipIndex
+from nbprovision.indexes.ensure_pip_index import EnsurePipIndex
 
 URL = "https://mirror.example/simple"
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts.machine import Machine
+from nbprovision.catalogue import Catalogue
 from nbprovision.lint.check import check
 from nbprovision.lint.finding import Finding
-from nbprovision.tasks import Catalogue
+from nbprovision.machine.machine import Machine
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,9 +10,9 @@ import pytest
 
 from nbprovision.engine.session import Request, Session
 from nbprovision.engine.step import Step
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.result import Result
-from nbprovision.reporters.document import Silent
+from nbprovision.report.document import Silent
 from nbprovision.state.witness import read_lines, still_stands
 from tests.unit.flow_tasks import CATALOGUE
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts import baseline
-from nbprovision.facts.baseline import Content, Difference
-from nbprovision.facts.machine import Machine
-from nbprovision.state import baselines
+from nbprovision.machine import baseline, baselines
+from nbprovision.machine.baseline import Content, Difference
+from nbprovision.machine.machine import Machine
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import pytest
 import rattler
 from packaging.requirements import Requirement
 
-from nbprovision.backends.channel import build, interpreter, wheel
-from nbprovision.backends.channel.package import PLACEHOLDER
+from nbprovision.channel import build, interpreter, wheel
+from nbprovision.channel.package import PLACEHOLDER
 from nbprovision.model.errors import TaskFailed
 from tests.conftest import measurement
 from tests.wheels import make_wheel
@@ -234,7 +234,7 @@ class TestBuilding:
     def built(self, order: dict[str, Any]) -> tuple[int, list[Any], str]:
         """The exit status of the process that builds, what it told, and its complaint."""
         done = subprocess.run(
-            [sys.executable, "-m", "nbprovision.backends.channel.build"],
+            [sys.executable, "-m", "nbprovision.channel.build"],
             input=json.dumps([0, order]) + "\n", capture_output=True, text=True,
             env={"PATH": "/usr/bin:/bin", **measurement()},
         )  # fmt: skip

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from nbprovision.backends import git_config, pip_config, uv_config, yaml_text
-from nbprovision.facts.checked_edit import edit_configuration
-from nbprovision.facts.machine import Machine
+from nbprovision.files import git_config, yaml_text
+from nbprovision.files.checked_edit import edit_configuration
+from nbprovision.indexes import pip_conf, uv_toml
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 
 URL = "https://mirror.example/simple"
@@ -71,16 +72,16 @@ def test_what_does_not_say_what_it_should_is_not_written(text: str, cause: str) 
 def test_every_writer_goes_through_it(editor: str, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """An editor that errs, whatever it is made of, writes nothing."""
     broken = {
-        "pip": (pip_config, "_set", lambda text, name, words: text.replace("\n", f"\nindex-url = {words[0]}\n", 1)),
-        "uv": (uv_config, "_new", lambda asked: 'index-strategy = "x"\n'),
+        "pip": (pip_conf, "_set", lambda text, name, words: text.replace("\n", f"\nindex-url = {words[0]}\n", 1)),
+        "uv": (uv_toml, "_new", lambda asked: 'index-strategy = "x"\n'),
         "condarc": (yaml_text, "_patched", lambda lines, before, after: [*after, "x: 1"]),
         "git": (git_config, "_quoted", lambda value: "x"),
     }
     module, name, instead = broken[editor]
     monkeypatch.setattr(module, name, instead)
     act = {
-        "pip": lambda: pip_config.merged(PIP_CONF, "[global]\n  timeout = 1\n", {"global.index-url": [URL]}),
-        "uv": lambda: uv_config.merged(UV_TOML, None, {"default": [URL]}),
+        "pip": lambda: pip_conf.merged(PIP_CONF, "[global]\n  timeout = 1\n", {"global.index-url": [URL]}),
+        "uv": lambda: uv_toml.merged(UV_TOML, None, {"default": [URL]}),
         "condarc": lambda: yaml_text.edited(Path("/home/user/.condarc"), "y: 1\n", {"channels": ["a"]}),
         "git": lambda: git_config.edited(Path("/home/user/.gitconfig"), "", "a.token", ["c"], machine),
     }
@@ -117,11 +118,11 @@ ODD_PIP_CONFS = {
 @pytest.mark.parametrize(
     "asked", [{"global.index-url": [URL]}, {"install.trusted-host": ["a", "b"]}], ids=["one", "list"]
 )
-def test_pip_reads_what_was_written(name: str, asked: pip_config.Asked, tmp_path: Path) -> None:
+def test_pip_reads_what_was_written(name: str, asked: pip_conf.Asked, tmp_path: Path) -> None:
     path = tmp_path / "pip.conf"
     path.write_bytes(ODD_PIP_CONFS[name].encode())
     before = pips_settings(path)
-    path.write_bytes(pip_config.merged(path, ODD_PIP_CONFS[name], asked).encode())
+    path.write_bytes(pip_conf.merged(path, ODD_PIP_CONFS[name], asked).encode())
     after = pips_settings(path)
     # A section that is new takes the values of [DEFAULT] for its own.
     defaults = {
@@ -142,7 +143,7 @@ def test_pip_reads_what_is_left(name: str, tmp_path: Path) -> None:
     path = tmp_path / "pip.conf"
     path.write_bytes(ODD_PIP_CONFS[name].encode())
     before = pips_settings(path)
-    text = pip_config.without(path, ODD_PIP_CONFS[name], {"global.index-url": [], "global.timeout": []}) or ""
+    text = pip_conf.without(path, ODD_PIP_CONFS[name], {"global.index-url": [], "global.timeout": []}) or ""
     path.write_bytes(text.encode())
     gone = () if "[DEFAULT]" in text else ("global.index-url", "global.timeout")
     assert pips_settings(path) == {option: value for option, value in before.items() if option not in gone}
@@ -152,7 +153,7 @@ def test_pip_config_list_shows_each_option_on_its_own(tmp_path: Path) -> None:
     """The reproduction of the fault: by the command that a person uses."""
     path = tmp_path / "pip.conf"
     text = "[global]\n    trusted-host = mirror.example\n    timeout = 60\n"
-    path.write_text(pip_config.merged(path, text, {"global.index-url": [URL]}))
+    path.write_text(pip_conf.merged(path, text, {"global.index-url": [URL]}))
     variables = {**os.environ, "PIP_CONFIG_FILE": str(path), "HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"],
@@ -191,13 +192,13 @@ def test_whatever_the_pip_conf_it_is_edited_or_refused(
         before = pips_settings(path)
     except ConfigurationError:
         with pytest.raises(TaskFailed):
-            pip_config.merged(path, text, {"global.index-url": [URL]})
+            pip_conf.merged(path, text, {"global.index-url": [URL]})
         return
     if removed:
-        result = pip_config.without(path, text, {"global.index-url": []}) or ""
+        result = pip_conf.without(path, text, {"global.index-url": []}) or ""
         before.pop("global.index-url", None)
     else:
-        result = pip_config.merged(path, text, {"global.index-url": [URL]})
+        result = pip_conf.merged(path, text, {"global.index-url": [URL]})
         before["global.index-url"] = URL
     path.write_bytes(result.encode())
     after = pips_settings(path)
@@ -220,7 +221,7 @@ ODD_UV_TOMLS = {
     "strings of several lines": 'cache-dir = """\n/c\\\n"""\nfind-links = [\n "/a",\n\t"/b",\n]\n',
     "nothing but a comment": "# mine",
 }
-UV_ASKED: uv_config.Asked = {
+UV_ASKED: uv_toml.Asked = {
     "default": [URL], "extra": ["https://e.example/simple"], "find-links": ["/w w"], "index-strategy": ["first-index"]
 }  # fmt: skip
 
@@ -231,7 +232,7 @@ def test_uv_reads_what_was_written(name: str, tmp_path: Path) -> None:
     tomllib = pytest.importorskip("tomllib")  # from Python 3.11 on
 
     text = ODD_UV_TOMLS[name]
-    result = uv_config.merged(UV_TOML, text, UV_ASKED)
+    result = uv_toml.merged(UV_TOML, text, UV_ASKED)
     before, after = (tomllib.loads(each.removeprefix("\ufeff")) for each in (text, result))
     ours = ("index", "find-links", "index-strategy")
     assert {key: after[key] for key in after if key not in ours} == {
@@ -267,7 +268,7 @@ def test_whatever_the_uv_toml_it_is_edited_or_refused(lines: list[tuple[str, str
 
     text = mark + "".join(map("".join, lines))
     try:
-        result = uv_config.merged(UV_TOML, text, UV_ASKED)
+        result = uv_toml.merged(UV_TOML, text, UV_ASKED)
     except TaskFailed:
         return
     before: dict[str, Any] = tomllib.loads(text.removeprefix("\ufeff"))
@@ -275,7 +276,7 @@ def test_whatever_the_uv_toml_it_is_edited_or_refused(lines: list[tuple[str, str
     assert {key: after.get(key) for key in before if key not in ("index", "find-links")} == {
         key: before[key] for key in before if key not in ("index", "find-links")
     }
-    assert uv_config.matching(UV_TOML, result, UV_ASKED) == UV_ASKED
+    assert uv_toml.matching(UV_TOML, result, UV_ASKED) == UV_ASKED
 
 
 # -------------------------------------------------------------------------------------------------------------- git

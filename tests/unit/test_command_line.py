@@ -18,9 +18,9 @@ from nbprovision.cli.parser import Parser
 from nbprovision.lint.finding import all_rules
 from nbprovision.model.result import Change, Result
 from nbprovision.playbook import ansible
-from nbprovision.reporters import diff
-from nbprovision.reporters.colour import wants_colour
-from nbprovision.reporters.terminal import Terminal
+from nbprovision.report import diff
+from nbprovision.report.colour import wants_colour
+from nbprovision.report.terminal import Terminal
 from nbprovision.state.witness import parse
 from nbprovision.system import log, secrets
 

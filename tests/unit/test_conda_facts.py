@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts.conda import CondaFacts, installed
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.environments import CondaFacts, installed
+from nbprovision.machine.machine import Machine
 from nbprovision.system import unfinished
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from nbprovision.backends.rattler import take_credentials
-from nbprovision.backends.rattler_messages import Package
-from nbprovision.facts import environment_file
-from nbprovision.facts.conda_health import Details
-from nbprovision.facts.machine import Machine
+from nbprovision.conda import environment_file
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv, EnvState
+from nbprovision.conda.health import Details
+from nbprovision.conda.packages import Packages
+from nbprovision.conda.rattler import take_credentials
+from nbprovision.conda.rattler_messages import Package
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ParameterError
 from nbprovision.model.task import Claim, Resource
-from nbprovision.tasks.conda_packages import Packages
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv, EnvState
 
 TASK = EnsureCondaEnv(name="x", packages=["a"])
 CHANNEL = "https://conda.anaconda.org/conda-forge/"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbprovision.backends.conda_proxies import environment
+from nbprovision.conda.proxies import environment
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import secrets
 

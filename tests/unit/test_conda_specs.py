@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rattler.exceptions import InvalidMatchSpecError
 from rattler.package.build_string import BuildString
 
-from nbprovision.facts.conda_specs import allows, conflicts, parse
+from nbprovision.conda.specs import allows, conflicts, parse
 
 YES, NO, UNKNOWN = True, False, None
 
@@ -134,7 +134,7 @@ def run(code: str) -> str:
     import subprocess
     import sys
 
-    code = "import sys\nfrom nbprovision.facts.conda_specs import allows, parse\n" + code
+    code = "import sys\nfrom nbprovision.conda.specs import allows, parse\n" + code
     root = Path(__file__).parents[2]
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True).stdout
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts.condarc import DEFAULTS, Condarc, read_condarc
+from nbprovision.machine.condarc import DEFAULTS, Condarc, read_condarc
 
 
 def put(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from nbprovision.facts.condarc import read_condarc
+from nbprovision.machine.condarc import read_condarc
 from tests.record_condarc import PUBLISHED, VARIABLES, cases
 
 RECORDED: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "data/condarc-merge.json").read_text())

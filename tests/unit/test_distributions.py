@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts import distributions
-from nbprovision.facts.file_digests import Digests
+from nbprovision.machine import distributions
+from nbprovision.machine.digests import Digests
 
 
 @pytest.fixture

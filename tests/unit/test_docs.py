@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from nbprovision import cli
+from nbprovision.catalogue import Catalogue
 from nbprovision.cli import doc
 from nbprovision.model.errors import UsageError
 from nbprovision.reference import page
 from nbprovision.reference.definition import define
 from nbprovision.reference.schema import schema
-from nbprovision.tasks import Catalogue
 from tests.pages import GUIDES, blocks, invocations
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -15,11 +15,11 @@ import pytest
 
 from nbprovision.engine.run import Run
 from nbprovision.engine.step import Step
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, Position, TaskFailed, UnknownEnvironment
 from nbprovision.model.result import Change, Plan, Result
 from nbprovision.model.task import Claim, Resource, Task, parameter
-from nbprovision.reporters.document import Silent
+from nbprovision.report.document import Silent
 from nbprovision.state.store import Store
 from nbprovision.system import process, unfinished
 

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.engine.run import Run
 from nbprovision.engine.step import Step
-from nbprovision.facts.machine import Machine
+from nbprovision.files.ensure_command import EnsureCommand
+from nbprovision.files.ensure_file import EnsureFile
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
 from nbprovision.model.result import Result
 from nbprovision.model.task import Task
 from nbprovision.playbook.read import read_playbook
-from nbprovision.reporters.document import Silent
+from nbprovision.report.document import Silent
 from nbprovision.state.store import Store
 from nbprovision.system import secrets
-from nbprovision.tasks import Catalogue
-from nbprovision.tasks.ensure_command import EnsureCommand
-from nbprovision.tasks.ensure_file import EnsureFile
 from tests.driver import converge, planned
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts import kernels
-from nbprovision.facts.machine import Machine
+from nbprovision.files.ensure_env_var import EnsureEnvVar
+from nbprovision.jupyter.ensure_kernel import EnsureKernel
+from nbprovision.machine import kernels
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.system import secrets
-from nbprovision.tasks.ensure_env_var import EnsureEnvVar
-from nbprovision.tasks.ensure_kernel import EnsureKernel
 from tests.driver import converge, planned
 
 NASTY = "a'b\"c $HOME `id` $(touch planted) \\ \n !x ; # end"

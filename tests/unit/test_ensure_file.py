@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts import entries, modes
-from nbprovision.facts.machine import Machine
+from nbprovision.catalogue import Catalogue
+from nbprovision.files import modes
+from nbprovision.files.ensure_file import EnsureFile
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
 from nbprovision.playbook.read import read_playbook
+from nbprovision.system import entries
 from nbprovision.system.files import copy_atomically
-from nbprovision.tasks import Catalogue
-from nbprovision.tasks.ensure_file import EnsureFile
 from tests.driver import converge, planned
 
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbprovision.backends import git_config
-from nbprovision.facts.machine import Machine
+from nbprovision.files import git_config
+from nbprovision.files.ensure_git_config import EnsureGitConfig
+from nbprovision.files.file_work import FilePlan
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.system import inputs, log, secrets
-from nbprovision.tasks.ensure_git_config import EnsureGitConfig
-from nbprovision.tasks.file_work import FilePlan
 from tests.driver import converge, planned
 
 PATH = Path("/home/user/.gitconfig")

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbprovision.facts.machine import Machine
+from nbprovision.files.ensure_block import EnsureBlock
+from nbprovision.files.ensure_line import EnsureLine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
-from nbprovision.tasks.ensure_block import EnsureBlock
-from nbprovision.tasks.ensure_line import EnsureLine
 from tests.driver import converge, planned
 
 BEGIN, END = "# BEGIN NBPROVISION MANAGED BLOCK", "# END NBPROVISION MANAGED BLOCK"

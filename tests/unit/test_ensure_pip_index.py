@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbprovision.backends import pip_config, uv_config
-from nbprovision.facts.configured import record_of
-from nbprovision.facts.machine import Machine
+from nbprovision.files.configured import record_of
+from nbprovision.indexes import pip_conf as pip_config
+from nbprovision.indexes import uv_toml as uv_config
+from nbprovision.indexes.ensure_pip_index import EnsurePipIndex
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.model.result import Change
 from nbprovision.model.task import Resource
-from nbprovision.tasks.ensure_pip_index import EnsurePipIndex
 from tests.driver import converge, planned
 from tests.unit.index_files import URL, env, index, mode, pip_conf, uv_toml
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts import environment_file
-from nbprovision.facts.environment_file import EnvironmentFile
-from nbprovision.facts.machine import Machine
-from nbprovision.facts.requirements_files import Asked, Options
+from nbprovision.catalogue import Catalogue
+from nbprovision.conda import environment_file
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.conda.environment_file import EnvironmentFile
 from nbprovision.lint.check import check
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ProvisionError
-from nbprovision.tasks import Catalogue
-from nbprovision.tasks.ensure_conda_env import EnsureCondaEnv
+from nbprovision.pip.requirements_files import Asked, Options
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from nbprovision.cli.export import exported
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from nbprovision.cli.facts import document
-from nbprovision.facts.machine import Machine
-from nbprovision.reporters import facts_text
+from nbprovision.machine.machine import Machine
+from nbprovision.report import facts_text
 
 
 @pytest.fixture

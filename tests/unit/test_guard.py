@@ -13,7 +13,7 @@ import pytest
 
 from nbprovision.engine import guard
 from nbprovision.engine.guard import Guard, holder, run_lock
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import LockTimeout, NotBegun, TaskFailed
 from nbprovision.model.result import Plan
 from nbprovision.system import unfinished

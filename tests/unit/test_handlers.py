@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nbprovision.engine.notices import path_of
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from tests.unit.flow_tasks import CATALOGUE
 from tests.unit.plays import HANDLERS, Playbook, play, playbook
 

@@ -12,8 +12,9 @@ from unittest import mock
 import pytest
 
 from nbprovision.__main__ import main
-from nbprovision.facts import environment_file, requirements_files
+from nbprovision.conda import environment_file
 from nbprovision.model.errors import InvalidPlaybook, Position
+from nbprovision.pip import requirements_files
 
 REFUSED = [
     "-r r.txt", "-c r.txt", "-r nope.txt", "-r", "-r ''", "-r a\0b", "-r " + "a/" * 3000, "-c " + "a" * 300,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts import indexes
-from nbprovision.facts.indexes import effective, pip_environment, uv_environment
+from nbprovision.indexes import settings as indexes
+from nbprovision.indexes.settings import effective, pip_environment, uv_environment
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import secrets
 

@@ -8,25 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.state import store
 from nbprovision.system import inputs
 from nbprovision.system.inputs import Environment, remembered
 from nbprovision.system.reading import read_bytes
+from tests.unit.test_layers import READ_AND_PLAN
 
 PACKAGE = Path(__file__).parents[2] / "nbprovision"
 
 # Where a file may be opened without `system.reading`, and why.
 MAY_OPEN = {
-    "facts/baseline.py": "what the kernel says",
-    "facts/on_volume.py": "what the kernel says",
-    "facts/caches.py": "the tool's own caches, for `clean`",
-    "facts/inventory.py": "for `facts`, which decides nothing",
-    "facts/file_digests.py": "the content of files, which `deep` compares anew in each run",
-    "facts/entries.py": "records it itself, as it follows no link",
-    "facts/configured.py": "records it itself, as it follows no link",
-    "facts/activation.py": "a file of this package",
-    "facts/variables.py": "facts of templates, whose sources are named to the run",
+    "conda/package_rules.py": "for the lint, which decides nothing",
+    "machine/baseline.py": "what the kernel says",
+    "machine/on_volume.py": "what the kernel says",
+    "machine/caches.py": "the tool's own caches, for `clean`",
+    "machine/digests.py": "the content of files, which `deep` compares anew in each run",
+    "system/entries.py": "records it itself, as it follows no link",
+    "files/configured.py": "records it itself, as it follows no link",
+    "machine/activation.py": "a file of this package",
+    "machine/variables.py": "facts of templates, whose sources are named to the run",
 }
 
 
@@ -43,9 +44,10 @@ class Shelf:
         return read_bytes(self.path)
 
 
-@pytest.mark.parametrize(
-    "path", [*(PACKAGE / "facts").glob("*.py"), *(PACKAGE / "tasks").glob("*.py")], ids=lambda path: path.stem
-)
+TASKS = [*PACKAGE.glob("*/ensure_*.py"), *PACKAGE.glob("*/restart_*.py")]
+
+
+@pytest.mark.parametrize("path", [*READ_AND_PLAN, *TASKS], ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_nothing_is_read_past_the_record(path: Path) -> None:
     tree = ast.parse(path.read_text())
     name = f"{path.parent.name}/{path.name}"
@@ -56,8 +58,7 @@ def test_nothing_is_read_past_the_record(path: Path) -> None:
         assert not method or name in MAY_OPEN or ast.unparse(node.func.value) == "file_work", f"{name}:{node.lineno}"
         opens = ast.unparse(node.func) in ("open", "os.open")
         assert not opens or name in MAY_OPEN, f"{name}:{node.lineno}: opens a file by itself"
-    if path.parent.name == "facts":
-        assert "cached_property" not in path.read_text(), "who asks later would not have read it: use remembered"
+    assert "cached_property" not in path.read_text(), "who asks later would not have read it: use remembered"
 
 
 def test_whoever_asks_for_what_is_remembered_has_read_it(tmp_path: Path) -> None:

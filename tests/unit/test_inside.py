@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbprovision.facts.inside import leading_out
+from nbprovision.machine.inside import leading_out
 
 PARTS = st.sampled_from(["lib", "bin", "x", "out", "up", "self", "gone", "..", ".", "", "round"])
 NAMES = st.lists(st.builds("/".join, st.lists(PARTS, min_size=1, max_size=5)), max_size=12)

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts.install_options import BY_NAME, PIP, UV_BY_NAME, UV_PIP_BY_NAME, tables
-from nbprovision.facts.install_settings import configured
-from nbprovision.facts.requirements_files import _OPTIONS
 from nbprovision.model.errors import TaskFailed
+from nbprovision.pip.install_options import BY_NAME, PIP, UV_BY_NAME, UV_PIP_BY_NAME, tables
+from nbprovision.pip.install_settings import configured
+from nbprovision.pip.requirements_files import _OPTIONS
 
 PAGE = Path(__file__).parents[2] / "docs/pip-options.md"
 BEGIN, END = "<!-- made by: python -m tests.unit.test_install_options -->\n", "<!-- end -->\n"
@@ -84,7 +84,7 @@ def test_every_key_of_the_installed_uv_stands_in_the_table(head: str, known: dic
 def test_later_formats_take_back_earlier_ones_as_for_pip(values: list[str], tmp_path: Path) -> None:
     from pip._internal.commands import create_command
 
-    from nbprovision.facts import requirements_files
+    from nbprovision.pip import requirements_files
 
     options, _ = create_command("install").parser.parse_args(values)
     (tmp_path / "r.txt").write_text("\n".join(values) + "\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts.interpreters import (
+from nbprovision.machine.interpreters import (
     Interpreter,
     Target,
     is_managed,
@@ -18,7 +18,7 @@ from nbprovision.facts.interpreters import (
     system_python,
     system_witnesses,
 )
-from nbprovision.facts.machine import Machine
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import log
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts.machine import Machine
+from nbprovision.jupyter.ensure_jupyter_extension import EnsureJupyterExtension
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironment
-from nbprovision.tasks.ensure_jupyter_extension import EnsureJupyterExtension
 from tests.driver import converge, planned
 
 

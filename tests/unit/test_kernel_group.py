@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts.machine import Machine
+from nbprovision.jupyter import group
+from nbprovision.jupyter.ensure_kernel import EnsureKernel
+from nbprovision.jupyter.state import KernelState
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, UnknownEnvironment
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Resource
-from nbprovision.tasks import kernel_group
-from nbprovision.tasks.ensure_kernel import EnsureKernel
-from nbprovision.tasks.kernel_state import KernelState
 from tests.provided import conda_environment
 
 
@@ -96,8 +96,8 @@ def test_one_that_needs_nothing_does_not_mark_the_environments_of_the_others() -
 
     def of(*plans: Plan) -> Plan:
         tasks: list[Any] = [SimpleNamespace(plan=lambda _state, plan=plan: plan) for plan in plans]
-        state: Any = SimpleNamespace(members=[kernel_group.Member(task, KernelState(folder=Path())) for task in tasks])
-        return kernel_group.plan(state)
+        state: Any = SimpleNamespace(members=[group.Member(task, KernelState(folder=Path())) for task in tasks])
+        return group.plan(state)
 
     assert of(nothing, beside).beside
     assert not of(beside, within).beside

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts.machine import Machine
+from nbprovision.files.ensure_file import EnsureFile
+from nbprovision.jupyter.ensure_kernel import EnsureKernel
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
-from nbprovision.tasks.ensure_file import EnsureFile
-from nbprovision.tasks.ensure_kernel import EnsureKernel
 from tests.driver import converge
 
 CONNECTION = "{connection_file}"

@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from nbprovision.facts import kernels
-from nbprovision.facts.kernels import File, KernelFolder
-from nbprovision.facts.machine import Machine
+from nbprovision.jupyter.ensure_kernel import EnsureKernel, KernelState
+from nbprovision.machine import kernels
+from nbprovision.machine.kernels import File, KernelFolder
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.system.secrets import mask
-from nbprovision.tasks.ensure_kernel import EnsureKernel, KernelState
 from tests.driver import converge
 
 HOME = Path("/home/u")

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbprovision.__main__ import main
-from nbprovision.facts import channel_names
-from nbprovision.facts.conda_specs import exclude, fault, parse
-from nbprovision.facts.machine import Machine
-from nbprovision.facts.requirements import anchored
+from nbprovision.catalogue import Catalogue
+from nbprovision.conda import channel_names
+from nbprovision.conda.specs import exclude, fault, parse
 from nbprovision.lint.check import check
-from nbprovision.tasks import Catalogue
+from nbprovision.machine.machine import Machine
+from nbprovision.pip.requirements import anchored
 
 # Verdicts of conda 26's own parser (conda.models.match_spec.MatchSpec), as far as they are those of the engine too.
 CONDA_TAKES = [
@@ -332,6 +332,6 @@ def test_a_relative_playbook_is_told_of_once(machine: Machine, tmp_path: Path, m
 def test_ordinary_specs_load_no_library() -> None:
     """It would take longer than all the rest of a run after a restart."""
     specs = ["numpy", "python=3.12", "numpy>=2,<3", "conda-forge::gdal", "tk=8.6.11=h27826a3_1", "x ~=1.2"]
-    code = f"import sys\nfrom nbprovision.facts.conda_specs import fault\n[fault(spec) for spec in {specs}]\n"
+    code = f"import sys\nfrom nbprovision.conda.specs import fault\n[fault(spec) for spec in {specs}]\n"
     code += "sys.exit('rattler' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2]).returncode == 0

@@ -1,4 +1,4 @@
-"""The rooms of the package: imports run downwards, the way in stays light; and every file of the repository is short."""
+"""The folders of the package: imports point down, the way in stays light; and every file of the repository is short."""
 
 from __future__ import annotations
 
@@ -22,22 +22,15 @@ EVERY_FILE = [
 ]
 LONGEST_FILE = 800  # lines; a file is cut where its theme changes, so this is far away
 
-# What each room may import from; its own modules and the package's __version__ it may always.
-BELOW: dict[str, set[str]] = {}
-for _floor in (
-    ["model"],
-    ["system"],
-    ["facts"],
-    ["state", "backends", "playbook", "reporters", "lifecycle"],
-    ["tasks", "engine", "lint", "reference"],
-    ["preflight"],
-    ["cli", "api"],
-    ["__init__", "__main__"],
-):
-    _lower = set(BELOW)
-    for _room in _floor:
-        BELOW[_room] = _lower
-del _floor, _lower, _room
+# The folders from the lowest to the highest: each imports from itself and those before it.
+ORDER = (
+    "model", "system", "machine", "state", "report", "playbook", "lint",
+    "files", "indexes", "pip", "conda", "channel", "jupyter",
+    "lifecycle", "engine", "reference", "catalogue", "cli", "api", "__init__", "__main__",
+)  # fmt: skip
+SUBJECTS = {"files", "indexes", "pip", "conda", "channel", "jupyter"}
+# These are handed the tasks, and know none of them.
+KNOW_NO_SUBJECT = {"state", "report", "playbook", "lint", "engine", "reference"}
 
 # The start-up path: no more than a few small modules of the standard library.
 HEAVY = {
@@ -47,7 +40,7 @@ HEAVY = {
 }  # fmt: skip
 
 
-def room_of(path: Path) -> str:
+def folder_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -73,30 +66,79 @@ def ours(path: Path) -> list[tuple[int, list[str]]]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_imports_run_downwards(path: Path) -> None:
-    room = room_of(path)
-    assert room in BELOW, f"{room} has no floor: give it one in the table above"
+def test_imports_point_down(path: Path) -> None:
+    folder = folder_of(path)
+    assert folder in ORDER, f"{folder} has no place in the order above"
     for line, parts in ours(path):
         target = parts[0]
-        allowed = target == room or target in BELOW[room] or (target == "__version__" and len(parts) == 1)
-        assert allowed, f"{path.name}:{line}: {room} imports {target}, which is not below it"
+        if target == "__version__" and len(parts) == 1:
+            continue
+        assert ORDER.index(target) <= ORDER.index(folder), f"{path.name}:{line}: {folder} imports {target}"
+        knows = target in SUBJECTS and folder in KNOW_NO_SUBJECT
+        assert not knows, f"{path.name}:{line}: {folder} knows no subject, and imports {target}"
+
+
+# What carries out what a task has planned, in the folders of the subjects and of the machine: only these change anything or
+# start a process, and what reads and plans imports none of them. A task's own module (ensure_*, restart_*) has both.
+CARRY_OUT = {
+    "channel": {"build", "interpreter", "maker", "package", "wheel"},
+    "conda": {
+        "clone", "conda_command", "engine", "package_bytes", "prefix", "question", "rattler", "rattler_child", "reply", "work",
+    },
+    "files": {"config_file", "edited_text", "file_work", "git_config"},
+    "indexes": {"codeartifact_command", "token"},
+    "jupyter": {"kernel_folder"},
+    "machine": {
+        "aws_secrets", "cache_limit", "engine_leftovers", "removed_code", "shared_files",
+    },
+    "pip": {
+        "engine", "engine_options", "guard", "other_index", "packages", "pip_command", "request", "target_folder", "uv_command",
+        "virtual_environment",
+    },
+}  # fmt: skip
+READ_AND_PLAN = [
+    path
+    for folder, names in CARRY_OUT.items()
+    for path in sorted((PACKAGE / folder).glob("*.py"))
+    if path.stem not in names and not path.stem.startswith(("ensure_", "restart_"))
+]
+# What changes files, of `system.files`.
+CHANGING = {
+    "write_atomically", "copy_atomically", "replacing", "make_folder", "link_atomically", "remove", "remove_at_once",
+    "remove_if_empty", "set_mode",
+}  # fmt: skip
+MAY_KEEP = {
+    "machine/baselines.py": "keeps what the platform's image brought, at the first sight of each boot",
+    "pip/editable_clone.py": "keeps the address that pip forgets",
+    "machine/digests.py": "keeps what it has worked out in the tool's cache",
+    "machine/interpreters.py": "asks an interpreter that no file tells of, and keeps the answer in the tool's cache",
+}
+
+
+@pytest.mark.parametrize("path", READ_AND_PLAN, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_reading_does_not_write(path: Path) -> None:
+    if path.relative_to(PACKAGE).as_posix() in MAY_KEEP:
+        return
+    for line, parts in ours(path):
+        folder, module = parts[0], parts[1] if len(parts) > 1 else ""
+        is_record = len(parts) == 3 and parts[2][:1].isupper()
+        assert is_record or module not in CARRY_OUT.get(folder, ()), f"{path.name}:{line}: imports {folder}.{module}"
+        assert parts[:2] not in (["system", "commands"], ["system", "process"]), f"{path.name}:{line}: starts a process"
+        assert parts[:2] != ["system", "files"] or parts[2] not in CHANGING, f"{path.name}:{line}: changes files"
 
 
 def test_no_task_imports_another() -> None:
-    for path in (PACKAGE / "tasks").glob("ensure_*.py"):
+    for path in PACKAGE.glob("*/ensure_*.py"):
         for line, parts in ours(path):
-            other = parts[0] == "tasks" and parts[1].startswith("ensure_")
+            other = len(parts) > 1 and parts[1].startswith("ensure_")
             assert not other, f"{path.name}:{line}: imports {'.'.join(parts)}"
 
 
-@pytest.mark.parametrize("room", ["engine", "playbook", "state", "reporters", "reference"])
-def test_no_kind_of_task_is_named_outside_its_module(room: str) -> None:
+@pytest.mark.parametrize("folder", sorted(KNOW_NO_SUBJECT - {"lint"}))
+def test_no_kind_of_task_is_named_outside_its_folder(folder: str) -> None:
     """The engine and the playbook reader are handed the tasks; a new kind of task edits neither."""
-    for path in (PACKAGE / room).rglob("*.py"):
-        if path.name in (
-            "ansible.py",
-            "other_documents.py",
-        ):  # advice for people: what they write here in the place of a module
+    for path in (PACKAGE / folder).rglob("*.py"):
+        if path.name in ("ansible.py", "other_documents.py"):  # advice for people: what they write here in its place
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -136,25 +178,25 @@ METHODS = {
 MAY_CHANGE = {
     **dict.fromkeys(
         (
-            "backends/pip_request.py", "cli/report.py", "engine/notices.py", "reporters/activity.py",
-            "reporters/progress.py", "state/last_good.py", "state/store.py", "state/witness.py", "lifecycle/own_environment.py",
+            "pip/request.py", "cli/report.py", "engine/notices.py", "report/activity.py",
+            "report/progress.py", "state/last_good.py", "state/store.py", "state/witness.py", "lifecycle/own_environment.py",
         ),
-        "below the tool's home, which is judged before a run (facts/ownership.py)",
+        "below the tool's home, which is judged before a run (machine/ownership.py)",
     ),
     **dict.fromkeys(
         (
-            "backends/conda_prefix.py", "backends/pip_location.py", "backends/prefix_clone.py",
-            "backends/rattler_child.py", "backends/uv_command.py",
+            "conda/prefix.py", "pip/target_folder.py", "conda/clone.py",
+            "conda/rattler_child.py", "pip/uv_command.py",
         ),
         "in an environment, which is judged before a task changes it (engine/guard.py)",
     ),
     **dict.fromkeys(
-        ("backends/channel/build.py", "backends/channel/package.py", "backends/channel/interpreter.py"),
-        "in a channel, which is judged before it is built (backends/channel/maker.py), or a temporary folder",
+        ("channel/build.py", "channel/package.py", "channel/interpreter.py"),
+        "in a channel, which is judged before it is built (channel/maker.py), or a temporary folder",
     ),
     "engine/background.py": "what the kernel says of this process, in /proc",
     **dict.fromkeys(
-        ("backends/conda_question.py", "backends/rattler.py", "backends/shared_files.py"),
+        ("conda/question.py", "conda/rattler.py", "machine/shared_files.py"),
         "in a temporary folder, or what `temporary_beside` has judged",
     ),
 }  # fmt: skip
@@ -193,7 +235,7 @@ def test_files_are_changed_where_root_is_judged(path: Path) -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHODS
         and not (isinstance(node.func.value, ast.Name) and node.func.value.id in ("os", "files"))
     ]  # fmt: skip
-    if room_of(path) != "system" and path.relative_to(PACKAGE).as_posix() not in MAY_CHANGE:
+    if folder_of(path) != "system" and path.relative_to(PACKAGE).as_posix() not in MAY_CHANGE:
         assert changes == [], "change it by a function of system.files, or say here why root may"
 
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.cli import lint as command
-from nbprovision.facts.machine import Machine
 from nbprovision.lint.check import check, fix
-from nbprovision.tasks import Catalogue
+from nbprovision.machine.machine import Machine
 from tests.unit.linting import ROOT, linted, tasks
 from tests.unit.test_playbook_fuzz import CHECKS, FORMS
 

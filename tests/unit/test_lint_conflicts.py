@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts.machine import Machine
+from nbprovision.catalogue import Catalogue
 from nbprovision.lint.check import check
-from nbprovision.tasks import Catalogue
+from nbprovision.machine.machine import Machine
 
 ENV = "ensure_conda_env: {name: a, packages: [python=3.12]}"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nbprovision.backends import network, network_fault
-from nbprovision.backends.network_fault import NetworkFailed, Server, network_failure
-from nbprovision.facts.machine import Machine
+from nbprovision.machine import network, network_fault
+from nbprovision.machine.machine import Machine
+from nbprovision.machine.network_fault import NetworkFailed, Server, network_failure
 from nbprovision.model.errors import TaskFailed
 from tests.faulty_server import unused_port
 

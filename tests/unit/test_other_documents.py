@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nbprovision.facts.machine import Machine
+from nbprovision.catalogue import Catalogue
 from nbprovision.lint.check import check
+from nbprovision.machine.machine import Machine
 from nbprovision.playbook.read import read_playbook
-from nbprovision.tasks import Catalogue
 
 ENVIRONMENT = "name: x\ndependencies:\n  - python=3.12\n  - pip:\n    - six\n"
 EXPLICIT = "# platform: linux-64\n@EXPLICIT\nhttps://h/c/linux-64/six-1.16-py_0.conda#ab\n"

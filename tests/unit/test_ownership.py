@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts.ownership import note, refuse_foreign
+from nbprovision.machine.ownership import note, refuse_foreign
 from nbprovision.model.errors import UsageError
 
 NOBODYS = 54321  # a user that no machine knows

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from nbprovision.facts.machine import Machine
-from nbprovision.facts.platform import Platform
+from nbprovision.indexes.ensure_pip_index import EnsurePipIndex
+from nbprovision.machine.machine import Machine
+from nbprovision.machine.platform import Platform
 from nbprovision.model.errors import ParameterError, TaskFailed
-from nbprovision.tasks.ensure_pip_index import EnsurePipIndex
 from tests.driver import converge, planned
 from tests.unit.index_files import URL, env, index, mode, pip_conf, uv_toml
 

@@ -8,8 +8,8 @@ import pytest
 
 from nbprovision.cli import main
 from nbprovision.cli.export import _Secrets
+from nbprovision.lifecycle.secret_text import refuse_in_file
 from nbprovision.model.errors import InvalidPlaybook
-from nbprovision.preflight.secret_text import refuse_in_file
 from nbprovision.system.plain_secrets import secret_as, secret_in
 from nbprovision.system.secrets import is_secret, is_secret_name, mask, remember_if_secret
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbprovision.cli import main
+from nbprovision.lifecycle.secret_text import refuse_in_file, refuse_in_option, refuse_in_variables
 from nbprovision.model.errors import InvalidPlaybook, ProvisionError
-from nbprovision.preflight.secret_text import refuse_in_file, refuse_in_option, refuse_in_variables
 from nbprovision.system.plain_secrets import secret_in
 
 FORMS = {

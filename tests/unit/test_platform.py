@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts.platform import detect, marks
+from nbprovision.machine.platform import detect, marks
 
 
 @pytest.fixture

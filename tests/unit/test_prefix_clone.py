@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from nbprovision.backends.prefix_clone import clone
-from nbprovision.facts.machine import Machine
+from nbprovision.conda.clone import clone
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import unfinished
 

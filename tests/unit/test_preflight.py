@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.cli import main
 from nbprovision.cli.lint import assumed
+from nbprovision.lifecycle.extra_vars import handed_on
+from nbprovision.lifecycle.payload import MAX_FILE
+from nbprovision.lifecycle.playbook import Checked, examine
 from nbprovision.model.errors import InvalidPlaybook, UsageError
 from nbprovision.playbook.extra_vars import parse_extra_vars
-from nbprovision.preflight.extra_vars import handed_on
-from nbprovision.preflight.payload import MAX_FILE
-from nbprovision.preflight.playbook import Checked, examine
-from nbprovision.tasks import Catalogue
 
 SAMPLES = sorted((Path(__file__).parents[2] / "playbooks").glob("*.yml"))
 ENV = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from nbprovision.backends import rattler_child
-from nbprovision.backends.rattler_messages import InstallRequest, SolveRequest
+from nbprovision.conda import rattler_child
+from nbprovision.conda.rattler_messages import InstallRequest, SolveRequest
 from nbprovision.model.errors import TaskFailed
 
 

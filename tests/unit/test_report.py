@@ -12,8 +12,8 @@ import pytest
 
 from nbprovision.__main__ import main
 from nbprovision.cli import report
-from nbprovision.facts.machine import Machine
-from nbprovision.tasks.ensure_kernel import EnsureKernel
+from nbprovision.jupyter.ensure_kernel import EnsureKernel
+from nbprovision.machine.machine import Machine
 
 ROOT = Path(__file__).parents[2]
 CANARY = "canary-5Rq-7781"

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
-from nbprovision.facts import requirements, requirements_files
 from nbprovision.model.errors import Blocked, InvalidPlaybook
-from nbprovision.tasks.pip_targets import check_places
+from nbprovision.pip import requirements, requirements_files
+from nbprovision.pip.targets import check_places
 
 _NAMES = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,8}[A-Za-z0-9])?", fullmatch=True)
 _VERSIONS = st.from_regex(r"(==[0-9]{1,3}(\.[0-9]{1,3}){0,4})?", fullmatch=True)

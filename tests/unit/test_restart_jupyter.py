@@ -12,13 +12,13 @@ import msgspec
 import pytest
 import yaml
 
-from nbprovision.facts.machine import Machine
-from nbprovision.facts.platform import PHASE
+from nbprovision.catalogue import Catalogue
+from nbprovision.jupyter.restart_jupyter import RestartJupyter
 from nbprovision.lifecycle.render import Wanted, render
+from nbprovision.machine.machine import Machine
+from nbprovision.machine.platform import PHASE
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
 from nbprovision.playbook.read import read_playbook
-from nbprovision.tasks import Catalogue
-from nbprovision.tasks.restart_jupyter import RestartJupyter
 
 
 @pytest.fixture

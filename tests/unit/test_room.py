@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.backends import conda_prefix, conda_room
-from nbprovision.backends.rattler_messages import Package
-from nbprovision.facts import conda_health
-from nbprovision.facts.conda import installed
-from nbprovision.facts.machine import Machine
+from nbprovision.conda import health
+from nbprovision.conda import prefix as conda_prefix
+from nbprovision.conda import room as conda_room
+from nbprovision.conda.rattler_messages import Package
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import NotBegun, TaskFailed
 from nbprovision.system import room, side_by_side, unfinished
 
@@ -117,15 +118,15 @@ def test_the_history_tells_all_that_changed_since_it_was_told(machine: Machine, 
     record(prefix, "pear", "1.0")
 
     def tell() -> None:
-        details = conda_health.all_details(installed(prefix))
+        details = health.all_details(installed(prefix))
         conda_prefix.append_history(machine.conda, prefix, details.values())
 
     tell()
     (prefix / "conda-meta/apple-1.0-0.json").unlink()
     record(prefix, "apple", "2.0")
-    assert conda_health.history_lacks(prefix, installed(prefix))
+    assert health.history_lacks(prefix, installed(prefix))
     tell()
-    assert not conda_health.history_lacks(prefix, installed(prefix))
+    assert not health.history_lacks(prefix, installed(prefix))
     last = (prefix / "conda-meta/history").read_text().rpartition("==>")[2].splitlines()
     assert [line.rpartition("::")[2] for line in last if line.startswith("-")] == ["apple-1.0-0"]
     assert [line.rpartition("::")[2] for line in last if line.startswith("+")] == ["apple-2.0-0"]

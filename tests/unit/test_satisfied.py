@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts import distributions
-from nbprovision.facts.requirements import marker_environment, parse
-from nbprovision.facts.satisfied import by_source, conflicts, unsatisfied
+from nbprovision.machine import distributions
+from nbprovision.pip.requirements import marker_environment, parse
+from nbprovision.pip.satisfied import by_source, conflicts, unsatisfied
 
 PYTHON = marker_environment("3.12.1")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

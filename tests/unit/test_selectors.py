@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts import selectors
-from nbprovision.facts.machine import Machine
-from nbprovision.facts.selectors import select
+from nbprovision.machine import selectors
+from nbprovision.machine.machine import Machine
+from nbprovision.machine.selectors import select
 from nbprovision.model.errors import UnknownEnvironment
 from nbprovision.system import unfinished
 

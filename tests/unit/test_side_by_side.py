@@ -59,7 +59,7 @@ def test_uv_is_found_by_several_at_once() -> None:
 import sysconfig, time
 slow = sysconfig._init_posix
 sysconfig._init_posix = lambda found: (time.sleep(0.2), slow(found))
-from nbprovision.backends import uv_command
+from nbprovision.pip import uv_command
 from nbprovision.system import side_by_side
 from nbprovision.system.files import write_atomically
 print(len(set(side_by_side.each(lambda _: uv_command._own(), range(4)))))

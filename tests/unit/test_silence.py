@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from nbprovision.backends import silence
+from nbprovision.system import silence
 
 # Waits for what never comes, or for nothing, or for one thing after another; works, or gets something now and then.
 WAITING = """
 import sys, time
-from nbprovision.backends import silence
+from nbprovision.system import silence
 
 kind = sys.argv[1]
 end = time.monotonic() + 4

@@ -12,11 +12,11 @@ import pytest
 
 import nbprovision
 from nbprovision import api
+from nbprovision.catalogue import Catalogue
 from nbprovision.model import errors
 from nbprovision.model.errors import InvalidPlaybook, LockTimeout, Position, ProvisionError
 from nbprovision.reference.stub import stub
 from nbprovision.system.process import ChildEnded
-from nbprovision.tasks import Catalogue
 
 STUB = Path(nbprovision.__file__).with_suffix(".pyi")
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nbprovision
+from nbprovision.catalogue import Catalogue
 from nbprovision.model.errors import InvalidPlaybook
 from nbprovision.playbook import json_parameters
-from nbprovision.tasks import Catalogue
 
 KERNEL = {"name": "demo", "argv": ["/bin/true", "{connection_file}"]}
 

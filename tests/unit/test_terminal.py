@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nbprovision.model.result import Change, Result
-from nbprovision.reporters.terminal import Terminal, summarised
+from nbprovision.report.terminal import Terminal, summarised
 
 
 class Screen(io.StringIO):

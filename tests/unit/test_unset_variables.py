@@ -9,12 +9,12 @@ import pytest
 
 from nbprovision import api
 from nbprovision.__main__ import main
+from nbprovision.catalogue import Catalogue
 from nbprovision.cli.lint import assumed
-from nbprovision.facts.machine import Machine
 from nbprovision.lint.check import check
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ParameterError
 from nbprovision.playbook.read import read_playbook
-from nbprovision.tasks import Catalogue
 
 INDEX = "- tasks:\n    - ensure_pip_index: {url: \"https://u:{{ lookup('env', 'PW') }}@index.example/simple\"}\n"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.backends.uv_config import Asked, merged, undone, values
+from nbprovision.indexes.uv_toml import Asked, merged, undone, values
 
 PATH = Path("/home/user/.config/uv/uv.toml")
 BEFORE = '# mine\nindex-strategy = "first-index"\nfind-links = ["/own"]\n'

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.facts.machine import Machine
-from nbprovision.facts.variables import all_facts
+from nbprovision.machine.machine import Machine
+from nbprovision.machine.variables import all_facts
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
 

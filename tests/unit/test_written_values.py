@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from nbprovision.facts import environment_file
+from nbprovision.catalogue import Catalogue
+from nbprovision.conda import environment_file
+from nbprovision.lifecycle.extra_vars import handed_on
 from nbprovision.model.errors import InvalidPlaybook
 from nbprovision.playbook.extra_vars import parse_extra_vars
 from nbprovision.playbook.read import read_playbook
 from nbprovision.playbook.written import FormLost
-from nbprovision.preflight.extra_vars import handed_on
-from nbprovision.tasks import Catalogue
 from tests.unit.linting import linted
 
 assert linted  # a fixture

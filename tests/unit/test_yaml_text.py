@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbprovision.backends.yaml_text import edited, settings
+from nbprovision.files.yaml_text import edited, settings
 from nbprovision.model.errors import Position, TaskFailed
 
 PATH = Path("/home/user/.condarc")
@@ -140,7 +140,7 @@ def test_what_is_merged_in_cannot_be_taken_out() -> None:
 def test_a_new_file_is_written_without_ruamel() -> None:
     """It would take longer than all the rest of a run after a restart, which takes `~/.condarc` away."""
     code = (
-        "import sys; from pathlib import Path; from nbprovision.backends.yaml_text import edited\n"
+        "import sys; from pathlib import Path; from nbprovision.files.yaml_text import edited\n"
         "assert edited(Path('/x'), None, {'channels': ['a'], 'ssl_verify': False}) == 'channels:\\n  - a\\nssl_verify: false\\n'\n"
         "sys.exit('ruamel.yaml' in sys.modules)"
     )

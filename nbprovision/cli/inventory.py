@@ -1,0 +1,414 @@
+"""All that can be told of this machine's environments, kernels, indexes and caches, for whoever asks.
+
+No process is started and nothing is written. What cannot be read is told as such and stops nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from nbprovision.conda import health
+from nbprovision.conda.specs import allows, parse
+from nbprovision.indexes import settings as indexes
+from nbprovision.machine import caches as tool_caches
+from nbprovision.machine import distributions, kernels, on_volume, virtual_environments
+from nbprovision.machine.condarc import FALLBACK_CHANNEL
+from nbprovision.machine.environments import CondaRecord, Environment, installed
+from nbprovision.machine.machine import Machine
+from nbprovision.model.errors import ProvisionError
+from nbprovision.system import unfinished
+
+State = Literal["ready", "unfinished", "inconsistent", "broken interpreter", "unreadable"]
+
+PYPI = "https://pypi.org/simple"
+_PYTHON = re.compile(r"python(\d+(\.\d+)?t?)?")
+# What a package depends on stands in front of the list of its files, which is most of a record.
+_HEAD = 4096  # bytes
+_DEPENDS = re.compile(rb'"depends"\s*:\s*(\[[^\[\]]*\])')
+
+
+class Installation(msgspec.Struct, frozen=True, kw_only=True):
+    """A conda installation; a version is None where there is no such package in it."""
+
+    prefix: str
+    conda: str | None
+    mamba: str | None
+    provided: bool
+
+
+class FoundEnvironment(msgspec.Struct, frozen=True, kw_only=True):
+    """An environment as it stands.
+
+    Attributes:
+        name: By which tasks know it; of a virtual environment its folder's.
+        prefix: Its folder.
+        kind: Whether conda knows of it.
+        made_by: The platform's image, this tool, or somebody else.
+        jupyter_server: The platform's Jupyter server runs from it.
+        python: Version, None for no Python.
+        conda_packages: How many packages conda's records name.
+        pip_packages: How many distributions pip or uv brought beside them.
+        kernels: Names of the kernels that start it.
+        state: Whether it can be worked with.
+        because: Why not.
+
+    """
+
+    name: str
+    prefix: str
+    kind: Literal["conda", "virtual"]
+    made_by: Literal["platform", "nbprovision", "other"]
+    jupyter_server: bool
+    python: str | None
+    conda_packages: int
+    pip_packages: int
+    kernels: tuple[str, ...]
+    state: State
+    because: str | None
+
+
+class FoundKernel(msgspec.Struct, frozen=True, kw_only=True):
+    """A kernel that Jupyter lists.
+
+    Attributes:
+        name: By which Jupyter knows it.
+        display_name: What Jupyter shows, None where its kernel.json cannot be read.
+        language: Of its notebooks.
+        folder: Where it is.
+        scope: Who sees it, as of a task that makes kernels.
+        prefix: The environment that it starts, None where that is not known.
+        program: What is started in the end: the Python, else the first word of its command.
+        program_exists: Whether that is there; None where only the server's PATH would tell.
+        hidden_by: Folder of a kernel of the same name that Jupyter finds first.
+
+    """
+
+    name: str
+    display_name: str | None
+    language: str | None
+    folder: str
+    scope: kernels.Scope
+    prefix: str | None
+    program: str | None
+    program_exists: bool | None
+    hidden_by: str | None
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """A value of a configuration, and where it comes from."""
+
+    value: Any
+    origin: str
+
+
+class Channel(msgspec.Struct, frozen=True):
+    """A channel of conda packages, and what its name stands for."""
+
+    name: str
+    urls: tuple[str, ...]
+    origin: Literal["configured", "default"]
+
+
+class Cache(msgspec.Struct, frozen=True):
+    """A folder that may be deleted: what is in it is fetched again."""
+
+    what: str
+    path: str
+
+
+def installations(machine: Machine) -> list[Installation]:
+    """The conda installations, the one in use first."""
+    found = []
+    for prefix in machine.conda.installations:
+        versions = {record.name: record.version for record in _records(prefix)}
+        found.append(
+            Installation(
+                prefix=str(prefix),
+                conda=versions.get("conda"),
+                mamba=versions.get("mamba"),
+                provided=prefix == machine.platform.provided,
+            )
+        )
+    return found
+
+
+def environments(machine: Machine, found_kernels: Iterable[FoundKernel]) -> list[FoundEnvironment]:
+    """Every environment that can be found: those of conda, virtual ones on the volume, those that kernels start.
+
+    Args:
+        machine: The machine.
+        found_kernels: Its kernels.
+
+    """
+    started: dict[str, list[str]] = {}
+    for kernel in found_kernels:
+        if kernel.prefix is not None and kernel.hidden_by is None and not _is_own(kernel):
+            started.setdefault(kernel.prefix, []).append(kernel.name)
+    found = [_environment(one, started) for one in machine.conda.environments()]
+    known = {one.prefix for one in found}
+    virtual = [str(prefix) for prefix in _virtual(machine)] + [prefix for prefix in started if prefix not in known]
+    found += [_virtual_environment(Path(prefix), started) for prefix in dict.fromkeys(virtual) if prefix not in known]
+    return found
+
+
+def found_kernels(machine: Machine) -> list[FoundKernel]:
+    """Every kernel that a Jupyter of this user, of all users, or of one of the environments lists."""
+    known = machine.conda.environments()
+    server = next((one.prefix for one in known if one.jupyter_server), None)
+    dirs = kernels.kernel_dirs(machine.env, machine.user_home, prefix=server, root=machine.root)
+    everyone = {folder / "kernels" for folder in kernels.system_dirs(machine.env, machine.root)}
+    prefixes = [one.prefix for one in known]
+    owners = {prefix / "share/jupyter/kernels": prefix for prefix in [*prefixes, *_virtual(machine)]}
+    first: dict[str, Path] = {}
+    found = []
+    for folder in dict.fromkeys([*dirs, *owners]):
+        for name, place in kernels.installed([folder]).items():
+            before = first.setdefault(name, place) if folder in dirs else place
+            scope: kernels.Scope = "env" if folder in owners else "system" if folder in everyone else "user"
+            found.append(_kernel(name, place, scope, owners.get(folder), prefixes, before))
+    return found
+
+
+def index_settings(machine: Machine, warn: Callable[[str], None]) -> dict[str, dict[str, Setting]]:
+    """What pip and uv go by, each by its own configuration. Passwords in it are masked from now on."""
+    found = {}
+    for tool, read in (("pip", indexes.of_pip), ("uv", indexes.of_uv)):
+        try:
+            values = read(machine.env, machine.user_home, machine.root)
+        except ProvisionError as error:
+            warn(error.message + (f": {error.cause}" if error.cause else ""))
+            continue
+        settings = {field: Setting(value, origin) for field, (value, origin) in values.items()}
+        found[tool] = {"index_url": Setting(PYPI, "default"), **settings}
+    return found
+
+
+def channels(machine: Machine) -> list[Channel]:
+    """The channels of conda that packages come from where a task names none."""
+    configured = machine.conda.condarc.channels
+    origin: Literal["configured", "default"] = "configured" if configured else "default"
+    return [
+        Channel(name, tuple(machine.conda.condarc.urls(name)), origin) for name in configured or (FALLBACK_CHANNEL,)
+    ]
+
+
+def caches(machine: Machine) -> list[Cache]:
+    """The caches that are there: of this tool, of conda, of uv and pip."""
+    env = machine.env
+    user = Path(env.get("XDG_CACHE_HOME") or machine.user_home / ".cache")
+    places = [
+        *(Cache("conda packages", str(folder)) for folder in machine.conda.pkgs_dirs),
+        Cache("conda packages, this tool's", str(machine.cache / "pkgs")),
+        Cache("indexes of channels, this tool's", str(machine.cache / "repodata")),
+        Cache("wheels, this tool's", str(machine.cache / "wheels")),
+        *(
+            Cache("packages beside environments, this tool's", str(folder))
+            for folder in tool_caches.folders(machine)
+            if folder != machine.cache
+        ),
+        Cache("uv, as this tool uses it", env.get("UV_CACHE_DIR") or str(machine.cache / "uv")),
+        Cache("uv, started by hand", env.get("UV_CACHE_DIR") or str(user / "uv")),
+        Cache("pip", env.get("PIP_CACHE_DIR") or str(user / "pip")),
+    ]
+    unique = {cache.path: cache for cache in reversed(places)}
+    return [cache for cache in places if unique[cache.path] is cache and os.path.isdir(cache.path)]
+
+
+def _environment(one: Environment, started: Mapping[str, list[str]]) -> FoundEnvironment:
+    prefix = one.prefix
+    records = _records(prefix)
+    found = _distributions(prefix)
+    state, because = _state(one, records)
+    return FoundEnvironment(
+        name=one.name,
+        prefix=str(prefix),
+        kind="conda",
+        made_by="platform" if one.provided else "nbprovision" if one.ours else "other",
+        jupyter_server=one.jupyter_server,
+        python=distributions.python_version(prefix),
+        conda_packages=len(records),
+        pip_packages=_by_pip(found, records),
+        kernels=tuple(started.get(str(prefix), ())),
+        state=state,
+        because=because,
+    )
+
+
+def _virtual_environment(prefix: Path, started: Mapping[str, list[str]]) -> FoundEnvironment:
+    alive = os.access(prefix / "bin/python", os.X_OK)
+    return FoundEnvironment(
+        name=prefix.name,
+        prefix=str(prefix),
+        kind="virtual",
+        made_by="other",
+        jupyter_server=False,
+        python=distributions.python_version(prefix),
+        conda_packages=0,
+        pip_packages=len(_distributions(prefix)),
+        kernels=tuple(started.get(str(prefix), ())),
+        state="ready" if alive else "broken interpreter",
+        because=None if alive else f"{prefix / 'bin/python'} leads nowhere",
+    )
+
+
+def _state(one: Environment, records: list[CondaRecord]) -> tuple[State, str | None]:
+    prefix = one.prefix
+    if not os.access(prefix, os.R_OK | os.X_OK) or not os.access(prefix / "conda-meta", os.R_OK | os.X_OK):
+        return "unreadable", "its folder is not this user's to read"
+    if one.unfinished:
+        mark = unfinished.read_mark(prefix)
+        return "unfinished", f"a run ended in the middle of {mark.task}" if mark else None
+    python = any(record.name == "python" for record in records)
+    if python and not os.access(prefix / "bin/python", os.X_OK):
+        return "broken interpreter", f"{prefix / 'bin/python'} is missing, or leads nowhere"
+    harm = _inconsistency(records)
+    return ("inconsistent", harm) if harm else ("ready", None)
+
+
+def _inconsistency(records: list[CondaRecord]) -> str | None:
+    """What of the records cannot be, in a few words: one that is torn, a dependency that is not there."""
+    by_name = {record.name: record for record in records}
+    if len(by_name) < len(records):
+        names = [record.name for record in records]
+        return f"there are two records of {next(name for name in names if names.count(name) > 1)}"
+    for record in records:
+        depends = _depends(record.path)
+        if depends is None:
+            return f"the record {record.path.name} is torn"
+        for text in depends:
+            name = _name(text)
+            there = by_name.get(name)
+            if name and there is None:
+                return f"{record.name} needs {name}, which is not there"
+            if there is not None and _excluded(text, there.version, there.build):
+                return f"{record.name} needs {text}, and {there.version} is there"
+    return None
+
+
+def _depends(path: Path) -> tuple[str, ...] | None:
+    """What a package depends on, without reading the whole of its record where that can be; None for a torn one."""
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            head = tail = stream.read(_HEAD)
+            if len(head) == _HEAD:
+                stream.seek(-16, os.SEEK_END)
+                tail = stream.read()
+    except OSError:
+        return ()
+    if not tail.rstrip().endswith(b"}"):
+        return None  # a crash has cut it short
+    match = _DEPENDS.search(head)
+    if match is not None:
+        return _texts(match[1])
+    details = health.details(CondaRecord("", "", "", path))
+    return None if details is None else tuple(details.depends)
+
+
+# Environments have much in common, so that most of what their packages depend on has been read before.
+@functools.lru_cache(maxsize=65536)
+def _texts(array: bytes) -> tuple[str, ...] | None:
+    try:
+        return msgspec.json.decode(array, type=tuple[str, ...])
+    except msgspec.DecodeError:
+        return None
+
+
+@functools.lru_cache(maxsize=65536)
+def _name(text: str) -> str:
+    """The package that a spec is about; empty for a virtual one, which is the machine itself, and for no spec."""
+    spec = parse(text)
+    return spec.name if spec is not None and not spec.name.startswith("__") else ""
+
+
+@functools.lru_cache(maxsize=65536)
+def _excluded(text: str, version: str, build: str) -> bool:
+    """Whether a spec surely excludes a package of its name."""
+    spec = parse(text)
+    with contextlib.suppress(ProvisionError):
+        return spec is not None and allows(spec, version, build) is False
+    return False
+
+
+def _by_pip(found: Mapping[str, list[distributions.Distribution]], records: Iterable[CondaRecord]) -> int:
+    """How many distributions conda did not bring; its packages are mostly called like what is in them."""
+    conda = {distributions.normalized(record.name) for record in records}
+    return sum(1 for name, several in found.items() if name not in conda and several[0].installer != "conda")
+
+
+def _kernel(
+    name: str, place: Path, scope: kernels.Scope, owner: Path | None, prefixes: list[Path], first: Path
+) -> FoundKernel:
+    spec = kernels.decoded(kernels.read_file(place / kernels.SPEC))
+    spec = spec if isinstance(spec, dict) else {}
+    argv = spec.get("argv")
+    words = [word for word in argv if isinstance(word, str)] if isinstance(argv, list) else []
+    program, prefix = _started(words, owner, prefixes)
+    return FoundKernel(
+        name=name,
+        display_name=_text(spec.get("display_name")),
+        language=_text(spec.get("language")),
+        folder=str(place),
+        scope=scope,
+        prefix=None if prefix is None else str(prefix),
+        program=program,
+        program_exists=os.access(program, os.X_OK) if program is not None and os.path.isabs(program) else None,
+        hidden_by=str(first) if first != place else None,
+    )
+
+
+def _started(words: list[str], owner: Path | None, prefixes: list[Path]) -> tuple[str | None, Path | None]:
+    """The program that a kernel's command ends in, and the environment that this belongs to.
+
+    A bare ``python`` is that of the Jupyter server (jupyter_client.manager.KernelManager.format_kernel_cmd), which for
+    a kernel in an environment's own folder is a Jupyter of that environment.
+    """
+    if not words:
+        return None, None
+    if owner is not None and _PYTHON.fullmatch(words[0]):
+        return str(owner / "bin/python"), owner
+    paths = [word for word in words if os.path.isabs(word)]
+    program = next((word for word in paths if _PYTHON.fullmatch(os.path.basename(word))), words[0])
+    for path in dict.fromkeys([program, *paths]):
+        within = [prefix for prefix in prefixes if Path(path) == prefix or prefix in Path(path).parents]
+        if within:
+            return program, max(within, key=lambda prefix: len(prefix.parts))
+    if _PYTHON.fullmatch(os.path.basename(program)) and os.path.isfile(Path(program).parent.parent / "pyvenv.cfg"):
+        return program, Path(program).parent.parent
+    return program, None
+
+
+def _is_own(kernel: FoundKernel) -> bool:
+    """Whether it is the kernel that ipykernel brings, which only a Jupyter inside the same environment lists."""
+    return kernel.scope == "env" and kernel.name == "python3"
+
+
+def _virtual(machine: Machine) -> Iterator[Path]:
+    yield from virtual_environments.named(machine.conda).values()
+    if machine.platform.volume is not None:
+        yield from on_volume.virtual_environments(machine.platform.volume)
+
+
+def _records(prefix: Path) -> list[CondaRecord]:
+    try:
+        return installed(prefix)
+    except OSError:
+        return []
+
+
+def _distributions(prefix: Path) -> dict[str, list[distributions.Distribution]]:
+    try:
+        return distributions.installed(prefix)
+    except OSError:
+        return {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,1 @@
+"""conda environments, their packages, and conda's configuration."""

@@ -1,0 +1,222 @@
+"""A conda environment copied to another prefix from its own records and files: no cache, channel or index is asked.
+
+Images keep no package cache, and the volume is another file system, where nothing could be linked from one. So files
+are copied, and where they name the old prefix (conda's records say which do, and whether as text or within a binary)
+they name the new one. What pip installed is copied as well, as ``conda create --clone`` does.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nbprovision.machine.distributions import DIST_INFO
+from nbprovision.machine.engine_leftovers import PROBE
+from nbprovision.machine.environments import MADE_BY_US, META
+from nbprovision.machine.package_files import placing
+from nbprovision.model.errors import NotBegun, TaskFailed
+from nbprovision.system.files import explained, make_folder, make_temporary_folder, remove, write_atomically
+from nbprovision.system.reading import read_json
+from nbprovision.system.room import FREE_SOME, left, megabytes
+from nbprovision.system.unfinished import MARK
+
+if TYPE_CHECKING:
+    from nbprovision.machine.machine import Machine
+
+# Of an installation that is an environment itself: its other environments and caches.
+_NOT_ITS_OWN = ("envs", "pkgs", "conda-bld", META, MARK)
+# Not of another environment: its history is written anew, and who made it is not who made the copy.
+_NOT_COPIED = ("history", MADE_BY_US)
+_TEXT_LIMIT = 1_000_000  # bytes; scripts and configuration that name their prefix are small
+_RESERVE = 50_000_000  # bytes
+
+
+def clone(machine: Machine, source: Path, target: Path) -> None:
+    """Copy the environment at ``source`` to ``target``; it is one once its records are there, which come last.
+
+    Args:
+        machine: Hears the progress.
+        source: The environment; nothing in it changes.
+        target: The folder, which may hold what an earlier try left.
+
+    Raises:
+        TaskFailed: there is no room, or something cannot be read or written.
+
+    """
+    with explained(f"cannot copy {source} to {target}", target):
+        _Copy(machine, source, target).perform()
+
+
+class _Copy:
+    def __init__(self, machine: Machine, source: Path, target: Path) -> None:
+        self._machine = machine
+        self._source = source
+        self._target = target
+        self._old = os.fsencode(source)
+        self._new = os.fsencode(target)
+        self._records = {path.name: _read(path) for path in sorted((source / META).glob("*.json"))}
+        self._tracked = {
+            entry["_path"]: entry for record in self._records.values() for entry in _entries(record) if "_path" in entry
+        }
+
+    def perform(self) -> None:
+        files = list(_files(self._source))
+        self._check_room(files)
+        make_folder(self._target)
+        changed: set[str] = set()
+        done, size = 0, sum(status.st_size for _, status in files)
+        for name, status in files:
+            if self._put(name, status):
+                changed.add(name)
+            done += status.st_size
+            self._machine.progress(f"copying {self._source.name} to {self._target.name}", done, size)
+        self._correct_lists(name for name, _ in files)
+        self._put_records(changed, {name for name, _ in files})
+
+    def _check_room(self, files: list[tuple[str, os.stat_result]]) -> None:
+        need = sum(status.st_size for name, status in files if not os.path.lexists(self._target / name))
+        there, free, _ = left(self._target)
+        if need + _RESERVE > free:
+            raise NotBegun(
+                f"there is no room for a copy of {self._source.name} in {there}",
+                cause=f"it takes {megabytes(need)}, and {megabytes(free)} are free",
+                cure=FREE_SOME,
+            )
+
+    def _put(self, name: str, status: os.stat_result) -> bool:
+        """Copy one file; whether it names the new prefix now."""
+        source, target = self._source / name, self._target / name
+        make_folder(target.parent)
+        remove(target)
+        if stat.S_ISLNK(status.st_mode):
+            os.symlink(self._renamed(os.fsencode(os.readlink(source))), os.fsencode(target))
+            return False
+        entry = self._tracked.get(name)
+        binary = entry is not None and entry.get("file_mode") == "binary"
+        if (entry is None and status.st_size <= _TEXT_LIMIT) or (entry is not None and entry.get("prefix_placeholder")):
+            content = source.read_bytes()
+            if self._old in content and not name.endswith(".pyc"):  # Python mends paths in these by itself
+                text = b"\0" not in content
+                if text or binary:
+                    write_atomically(
+                        target,
+                        self._renamed(content) if text else self._renamed_in_binary(content, name, entry or {}),
+                        mode=stat.S_IMODE(status.st_mode),
+                        durable=False,
+                    )
+                    return True
+        shutil.copy2(source, target)
+        return False
+
+    def _renamed(self, text: bytes) -> bytes:
+        return re.sub(re.escape(self._old) + rb"(?![A-Za-z0-9_.-])", lambda match: self._new, text)
+
+    def _renamed_in_binary(self, content: bytes, name: str, entry: dict[str, Any]) -> bytes:
+        """Every string that holds the prefix keeps its place and length: zeros fill it up, as they did before.
+
+        The zeros are those of the placeholder that the package was built with, which is longer than any usual prefix.
+        """
+        longest = len(entry.get("prefix_placeholder") or "")
+
+        def replaced(match: re.Match[bytes]) -> bytes:
+            text = self._renamed(match[1])
+            if len(self._new) > longest or len(text) >= len(match[0]):
+                raise TaskFailed(
+                    f"{self._target} is too long a path for a copy of {self._source}",
+                    cause=f"{name} has room for {longest} bytes",
+                    cure="give a shorter prefix or name",
+                )
+            return text.ljust(len(match[0]), b"\0")
+
+        return re.sub(rb"(" + re.escape(self._old) + rb"[^\0]*)\0+", replaced, content)
+
+    def _correct_lists(self, names: Iterator[str]) -> None:
+        """In the RECORD of what pip installed, size and digest of files that name the new prefix now."""
+        for name in names:
+            if not name.endswith(f"{DIST_INFO}/RECORD") or name in self._tracked:
+                continue
+            path = self._target / name
+            rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+            corrected = [self._corrected(row, path.parent.parent) for row in rows]
+            if corrected != rows:
+                text = io.StringIO(newline="")
+                csv.writer(text, lineterminator="\n").writerows(corrected)
+                write_atomically(path, text.getvalue(), durable=False)
+
+    def _corrected(self, row: list[str], folder: Path) -> list[str]:
+        if len(row) != 3 or not row[1].startswith("sha256=") or not row[2]:
+            return row
+        path = folder / row[0]
+        try:
+            same = path.stat().st_size == int(row[2])
+            if same and not (row[0].startswith("..") or row[0].endswith(DIST_INFO + "/direct_url.json")):
+                return row
+            content = path.read_bytes()
+        except (OSError, ValueError):
+            return row
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        return [row[0], f"sha256={digest}", str(len(content))]
+
+    def _put_records(self, changed: set[str], there: set[str]) -> None:
+        """The records, as they are true of the copy; files that the original lacked are not in them."""
+        nursery = make_temporary_folder(self._target / META)
+        os.chmod(nursery, 0o755)
+        for path in (self._source / META).iterdir():
+            if path.is_file() and path.name not in _NOT_COPIED and path.name not in self._records:
+                shutil.copy2(path, nursery / path.name)
+        for name, record in self._records.items():
+            record["files"] = [path for path in record.get("files", []) if path in there]
+            entries = [entry for entry in _entries(record) if entry.get("_path") in there]
+            for entry in entries:
+                if entry["_path"] in changed:
+                    content = (self._target / entry["_path"]).read_bytes()
+                    entry["sha256_in_prefix"] = hashlib.sha256(content).hexdigest()
+            if "paths_data" in record:
+                record["paths_data"]["paths"] = entries
+            write_atomically(nursery / name, msgspec.json.format(msgspec.json.encode(record), indent=2), durable=False)
+        os.rename(nursery, self._target / META)
+
+
+def _files(prefix: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file and link in an environment, by its path from there."""
+    for place, folders, names in os.walk(prefix):
+        if place == os.fspath(prefix):
+            folders[:] = [name for name in folders if name not in _NOT_ITS_OWN and not name.startswith(PROBE)]
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        for name in (*names, *links):
+            if name == MARK:
+                continue
+            path = os.path.join(place, name)
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+                yield os.path.relpath(path, prefix), status
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = read_json(path, dict[str, Any])
+    except (OSError, msgspec.DecodeError) as error:
+        raise TaskFailed(
+            f"cannot copy {path.parents[1]}", cause=f"its record {path.name} is damaged: {error}", cure="mend it first"
+        ) from error
+    placed = placing(record.get("files", []))
+    for entry in _entries(record):
+        if "_path" in entry:
+            entry["_path"] = placed(entry["_path"])
+    return record
+
+
+def _entries(record: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (record.get("paths_data") or {}).get("paths") or []
+    return found

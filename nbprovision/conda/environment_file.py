@@ -1,0 +1,355 @@
+"""conda's ``environment.yml``: name, channels, packages, the section for pip, variables.
+
+The format: https://docs.conda.io/projects/conda/en/stable/user-guide/tasks/manage-environments.html
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nbprovision.conda import channel_names
+from nbprovision.conda import specs as conda_specs
+from nbprovision.machine.digests import Digests
+from nbprovision.model.errors import InvalidPlaybook, MissingInput, Position, nearest
+from nbprovision.system import inputs, secrets, trust, yaml_document
+from nbprovision.system.reading import read_bytes
+
+if TYPE_CHECKING:  # loaded where a file has a pip section
+    from nbprovision.pip.requirements_files import Asked, Section
+    from nbprovision.pip.satisfied import Need
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+# `- pywin32  # [win]`, as recipes of conda-build have it.
+_SELECTOR = re.compile(
+    r"""\s*-\s*["']?(?P<package>[^#"']*?)["']?\s+\#\s*\[(?P<selector>(?:\s*\b(?:not|and|or|win|win32|win64|linux|linux32|"""
+    r"""linux64|osx|osx64|unix|arm64|aarch64|ppc64le|x86|x86_64|py\d*k?)\b(?:\s*[<>=!]+\s*\d+)?)+\s*)\]\s*"""
+)
+_HOLDS_HERE = ("linux", "unix", "not win", "not osx")
+_KEYS = ("name", "channels", "dependencies", "prefix", "variables")
+
+
+class EnvironmentFile(msgspec.Struct, frozen=True):
+    """What such a file says.
+
+    Attributes:
+        pip: Lines of a requirements file, as they stand.
+        selectors: Line and words for each comment that is a selector to other tools, and nothing to conda.
+
+    """
+
+    path: Path
+    name: str | None = None
+    prefix: str | None = None
+    channels: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    pip: tuple[str, ...] = ()
+    variables: dict[str, str] = {}
+    selectors: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def lacks_pip(self) -> bool:
+        """Whether it has a pip section and no package ``pip``, which conda adds then."""
+        specs = (conda_specs.parse(text) for text in self.packages)
+        return bool(self.pip) and all(spec is None or spec.name != "pip" for spec in specs)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a run says of it."""
+        return tuple(f"{self.path}:{line}: {text}" for line, text in self.selectors)
+
+
+def read(path: Path) -> EnvironmentFile:
+    """Read an ``environment.yml``; the same file is parsed once.
+
+    Raises:
+        NotTrusted: this is root's, and somebody else can change it.
+        InvalidPlaybook: it is not there, no YAML, or not of that format; with the place in the file.
+
+    """
+    trust.obey(path, "install what is listed in")
+    inputs.file(path)  # which is parsed once
+    try:
+        status = path.stat()
+    except OSError as error:
+        kind = MissingInput if isinstance(error, FileNotFoundError) else InvalidPlaybook
+        raise kind(
+            f"cannot read the environment file {path}",
+            cause=str(error.strerror),
+            cure="correct `file`; a relative path is taken from the playbook's folder",
+        ) from error
+    return _read(path, (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
+
+
+def pip_section(file: EnvironmentFile, env: Mapping[str, str]) -> Asked:
+    """What the pip section asks for: conda hands it to pip as a requirements file that stands in the file's folder.
+
+    Raises:
+        InvalidPlaybook: a line is none that a requirements file can have.
+
+    """
+    from nbprovision.pip import requirements_files
+
+    return requirements_files.read((), (), (), env, _section(file))
+
+
+def named(file: EnvironmentFile) -> dict[Path, Position | None]:
+    """Every file and folder that the pip section names, as `requirements_files.named` gives them."""
+    if not file.pip:
+        return {}
+    from nbprovision.pip import requirements_files
+
+    section = _section(file)
+    found = requirements_files.named((), (), (), section)
+    return {path: place or section.lines[0][1] for path, place in found.items()}
+
+
+def wrong_name(file: EnvironmentFile) -> InvalidPlaybook:
+    """The error for a name in the file that no environment can have."""
+    place = _Text(file.path).place(f"name: {file.name}", str(file.name))
+    return _wrong(
+        place,
+        f"names the environment '{str(file.name)[:60]}'",
+        cause="a name has letters, digits and . _ + -",
+        cure="correct it there, or give `name` or `prefix` in the task",
+    )
+
+
+def _section(file: EnvironmentFile) -> Section:
+    from nbprovision.pip.requirements_files import Section
+
+    source = _Text(file.path)
+    return Section(file.path.parent, tuple((line, source.place(line)) for line in file.pip))
+
+
+class _Text:
+    """The text of a file, in which a value is looked for that has lost its place."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            text = yaml_document.decoded(read_bytes(path, most=yaml_document.MAX_BYTES))
+        except UnicodeDecodeError:
+            text = ""
+        self.lines = text.splitlines()
+
+    def place(self, *texts: str) -> Position:
+        """Where the first of ``texts`` stands, rather as an entry of a list than within one; else the beginning."""
+        entries = [line.strip().removeprefix("- ").split(" #")[0].strip("'\" ") for line in self.lines]
+        for text in texts:
+            whole = (number for number, entry in enumerate(entries) if entry == text.strip())
+            part = (number for number, line in enumerate(self.lines) if text and text in line)
+            number = next(whole, next(part, None))
+            if number is not None:
+                column = self.lines[number].find(text)
+                return Position(str(self._path), number + 1, max(column, 0) + 1)
+        return Position(str(self._path), 1, 1)
+
+
+def pip_needs(
+    file: EnvironmentFile,
+    prefix: Path,
+    env: Mapping[str, str],
+    *,
+    files: bool,
+    torn: bool = False,
+    digests: Digests | None = None,
+    configured: Callable[[Asked], Asked] = lambda asked: asked,
+) -> list[Need]:
+    """What of the pip section is not there; all of it where the environment has no Python yet.
+
+    Args:
+        file: The file.
+        prefix: The environment.
+        env: For ``${NAME}`` in requirements files.
+        files: Look at the files of the distributions too.
+        torn: An install was killed there.
+        digests: Compare their content as well, with these.
+        configured: Adds what the configuration says of every install there.
+
+    """
+    if not file.pip:
+        return []
+    from nbprovision.machine import distributions
+    from nbprovision.pip import requirements, satisfied
+
+    asked = configured(pip_section(file, env))
+    version = distributions.python_version(prefix) or "3"
+    found = distributions.installed(prefix)
+    environment = requirements.marker_environment(version)
+    return satisfied.unsatisfied(
+        asked.wanted, asked.constraints, found, environment, files=files, torn=torn, digests=digests
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, identity: tuple[int, ...]) -> EnvironmentFile:  # noqa: ARG001 - a changed file is another key
+    start = Position(str(path), 1, 1)
+    try:
+        document = yaml_document.read(path, texts=True)
+    except OSError as error:
+        raise _wrong(start, "cannot be read", str(error.strerror)) from error
+    except yaml_document.NoYaml as error:
+        _refuse_other(path)
+        raise _wrong(Position(str(path), error.line, error.column), "is no YAML", str(error)) from error
+    if not isinstance(document, dict):
+        _refuse_other(path)
+        raise _wrong(start, "is no mapping", f"it has keys such as {', '.join(_KEYS)}")
+    for key in document:
+        meant = nearest(str(key), set(_KEYS) - document.keys()) if key not in _KEYS else ""
+        if meant:
+            raise _wrong(_Text(path).place(f"{key}:"), f"has a key '{str(key)[:40]}'{meant}")
+    if document and not document.keys() & set(_KEYS):
+        raise _wrong(start, "has no key of an environment file", f"it has keys such as {', '.join(_KEYS)}")
+    return _checked(path, document, start)
+
+
+def _refuse_other(path: Path) -> None:
+    """Say what a file is that is another one of conda's or pip's."""
+    lines = [line for text in _Text(path).lines if (line := text.strip()) and not line.startswith("#")]
+    start = Position(str(path), 1, 1)
+    if "@EXPLICIT" in lines:
+        faults = filter(None, map(conda_specs.fault, lines))
+        spec = next((text for one in faults if (text := one.cure.partition("and write ")[2])), "NAME=VERSION=BUILD")
+        raise _wrong(
+            start,
+            "is a list of URLs of packages, and no environment.yml",
+            cause="`conda list --explicit` writes such a file",
+            cure=f"let `conda env export` write an environment.yml, or name the packages by `packages`: [{spec}, ...]",
+        )
+    if lines and all(conda_specs.fault(line) is None for line in lines):
+        raise _wrong(
+            start,
+            "is a list of packages, and no environment.yml",
+            cause="`conda list --export` and `pip freeze` write such a file",
+            cure="of conda's packages make entries of `dependencies`; pip's are for ensure_pip_pkg, as `requirements`",
+        )
+
+
+def _checked(path: Path, document: dict[str, Any], start: Position) -> EnvironmentFile:
+    if any("\0" in text for text in _texts(document)):
+        raise _wrong(start, "has a NUL in a value")
+    source = _Text(path)
+    packages: list[str] = []
+    pip: list[str] = []
+    for entry in _list(document, "dependencies", start):
+        if isinstance(entry, dict) and set(entry) == {"pip"}:
+            lines = entry["pip"] if isinstance(entry["pip"], list) else [entry["pip"]]
+            if any(isinstance(line, (dict, list)) for line in lines):
+                raise _wrong(start, "has an entry under `pip` that is no text; write it in quotes")
+            pip += [str(line) for line in lines if line]
+        elif isinstance(entry, str):
+            packages.append(_package(entry, source))
+        else:
+            raise _no_dependency(entry, source)
+    variables = document.get("variables") or {}
+    if not isinstance(variables, dict):
+        raise _wrong(start, "has `variables` that are no mapping")
+    for name, value in variables.items():
+        if not _VARIABLE.fullmatch(str(name)) or isinstance(value, (dict, list)):
+            raise _wrong(
+                _Text(path).place(f"{name}:", f"{name}'", f'{name}"'),
+                f"has a variable '{str(name)[:60]}' that is no name with a text",
+            )
+    if any(isinstance(one, (dict, list)) for one in _list(document, "channels", start)):
+        raise _wrong(start, "has a channel that is no text")
+    return EnvironmentFile(
+        path,
+        _text(document, "name", start),
+        _beside(path, _text(document, "prefix", start)),
+        tuple(_channel(path, str(one), source) for one in _list(document, "channels", start) if one != "nodefaults"),
+        tuple(packages),
+        tuple(pip),
+        {str(name): str(value) for name, value in variables.items()},
+        tuple(_selectors(source)),
+    )
+
+
+def _package(text: str, source: _Text) -> str:
+    wrong = conda_specs.fault(text)
+    if wrong is not None:
+        shown = secrets.without_password(text)[:80]
+        place = source.place(text)
+        raise InvalidPlaybook(f"'{shown}' is no match spec", cause=wrong.cause, cure=wrong.cure, position=place)
+    return text
+
+
+def _no_dependency(entry: Any, source: _Text) -> InvalidPlaybook:
+    """The error for an entry that is neither a text nor the pip section."""
+    keys = [str(key) for key in entry] if isinstance(entry, dict) else []
+    place = source.place(*(f"{key}:" for key in keys), f"- {entry}")
+    error = _wrong(place, f"has a dependency that is neither a match spec nor `pip:` with a list: {str(entry)[:80]}")
+    if keys and keys[0].startswith("sel("):
+        error.cause = "neither conda nor nbprovision takes a selector here; mamba does"
+        error.cure = f"where {keys[0]} holds here, write '{entry[keys[0]]}' in its place; else leave it out"
+    elif len(keys) == 1 and isinstance(entry[keys[0]], (str, int, float)):
+        error.cure = f"write {keys[0]}={entry[keys[0]]}"
+    elif isinstance(entry, (int, float)):
+        error.cure = "write NAME=VERSION in one entry"
+    return error
+
+
+def _selectors(source: _Text) -> Iterator[tuple[int, str]]:
+    """Line and words for each selector in a comment, which conda-build and conda-lock heed and conda does not."""
+    for number, line in enumerate(source.lines, start=1):
+        match = _SELECTOR.fullmatch(line)
+        if match is not None and match["package"] and match["selector"].strip() not in _HOLDS_HERE:
+            comment = f"# [{match['selector']}]"
+            yield number, f"'{comment}' is a comment to conda: '{match['package']}' is wanted on this machine too"
+
+
+def _beside(path: Path, text: str | None) -> str | None:
+    """A path that stands in the file; a relative one begins at its folder."""
+    if text is None or not text or text.startswith(("/", "~", "$")):
+        return text
+    return os.path.normpath(path.parent / text)
+
+
+def _channel(path: Path, text: str, source: _Text) -> str:
+    if text.startswith(("./", "../")) or text in (".", ".."):
+        return os.path.normpath(path.parent / text)
+    wrong = channel_names.fault(text) if "$" not in text else None
+    if wrong is not None:
+        secrets.remember_url(text)
+        shown = secrets.without_password(text)[:80]
+        place = source.place(text)
+        raise InvalidPlaybook(f"'{shown}' is no channel", cause=wrong.cause, cure=wrong.cure, position=place)
+    return text
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for pair in value.items():
+            yield from _texts(list(pair))
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _texts(entry)
+
+
+def _list(document: dict[str, Any], key: str, start: Position) -> list[Any]:
+    value = document.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise _wrong(start, f"has `{key}` that is no list")
+    return value
+
+
+def _text(document: dict[str, Any], key: str, start: Position) -> str | None:
+    value = document.get(key)
+    if value is not None and not isinstance(value, (str, int, float)):
+        raise _wrong(start, f"has a `{key}` that is no text")
+    return None if value is None else str(value)
+
+
+def _wrong(place: Position, what: str, cause: str = "", cure: str = "") -> InvalidPlaybook:
+    cure = cure or "see `conda env export` for the format"
+    return InvalidPlaybook(f"{place.file} {what}", cause=cause, cure=cure, position=place)

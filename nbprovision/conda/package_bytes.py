@@ -1,0 +1,174 @@
+"""Whether the bytes of a conda package are those that its channel's index tells of, judged before anything is linked.
+
+py-rattler (0.28) compares the digest of what it downloads. What lies in a folder, a channel at ``file://`` or a package
+already unpacked in a cache, it takes as it is. So an archive is hashed here, once for as long as it stays the same,
+and an unpacked package counts only if it is known from which bytes it was unpacked: by a mark of this tool, by the
+archive beside it, or, where it was downloaded, by what the engine wrote down of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from nbprovision.conda.rattler_messages import Package
+from nbprovision.machine.digests import digest_of
+from nbprovision.model.errors import TaskFailed
+from nbprovision.system.files import read_text, remove, write_atomically
+from nbprovision.system.reading import read_bytes, read_json
+
+if TYPE_CHECKING:
+    from nbprovision.machine.machine import Machine
+
+# In an unpacked package: the SHA-256 of the archive that it was unpacked from.
+MARK = "info/nbprovision-sha256"
+_SUFFIXES = (".conda", ".tar.bz2")
+_REVISION = 8  # bytes of py-rattler's NAME.lock before the digest
+_lock = threading.Lock()  # environments are made side by side, of the same packages: each is hashed once
+
+
+class _Record(msgspec.Struct, frozen=True):
+    """What conda keeps of a package in its cache."""
+
+    sha256: str = ""
+
+
+def require(machine: Machine, packages: Iterable[Package], caches: Sequence[Path]) -> None:
+    """Look at the archives of ``packages`` as far as they lie on this machine and are about to be unpacked.
+
+    Args:
+        machine: Digests of files.
+        packages: What is to be linked.
+        caches: Where unpacked packages are looked for.
+
+    Raises:
+        TaskFailed: one is not what its channel's index tells of; or the index has a path in the place of a version or
+            build, where the engine would unpack the package.
+
+    """
+    for package in packages:
+        if "/" in _stem(package) or "\0" in _stem(package):
+            raise TaskFailed(
+                f"the package {_stem(package)[:200]!r} is not installed",
+                cause="its version or build in the channel's index is a path",
+                cure="do not trust the channel, and name another one",
+            )
+        archive = archive_of(package)
+        if archive is None or any(_is_known(machine, package, cache) for cache in caches):
+            continue
+        fault = _fault(machine, package, archive)
+        if fault:
+            raise TaskFailed(
+                f"the package {archive.name} is not installed",
+                cause=f"{archive} is not the file that its channel's index tells of: {fault}",
+                cure="if it was replaced on purpose, write the index of the channel anew; else fetch the package again "
+                "from where it came",
+            )
+
+
+def admit(machine: Machine, packages: Iterable[Package], caches: Sequence[Path]) -> None:
+    """Require what `require` does, and take out of the caches what was unpacked from nobody knows what.
+
+    Raises:
+        TaskFailed: an archive is not what its channel's index tells of, or something that must go cannot.
+
+    """
+    packages = list(packages)
+    with _lock:
+        require(machine, packages, caches)
+        admitted: set[tuple[Path, str, str]] = machine.notes.setdefault("admitted packages", set())
+        for package in packages:
+            for cache in caches:
+                # What is unpacked from now on is unpacked from bytes that were looked at.
+                key = (cache, _stem(package), package.sha256)
+                if key not in admitted and not _is_known(machine, package, cache):
+                    _take_out(machine, package, cache)
+                admitted.add(key)
+
+
+def mark(packages: Iterable[Package], cache: Path) -> None:
+    """Note of packages of folders, once they are linked, that they were unpacked from bytes that `admit` checked."""
+    for package in packages:
+        folder = cache / _stem(package)
+        if package.sha256 and package.url.startswith("file:") and folder.is_dir():
+            with contextlib.suppress(TaskFailed, OSError):  # no room: it is unpacked again the next time
+                if (read_text(folder / MARK) or "").strip() != package.sha256:
+                    write_atomically(folder / MARK, package.sha256 + "\n", durable=False)
+
+
+def archive_of(package: Package) -> Path | None:
+    """The file that a package of a channel in a folder comes from; None for another channel, or without the file."""
+    parts = urlsplit(package.url)
+    path = Path(unquote(parts.path))
+    return path if parts.scheme == "file" and path.is_file() else None
+
+
+def _take_out(machine: Machine, package: Package, cache: Path) -> None:
+    folder = cache / _stem(package)
+    beside = [path for path in _beside(package, cache) if _fault(machine, package, path)]
+    remote = not (package.url or package.channel).startswith("file:")
+    if not beside and not remote and archive_of(package) is None:
+        return  # there is nothing to unpack it from again
+    for path in (folder, cache / f"{_stem(package)}.lock", *beside):
+        remove(path)
+
+
+def _is_known(machine: Machine, package: Package, cache: Path) -> bool:
+    """Whether nothing lies in the cache that would be linked, or it was unpacked from the right bytes."""
+    folder = cache / _stem(package)
+    beside = _beside(package, cache)
+    if not folder.is_dir():
+        return not any(_fault(machine, package, path) for path in beside) and archive_of(package) is None
+    if not package.sha256 and not package.md5:
+        return not any(_fault(machine, package, path) for path in beside)
+    with contextlib.suppress(OSError):
+        if package.sha256 and (read_text(folder / MARK) or "").strip() == package.sha256:
+            return True
+    if beside:
+        return not any(_fault(machine, package, path) for path in beside)
+    if (package.url or package.channel).startswith("file:"):
+        return False
+    return package.sha256 in (_locked(cache / f"{_stem(package)}.lock"), _recorded(folder).sha256)
+
+
+def _beside(package: Package, cache: Path) -> list[Path]:
+    """The archives of a package that lie in a cache, as conda keeps them."""
+    suffixes = [suffix for suffix in _SUFFIXES if package.url.endswith(suffix)] or _SUFFIXES
+    return [path for suffix in suffixes if (path := cache / f"{_stem(package)}{suffix}").is_file()]
+
+
+def _fault(machine: Machine, package: Package, archive: Path) -> str:
+    """How the digest of an archive differs from the index; empty where it does not, or the index has none."""
+    expected, algorithm = package.sha256, "sha256"
+    if not expected and package.md5:
+        expected, algorithm = package.md5, "md5"
+    if not expected:
+        expected = _recorded(archive.parent / _stem(package)).sha256
+    if not expected:
+        return ""
+    found = machine.digests.of(archive, os.stat(archive)) if algorithm == "sha256" else digest_of(archive, algorithm)
+    return "" if found == expected else f"its {algorithm} is {found}, not {expected}"
+
+
+def _recorded(folder: Path) -> _Record:
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        return read_json(folder / "info/repodata_record.json", _Record)
+    return _Record()
+
+
+def _locked(path: Path) -> str:
+    """The digest that py-rattler wrote down of what it has downloaded and compared."""
+    with contextlib.suppress(OSError):
+        return read_bytes(path)[_REVISION:].hex()
+    return ""
+
+
+def _stem(package: Package) -> str:
+    return f"{package.name}-{package.version}-{package.build}"

@@ -1,1 +1,0 @@
-"""What is there: every module here reads, none writes, none starts a process."""

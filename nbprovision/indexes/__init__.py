@@ -1,0 +1,1 @@
+"""Where pip and uv fetch packages from."""

@@ -1,0 +1,1 @@
+"""Kernels, extensions, and the Jupyter server."""

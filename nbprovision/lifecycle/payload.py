@@ -1,0 +1,167 @@
+"""The files that go into a script beside the playbook: read, looked at, and laid out as they lie here."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from nbprovision.lifecycle.secret_text import refuse_in_file
+from nbprovision.model.errors import InvalidPlaybook, Position
+from nbprovision.playbook.yaml_nodes import read_file
+from nbprovision.system.reading import kind_of, read_bytes
+
+# Of one file. A script has 12,288 bytes for everything, and text shrinks to a fifth or so.
+MAX_FILE = 64 * 1024
+_MAX_FILES = 200
+_BOM = b"\xef\xbb\xbf"
+_ELSEWHERE = "put it on the notebook's volume or in a bucket, and name it by its absolute path there"
+
+
+class Member(NamedTuple):
+    """A file or folder to pack.
+
+    Attributes:
+        path: Where it is here; absolute.
+        shown: The same, as messages show it.
+        position: What names it.
+        document: A playbook, a file of tasks or of variables.
+
+    """
+
+    path: Path
+    shown: str
+    position: Position
+    document: bool = False
+
+
+class Payload(msgspec.Struct, frozen=True):
+    """What a playbook needs beside it, and itself.
+
+    Attributes:
+        files: Content by relative path, the playbook first. The paths begin at the folder that all of them lie in.
+        executable: Those that are programs: they are to be unpacked with mode 0755, the others with 0644.
+
+    """
+
+    files: Mapping[str, bytes]
+    executable: frozenset[str] = frozenset()
+
+    @property
+    def playbook(self) -> str:
+        """The relative path of the playbook."""
+        return next(iter(self.files))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file, before anything is compressed."""
+        return {name: len(content) for name, content in self.files.items()}
+
+
+def pack(members: Iterable[Member]) -> tuple[Payload, list[str]]:
+    """Read the files, those of folders among them.
+
+    Args:
+        members: The playbook first.
+
+    Returns:
+        The payload, and what was changed or left out, a sentence each.
+
+    Raises:
+        InvalidPlaybook: a file is no text, is larger than 64 KiB, is no ordinary file, has a name that is not printable
+            ASCII or a first line that no system can run, or holds a secret; or the files lie in no folder together but
+            the root.
+
+    """
+    files: list[Member] = []
+    for file in (file for member in members for file in _files(member)):
+        files.append(file)
+        if len(files) > _MAX_FILES:
+            raise _refused(file, f"is one of more than {_MAX_FILES} files", "a script of the platform is small")
+    base = os.path.commonpath([file.path.parent for file in files])
+    if base == "/" and len(files) > 1:
+        far = next(file for file in files if file.path.parts[1] != files[0].path.parts[1])
+        raise InvalidPlaybook(
+            f"{far.shown} lies in no folder together with the playbook",
+            cause="the files keep their places to one another in the script",
+            cure="put it into the playbook's folder, or write the absolute path that it has on the machine",
+            position=far.position,
+        )
+    packed, notes = {}, []
+    for file in files:
+        name = os.path.relpath(file.path, base)
+        strange = next((one for one in name if not (one.isascii() and one.isprintable())), None)
+        if strange is not None:
+            why = "a script of the platform has nothing but printable ASCII"
+            raise _refused(file, f"has {strange!r} in its name", why, "rename it")
+        content = _content(file)
+        if file.document:
+            if content.startswith(_BOM):
+                notes.append(f"{file.shown}: the byte-order mark (BOM) at its beginning is left out")
+            if b"\r\n" in content:
+                notes.append(f"{file.shown}: its line ends (CRLF, of Windows) become LF")
+            content = content.removeprefix(_BOM).replace(b"\r\n", b"\n")
+        packed[name] = content
+    programs = {os.path.relpath(file.path, base) for file in files if file.path.stat().st_mode & stat.S_IXUSR}
+    return Payload(packed, frozenset(programs & packed.keys())), notes
+
+
+def _files(member: Member) -> Iterator[Member]:
+    """The member, or every file of the folder that it is."""
+    if not member.path.is_dir():
+        yield member
+        return
+    for folder, folders, names in os.walk(member.path):
+        folders.sort()
+        for name in sorted((*names, *(one for one in folders if os.path.islink(os.path.join(folder, one))))):
+            path = Path(folder, name)
+            shown = os.path.join(member.shown, os.path.relpath(path, member.path))
+            if path.is_symlink():
+                raise _refused(member._replace(shown=shown), "is a link", "copies of a folder keep its links")
+            yield Member(path, shown, member.position)
+
+
+def _content(file: Member) -> bytes:
+    """The bytes of a file, after everything that would keep it from working."""
+    try:
+        status = file.path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise _refused(file, f"is {kind_of(status)}", "only ordinary files can go into a script")
+        if status.st_size > MAX_FILE:
+            raise _refused(
+                file, f"has {status.st_size:,} bytes", f"a file that goes into the script may have {MAX_FILE:,}"
+            )
+        content = read_bytes(file.path, most=MAX_FILE)
+    except OSError as error:
+        raise _refused(file, "cannot be read", error.strerror or str(error), "look at who owns it: ls -l") from None
+    if file.document:
+        text = read_file(file.path, "playbook")  # says what is wrong with UTF-16 and the like
+    else:
+        try:
+            text = content.decode()
+        except UnicodeDecodeError:
+            text = "\0"
+        if "\0" in text:
+            raise _refused(
+                file, f"is no text ({len(content):,} bytes)", "a script of the platform is small, and is text"
+            )
+    first = content.partition(b"\n")[0]
+    if first.startswith(b"#!") and first.endswith(b"\r"):
+        raise _refused(
+            file,
+            "has line ends of Windows (CRLF)",
+            f"its first line would not start: {first[:-1].decode(errors='replace')}^M: bad interpreter",
+            "save it with line ends of Linux (LF)",
+        )
+    refuse_in_file(file.shown, text)
+    return content
+
+
+def _refused(file: Member, problem: str, why: str, cure: str = _ELSEWHERE) -> InvalidPlaybook:
+    return InvalidPlaybook(
+        f"{file.shown} {problem} and cannot go into the script", cause=why, cure=cure, position=file.position
+    )

@@ -1,0 +1,286 @@
+"""Whether a playbook can work on another machine, and the files that have to go there with it.
+
+Files are found by reading the playbook as a run reads it, through a link to the root folder: a path that is worked out
+to lie below that link begins at a file of the playbook, and one that does not was written as an absolute path, which is
+one of the other machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from nbprovision.lifecycle.payload import Member, Payload, pack
+from nbprovision.lint.check import check
+from nbprovision.lint.finding import Finding
+from nbprovision.lint.subject import ELSEWHERE, Catalogue, Elsewhere, is_of_elsewhere, outside_of
+from nbprovision.machine.machine import Machine
+from nbprovision.model.errors import InvalidPlaybook, MissingFile, Position, ProvisionError, nearest
+from nbprovision.model.task import Task
+from nbprovision.playbook import parameters, read
+from nbprovision.playbook.calls import TaskCall
+from nbprovision.playbook.faults import SeveralFaults
+from nbprovision.playbook.template import NotYetKnown
+from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
+
+# The root folder by another name, so that what is below it is told from paths that begin with /.
+_ROOT = "/proc/self/root"
+_BY_LINK = re.compile(rf"{_ROOT}/[^\s'\":;,|&<>()]+")
+# Rules that only the machine itself can decide, or that the rule for secrets decides here.
+_UNDECIDED = "unknown-environment"
+_DECIDED = "plain-secret"
+_ANY_TAG = ("all", "tagged", "untagged", "always", "never")
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """A playbook that can go into a script.
+
+    Attributes:
+        payload: Its files, itself first.
+        warnings: What lint says of it without refusing it.
+        notes: What is left alone or changed, a sentence each.
+
+    """
+
+    payload: Payload
+    warnings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class _Named(NamedTuple):
+    """A path that something in the playbook names, perhaps by way of the link."""
+
+    path: Path
+    position: Position | None
+    document: bool = False  # a playbook, a file of tasks or of variables: line ends do not matter in it
+
+
+class _UnknownFacts(dict[str, Any]):
+    """The facts of a machine of which nothing is known, so that no condition leaves a file out."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise NotYetKnown(f"nb.{name}", ELSEWHERE)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As ``[]``: no default is better than what the machine says."""
+        return self[name]
+
+
+def examine(
+    path: Path,
+    machine: Machine,
+    catalogue: Catalogue,
+    extra_vars: Mapping[str, Any],
+    *,
+    tags: Collection[str] = (),
+    skip_tags: Collection[str] = (),
+) -> Checked:
+    """Look at a playbook as lint does, and gather the files that it and its tasks read.
+
+    Args:
+        path: The playbook, a file of this machine.
+        machine: Facts as far as they are known of the machine that it is for; see `nbprovision.cli.lint.assumed`. It
+            learns what the playbook declares, so it serves one playbook.
+        catalogue: Every kind of task.
+        extra_vars: The variables of ``-e``.
+        tags: What the run will be given by ``--tags``.
+        skip_tags: The same of ``--skip-tags``.
+
+    Raises:
+        InvalidPlaybook: a run would refuse the playbook (each fault with its place), or a file of it is missing, is
+            too large, is no text, or holds a secret.
+
+    """
+    errors, warnings = [], []
+    for finding in check(path, machine, catalogue, extra_vars):
+        if finding.severity == "error" and finding.rule != _UNDECIDED:
+            errors.append(finding)
+        elif finding.rule != _DECIDED:
+            warnings.append(msgspec.structs.replace(finding, severity="warning"))
+    if errors:
+        raise _refused(errors)
+    members, notes = _Reading(path, machine, catalogue, extra_vars, tags, skip_tags).members()
+    payload, changed = pack(members)
+    return Checked(payload=payload, warnings=tuple(warnings), notes=tuple(dict.fromkeys((*notes, *changed))))
+
+
+def _refused(findings: Iterable[Finding]) -> InvalidPlaybook:
+    faults = [InvalidPlaybook(one.message, cause=one.why, cure=one.cure, position=one.position) for one in findings]
+    return faults[0] if len(faults) == 1 else SeveralFaults(faults)
+
+
+class _Reading:
+    """Reads the playbook twice: for every file that it may include, and for the values of its tasks' parameters."""
+
+    def __init__(
+        self,
+        path: Path,
+        machine: Machine,
+        catalogue: Catalogue,
+        extra_vars: Mapping[str, Any],
+        tags: Collection[str],
+        skip_tags: Collection[str],
+    ) -> None:
+        self.shown = path
+        self.machine = machine
+        self.notes: list[str] = []
+        self._start = Position(str(path), 1, 1)
+        self._named: dict[Path, _Named] = {}
+        self._made: set[Path] = set()
+        self._tags: set[str] = set(_ANY_TAG)
+        whole = Path(f"{_ROOT}{os.path.abspath(path)}")
+        read_here = machine.variables()
+        facts = (_UnknownFacts(read_here), read_here)
+        for values in facts:
+            try:
+                found = read.read_playbook(
+                    whole,
+                    catalogue,
+                    extra_vars,
+                    values,
+                    env=Elsewhere(machine.env),
+                    tags=tags,
+                    skip_tags=skip_tags,
+                    outside=outside_of(machine),
+                )
+            except InvalidPlaybook as fault:
+                faults = fault.faults if isinstance(fault, SeveralFaults) else (fault,)
+                missing = next((one for one in faults if isinstance(one, MissingFile)), None)
+                if values is facts[0] and missing is None:
+                    continue  # the names of its files turn on facts
+                raise self._placed(missing or self._unclear(faults[0])) from None
+            if not any(play.sections for play in found.plays):
+                raise self._placed(_nothing_to_do(found))
+            try:
+                self._gather(found)
+            except ProvisionError as fault:
+                raise self._placed(fault) from None
+        for word in (*tags, *skip_tags):
+            if word not in self._tags:
+                self.notes.append(f"no task has the tag '{word}'{nearest(word, self._tags)}")
+
+    def members(self) -> tuple[list[Member], list[str]]:
+        """The files to pack, the playbook first, and what is left alone.
+
+        Raises:
+            InvalidPlaybook: one is missing.
+
+        """
+        own = Path(os.path.abspath(self.shown))
+        members = {own: Member(own, str(self.shown), self._start, document=True)}
+        for named in self._named.values():
+            made = any(made == named.path or made in named.path.parents for made in self._made)
+            if made and not named.path.is_file():
+                continue  # a task makes it; a file that is here already is one that tasks edit
+            here = self._here(named.path)
+            position = self._position(named.position) or self._start
+            if here is None:
+                self.notes.append(
+                    f"{position}: {named.path} is not packed: it is an absolute path, of the machine itself"
+                )
+            elif os.path.lexists(here):
+                members.setdefault(here, Member(here, self._shown(here), position, document=named.document))
+            else:
+                raise InvalidPlaybook(
+                    f"there is no {self._shown(here)}, which has to go into the script beside the playbook",
+                    cause="it is named here, and a relative path begins at the folder of the file that names it",
+                    cure="correct the path; write an absolute one for what is there on the machine itself",
+                    position=position,
+                )
+        return list(members.values()), self.notes
+
+    def _gather(self, found: read.Playbook) -> None:
+        for call in _calls(found):
+            self._tags.update(call.tags)
+            if call.chosen and call.written.call is not None:
+                self._gather_task(call)
+        for path in [*found.content][1:]:
+            self._named[path] = _Named(path, None, document=True)
+        for path in found.looked_at:  # what is asked for may be missing, and an absolute one is the machine's affair
+            if self._here(path) is not None and path.is_file():
+                self._named.setdefault(path, _Named(path, None))
+
+    def _gather_task(self, call: TaskCall) -> None:
+        task: Task[Any] | None = call.task
+        if task is None:
+            with contextlib.suppress(ProvisionError):  # what is left out here may be done there
+                task = call.bind()
+        given = call.written.call.parameters if call.written.call is not None else MapNode(call.position, ())
+        if task is None:
+            # Its values are known only there; what it names as it stands, and is here, is meant.
+            for text, position in _texts(given):
+                path = Path(os.path.normpath(call.written.setting.folder / text))
+                if not text.startswith(("/", "~")) and path.is_file():
+                    self._named.setdefault(path, _Named(path, position))
+            return
+        for text in parameters.texts(task):  # a command with {{ playbook_dir }}/FILE in it
+            for name in _BY_LINK.findall(text):
+                if os.path.isfile(name):
+                    self._named.setdefault(Path(name), _Named(Path(name), call.position))
+        with contextlib.suppress(ProvisionError):
+            self._made.update(Path(one.identity) for one in task.provides(self.machine) if one.identity.startswith("/"))
+        for path, parameter, place in task.inputs(self.machine):
+            node = given.get(parameter)
+            where = place or (node.position if node is not None else call.position)
+            self._named.setdefault(path, _Named(path, where))
+
+    def _here(self, path: Path) -> Path | None:
+        """The same path without the link; None for one that was absolute."""
+        text = str(path)
+        return Path(text.removeprefix(_ROOT)) if text.startswith(f"{_ROOT}/") else None
+
+    def _shown(self, path: Path) -> str:
+        """A path as somebody who gave the playbook by a relative name knows it."""
+        return str(path) if self.shown.is_absolute() else os.path.relpath(path)
+
+    def _position(self, position: Position | None) -> Position | None:
+        if position is None or (here := self._here(Path(position.file))) is None:
+            return position
+        return position._replace(file=self._shown(here))
+
+    def _placed(self, fault: ProvisionError) -> ProvisionError:
+        fault.position = self._position(fault.position)
+        for name in ("message", "cause", "cure"):
+            setattr(fault, name, getattr(fault, name).replace(f"{_ROOT}/", "/"))
+        return fault
+
+    @staticmethod
+    def _unclear(fault: ProvisionError) -> ProvisionError:
+        """What the fault is if it is that the name of a file turns on a variable which is set only there."""
+        if not is_of_elsewhere(fault):
+            return fault
+        return InvalidPlaybook(
+            f"the files that the playbook needs are not known: {fault.message}",
+            cure="give the variable a value: --env NAME=VALUE, or -e NAME=VALUE in its place",
+            position=fault.position,
+        )
+
+
+def _nothing_to_do(playbook: read.Playbook) -> InvalidPlaybook:
+    return InvalidPlaybook(
+        "there is nothing to do",
+        cause="no play has a task",
+        cure="write what to do below tasks:",
+        position=playbook.plays[0].position,
+    )
+
+
+def _calls(playbook: read.Playbook) -> Iterator[TaskCall]:
+    for play in playbook.plays:
+        yield from play.calls
+        yield from play.handlers
+
+
+def _texts(node: Node) -> Iterator[tuple[str, Position]]:
+    if isinstance(node, Scalar):
+        if isinstance(node.value, str) and node.value and "\n" not in node.value:
+            yield node.value, node.position
+        return
+    for child in node.items if isinstance(node, ListNode) else [value for _, value in node.pairs]:
+        yield from _texts(child)

@@ -1,0 +1,141 @@
+"""The text of a .condarc as conda reads it: with ruamel.yaml, as comments are a part of what it says.
+
+``#!final``, ``#!top`` and ``#!bottom`` behind a setting or an entry say how files are merged
+(https://docs.conda.io/projects/conda/en/stable/user-guide/configuration/settings.html). Which comment belongs to what
+is decided by ruamel.yaml's round trip, so no other parser can answer for it: see ``YamlRawParameter`` in
+``conda/common/configuration.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from nbprovision.system import yaml_document
+
+Flag = Literal["final", "top", "bottom"]
+# conda takes all of ``#`` and ``!`` from both ends of the comment.
+_MAYBE = re.compile(r"#[!#]*(?:final|top|bottom)")
+_FLAGS: dict[str, Flag] = {"final": "final", "top": "top", "bottom": "bottom"}
+
+
+class Value(NamedTuple):
+    """A value and the flag behind it: a scalar, a tuple of values, or a dict of them."""
+
+    data: Any
+    flag: Flag | None = None
+
+    @property
+    def plain(self) -> Any:
+        """Without flags."""
+        if isinstance(self.data, dict):
+            return {name: value.plain for name, value in self.data.items()}
+        return [value.plain for value in self.data] if isinstance(self.data, tuple) else self.data
+
+
+def parse(text: str, *, by_conda: bool | None = None) -> Any:
+    """The document: a dict of `Value` by the names of settings, or whatever else the text is.
+
+    Args:
+        text: The file's content.
+        by_conda: Whether to read it with conda's own parser; default: where the text may have a flag in it, as that
+            parser takes long to load.
+
+    Raises:
+        NoYaml: it is not YAML, or more than any such file holds.
+
+    """
+    document = yaml_document.load(text)  # which also keeps the limits
+    if by_conda if by_conda is not None else _MAYBE.search(text):
+        with by_ruamel() as parser:
+            document = parser.load(text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}"))
+    if not isinstance(document, dict):
+        return document
+    return {str(name): value for name, value in _tree(document, None).data.items()}
+
+
+def flat(text: str, *, by_conda: bool = True) -> dict[str, Any]:
+    """Settings and flags by the names of the settings, entries with their flags: to compare two texts.
+
+    Args:
+        text: A file's content.
+        by_conda: Whether conda's own parser reads it; not needed for a file that is all our own.
+
+    Raises:
+        NoYaml: it is not YAML, or not a mapping.
+
+    """
+    document = parse(text, by_conda=by_conda)
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise yaml_document.NoYaml("it is not a mapping of settings")
+    return {name: (value.plain, value.flag, frozenset(_flagged(value))) for name, value in document.items()}
+
+
+def _flagged(value: Value, above: str = "") -> Iterator[tuple[str, Flag]]:
+    """Entries with a flag: of a mapping by their names, of a list by themselves."""
+    entries: list[tuple[str, Value]] = []
+    if isinstance(value.data, dict):
+        entries = [(str(name), entry) for name, entry in value.data.items()]
+    elif isinstance(value.data, tuple):
+        entries = [(repr(entry.plain), entry) for entry in value.data]
+    for name, entry in entries:
+        if entry.flag is not None:
+            yield f"{above}{name}", entry.flag
+        yield from _flagged(entry, f"{above}{name}/")
+
+
+@contextlib.contextmanager
+def by_ruamel() -> Iterator[Any]:
+    """The parser of conda, which keeps comments and quotes; whatever it fails by becomes a `NoYaml`."""
+    import warnings
+
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    parser = YAML(typ="rt", pure=True)
+    parser.preserve_quotes = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield parser
+    except (
+        YAMLError,
+        ValueError,
+        RecursionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        NotImplementedError,
+    ) as error:
+        mark = getattr(error, "problem_mark", None)
+        reason = str(getattr(error, "problem", None) or error).partition("\n")[0]
+        raise yaml_document.NoYaml(reason, mark.line + 1 if mark else 1, mark.column + 1 if mark else 1) from None
+
+
+def _tree(node: Any, comment: str | None) -> Value:
+    flag = _FLAGS.get(comment.strip().strip("!#")) if comment else None
+    if isinstance(node, Mapping):
+        return Value({name: _tree(value, _behind_key(node, name)) for name, value in node.items()}, flag)
+    if isinstance(node, list | tuple | set):
+        return Value(tuple(_tree(value, _behind_entry(node, number)) for number, value in enumerate(node)), flag)
+    return Value(node, flag)
+
+
+def _behind_key(mapping: Any, name: Any) -> str | None:
+    try:
+        return str(mapping.ca.items[name][2].value)
+    except (AttributeError, KeyError, IndexError, TypeError):
+        return None
+
+
+def _behind_entry(sequence: Any, number: int) -> str | None:
+    """The comment that conda looks at: the one before the entry's end, or the first behind it."""
+    try:
+        comments = sequence.ca.items[number]
+        return str(comments[0].value if comments[0] else comments[1][0].value)
+    except (AttributeError, KeyError, IndexError, TypeError):
+        return None

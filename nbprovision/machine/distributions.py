@@ -1,0 +1,350 @@
+"""Python distributions in an environment, from its folders and files: no process is started.
+
+Sources: PEP 376 and https://packaging.python.org/en/latest/specifications/recording-installed-packages/ (dist-info
+folders), https://packaging.python.org/en/latest/specifications/name-normalization/, PEP 610 (direct_url.json), PEP 405
+(pyvenv.cfg).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbprovision.machine.digests import Digests, digest_of
+from nbprovision.system import inputs
+from nbprovision.system.inputs import remembered
+from nbprovision.system.reading import read_bytes, read_json
+
+DIST_INFO = ".dist-info"
+EGG_INFO = ".egg-info"
+
+_PYTHON_FOLDER = re.compile(r"python3\.(\d+)t?")
+
+
+class DirectUrl(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a distribution came from that was named by URL or path (PEP 610)."""
+
+    url: str
+    subdirectory: str | None = None
+    archive_info: dict[str, Any] | None = None
+    dir_info: dict[str, Any] | None = None
+    vcs_info: dict[str, Any] | None = None
+
+    @property
+    def editable(self) -> bool:
+        """Whether the source itself is on the path."""
+        return bool((self.dir_info or {}).get("editable"))
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The archive's digests by algorithm, as far as the installer wrote them down."""
+        info = self.archive_info or {}
+        hashes = dict(info.get("hashes") or {})
+        algorithm, _, digest = str(info.get("hash") or "").partition("=")
+        return {algorithm: digest, **hashes} if digest else hashes
+
+
+class Distribution(msgspec.Struct, frozen=True, dict=True):
+    """An installed distribution, as its folder's name tells; what is inside is read when it is first asked for.
+
+    Attributes:
+        name: Normalised.
+        version: As written in the folder's name; of an old egg-info without one, as in its PKG-INFO.
+        path: The ``.dist-info`` (or old ``.egg-info``) folder or file.
+    """
+
+    name: str
+    version: str
+    path: Path
+
+    @property
+    def legacy(self) -> bool:
+        """Whether it is an egg-info, which no RECORD vouches for."""
+        return self.path.name.endswith(EGG_INFO)
+
+    @property
+    def has_metadata(self) -> bool:
+        """Without METADATA it is the debris of a killed install; uv stops at such a folder."""
+        return self.legacy or (self.path / "METADATA").is_file()
+
+    @property
+    def has_record(self) -> bool:
+        """Without RECORD, which installers write last, nobody knows whether its files are there."""
+        return self.legacy or (self.path / "RECORD").is_file()
+
+    @property
+    def broken(self) -> bool:
+        """Whether an install of it was cut off."""
+        return not (self.has_metadata and self.has_record)
+
+    @property
+    def finished(self) -> bool:
+        """Whether its installer came to its end, which has INSTALLER in RECORD.
+
+        uv links the wheel's own RECORD with its other files, then writes the scripts, INSTALLER and the like, and the
+        RECORD that tells of all of them last.
+        """
+        if self.legacy or self.installer == "conda":
+            return True
+        return any(name == f"{self.path.name}/INSTALLER" for name in recorded(self.path))
+
+    @remembered
+    def requires(self) -> tuple[str, ...]:
+        """What it depends on: PEP 508 texts with their markers, those of extras among them."""
+        if not self.legacy:
+            return tuple(_headers(self.path / "METADATA", "requires-dist"))
+        return tuple(_egg_requires(_own_text(self.path / "requires.txt") or ""))
+
+    @remembered
+    def installer(self) -> str:
+        """The tool that installed it (``uv``, ``pip``, ``conda``), empty where nobody says."""
+        return (_own_text(self.path / "INSTALLER") or "").strip()
+
+    @property
+    def requested(self) -> bool:
+        """Whether a person asked for it by name."""
+        return (self.path / "REQUESTED").exists()
+
+    @remembered
+    def direct_url(self) -> DirectUrl | None:
+        """Where it came from, None for an index."""
+        try:
+            with inputs.unrecorded():
+                return read_json(self.path / "direct_url.json", DirectUrl)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def files_missing(self, *, digests: Digests | None = None) -> list[Path]:
+        """Files of its RECORD that are not there, or not as large as it says.
+
+        Compiled files may come and go. Of a distribution that conda brought, files outside site-packages and sizes are
+        not looked at: conda moves the ones and edits prefixes into the others, and its own records know of both.
+
+        Args:
+            digests: Compare the digests too, with these.
+        """
+        base = self.path.parent
+        conda = self.installer == "conda"
+        missing = []
+        for name, digest, size in _record(self.path / "RECORD"):
+            if name.endswith(".pyc") or (conda and (name.startswith("..") or os.path.isabs(name))):
+                continue
+            path = base / name
+            try:
+                status = path.stat()
+            except OSError:
+                missing.append(path)
+                continue
+            resized = size.isdigit() and int(size) != status.st_size
+            if not conda and (resized or (digests and digest and not _has_digest(path, status, digest, digests))):
+                missing.append(path)
+        return missing
+
+
+def recorded(dist_info: Path) -> Iterator[str]:
+    """The paths in a distribution's RECORD, as written: relative ones begin at the folder that holds ``dist_info``."""
+    return (name for name, _, _ in _record(dist_info / "RECORD"))
+
+
+def normalized(name: str) -> str:
+    """The one spelling of a distribution's name (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def name_in(requirement: str) -> str:
+    """The normalised name in a requirement (PEP 508); empty where it does not begin with one."""
+    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
+    return normalized(match[1].rstrip("._-")) if match else ""
+
+
+def site_packages(prefix: Path) -> Path | None:
+    """The folder that holds the distributions of the Python in ``prefix``; None where there is none.
+
+    Where several Pythons have left a ``lib/python3.*``, it is that of the Python that runs: by pyvenv.cfg, by conda's
+    record of python, by what ``bin/python`` leads to.
+    """
+    folders = _python_folders(prefix)
+    if len(folders) > 1:
+        version = python_version(prefix)
+        wanted = f"python{'.'.join(version.split('.')[:2])}" if version else ""
+        folders = [folder for folder in folders if folder.name.rstrip("t") == wanted] or folders
+    found = [folder / "site-packages" for folder in folders if (folder / "site-packages").is_dir()]
+    return found[-1] if found else None
+
+
+def python_version(prefix: Path) -> str | None:
+    """The version of the Python in ``prefix``, in full where a file tells it, else ``3.X``; None without a Python."""
+    config = pyvenv(prefix)
+    for key in ("version_info", "version"):  # of virtualenv and uv, of venv
+        match = re.match(r"3\.\d+(\.\d+\w*)?", config.get(key, ""))
+        if match:
+            return match[0]
+    with contextlib.suppress(OSError):
+        for name in os.listdir(prefix / "conda-meta"):
+            match = re.fullmatch(r"python-(3\.[^-]+)-[^-]+\.json", name)
+            if match:
+                return match[1]
+    match = re.fullmatch(r"python(3\.\d+)t?", os.path.basename(os.path.realpath(prefix / "bin/python")))
+    if match:
+        return match[1]
+    folders = _python_folders(prefix)
+    return folders[-1].name.removeprefix("python").rstrip("t") if folders else None
+
+
+def pyvenv(prefix: Path) -> dict[str, str]:
+    """The pyvenv.cfg of a virtual environment, keys in lower case; empty where ``prefix`` is none."""
+    lines = (_text(prefix / "pyvenv.cfg") or "").splitlines()
+    pairs = (line.partition("=") for line in lines if "=" in line)
+    return {key.strip().lower(): value.strip() for key, _, value in pairs}
+
+
+def installed(prefix: Path, names: Collection[str] | None = None) -> dict[str, list[Distribution]]:
+    """The distributions in ``prefix`` by normalised name; see `in_folder`."""
+    folder = site_packages(prefix)
+    return {} if folder is None else in_folder(folder, names)
+
+
+def in_folder(folder: Path, names: Collection[str] | None = None) -> dict[str, list[Distribution]]:
+    """The distributions in a folder by normalised name; more than one under a name is a fault to be mended.
+
+    Only names of folders are looked at, so that it costs next to nothing.
+
+    Args:
+        folder: A site-packages folder, or one that is as good as that.
+        names: Be content with these.
+
+    """
+    found: dict[str, list[Distribution]] = {}
+    try:
+        entries = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return found
+    for entry in entries:
+        # pip renames what it is about to remove to ~ame-1.0.dist-info: nothing imports it, nothing should count it.
+        if not entry.endswith((DIST_INFO, EGG_INFO)) or entry.startswith("~"):
+            continue
+        if names is not None and normalized(entry.partition("-")[0]) not in names:
+            continue
+        distribution = _distribution(folder / entry)
+        if distribution is not None:
+            found.setdefault(distribution.name, []).append(distribution)
+    return found
+
+
+def harmed_elsewhere(
+    one: Distribution, others: Iterable[Path], digests: Digests | None = None
+) -> Iterator[tuple[Path, Path]]:
+    """Harmed files of a distribution that share their inode with others, and where.
+
+    Args:
+        one: The distribution.
+        others: Prefixes of other environments, looked at where they have the same version of it.
+        digests: Compare the content too, with these.
+
+    Yields:
+        The file with itself where nobody but a cache shares it, else with its place in another environment.
+
+    """
+    there = [folder for prefix in others if (folder := site_packages(prefix)) and (folder / one.path.name).is_dir()]
+    base = one.path.parent
+    for file in one.files_missing(digests=digests):
+        with contextlib.suppress(OSError):
+            status = os.lstat(file)
+            if status.st_nlink == 1:
+                continue
+            yield file, file
+            for folder in there:
+                place = folder / os.path.relpath(file, base)
+                if os.path.lexists(place) and os.path.samestat(os.lstat(place), status):
+                    yield file, place
+
+
+def _distribution(path: Path) -> Distribution | None:
+    """The distribution of a ``.dist-info`` or ``.egg-info``; None for a ``.dist-info`` without a version."""
+    if path.name.endswith(DIST_INFO):
+        name, dash, version = path.name.removesuffix(DIST_INFO).rpartition("-")
+        return Distribution(normalized(name), version, path) if dash else None
+    name, _, version = path.name.removesuffix(EGG_INFO).partition("-")
+    version = re.sub(r"-py\d.*$", "", version)
+    if not version:
+        told = path / "PKG-INFO" if path.is_dir() else path
+        version = next(_headers(told, "version"), "0")
+    return Distribution(normalized(name), version, path)
+
+
+def _python_folders(prefix: Path) -> list[Path]:
+    """``lib/python3.*`` of ``prefix``, the newest last."""
+    try:
+        names = os.listdir(prefix / "lib")
+    except OSError:
+        return []
+    minors = sorted((int(match[1]), name) for name in names if (match := _PYTHON_FOLDER.fullmatch(name)))
+    return [prefix / "lib" / name for _, name in minors]
+
+
+def _own_text(path: Path) -> str | None:
+    """The text of a distribution's own file, which its folder vouches for."""
+    with inputs.unrecorded():
+        return _text(path)
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return read_bytes(path).decode("utf-8", "replace")
+    except OSError:
+        return None
+
+
+def _headers(path: Path, wanted: str) -> Iterator[str]:
+    """The values of a header in a METADATA or PKG-INFO file. The long description after them is not looked at."""
+    for line in (_own_text(path) or "").splitlines():
+        if not line:
+            return
+        name, _, value = line.partition(":")
+        if name.lower() == wanted:
+            yield value.strip()
+
+
+def _egg_requires(text: str) -> Iterator[str]:
+    """The requires.txt of an egg-info (sections ``[extra]``, ``[:marker]``, ``[extra:marker]``) as PEP 508 texts."""
+    conditions: list[str] = []
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            extra, _, marker = line.strip("[]").partition(":")
+            conditions = [f"({marker})"] * bool(marker) + [f'extra == "{extra}"'] * bool(extra)
+        elif line and not line.startswith("#"):
+            yield f"{line}; {' and '.join(conditions)}" if conditions else line
+
+
+def _record(path: Path) -> Iterator[tuple[str, str, str]]:
+    import csv
+
+    # No name holds a NUL; a field of any length is no crash but the end of what can be read.
+    with contextlib.suppress(csv.Error):
+        for row in csv.reader((_own_text(path) or "").replace("\0", "").splitlines()):
+            if row and row[0]:
+                name, digest, size = (*row, "", "")[:3]
+                yield name, digest, size
+
+
+def _has_digest(path: Path, status: os.stat_result, digest: str, digests: Digests) -> bool:
+    import base64
+    import hashlib
+
+    algorithm, _, wanted = digest.partition("=")
+    if algorithm not in hashlib.algorithms_guaranteed or algorithm.startswith("shake"):
+        return True
+    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+        return False
+    try:
+        found = digests.of(path, status) if algorithm == "sha256" else digest_of(path, algorithm)
+    except OSError:  # what cannot be read cannot be imported either
+        return False
+    return base64.urlsafe_b64encode(bytes.fromhex(found)).rstrip(b"=").decode() == wanted

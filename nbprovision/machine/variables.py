@@ -1,0 +1,204 @@
+"""Facts of the machine that templates know as ``nb.NAME``, each found out when it is first asked for."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import pwd
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nbprovision import __version__
+from nbprovision.machine import cuda
+from nbprovision.machine import platform as platform_facts
+from nbprovision.machine.selectors import ALL
+from nbprovision.model import subjects
+
+if TYPE_CHECKING:
+    from nbprovision.machine.machine import Machine
+
+_OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
+
+
+class Fact(NamedTuple):
+    """How a fact is found out, from which files, and what it is."""
+
+    value: Callable[[Machine], Any]
+    sources: Callable[[Machine], Iterable[Path]]
+    description: str
+
+
+class Variables(Mapping[str, Any]):
+    """The facts by name. A value is found out once, and stays as it was then, as in Ansible.
+
+    Args:
+        machine: The machine.
+        looked_at: Takes up every path that a value was read from, and whether something was there.
+
+    """
+
+    def __init__(self, machine: Machine, looked_at: dict[Path, bool]) -> None:
+        self._machine = machine
+        self._looked_at = looked_at
+        self._known: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._known:
+            fact = FACTS.get(name) or facts_of_subjects()[name]
+            for path in fact.sources(self._machine):
+                self._looked_at.setdefault(path, os.path.lexists(path))
+            self._known[name] = fact.value(self._machine)
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(all_facts())
+
+    def __len__(self) -> int:
+        return len(all_facts())
+
+
+def _marks(machine: Machine) -> Iterable[Path]:
+    return platform_facts.marks(machine.root)
+
+
+def _nothing(_machine: Machine) -> Iterable[Path]:
+    return ()
+
+
+def _user(machine: Machine) -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a user of a container that has no name
+        return machine.env.get("USER") or str(os.getuid())
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _selected(machine: Machine) -> list[tuple[str, Path]]:
+    from nbprovision.machine.selectors import select
+
+    return select(machine, [ALL], allow_empty=True, declared={})
+
+
+def _selection(machine: Machine) -> Iterable[Path]:
+    from nbprovision.machine.selectors import sources
+
+    yield from _marks(machine)
+    yield from sources(machine, [ALL])
+
+
+def _conda(machine: Machine) -> Iterable[Path]:
+    from nbprovision.machine.environments import META
+
+    return (place / META for place in machine.conda.places)
+
+
+def _kernel_dirs(machine: Machine) -> list[Path]:
+    from nbprovision.machine import kernels
+
+    server = next((one.prefix for one in machine.conda.environments() if one.jupyter_server), None)
+    return kernels.kernel_dirs(machine.env, machine.user_home, prefix=server, root=machine.root)
+
+
+def _kernels(machine: Machine) -> list[str]:
+    from nbprovision.machine import kernels
+
+    return sorted(kernels.installed(_kernel_dirs(machine)))
+
+
+def _kernel_files(machine: Machine) -> Iterable[Path]:
+    from nbprovision.machine import kernels
+
+    yield from _marks(machine)
+    for folder in _kernel_dirs(machine):
+        yield folder
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError:
+            continue
+        yield from (folder / name / kernels.SPEC for name in names)
+
+
+def _os_release(machine: Machine, key: str) -> str:
+    """A line of os-release (https://www.freedesktop.org/software/systemd/man/latest/os-release.html)."""
+    for place in _OS_RELEASE:
+        try:
+            text = (machine.root / place).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        return found.get(key, "").strip("\"'")
+    return ""
+
+
+def _os_files(machine: Machine) -> Iterable[Path]:
+    return (machine.root / place for place in _OS_RELEASE)
+
+
+def _platform(machine: Machine) -> str:
+    return machine.platform.kind
+
+
+def _volume(machine: Machine) -> str | None:
+    return _text(machine.platform.volume)
+
+
+def _conda_base(machine: Machine) -> str | None:
+    return _text(machine.conda.base)
+
+
+FACTS: dict[str, Fact] = {
+    "platform": Fact(_platform, _marks, "`notebook-instance`, `studio`, `studio-lab` or `other`"),
+    "volume": Fact(
+        _volume,
+        _marks,
+        "the folder that survives a restart; none where all does",
+    ),
+    "home": Fact(lambda machine: str(machine.home), _nothing, "the tool's home folder"),
+    "user": Fact(_user, _nothing, "the name of the user who runs it"),
+    "user_home": Fact(lambda machine: str(machine.user_home), _nothing, "the user's home folder"),
+    "envs": Fact(
+        lambda machine: [name for name, _ in _selected(machine)],
+        _selection,
+        "names of the environments that were there at the start, as `envs: all` means them: a list",
+    ),
+    "prefixes": Fact(
+        lambda machine: {name: str(prefix) for name, prefix in _selected(machine)},
+        _selection,
+        "the folder of each of them: a mapping",
+    ),
+    "kernels": Fact(_kernels, _kernel_files, "names of the kernels that Jupyter listed at the start: a list"),
+    "conda": Fact(_conda_base, _conda, "the conda installation in use; none without one"),
+    "gpu": Fact(
+        lambda machine: any(mark.exists() for mark in cuda.marks(machine.root)),
+        lambda machine: cuda.marks(machine.root),
+        "whether the driver of an NVIDIA GPU is at work",
+    ),
+    "cpus": Fact(lambda machine: os.cpu_count() or 1, _nothing, "the number of processors"),
+    "architecture": Fact(lambda machine: platform.machine(), _nothing, "`x86_64`, `aarch64`"),
+    "distribution": Fact(
+        lambda machine: _os_release(machine, "ID"), _os_files, "the system by its own name: `amzn`, `debian`"
+    ),
+    "distribution_version": Fact(
+        lambda machine: _os_release(machine, "VERSION_ID"), _os_files, "its version as text: `2023`"
+    ),
+    "python": Fact(
+        lambda machine: platform.python_version(), _nothing, "version of the Python that nbprovision runs on"
+    ),
+    "version": Fact(lambda machine: __version__, _nothing, "version of nbprovision"),
+}
+
+
+@functools.cache
+def facts_of_subjects() -> dict[str, Fact]:
+    """The facts that folders of subjects have beside these, each in a module ``NAME_facts``."""
+    return {name: fact for module in subjects.imported("_facts") for name, fact in module.FACTS.items()}
+
+
+def all_facts() -> dict[str, Fact]:
+    """Every fact by its name."""
+    return {**FACTS, **facts_of_subjects()}

@@ -1,0 +1,1 @@
+"""Python distributions in conda and virtual environments, and virtual environments."""

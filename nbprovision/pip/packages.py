@@ -1,0 +1,542 @@
+"""Python distributions in conda and virtual environments, installed by uv or pip: what several kinds of task do."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from nbprovision.indexes import settings
+from nbprovision.machine import distributions, removed_code, selectors, shared_files
+from nbprovision.machine.distributions import Distribution
+from nbprovision.machine.environments import is_environment
+from nbprovision.machine.interpreters import Target, is_managed, no_python
+from nbprovision.machine.machine import Machine
+from nbprovision.machine.platform_guard import permitted
+from nbprovision.machine.shared_files import Shared
+from nbprovision.model.errors import FETCH_FIRST, URL_FOR_PATH, Inevitable, ParameterError, TaskFailed
+from nbprovision.model.result import Change
+from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, Task, as_list, parameter
+from nbprovision.pip import engine as pip_engine
+from nbprovision.pip import other_index, pip_command, requirements, requirements_files, satisfied, uv_command
+from nbprovision.pip import targets as pip_targets
+from nbprovision.pip.engine import Engine
+from nbprovision.pip.guard import Answer, PipGuard, known_prefix
+from nbprovision.pip.plan import change_of, install_work, installs, removal_work, removals, unseen
+from nbprovision.pip.request import Move, Request
+from nbprovision.pip.requirements import Wanted
+from nbprovision.pip.requirements_files import Asked
+from nbprovision.pip.satisfied import Need
+from nbprovision.pip.state import PipPlan, PipState, TargetState, Work
+from nbprovision.pip.targets import Aim
+from nbprovision.system import secrets, side_by_side
+from nbprovision.system.files import remove
+
+# Pythons that an environment which is not made yet may turn out to have.
+_CONCEIVABLE = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3.14.0", "3.15.0")
+
+
+class PipPackages(Task[PipState], frozen=True, kw_only=True):
+    """The parameters and steps of `ensure_pip_pkg`, for other tasks that install something by the way."""
+
+    packages: Annotated[
+        Strings | None,
+        parameter(
+            "Requirements: `requests`, `requests[socks]>=2.31,<3`, `name @ URL`, `./a.whl`, `-e /a/folder`, "
+            "`git+https://...`; with `; marker` behind them.",
+            extra={"path": requirements.anchored},
+        ),
+    ] = None
+    requirements: Annotated[
+        Strings | None,
+        parameter(
+            "Requirements files, with all that pip allows in them.", extra={"path": True, "document": "requirements"}
+        ),
+    ] = None
+    constraints: Annotated[
+        Strings | None,
+        parameter(
+            "Constraints files: what version may be installed of a package, if it is.",
+            extra={"path": True, "document": "requirements"},
+        ),
+    ] = None
+    env: Annotated[
+        str | None, parameter("A conda or virtual environment, by name or path.", extra={"path": "if-slash"})
+    ] = None
+    envs: Annotated[
+        Strings | None,
+        parameter(
+            "Several environments: names, globs (`pytorch*`), paths, `all` (every one that has a Python).",
+            extra={"path": "if-slash"},
+        ),
+    ] = None
+    except_: Annotated[
+        Strings | None, parameter("What `envs` is not to mean: names, globs, paths.", extra={"path": "if-slash"})
+    ] = msgspec.field(default=None, name="except")
+    allow_empty: Annotated[bool, parameter("Whether `envs` may match no environment.")] = False
+    python: Annotated[
+        str | None, parameter("Path of an interpreter, in place of `env`: `.venv/bin/python`.", extra={"path": True})
+    ] = None
+    system: Annotated[
+        bool,
+        parameter("The Python that `pip install` means where no environment is active, in place of `env`."),
+    ] = False
+    target: Annotated[
+        str | None,
+        parameter(
+            "A folder that gets the packages, as with pip's `--target`; for the Python of `env`, `python` or `system`.",
+            extra={"path": True},
+        ),
+    ] = None
+    state: Annotated[
+        Literal["present", "latest", "absent"],
+        parameter(
+            "`latest` keeps what is named at the newest version that fits, looked up once a day or as `refresh_every` "
+            "says; `absent` uninstalls, with a version behind a name only if that one is there."
+        ),
+    ] = "present"
+    allow_platform_changes: Annotated[
+        bool, parameter("Change packages that the platform's image brought, at the risk of an unstable notebook.")
+    ] = False
+    jupyter_server: Annotated[
+        bool, parameter("Install even into the environment that the platform's Jupyter server runs in, if it is named.")
+    ] = False
+    engine: Annotated[
+        Literal["auto", "uv", "pip"], parameter("Who installs: uv, pip, or (`auto`) uv where it can.")
+    ] = "auto"
+
+    def __post_init__(self) -> None:
+        """Check what can be known without looking at the machine."""
+        if not as_list(self.packages) and not as_list(self.requirements):
+            raise ParameterError("packages", "ensure_pip_pkg needs `packages` or `requirements`")
+        targets = [key for key in ("env", "envs", "python", "system") if getattr(self, key) not in (None, [], False)]
+        if len(targets) != 1:
+            raise ParameterError(
+                targets[1] if targets else "env",
+                "ensure_pip_pkg needs exactly one of `env`, `envs`, `python` and `system: true`",
+                cause=f"{' and '.join(f'`{key}`' for key in targets)} are given" if targets else "none is given",
+                cure="name the environment to install into",
+            )
+        if self.target is not None and self.envs is not None:
+            raise ParameterError(
+                "target", "`target` is for one Python, and `envs` are several", cure="name the one by `env`"
+            )
+        for key, value in (("except", self.except_), ("allow_empty", self.allow_empty)):
+            if value and self.envs is None:
+                raise ParameterError(key, f"`{key}` makes sense with `envs` only", cure="drop it, or name `envs`")
+        if self.state == "absent" and self.constraints:
+            raise ParameterError("constraints", "`constraints` makes no sense with `state: absent`", cure="drop one")
+        for key in ("requirements", "constraints"):
+            for text in as_list(getattr(self, key)):
+                if "://" in text:
+                    raise ParameterError(
+                        key, f"'{key}' cannot be '{secrets.mask(text)[:80]}'", cause=URL_FOR_PATH, cure=FETCH_FIRST
+                    )
+        self._check_packages()
+
+    def _check_packages(self) -> None:
+        seen: dict[str, Wanted] = {}
+        for text in as_list(self.packages):
+            wanted = requirements.of_parameter("packages", text)
+            other = seen.setdefault(wanted.name or wanted.line, wanted)
+            if other is not wanted and not (wanted.marker or other.marker) and requirements.incompatible(wanted, other):
+                raise ParameterError(
+                    "packages", f"no version satisfies both '{other.shown}' and '{wanted.shown}'", cure="drop one"
+                )
+
+    def provides(self, machine: Machine) -> frozenset[Resource]:
+        """The distributions that it names."""
+        names = {wanted.name for wanted in self._asked(machine).wanted if wanted.name}
+        return frozenset(
+            Resource("distribution", f"{target.place} {name}") for target in self._targets(machine) for name in names
+        )
+
+    def requires(self, machine: Machine) -> frozenset[Resource]:
+        """The environments, and every index configuration that says where packages come from."""
+        needed = set()
+        for target in self._targets(machine):
+            needed.add(Resource("environment", str(target.prefix)))
+            files = settings.pip_files(machine.env, machine.user_home, target.prefix, machine.root)
+            needed |= {Resource("index", str(path)) for path in files}
+        return frozenset(needed)
+
+    def claims(self, machine: Machine) -> Iterator[Claim]:
+        """What it wants in its environments. A condition that a Python yet to come decides is no claim."""
+        for target in self._targets(machine):
+            for wanted in self._claimed(target, machine):
+                origin = f" @ {secrets.without_password(wanted.url)}" if wanted.url else wanted.specifier
+                extras = f"[{','.join(wanted.extras)}]" if wanted.extras else ""
+                yield Claim(target.place, f"{wanted.name}{extras}{origin}", self.state == "absent")
+
+    def objection(self, claim: Claim, machine: Machine) -> str | None:
+        """Another task's wish for a version of the same distribution that can never be what this one wants."""
+        target = next((one for one in self._targets(machine) if one.place == claim.prefix), None)
+        if target is None:
+            return None
+        theirs = requirements.parse(claim.requirement)
+        for mine in self._claimed(target, machine):
+            if mine.name != theirs.name:
+                continue
+            absent = self.state == "absent"
+            if absent != claim.absent and not requirements.incompatible(mine, theirs):
+                return f"'{mine.shown}' is {'to be absent' if absent else 'wanted'} there"
+            if not absent and not claim.absent and requirements.incompatible(mine, theirs):
+                return f"'{mine.shown}' is wanted there"
+        return None
+
+    def guarded(self, machine: Machine) -> Iterable[Path]:
+        """The environments, or the folder that gets the packages in place of one."""
+        return [target.place for target in self._targets(machine)]
+
+    def read(self, machine: Machine) -> PipState:
+        """What of the requirements is not there; where something is missing, what the installer would do about it.
+
+        Raises:
+            UnknownEnvironment: there is no such environment.
+            TaskFailed: it cannot be installed into, or no versions satisfy the requirements.
+        """
+        asked = self._asked(machine)
+        read = side_by_side.each(lambda target: self._read(target, asked, machine), self._targets(machine))
+        return PipState(tuple(read))
+
+    def plan(self, state: PipState) -> PipPlan:
+        """Compare what is there with what is asked for."""
+        changes: list[Change] = []
+        work: list[Work] = []
+        for target in state.targets:
+            found = removals(target) if self.state == "absent" else installs(target)
+            if not found:
+                continue
+            of = f" in {target.target.name}" if len(state.targets) > 1 else ""
+            named = tuple(msgspec.structs.replace(change, target=change.target + of) for change in found)
+            todo = removal_work(target) if self.state == "absent" else install_work(target)
+            work.append(msgspec.structs.replace(todo, changes=named, of=of))
+            changes += named
+        said = (text for target in state.targets for text in (*target.conflicts, *target.elsewhere))
+        warnings = tuple(dict.fromkeys(said))
+        return PipPlan(changes=tuple(changes), warnings=warnings, work=tuple(work))
+
+    def apply(self, plan: PipPlan, machine: Machine) -> list[Change]:
+        """Take out what is in the way, then install or uninstall; in several environments at once."""
+        asked = self._asked(machine)
+
+        def apply(work: Work) -> Sequence[Change]:
+            provided = known_prefix(machine, work.target.place)
+            with permitted(machine, provided, allowed=self.allow_platform_changes):
+                return self._carry_out(work, asked, machine)
+
+        return list(itertools.chain.from_iterable(side_by_side.each(apply, plan.work)))
+
+    def _carry_out(self, work: Work, asked: Asked, machine: Machine) -> Sequence[Change]:
+        """What was done, as far as the engine tells; else what was planned."""
+        moves: Sequence[Move] | None = None
+        target = work.target
+        prefix = target.prefix if target.location is None else target.location
+        if not os.access(target.python, os.X_OK):
+            raise no_python(target)
+        machine.notes_of(self)["conflicts before", target.place] = frozenset(_conflicts(target))
+        guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
+        found = target.found()
+        # No engine uninstalls from a folder that is no environment.
+        by_hand = (*work.replace, *(work.uninstall if target.location is not None else ()))
+        traces = None if target.folder is None else removed_code.traces(target.folder, _leaving(work, found))
+        for folder in (*work.take_out, *(one.path for name in by_hand for one in found.get(name, ()))):
+            removed_code.remove_distribution(prefix, folder)
+        asked = self._configured(target, asked, machine)
+        engine = self._engine(machine, asked)
+        if work.uninstall and target.location is None:
+            machine.progress(f"uninstalling {', '.join(work.uninstall)} from {target.name}")
+            engine.uninstall(machine, prefix, work.uninstall, python=target.python, managed=work.managed)
+        if work.install:
+            machine.progress(f"installing into {target.name}")
+            request = self._upgrading(_request(target, asked, work.reinstall, managed=work.managed))
+            shared = list(self._shared(target, work.reinstall, machine))
+            if shared and engine is uv_command:
+                uv_command.evict(machine, work.reinstall, prefix)
+            if work.constraints:
+                request = guard.hold(request)
+            moves = pip_engine.perform(machine, engine, request.pinned(work.pins))
+            _keep_newest(target, work.reinstall)
+            shared_files.mend(one for one in shared if one.elsewhere != one.file)
+        if traces is not None:
+            removed_code.tidy_traces(traces)
+        if moves and not work.told:
+            return [change_of(msgspec.structs.replace(move, name=move.name + work.of)) for move in moves]
+        return work.changes
+
+    def witnesses(self, machine: Machine) -> Iterator[Path]:
+        """Files that say what is asked for; of each environment the interpreter and the distributions' folders."""
+        asked = self._asked(machine)
+        yield from asked.files
+        local = [requirements.local_path(wanted) for wanted in asked.wanted]
+        yield from (path for path in local if path is not None)
+        names = {wanted.name for wanted in asked.wanted if wanted.name}
+        targets = self._targets(machine)
+        yield from self._aim.witnesses(machine, targets)
+        for target in targets:
+            if self.state != "absent":
+                yield from self._configured(target, asked, machine).files
+                if any(wanted.editable for wanted in asked.wanted):
+                    yield target.prefix / "src"  # of clones
+                yield from settings.pip_files(machine.env, machine.user_home, target.prefix, machine.root)
+            found = target.found(names)
+            yield from (one.path for name in sorted(names) for one in found.get(name, ()))
+
+    def ages(self, machine: Machine) -> float | None:
+        """What is the newest version today need not be tomorrow."""
+        return DAY if self.state == "latest" and self.refresh_every is None else None
+
+    def inputs(self, machine: Machine) -> Iterator[Input]:
+        """Requirements and constraints files with those that they name, wheels and projects given by path."""
+        for key, named in (
+            ("requirements", requirements_files.named((), self._paths(self.requirements, machine), ())),
+            ("constraints", requirements_files.named((), (), self._paths(self.constraints, machine))),
+            ("packages", requirements_files.named(as_list(self.packages), (), ())),
+        ):
+            yield from (Input(path, key, position) for path, position in named.items())
+
+    @staticmethod
+    def _paths(texts: Strings | None, machine: Machine) -> list[Path]:
+        return [machine.path(text) for text in as_list(texts)]
+
+    def _asked(self, machine: Machine) -> Asked:
+        return requirements_files.read(
+            as_list(self.packages),
+            self._paths(self.requirements, machine),
+            self._paths(self.constraints, machine),
+            machine.env,
+        )
+
+    @property
+    def _aim(self) -> Aim:
+        return Aim(
+            env=self.env,
+            envs=self.envs,
+            excluded=self.except_,
+            allow_empty=self.allow_empty,
+            python=self.python,
+            system=self.system,
+            location=self.target,
+            jupyter_server=self.jupyter_server,
+        )
+
+    def _targets(self, machine: Machine) -> list[Target]:
+        return self._aim.targets(machine, selectors.declared_before(machine, self))
+
+    def _claimed(self, target: Target, machine: Machine) -> list[Wanted]:
+        """The named requirements whose marker holds in ``target``, whatever Python it may yet get."""
+        named = [wanted for wanted in self._asked(machine).wanted if wanted.name]
+        if not any(wanted.marker for wanted in named):
+            return named
+        version = target.version
+        environments = [requirements.marker_environment(text) for text in ([version] if version else _CONCEIVABLE)]
+        return [wanted for wanted in named if all(requirements.applies(wanted, one) for one in environments)]
+
+    def _read(self, target: Target, asked: Asked, machine: Machine) -> TargetState:
+        prefix, version = target.prefix, target.version
+        managed = is_managed(target) if target.location is None else False
+        if version is None or not target.runs:
+            by_glob = self.envs is not None and target.name not in as_list(self.envs)
+            if by_glob and is_environment(prefix) and not machine.is_unfinished(prefix):
+                return TargetState(target=target)  # `all` meant it while it was not known to get no Python
+            if prefix not in machine.declared.values():
+                raise pip_targets.no_target(target)
+            return self._foreseen(target, asked, machine)
+        coming = machine.foretold.get(prefix) if target.location is None else None
+        if coming is not None and coming.python and coming.python.split(".")[:2] != version.split(".")[:2]:
+            return self._foreseen(target, asked, machine)  # what pip brought stays behind with the Python before
+        pip_targets.refuse_other_builds(target)
+        pip_targets.refuse_editable(target, asked.wanted)
+        found = target.found()
+        environment = requirements.marker_environment(version)
+        before = machine.notes_of(self).get(("conflicts before", target.place))
+        conflicts = () if before is None else tuple(text for text in _conflicts(target) if text not in before)
+        if self.state == "absent":
+            removable = tuple(_removable(asked, found, environment))
+            if removable:
+                pip_targets.check_rights(target)
+                PipGuard(machine, target, allowed=self.allow_platform_changes).refuse_removal(removable)
+            return TargetState(target=target, removable=removable, conflicts=conflicts, managed=managed)
+        asked = self._configured(target, asked, machine)
+        suspect = target.place in machine.suspect or machine.is_unfinished(target.place)
+        needs = satisfied.unsatisfied(
+            asked.wanted,
+            asked.constraints,
+            found,
+            environment,
+            files=suspect or self.deep,
+            torn=suspect,
+            digests=machine.digests if self.deep else None,
+        )
+        if coming is not None:  # what conda brings before it is this task's turn
+            needs = [need for need in needs if need.reason != "missing" or not _will_be_there(need, coming, asked)]
+        debris = [one for every in found.values() for one in every if not one.has_metadata] if needs or suspect else []
+        engine = self._engine(machine, asked) if needs or self.state == "latest" else None
+        if engine is not None:
+            pip_targets.check_rights(target)
+            pip_targets.check_places(asked.wanted, environment)
+        answer = Answer(moves=None, pins=tuple(need.pin for need in needs if need.pin))
+        told = True
+        elsewhere: tuple[str, ...] = ()
+        if engine is not None:
+            guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
+            if not self.allow_platform_changes:
+                answer = msgspec.structs.replace(answer, constraints=guard.constraints())
+            # Who installs says what it has done, and need not be asked before where nothing can be in the way.
+            plain = engine is uv_command and self.state == "present" and all(need.reason == "missing" for need in needs)
+            told = bool(debris) or not (plain and machine.applies and guard.needless)
+        if engine is not None and not debris and told:
+            machine.progress(f"looking for versions for {target.name}")
+            request = self._upgrading(_request(target, asked, unseen(needs), managed=managed))
+            applying = [wanted for wanted in asked.wanted if requirements.applies(wanted, environment)]
+            answer = guard.work_out(engine, request, () if request.upgrade else answer.pins, applying, needs)
+            if answer.moves is None and request.upgrade:
+                raise TaskFailed(
+                    f"the pip of {target.name} cannot say whether there is something newer",
+                    cause="it is older than 22.2",
+                    cure="leave `engine` to `auto`, or upgrade pip in the environment",
+                )
+            # An engine would put an editable one in place again each time.
+            settled = {wanted.name for wanted in applying if wanted.editable} - {need.name for need in needs}
+            moves = [one for one in answer.moves or () if one.name not in settled or one.before != one.after]
+            answer = msgspec.structs.replace(answer, moves=None if answer.moves is None else moves)
+            if engine is uv_command and (self.state == "latest" or not machine.applies):
+                request = guard.hold(request) if answer.constraints else request
+                others = other_index.best(machine, request)
+                elsewhere = tuple(other_index.notes(machine, request, answer.moves or (), others))
+            elif engine is pip_command and self.engine == "auto":
+                elsewhere = other_index.by_pip(machine, request)
+        return TargetState(
+            target=target,
+            needs=tuple(needs),
+            elsewhere=elsewhere,
+            debris=tuple(debris),
+            moves=None if answer.moves is None else tuple(answer.moves),
+            told=told,
+            pins=answer.pins,
+            constraints=answer.constraints,
+            conflicts=conflicts,
+            managed=managed,
+            by_pip=engine is pip_command,
+        )
+
+    def _foreseen(self, target: Target, asked: Asked, machine: Machine) -> TargetState:
+        """The state of an environment that an earlier task is about to make, or to give another Python.
+
+        Raises:
+            Blocked: a project or file that is asked for is missing.
+
+        """
+        coming = machine.foretold.get(target.prefix)
+        if coming is not None and target.location is not None:  # what the environment gets is not in the folder
+            packages = {name: several[0].version or "" for name, several in target.found().items()}
+            coming = Foretold(coming.python, packages, coming.whole)
+        if coming is not None and coming.python is None:
+            error = no_python(target)
+            raise Inevitable(error.message, cause=error.cause, cure=error.cure) if coming.whole else error
+        versions = [coming.python] if coming is not None and coming.python else list(_CONCEIVABLE)
+        environments = [requirements.marker_environment(version) for version in versions]
+        wanted = [one for one in asked.wanted if all(requirements.applies(one, marks) for marks in environments)]
+        if self.state == "absent":
+            there = [one for one in wanted if coming is not None and one.name in coming.packages]
+            return TargetState(target=target, needs=tuple(_missing(one) for one in there))
+        pip_targets.check_places(wanted, environments[0])
+        if self.state == "latest":  # what comes need not be the newest
+            coming = None
+        needs = [_missing(one) for one in wanted if coming is None or one.url or not _has(coming, one)]
+        return TargetState(target=target, needs=tuple(needs))
+
+    def foretells(self, plan: PipPlan, machine: Machine) -> dict[Path, Foretold]:
+        """The packages that come, but for those that others only depend on and nobody has looked up yet."""
+        found = {}
+        for work in plan.work if self.state != "absent" else ():
+            before = machine.foretold.get(work.target.place)
+            if before is not None:
+                names = [change.target.removesuffix(work.of) for change in work.changes]
+                brought = {distributions.normalized(name): "" for name in names}
+                found[work.target.place] = Foretold(before.python, {**brought, **before.packages}, whole=False)
+        return found
+
+    def _upgrading(self, request: Request) -> Request:
+        """With `state: latest`: what is asked for by name moves to its newest version."""
+        if self.state != "latest":
+            return request
+        names = [requirements.parse(line).name for line in request.lines if not line.startswith("-")]
+        return msgspec.structs.replace(request, upgrade=tuple(name for name in names if name))
+
+    def _configured(self, target: Target, asked: Asked, machine: Machine) -> Asked:
+        """What is asked for, and what the configuration says of every install there; to remove takes none of it."""
+        return asked if self.state == "absent" else pip_engine.configured(machine, target.prefix, asked)
+
+    def _engine(self, machine: Machine, asked: Asked) -> Engine:
+        return pip_engine.choose(machine, asked if self.state != "absent" else Asked(), self.engine)
+
+    def _shared(self, target: Target, names: Iterable[str], machine: Machine) -> Iterator[Shared]:
+        """Harmed files that something shares: uv's cache at least, where a file stands for itself, or environments."""
+        others = [found.prefix for found in machine.conda.environments() if found.prefix != target.place]
+        found = target.found()
+        for one in [one for name in names for one in found.get(name, ())]:
+            digests = machine.digests if self.deep else None
+            for file, elsewhere in distributions.harmed_elsewhere(one, others, digests):
+                yield Shared(file, elsewhere)
+
+
+def _missing(wanted: Wanted) -> Need:
+    return Need(name=wanted.name or wanted.shown, reason="missing", expected=satisfied.expected(wanted))
+
+
+def _has(coming: Foretold, wanted: Wanted) -> bool:
+    version = coming.packages.get(wanted.name or "")
+    return version is not None and (not version or satisfied.allowed(wanted.specifier, version))
+
+
+def _will_be_there(need: Need, coming: Foretold, asked: Asked) -> bool:
+    named = [wanted for wanted in asked.wanted if wanted.name == need.name]
+    if any(wanted.url for wanted in named):
+        return False
+    return need.name in coming.packages and all(_has(coming, wanted) for wanted in named)
+
+
+def _removable(asked: Asked, found: satisfied.Found, environment: Mapping[str, str]) -> Iterator[Distribution]:
+    for wanted in asked.wanted:
+        name = wanted.name or satisfied.by_source(wanted, found)
+        if name is not None and requirements.applies(wanted, environment):
+            yield from (one for one in found.get(name, ()) if satisfied.allowed(wanted.specifier, one.version))
+
+
+def _conflicts(target: Target) -> list[str]:
+    return satisfied.conflicts(target.found(), requirements.marker_environment(target.version or "3"))
+
+
+def _request(target: Target, asked: Asked, reinstall: tuple[str, ...], *, managed: bool) -> Request:
+    return Request(
+        prefix=target.prefix,
+        python=target.python,
+        lines=tuple(wanted.requirement for wanted in asked.wanted),
+        constraints=asked.constraint_files,
+        options=asked.options,
+        reinstall=reinstall,
+        managed=managed,
+        folder=None if target.probed is None and target.location is None else target.folder,
+        location=target.location,
+    )
+
+
+def _leaving(work: Work, found: Mapping[str, Sequence[Distribution]]) -> set[Path]:
+    """The folders of distributions that go or change."""
+    names = {*work.uninstall, *work.replace, *work.reinstall}
+    names |= {change.target.removesuffix(work.of) for change in work.changes}
+    return {*work.take_out, *(one.path for name in names for one in found.get(name, ()))}
+
+
+def _keep_newest(target: Target, names: Iterable[str]) -> None:
+    """Of two folders that are left of one name (one RECORD names files of the other) keep the one just written."""
+    found = target.found()
+    for name in names:
+        written = sorted((one.path.stat().st_ctime_ns, one.path) for one in found.get(name, ()))
+        for _, path in written[:-1]:
+            remove(path)

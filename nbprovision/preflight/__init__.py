@@ -1,1 +1,0 @@
-"""What can be known, where a lifecycle script is rendered, of a run that will happen on another machine."""

@@ -1,0 +1,79 @@
+"""The JSON document of a run, whose form docs/reference.md fixes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from nbprovision.model.errors import LockTimeout
+from nbprovision.model.result import Result
+from nbprovision.report.colour import shown_json
+from nbprovision.system.secrets import masked
+
+_EXIT = {"failed": 2, "deferred": 7}
+STATUSES = ("ok", "changed", "skipped", "failed", "deferred")
+
+
+def counts(results: Sequence[Result]) -> dict[str, int]:
+    """How many results have each status, as Ansible counts: an ignored failure is ok, a rescued one none of them."""
+    ignored, rescued = (sum(one.forgiven == why for one in results) for why in ("ignored", "rescued"))
+    found = {status: sum(one.status == status for one in results if not one.forgiven) for status in STATUSES}
+    found["ok"] += ignored
+    return found | ({"rescued": rescued} if rescued else {}) | ({"ignored": ignored} if ignored else {})
+
+
+def overall(results: Sequence[Result]) -> str:
+    """The status of a whole run: the gravest of its tasks'."""
+    present = {result.status for result in results if not result.forgiven}
+    return next((status for status in ("failed", "deferred", "changed") if status in present), "ok")
+
+
+def document(playbook: str, results: Sequence[Result], *, check: bool, seconds: float) -> dict[str, Any]:
+    """The document as plain data, secrets not masked yet."""
+    return {
+        "playbook": playbook,
+        "status": overall(results),
+        "check": check,
+        "seconds": round(seconds, 4),
+        "counts": counts(results),
+        "tasks": [result.as_json() for result in results],
+    }
+
+
+def exit_status(results: Sequence[Result]) -> int:
+    """The exit status of a run with these results (docs/reference.md), for what changes nothing by ``--exit-code``."""
+    errors = [result.error for result in results if result.status == "failed"]
+    if errors and all(isinstance(error, LockTimeout) for error in errors):
+        return LockTimeout.exit_status
+    return _EXIT.get(overall(results), 0)
+
+
+def first_error(results: Sequence[Result]) -> str:
+    """Why a run failed, in one line; empty where it did not."""
+    failed = (result for result in results if result.error is not None and not result.forgiven)
+    return next((f"{result.task}: {result.name}: {result.error}" for result in failed), "")
+
+
+def render(content: dict[str, Any]) -> str:
+    """The document as text, secrets masked."""
+    return render_plain(masked(content))
+
+
+def render_plain(content: dict[str, Any]) -> str:
+    """A document as text, as it stands."""
+    return shown_json(msgspec.json.format(msgspec.json.encode(content).decode(), indent=2)) + "\n"
+
+
+class Silent:
+    """Hears a run and says nothing until its document is rendered."""
+
+    def started(self, step: Any) -> None:
+        """Nothing to say yet."""
+
+    def progressed(self, step: Any, text: str, done: float, total: float) -> None:
+        """Nothing to say yet."""
+
+    def finished(self, step: Any, result: Result) -> None:
+        """Nothing to say yet."""

@@ -1,0 +1,245 @@
+"""How far a run is, in files that others read while it goes on.
+
+``progress.json`` in the tool's home serves ``nbprovision status``; on a notebook instance a plain text file at the top
+of the volume says the same where JupyterLab's file browser shows it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import textwrap
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbprovision.model.errors import NotTrusted, TaskFailed
+from nbprovision.model.result import Result
+from nbprovision.report import activity
+from nbprovision.report.activity import Activity, Moment
+from nbprovision.system import trust
+from nbprovision.system.context import thread
+from nbprovision.system.files import write_atomically
+from nbprovision.system.reading import read_bytes, read_json
+from nbprovision.system.secrets import mask, masked
+
+FILE = "progress.json"
+TEXT_FILE = "nbprovision-status.txt"
+_PATIENCE = 1.0  # seconds; a run that ends sooner leaves no file behind
+_INTERVAL = 0.5  # seconds between two writes
+ENDED = ("ok", "changed", "skipped", "failed")
+
+
+class TaskProgress(msgspec.Struct):
+    """One task of a run that goes on; ``done`` of ``total`` is in whatever unit ``text`` speaks of, 0 where unknown."""
+
+    name: str
+    task: str
+    status: str = "waiting"
+    text: str = ""
+    done: float = 0.0
+    total: float = 0.0
+    since: Moment | None = None
+    error: str = ""
+
+    def line(self) -> str:
+        """One line for a person."""
+        share = f" {100 * self.done / self.total:.0f}%" if self.total else ""
+        lasting = f", for {max(0.0, time.time() - self.since):.0f} s" if self.status == "running" and self.since else ""
+        return f"{self.status + ':':<9} {self.task}: {self.name}{'  ' + self.text if self.text else ''}{share}{lasting}"
+
+
+class RunProgress(msgspec.Struct):
+    """A run that goes on, or was killed: its record says which."""
+
+    playbook: str
+    pid: int
+    started: Moment
+    log: str
+    tasks: list[TaskProgress]
+
+    def text(self, run: Activity) -> str:
+        """Some lines for a person.
+
+        Args:
+            run: The record of the run.
+
+        """
+        done = sum(task.status in ENDED for task in self.tasks)
+        head = f"{run.state}: {self.playbook}, {done} of {len(self.tasks)} tasks done, {origin(run)}"
+        return "\n".join([head, *(f"  {task.line()}" for task in self.tasks if task.status != "waiting")])
+
+
+def origin(run: Activity) -> str:
+    """Since when a run is at work, which process it is, for which lifecycle script, and where if not here."""
+    by = f", {run.hook}" if run.hook else ""
+    elsewhere = "" if run.host in ("", os.uname().nodename) else f" on {run.host}"
+    return f"since {moment(run.started)}, process {run.pid}{elsewhere}{by}"
+
+
+def moment(seconds: float) -> str:
+    """A moment in local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+class ProgressFiles:
+    """Hears a run and keeps the files.
+
+    Args:
+        home: The tool's home folder.
+        volume: The folder for the text file, None for no such file.
+        record: The run's record.
+        steps: All of the run, in order.
+    """
+
+    def __init__(self, home: Path, volume: Path | None, record: Activity, steps: Sequence[Any]) -> None:
+        self._home = home
+        self._path = home / FILE
+        self._record = record
+        # Root's runs are not told among the user's files.
+        writable = volume is not None and os.access(volume, os.W_OK) and trust.fault(volume) is None
+        self._text_path = volume / TEXT_FILE if volume is not None and writable else None
+        self._tasks = {id(step): TaskProgress(masked(step.name), step.kind) for step in steps}
+        self._run = RunProgress(
+            record.playbook,
+            record.pid,
+            record.started,
+            record.log,
+            [self._tasks[id(step)] for step in steps if not step.conditional],
+        )
+        self._over = threading.Event()
+        self._writing = threading.Lock()
+        thread(self._write_now_and_then).start()
+
+    def started(self, step: Any) -> None:
+        """A step takes the full path."""
+        task = self._told(step)
+        task.status, task.since = "running", time.time()
+
+    def progressed(self, step: Any, text: str, done: float, total: float) -> None:
+        """Long work goes on."""
+        task = self._told(step)
+        task.text, task.done, task.total = mask(text), done, total
+
+    def finished(self, step: Any, result: Result) -> None:
+        """A step has its result."""
+        task = self._told(step)
+        task.status, task.text, task.done, task.total = result.status, "", 0.0, 0.0
+        task.error = mask(str(result.error)) if result.error else ""
+
+    def _told(self, step: Any) -> TaskProgress:
+        """The entry of a step; one that may never be carried out is told of when it is."""
+        task = self._tasks[id(step)]
+        if step.conditional and not any(task is one for one in self._run.tasks):
+            self._run.tasks.append(task)
+        return task
+
+    def ended(self, record: Activity, counts: str = "") -> None:
+        """The run is over; the text file keeps failures and long runs.
+
+        Args:
+            record: What the record says by now.
+            counts: How many tasks ended how.
+
+        """
+        self._over.set()
+        with self._writing, contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+        if self._text_path is None:
+            return
+        below = lines_below(record)
+        errors = [
+            f"{task.line()}\n" + textwrap.indent(f"error: {task.error}", "    ")
+            for task in self._tasks.values()
+            if task.error
+        ]
+        if errors or below or self._text_path.exists():
+            now = time.time()
+            head = line_of_end(record, now) if below else f"{record.state}: {record.playbook}  {counts}".rstrip()
+            text = "\n".join([head if below else f"{head} ({moment(now)})", *below, *errors, log_line(self._home)])
+            with contextlib.suppress(TaskFailed):  # no room for it; the log and the output say the same
+                write_atomically(self._text_path, text + "\n", mode=0o644)
+
+    def _write_now_and_then(self) -> None:
+        # A thread, so that a task from which nothing is heard for a while is told of too.
+        wait = _PATIENCE
+        while not self._over.wait(wait):
+            wait = _INTERVAL
+            with self._writing, contextlib.suppress(TaskFailed):
+                if not self._over.is_set():
+                    write_atomically(self._path, msgspec.json.encode(self._run), mode=0o600, durable=False)
+                    if self._text_path is not None:
+                        waiting = map(line_of_waiting, activity.in_line(self._home))
+                        text = "\n".join([self._run.text(self._record), *waiting, log_line(self._home)])
+                        write_atomically(self._text_path, text + "\n", mode=0o644, durable=False)
+
+
+def called(run: Activity) -> str:
+    """What an activity is about, in one line whatever its record holds."""
+    return " ".join((run.playbook or f"nbprovision {run.version}").split())
+
+
+def line_of_end(run: Activity, when: float) -> str:
+    """How an activity ended.
+
+    Args:
+        run: Its record.
+        when: When it ended, in seconds since the epoch.
+
+    """
+    parts = [*([run.hook] if run.hook else []), moment(when)]
+    parts += [f"status {run.status}"] if run.status else []
+    parts += [f"with the last good {_FALLBACKS.get(run.fallback, run.fallback)}"] if run.fallback else []
+    return f"{run.state}: {called(run)} ({', '.join(parts)})" + (f": {run.message}" if run.message else "")
+
+
+def lines_below(run: Activity) -> list[str]:
+    """Why an earlier playbook was used, and how the other playbook of the same lifecycle script ended."""
+    lines = [f"  why: {run.why}"] if run.why else []
+    for whose, other in (("the team's playbook", run.team), ("the user's own playbook", run.user_playbook)):
+        if other is not None:
+            lines += [f"  {whose}: {line_of_end(other, other.started)}", *(f"  {line}" for line in lines_below(other))]
+    return lines
+
+
+_FALLBACKS = {"both": "tool and playbook"}
+
+
+def line_of_waiting(run: Activity) -> str:
+    """One line of a run that waits for the lock."""
+    return f"waiting: {run.playbook}, {origin(run)}"
+
+
+def log_line(home: Path) -> str:
+    """Where more is told; the last line of every status."""
+    return f"log: {home / 'log' / 'nbprovision.log'}"
+
+
+def read(home: Path, run: Activity) -> RunProgress | None:
+    """How far a run is; None where it has not said so yet."""
+    try:
+        progress = read_json(home / FILE, RunProgress, follow=False)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return progress if (progress.pid, progress.started) == (run.pid, run.started) else None
+
+
+def correct_text(volume: Path, home: Path, state: str, text: str) -> None:
+    """Put right the text file of a run that was killed, or that a later run has left behind.
+
+    Args:
+        volume: The folder of the text file.
+        home: The tool's home folder; a text of another home's runs is left alone.
+        state: The state that the text file should begin with.
+        text: What to say.
+
+    """
+    path = volume / TEXT_FILE
+    with contextlib.suppress(OSError, TaskFailed, NotTrusted):
+        lines = read_bytes(path, most=1 << 20).decode("utf-8", "replace").splitlines()
+        if lines and lines[-1] == log_line(home) and not lines[0].startswith(f"{state}:"):
+            write_atomically(path, text + "\n", mode=0o644)
