@@ -82,7 +82,7 @@ def main() -> None:
 
 def made_up_channel(it: Scene) -> Path:
     """A channel of the usual size of things: 400 packages of 50 files that need one another, in 50 versions."""
-    from tests.conda_packages import TinyChannel
+    from tests.support.conda_packages import TinyChannel
 
     class Channel(TinyChannel):
         def write(self) -> None:

@@ -17,7 +17,13 @@ from hypothesis import HealthCheck, settings
 from nbprovision.machine.machine import Machine
 from nbprovision.system.context import separate_run
 
-pytest_plugins = ["tests.bytecode", "tests.run_folder", "tests.tiers", "tests.figures"]
+pytest_plugins = [
+    "tests.support.bytecode",
+    "tests.support.run_folder",
+    "tests.support.tiers",
+    "tests.support.figures",
+    "tests.support.own_wheels",
+]
 
 _REACHES_REGISTRIES = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT",
@@ -120,7 +126,7 @@ class Channel(NamedTuple):
 @pytest.fixture(scope="session")
 def channel(shared_cache: Path) -> Channel:
     """Python, pip, setuptools, wheel and what ipykernel needs, with some packages in several versions."""
-    from tests.channel import build
+    from tests.support.channel import build
 
     folder = build(shared_cache)
     return Channel(folder, folder.as_uri(), f"{sys.version_info.major}.{sys.version_info.minor}")

@@ -13,13 +13,13 @@ _NAME = __name__.partition(".")[0]
 
 def modules(*, beginning: str | tuple[str, ...] = "", ending: str = "") -> dict[str, str]:
     """The modules in the package's folders whose names begin and end in this way: name to whole name, sorted."""
-    found = {}
+    names = {}
     for folder in os.scandir(_PACKAGE):
         for entry in os.listdir(folder.path) if folder.is_dir() else ():
             name, suffix = os.path.splitext(entry)
             if suffix == ".py" and name.startswith(beginning) and name.endswith(ending):
-                found[name] = f"{_NAME}.{folder.name}.{name}"
-    return dict(sorted(found.items()))
+                names[name] = f"{_NAME}.{folder.name}.{name}"
+    return dict(sorted(names.items()))
 
 
 def imported(ending: str) -> Iterator[ModuleType]:

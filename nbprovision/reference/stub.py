@@ -11,7 +11,7 @@ import msgspec
 from nbprovision.model.task import Task
 
 _HEAD = """\
-# The Python API, generated from the definitions of the tasks by `python -m tests.unit.test_stub`.
+# The Python API, generated from the definitions of the tasks by `python -m tests.reference.test_stub`.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -9,7 +9,7 @@ import pytest
 
 from tests.container.conftest import TOOL_HOME, VOLUME, Instance
 from tests.container.test_lifecycle_script import bring_wheels, from_wheels
-from tests.figures import RecordFigure
+from tests.support.figures import RecordFigure
 
 SECONDS = 30
 SMALL = """\

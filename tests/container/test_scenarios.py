@@ -15,7 +15,7 @@ import pytest
 from nbprovision.lifecycle.render import BOOTSTRAP_NAME
 from tests.container.conftest import TOOL_HOME, VOLUME, Image, Instance, InstanceFailed
 from tests.container.test_lifecycle_script import CODE, ENVIRONMENT, PLAYBOOK, bring_wheels, from_wheels, state_of
-from tests.figures import RecordFigure
+from tests.support.figures import RecordFigure
 
 ROOT = Path(__file__).parents[2]
 NBPROVISION = f"{TOOL_HOME}/bin/nbprovision"

@@ -15,7 +15,7 @@ import pytest
 from tests.container.conftest import VOLUME, Instance
 from tests.container.test_lifecycle_script import bring_wheels, from_wheels
 from tests.container.test_scenarios import SLOW_BACKEND, SMALL, wait_for
-from tests.figures import RecordFigure
+from tests.support.figures import RecordFigure
 
 SCRIPT = "lifecycle-on-start.service"
 UNIT = "nbprovision-on-start"

@@ -20,9 +20,9 @@ from nbprovision.cli import inventory
 from nbprovision.system import unfinished
 from nbprovision.system.room import megabytes
 from tests.conftest import Channel, registry_settings
-from tests.faulty_server import serving_index
 from tests.reliability.volume import MB, Volume, content, make_packages, make_wheels, mounted, run
 from tests.reliability.world import Ran
+from tests.support.faulty_server import serving_index
 
 pytestmark = [pytest.mark.engine, pytest.mark.proof]
 

@@ -24,7 +24,7 @@ from nbprovision.__main__ import main
 from nbprovision.api import ProvisionError
 from nbprovision.catalogue import Catalogue
 from nbprovision.model.task import Task
-from tests import auditing
+from tests.support import auditing
 
 CATALOGUE = Catalogue()
 ALL = os.environ.get("NBPROVISION_TEST_HOSTILE") == "all"

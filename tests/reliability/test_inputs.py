@@ -21,9 +21,9 @@ import pytest
 from nbprovision.__main__ import main
 from nbprovision.catalogue import Catalogue
 from nbprovision.system import unfinished
-from tests import auditing
 from tests.conftest import Channel
-from tests.wheels import make_project, make_wheel
+from tests.support import auditing
+from tests.support.wheels import make_project, make_wheel
 
 pytestmark = [pytest.mark.engine]
 

@@ -23,7 +23,7 @@ import pytest
 from tests.conftest import Channel, registry_settings
 from tests.reliability import killing
 from tests.reliability.world import Ran, read_document
-from tests.wheels import make_wheel
+from tests.support.wheels import make_wheel
 
 pytestmark = [pytest.mark.engine, pytest.mark.proof]
 

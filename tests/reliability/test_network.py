@@ -30,10 +30,10 @@ from nbprovision.pip import pip_command, uv_command
 from nbprovision.pip.request import Request
 from nbprovision.system.process import kept_children
 from tests.conftest import Channel
-from tests.driver import converge
-from tests.faulty_server import Fault, FaultyServer, serving_folder, serving_index, unused_port
 from tests.reliability.world import World, ask
-from tests.wheels import make_wheel
+from tests.support.driver import converge
+from tests.support.faulty_server import Fault, FaultyServer, serving_folder, serving_index, unused_port
+from tests.support.wheels import make_wheel
 
 pytestmark = [
     pytest.mark.engine,

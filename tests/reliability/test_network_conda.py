@@ -10,11 +10,11 @@ import pytest
 
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import NotBegun, TaskFailed
-from tests.conda_packages import TinyChannel
-from tests.driver import converge, planned
-from tests.faulty_server import Fault, FaultyServer, serving_folder
-from tests.integration.test_conda_command import conda, env, env_of, prefix_of, tiny, versions
+from tests.conda.test_conda_command import conda, env, env_of, prefix_of, tiny, versions
 from tests.reliability.test_network import TOLD, limits, name_of, told
+from tests.support.conda_packages import TinyChannel
+from tests.support.driver import converge, planned
+from tests.support.faulty_server import Fault, FaultyServer, serving_folder
 
 pytestmark = pytest.mark.engine
 PACKAGE = r"\.tar\.bz2$"

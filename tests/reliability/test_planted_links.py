@@ -23,8 +23,8 @@ from unittest import mock
 import pytest
 
 from nbprovision.__main__ import main
-from tests import auditing
-from tests.conda_packages import TinyChannel
+from tests.support import auditing
+from tests.support.conda_packages import TinyChannel
 
 pytestmark = [pytest.mark.engine, pytest.mark.scaled("NBPROVISION_TEST_HOSTILE")]
 PLAYBOOK: list[dict[str, Any]] = [

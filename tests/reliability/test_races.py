@@ -23,9 +23,9 @@ from nbprovision.engine.guard import holder
 from nbprovision.machine.machine import Machine
 from nbprovision.pip import uv_command
 from tests.conftest import Channel
-from tests.faulty_server import Fault, serving_folder
 from tests.reliability.world import ROOT
-from tests.wheels import make_wheel
+from tests.support.faulty_server import Fault, serving_folder
+from tests.support.wheels import make_wheel
 
 pytestmark = [pytest.mark.engine, pytest.mark.scaled("NBPROVISION_TEST_RACES")]
 

@@ -21,8 +21,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.conda_packages import TinyChannel
-from tests.wheels import make_wheel
+from tests.support.conda_packages import TinyChannel
+from tests.support.wheels import make_wheel
 
 pytestmark = [pytest.mark.engine, pytest.mark.scaled("NBPROVISION_TEST_HOSTILE")]
 

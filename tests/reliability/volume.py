@@ -16,9 +16,9 @@ from unittest import mock
 from nbprovision.__main__ import main
 from nbprovision.channel.package import Package
 from nbprovision.channel.wheel import convert
-from tests.channel import index
 from tests.reliability.world import Ran, read_document
-from tests.wheels import make_wheel
+from tests.support.channel import index
+from tests.support.wheels import make_wheel
 
 MB = 1_000_000
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -20,7 +20,7 @@ import msgspec
 
 from nbprovision.__main__ import main
 from tests.conftest import Channel, registry_settings
-from tests.wheels import make_wheel
+from tests.support.wheels import make_wheel
 
 ROOT = Path(__file__).parents[2]
 ORACLE = Path(__file__).with_name("oracle.py")
