@@ -64,7 +64,7 @@ class EnsureCondaChannel(Task[ChannelState], frozen=True, kw_only=True):
     ] = None
     state: Annotated[Literal["present", "absent"], parameter("Whether the channel is wanted.")] = "present"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Check what can be known without looking at the machine."""
         for text in as_list(self.pypi):
             requirements.of_parameter("pypi", text)

@@ -33,6 +33,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.machine.platform_guard import refuse_jupyter_server
 from nbprovision.machine.two_kinds import refuse_two_kinds
 from nbprovision.model.errors import ParameterError, TaskFailed, UnsetVariable
+from nbprovision.model.relations import AnyOf, Excludes, OneOf
 from nbprovision.model.result import Change
 from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, Task, as_list, by_path, parameter
 from nbprovision.pip import engine as pip_engine
@@ -53,6 +54,11 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     a spec asks for it.
     """
 
+    relations = (
+        OneOf(("name", "prefix"), required=False),
+        AnyOf(("name", "prefix", "file"), cure="give name or prefix"),
+        Excludes("state", "absent", ("packages", "file", "clone", "exact")),
+    )
     actions = {
         "create": "the environment",
         **conda_packages.ACTIONS,
@@ -157,28 +163,13 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         ),
     ] = "auto"
 
-    def __post_init__(self) -> None:
-        if self.name is not None and self.prefix is not None:
-            raise ParameterError("prefix", "name and prefix are two ways to say one thing", cure="give one of them")
-        if self.name is None and self.prefix is None and self.file is None:
-            raise ParameterError("name", "an environment of what name?", cure="give name or prefix")
+    def check(self) -> None:
+        """Check what can be known without looking at the machine."""
         if self.name is not None and not _NAME.fullmatch(self.name):
             raise ParameterError(
                 "name",
                 f"'{self.name[:60]}' cannot be the name of an environment",
                 cure="use letters, digits and . _ + - ; for a path give prefix",
-            )
-        if self.state == "absent" and (self.packages or self.file or self.clone):
-            raise ParameterError(
-                "state",
-                "an environment that is to be absent has no packages",
-                cure="leave packages, file and clone out",
-            )
-        if self.state == "absent" and (self.exact or self.update == "latest"):
-            raise ParameterError(
-                "exact" if self.exact else "update",
-                "an environment that is to be absent has no packages",
-                cure="leave it out",
             )
         if self.cuda is not None and not re.fullmatch(r"none|[0-9]+(\.[0-9]+)?", self.cuda):
             raise ParameterError("cuda", f"'{self.cuda[:40]}' is no version of CUDA", cure='write "12.4", or none')

@@ -26,6 +26,7 @@ from nbprovision.machine.environments import META, is_environment
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.platform_guard import refuse_jupyter_server
 from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.model.relations import AnyOf, Needs, OneOf
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, Task, as_list, by_path, parameter
 from nbprovision.system import side_by_side, unfinished
@@ -54,6 +55,12 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
     around it, and where that cannot be, the task says what would have to change and what to ask for instead.
     """
 
+    relations = (
+        AnyOf(("packages",)),
+        OneOf(("env", "envs"), cure="name an environment"),
+        Needs("except", ("envs",)),
+        Needs("allow_empty", ("envs",)),
+    )
     actions = conda_packages.ACTIONS
     examples = """
     - name: Packages into one environment
@@ -118,15 +125,8 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
         ),
     ] = "auto"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Check what can be known without looking at the machine."""
-        if not as_list(self.packages):
-            raise ParameterError("packages", "ensure_conda_pkg needs at least one package")
-        if (self.env is None) == (self.envs in (None, [])):
-            raise ParameterError("env", "ensure_conda_pkg needs either `env` or `envs`", cure="name an environment")
-        for key, value in (("except", self.except_), ("allow_empty", self.allow_empty)):
-            if value and self.envs is None:
-                raise ParameterError(key, f"`{key}` makes sense with `envs` only", cure="drop it, or name `envs`")
         check_channels("channels", as_list(self.channels))
         for spec in self._specs():
             if self.state == "absent" and (spec.rest or spec.channel):

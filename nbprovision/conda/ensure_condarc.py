@@ -19,6 +19,7 @@ from nbprovision.indexes import url as index_url
 from nbprovision.machine.condarc import ALIASES, NO_DEFAULTS, TRUTHS, expanded, system_condarc, user_condarc
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, ProvisionError, TaskFailed, UnsetVariable
+from nbprovision.model.relations import Needs, Requires
 from nbprovision.model.result import Change
 from nbprovision.model.task import Input, Resource, Strings, Task, as_list, by_path, parameter
 from nbprovision.system import room, secrets
@@ -45,6 +46,10 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
     survives restarts, into an environment, or for the whole machine.
     """
 
+    relations = (
+        Needs("env", ("scope",), "env"),
+        Requires("scope", "env", ("env",)),
+    )
     actions = {
         "create": "the file",
         "change": "what it says",
@@ -135,17 +140,11 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
         parameter("`absent` takes out the entries and values that the task names; others stay."),
     ] = "present"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Check what can be known without looking at the machine."""
         if not self._asked():
             raise ParameterError(
                 "", "ensure_condarc names no setting", cure="give one of: " + ", ".join([*_OWN_FIELDS, "settings"])
-            )
-        if (self.env is not None) != (self.scope == "env"):
-            raise ParameterError(
-                "env" if self.env is not None else "scope",
-                "`env` and `scope: env` belong together",
-                cure="give both for the configuration of one environment, or neither",
             )
         for key in self.settings or {}:
             if key in _OWN_FIELDS or key in ALIASES:

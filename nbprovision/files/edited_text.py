@@ -22,13 +22,15 @@ from nbprovision.files.file_work import (
 )
 from nbprovision.files.text_lines import Place, check_pattern
 from nbprovision.machine.machine import Machine
-from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.model.errors import TaskFailed
+from nbprovision.model.relations import OneOf, Relation
 from nbprovision.model.task import Resource, Task, parameter
 
 
 class EditedText(Task[TextState], frozen=True, kw_only=True):
     """Parameters and steps of a task that edits a file of text; a subclass says what becomes of the text."""
 
+    relations: ClassVar[tuple[Relation, ...]] = (OneOf(("insertafter", "insertbefore"), required=False),)
     actions: ClassVar[dict[str, str]] = {key: FILE_ACTIONS[key] for key in ("create", "write", "set mode")}
     habits: ClassVar[dict[str, str]] = {**HABITS, "name": "write path:", "encoding": "every file is taken as UTF-8"}
 
@@ -59,12 +61,10 @@ class EditedText(Task[TextState], frozen=True, kw_only=True):
         bool, parameter("Where the path is a link that leads out of its folder: change what it names.")
     ] = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Check what can be known without looking at the machine."""
         check_path("path", self.path)
         modes.check("mode", self.mode)
-        if self.insertafter is not None and self.insertbefore is not None:
-            raise ParameterError("insertbefore", "`insertafter` and `insertbefore` both say where", cure="give one")
         for key in ("insertafter", "insertbefore"):
             check_pattern(key, getattr(self, key))
 

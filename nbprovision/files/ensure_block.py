@@ -54,9 +54,9 @@ class EnsureBlock(EditedText, frozen=True, kw_only=True):
     marker_begin: Annotated[str, parameter("What `{mark}` is in the first mark.")] = "BEGIN"
     marker_end: Annotated[str, parameter("What `{mark}` is in the last.")] = "END"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Check what can be known without looking at the file."""
-        super().__post_init__()
+        super().check()
         for key in ("block", "marker", "marker_begin", "marker_end"):
             check_text(key, getattr(self, key))
         if _WHICH not in self.marker or self.marker_begin == self.marker_end:

@@ -15,6 +15,7 @@ from nbprovision.files.file_work import check_path, check_text, resources_above
 from nbprovision.machine import activation
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.model.relations import OneOf
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Duration, Resource, Strings, Task, as_list, parameter, seconds
 from nbprovision.system import commands, launch, secrets, trust
@@ -41,6 +42,9 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
     ``stdout_lines`` and ``stderr_lines``.
     """
 
+    relations = (
+        OneOf(("argv", "shell"), cure="write argv: [PROGRAM, ARGUMENT, ...]; or shell: for what a shell is to read"),
+    )
     actions: ClassVar[dict[str, str]] = {"run": "the command was run"}
     examples: ClassVar[str] = """
 - name: A copy of the repository
@@ -109,14 +113,8 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
         bool, parameter("Run it beside other tasks: it depends on none, and none depends on it.")
     ] = False  # fmt: skip
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Check what can be known without looking at the machine."""
-        if (self.argv is None) == (self.shell is None):
-            raise ParameterError(
-                "shell" if self.shell is not None else "",
-                "a command is given by `argv` or by `shell`",
-                cure="write argv: [PROGRAM, ARGUMENT, ...]; or shell: for what a shell is to read",
-            )
         for key in ("argv", "unless", "onlyif"):
             value = getattr(self, key)
             if value is not None and not (value and value[0].strip()):

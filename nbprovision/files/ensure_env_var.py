@@ -27,6 +27,7 @@ from nbprovision.files.text_lines import DamagedBlock, Place, with_block, withou
 from nbprovision.machine import kernels
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, nearest
+from nbprovision.model.relations import AnyOf, Needs
 from nbprovision.model.task import Resource, Setting, Strings, Task, as_list, parameter
 from nbprovision.system import entries, secrets
 from nbprovision.system.entries import Entry
@@ -76,6 +77,10 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
     kernelspec` knows as the user's own when it is this task's turn, so it belongs behind the tasks that make them.
     """
 
+    relations = (
+        AnyOf(("name", "vars"), cure="give `name` and `value`, or `vars`"),
+        Needs("value", ("name",)),
+    )
     actions: ClassVar[dict[str, str]] = {key: FILE_ACTIONS[key] for key in ("create", "write", "set mode")}
     examples: ClassVar[str] = """
 - name: Where the models are
@@ -118,12 +123,8 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
         bool, parameter("Where a shell's file is a link that leads out of its folder: change what it names.")
     ] = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Check what can be known without looking at the machine."""
-        if self.name is None and not self.vars:
-            raise ParameterError("name", "ensure_env_var names no variable", cure="give `name` and `value`, or `vars`")
-        if self.name is None and self.value is not None:
-            raise ParameterError("value", "`value` of what?", cure="give `name` as well")
         if self.name is not None and self.state == "present" and self.value is None:
             raise ParameterError("name", f"`{self.name}` needs a `value`", cure='write value: "" for an empty one')
         for name, value in self._variables.items():

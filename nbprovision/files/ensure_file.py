@@ -28,6 +28,7 @@ from nbprovision.files.file_work import (
 )
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.model.relations import OneOf, Requires
 from nbprovision.model.result import Change
 from nbprovision.model.task import Input, Resource, Task, parameter
 from nbprovision.system.entries import Entry, look, tree
@@ -66,6 +67,10 @@ class EnsureFile(Task[FileState], frozen=True, kw_only=True):
     link: a file takes its place, so that what it names stays as it is.
     """
 
+    relations = (
+        OneOf(("content", "src"), required=False),
+        Requires("state", "link", ("src",)),
+    )
     actions: ClassVar[dict[str, str]] = {
         **FILE_ACTIONS,
         "make folder": "a folder is new",
@@ -135,7 +140,7 @@ class EnsureFile(Task[FileState], frozen=True, kw_only=True):
         bool, parameter("Keep what was there beside the file; its name is the result's `backup_file`.")
     ] = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Check what can be known without looking at the machine."""
         for key in ("path", "src", "template"):
             check_path(key, getattr(self, key))
@@ -148,10 +153,6 @@ class EnsureFile(Task[FileState], frozen=True, kw_only=True):
                 cure="in Python, render the text and give it as `content`",
             )
         kinds = [key for key in ("content", "src") if getattr(self, key) is not None]
-        if len(kinds) > 1:
-            raise ParameterError("src", "'content' and 'src' both say what it is to be", cure="give one of them")
-        if self.state == "link" and self.src is None:
-            raise ParameterError("state", "a link to what?", cure="give `src`")
         if self.state == "link" and (self.content is not None or self.mode is not None):
             key = "mode" if self.mode is not None else "content"
             raise ParameterError(key, f"a link has no {key} of its own", cure=f"remove `{key}`")

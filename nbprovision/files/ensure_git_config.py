@@ -83,7 +83,7 @@ class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
         bool, parameter("Where the file is a link that leads out of its folder: change what it names.")
     ] = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Check what can be known without looking at the machine."""
         if git_config.variable_name(self.name) is None:
             raise ParameterError(

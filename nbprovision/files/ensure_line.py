@@ -9,6 +9,7 @@ from nbprovision.files.edited_text import EditedText
 from nbprovision.files.file_work import check_text
 from nbprovision.files.text_lines import Place, check_pattern, has_line, with_line, without_line
 from nbprovision.model.errors import ParameterError
+from nbprovision.model.relations import Needs
 from nbprovision.model.task import parameter
 
 
@@ -19,6 +20,7 @@ class EnsureLine(EditedText, frozen=True, kw_only=True):
     added. With ``state: absent`` every line that matches goes.
     """
 
+    relations = (*EditedText.relations, Needs("backrefs", ("regexp",)))
     examples: ClassVar[str] = """
 - name: More history in every shell
   ensure_line:
@@ -56,17 +58,15 @@ class EnsureLine(EditedText, frozen=True, kw_only=True):
         bool, parameter("The first line that matches is meant, not the last; of `insertafter` and `insertbefore` too.")
     ] = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Check what can be known without looking at the file."""
-        super().__post_init__()
+        super().check()
         check_text("line", self.line)
         check_pattern("regexp", self.regexp)
         if self.line is None and (self.state == "present" or self.regexp is None):
             raise ParameterError("line", "ensure_line needs `line`", cure="write the line as it is to be")
         if self.line is not None and ("\n" in self.line or "\r" in self.line):
             raise ParameterError("line", "`line` has a line end in it", cure="use ensure_block for several lines")
-        if self.backrefs and self.regexp is None:
-            raise ParameterError("backrefs", "`backrefs` needs `regexp`, whose groups it means", cure="give both")
         if self.backrefs and self.line is not None and self.state == "present":
             try:
                 re.sub(self.regexp or "", self.line, "")  # reads the line before it looks for a match

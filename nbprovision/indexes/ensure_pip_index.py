@@ -21,6 +21,7 @@ from nbprovision.indexes.codeartifact import CodeArtifact, left, token_record
 from nbprovision.indexes.state import EDITORS, Editor, IndexPlan, IndexState, Subject
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.model.relations import Needs, OneOf, Requires
 from nbprovision.model.result import Change
 from nbprovision.model.task import Resource, Strings, Task, as_list, parameter
 from nbprovision.system import room, secrets
@@ -48,6 +49,12 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
     is no change. Where AWS does not answer, a token that still holds is kept, and a note says so.
     """
 
+    relations = (
+        OneOf(("url", "codeartifact"), required=False),
+        Requires("state", "present", ("url", "codeartifact")),
+        Needs("env", ("scope",), "env"),
+        Requires("scope", "env", ("env",)),
+    )
     actions = {
         "create": "pip.conf or uv.toml",
         "change": "what it says",
@@ -121,19 +128,10 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         "present"
     )
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Check what can be known without looking at the machine."""
-        if self.state == "present" and (self.url is None) == (self.codeartifact is None):
-            both = "not both" if self.url else "name the index, or say `state: absent`"
-            raise ParameterError("url", "ensure_pip_index needs `url` or `codeartifact`", cure=both)
         if self.codeartifact is not None and self.codeartifact.wrong_duration:
             raise ParameterError("codeartifact", f"`duration: {self.codeartifact.duration}` is not 15m to 12h")
-        if (self.env is not None) != (self.scope == "env"):
-            raise ParameterError(
-                "env" if self.env is not None else "scope",
-                "`env` and `scope: env` belong together",
-                cure="give both for the index of one environment, or neither",
-            )
         for key, url in self._urls():
             index_url.check(key, url)
             index_url.remember(url)

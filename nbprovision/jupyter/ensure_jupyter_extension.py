@@ -15,6 +15,7 @@ from nbprovision.jupyter import server as jupyter
 from nbprovision.machine import distributions
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironment
+from nbprovision.model.relations import AnyOf
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Claim, Input, Resource, Setting, Strings, Task, as_list, parameter
 from nbprovision.pip import examples as pip_examples
@@ -58,6 +59,7 @@ class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
     again, the server loads one when it is restarted (`notify: restart_jupyter`).
     """
 
+    relations = (AnyOf(("packages", "lab", "server")),)
     actions: ClassVar[dict[str, str]] = {
         **pip_examples.ACTIONS,
         "create": "a file is new",
@@ -114,12 +116,8 @@ class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
         parameter("Change packages that the platform's image brought, at the risk of an unstable notebook."),
     ] = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Check what can be known without looking at the machine."""
-        if not (as_list(self.packages) or self.lab or self.server):
-            raise ParameterError(
-                "packages", "ensure_jupyter_extension names no extension", cure="give `packages`, `lab` or `server`"
-            )
         for key in ("lab", "server"):
             for name in getattr(self, key):
                 if not name.strip() or not name.isprintable():

@@ -19,6 +19,7 @@ from nbprovision.jupyter.state import KernelState, not_whole
 from nbprovision.machine import activation, distributions, kernels
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Inevitable, ParameterError, TaskFailed, UnknownEnvironment
+from nbprovision.model.relations import Needs, OneOf, Requires
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Claim, Foretold, Input, Resource, Setting, Strings, Task, parameter
 from nbprovision.system import secrets, unfinished
@@ -37,6 +38,13 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
     With ``envs`` it is a kernel for each of several; ``{env}`` in ``name`` and ``display_name`` is the environment's.
     """
 
+    relations = (
+        OneOf(("env", "prefix", "envs"), required=False),
+        OneOf(("argv", "envs"), required=False),
+        Needs("except", ("envs",)),
+        Needs("allow_empty", ("envs",)),
+        Requires("scope", "env", ("env", "prefix")),
+    )
     actions, examples = kernel_examples.ACTIONS, kernel_examples.EXAMPLES
 
     env: Annotated[
@@ -118,19 +126,15 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         msgspec.field(default_factory=dict)
     )
 
-    def __post_init__(self) -> None:
-        named = [key for key in ("env", "prefix", "envs") if getattr(self, key) is not None]
+    def check(self) -> None:
+        """Check what can be known without looking at the machine."""
         group.check(self)
-        named += ["argv"] if self.argv is not None and self.envs is not None else []
-        if len(named) > 1:
-            raise ParameterError(named[1], f"{' and '.join(named)} name different kernels", cure="give one of them")
-        if not named and self.argv is None and not (self.state == "absent" and self.name):
+        named = any(getattr(self, key) is not None for key in ("env", "prefix", "envs", "argv"))
+        if not named and not (self.state == "absent" and self.name):
             cure = "give env or prefix for an environment's Python, or argv for any other program"
             raise ParameterError("env", "a kernel of what?", cure=cure)
         kernel_argv.check(self)
         kernel_logo.check(self.logo)
-        if self.scope == "env" and self.env is None and self.prefix is None:
-            raise ParameterError("scope", "scope env is an environment's own", cure="give env or prefix as well")
         if self.envs is not None:
             if self.name is not None and not kernels.is_valid_name(self.name.lower().replace(group.NAME, "x")):
                 raise ParameterError("name", f"{self.name!r} makes no name of a kernel")

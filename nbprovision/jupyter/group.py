@@ -37,9 +37,6 @@ def check(task: EnsureKernel) -> None:
 
     """
     if task.envs is None:
-        for key, value in (("except", task.except_), ("allow_empty", task.allow_empty)):
-            if value:
-                raise ParameterError(key, f"`{key}` makes sense with `envs` only", cure="drop it, or name `envs`")
         return
     for key, value in (("name", task.name), ("display_name", task.display_name)):
         if value is not None and NAME not in value:

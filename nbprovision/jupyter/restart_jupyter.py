@@ -65,7 +65,7 @@ class RestartJupyter(Task[JupyterState], frozen=True, kw_only=True):
     ] = "system"
     at_boot: Annotated[bool, parameter("Restart it even while a lifecycle script is at work.")] = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Check what can be known without looking at the machine."""
         allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.@-\\")
         if not self.unit or self.unit.startswith("-") or not set(self.unit) <= allowed:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Na
 import msgspec
 
 from nbprovision.model.errors import Position
+from nbprovision.model.relations import Relation, hold
 from nbprovision.model.result import Change, Plan
 
 if TYPE_CHECKING:  # the machine is made of facts, a floor above; only its type is named here
@@ -139,7 +140,8 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
     """One kind of thing to ensure; its fields are the parameters that a playbook gives.
 
     A subclass lives in ``nbprovision/SUBJECT/ensure_NAME.py``, is called ``EnsureName``, describes each field with
-    ``Annotated[type, parameter("...")]``, checks what belongs together in ``__post_init__`` (raising `ParameterError`)
+    ``Annotated[type, parameter("...")]``, declares in ``relations`` which of them go
+    together, checks the rest in ``check`` (raising `ParameterError`)
     and implements ``read``, ``plan``, ``apply`` and ``witnesses``. The engine does the rest.
 
     Attributes:
@@ -148,6 +150,7 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         handler_only: It may stand under ``handlers`` alone.
         awaits: Kinds of resource of which any that comes may be meant by a pattern, where the task is a barrier.
         habits: Parameters that users of Ansible's modules write, each with what to write here.
+        relations: Which parameters go together; see `model.relations`.
 
     """
 
@@ -156,6 +159,7 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
     handler_only: ClassVar[bool] = False
     awaits: ClassVar[frozenset[str]] = frozenset()
     habits: ClassVar[Mapping[str, str]] = {}
+    relations: ClassVar[tuple[Relation, ...]] = ()
 
     deep: Annotated[
         bool, parameter("Compare the files themselves (sizes and hashes), not only names and versions.")
@@ -166,6 +170,19 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
             "Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the task's own"
         ),
     ] = None
+
+    def __post_init__(self) -> None:
+        """Hold the parameters to what is declared of them."""
+        hold(self, self.relations)
+        self.check()
+
+    def check(self) -> None:
+        """Check what can be known of the parameters without looking at the machine.
+
+        Raises:
+            ParameterError: naming the parameter at fault.
+
+        """
 
     @classmethod
     def kind(cls) -> str:

@@ -16,6 +16,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.machine.two_kinds import refuse_two_kinds
 from nbprovision.machine.virtual_environments import minor
 from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.model.relations import Excludes, OneOf
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Claim, Input, Resource, Strings, Task, as_list, parameter
 from nbprovision.pip import examples as pip_examples
@@ -73,6 +74,10 @@ class EnsureVenv(Task[VenvState], frozen=True, kw_only=True):
     An environment without `pip` among its packages has none, so that `%pip` does not work in its notebooks.
     """
 
+    relations = (
+        OneOf(("name", "path"), cure="give a name for one that other tasks know by it, or the path of its folder"),
+        Excludes("state", "absent", ("packages", "requirements", "python")),
+    )
     actions = {
         "create": "the environment",
         "mend": "an environment whose Python is gone or another one, or which is half made; what is installed stays",
@@ -130,14 +135,8 @@ class EnsureVenv(Task[VenvState], frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=list)
     state: Annotated[Literal["present", "absent"], parameter("Whether the environment is to be there.")] = "present"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Check what can be known without looking at the machine."""
-        if (self.name is None) == (self.path is None):
-            raise ParameterError(
-                "name" if self.name is None else "path",
-                "ensure_venv needs either `name` or `path`",
-                cure="give a name for one that other tasks know by it, or the path of its folder",
-            )
         if self.name is not None and (not _NAME.fullmatch(self.name) or self.name in _RESERVED):
             raise ParameterError(
                 "name",
@@ -149,12 +148,6 @@ class EnsureVenv(Task[VenvState], frozen=True, kw_only=True):
                 "python",
                 f"'{self.python[:60]}' is neither a version of Python nor the path of one",
                 cure='write a version, python: "3.12", or a whole path, python: /usr/bin/python3.12',
-            )
-        if self.state == "absent" and (as_list(self.packages) or as_list(self.requirements) or self.python):
-            raise ParameterError(
-                "state",
-                "an environment that is to be absent has no Python and no packages",
-                cure="leave python, packages and requirements out",
             )
         if self._has_packages:
             self._packages("/")  # what is wrong with them is told before anything runs

@@ -19,6 +19,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.machine.platform_guard import permitted
 from nbprovision.machine.shared_files import Shared
 from nbprovision.model.errors import FETCH_FIRST, URL_FOR_PATH, Inevitable, ParameterError, TaskFailed
+from nbprovision.model.relations import AnyOf, Excludes, Needs, OneOf
 from nbprovision.model.result import Change
 from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, Task, as_list, parameter
 from nbprovision.pip import engine as pip_engine
@@ -42,6 +43,15 @@ _CONCEIVABLE = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3
 
 class PipPackages(Task[PipState], frozen=True, kw_only=True):
     """The parameters and steps of `ensure_pip_pkg`, for other tasks that install something by the way."""
+
+    relations = (
+        AnyOf(("packages", "requirements")),
+        OneOf(("env", "envs", "python", "system"), cure="name the environment to install into"),
+        Excludes("state", "absent", ("constraints",)),
+        OneOf(("target", "envs"), required=False, cure="`target` is for one Python: name it by `env`"),
+        Needs("except", ("envs",)),
+        Needs("allow_empty", ("envs",)),
+    )
 
     packages: Annotated[
         Strings | None,
@@ -109,27 +119,8 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
         Literal["auto", "uv", "pip"], parameter("Who installs: uv, pip, or (`auto`) uv where it can.")
     ] = "auto"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Check what can be known without looking at the machine."""
-        if not as_list(self.packages) and not as_list(self.requirements):
-            raise ParameterError("packages", "ensure_pip_pkg needs `packages` or `requirements`")
-        targets = [key for key in ("env", "envs", "python", "system") if getattr(self, key) not in (None, [], False)]
-        if len(targets) != 1:
-            raise ParameterError(
-                targets[1] if targets else "env",
-                "ensure_pip_pkg needs exactly one of `env`, `envs`, `python` and `system: true`",
-                cause=f"{' and '.join(f'`{key}`' for key in targets)} are given" if targets else "none is given",
-                cure="name the environment to install into",
-            )
-        if self.target is not None and self.envs is not None:
-            raise ParameterError(
-                "target", "`target` is for one Python, and `envs` are several", cure="name the one by `env`"
-            )
-        for key, value in (("except", self.except_), ("allow_empty", self.allow_empty)):
-            if value and self.envs is None:
-                raise ParameterError(key, f"`{key}` makes sense with `envs` only", cure="drop it, or name `envs`")
-        if self.state == "absent" and self.constraints:
-            raise ParameterError("constraints", "`constraints` makes no sense with `state: absent`", cure="drop one")
         for key in ("requirements", "constraints"):
             for text in as_list(getattr(self, key)):
                 if "://" in text:

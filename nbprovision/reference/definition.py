@@ -51,6 +51,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
         text: What it is for: paragraphs, with code between backticks.
         parameters: Its own, in order.
         shared: Those that every task has.
+        relations: Which parameters go together, a sentence each.
         actions: What it can have changed, each with what that means.
         examples: A list of tasks in YAML.
         handler_only: Whether it may stand under ``handlers`` alone.
@@ -61,6 +62,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     parameters: tuple[Parameter, ...]
     shared: tuple[Parameter, ...]
+    relations: tuple[str, ...]
     actions: Mapping[str, str]
     examples: str
     handler_only: bool
@@ -80,6 +82,7 @@ def define(kind: type[Task[Any]]) -> Definition:
         text=inspect.cleandoc(kind.__doc__ or "").replace("``", "`"),
         parameters=tuple(_parameter(field) for field in fields if field.name not in common),
         shared=tuple(_parameter(field) for field in fields if field.name in common),
+        relations=tuple(relation.words() for relation in kind.relations),
         actions=kind.actions,
         examples=inspect.cleandoc(kind.examples),
         handler_only=kind.handler_only,

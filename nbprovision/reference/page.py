@@ -13,6 +13,8 @@ def section(definition: Definition) -> str:
     if definition.handler_only:
         lines += ["It stands under `handlers`, and is run when a task that notifies it has changed something.", ""]
     lines += [*_table(definition.parameters), ""]
+    if definition.relations:
+        lines += [" ".join(definition.relations), ""]
     if definition.actions:
         told = ", ".join(f"`{action}` ({meaning})" for action, meaning in definition.actions.items())
         lines += [f"What it can have changed: {told}.", ""]

@@ -31,6 +31,7 @@ def page(definition: Definition, *, width: int = 100, heading: Callable[[str], s
         yield heading("PARAMETERS")
         for one in definition.parameters:
             yield from _parameter(one, width)
+        yield from (textwrap.fill(one.replace("`", ""), width, initial_indent=_INDENT) for one in definition.relations)
         yield ""
         yield heading("EVERY TASK TAKES")
         for one in definition.shared:

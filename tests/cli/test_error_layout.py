@@ -116,7 +116,7 @@ def test_every_command_has_a_line() -> None:
 def test_what_the_api_raises_reads_the_same(tmp_path: Path) -> None:
     with pytest.raises(ProvisionError) as caught:
         api.ensure_conda_env(name="a", prefix=str(tmp_path))
-    assert str(caught.value) == ("name and prefix are two ways to say one thing\n  fix: give one of them"), str(
+    assert str(caught.value) == ("`name` and `prefix` cannot be given together\n  fix: give one of them"), str(
         caught.value
     )
 

@@ -103,7 +103,7 @@ def test_absent(state: dict[str, Any], actions: list[str]) -> None:
         ({"name": "a\n"}, "name"),
         ({"name": "a", "packages": [">=3"]}, "packages"),
         ({"name": "a", "packages": ["x\ny"]}, "packages"),
-        ({"name": "a", "state": "absent", "packages": ["x"]}, "state"),
+        ({"name": "a", "state": "absent", "packages": ["x"]}, "packages"),
     ],
 )
 def test_parameters_that_make_no_sense(parameters: dict[str, Any], key: str) -> None:

@@ -160,7 +160,7 @@ def test_an_exact_environment_keeps_what_another_task_asks_for(instance: Instanc
         ({"packages": []}, "packages"),
         ({"packages": ">=3", "env": "x"}, "packages"),
         ({"packages": "a"}, "env"),
-        ({"packages": "a", "env": "x", "envs": ["y"]}, "env"),
+        ({"packages": "a", "env": "x", "envs": ["y"]}, "envs"),
         ({"packages": "a=1", "env": "x", "state": "absent"}, "packages"),
         ({"packages": "a", "env": "x", "allow_empty": True}, "allow_empty"),
         ({"packages": "a", "env": "x", "except_": ["y"]}, "except"),

@@ -209,9 +209,10 @@ def test_the_order_of_files_is_that_of_their_folders(machine: Machine, home: Pat
 @pytest.mark.parametrize(
     ("parameters", "key", "said"),
     [
-        ({}, "", "by `argv` or by `shell`"),
-        ({"argv": ["x"], "shell": "x"}, "shell", "by `argv` or by `shell`"),
-        ({"argv": []}, "argv", "names no program"),
+        ({}, "argv", "neither `argv` nor `shell`"),
+        ({"argv": ["x"], "shell": "x"}, "shell", "cannot be given together"),
+        ({"argv": []}, "argv", "neither `argv` nor `shell`"),
+        ({"argv": [""]}, "argv", "names no program"),
         ({"argv": [""]}, "argv", "names no program"),
         ({"shell": " "}, "shell", "is empty"),
         ({"argv": ["x", "a\0b"]}, "argv", "NUL"),

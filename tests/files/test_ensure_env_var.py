@@ -146,9 +146,9 @@ def test_a_dollar_sign_is_noticed(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("parameters", "key", "said"),
     [
-        ({}, "name", "names no variable"),
-        ({"value": "x"}, "name", "names no variable"),
-        ({"vars": {"A": "1"}, "value": "x"}, "value", "of what"),
+        ({}, "name", "neither `name` nor `vars`"),
+        ({"value": "x"}, "name", "neither `name` nor `vars`"),
+        ({"vars": {"A": "1"}, "value": "x"}, "value", "needs `name`"),
         ({"name": "A"}, "name", "needs a `value`"),
         ({"name": "A-B", "value": "x"}, "name", "no name of a variable"),
         ({"name": "A=B;x", "value": "x"}, "name", "no name of a variable"),

@@ -180,7 +180,12 @@ def test_what_is_no_file_of_text_is_left_alone(machine: Machine, home: Path) -> 
         (EnsureLine, {"line": "a", "regexp": "("}, "regexp", "no regular expression"),
         (EnsureLine, {"line": r"\2", "regexp": "(a)", "backrefs": True}, "line", "group"),
         (EnsureLine, {"line": "a", "backrefs": True}, "backrefs", "needs `regexp`"),
-        (EnsureLine, {"line": "a", "insertafter": "x", "insertbefore": "y"}, "insertbefore", "both say where"),
+        (
+            EnsureLine,
+            {"line": "a", "insertafter": "x", "insertbefore": "y"},
+            "insertbefore",
+            "cannot be given together",
+        ),
         (EnsureLine, {"line": "a", "insertafter": "["}, "insertafter", "no regular expression"),
         (EnsureBlock, {"block": " \n"}, "block", "needs `block`"),
         (EnsureBlock, {"block": "a", "marker": "# x"}, "marker", "would be the same"),

@@ -54,7 +54,7 @@ def test_scope_system_without_the_right(machine: Machine) -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
-    "no url": ({"url": None}, "url", "needs `url`"),
+    "no url": ({"url": None}, "state", "needs `url` or `codeartifact`"),
     "a path": ({"url": "/opt/simple"}, "url", "write file:///opt/simple"),
     "no scheme": ({"url": "pypi.org/simple"}, "url", "not an http, https or file URL"),
     "another scheme": ({"url": "ftp://h/simple"}, "url", "not an http, https or file URL"),
@@ -70,8 +70,8 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "two hosts in one": ({"trusted_hosts": "a b"}, "trusted_hosts", "is not a host"),
     "a line break in find_links": ({"find_links": ["/a\n/b"]}, "find_links", "line break"),
     "a line break in cert": ({"cert": "/a\n[x]"}, "cert", "line break"),
-    "env without its scope": ({"env": "x"}, "env", "belong together"),
-    "scope without its env": ({"scope": "env"}, "scope", "belong together"),
+    "env without its scope": ({"env": "x"}, "env", "needs `scope: env`"),
+    "scope without its env": ({"scope": "env"}, "scope", "needs `env`"),
     "a password in an environment": ({"url": "https://me:canary99@h/simple", "scope": "env", "env": "x"}, "url", "scope: user"),
     "a password for all": ({"extra_urls": "https://me:canary99@h/simple", "scope": "system"}, "url", "scope: user"),
     "a token for all": ({"url": "https://canary99canary99canary99@h/simple", "scope": "system"}, "url", "scope: user"),

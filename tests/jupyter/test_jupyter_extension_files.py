@@ -105,7 +105,7 @@ def test_without_a_jupyter_that_is_said(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("parameters", "key", "said"),
     [
-        ({}, "packages", "names no extension"),
+        ({}, "packages", "none of `packages`, `lab` and `server`"),
         ({"lab": {"": True}}, "lab", "no name of an extension"),
         ({"server": {"a\nb": True}}, "server", "no name of an extension"),
         ({"packages": "a b c"}, "packages", "a b c"),

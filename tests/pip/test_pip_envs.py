@@ -134,7 +134,7 @@ def test_the_servers_environment_needs_a_word_of_its_own(instance: Instance) -> 
 
 def test_words_that_make_no_sense_together(instance: Instance) -> None:
     for word in ("except: python3", "allow_empty: true"):
-        with pytest.raises(InvalidPlaybook, match=f"`{word.partition(':')[0]}` makes sense with `envs` only") as caught:
+        with pytest.raises(InvalidPlaybook, match=f"`{word.partition(':')[0]}` needs `envs`") as caught:
             instance.run(f"- ensure_pip_pkg: {{packages: apple, env: python3, {word}}}")
         assert caught.value.position is not None
         assert caught.value.position.column > len("    - ensure_pip_pkg: {packages: apple, env: python3, ")

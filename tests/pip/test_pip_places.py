@@ -278,9 +278,9 @@ class TestTarget:
         assert in_folder(instance.playbook.parent / "lib/here") == {"apple": "2.0"}
 
     def test_for_several_pythons_it_is_refused(self, instance: Instance) -> None:
-        with pytest.raises(InvalidPlaybook, match="`target` is for one Python"):
+        with pytest.raises(InvalidPlaybook, match="`target` and `envs` cannot be given together"):
             instance.run("- ensure_pip_pkg: {packages: apple, envs: all, target: /x}")
-        with pytest.raises(InvalidPlaybook, match="exactly one of"):
+        with pytest.raises(InvalidPlaybook, match="none of `env`, `envs`, `python` and `system` is given"):
             instance.run("- ensure_pip_pkg: {packages: apple, target: /x}")
 
     def test_packages_that_are_compiled_for_another_python(self, instance: Instance) -> None:

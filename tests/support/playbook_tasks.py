@@ -19,7 +19,7 @@ class EnsureKernel(Task[None], frozen=True, kw_only=True):
     validate: Annotated[bool, parameter("Start it.")] = False
     timeout: Annotated[int, parameter("Seconds.", ge=1)] = 60
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.name is not None and not re.fullmatch(r"[a-z0-9._-]+", self.name):
             raise ParameterError("name", "a kernel's name has small letters only", cure="rename it")
 
