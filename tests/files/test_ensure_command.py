@@ -213,7 +213,6 @@ def test_the_order_of_files_is_that_of_their_folders(machine: Machine, home: Pat
         ({"argv": ["x"], "shell": "x"}, "shell", "cannot be given together"),
         ({"argv": []}, "argv", "neither `argv` nor `shell`"),
         ({"argv": [""]}, "argv", "names no program"),
-        ({"argv": [""]}, "argv", "names no program"),
         ({"shell": " "}, "shell", "is empty"),
         ({"argv": ["x", "a\0b"]}, "argv", "NUL"),
         ({"shell": "\ud800"}, "shell", "lone surrogate"),
