@@ -108,7 +108,7 @@ CHANGING = {
     "remove_if_empty", "set_mode",
 }  # fmt: skip
 MAY_KEEP = {
-    "machine/baselines.py": "keeps what the platform's image brought, at the first sight of each boot",
+    "machine/image.py": "keeps what the platform's image brought, at the first sight of each boot",
     "pip/editable_clone.py": "keeps the address that pip forgets",
     "machine/digests.py": "keeps what it has worked out in the tool's cache",
     "machine/interpreters.py": "asks an interpreter that no file tells of, and keeps the answer in the tool's cache",

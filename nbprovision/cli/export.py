@@ -16,7 +16,7 @@ from nbprovision.cli import inventory, kernel_parameters
 from nbprovision.conda import asked, health
 from nbprovision.conda.asked import CondaAsked, PipAsked, Since
 from nbprovision.indexes import url
-from nbprovision.machine import baseline, baselines, distributions, virtual_environments
+from nbprovision.machine import distributions, image, virtual_environments
 from nbprovision.machine.environments import Environment, is_environment
 from nbprovision.machine.kernels import SPEC
 from nbprovision.machine.machine import Machine
@@ -277,13 +277,13 @@ class _Export:
         yield from self._by_pip(moved, (), **allowed)
 
     def _since(self) -> tuple[Since, tuple[str, ...]]:
-        known = baselines.known(self._machine, self._prefix)
+        known = image.known_baseline(self._machine, self._prefix)
         if known is None:
             told = (
                 f"No run had written down what the image brought to {self._name}: this is what is newer than the start"
             )
             return asked.since_start(self._prefix), (told,)
-        changes = baseline.differences(known.content, baseline.content(self._prefix))
+        changes = image.differences(known.content, image.content(self._prefix))
         gone = [one.name for one in changes if one.after is None]
         there = [one for one in changes if one.after is not None]
         moved = {one.name for one in there if one.before is not None}

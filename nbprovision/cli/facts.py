@@ -13,7 +13,7 @@ import msgspec
 from nbprovision import __version__
 from nbprovision.cli import inventory
 from nbprovision.cli.inventory import FoundEnvironment
-from nbprovision.machine import baseline, baselines
+from nbprovision.machine import image
 from nbprovision.machine.machine import Machine
 from nbprovision.report import facts_text
 from nbprovision.report.colour import shown
@@ -94,7 +94,7 @@ def _space(machine: Machine) -> list[disk_space.Room]:
 
 def _distance(machine: Machine, one: FoundEnvironment) -> list[dict[str, Any]] | None:
     """What is not as the image brought it; None where that is not known, and for what no image brings."""
-    known = baselines.known(machine, Path(one.prefix)) if one.made_by == "platform" else None
+    known = image.known_baseline(machine, Path(one.prefix)) if one.made_by == "platform" else None
     if known is None or one.state == "unreadable":
         return None
     permitted = {change.name for change in known.permitted}
@@ -106,7 +106,7 @@ def _distance(machine: Machine, one: FoundEnvironment) -> list[dict[str, Any]] |
             "to": change.after,
             "permitted": change.name in permitted,
         }
-        for change in baseline.differences(known.content, baseline.content(Path(one.prefix)))
+        for change in image.differences(known.content, image.content(Path(one.prefix)))
     ]
 
 

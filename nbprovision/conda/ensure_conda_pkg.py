@@ -23,8 +23,8 @@ from nbprovision.conda.work import (
 )
 from nbprovision.machine import distributions, selectors
 from nbprovision.machine.environments import META, is_environment
+from nbprovision.machine.image import refuse_jupyter_server
 from nbprovision.machine.machine import Machine
-from nbprovision.machine.platform_guard import refuse_jupyter_server
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import AnyOf, Needs, OneOf
 from nbprovision.model.result import Change, Plan

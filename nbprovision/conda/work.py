@@ -21,13 +21,11 @@ from nbprovision.conda.packages import Packages, holds, same
 from nbprovision.conda.rattler_messages import Attempt, Query
 from nbprovision.conda.specs import Spec, allows, exclude, fault, parse, satisfied
 from nbprovision.machine import cuda, distributions, inside, removed_code, shared_files
-from nbprovision.machine.baseline import Difference
-from nbprovision.machine.baselines import Baseline
 from nbprovision.machine.digests import Digests
 from nbprovision.machine.environments import MADE_BY_US, META, CondaRecord, installed, is_environment
+from nbprovision.machine.image import Baseline, Difference, Touched, guarded, permitted, refusal
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.network_fault import NetworkFailed
-from nbprovision.machine.platform_guard import Touched, guarded, permitted, refusal
 from nbprovision.machine.shared_files import Shared
 from nbprovision.model.errors import DEFECT, REPORT, ParameterError, TaskFailed
 from nbprovision.model.task import Claim, Resource

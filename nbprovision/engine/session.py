@@ -21,7 +21,7 @@ from nbprovision.engine.program import Compiler
 from nbprovision.engine.run import Listener, Run
 from nbprovision.engine.step import Step
 from nbprovision.lifecycle import own_environment
-from nbprovision.machine import baselines, cache_limit, caches
+from nbprovision.machine import cache_limit, caches, image
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, NotTrusted, ProvisionError, TaskFailed, UsageError
 from nbprovision.model.result import Result
@@ -156,7 +156,7 @@ class Session:
                 make_folder(home / "log", mode=0o700)
             log.open_log(home / "log" / "nbprovision.log", rotates=alone)
             if alone:
-                baselines.record_all(self._machine)
+                image.record_baselines(self._machine)
             if reads:
                 results, content = self._finish(listener, tell, allowed)
             else:

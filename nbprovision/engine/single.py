@@ -9,7 +9,7 @@ from typing import Any
 from nbprovision.engine.guard import Guard, run_lock
 from nbprovision.engine.order import arrange
 from nbprovision.engine.step import Step, carry_out
-from nbprovision.machine import baselines
+from nbprovision.machine import image
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.ownership import refuse_foreign
 from nbprovision.model.result import Result
@@ -52,7 +52,7 @@ def carry_out_alone(
     machine.lock_timeout = lock_timeout
     step = Step(name=task.kind(), kind=task.kind(), task=task, no_log=no_log)
     with run_lock(machine.home, task.kind(), lock_timeout, tell), log.kept_in(machine.home):
-        baselines.record_all(machine)
+        image.record_baselines(machine)
         arrange([step], machine, linear=True)
         machine.applies = not check
         seen = machine.seen_with(environment, applies=not check) if environment else machine

@@ -15,11 +15,10 @@ from typing import Protocol
 
 import msgspec
 
-from nbprovision.machine.baseline import Difference
 from nbprovision.machine.distributions import Distribution
+from nbprovision.machine.image import Difference, Touched, guarded, refusal
 from nbprovision.machine.interpreters import Target
 from nbprovision.machine.machine import Machine
-from nbprovision.machine.platform_guard import Touched, guarded, refusal
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip import requirements
 from nbprovision.pip.request import Move, Request, constraints_file

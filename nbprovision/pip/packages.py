@@ -14,9 +14,9 @@ from nbprovision.indexes import settings
 from nbprovision.machine import distributions, removed_code, selectors, shared_files
 from nbprovision.machine.distributions import Distribution
 from nbprovision.machine.environments import is_environment
+from nbprovision.machine.image import permitted
 from nbprovision.machine.interpreters import Target, is_managed, no_python
 from nbprovision.machine.machine import Machine
-from nbprovision.machine.platform_guard import permitted
 from nbprovision.machine.shared_files import Shared
 from nbprovision.model.errors import FETCH_FIRST, URL_FOR_PATH, Inevitable, ParameterError, TaskFailed
 from nbprovision.model.relations import AnyOf, Excludes, Needs, OneOf

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 
 from nbprovision.machine import interpreters, selectors
+from nbprovision.machine.image import refuse_jupyter_server
 from nbprovision.machine.interpreters import Target
 from nbprovision.machine.machine import Machine
-from nbprovision.machine.platform_guard import refuse_jupyter_server
 from nbprovision.model.errors import Blocked, TaskFailed
 from nbprovision.model.task import Strings, as_list
 from nbprovision.pip import requirements

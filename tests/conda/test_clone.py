@@ -13,7 +13,7 @@ import pytest
 
 from nbprovision.conda import clone, health
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
-from nbprovision.machine import baseline, distributions
+from nbprovision.machine import distributions, image
 from nbprovision.machine.environments import installed
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironment
@@ -51,14 +51,14 @@ CLONE = """
 
 
 def test_a_copy_needs_no_channel_and_no_cache(instance: Instance) -> None:
-    before = baseline.content(instance.prefix("python3"))
+    before = image.content(instance.prefix("python3"))
     [planned_only] = instance.run(CLONE, check=True)
     create = planned_only.changes[0]
     assert (create.action, create.target, create.after) == ("create", "mine", f"a copy of {instance.prefix('python3')}")
     [result] = instance.run(CLONE)
     prefix = instance.root / "home/ec2-user/SageMaker/envs/mine"
     assert result.status == "changed", result.error
-    assert baseline.content(prefix) == before == baseline.content(instance.prefix("python3"))
+    assert image.content(prefix) == before == image.content(instance.prefix("python3"))
     assert (prefix / "bin/core").read_text() == f"#!{prefix}/bin/sh\n"
     assert os.access(prefix / "bin/core", os.X_OK) == os.access(instance.prefix("python3") / "bin/core", os.X_OK)
     assert not os.path.samefile(prefix / "share/core.txt", instance.prefix("python3") / "share/core.txt")
@@ -85,7 +85,7 @@ def test_a_copy_that_was_cut_off_is_finished(instance: Instance, monkeypatch: py
     [result] = instance.run(CLONE)
     assert result.status == "changed"
     prefix = instance.root / "home/ec2-user/SageMaker/envs/mine"
-    assert baseline.content(prefix) == baseline.content(instance.prefix("python3"))
+    assert image.content(prefix) == image.content(instance.prefix("python3"))
 
 
 def test_no_room(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ import pytest
 from nbprovision.conda import health
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
 from nbprovision.conda.ensure_conda_pkg import EnsureCondaPkg
-from nbprovision.machine import baseline, baselines
-from nbprovision.machine.baseline import Difference
+from nbprovision.machine import image
 from nbprovision.machine.environments import installed
+from nbprovision.machine.image import Difference
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
 from nbprovision.model.result import Result
@@ -214,13 +214,13 @@ def test_most_installs_leave_the_image_alone(instance: Instance, channel: TinyCh
 
 
 def test_the_pin_that_is_proposed_installs(instance: Instance, channel: TinyChannel) -> None:
-    before = baseline.content(instance.prefix("python3"))
+    before = image.content(instance.prefix("python3"))
     [result] = instance.run(task(channel, "tool>=2"))
     assert "this would change what the platform provides in python3" in text(result)
     assert "core 1.0 -> 2.0 (tool 2.0 needs core >=2" in text(result)
     assert "lib 1.0 -> 2.0" in text(result)
     assert "ask for tool=1.0, which leaves all of it alone; or write `allow_platform_changes: true`" in text(result)
-    assert baseline.content(instance.prefix("python3")) == before
+    assert image.content(instance.prefix("python3")) == before
     [pasted] = instance.run(task(channel, "tool=1.0"))
     assert pasted.status == "changed"
 
@@ -232,7 +232,7 @@ def test_neither_way_but_permission(instance: Instance, channel: TinyChannel) ->
     [allowed] = instance.run(task(channel, "rigid", ", allow_platform_changes: true"))
     assert allowed.status == "changed"
     assert versions(instance.prefix("python3"))["core"] == "2.0"
-    known = baselines.of(instance.machine, instance.prefix("python3"))
+    known = image.baseline_of(instance.machine, instance.prefix("python3"))
     assert known is not None
     assert Difference("conda", "core", "1.0 0", "2.0 0") in known.permitted
     assert all(one.name != "rigid" for one in known.permitted)
@@ -250,10 +250,10 @@ def test_neither_way_but_permission(instance: Instance, channel: TinyChannel) ->
     ],
 )
 def test_the_image_stays(instance: Instance, channel: TinyChannel, packages: str, more: str, told: str) -> None:
-    before = baseline.content(instance.prefix("python3"))
+    before = image.content(instance.prefix("python3"))
     [result] = instance.run(task(channel, packages, more))
     assert told in text(result)
-    assert baseline.content(instance.prefix("python3")) == before
+    assert image.content(instance.prefix("python3")) == before
 
 
 def test_the_newest_that_leaves_it_alone(instance: Instance, channel: TinyChannel) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.machine import baselines, distributions
+from nbprovision.machine import distributions, image
 from tests.support.provided import Instance, content, versions
 from tests.support.wheels import make_wheel
 
@@ -80,7 +80,7 @@ def test_with_permission_it_is_done_and_written_down(instance: Instance, prefix:
     tasks = task("melon", engine, ", allow_platform_changes: true")
     assert instance.good(tasks) == ["changed"]
     assert versions(prefix)["apple"] == "2.0"
-    known = baselines.of(instance.machine(), prefix)
+    known = image.baseline_of(instance.machine(), prefix)
     assert known is not None
     assert [(one.name, one.before, one.after) for one in known.permitted] == [("apple", "1.0", "2.0")]
     assert instance.good(tasks) == ["ok"]
@@ -131,7 +131,7 @@ def test_what_the_image_brought_is_not_uninstalled(instance: Instance, prefix: P
     assert versions(prefix) == {**BROUGHT, "plum": "1.0"}
     assert instance.good(task("plum", engine, ", state: absent")) == ["changed"]
     assert instance.good(task("grape", engine, ", state: absent, allow_platform_changes: true")) == ["changed"]
-    known = baselines.of(instance.machine(), prefix)
+    known = image.baseline_of(instance.machine(), prefix)
     assert known is not None
     assert [(one.name, one.after) for one in known.permitted] == [("grape", None)]
 

@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parents[2] / "nbprovision"
 # Where a file may be opened without `system.reading`, and why.
 MAY_OPEN = {
     "conda/package_rules.py": "for the lint, which decides nothing",
-    "machine/baseline.py": "what the kernel says",
+    "machine/image.py": "what the kernel says",
     "machine/on_volume.py": "what the kernel says",
     "machine/caches.py": "the tool's own caches, for `clean`",
     "machine/digests.py": "the content of files, which `deep` compares anew in each run",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.machine import baseline, baselines
-from nbprovision.machine.baseline import Content, Difference
+from nbprovision.machine import image
+from nbprovision.machine.image import Content, Difference
 from nbprovision.machine.machine import Machine
 
 
@@ -35,7 +35,7 @@ def make(prefix: Path, package: str, distribution: str) -> None:
 
 
 def found(machine: Machine) -> Content:
-    known = baselines.of(machine, provided(machine))
+    known = image.baseline_of(machine, provided(machine))
     assert known is not None
     return known.content
 
@@ -47,7 +47,7 @@ def test_it_stays_as_first_seen(instance: Machine) -> None:
         provided(instance) / "conda-meta/numpy-2.0.0-py310_0.json"
     )
     assert found(instance) == first
-    assert baseline.differences(first, baseline.content(provided(instance))) == [
+    assert image.differences(first, image.content(provided(instance))) == [
         Difference("conda", "numpy", "1.26.4 py310_0", "2.0.0 py310_0")
     ]
 
@@ -61,26 +61,26 @@ def test_another_image_is_looked_at_anew(instance: Machine, monkeypatch: pytest.
     shutil.rmtree(aside)
     make_boot = provided(instance).parent / "boot_id"
     make_boot.write_text("another\n")
-    monkeypatch.setattr(baseline, "_BOOT_ID", make_boot)
+    monkeypatch.setattr(image, "_BOOT_ID", make_boot)
     (provided(instance) / "lib/python3.10/site-packages/rich-14.0.0.dist-info").rmdir()
     assert found(instance).distributions == {}
 
 
 def test_what_was_permitted_is_kept(instance: Machine) -> None:
     change = Difference("pip", "rich", "13.0.0", "14.0.0")
-    baselines.permit(instance, provided(instance), [change])
-    baselines.permit(instance, provided(instance), [change])
-    known = baselines.of(instance, provided(instance))
+    image.permit(instance, provided(instance), [change])
+    image.permit(instance, provided(instance), [change])
+    known = image.baseline_of(instance, provided(instance))
     assert known is not None
     assert known.permitted == (change,)
 
 
 def test_other_environments_have_none(instance: Machine, tmp_path: Path) -> None:
     make(tmp_path / "mine", "numpy-1-0", "rich-13.0.0")
-    assert baselines.of(instance, tmp_path / "mine") is None
+    assert image.baseline_of(instance, tmp_path / "mine") is None
     (provided(instance) / "conda-meta/nbprovision").touch()
     instance.forget()
-    assert baselines.of(instance, provided(instance)) is None
+    assert image.baseline_of(instance, provided(instance)) is None
 
 
 def test_a_home_that_cannot_be_written_to(instance: Machine) -> None:
