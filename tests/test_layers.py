@@ -86,11 +86,9 @@ CARRY_OUT = {
         "clone", "conda_command", "engine", "package_bytes", "prefix", "question", "rattler", "rattler_child", "reply", "work",
     },
     "files": {"config_file", "edited_text", "file_work", "git_config"},
-    "indexes": {"codeartifact_command", "token"},
+    "indexes": {"codeartifact"},
     "jupyter": {"kernel_folder"},
-    "machine": {
-        "aws_secrets", "cache_limit", "engine_leftovers", "removed_code", "shared_files",
-    },
+    "machine": {"aws", "caches", "removed_code", "shared_files"},
     "pip": {
         "engine", "engine_options", "guard", "other_index", "packages", "pip_command", "request", "target_folder", "uv_command",
         "virtual_environment",

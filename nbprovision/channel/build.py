@@ -20,7 +20,7 @@ from nbprovision.channel import interpreter as interpreters
 from nbprovision.channel.interpreter import Interpreter
 from nbprovision.channel.package import NATIVE, Package
 from nbprovision.channel.wheel import convert, is_pure
-from nbprovision.machine.network_fault import only_logged, pip_log
+from nbprovision.machine.network import only_logged, pip_log
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import room
 from nbprovision.system.commands import run

@@ -19,7 +19,7 @@ from nbprovision.conda import health
 from nbprovision.conda.specs import allows, parse
 from nbprovision.indexes import settings as indexes
 from nbprovision.machine import caches as tool_caches
-from nbprovision.machine import distributions, kernels, on_volume, virtual_environments
+from nbprovision.machine import distributions, kernels, virtual_environments
 from nbprovision.machine.condarc import FALLBACK_CHANNEL
 from nbprovision.machine.environments import CondaRecord, Environment, installed
 from nbprovision.machine.machine import Machine
@@ -393,7 +393,7 @@ def _is_own(kernel: FoundKernel) -> bool:
 def _virtual(machine: Machine) -> Iterator[Path]:
     yield from virtual_environments.named(machine.conda).values()
     if machine.platform.volume is not None:
-        yield from on_volume.virtual_environments(machine.platform.volume)
+        yield from virtual_environments.on_volume(machine.platform.volume)
 
 
 def _records(prefix: Path) -> list[CondaRecord]:

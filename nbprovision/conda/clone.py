@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nbprovision.conda.health import placing
+from nbprovision.machine.caches import PROBE
 from nbprovision.machine.distributions import DIST_INFO
-from nbprovision.machine.engine_leftovers import PROBE
 from nbprovision.machine.environments import MADE_BY_US, META
-from nbprovision.machine.package_files import placing
 from nbprovision.model.errors import NotBegun, TaskFailed
 from nbprovision.system.files import explained, make_folder, make_temporary_folder, remove, write_atomically
 from nbprovision.system.reading import read_json

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from nbprovision.conda import rattler
 from nbprovision.conda.rattler_messages import Package, Query
-from nbprovision.machine.network_fault import NetworkFailed
+from nbprovision.machine.network import NetworkFailed
 from nbprovision.model.errors import TaskFailed
 
 if TYPE_CHECKING:

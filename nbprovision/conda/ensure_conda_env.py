@@ -29,9 +29,9 @@ from nbprovision.conda.work import (
 from nbprovision.machine import cuda, distributions, folder_guard
 from nbprovision.machine.condarc import expanded
 from nbprovision.machine.environments import META, is_environment
+from nbprovision.machine.folder_guard import refuse_two_kinds
 from nbprovision.machine.image import refuse_jupyter_server
 from nbprovision.machine.machine import Machine
-from nbprovision.machine.two_kinds import refuse_two_kinds
 from nbprovision.model.errors import ParameterError, TaskFailed, UnsetVariable
 from nbprovision.model.relations import AnyOf, Excludes, OneOf
 from nbprovision.model.result import Change

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,6 @@ from nbprovision.machine.condarc import Condarc
 from nbprovision.machine.digests import Digests
 from nbprovision.machine.distributions import normalized
 from nbprovision.machine.environments import META, CondaRecord
-from nbprovision.machine.package_files import in_package, placing
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import inputs, secrets
 from nbprovision.system.journal import TEMPORARY_SUFFIX
@@ -107,6 +106,9 @@ _DETAILS = msgspec.json.Decoder(Details)
 _FILES = msgspec.json.Decoder(_Files)
 # Not every package keeps what these are made of, and a file that Python writes anew by itself is no loss.
 _MADE_BY_PYTHON = (".pyc", ".pyo")
+# Where a pure Python package (noarch) has its files: https://docs.conda.io/projects/conda-build/en/stable/resources/
+# package-spec.html. They are linked to where the environment's Python looks for them.
+_LIBRARIES, _SCRIPTS = "site-packages/", "python-scripts/"
 
 
 def details(record: CondaRecord) -> Details | None:
@@ -445,12 +447,8 @@ def _listed(record: CondaRecord) -> _Files | None:
 
     Of a pure Python package (noarch) conda lists the paths in the package; py-rattler those in the environment.
     """
-    try:
-        with inputs.unrecorded():
-            listed = decode(_FILES, read_bytes(record.path))
-    except (OSError, msgspec.DecodeError):
-        return None
-    if not any(in_package(entry.path) for entry in listed.paths_data.paths):
+    listed = _as_listed(record)
+    if listed is None or not any(entry.path.startswith((_LIBRARIES, _SCRIPTS)) for entry in listed.paths_data.paths):
         return listed
     placed = placing(listed.files)
     entries = [msgspec.structs.replace(entry, path=placed(entry.path)) for entry in listed.paths_data.paths]
@@ -459,12 +457,16 @@ def _listed(record: CondaRecord) -> _Files | None:
 
 def listed_files(record: CondaRecord) -> list[str]:
     """The paths that a package's record lists, as they stand; empty for one that cannot be read."""
+    listed = _as_listed(record)
+    return [] if listed is None else [*listed.files, *(entry.path for entry in listed.paths_data.paths)]
+
+
+def _as_listed(record: CondaRecord) -> _Files | None:
     try:
         with inputs.unrecorded():
-            listed = decode(_FILES, read_bytes(record.path))
+            return decode(_FILES, read_bytes(record.path))
     except (OSError, msgspec.DecodeError):
-        return []
-    return [*listed.files, *(entry.path for entry in listed.paths_data.paths)]
+        return None
 
 
 def dist_infos(record: CondaRecord) -> list[str]:
@@ -495,3 +497,19 @@ def refuse_records(prefix: Path, going: Iterable[CondaRecord]) -> None:
     for record in going:
         for place in inside.leading_out(prefix, prefix, listed_files(record), known):
             raise inside.refused_because(f"{record.name} in {prefix}", f"{record.path} lists a file that is {place}")
+
+
+def placing(files: Sequence[str]) -> Callable[[str], str]:
+    """A function from a path in the package to that in the environment.
+
+    Args:
+        files: The ``files`` of the package's record, which are paths in the environment.
+
+    """
+    parts = (file.partition(_LIBRARIES) for file in files)
+    libraries = next((before for before, found, _ in parts if found), "")
+
+    def placed(path: str) -> str:
+        return libraries + path if path.startswith(_LIBRARIES) else path.replace(_SCRIPTS, "bin/", 1)
+
+    return lambda path: placed(path) if path.startswith((_LIBRARIES, _SCRIPTS)) else path

@@ -11,9 +11,8 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.conda.health import Details, activation_state, history_tells, variables
+from nbprovision.conda.health import Details, activation_state, history_tells, placing, variables
 from nbprovision.machine.environments import MADE_BY_US, META, CondaFacts
-from nbprovision.machine.package_files import placing
 from nbprovision.system.files import make_folder, read_text, write_atomically
 from nbprovision.system.reading import read_bytes
 

@@ -27,7 +27,7 @@ from nbprovision.conda.specs import Spec, parse
 from nbprovision.machine import caches, inside, network
 from nbprovision.machine.distributions import normalized
 from nbprovision.machine.environments import META, CondaRecord, installed
-from nbprovision.machine.network_fault import NetworkFailed, Server, network_failure
+from nbprovision.machine.network import NetworkFailed, Server, network_failure
 from nbprovision.model.errors import NotBegun, TaskFailed
 from nbprovision.system import commands, secrets, trust
 from nbprovision.system.files import make_folder, remove, temporary_folder

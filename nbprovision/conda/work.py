@@ -25,7 +25,7 @@ from nbprovision.machine.digests import Digests
 from nbprovision.machine.environments import MADE_BY_US, META, CondaRecord, installed, is_environment
 from nbprovision.machine.image import Baseline, Difference, Touched, guarded, permitted, refusal
 from nbprovision.machine.machine import Machine
-from nbprovision.machine.network_fault import NetworkFailed
+from nbprovision.machine.network import NetworkFailed
 from nbprovision.machine.shared_files import Shared
 from nbprovision.model.errors import DEFECT, REPORT, ParameterError, TaskFailed
 from nbprovision.model.task import Claim, Resource

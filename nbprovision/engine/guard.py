@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.machine import engine_leftovers
+from nbprovision.machine import caches
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import LockTimeout, NotBegun, ProvisionError, TaskFailed
 from nbprovision.model.result import Plan
@@ -116,7 +116,7 @@ def _enter(
         with on_wait(other):
             _wait(lock, held, timeout)
     if held.enter_context(journal.kept(home)):  # the run before was killed
-        engine_leftovers.remove_leftovers(home / "cache")
+        caches.remove_leftovers(home / "cache")
     holder_path = home / "lock.holder"
     said = msgspec.json.encode(Holder(os.getpid(), command, time.time(), activity.hook(), os.uname().nodename))
     with contextlib.suppress(TaskFailed):  # no room; who waits is told of "another run"
@@ -298,7 +298,7 @@ class Guard:
                 if self._waiting[prefix] > 0 or self._reads:
                     continue
                 del self._waiting[prefix]
-                engine_leftovers.remove_probes(prefix)
+                caches.remove_probes(prefix)
                 unfinished.clear(prefix)
 
 

@@ -18,14 +18,14 @@ def outside_of(machine: Machine, *, check: bool) -> type[Outside]:
 
     class Asking(Outside):
         def secret(self, kind: str, name: str, region: str | None) -> str:
-            from nbprovision.machine import aws_secrets
+            from nbprovision.machine import aws
 
             placeholder = super().secret(kind, name, region)
             if check:
-                aws_secrets.require_command(machine, kind, name)
+                aws.require_command(machine, kind, name)
                 return placeholder
             if (kind, name, region) not in values:
-                values[kind, name, region] = aws_secrets.fetch(machine, kind, name, region)
+                values[kind, name, region] = aws.fetch_secret(machine, kind, name, region)
             return values[kind, name, region]
 
     return Asking

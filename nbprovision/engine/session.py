@@ -21,7 +21,7 @@ from nbprovision.engine.program import Compiler
 from nbprovision.engine.run import Listener, Run
 from nbprovision.engine.step import Step
 from nbprovision.lifecycle import own_environment
-from nbprovision.machine import cache_limit, caches, image
+from nbprovision.machine import caches, image
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, NotTrusted, ProvisionError, TaskFailed, UsageError
 from nbprovision.model.result import Result
@@ -251,7 +251,7 @@ class Session:
         for text in run.undone:
             tell(f"warning: {text}")
         if not request.check and any(change.kind == "package" for result in results for change in result.changes):
-            cache_limit.trim(self._machine)
+            caches.trim(self._machine)
         proofs, complete = run.proofs
         looked_at = {**self._facts_read, **self._playbook.looked_at}
         # What is not told yet to a handler is one as well: by its file it keeps the next run from ending early.

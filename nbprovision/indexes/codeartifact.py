@@ -1,28 +1,59 @@
-"""AWS CodeArtifact as a package index: where a repository lies, and until when the token beside it is good.
+"""AWS CodeArtifact as a package index: where a repository lies, and the token that gives access to it.
 
 https://docs.aws.amazon.com/codeartifact/latest/ug/python-configure-pip.html has the form of the URL,
-https://docs.aws.amazon.com/codeartifact/latest/ug/tokens-authentication.html the life of a token.
+https://docs.aws.amazon.com/codeartifact/latest/ug/tokens-authentication.html the life of a token. The machine's ``aws``
+command fetches tokens with the credentials of the notebook's role.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
+from nbprovision.files import config_file
+from nbprovision.files.config_file import SECRET_MODE, Write
+from nbprovision.indexes import settings
+from nbprovision.indexes import url as index_url
+from nbprovision.machine import aws
+from nbprovision.machine.machine import Machine
 from nbprovision.machine.platform import region_of, resource_name
 from nbprovision.model.errors import TaskFailed
 from nbprovision.model.task import Duration, seconds
+from nbprovision.system import secrets
+from nbprovision.system.files import read_text, write_atomically
 from nbprovision.system.reading import read_json
 
-LONGEST, SHORTEST = "12h", "15m"
-USER = "aws"
-RECORD_SUFFIX = ".nbprovision-token"
+_LONGEST, _SHORTEST = "12h", "15m"
+_RECORD_SUFFIX = ".nbprovision-token"
+# Stands for a token that is not there yet, in what is only planned; too short to be taken for a secret.
+_TO_COME = "--"
+_CURES: aws.Cures = (
+    (
+        aws.NOT_ALLOWED,
+        (
+            "let the notebook's role do codeartifact:GetAuthorizationToken on the domain and sts:GetServiceBearerToken, "
+            "and codeartifact:ReadFromRepository on the repository"
+        ),
+    ),
+    aws.NO_CREDENTIALS,
+    (("resourcenotfound", "does not exist"), "correct `domain`, `owner` (the account that owns it) and `region`"),
+    (("invalid choice",), "this `aws` is too old to know CodeArtifact: bring it up to date"),
+    (
+        aws.NO_WAY,
+        (
+            "look at the way to codeartifact.REGION.amazonaws.com: the proxy (https_proxy), or in a VPC without internet "
+            "the interface endpoints com.amazonaws.REGION.codeartifact.api and .codeartifact.repositories"
+        ),
+    ),
+    (("region",), "correct `region`"),
+)
 
 
 class CodeArtifact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,13 +73,13 @@ class CodeArtifact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     repository: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,99}$")]
     owner: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{12}$")] | None = None
     region: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{2}[a-z-]*-[0-9]{1,2}$")] | None = None
-    duration: Duration = LONGEST
+    duration: Duration = _LONGEST
     endpoint: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s@?#]+$")] | None = None
 
     @property
     def wrong_duration(self) -> bool:
         """Whether AWS would not take the duration."""
-        return not seconds(SHORTEST) <= seconds(self.duration) <= seconds(LONGEST)
+        return not seconds(_SHORTEST) <= seconds(self.duration) <= seconds(_LONGEST)
 
 
 class Repository(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,15 +93,15 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
 
     def with_token(self, token: str) -> str:
         """The index's URL for pip and uv."""
-        return self.url.replace("://", f"://{USER}:{quote(token, safe='')}@", 1)
+        return self.url.replace("://", f"://aws:{quote(token, safe='')}@", 1)
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """What is recorded of a token, without the token itself.
+class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of a token, without the token itself.
 
     Attributes:
         url: The index.
-        digest: SHA-256 of the token, which tells whether it is the one that stands in the file.
+        digest: SHA-256 of the token, which shows whether it is the one in the file.
         issued, expires: Seconds since the epoch.
 
     """
@@ -82,8 +113,39 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def half_life(self) -> float:
-        """The moment from which on it is to be renewed."""
+        """The moment from which on the token is to be renewed."""
         return (self.issued + self.expires) / 2
+
+
+class TokenState(msgspec.Struct, frozen=True, kw_only=True):
+    """The index's repository, and the token that stands in pip.conf.
+
+    Attributes:
+        repository: Where the index is.
+        token: The token in place; None for a missing or expired one, or that of another index.
+        renew: A new one is to be fetched.
+        warnings: That a new one could not be fetched.
+
+    """
+
+    repository: Repository
+    token: str | None
+    renew: bool
+    warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Without the token: a traceback prints it."""
+        return f"TokenState({self.repository.url}, renew={self.renew})"
+
+    @property
+    def url(self) -> str:
+        """The index's URL with the token in place, or with a word for the one to come."""
+        return self.repository.with_token(self.token or _TO_COME)
+
+
+class _Answer(msgspec.Struct):
+    authorizationToken: str  # noqa: N815 - the command's word
+    expiration: float | str
 
 
 def repository(asked: CodeArtifact, env: Mapping[str, str], root: Path = Path("/")) -> Repository:
@@ -115,26 +177,125 @@ def repository(asked: CodeArtifact, env: Mapping[str, str], root: Path = Path("/
 
 def token_record(pip_conf: Path) -> Path:
     """Where the record of the token in ``pip_conf`` is kept."""
-    return pip_conf.with_name(pip_conf.name + RECORD_SUFFIX)
+    return pip_conf.with_name(pip_conf.name + _RECORD_SUFFIX)
 
 
-def digest(token: str) -> str:
-    """What a record keeps of a token."""
+def seconds_left(pip_conf: Path) -> float:
+    """Seconds until the token is to be renewed; 0 where that is due, or where the record does not show its age."""
+    record = _read_record(pip_conf)
+    now = time.time()
+    if record is None or now < record.issued:  # the clock was set back
+        return 0.0
+    return max(0.0, record.half_life - now)
+
+
+def read_token(asked: CodeArtifact, machine: Machine, pip_conf: Path) -> TokenState:
+    """The token in ``pip_conf``, and whether to renew it: from half its life on, or where its age is not known.
+
+    Raises:
+        TaskFailed: pip.conf is not valid, the repository's region or owner is not known, or no command can fetch the
+            token that is needed.
+
+    """
+    place = repository(asked, machine.env, machine.root)
+    token = _token_in(pip_conf, place)
+    record = _read_record(pip_conf)
+    known = record is not None and token is not None and record.digest == _digest(token)
+    now = time.time()
+    if record is not None and known and now >= record.expires:
+        token = None
+    renew = token is None or record is None or not known or not record.issued <= now < record.half_life
+    if token is None:
+        aws.find_command(machine, _failure(place))  # so that a check fails where the run would
+    warnings = machine.notes.get(("codeartifact", str(pip_conf)), ())
+    return TokenState(repository=place, token=token, renew=renew and not (warnings and token), warnings=warnings)
+
+
+def put_token(
+    state: TokenState, machine: Machine, pip_conf: Path, writes_with: Callable[[str], Iterable[Write]]
+) -> None:
+    """Put the index in place, with a new token where that is due.
+
+    If that fails, a token that has not expired is kept, and the result says so; the next run retries.
+
+    Args:
+        state: From `read_token`.
+        machine: Its environment is the command's.
+        pip_conf: The file of pip's.
+        writes_with: The files' new contents, for a URL with its token.
+
+    Raises:
+        TaskFailed: no token could be fetched, and none in place is valid.
+
+    """
+    token = record = None
+    if state.renew:
+        try:
+            token, record = _fetch_token(state.repository, machine)
+        except TaskFailed as error:
+            if state.token is None:
+                raise
+            machine.notes["codeartifact", str(pip_conf)] = (f"the token in place is kept: {error.text}",)
+    for write in writes_with(state.url if token is None else state.repository.with_token(token)):
+        config_file.put(write)
+    if record is not None:
+        write_atomically(token_record(pip_conf), msgspec.json.encode(record), mode=SECRET_MODE)
+
+
+def _fetch_token(repository: Repository, machine: Machine) -> tuple[str, TokenRecord]:
+    words = [
+        "codeartifact", "get-authorization-token",
+        "--domain", repository.domain, "--domain-owner", repository.owner, "--region", repository.region,
+        "--duration-seconds", f"{repository.duration:.0f}",
+    ]  # fmt: skip
+    issued = time.time()
+    machine.progress("a token from CodeArtifact")
+    text = aws.ask(machine, words, failure=_failure(repository), cures=_CURES)
+    try:
+        answer = msgspec.json.decode(text, type=_Answer)
+        expires = _moment(answer.expiration)
+    except (msgspec.DecodeError, ValueError):  # the answer is not shown: the token may be in it
+        command = aws.find_command(machine, _failure(repository))
+        raise TaskFailed(
+            _failure(repository),
+            cause=f"{command} gave an answer that is not understood",
+            cure=f"look at what it is: {command} --version tells that of AWS's own command",
+        ) from None
+    token = answer.authorizationToken
+    secrets.remember(token)
+    return token, TokenRecord(url=repository.url, digest=_digest(token), issued=issued, expires=expires)
+
+
+def _failure(repository: Repository) -> str:
+    return f"no token for CodeArtifact's domain '{repository.domain}' ({repository.region}) could be had"
+
+
+def _moment(expiration: float | str) -> float:
+    """Version 1 of the command prints seconds since the epoch, version 2 a date."""
+    if isinstance(expiration, str):
+        return dt.datetime.fromisoformat(expiration.replace("Z", "+00:00")).timestamp()
+    return expiration
+
+
+def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def held(pip_conf: Path) -> Held | None:
-    """The record beside ``pip_conf``; one that is damaged is none."""
+def _read_record(pip_conf: Path) -> TokenRecord | None:
+    """The record beside ``pip_conf``; a damaged one does not count."""
     try:
-        return read_json(token_record(pip_conf), Held)
+        return read_json(token_record(pip_conf), TokenRecord)
     except (OSError, msgspec.DecodeError):
         return None
 
 
-def left(pip_conf: Path) -> float:
-    """Seconds until the token is to be renewed; 0 where that is due, or where nothing is known of it."""
-    record = held(pip_conf)
-    now = time.time()
-    if record is None or now < record.issued:  # a clock that was set back tells nothing of its age
-        return 0.0
-    return max(0.0, record.half_life - now)
+def _token_in(pip_conf: Path, place: Repository) -> str | None:
+    text = read_text(pip_conf)
+    url = settings.parse_pip_conf(pip_conf, text).get("global", {}).get("index-url", "") if text else ""
+    if not url or settings.place(url) != place.url:
+        return None
+    token = unquote(index_url.secret_of(url)) or None
+    if token is not None:
+        index_url.remember(url)
+        secrets.remember(token)
+    return None if token == _TO_COME else token

@@ -14,10 +14,10 @@ import msgspec
 
 from nbprovision.files.config_file import SECRET_MODE, Write, put
 from nbprovision.files.configured import Before, ConfigurationFile, read_configured, record_of
+from nbprovision.indexes import codeartifact
 from nbprovision.indexes import settings as indexes
-from nbprovision.indexes import token as index_token
 from nbprovision.indexes import url as index_url
-from nbprovision.indexes.codeartifact import CodeArtifact, left, token_record
+from nbprovision.indexes.codeartifact import CodeArtifact, seconds_left, token_record
 from nbprovision.indexes.state import EDITORS, Editor, IndexPlan, IndexState, Subject
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
@@ -186,13 +186,13 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         """A token is to be renewed from half its life on."""
         if self.codeartifact is None or self.state == "absent":
             return None
-        return left(self._pip_conf(machine))
+        return seconds_left(self._pip_conf(machine))
 
     def read(self, machine: Machine) -> IndexState:
         """The files as they stand, and what would overrule them."""
         pip_conf = self._pip_conf(machine)
         if self.codeartifact is not None and self.state == "present":
-            token = index_token.look(self.codeartifact, machine, pip_conf)
+            token = codeartifact.read_token(self.codeartifact, machine, pip_conf)
             return msgspec.structs.replace(self._at(token.url).read(machine), token=token)
         subjects = [Subject("pip", read_configured(pip_conf), self._asked_of_pip(machine))]
         if self.scope != "env":
@@ -250,7 +250,7 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
             _refuse_missing(prefix)
         pip_conf = self._pip_conf(machine)
         if plan.token is not None:
-            index_token.bring(plan.token, machine, pip_conf, lambda url: self._writes_at(url, machine))
+            codeartifact.put_token(plan.token, machine, pip_conf, lambda url: self._writes_at(url, machine))
         for write in plan.writes:
             put(write)
         if self.codeartifact is not None and self.state == "absent":

@@ -11,7 +11,7 @@ import msgspec
 from nbprovision.files.config_file import Write
 from nbprovision.files.configured import ConfigurationFile
 from nbprovision.indexes import pip_conf, uv_toml
-from nbprovision.indexes.token import TokenState
+from nbprovision.indexes.codeartifact import TokenState
 from nbprovision.model.result import Plan
 
 

@@ -142,9 +142,9 @@ def outside_of(machine: Machine) -> type[Outside]:
 
     class OutsideHere(Outside):
         def secret(self, kind: str, name: str, region: str | None) -> str:
-            from nbprovision.machine import aws_secrets
+            from nbprovision.machine import aws
 
-            aws_secrets.require_command(machine, kind, name)
+            aws.require_command(machine, kind, name)
             return super().secret(kind, name, region)
 
     return OutsideHere

@@ -1,6 +1,7 @@
-"""What lies in the engines' caches, and what of it environments share by hard links.
+"""What lies in the engines' caches, how they are kept within their limit, and what killed engines leave in them.
 
-A package whose files an environment shares takes room once for both: to remove it from the cache frees nothing.
+Removing a package whose files an environment shares by hard links frees nothing: both take the space once. The
+limit keeps the caches from filling a volume of 5 GB. A killed engine never removes its temporary files itself.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 from nbprovision.machine.machine import CACHE_BESIDE
-from nbprovision.model.errors import UsageError
+from nbprovision.model.errors import TaskFailed, UsageError
 from nbprovision.system.disk_space import BLOCK, files_below
+from nbprovision.system.files import remove
+from nbprovision.system.log import event
 
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
@@ -179,3 +182,60 @@ def _look(path: Path) -> list[_File]:
         names = 1 if folder else status.st_nlink
         found.append(_File((status.st_dev, status.st_ino), names, status.st_blocks * BLOCK, status.st_ctime, folder))
     return found
+
+
+def trim(machine: Machine) -> int:
+    """Remove what was not used for longest, what no environment shares first, until each cache is within its limit.
+
+    What environments share takes no room of its own, and is not counted.
+
+    Returns:
+        The bytes that were freed.
+
+    """
+    freed = 0
+    for cache in folders(machine):
+        kept = entries(cache)
+        excess = sum(entry.own for entry in kept) - limit(machine.env, cache)
+        for entry in sorted(kept, key=lambda entry: (entry.shared > 0, entry.used)):
+            if excess <= 0:
+                break
+            with contextlib.suppress(TaskFailed):  # another time
+                for path in (*entry.beside, entry.path):
+                    remove(path)
+                event("trimmed", kind=entry.kind, path=str(entry.path), bytes=entry.own)
+                excess -= entry.own
+                freed += entry.own
+    return freed
+
+
+# By the names that both give to what is in the making (Rust's tempfile crate: `.tmp` and random letters). They are made
+# at the top of a cache or of a part of it, so no folder of packages is looked into.
+_PATTERNS = ("uv/.tmp*", "uv/*/.tmp*", "pkgs/.tmp*", "repodata/.tmp*")
+PROBE = ".refprobe-"  # by which py-rattler tries whether the file system can share what files hold
+
+
+def remove_probes(prefix: Path) -> None:
+    """Remove what a killed py-rattler left in an environment; to be called when nobody is at work in it.
+
+    Raises:
+        TaskFailed: one cannot be removed.
+
+    """
+    for path in prefix.glob(f"{PROBE}*"):
+        remove(path)
+
+
+def remove_leftovers(cache: Path) -> None:
+    """Remove them; to be called with the lock of the tool's home held, when no engine of ours is at work.
+
+    Args:
+        cache: The tool's own caches. One that the user has named is other programs' too, and is left alone.
+
+    Raises:
+        TaskFailed: one cannot be removed.
+
+    """
+    for pattern in _PATTERNS:
+        for path in cache.glob(pattern):
+            remove(path)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from nbprovision.machine import condarc_merge, condarc_text
+from nbprovision.machine import condarc_text
 from nbprovision.machine.condarc_text import Value
 from nbprovision.system import inputs, trust
 from nbprovision.system.reading import read_bytes
@@ -195,7 +195,7 @@ def read_condarc(
     for key in (*_LISTS, *_MAPS, *_FLAGS, *_TEXTS):
         matches = [settings[key] for _, settings in layers if key in settings]
         if matches:
-            value = condarc_merge.merged(matches).plain
+            value = condarc_text.merged(matches).plain
             found[key] = value if key in _NOT_EXPANDED else _all_expanded(value, env)
     return Condarc(
         **_typed(found),

@@ -1,11 +1,16 @@
-"""What conda has on this machine: installations, environments, their packages. Reads files; starts no conda."""
+"""What conda has on this machine: installations, environments, their packages. Reads files; starts no conda.
+
+The registry of environments and conda's configuration are in the user's home, which a notebook instance loses at each
+restart. So the volume is searched for installations and environments that neither conda nor the registry knows: its
+folders, and below each the places with the usual names. A search of the whole volume might meet a million files.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,9 +21,6 @@ from nbprovision.system.places import existing
 from nbprovision.system.reading import read_bytes
 from nbprovision.system.unfinished import is_marked
 
-if TYPE_CHECKING:
-    from nbprovision.machine.on_volume import Survey
-
 META = "conda-meta"
 # A plain file in conda-meta tells an environment that this tool made; conda reads only *.json and history there.
 MADE_BY_US = "nbprovision"
@@ -27,6 +29,14 @@ USUAL_HOMES = ("miniforge3", "miniconda3", "anaconda3", "mambaforge", "micromamb
 _USUAL_ROOTS = ("opt/conda", "opt/miniforge3", "opt/miniconda3", "opt/anaconda3")
 # Where the notebook server of an instance runs: https://docs.aws.amazon.com/sagemaker/latest/dg/nbi-add-external.html
 _JUPYTER_SERVER = "JupyterSystemEnv"
+# Usual names on a volume: of installations (AWS's sample persistent-conda-ebs has custom-miniconda/miniconda), of
+# folders of environments, and of conda's own folder of environments.
+_HOMES_ON_VOLUME = (*USUAL_HOMES, "miniconda", "anaconda", "miniforge", "conda")
+_FOLDERS_OF_ENVIRONMENTS = ("envs", "environments", "conda-envs", "conda_envs", "kernels")
+_HIDDEN = (".conda",)
+_MOUNTS = Path("/proc/self/mounts")
+_MOST_FOLDERS = 200  # of a volume that are searched; names with one of these words come first
+_TELLING = ("conda", "mamba", "forge", "env", "kernel")
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -206,7 +216,7 @@ class CondaFacts:
         for base in self.installations[:1]:
             yield "base", base
         for folder in self.folders:
-            for name in children(folder):
+            for name in _children(folder):
                 yield name, folder / name
         for prefix in self.registered:
             if is_environment(prefix):
@@ -216,7 +226,7 @@ class CondaFacts:
 
     def _looked_up(self) -> Iterator[tuple[str, Path]]:
         for base in self._on_volume.installations:
-            for name in children(base / "envs"):
+            for name in _children(base / "envs"):
                 yield name, base / "envs" / name
             yield base.name, base
         for prefix in self._on_volume.environments:
@@ -301,8 +311,6 @@ class CondaFacts:
     @remembered
     def _on_volume(self) -> Survey:
         """What lies on the volume that survives restarts, which conda's files in the user's home do not."""
-        from nbprovision.machine.on_volume import Survey, survey
-
         return survey(self.platform.volume) if self.platform.volume is not None else Survey()
 
     def _path(self, text: str) -> Path:
@@ -333,8 +341,8 @@ def installed(prefix: Path) -> list[CondaRecord]:
     return sorted(found, key=lambda record: record.name)
 
 
-def children(folder: Path) -> list[str]:
-    """Names of the environments that lie in ``folder``, sorted; those of hidden folders are none."""
+def _children(folder: Path) -> list[str]:
+    """Names of the environments in ``folder``, sorted, without hidden folders."""
     try:
         return sorted(name for name in os.listdir(folder) if not name.startswith(".") and is_environment(folder / name))
     except OSError:
@@ -345,3 +353,69 @@ def _writable(folder: Path) -> bool:
     """Whether something can be made in ``folder``, or in the nearest folder above it that is there."""
     folder = existing(folder, os.path.lexists)
     return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """The prefixes on a volume.
+
+    Attributes:
+        installations: Prefixes with a conda of their own.
+        environments: Other prefixes; those in ``envs`` of an installation are not among them.
+
+    """
+
+    installations: tuple[Path, ...] = ()
+    environments: tuple[Path, ...] = ()
+
+
+def survey(volume: Path) -> Survey:
+    """Look at a volume; what cannot be read is passed over."""
+    installations: list[Path] = []
+    environments: list[Path] = []
+    for prefix in _prefixes(volume):
+        has_conda = any(os.path.lexists(prefix / place) for place in ("condabin", "bin/conda", "bin/mamba"))
+        (installations if has_conda else environments).append(prefix)
+    return Survey(tuple(installations), tuple(environments))
+
+
+def _prefixes(volume: Path) -> Iterator[Path]:
+    for folder in folders_of(volume):
+        if is_environment(folder):
+            yield folder
+            continue
+        if folder.name in _FOLDERS_OF_ENVIRONMENTS:
+            yield from (folder / name for name in _children(folder))
+            continue
+        yield from (folder / name for name in _HOMES_ON_VOLUME if is_environment(folder / name))
+        yield from (folder / "envs" / name for name in _children(folder / "envs"))
+
+
+def folders_of(volume: Path) -> list[Path]:
+    """The folders of a volume that are worth a look, those with a telling name first; file systems on it are not."""
+    try:
+        with os.scandir(volume) as entries:
+            names = [entry.name for entry in entries if _is_folder(entry)]
+    except OSError:
+        return []
+    elsewhere = _mounted()  # EFS, S3 and the like, where a look may take for ever
+    names = [name for name in names if not name.startswith(".") or name in _HIDDEN]
+    names = [name for name in names if str(volume / name) not in elsewhere]
+    names.sort(key=lambda name: (not any(word in name.lower() for word in _TELLING), name))
+    return [volume / name for name in names[:_MOST_FOLDERS]]
+
+
+def _mounted() -> set[str]:
+    """The places of all mounted file systems (https://man7.org/linux/man-pages/man5/fstab.5.html has the escapes)."""
+    try:
+        lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return set()
+    fields = [line.split(" ") for line in lines]
+    return {re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), two[1]) for two in fields if len(two) > 1}
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

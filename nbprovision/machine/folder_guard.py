@@ -1,4 +1,8 @@
-"""What no task may do to a folder: take another's for an environment, remove what is not ours to remove."""
+"""What no task may do to the folder of an environment.
+
+It may not take somebody else's folder, make two kinds of environment (conda's and virtual) of one name or folder, or
+remove what is not its own.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ import sys
 from pathlib import Path
 
 from nbprovision.machine.environments import META, CondaFacts, is_environment
-from nbprovision.model.errors import TaskFailed
+from nbprovision.machine.machine import Machine
+from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.system import unfinished
 
 
@@ -74,3 +79,21 @@ def refuse_running(prefix: Path) -> None:
             cause="it holds the Python that this tool runs from",
             cure="remove it by an nbprovision that is installed elsewhere",
         )
+
+
+def refuse_two_kinds(machine: Machine, name: str, prefix: Path, *, virtual: bool) -> None:
+    """Refuse an environment where an earlier task of the playbook makes one of the other kind.
+
+    Raises:
+        ParameterError: it has the same name or the same folder.
+
+    """
+    for called, place in machine.declared.items():
+        if (called == name or place == prefix) and (place in machine.virtual) != virtual:
+            other, own = ("ensure_conda_env", "ensure_venv") if virtual else ("ensure_venv", "ensure_conda_env")
+            raise ParameterError(
+                "name",
+                f"'{name}' is made by {other} in the same playbook",
+                cause=f"an environment is conda's or virtual, and its name means one: {place}",
+                cure=f"give the one of {own} another name",
+            )

@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from nbprovision.machine.environments import CondaFacts, is_environment
+from nbprovision.machine.environments import CondaFacts, folders_of, is_environment
 
 _NUMBERS = re.compile(r"3(\.\d+){0,2}")
 
@@ -42,6 +42,12 @@ def named(conda: CondaFacts) -> dict[str, Path]:
             if not name.startswith(".") and is_virtual(prefix) and not is_environment(prefix):
                 found.setdefault(name, prefix)
     return found
+
+
+def on_volume(volume: Path) -> list[Path]:
+    """The virtual environments that are folders of the volume, or the usual ones in such a folder."""
+    places = [place for folder in folders_of(volume) for place in (folder, folder / ".venv", folder / "venv")]
+    return [place for place in places if is_virtual(place)]
 
 
 def is_request(text: str) -> bool:

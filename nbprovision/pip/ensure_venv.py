@@ -12,8 +12,8 @@ import msgspec
 
 from nbprovision.machine import distributions, folder_guard, interpreters, virtual_environments
 from nbprovision.machine.environments import is_environment
+from nbprovision.machine.folder_guard import refuse_two_kinds
 from nbprovision.machine.machine import Machine
-from nbprovision.machine.two_kinds import refuse_two_kinds
 from nbprovision.machine.virtual_environments import minor
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import Excludes, OneOf

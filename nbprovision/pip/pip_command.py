@@ -16,7 +16,7 @@ import msgspec
 from nbprovision.indexes import settings as indexes
 from nbprovision.machine import distributions, inside, network
 from nbprovision.machine.distributions import normalized
-from nbprovision.machine.network_fault import only_logged, pip_log
+from nbprovision.machine.network import only_logged, pip_log
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip import editable_clone, engine_options, requirements, target_folder
 from nbprovision.pip.request import Move, Request, child_environment, failure, index_settings, interpreter

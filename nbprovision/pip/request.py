@@ -17,7 +17,7 @@ from nbprovision.indexes import settings as indexes
 from nbprovision.indexes.settings import IndexSettings
 from nbprovision.machine import distributions, package_names
 from nbprovision.machine.distributions import Distribution
-from nbprovision.machine.network_fault import NetworkFailed, Server, network_failure
+from nbprovision.machine.network import NetworkFailed, Server, network_failure
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip.install_settings import Options
 from nbprovision.pip.requirements import HASHES_OF_ALL

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
-from nbprovision.machine import on_volume
-from nbprovision.machine.environments import installed
+from nbprovision.machine import environments
+from nbprovision.machine.environments import installed, survey
 from nbprovision.machine.machine import Machine
-from nbprovision.machine.on_volume import survey
 from nbprovision.system import unfinished
 from tests.conftest import Channel
 from tests.support.conda_packages import TinyChannel
@@ -93,8 +92,8 @@ def test_a_full_volume_is_not_searched_for_long(instance: Instance, monkeypatch:
         (volume / f"a{number:03}").mkdir()
     last = installation(volume / "z-my-conda")
     looked: list[str] = []
-    ask = on_volume.is_environment
-    monkeypatch.setattr(on_volume, "is_environment", lambda path: looked.append(str(path)) or ask(path))
+    ask = environments.is_environment
+    monkeypatch.setattr(environments, "is_environment", lambda path: looked.append(str(path)) or ask(path))
     assert survey(volume).installations == (last,)
     assert len(looked) < 200 * 20
 
@@ -109,7 +108,7 @@ def test_what_is_mounted_on_the_volume_is_not_looked_into(
     assert len(survey(volume).installations) == 2
     place = str(volume / "efs of ours").replace(" ", "\\040")
     (tmp_path / "mounts").write_text(f"127.0.0.1:/ {place} nfs4 rw 0 0\n")
-    monkeypatch.setattr(on_volume, "_MOUNTS", tmp_path / "mounts")
+    monkeypatch.setattr(environments, "_MOUNTS", tmp_path / "mounts")
     assert survey(volume).installations == (here,)
 
 

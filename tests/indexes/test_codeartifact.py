@@ -283,7 +283,7 @@ def test_an_answer_that_is_none_is_not_shown(team: Team) -> None:
 
 def test_a_command_that_hangs_is_ended(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     team.aws.write_text("#!/bin/sh\nexec sleep 100\n")
-    monkeypatch.setattr("nbprovision.indexes.codeartifact_command.TIMEOUT", 0.3)
+    monkeypatch.setattr("nbprovision.machine.aws._TIMEOUT", 0.3)
     machine = Machine(team.env)
     asked = CodeArtifact(domain="acme", repository="team", owner="111122223333", endpoint=team.endpoint)
     task = EnsurePipIndex(codeartifact=asked)

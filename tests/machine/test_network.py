@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from nbprovision.machine import network, network_fault
+from nbprovision.machine import network
 from nbprovision.machine.machine import Machine
-from nbprovision.machine.network_fault import NetworkFailed, Server, network_failure
+from nbprovision.machine.network import NetworkFailed, Server, network_failure
 from nbprovision.model.errors import TaskFailed
 from tests.support.faulty_server import unused_port
 
 INDEX = Server("index", "http://me:Sesam12@index.invalid/simple")
 
 
-def failed(kind: network_fault.Kind = "server") -> NetworkFailed:
+def failed(kind: network.Kind = "server") -> NetworkFailed:
     return NetworkFailed("it failed", kind, INDEX, url=INDEX.url, said="words")
 
 
@@ -67,7 +67,7 @@ def test_a_name_that_is_not_there_is_asked_for_once_more_only(machine: Machine, 
 
 
 @pytest.mark.parametrize("kind", ["credentials", "forbidden", "missing", "proxy", "certificate"])
-def test_what_stays_is_asked_once(kind: network_fault.Kind, machine: Machine, clock: Clock) -> None:
+def test_what_stays_is_asked_once(kind: network.Kind, machine: Machine, clock: Clock) -> None:
     calls, work = failing(failed(kind), TaskFailed("not in the cache"))
     with pytest.raises(NetworkFailed):
         network.persistently(machine, work)  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ def test_what_stays_is_asked_once(kind: network_fault.Kind, machine: Machine, cl
 
 @pytest.mark.parametrize("kind", ["credentials", "forbidden", "missing", "garbled"])
 def test_a_cache_serves_where_a_server_stays_away_and_not_where_it_has_spoken(
-    kind: network_fault.Kind, machine: Machine, clock: Clock
+    kind: network.Kind, machine: Machine, clock: Clock
 ) -> None:
     machine.env["NBPROVISION_NETWORK_PATIENCE"] = "0"
     calls, work = failing(failed(kind))

@@ -24,7 +24,7 @@ from nbprovision.channel.ensure_conda_channel import EnsureCondaChannel
 from nbprovision.conda import rattler
 from nbprovision.conda.rattler_messages import Attempt, Query
 from nbprovision.machine.machine import Machine
-from nbprovision.machine.network_fault import NetworkFailed
+from nbprovision.machine.network import NetworkFailed
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip import pip_command, uv_command
 from nbprovision.pip.request import Request

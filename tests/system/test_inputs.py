@@ -21,8 +21,7 @@ PACKAGE = Path(__file__).parents[2] / "nbprovision"
 MAY_OPEN = {
     "conda/package_rules.py": "for the lint, which decides nothing",
     "machine/image.py": "what the kernel says",
-    "machine/on_volume.py": "what the kernel says",
-    "machine/caches.py": "the tool's own caches, for `clean`",
+    "machine/environments.py": "what the kernel says",
     "machine/digests.py": "the content of files, which `deep` compares anew in each run",
     "system/entries.py": "records it itself, as it follows no link",
     "files/configured.py": "records it itself, as it follows no link",

@@ -1,0 +1,194 @@
+"""The machine's ``aws`` command, which has the notebook role's credentials, and the secrets that it fetches.
+
+Secrets come from AWS Secrets Manager and from Systems Manager's parameters:
+https://docs.aws.amazon.com/cli/latest/reference/secretsmanager/get-secret-value.html and
+https://docs.aws.amazon.com/cli/latest/reference/ssm/get-parameter.html
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nbprovision.machine.platform import region_of
+from nbprovision.model.errors import SecretUnavailable, TaskFailed
+from nbprovision.system import commands, log, secrets
+
+if TYPE_CHECKING:
+    from nbprovision.machine.machine import Machine
+
+Cures = Iterable[tuple[tuple[str, ...], str]]  # words of the command in lower case, and what to do about them
+
+_ROLE = (
+    "see by `aws sts get-caller-identity` whether this machine has a role; on a notebook instance it is the one that "
+    "the instance was given"
+)
+NO_CREDENTIALS = (("unable to locate credentials", "expiredtoken", "invalidclienttoken", "unrecognizedclient"), _ROLE)
+NO_WAY = ("could not connect", "connect timeout", "read timeout", "killed after")
+NOT_ALLOWED = ("accessdenied", "not authorized")
+_TIMEOUT = 60.0  # seconds; the command retries several times before it gives up
+_USUAL_FOLDERS = ("/usr/local/bin", "/usr/bin", "/usr/local/aws-cli/v2/current/bin")
+_WORDS = {
+    "aws_secret": ("secretsmanager", "get-secret-value", "--secret-id"),
+    "aws_ssm": ("ssm", "get-parameter", "--with-decryption", "--name"),
+}
+_CALLS = {"aws_secret": "secretsmanager:GetSecretValue", "aws_ssm": "ssm:GetParameter"}
+_SHORTEST_LINE = 8  # characters of a line of a secret that is masked by itself; shorter ones are in any text
+
+
+class _Secret(msgspec.Struct):
+    SecretString: str | None = None
+
+
+class _Value(msgspec.Struct):
+    Value: str
+
+
+class _Parameter(msgspec.Struct):
+    Parameter: _Value
+
+
+def find_command(machine: Machine, failure: str) -> str:
+    """The command on the PATH, else in the usual places: a lifecycle script's PATH is short.
+
+    Raises:
+        TaskFailed: it does not exist; ``failure`` is the message.
+
+    """
+    folders = [machine.env.get("PATH", "")]
+    if machine.root == Path("/"):
+        folders += [*_USUAL_FOLDERS, *(str(base / "bin") for base in machine.conda.installations)]
+    command = shutil.which("aws", path=os.pathsep.join(folders))
+    if command is None:
+        raise TaskFailed(
+            failure,
+            cause="there is no `aws` command on the PATH",
+            cure="install it (https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html)",
+        )
+    return command
+
+
+def ask(machine: Machine, words: Sequence[str], *, failure: str, cures: Cures) -> str:
+    """The answer of the command as JSON; no log shows it, since it is a secret.
+
+    Args:
+        machine: Its environment is the command's.
+        words: The arguments.
+        failure: The message of an error.
+        cures: What to do about a failed command; the first with a word of its output counts.
+
+    Raises:
+        TaskFailed: the command does not exist, or failed.
+
+    """
+    argv = [find_command(machine, failure), *words, "--output", "json"]
+    env = {name: value for name, value in machine.env.items() if name != "SUDO_UID"}
+    try:
+        with log.withholding(hidden=True):
+            return commands.run(
+                argv,
+                env={**env, "AWS_PAGER": ""},  # no pager waits for a key
+                timeout=machine.timeout or _TIMEOUT,
+                failure=failure,
+            ).output
+    except TaskFailed as error:
+        said = error.cause.lower()
+        error.cure = next((cure for words, cure in cures if any(word in said for word in words)), error.cure)
+        raise
+
+
+def require_command(machine: Machine, kind: str, name: str) -> None:
+    """Make sure that the ``aws`` command exists.
+
+    Raises:
+        SecretUnavailable: it does not.
+
+    """
+    try:
+        find_command(machine, _failure(kind, name))
+    except TaskFailed as error:
+        raise SecretUnavailable(error.message, cause=error.cause, cure=error.cure) from None
+
+
+def fetch_secret(machine: Machine, kind: str, name: str, region: str | None) -> str:
+    """Ask AWS for a value; it is masked everywhere from now on, with each text in it if it is a JSON document.
+
+    Raises:
+        SecretUnavailable: the command or the value does not exist, access is denied, the answer has no text, ...
+
+    """
+    region = region or region_of(machine.env, machine.root)
+    words = [*_WORDS[kind], name, *(["--region", region] if region else [])]
+    try:
+        answer = ask(machine, words, failure=_failure(kind, name), cures=_cures(kind))
+    except TaskFailed as error:
+        raise SecretUnavailable(error.message, cause=error.cause, cure=error.cure) from None
+    try:
+        value = _value(kind, answer)
+    except msgspec.DecodeError:  # the answer is not shown: the secret may be in it
+        value = None
+    if value is None:
+        raise SecretUnavailable(
+            _failure(kind, name),
+            cause="the `aws` command gave an answer without a text, as for a binary secret",
+            cure=f"look at it by hand: aws {' '.join(_WORDS[kind])} {name}",
+        )
+    for text in _texts(value):
+        if text.strip().lower() not in secrets.NO_SECRETS:
+            secrets.remember(text)
+            secrets.keep_nowhere(text, f"{kind} {name}")
+    return value
+
+
+def _failure(kind: str, name: str) -> str:
+    return f"lookup('{kind}', '{name}') has no answer"
+
+
+def _cures(kind: str) -> Cures:
+    service = _WORDS[kind][0]
+    return (
+        (NOT_ALLOWED, f"let the notebook's role do {_CALLS[kind]} on it, and kms:Decrypt with its key"),
+        NO_CREDENTIALS,
+        (("notfound", "can't find"), "correct its name, or the region: lookup(..., region='eu-west-1')"),
+        (
+            NO_WAY,
+            (
+                f"look at the way to {service}.REGION.amazonaws.com: the proxy (https_proxy), or in a VPC without internet "
+                f"the interface endpoint com.amazonaws.REGION.{service}"
+            ),
+        ),
+        (("region",), "say in which region it is: lookup(..., region='eu-west-1'), or AWS_REGION"),
+        (("",), "put right what it complains of, and run once more"),
+    )
+
+
+def _value(kind: str, answer: str) -> str | None:
+    if kind == "aws_secret":
+        return msgspec.json.decode(answer, type=_Secret).SecretString
+    return msgspec.json.decode(answer, type=_Parameter).Parameter.Value
+
+
+def _texts(value: str) -> Iterator[str]:
+    """A value, its lines, and the texts of the JSON document that it may be: each may be shown by itself."""
+    yield value
+    lines = value.splitlines()
+    yield from (line.strip() for line in lines if len(lines) > 1 and len(line.strip()) >= _SHORTEST_LINE)
+    try:
+        document = msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return
+    if isinstance(document, dict | list):
+        yield from _leaves(document)
+
+
+def _leaves(document: Any) -> Iterator[str]:
+    if isinstance(document, str):
+        yield document
+    elif isinstance(document, dict | list):
+        for part in document.values() if isinstance(document, dict) else document:
+            yield from _leaves(part)
