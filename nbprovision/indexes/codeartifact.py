@@ -38,8 +38,8 @@ _CURES: aws.Cures = (
     (
         aws.NOT_ALLOWED,
         (
-            "let the notebook's role do codeartifact:GetAuthorizationToken on the domain and sts:GetServiceBearerToken, "
-            "and codeartifact:ReadFromRepository on the repository"
+            "let the notebook's role do codeartifact:GetAuthorizationToken on the domain and "
+            "sts:GetServiceBearerToken, and codeartifact:ReadFromRepository on the repository"
         ),
     ),
     aws.NO_CREDENTIALS,
@@ -48,8 +48,8 @@ _CURES: aws.Cures = (
     (
         aws.NO_WAY,
         (
-            "look at the way to codeartifact.REGION.amazonaws.com: the proxy (https_proxy), or in a VPC without internet "
-            "the interface endpoints com.amazonaws.REGION.codeartifact.api and .codeartifact.repositories"
+            "look at the way to codeartifact.REGION.amazonaws.com: the proxy (https_proxy), or in a VPC without "
+            "internet the interface endpoints com.amazonaws.REGION.codeartifact.api and .codeartifact.repositories"
         ),
     ),
     (("region",), "correct `region`"),

@@ -158,8 +158,8 @@ def _cures(kind: str) -> Cures:
         (
             NO_WAY,
             (
-                f"look at the way to {service}.REGION.amazonaws.com: the proxy (https_proxy), or in a VPC without internet "
-                f"the interface endpoint com.amazonaws.REGION.{service}"
+                f"look at the way to {service}.REGION.amazonaws.com: the proxy (https_proxy), or in a VPC without "
+                f"internet the interface endpoint com.amazonaws.REGION.{service}"
             ),
         ),
         (("region",), "say in which region it is: lookup(..., region='eu-west-1'), or AWS_REGION"),
