@@ -9,34 +9,76 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import msgspec
+
 from nbprovision.conda import terms
-from nbprovision.conda.condarc_state import CHANNELS, FOLDERS, CondarcPlan, CondarcState, merged, same, taken_out
 from nbprovision.conda.work import check_channels
 from nbprovision.files import yaml_text
-from nbprovision.files.config_file import SECRET_MODE
-from nbprovision.files.configured import ConfigurationFile, read_configured
+from nbprovision.files.config_file import (
+    OTHER_PASSWORD,
+    SECRET_MODE,
+    ConfigScope,
+    ConfigurationFile,
+    changes_of,
+    read_configured,
+    refuse_missing,
+    refuse_persistent,
+)
 from nbprovision.indexes import url as index_url
 from nbprovision.machine.condarc import ALIASES, NO_DEFAULTS, TRUTHS, expanded, system_condarc, user_condarc
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, ProvisionError, TaskFailed, UnsetVariable
-from nbprovision.model.relations import Needs, Requires
-from nbprovision.model.result import Change
-from nbprovision.model.task import Input, Resource, Strings, Task, as_list, by_path, parameter
-from nbprovision.system import room, secrets
+from nbprovision.model.result import Plan
+from nbprovision.model.task import Input, Resource, Strings, as_list, by_path, parameter
+from nbprovision.system import secrets
 from nbprovision.system.files import remove, write_atomically
 
 _OWN_FIELDS = (
     "channels", "channel_alias", "channel_priority", "default_channels", "custom_channels", "custom_multichannels",
     "envs_dirs", "pkgs_dirs", "ssl_verify",
 )  # fmt: skip
+CHANNELS = ("channels", "default_channels")
+FOLDERS = ("envs_dirs", "pkgs_dirs")
 _STRONGER = "another file or a CONDA_ variable is stronger"
 
 
-class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
+class CondarcState(msgspec.Struct, frozen=True, kw_only=True):
+    """A .condarc, and its future content.
+
+    Attributes:
+        file: How it stands.
+        wanted: Its text with what is asked for, None for no file.
+        place: The file itself, all links followed.
+        volume: What survives a restart, None where there is no such difference.
+        leads_out: Whether a link in its place leads where the tool has no business.
+        missing: The environment, if it does not exist and no earlier task of the playbook creates it.
+        warnings: What is stronger than the file, and what is seldom meant.
+
+    """
+
+    file: ConfigurationFile
+    wanted: str | None
+    place: Path
+    volume: Path | None = None
+    leads_out: bool = False
+    missing: Path | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class CondarcPlan(Plan, frozen=True, kw_only=True):
+    """The changes, and the file as it is to be; no text for no file."""
+
+    path: Path = Path()
+    text: str | None = None
+    mode: int = 0o644
+
+
+class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
     """What conda, mamba and nbprovision itself go by: channels, mirrors, where environments and packages lie.
 
-    Merged into `.condarc`: what the task does not name stays as it is, to the last byte, comments included. Of a
-    list, the entries asked for come first, in the order given, and those of the user behind them, unless ``exact``.
+    Merged into `.condarc` (of the user: in the home folder; of the machine: in `/etc/conda`). What the task does not
+    name stays as it is, to the last byte, comments included. The entries asked for begin a list, in the order
+    given, and those of the user behind them, unless ``exact``.
     A link in the file's place is followed within the home folder and the volume, and refused where it leads
     elsewhere. Environments that the playbook makes by name, before or after this task, go to the first of
     ``envs_dirs`` that can be written (on a notebook instance: that lies on its volume too), packages to the first
@@ -46,14 +88,10 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
     survives restarts, into an environment, or for the whole machine.
     """
 
-    relations = (
-        Needs("env", ("scope",), "env"),
-        Requires("scope", "env", ("env",)),
-    )
     actions = {
         "create": "the file",
         "change": "what it says",
-        "change password": "a password or token in it, which is not shown",
+        OTHER_PASSWORD: "a password or token in it, which is not shown",
         "change mode": "who may read it",
         "remove": "the file, as it says nothing any more",
     }
@@ -129,12 +167,6 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
     exact: Annotated[
         bool, parameter("Lists and mappings hold what is asked for and nothing else.")
     ] = False  # fmt: skip
-    scope: Annotated[
-        Literal["user", "system", "env"],
-        parameter("Whom it is for: this user (`~/.condarc`), every conda of the machine (`/etc/conda`), or who has "
-                  "activated `env`."),
-    ] = "user"  # fmt: skip
-    env: Annotated[str | None, parameter("The environment (name or path) for `scope: env`.")] = None
     state: Annotated[
         Literal["present", "absent"],
         parameter("`absent` takes out the entries and values that the task names; others stay."),
@@ -187,16 +219,8 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
             )
         if self.state == "present":  # what is wrong in the file may be taken out of it
             self._check_places()
-        if self._secret and self.scope != "user" and self.state == "present":
-            place = "a file of the environment, which is cloned, packed and shared"
-            if self.scope == "system":
-                place = "a file that every user of the machine can read"
-            raise ParameterError(
-                "scope",
-                f"a channel with a password or token cannot be set with `scope: {self.scope}`",
-                cause=f"it would have to stand in {place}",
-                cure="use `scope: user`, whose file is readable by its owner only",
-            )
+        if self._secret and self.state == "present":
+            self.refuse_exposed("scope", "a channel with a password or token")
 
     def _check_places(self) -> None:
         """Channels and paths; of those with a ``$VARIABLE`` in them conda alone knows where they lead."""
@@ -256,10 +280,6 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
         """The configuration, by its file."""
         return frozenset({Resource("condarc", str(self._path(machine)))})
 
-    def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The environment, where it is for one."""
-        return frozenset({Resource("environment", str(machine.prefix_of(self.env)))} if self.env is not None else ())
-
     def configures(self, machine: Machine) -> dict[Path, str | None]:
         """The file as it will be; what cannot be worked out is told by the task itself, when its turn comes."""
         self._refuse_unset(machine.env)
@@ -277,18 +297,12 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
         yield from (Input(path, "channels") for path in by_path(self.channels))
         yield from (Input(path, "default_channels") for path in by_path(self.default_channels))
 
-    def weight(self, machine: Machine) -> Literal[0]:
-        """A small file."""
-        return 0
-
     def witnesses(self, machine: Machine) -> Iterable[Path]:
         """The file; a link to it is looked at as well."""
         return [self._path(machine)]
 
     def _path(self, machine: Machine) -> Path:
-        if self.env is not None:
-            return machine.prefix_of(self.env) / ".condarc"
-        return system_condarc(machine.root) if self.scope == "system" else user_condarc(machine.user_home)
+        return self.file(machine, ".condarc", user=user_condarc(machine.user_home), system=system_condarc(machine.root))
 
     def _is_own(self, place: Path, machine: Machine) -> bool:
         """Whether a link may lead there: what the user keeps in the home folder or on the volume."""
@@ -309,7 +323,6 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
         """
         self._refuse_unset(machine.env)
         path = self._path(machine)
-        prefix = path.parent if self.scope == "env" else None
         file = read_configured(path)
         wanted = self._edited(path, file.text, machine)
         return CondarcState(
@@ -318,7 +331,7 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
             place=Path(os.path.realpath(path)),
             volume=machine.platform.volume,
             leads_out=file.link is not None and not self._is_own(Path(os.path.realpath(path)), machine),
-            missing=prefix if prefix and not prefix.is_dir() and prefix not in machine.declared.values() else None,
+            missing=self.missing(machine),
             warnings=tuple(self._doubts(machine, settled=wanted == file.text)) if self.state == "present" else (),
         )
 
@@ -331,12 +344,8 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
 
         """
         file, present = state.file, self.state == "present"
-        if present and state.missing is not None:
-            raise TaskFailed(
-                f"there is no environment at {state.missing}",
-                cause="there is no such folder",
-                cure="make it by ensure_conda_env, or correct the path",
-            )
+        if present:
+            refuse_missing(state.missing)
         if state.leads_out:
             raise TaskFailed(
                 f"{file.path} is a link that leads elsewhere, and is not followed",
@@ -346,15 +355,18 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
         mode = file.mode if file.text is not None else 0o644
         if present and self._secret:
             mode = file.mode & SECRET_MODE if file.text is not None else SECRET_MODE
-            _refuse_persistent(file, state)
+            refuse_persistent(
+                file,
+                state.place,
+                state.volume,
+                what="a channel with a password or token",
+                cure="leave it out of the URL; the built-in engine finds it in the file that RATTLER_AUTH_FILE names",
+            )
         if state.wanted == file.text and (mode == file.mode or file.text is None):
             return CondarcPlan(warnings=state.warnings, beside=True)
-        if not file.writable:
-            system = self.scope == "system"
-            cause, cure = room.unwritable(file.path)
-            raise TaskFailed(f"cannot write {file.path}", cause=cause, cure="use `scope: user`" if system else cure)
+        self.refuse_unwritable(file)
         return CondarcPlan(
-            changes=tuple(_changes(file, state.wanted, mode)),
+            changes=tuple(changes_of(file, state.wanted, mode)),
             warnings=state.warnings,
             path=state.place,
             text=state.wanted,
@@ -368,13 +380,7 @@ class EnsureCondarc(Task[CondarcState], frozen=True, kw_only=True):
             TaskFailed: the environment is not there, or the file cannot be written.
 
         """
-        prefix = machine.prefix_of(self.env) if self.env is not None else None
-        if prefix is not None and not prefix.is_dir():
-            raise TaskFailed(
-                f"there is no environment at {prefix}",
-                cause="there is no such folder",
-                cure="make it by ensure_conda_env",
-            )
+        refuse_missing(self.prefix(machine))
         if plan.text is None:
             remove(plan.path)
         else:
@@ -452,25 +458,103 @@ def _remember(text: str) -> bool:
     return bool(token or index_url.secret_of(text))
 
 
-def _refuse_persistent(file: ConfigurationFile, state: CondarcState) -> None:
-    volume = Path(os.path.realpath(state.volume)) if state.volume is not None else None
-    if volume is not None and volume in state.place.parents:
-        raise TaskFailed(
-            f"a channel with a password or token cannot be written to {file.path}",
-            cause=f"{state.place} is on {state.volume}, which survives a restart, and a password must not stay there",
-            cure="leave it out of the URL; the built-in engine finds it in the file that RATTLER_AUTH_FILE names",
-        )
+def merged(
+    before: Mapping[str, Any], asked: Mapping[str, Any], *, exact: bool, env: Mapping[str, str], home: str
+) -> dict[str, Any]:
+    """The settings that ``asked`` leads to, by the names that the file uses for them.
+
+    Args:
+        before: What the file says.
+        asked: What is asked for.
+        exact: Whether the user's own entries of lists and mappings go.
+        env: The environment variables, for folders that are given by one.
+        home: The user's home folder.
+
+    """
+    wanted: dict[str, Any] = {}
+    for key, value in asked.items():
+        name = _name(before, key)
+        there = before.get(name)
+        if key in CHANNELS + FOLDERS:
+            own = [] if exact else _strings(there)
+            wanted[name] = _joined(key, value, own, env, home)
+        elif isinstance(value, Mapping):
+            wanted[name] = _united(there if isinstance(there, Mapping) and not exact else {}, value)
+        else:
+            wanted[name] = value
+    return wanted
 
 
-def _changes(file: ConfigurationFile, text: str | None, mode: int) -> Iterable[Change]:
-    target = str(file.path)
-    if text != file.text:
-        before, after = _shown(file.text), _shown(text)
-        action = "create" if before is None else "remove" if after is None else "change"
-        yield Change(action if before != after else "change password", target, before, after, kind="file")
-    if text is not None and file.text is not None and mode != file.mode:
-        yield Change("change mode", target, f"{file.mode:04o}", f"{mode:04o}")
+def taken_out(
+    before: Mapping[str, Any], asked: Mapping[str, Any], *, env: Mapping[str, str], home: str
+) -> dict[str, Any]:
+    """The settings without what ``asked`` names; None for a setting that goes as a whole."""
+    wanted: dict[str, Any] = {}
+    for key, value in asked.items():
+        name = _name(before, key)
+        if name not in before:
+            continue
+        there = before[name]
+        if key in CHANNELS + FOLDERS:
+            gone = {same(key, entry, env, home) for entry in value}
+            wanted[name] = [entry for entry in _strings(there) if same(key, entry, env, home) not in gone] or None
+        elif isinstance(value, Mapping) and isinstance(there, Mapping):
+            wanted[name] = _reduced(there, value) or None
+        elif there == value:
+            wanted[name] = None
+    return wanted
 
 
-def _shown(text: str | None) -> str | None:
-    return None if text is None else secrets.mask(text).encode("utf-8", "replace").decode()
+def _united(there: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping with what is asked for in it, at every depth."""
+    united = dict(there)
+    for name, value in asked.items():
+        old = there.get(name)
+        united[name] = _united(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return united
+
+
+def _reduced(there: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping without the entries that have the values asked for."""
+    reduced: dict[str, Any] = {}
+    for name, old in there.items():
+        value = asked.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            left = _reduced(old, value)
+            if left:
+                reduced[name] = left
+        elif name not in asked or value != old:
+            reduced[name] = old
+    return reduced
+
+
+def same(key: str, entry: str, env: Mapping[str, str], home: str) -> str:
+    """What two spellings of one channel or one folder have in common; passwords and tokens come and go."""
+    if key not in FOLDERS:
+        return re.sub(r"^([a-z]+://)(?:[^/]*@)?([^/]*)(?:/t/[^/]+)?(/|$)", r"\1\2\3", entry).rstrip("/")
+    entry = re.sub(r"\$\{?(\w+)\}?", lambda match: env.get(match[1], match[0]), entry)
+    return os.path.normpath(home + entry[1:] if entry == "~" or entry.startswith("~/") else entry)
+
+
+def _name(before: Mapping[str, Any], key: str) -> str:
+    """The name under which the file has the setting; conda refuses a file that has it under two."""
+    others = [alias for alias, name in ALIASES.items() if name == key and alias in before]
+    return others[0] if others and key not in before else key
+
+
+def _joined(key: str, asked: list[str], own: list[str], env: Mapping[str, str], home: str) -> list[str]:
+    """The entries asked for, then the user's own; an entry that the user has keeps its spelling, but for a password."""
+    first = {same(key, entry, env, home): entry for entry in asked}
+    there: dict[str, str] = {}
+    for entry in own:
+        there.setdefault(same(key, entry, env, home), entry)
+    for name, entry in first.items():
+        if key in FOLDERS or there.get(name, "").rstrip("/") == entry.rstrip("/"):
+            first[name] = there.get(name, entry)
+    return [*first.values(), *(entry for name, entry in there.items() if name not in first)]
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [str(entry) for entry in value if entry is not None]
+    return [value] if isinstance(value, str) else []

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from nbprovision.files.edited_text import EditedText
+from nbprovision.files.edited_text import DamagedBlock, EditedText, has_block, with_block, without_block
 from nbprovision.files.file_work import check_text
-from nbprovision.files.text_lines import DamagedBlock, has_block, with_block, without_block
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.task import parameter
 

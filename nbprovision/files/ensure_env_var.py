@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from nbprovision.files.edited_text import DamagedBlock, Place, with_block, without_block
 from nbprovision.files.file_work import (
     FILE_ACTIONS,
     FilePlan,
@@ -23,7 +24,6 @@ from nbprovision.files.file_work import (
     read_text,
     written,
 )
-from nbprovision.files.text_lines import DamagedBlock, Place, with_block, without_block
 from nbprovision.machine import kernels
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, nearest

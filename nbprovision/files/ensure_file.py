@@ -9,7 +9,6 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from nbprovision.files import modes
 from nbprovision.files.file_work import (
     FILE_ACTIONS,
     FILE_MODE,
@@ -18,11 +17,13 @@ from nbprovision.files.file_work import (
     FilePlan,
     FileWork,
     carry_out,
+    check_mode,
     check_path,
     check_text,
     joined,
     mode_change,
     place_of,
+    resolved,
     resources_above,
     written,
 )
@@ -145,7 +146,7 @@ class EnsureFile(Task[FileState], frozen=True, kw_only=True):
         for key in ("path", "src", "template"):
             check_path(key, getattr(self, key))
         check_text("content", self.content)
-        modes.check("mode", self.mode)
+        check_mode("mode", self.mode)
         if self.template is not None and self.content is None:
             raise ParameterError(
                 "template",
@@ -303,7 +304,7 @@ class EnsureFile(Task[FileState], frozen=True, kw_only=True):
             )
         bits = found.mode if found.kind == "folder" else FOLDER_MODE
         if asked is not None:
-            bits = modes.resolved(asked, bits, folder=True)
+            bits = resolved(asked, bits, folder=True)
         if found.kind == "nothing":
             change = Change("make folder", str(piece.path))
             return FilePlan(changes=(change,), work=(FileWork(path=piece.place, do="make folder", mode=bits),))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import Annotated, ClassVar
 
-from nbprovision.files.edited_text import EditedText
+from nbprovision.files.edited_text import EditedText, Place, check_pattern, has_line, with_line, without_line
 from nbprovision.files.file_work import check_text
-from nbprovision.files.text_lines import Place, check_pattern, has_line, with_line, without_line
 from nbprovision.model.errors import ParameterError
 from nbprovision.model.relations import Needs
 from nbprovision.model.task import parameter

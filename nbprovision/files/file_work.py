@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,13 +11,18 @@ from typing import Literal
 
 import msgspec
 
-from nbprovision.files import modes
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Resource
 from nbprovision.system.entries import Entry, look, shown
 from nbprovision.system.files import copy_atomically, link_atomically, make_folder, remove, set_mode, write_atomically
+
+# Permission bits as people write them: ``0644`` or ``u=rw,go=r`` (chmod(1),
+# https://pubs.opengroup.org/onlinepubs/9699919799/utilities/chmod.html).
+_OCTAL = re.compile(r"[0-7]{3,4}")
+_CLAUSE = re.compile(r"([ugoa]*)([-+=])([rwxX]*)")
+_SHIFT = {"u": 6, "g": 3, "o": 0}
 
 FILE_MODE = 0o644
 FOLDER_MODE = 0o755
@@ -112,7 +118,7 @@ class TextState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_path(key: str, path: str | None) -> None:
-    """Refuse what can be no path, or none that witnesses can vouch for.
+    """Refuse a text that cannot be a path, or not one that witnesses can vouch for.
 
     Raises:
         ParameterError: naming ``key``.
@@ -218,7 +224,7 @@ def written(
     there = found.kind == "file"
     bits = found.mode if there else fresh
     if mode is not None:
-        bits = modes.resolved(mode, bits, folder=False)
+        bits = resolved(mode, bits, folder=False)
     if not there or not (found.data == data if same is None else same):
         change = Change("write" if there else "create", str(path), found.text, shown(data), kind="file")
         do: Literal["write", "copy"] = "write" if data is not None else "copy"
@@ -232,7 +238,7 @@ def written(
 
 
 def mode_change(path: Path, found: Entry, bits: int) -> Iterator[Change]:
-    """The line that tells of another mode, where something is there that has one."""
+    """The change of a mode, for an existing file or folder."""
     if found.kind in ("file", "folder") and found.mode != bits:
         yield Change("set mode", str(path), f"{found.mode:04o}", f"{bits:04o}")
 
@@ -279,3 +285,42 @@ def resources_above(path: Path, machine: Machine) -> frozenset[Resource]:
     above = frozenset(path.parents)
     environments = {Resource("environment", str(prefix)) for prefix in machine.declared.values() if prefix in above}
     return frozenset({Resource("file", str(folder)) for folder in above} | environments)
+
+
+def check_mode(key: str, mode: str | None) -> None:
+    """Refuse a text that is not a mode.
+
+    Raises:
+        ParameterError: with what to write.
+
+    """
+    if mode is None or _OCTAL.fullmatch(mode) or all(map(_CLAUSE.fullmatch, mode.split(","))):
+        return
+    raise ParameterError(key, f"'{mode[:40]}' is not a mode", cure="write it in quotes as '0644', or as 'u=rw,go=r'")
+
+
+def resolved(mode: str, current: int, *, folder: bool) -> int:
+    """The permission bits that a checked ``mode`` makes of ``current``.
+
+    Args:
+        mode: One that `check_mode` lets through.
+        current: The bits before; only what a symbolic mode does not name stays of them.
+        folder: Whether it is a folder's, which ``X`` makes searchable.
+
+    """
+    if _OCTAL.fullmatch(mode):
+        return int(mode, 8)
+    for clause in mode.split(","):
+        match = _CLAUSE.fullmatch(clause)
+        assert match is not None  # noqa: S101 - see check_mode
+        who, how, what = match.groups()
+        bits = 4 * ("r" in what) + 2 * ("w" in what) + ("x" in what)
+        if "X" in what and (folder or current & 0o111):
+            bits |= 1
+        for letter in "ugo" if not who or "a" in who else who:
+            shifted = bits << _SHIFT[letter]
+            if how == "=":
+                current = current & ~(7 << _SHIFT[letter]) | shifted
+            else:
+                current = current | shifted if how == "+" else current & ~shifted
+    return current

@@ -3,37 +3,101 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
-from nbprovision.files.config_file import SECRET_MODE, Write, put
-from nbprovision.files.configured import Before, ConfigurationFile, read_configured, record_of
-from nbprovision.indexes import codeartifact
+from nbprovision.files.config_file import (
+    OTHER_PASSWORD,
+    SECRET_MODE,
+    Before,
+    ConfigScope,
+    ConfigurationFile,
+    Write,
+    changes_of,
+    put,
+    read_configured,
+    record_of,
+    refuse_missing,
+    refuse_persistent,
+)
+from nbprovision.indexes import codeartifact, pip_conf, uv_toml
 from nbprovision.indexes import settings as indexes
 from nbprovision.indexes import url as index_url
-from nbprovision.indexes.codeartifact import CodeArtifact, seconds_left, token_record
-from nbprovision.indexes.state import EDITORS, Editor, IndexPlan, IndexState, Subject
+from nbprovision.indexes.codeartifact import CodeArtifact, TokenState, seconds_left, token_record
 from nbprovision.machine.machine import Machine
-from nbprovision.model.errors import ParameterError, TaskFailed
-from nbprovision.model.relations import Needs, OneOf, Requires
-from nbprovision.model.result import Change
-from nbprovision.model.task import Resource, Strings, Task, as_list, parameter
-from nbprovision.system import room, secrets
+from nbprovision.model.errors import ParameterError
+from nbprovision.model.relations import OneOf, Requires
+from nbprovision.model.result import Change, Plan
+from nbprovision.model.task import Resource, Strings, as_list, parameter
+from nbprovision.system import secrets
 from nbprovision.system.files import remove
+
+
+class Editor(Protocol):
+    """What `pip_conf` and `uv_toml` both do with the text of their file."""
+
+    def matching(self, path: Path, text: str | None, asked: dict[str, list[str]]) -> dict[str, list[str]]:
+        """Those of ``asked`` that are there."""
+
+    def merged(self, path: Path, text: str | None, asked: dict[str, list[str]]) -> str:
+        """``text`` with them."""
+
+    def without(self, path: Path, text: str, asked: dict[str, list[str]]) -> str | None:
+        """``text`` without them."""
+
+    def undone(
+        self, path: Path, text: str, before: str | None, asked: Sequence[dict[str, list[str]]], *, forced: bool = False
+    ) -> str | None:
+        """``text`` with what was asked for in earlier runs given back."""
+
+
+EDITORS: dict[str, Editor] = {"pip": pip_conf, "uv": uv_toml}
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """One file of one tool, and what it is to say."""
+
+    tool: Literal["pip", "uv"]
+    file: ConfigurationFile
+    asked: dict[str, list[str]]
+
+
+class IndexState(msgspec.Struct, frozen=True):
+    """What is there.
+
+    Attributes:
+        subjects: The files.
+        volume: What survives a restart, None where there is no such difference.
+        missing: The environment, if it does not exist and no earlier task of the playbook creates it.
+        warnings: What is stronger than the files, and what is seldom meant.
+        token: That of an index at CodeArtifact.
+    """
+
+    subjects: tuple[Subject, ...]
+    volume: Path | None = None
+    missing: Path | None = None
+    warnings: tuple[str, ...] = ()
+    token: TokenState | None = None
+
+
+class IndexPlan(Plan, frozen=True, kw_only=True):
+    """The changes, and the files as they are to be; those with a token to come are made when it is there."""
+
+    writes: tuple[Write, ...] = ()
+    token: TokenState | None = None
+
 
 _STRATEGIES = {"first-index": indexes.FIRST_INDEX, "best-match": indexes.BEST_MATCH}
 _PUBLIC = ("pypi.org", "www.pypi.org", "files.pythonhosted.org", "test.pypi.org")
-_OTHER_PASSWORD = "change password"  # noqa: S105 - what is done
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 
 
-class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
+class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
     """Where pip and uv fetch packages from.
 
     Merges into pip.conf, and for ``scope: user`` and ``scope: system`` into uv.toml: what else these files say, and
@@ -52,13 +116,12 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
     relations = (
         OneOf(("url", "codeartifact"), required=False),
         Requires("state", "present", ("url", "codeartifact")),
-        Needs("env", ("scope",), "env"),
-        Requires("scope", "env", ("env",)),
+        *ConfigScope.relations,
     )
     actions = {
         "create": "pip.conf or uv.toml",
         "change": "what it says",
-        _OTHER_PASSWORD: "the password of an index, which is not shown",
+        OTHER_PASSWORD: "the password of an index, which is not shown",
         "change mode": "who may read it",
         "replace link": "a link in the file's place by a file",
         "remove": "the file as it says nothing any more, or the record of what it said before",
@@ -120,10 +183,6 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         parameter("With several indexes, uv takes the first that has a name (`first-index`, uv's default), or as pip "
                   "does the best version of all (`best-match`)."),
     ] = None  # fmt: skip
-    scope: Annotated[
-        Literal["user", "system", "env"], parameter("Whom it is for: this user, the whole machine, or `env`.")
-    ] = "user"
-    env: Annotated[str | None, parameter("The environment (name or path) for `scope: env`.")] = None
     state: Annotated[Literal["present", "absent"], parameter("`absent` gives back what the files said before.")] = (
         "present"
     )
@@ -146,18 +205,8 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         for key, texts in (("cert", [self.cert or "x"]), ("find_links", as_list(self.find_links))):
             if not all(text.strip() and text.isprintable() for text in texts):
                 raise ParameterError(key, f"`{key}` is empty or holds a line break or control character")
-        if self._secret and self.scope != "user" and self.state == "present":
-            raise ParameterError(
-                "url",
-                f"an index with a password cannot be set with `scope: {self.scope}`",
-                cause="it would have to stand in "
-                + (
-                    "a file of the environment, which is cloned, packed and shared"
-                    if self.scope == "env"
-                    else "a file that every user of the machine can read"
-                ),
-                cure="use `scope: user`, whose file is readable by its owner only",
-            )
+        if self._secret and self.state == "present":
+            self.refuse_exposed("url", "an index with a password")
 
     @property
     def _secret(self) -> bool:
@@ -172,15 +221,6 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
     def provides(self, machine: Machine) -> frozenset[Resource]:
         """The index, by its pip.conf."""
         return frozenset({Resource("index", str(self._pip_conf(machine)))})
-
-    def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The environment, where it is for one."""
-        prefix = self._prefix(machine)
-        return frozenset({Resource("environment", str(prefix))} if prefix else ())
-
-    def weight(self, machine: Machine) -> Literal[0]:
-        """Small files."""
-        return 0
 
     def ages(self, machine: Machine) -> float | None:
         """A token is to be renewed from half its life on."""
@@ -198,9 +238,7 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         if self.scope != "env":
             subjects.append(Subject("uv", read_configured(self._uv_toml(machine)), self._asked_of_uv(machine)))
         warnings = [*self._doubts(machine), *self._overruled(machine, subjects)] if self.state == "present" else []
-        prefix = self._prefix(machine)
-        missing = prefix if prefix and not prefix.is_dir() and prefix not in machine.declared.values() else None
-        return IndexState(tuple(subjects), machine.platform.volume, missing, tuple(warnings))
+        return IndexState(tuple(subjects), machine.platform.volume, self.missing(machine), tuple(warnings))
 
     def plan(self, state: IndexState) -> IndexPlan:
         """Compare the files with what they are to say.
@@ -210,8 +248,8 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
                 may not write the file.
         """
         present = self.state == "present"
-        if present and state.missing is not None:
-            _refuse_missing(state.missing)
+        if present:
+            refuse_missing(state.missing)
         changes: list[Change] = []
         writes: list[Write] = []
         for subject in state.subjects:
@@ -219,19 +257,20 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
             if write is None:
                 continue
             if present and self._secret:
-                _refuse_persistent(subject.file, state.volume)
-            if not subject.file.writable:
-                cause, cure = room.unwritable(subject.file.path)
-                raise TaskFailed(
-                    f"cannot write {subject.file.path}",
-                    cause=cause,
-                    cure="use `scope: user`" if self.scope == "system" else cure,
+                refuse_persistent(
+                    subject.file,
+                    subject.file.place / subject.file.path.name,
+                    state.volume,
+                    what="an index with a password",
+                    cure="leave the password out of `url` and set PIP_INDEX_URL and UV_DEFAULT_INDEX for the session "
+                    "instead",
                 )
+            self.refuse_unwritable(subject.file)
             writes.append(write)
             changes += _changes(subject.file, write)
         if state.token is None:
             return IndexPlan(changes=tuple(changes), warnings=state.warnings, writes=tuple(writes))
-        changes = [change for change in changes if change.action != _OTHER_PASSWORD]
+        changes = [change for change in changes if change.action != OTHER_PASSWORD]
         return IndexPlan(
             changes=tuple(changes),
             warnings=(*state.warnings, *state.token.warnings),
@@ -245,9 +284,8 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         Raises:
             TaskFailed: the environment is not there, or a file cannot be written.
         """
-        prefix = self._prefix(machine)
-        if prefix is not None and self.state == "present" and not prefix.is_dir():
-            _refuse_missing(prefix)
+        if self.state == "present":
+            refuse_missing(self.prefix(machine))
         pip_conf = self._pip_conf(machine)
         if plan.token is not None:
             codeartifact.put_token(plan.token, machine, pip_conf, lambda url: self._writes_at(url, machine))
@@ -270,16 +308,9 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         tokens = [] if self.codeartifact is None else [token_record(paths[0])]
         return [*paths, *map(record_of, paths), *tokens]
 
-    def _prefix(self, machine: Machine) -> Path | None:
-        return machine.prefix_of(self.env) if self.env is not None else None
-
     def _pip_conf(self, machine: Machine) -> Path:
-        prefix = self._prefix(machine)
-        if prefix is not None:
-            return prefix / indexes.PIP_CONF
-        if self.scope == "system":
-            return indexes.system_pip_conf(machine.root)
-        return indexes.user_pip_conf(machine.env, machine.user_home)
+        user, system = indexes.user_pip_conf(machine.env, machine.user_home), indexes.system_pip_conf(machine.root)
+        return self.file(machine, indexes.PIP_CONF, user=user, system=system)
 
     def _uv_toml(self, machine: Machine) -> Path:
         if self.scope == "system":
@@ -365,7 +396,7 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         settings = indexes.effective(
             machine.env,
             machine.user_home,
-            self._prefix(machine),
+            self.prefix(machine),
             root=machine.root,
             instead={subject.file.path: _model(subject) for subject in subjects},
         )
@@ -392,14 +423,6 @@ class EnsurePipIndex(Task[IndexState], frozen=True, kw_only=True):
         no_index = indexes.of_uv(machine.env, machine.user_home, machine.root).get("no_index")
         if no_index and self.scope != "env":
             yield f"uv, started by hand, asks no index: {no_index.origin} sets `no-index`"
-
-
-def _refuse_missing(prefix: Path) -> NoReturn:
-    raise TaskFailed(
-        f"there is no environment at {prefix}",
-        cause="its index would stand in a file of the environment",
-        cure="make it by ensure_conda_env, or correct the path",
-    )
 
 
 def _standing(file: ConfigurationFile) -> Before | None:
@@ -447,33 +470,12 @@ def _mode(file: ConfigurationFile, *, secret: bool) -> int:
     return file.mode & (SECRET_MODE if secret else 0o755)
 
 
-def _refuse_persistent(file: ConfigurationFile, volume: Path | None) -> None:
-    place = Path(os.path.realpath(volume)) if volume is not None else None
-    if place is not None and (file.place == place or place in file.place.parents):
-        raise TaskFailed(
-            f"an index with a password cannot be written to {file.path}",
-            cause=f"{volume} survives a restart, and a password must not stay there",
-            cure="leave the password out of `url` and set PIP_INDEX_URL and UV_DEFAULT_INDEX for the session instead",
-        )
-
-
 def _changes(file: ConfigurationFile, write: Write) -> Iterable[Change]:
-    target = str(file.path)
-    if write.text != file.text:
-        before, after = _shown(file.text), _shown(write.text)
-        action = "create" if before is None else "remove" if after is None else "change"
-        yield Change(action if before != after else _OTHER_PASSWORD, target, before, after, kind="file")
-    elif write.link != file.link:
-        yield Change("replace link", target, file.link, write.link)
-    if write.text is not None and file.text is not None and write.mode != file.mode:
-        yield Change("change mode", target, f"{file.mode:04o}", f"{write.mode:04o}")
+    if write.text == file.text and write.link != file.link:
+        yield Change("replace link", str(file.path), file.link, write.link)
+    yield from changes_of(file, write.text, write.mode)
     if write.text == file.text and write.link == file.link and write.mode == file.mode:
         yield Change("remove", str(record_of(file.path)))
-
-
-def _shown(text: str | None) -> str | None:
-    """A file's text fit for every eye and every encoding."""
-    return None if text is None else secrets.mask(text).encode("utf-8", "replace").decode()
 
 
 def _model(subject: Subject) -> str | None:

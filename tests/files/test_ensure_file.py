@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nbprovision.catalogue import Catalogue
-from nbprovision.files import modes
+from nbprovision.files import file_work
 from nbprovision.files.ensure_file import EnsureFile
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
@@ -199,8 +199,8 @@ def test_a_link_is_followed_when_asked(machine: Machine, home: Path, tmp_path: P
         ({"path": "a\0b"}, "path", "control character"),
         ({"path": "/f", "content": "\ud800"}, "content", "lone surrogate"),
         ({"path": "/f", "content": "", "src": "/g"}, "src", "cannot be given together"),
-        ({"path": "/f", "mode": "rwx"}, "mode", "is no mode"),
-        ({"path": "/f", "mode": "0999"}, "mode", "is no mode"),
+        ({"path": "/f", "mode": "rwx"}, "mode", "is not a mode"),
+        ({"path": "/f", "mode": "0999"}, "mode", "is not a mode"),
         ({"path": "/f", "state": "link"}, "state", "needs `src`"),
         ({"path": "/f", "state": "link", "src": "g", "mode": "0644"}, "mode", "no mode of its own"),
         ({"path": "/f", "state": "directory", "content": ""}, "content", "does not go with"),
@@ -228,8 +228,8 @@ def test_what_makes_no_sense_is_refused(parameters: dict[str, Any], key: str, sa
     ],
 )
 def test_modes(mode: str, before: int, folder: bool, after: int) -> None:
-    modes.check("mode", mode)
-    assert modes.resolved(mode, before, folder=folder) == after
+    file_work.check_mode("mode", mode)
+    assert file_work.resolved(mode, before, folder=folder) == after
 
 
 def test_a_copy_of_what_is_not_there_says_where_it_was_looked_for(machine: Machine, tmp_path: Path) -> None:

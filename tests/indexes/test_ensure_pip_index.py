@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from nbprovision.files.configured import record_of
+from nbprovision.files.config_file import record_of
 from nbprovision.indexes.ensure_pip_index import EnsurePipIndex
 from nbprovision.indexes.settings import effective, pip_environment, uv_arguments, uv_environment
 from nbprovision.machine.machine import Machine

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbprovision.files.configured import record_of
+from nbprovision.files.config_file import record_of
 from nbprovision.indexes import pip_conf as pip_config
 from nbprovision.indexes import uv_toml as uv_config
 from nbprovision.indexes.ensure_pip_index import EnsurePipIndex

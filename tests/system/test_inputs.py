@@ -24,7 +24,6 @@ MAY_OPEN = {
     "machine/environments.py": "what the kernel says",
     "machine/digests.py": "the content of files, which `deep` compares anew in each run",
     "system/entries.py": "records it itself, as it follows no link",
-    "files/configured.py": "records it itself, as it follows no link",
     "machine/activation.py": "a file of this package",
     "machine/variables.py": "facts of templates, whose sources are named to the run",
 }
