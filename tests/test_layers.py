@@ -83,7 +83,7 @@ def test_imports_point_down(path: Path) -> None:
 CARRY_OUT = {
     "channel": {"build", "interpreter", "maker", "package", "wheel"},
     "conda": {
-        "clone", "conda_command", "engine", "package_bytes", "prefix", "question", "rattler", "rattler_child", "reply", "work",
+        "clone", "conda_command", "engine", "incoming", "packages", "prefix", "question", "rattler", "rattler_child",
     },
     "files": {"config_file", "edited_text", "file_work", "git_config"},
     "indexes": {"codeartifact"},

@@ -13,8 +13,8 @@ from typing import Any
 
 from nbprovision import __version__
 from nbprovision.cli import inventory, kernel_parameters
-from nbprovision.conda import asked, health
-from nbprovision.conda.asked import CondaAsked, PipAsked, Since
+from nbprovision.conda import health, requested
+from nbprovision.conda.requested import CondaAsked, PipAsked, Since
 from nbprovision.indexes import url
 from nbprovision.machine import distributions, image, virtual_environments
 from nbprovision.machine.environments import Environment, is_environment
@@ -164,7 +164,7 @@ class _Export:
         else:
             if is_environment(self._prefix):
                 yield self._made()
-            found, left_over = asked.by_pip(self._prefix, pinned=self._pinned)
+            found, left_over = requested.by_pip(self._prefix, pinned=self._pinned)
             comments = _left_over(left_over)
             if not is_environment(self._prefix):
                 yield self._made_virtual()
@@ -173,7 +173,7 @@ class _Export:
 
     def _made(self) -> Written:
         """The task that makes a conda environment."""
-        found = asked.by_conda(
+        found = requested.by_conda(
             self._prefix, self._machine.conda.condarc, self._machine.conda.channels(), pinned=self._pinned
         )
         reference = self._reference
@@ -250,7 +250,7 @@ class _Export:
         if kernel.scope == "env" and kernel.name == "python3":
             return True
         image = self._environment.provided and kernel.scope != "user"
-        return image and not asked.is_newer_than_start(Path(kernel.folder) / SPEC)
+        return image and not requested.is_newer_than_start(Path(kernel.folder) / SPEC)
 
     # ------------------------------------------------------------------------------- what the platform's image brought
 
@@ -261,7 +261,7 @@ class _Export:
         allowed = {**more, "allow_platform_changes": True}
         conda = self._machine.conda
         for names, extra in ((since.packages - since.moved, more), (since.packages & since.moved, allowed)):
-            found = asked.by_conda(self._prefix, conda.condarc, conda.channels(), pinned=self._pinned, only=names)
+            found = requested.by_conda(self._prefix, conda.condarc, conda.channels(), pinned=self._pinned, only=names)
             if found.specs:
                 yield Written(
                     name=_untemplated(f"{'Moved' if extra is allowed else 'Added'} by conda in {self._name}"),
@@ -271,9 +271,9 @@ class _Export:
                 )
                 comments = ()
         came = since.distributions - since.moved
-        found_by_pip, left_over = asked.by_pip(self._prefix, pinned=self._pinned, only=came)
+        found_by_pip, left_over = requested.by_pip(self._prefix, pinned=self._pinned, only=came)
         yield from self._by_pip(found_by_pip, comments + _left_over(left_over), **more)
-        moved, _ = asked.by_pip(self._prefix, pinned=True, only=since.distributions & since.moved)
+        moved, _ = requested.by_pip(self._prefix, pinned=True, only=since.distributions & since.moved)
         yield from self._by_pip(moved, (), **allowed)
 
     def _since(self) -> tuple[Since, tuple[str, ...]]:
@@ -282,7 +282,7 @@ class _Export:
             told = (
                 f"No run had written down what the image brought to {self._name}: this is what is newer than the start"
             )
-            return asked.since_start(self._prefix), (told,)
+            return requested.since_start(self._prefix), (told,)
         changes = image.differences(known.content, image.content(self._prefix))
         gone = [one.name for one in changes if one.after is None]
         there = [one for one in changes if one.after is not None]

@@ -15,13 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nbprovision.conda import health, package_bytes, rattler
+from nbprovision.conda import health, incoming, rattler
 from nbprovision.conda import prefix as conda_prefix
-from nbprovision.conda import room as conda_room
+from nbprovision.conda.engine import Attempt, Package, Query
 from nbprovision.conda.health import Details
-from nbprovision.conda.question import Question, exactly, offline_words
-from nbprovision.conda.rattler_messages import Attempt, Package, Query
-from nbprovision.conda.reply import Reply, Unsolvable, failure, progress_of, reply_of
+from nbprovision.conda.question import (
+    Question,
+    Reply,
+    Unsolvable,
+    exactly,
+    failure,
+    offline_words,
+    progress_of,
+    reply_of,
+)
 from nbprovision.conda.specs import parse
 from nbprovision.machine import network
 from nbprovision.machine.environments import META, CondaRecord, installed
@@ -231,11 +238,11 @@ class CommandSolution:
 
     def room(self, machine: Machine, prefix: Path) -> tuple[str, ...]:
         """What is to be fetched, in words, where that is worth a word."""
-        return conda_room.note(prefix, self.packages, machine.conda.pkgs_dirs)
+        return incoming.room_note(prefix, self.packages, machine.conda.pkgs_dirs)
 
     def check(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
         """Make sure that the packages are what their channels' indexes tell of; may raise `TaskFailed`."""
-        package_bytes.require(machine, conda_room.coming(prefix, self.packages, reinstall), machine.conda.pkgs_dirs)
+        incoming.require_digests(machine, incoming.coming(prefix, self.packages, reinstall), machine.conda.pkgs_dirs)
 
     def prepare(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
         """Make sure that there is room; conda itself takes back what it cannot carry out to the end.
@@ -247,8 +254,8 @@ class CommandSolution:
 
         """
         try:
-            package_bytes.admit(machine, conda_room.coming(prefix, self.packages, reinstall), machine.conda.pkgs_dirs)
-            conda_room.require(prefix, self.packages, machine.conda.pkgs_dirs)
+            incoming.admit(machine, incoming.coming(prefix, self.packages, reinstall), machine.conda.pkgs_dirs)
+            incoming.require_room(prefix, self.packages, machine.conda.pkgs_dirs)
             _, gone, new = self._moves(prefix)
             if gone and new:
                 staying = [record for record in installed(prefix) if record.name not in gone]

@@ -6,22 +6,21 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from nbprovision.conda import environment_file, health
 from nbprovision.conda import packages as conda_packages
 from nbprovision.conda import prefix as conda_prefix
-from nbprovision.conda.env_state import EnvPlan, EnvState, other_changes
 from nbprovision.conda.environment_file import EnvironmentFile
-from nbprovision.conda.specs import Spec, conflicts
-from nbprovision.conda.work import (
-    CondaWork,
-    Wish,
+from nbprovision.conda.packages import CondaWork, Packages, Wish
+from nbprovision.conda.specs import (
+    Spec,
     channel_urls,
     check_channels,
     configuration_of,
+    conflicts,
     local_channels,
     refuse_contradiction,
     wanted_spec,
@@ -29,12 +28,11 @@ from nbprovision.conda.work import (
 from nbprovision.machine import cuda, distributions, folder_guard
 from nbprovision.machine.condarc import expanded
 from nbprovision.machine.environments import META, is_environment
-from nbprovision.machine.folder_guard import refuse_two_kinds
 from nbprovision.machine.image import refuse_jupyter_server
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, UnsetVariable
 from nbprovision.model.relations import AnyOf, Excludes, OneOf
-from nbprovision.model.result import Change
+from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, Task, as_list, by_path, parameter
 from nbprovision.pip import engine as pip_engine
 from nbprovision.pip import requirements
@@ -43,8 +41,42 @@ from nbprovision.pip.satisfied import UNSEEN
 from nbprovision.system import secrets, unfinished
 from nbprovision.system.files import remove, remove_at_once
 
+if TYPE_CHECKING:  # loaded where a file has a pip section
+    from nbprovision.pip.satisfied import Need
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _RESERVED = ("base", "root")  # conda's own names of an installation
+
+
+class EnvState(msgspec.Struct, frozen=True, kw_only=True):
+    """What is there of an environment.
+
+    Attributes:
+        name: What to call it.
+        there: Whether it is an environment by now.
+        packages: Its conda packages.
+        unregistered: The registry does not list it.
+        variables: Variables of activation that are not set as wanted: before, after.
+        leftovers: What a killed run left beside it.
+        pip: What of the file's pip section is not there.
+        notes: See `EnvironmentFile`.
+
+    """
+
+    name: str
+    there: bool
+    packages: Packages = Packages()
+    unregistered: bool = False
+    variables: dict[str, tuple[str | None, str]] = {}
+    leftovers: tuple[Path, ...] = ()
+    pip: tuple[Need, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class EnvPlan(Plan, frozen=True, kw_only=True):
+    """The changes, and the state that they lead away from."""
+
+    state: EnvState
 
 
 class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
@@ -283,7 +315,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         if self.state == "absent":
             return {}
         name, prefix = self._identity(machine)
-        refuse_two_kinds(machine, name, prefix, virtual=False)
+        folder_guard.refuse_two_kinds(machine, name, prefix, virtual=False)
         return {name: prefix}
 
     def objection(self, claim: Claim, machine: Machine) -> str | None:
@@ -412,7 +444,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         changes += state.packages.changes()
         if state.packages.solution is None and state.there and state.packages.untold:
             changes.append(Change(action="record", target=f"{META}/history", after="what is installed"))
-        changes += other_changes(state)
+        changes += _other_changes(state)
         if state.unregistered:
             changes.append(Change(action="register", target=state.name, after="environments.txt"))
         beside = {change.action for change in changes} <= {"register", "clean"}
@@ -462,3 +494,22 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             conda_prefix.set_variables(prefix, wanted)
         if state.unregistered:
             conda_prefix.register(machine.conda, prefix)
+
+
+def _other_changes(state: EnvState) -> list[Change]:
+    """What changes beside conda's packages: those of the pip section, variables."""
+    changes = [
+        Change(
+            action="install" if need.there is None else "change",
+            target=secrets.mask(need.name),
+            before=need.there,
+            after=secrets.mask(need.expected) or "any version",
+            kind="package",
+            channel="pip",
+        )
+        for need in state.pip
+    ]
+    return changes + [
+        Change(action="set", target=f"variable {name}", before=before, after=after)
+        for name, (before, after) in sorted(state.variables.items())
+    ]

@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 import msgspec
 
 from nbprovision.conda import packages as conda_packages
-from nbprovision.conda.packages import Packages
-from nbprovision.conda.specs import Spec, allows, conflicts
-from nbprovision.conda.work import (
-    CondaWork,
-    Wish,
+from nbprovision.conda.packages import CondaWork, Packages, Wish
+from nbprovision.conda.specs import (
+    Spec,
+    allows,
     channel_urls,
     check_channels,
     configuration_of,
+    conflicts,
     local_channels,
     refuse_contradiction,
     wanted_spec,

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from nbprovision.conda import terms
-from nbprovision.conda.work import check_channels
+from nbprovision.conda import anaconda_terms
+from nbprovision.conda.specs import check_channels
 from nbprovision.files import yaml_text
 from nbprovision.files.config_file import (
     OTHER_PASSWORD,
@@ -400,7 +400,9 @@ class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
         """What is allowed and yet seldom meant, and what is stronger than the file."""
         condarc = machine.conda.condarc
         if self.channels is not None:
-            yield from terms.notes(machine, [url for name in as_list(self.channels) for url in condarc.urls(name)])
+            yield from anaconda_terms.notes(
+                machine, [url for name in as_list(self.channels) for url in condarc.urls(name)]
+            )
         if isinstance(self.ssl_verify, str) and self.ssl_verify != "truststore":
             bundle = machine.path(expanded(self.ssl_verify, machine.env))
             if not bundle.exists():

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nbprovision.conda import channel_names
 from nbprovision.conda import specs as conda_specs
 from nbprovision.machine.digests import Digests
 from nbprovision.model.errors import InvalidPlaybook, MissingInput, Position, nearest
@@ -314,7 +313,7 @@ def _beside(path: Path, text: str | None) -> str | None:
 def _channel(path: Path, text: str, source: _Text) -> str:
     if text.startswith(("./", "../")) or text in (".", ".."):
         return os.path.normpath(path.parent / text)
-    wrong = channel_names.fault(text) if "$" not in text else None
+    wrong = conda_specs.channel_fault(text) if "$" not in text else None
     if wrong is not None:
         secrets.remember_url(text)
         shown = secrets.without_password(text)[:80]

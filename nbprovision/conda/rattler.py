@@ -18,11 +18,10 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 
-from nbprovision.conda import health, package_bytes, proxies
+from nbprovision.conda import health, incoming
 from nbprovision.conda import prefix as conda_prefix
-from nbprovision.conda import room as conda_room
+from nbprovision.conda.engine import Attempt, InstallRequest, Package, Query, RehearseRequest, SolveRequest
 from nbprovision.conda.health import Details
-from nbprovision.conda.rattler_messages import Attempt, InstallRequest, Package, Query, RehearseRequest, SolveRequest
 from nbprovision.conda.specs import Spec, parse
 from nbprovision.machine import caches, inside, network
 from nbprovision.machine.distributions import normalized
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from nbprovision.system.process import Child
 
 CHILD = "nbprovision.conda.rattler_child"
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 class Solution:
@@ -92,18 +92,18 @@ class Solution:
         try:
             # What is in the cache is not fetched in any case.
             network.persistently(machine, lambda _: self._call(machine, prefix, request), cached=False)
-            package_bytes.mark(self.packages, Path(request.cache))
+            incoming.mark(self.packages, Path(request.cache))
         finally:
             self.close()
 
     def room(self, machine: Machine, prefix: Path) -> tuple[str, ...]:
         """What is to be fetched, in words, where that is worth a word."""
-        return conda_room.note(prefix, self.packages, [package_cache(machine, prefix)])
+        return incoming.room_note(prefix, self.packages, [package_cache(machine, prefix)])
 
     def check(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
         """Make sure that the packages are what their channels' indexes tell of; may raise `TaskFailed`."""
-        package_bytes.require(
-            machine, conda_room.coming(prefix, self.packages, reinstall), [package_cache(machine, prefix)]
+        incoming.require_digests(
+            machine, incoming.coming(prefix, self.packages, reinstall), [package_cache(machine, prefix)]
         )
 
     def prepare(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
@@ -119,9 +119,9 @@ class Solution:
         """
         try:
             cache = package_cache(machine, prefix)
-            package_bytes.admit(machine, conda_room.coming(prefix, self.packages, reinstall), [cache])
-            conda_room.require(prefix, self.packages, [cache])
-            if conda_room.coming(prefix, self.packages) and (installed(prefix) or inside.has_linked_folder(prefix)):
+            incoming.admit(machine, incoming.coming(prefix, self.packages, reinstall), [cache])
+            incoming.require_room(prefix, self.packages, [cache])
+            if incoming.coming(prefix, self.packages) and (installed(prefix) or inside.has_linked_folder(prefix)):
                 network.persistently(machine, lambda _: self._rehearse(machine, prefix, cache), cached=False)
         except TaskFailed as error:
             self.close()
@@ -407,7 +407,7 @@ def child_environment(machine: Machine, channels: Iterable[str] = ()) -> dict[st
         if bundle and bundle != "truststore" and os.path.isfile(bundle):
             env["SSL_CERT_FILE"] = bundle
     if machine.conda.condarc.proxy_servers:
-        return proxies.environment(env, machine.conda.condarc.proxy_servers, channels)
+        return proxy_environment(env, machine.conda.condarc.proxy_servers, channels)
     return env
 
 
@@ -434,3 +434,51 @@ def take_credentials(url: str) -> tuple[str, Mapping[str, Any]]:
         secrets.remember(password)
         secrets.remember_url(url)
     return urlunsplit((parts.scheme, host, "/".join(words), parts.query, "")), credentials
+
+
+def proxy_environment(env: Mapping[str, str], proxies: Mapping[str, str], channels: Iterable[str]) -> dict[str, str]:
+    """``env`` with conda's ``proxy_servers``, as the variables that the library heeds, in place of its own proxies.
+
+    conda hands them to requests and lets no variable count beside them (``CondaSession`` in
+    ``conda/gateways/connection``). For a URL requests takes the most precise of ``scheme://host``, ``scheme``,
+    ``all://host`` and ``all``.
+
+    Args:
+        env: The environment variables.
+        proxies: ``proxy_servers``.
+        channels: URLs that are fetched from; they decide where a host has a proxy of its own.
+
+    Raises:
+        TaskFailed: two hosts need different proxies, for which there is one variable.
+
+    """
+    for proxy in proxies.values():
+        secrets.remember_url(proxy)
+    found = {name: value for name, value in env.items() if name.lower() not in _PROXY_VARIABLES}
+    direct: set[str] = set()
+    for scheme in ("http", "https"):
+        hosts = sorted({urlsplit(url).hostname or "" for url in channels if url.startswith(f"{scheme}://")})
+        chosen = {host: _proxy_of(proxies, scheme, host) for host in hosts}
+        direct |= {host for host, proxy in chosen.items() if proxy is None}
+        used = {proxy for proxy in chosen.values() if proxy is not None}
+        general = _proxy_of(proxies, scheme, "")
+        if not used and general is not None:
+            used = {general}
+        if len(used) > 1:
+            raise TaskFailed(
+                f"the channels {' and '.join(hosts)} need different proxies",
+                cause="`proxy_servers` in conda's configuration names one for each, and the built-in engine knows one",
+                cure="write engine: conda, or use one proxy for all channels",
+            )
+        for proxy in used:
+            text = proxy if "://" in proxy else f"http://{proxy}"
+            found[f"{scheme}_proxy"] = found[f"{scheme.upper()}_PROXY"] = text
+    if direct:
+        found["no_proxy"] = found["NO_PROXY"] = ",".join(sorted(direct))
+    return found
+
+
+def _proxy_of(proxies: Mapping[str, str], scheme: str, host: str) -> str | None:
+    """``requests.utils.select_proxy``."""
+    keys = (f"{scheme}://{host}", scheme, f"all://{host}", "all")
+    return next((proxies[key] for key in keys if proxies.get(key)), None)

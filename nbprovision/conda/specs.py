@@ -2,28 +2,33 @@
 
 Loading that library takes longer than a look at an environment. So it is asked only for what the text alone does not
 tell: whether a spec of an ordinary form is one, and whether an installed version is just the one that a spec names.
+
+The names of channels (https://conda.org/learn/ceps/cep-0026), by which a spec may begin, are judged by their text.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from nbprovision.conda import channel_names
-from nbprovision.conda.channel_names import Fault
 from nbprovision.machine.condarc import Condarc
 from nbprovision.machine.distributions import name_in, normalized
 from nbprovision.machine.environments import CondaRecord
-from nbprovision.model.errors import TaskFailed
+from nbprovision.model.errors import ParameterError, TaskFailed
+from nbprovision.model.task import Resource
 from nbprovision.system import secrets
 
 if TYPE_CHECKING:
     from rattler import MatchSpec
+
+    from nbprovision.machine.machine import Machine
 
 _SPEC = re.compile(r"(?:(?P<channel>[^\[\]=<>!~ ]+)::)?(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)\s*(?P<rest>.*)", re.DOTALL)
 _NUMBERS = re.compile(r"[0-9]+(\.[0-9]+)*")
@@ -41,6 +46,17 @@ _PLAIN = re.compile(
     r"(?:[A-Za-z0-9_][A-Za-z0-9_./-]*::)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
     rf"(?: ?={_PLAIN_VERSION}(?:=[A-Za-z0-9_.]+)?| ?{_PLAIN_RANGE}(?:, ?{_PLAIN_RANGE})*)?"
 )
+_SCHEMES = ("https", "http", "file", "s3", "gcs", "oci")
+# With a path behind it (`conda-forge/label/dev`), and the platforms that are meant, which conda takes in brackets.
+_CHANNEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_.+@-]+)*/?(\[[A-Za-z0-9_, -]+\])?")
+_CHANNEL_CURE = "write a name (conda-forge), a URL (https://HOST/PATH) or a path (./folder, /folder)"
+
+
+class Fault(NamedTuple):
+    """Why a text is not what it has to be, and what to write instead."""
+
+    cause: str
+    cure: str
 
 
 @functools.lru_cache(maxsize=4096)  # one playbook asks several times
@@ -59,7 +75,7 @@ def fault(text: str) -> Fault | None:
         if match is not None:
             return Fault(match.expand(cause), match.expand(cure))
     channel, colons, _ = text.partition("::")
-    if colons and "[" not in channel and (wrong := channel_names.fault(channel)) is not None:
+    if colons and "[" not in channel and (wrong := channel_fault(channel)) is not None:
         return Fault(f"'{secrets.without_password(channel)}' is no channel: {wrong.cause}", wrong.cure)
     if parse(text) is None:
         return Fault("it does not begin with the name of a package", _CURE)
@@ -253,3 +269,108 @@ def _comes_from(record: CondaRecord, urls: list[str]) -> bool:
 
     found = details(record)
     return found is not None and found.home in urls
+
+
+def channel_fault(channel: str) -> Fault | None:
+    """Why a text cannot be a channel, None where it can; a path is taken for one as it is."""
+    if not channel.strip() or not channel.isprintable():
+        return Fault("it is empty, or holds a line break or a control character", _CHANNEL_CURE)
+    if "$" in channel:
+        return Fault("it has a variable in it that is not set, or that nothing replaces there", "write out the channel")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", channel):
+        return _of_url(channel)
+    if channel.startswith(("/", "~/", "./", "../")) or channel in (".", "..", "~"):
+        return None
+    if _CHANNEL.fullmatch(channel):
+        return None
+    if re.search(r"[\s,]", channel):
+        return Fault("a channel's name has no blank and no comma", "give each channel an entry of its own")
+    return Fault("a channel's name has letters, digits and . _ + - /", _CHANNEL_CURE)
+
+
+def _of_url(url: str) -> Fault | None:
+    scheme, _, rest = url.partition(":")
+    if scheme not in _SCHEMES:
+        return Fault(
+            f"'{scheme}:' is not a scheme that conda knows", f"begin it with one of {', '.join(_SCHEMES)}, and ://"
+        )
+    if not rest.startswith("//"):
+        return Fault(f"two slashes belong behind {scheme}:", f"begin it with {scheme}://")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # a port that is no number raises
+    except ValueError as error:
+        return Fault(str(error), _CHANNEL_CURE)
+    if scheme == "file":
+        wrong = parts.netloc not in ("", "localhost") or not parts.path.startswith("/")
+        return Fault("it names no absolute path", "write file:///absolute/path") if wrong else None
+    if not host or " " in parts.netloc:
+        return Fault("it names no host", f"write {scheme}://HOST/PATH")
+    if " " in url:
+        return Fault("there is a blank in it", "write a blank as %20, and give each channel an entry of its own")
+    return None
+
+
+def wanted_spec(text: str) -> Spec:
+    """A match spec of a task's `packages`.
+
+    Raises:
+        ParameterError: it is none.
+
+    """
+    spec, wrong = parse(text), fault(text)
+    if spec is None or wrong is not None:
+        cause, cure = wrong or ("", "write it as conda does: name, name=1.2, name>=1.2,<2")
+        shown = secrets.without_password(text)[:80]
+        raise ParameterError("packages", f"'{shown}' is no match spec", cause=cause, cure=cure)
+    return spec
+
+
+def refuse_contradiction(specs: Sequence[Spec]) -> None:
+    """Refuse specs of one package that have no version in common.
+
+    Raises:
+        ParameterError: naming two of them.
+
+    """
+    for one, other in combinations(specs, 2):
+        if exclude(one, other):
+            raise ParameterError(
+                "packages", f"no version satisfies both '{one.text}' and '{other.text}'", cure="drop one of them"
+            )
+
+
+def check_channels(key: str, channels: Iterable[str]) -> None:
+    """Refuse what cannot be a channel.
+
+    Args:
+        key: The parameter, for the error.
+        channels: Its values.
+
+    Raises:
+        ParameterError: one is none; shown without its password.
+
+    """
+    for text in channels:
+        wrong = channel_fault(text)
+        if wrong is not None:
+            secrets.remember_url(text)
+            shown = secrets.without_password(text)[:80]
+            raise ParameterError(key, f"'{shown}' is no channel", cause=wrong.cause, cure=wrong.cure)
+
+
+def channel_urls(machine: Machine, asked: Iterable[str], specs: Iterable[Spec]) -> tuple[str, ...]:
+    """URLs of the channels asked for (else the configured ones), and of those that specs name."""
+    named = [spec.channel.partition("[")[0] for spec in specs if spec.channel]
+    urls = machine.conda.channels(asked)
+    return tuple(dict.fromkeys([*urls, *(url for name in named for url in machine.conda.condarc.urls(name))]))
+
+
+def configuration_of(machine: Machine) -> frozenset[Resource]:
+    """The files of conda's configuration, which may come from a task of the playbook."""
+    return frozenset(Resource("condarc", str(place)) for place in machine.conda.condarc_places)
+
+
+def local_channels(urls: Iterable[str]) -> list[str]:
+    """Paths of those channels that are folders of this machine."""
+    return [unquote(urlsplit(url).path) for url in urls if url.startswith("file://")]

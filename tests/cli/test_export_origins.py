@@ -14,7 +14,7 @@ import pytest
 import uv
 
 from nbprovision.cli.export import exported
-from nbprovision.conda import asked
+from nbprovision.conda import requested
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
 from nbprovision.machine.environments import installed
 from nbprovision.machine.machine import Machine
@@ -183,7 +183,7 @@ def test_kernels_that_the_image_brought_are_its_own(
         if folder == "image":
             (tmp_path / "stat").write_text(f"btime {place.stat().st_ctime}\n")
             time.sleep(0.02)
-    monkeypatch.setattr(asked, "_STAT", tmp_path / "stat")
+    monkeypatch.setattr(requested, "_STAT", tmp_path / "stat")
     given = [
         given["name"]
         for kind, given in tasks(exported(instance.machine, ["python3"], pinned=False))
@@ -198,7 +198,7 @@ def test_without_a_baseline_what_is_newer_than_the_start(
     prefix = instance.provide("python3", tiny.url, "core=1.0")
     image = max(record.path.stat().st_ctime for record in installed(prefix))
     (tmp_path / "stat").write_text(f"cpu 1\nbtime {image}\n")
-    monkeypatch.setattr(asked, "_STAT", tmp_path / "stat")
+    monkeypatch.setattr(requested, "_STAT", tmp_path / "stat")
     added(instance, tiny, "more")
     text = exported(instance.machine, ["python3"], pinned=True)
     assert "# No run had written down what the image brought to python3" in text

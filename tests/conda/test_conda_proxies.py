@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbprovision.conda.proxies import environment
+from nbprovision.conda.rattler import proxy_environment
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import secrets
 
@@ -32,7 +32,7 @@ WEB, OTHER = "https://web.example/c", "https://other.example/c"
     ],
 )
 def test_proxies(proxies: dict[str, str], channels: list[str], expected: dict[str, str]) -> None:
-    found = environment(ENV, proxies, channels)
+    found = proxy_environment(ENV, proxies, channels)
     assert {name[:-6]: value for name, value in found.items() if name.endswith("_proxy")} == expected
     assert {name[:-6].lower(): value for name, value in found.items() if name.endswith("_PROXY")} == expected
     assert found["A"] == "b"
@@ -40,10 +40,10 @@ def test_proxies(proxies: dict[str, str], channels: list[str], expected: dict[st
 
 def test_two_proxies_for_one_scheme_are_refused() -> None:
     with pytest.raises(TaskFailed, match="need different proxies") as caught:
-        environment({}, {"https": "http://p:1", "https://web.example": "http://p:2"}, [WEB, OTHER])
+        proxy_environment({}, {"https": "http://p:1", "https://web.example": "http://p:2"}, [WEB, OTHER])
     assert "engine: conda" in caught.value.cure
 
 
 def test_a_password_of_a_proxy_is_masked() -> None:
-    environment({}, {"https": "http://user:S3cret-of-proxy@p:1"}, [WEB])
+    proxy_environment({}, {"https": "http://user:S3cret-of-proxy@p:1"}, [WEB])
     assert "S3cret-of-proxy" not in secrets.mask("http://user:S3cret-of-proxy@p:1")

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from msgspec import structs
 
-from nbprovision.conda import terms
+from nbprovision.conda import anaconda_terms
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
 from nbprovision.conda.ensure_condarc import EnsureCondarc
 from nbprovision.machine.condarc import Condarc, read_condarc
@@ -377,19 +377,19 @@ def test_the_terms_of_the_main_repository_are_told_and_never_stop(user: User, ti
 
 @pytest.mark.parametrize("way", ["variable", "setting", "accepted"])
 def test_who_has_accepted_the_terms_hears_no_more_of_them(machine: Machine, way: str) -> None:
-    assert terms.notes(machine, MAIN)
+    assert anaconda_terms.notes(machine, MAIN)
     if way == "variable":
         machine.env["CONDA_PLUGINS_AUTO_ACCEPT_TOS"] = "yes"
     elif way == "setting":
         (machine.user_home / ".condarc").write_text("plugins:\n  auto_accept_tos: true\n")
     else:  # as `conda tos accept` writes it: a folder by the digest of the channel's place and name
         for name in ("pkgs/main", "pkgs/r"):
-            assert terms.notes(machine, MAIN)
+            assert anaconda_terms.notes(machine, MAIN)
             folder = machine.user_home / ".conda/tos" / hashlib.sha256(f"repo.anaconda.com{name}".encode()).hexdigest()
             folder.mkdir(parents=True)
             (folder / "1752508800.0.json").write_text('{"version": "2025-07-15", "tos_accepted": true}')
     machine.forget()
-    assert terms.notes(machine, MAIN) == ()
+    assert anaconda_terms.notes(machine, MAIN) == ()
 
 
 def test_a_changed_configuration_is_looked_at_again(user: User, tiny: TinyChannel) -> None:

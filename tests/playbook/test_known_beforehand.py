@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from nbprovision.__main__ import main
 from nbprovision.catalogue import Catalogue
-from nbprovision.conda import channel_names
-from nbprovision.conda.specs import exclude, fault, parse
+from nbprovision.conda.specs import channel_fault, exclude, fault, parse
 from nbprovision.lint.check import check
 from nbprovision.machine.machine import Machine
 from nbprovision.pip.requirements import anchored
@@ -111,7 +110,7 @@ def test_what_is_taken_without_the_library_is_what_the_library_takes(text: str) 
     ],
 )  # fmt: skip
 def test_channels(text: str) -> None:
-    assert channel_names.fault(text) is None
+    assert channel_fault(text) is None
 
 
 @pytest.mark.parametrize(
@@ -122,7 +121,7 @@ def test_channels(text: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_channel(text: str) -> None:
-    wrong = channel_names.fault(text)
+    wrong = channel_fault(text)
     assert wrong is not None
     assert wrong.cause
     assert wrong.cure

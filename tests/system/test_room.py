@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.conda import health
+from nbprovision.conda import health, incoming
 from nbprovision.conda import prefix as conda_prefix
-from nbprovision.conda import room as conda_room
-from nbprovision.conda.rattler_messages import Package
+from nbprovision.conda.engine import Package
 from nbprovision.machine.environments import installed
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import NotBegun, TaskFailed
@@ -67,13 +66,13 @@ def test_what_is_installed_or_in_a_cache_is_not_fetched(tmp_path: Path) -> None:
     (cache / "cached-1.0-0").mkdir(parents=True)
     packages = [Package(name, version, "0", size=10) for name, version in
                 (("there", "1.0"), ("cached", "1.0"), ("cached", "2.0"), ("new", "1.0"))]  # fmt: skip
-    assert conda_room.download(prefix, packages, [cache]) == 20
-    conda_room.require(prefix, packages, [cache])
+    assert incoming.download(prefix, packages, [cache]) == 20
+    incoming.require_room(prefix, packages, [cache])
 
 
 def test_what_surely_does_not_fit_is_refused_with_need_and_room(tmp_path: Path) -> None:
     with pytest.raises(NotBegun) as caught:
-        conda_room.require(tmp_path / "env", [Package("vast", "1.0", "0", size=10**18)], [tmp_path / "pkgs"])
+        incoming.require_room(tmp_path / "env", [Package("vast", "1.0", "0", size=10**18)], [tmp_path / "pkgs"])
     assert caught.value.cause.startswith("it takes 1000000000.0 GB at least")
     assert f"free at {tmp_path}" in caught.value.cause
     assert "clean --dry-run" in caught.value.cure
@@ -82,11 +81,13 @@ def test_what_surely_does_not_fit_is_refused_with_need_and_room(tmp_path: Path) 
 
 def test_a_check_tells_what_would_be_fetched(tmp_path: Path) -> None:
     packages = [Package("small", "1.0", "0", size=900_000)]
-    assert conda_room.note(tmp_path / "env", packages, [tmp_path]) == ()
-    [told] = conda_room.note(tmp_path / "env", [*packages, Package("large", "1.0", "0", size=30_100_000)], [tmp_path])
+    assert incoming.room_note(tmp_path / "env", packages, [tmp_path]) == ()
+    [told] = incoming.room_note(
+        tmp_path / "env", [*packages, Package("large", "1.0", "0", size=30_100_000)], [tmp_path]
+    )
     assert told.startswith("downloads 31 MB and takes more unpacked; ")
     assert told.endswith(f"are free at {tmp_path}")
-    [told] = conda_room.note(tmp_path / "env", [Package("vast", "1.0", "0", size=10**18)], [tmp_path])
+    [told] = incoming.room_note(tmp_path / "env", [Package("vast", "1.0", "0", size=10**18)], [tmp_path])
     assert told.endswith(": there is no room")
 
 

@@ -1,4 +1,4 @@
-"""What people asked for in an environment, apart from what only came along: told from what the tools wrote down.
+"""What people asked for in an environment, by what the tools wrote down; the rest came along, or is not needed at all.
 
 Sources: conda's history (conda.history.History) and the specs in its records; REQUESTED of pip (PEP 376,
 https://packaging.python.org/en/latest/specifications/recording-installed-packages/); direct_url.json (PEP 610).
@@ -23,6 +23,7 @@ from nbprovision.machine import distributions
 from nbprovision.machine.condarc import Condarc
 from nbprovision.machine.distributions import Distribution, normalized
 from nbprovision.machine.environments import META, CondaRecord, installed
+from nbprovision.model.task import Claim
 from nbprovision.pip import requirements, satisfied
 from nbprovision.system.reading import read_bytes
 
@@ -171,6 +172,39 @@ def since_start(prefix: Path) -> Since:
 def is_newer_than_start(path: Path) -> bool:
     """Whether a file was made or changed since the machine started."""
     return _changed(path) > _started()
+
+
+def unneeded_packages(details: Mapping[str, Details], asked: Iterable[str]) -> list[str]:
+    """Names of conda packages that nobody asked for, and that none of ``asked`` needs: ``exact`` removes them."""
+    needed: set[str] = set()
+    waiting = [name for name in asked if name in details]
+    while waiting:
+        name = waiting.pop()
+        if name in needed:
+            continue
+        needed.add(name)
+        specs = (parse(text) for text in details[name].depends)
+        waiting += [spec.name for spec in specs if spec is not None and spec.name in details]
+    return sorted(details.keys() - needed)
+
+
+def unneeded_distributions(prefix: Path, claims: Iterable[Claim], owned: Collection[str]) -> list[Distribution]:
+    """Distributions that pip or uv brought, and that no pip task and nothing that stays needs: ``exact`` removes them.
+
+    What came from a path or a repository stays: a task may have asked for it without a name.
+
+    Args:
+        prefix: The environment.
+        claims: What pip tasks want in it.
+        owned: Normalised names of conda's packages.
+
+    """
+    found = distributions.installed(prefix)
+    environment = _environment(prefix)
+    wanted = [requirements.parse(claim.requirement) for claim in claims]
+    placed = [name for name, several in found.items() if name in owned or several[0].direct_url is not None]
+    needed = satisfied.needed(wanted, placed, found, environment)
+    return [one for name, several in sorted(found.items()) if name not in needed for one in several]
 
 
 # ---------------------------------------------------------------------------------------------------------------- conda

@@ -1,9 +1,12 @@
-"""Whether the bytes of a conda package are those that its channel's index tells of, judged before anything is linked.
+"""Packages that are about to be linked: whether there is space for them, and whether their bytes are the index's.
 
-py-rattler (0.28) compares the digest of what it downloads. What lies in a folder, a channel at ``file://`` or a package
-already unpacked in a cache, it takes as it is. So an archive is hashed here, once for as long as it stays the same,
-and an unpacked package counts only if it is known from which bytes it was unpacked: by a mark of this tool, by the
-archive beside it, or, where it was downloaded, by what the engine wrote down of it.
+Both are checked before anything changes. The needed space is a lower bound, so that nothing is refused that would fit:
+the download sizes of the packages that are in no cache. Unpacked they are larger, by an unknown factor.
+
+py-rattler (0.28) compares the digest of what it downloads. An archive in a folder, a channel at ``file://`` or a
+package already unpacked in a cache, it takes as it is. So an archive is hashed here, once for as long as it stays the
+same, and an unpacked package counts only if it is known from which bytes it was unpacked: by a mark of this tool, by
+the archive beside it, or, where it was downloaded, by what the engine wrote down of it.
 """
 
 from __future__ import annotations
@@ -11,18 +14,20 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from nbprovision.conda.rattler_messages import Package
+from nbprovision.conda.engine import Package
 from nbprovision.machine.digests import digest_of
+from nbprovision.machine.environments import installed
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system.files import read_text, remove, write_atomically
 from nbprovision.system.reading import read_bytes, read_json
+from nbprovision.system.room import left, megabytes, require_bytes
 
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
 MARK = "info/nbprovision-sha256"
 _SUFFIXES = (".conda", ".tar.bz2")
 _REVISION = 8  # bytes of py-rattler's NAME.lock before the digest
+_WORTH_TELLING = 1_000_000  # bytes
 _lock = threading.Lock()  # environments are made side by side, of the same packages: each is hashed once
 
 
@@ -40,8 +46,46 @@ class _Record(msgspec.Struct, frozen=True):
     sha256: str = ""
 
 
-def require(machine: Machine, packages: Iterable[Package], caches: Sequence[Path]) -> None:
-    """Look at the archives of ``packages`` as far as they lie on this machine and are about to be unpacked.
+def coming(prefix: Path, packages: Iterable[Package], again: Collection[str] = ()) -> list[Package]:
+    """The packages that are not in the environment in this version and build, and those that are put in place again."""
+    there = {(one.name, one.version, one.build) for one in installed(prefix) if one.name not in again}
+    return [one for one in packages if (one.name, one.version, one.build) not in there]
+
+
+def download(prefix: Path, packages: Iterable[Package], caches: Sequence[Path]) -> int:
+    """The bytes to fetch: of what is in none of ``caches`` (conda's form: a folder NAME-VERSION-BUILD)."""
+    names = [(one, f"{one.name}-{one.version}-{one.build}") for one in coming(prefix, packages)]
+    return sum(one.size for one, name in names if not any((cache / name).is_dir() for cache in caches))
+
+
+def room_note(prefix: Path, packages: Iterable[Package], caches: Sequence[Path]) -> tuple[str, ...]:
+    """What is to be fetched, and whether there is room for it, for whoever only asks what would change."""
+    need = download(prefix, packages, caches)
+    if need < _WORTH_TELLING:
+        return ()
+    room = left(next(iter(caches), prefix))
+    verdict = "" if need <= room.free else ": there is no room"
+    sizes = f"downloads {megabytes(need)} and takes more unpacked; {megabytes(room.free)} are free at {room.place}"
+    return (sizes + verdict,)
+
+
+def require_room(prefix: Path, packages: Iterable[Package], caches: Sequence[Path]) -> None:
+    """Refuse what surely does not fit.
+
+    Args:
+        prefix: The environment, which need not be there yet.
+        packages: All that it shall hold.
+        caches: Where packages are kept; the first one gets what is fetched.
+
+    Raises:
+        NotBegun: with the need, the room, and what to do.
+
+    """
+    require_bytes(prefix, download(prefix, packages, caches), next(iter(caches), prefix))
+
+
+def require_digests(machine: Machine, packages: Iterable[Package], caches: Sequence[Path]) -> None:
+    """Hash the archives of ``packages`` that lie on this machine and are about to be unpacked.
 
     Args:
         machine: Digests of files.
@@ -74,7 +118,7 @@ def require(machine: Machine, packages: Iterable[Package], caches: Sequence[Path
 
 
 def admit(machine: Machine, packages: Iterable[Package], caches: Sequence[Path]) -> None:
-    """Require what `require` does, and take out of the caches what was unpacked from nobody knows what.
+    """Require what `require_digests` does, and take out of the caches what was unpacked from nobody knows what.
 
     Raises:
         TaskFailed: an archive is not what its channel's index tells of, or something that must go cannot.
@@ -82,7 +126,7 @@ def admit(machine: Machine, packages: Iterable[Package], caches: Sequence[Path])
     """
     packages = list(packages)
     with _lock:
-        require(machine, packages, caches)
+        require_digests(machine, packages, caches)
         admitted: set[tuple[Path, str, str]] = machine.notes.setdefault("admitted packages", set())
         for package in packages:
             for cache in caches:
