@@ -83,7 +83,7 @@ def test_imports_point_down(path: Path) -> None:
 CARRY_OUT = {
     "channel": {"build", "interpreter", "maker", "package", "wheel"},
     "conda": {
-        "clone", "conda_command", "engine", "incoming", "packages", "prefix", "question", "rattler", "rattler_child",
+        "bookkeeping", "clone", "conda_command", "engine", "incoming", "packages", "question", "rattler", "rattler_child",
     },
     "files": {"config_file", "edited_text", "file_work", "git_config"},
     "indexes": {"codeartifact"},
@@ -183,7 +183,7 @@ MAY_CHANGE = {
     ),
     **dict.fromkeys(
         (
-            "conda/prefix.py", "pip/target_folder.py", "conda/clone.py",
+            "pip/target_folder.py", "conda/clone.py",
             "conda/rattler_child.py", "pip/uv_command.py",
         ),
         "in an environment, which is judged before a task changes it (engine/guard.py)",

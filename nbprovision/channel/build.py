@@ -16,7 +16,7 @@ import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from nbprovision.channel import interpreter as interpreters
+from nbprovision.channel import interpreter
 from nbprovision.channel.interpreter import Interpreter
 from nbprovision.channel.package import NATIVE, Package
 from nbprovision.channel.wheel import convert, is_pure
@@ -64,7 +64,7 @@ def build(order: Order, tell: Tell) -> list[Built]:
     channel = Path(order.channel)
     for subdir in ("noarch", NATIVE):
         (channel / subdir).mkdir(parents=True, exist_ok=True)
-    found = {python.minor: python for python in map(interpreters.find, order.interpreters)}
+    found = {python.minor: python for python in map(interpreter.find, order.interpreters)}
     wheels: dict[Path, set[str]] = {}
     for minor, python in found.items():
         tell(text=f"fetching wheels for Python {minor}", done=0, total=0)
@@ -113,7 +113,7 @@ def _convert_all(
 
 
 def _write_python(channel: Path, python: Interpreter) -> Path:
-    return interpreters.package(python).write(channel)
+    return interpreter.package(python).write(channel)
 
 
 def _write_wheel(channel: Path, wheel: Path, minors: list[str], extras: dict[str, set[str]]) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from nbprovision.channel import manifest as channels
+from nbprovision.channel import manifest
 from nbprovision.channel.manifest import ChannelState
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
@@ -80,7 +80,7 @@ class EnsureCondaChannel(Task[ChannelState], frozen=True, kw_only=True):
 
     def read(self, machine: Machine) -> ChannelState:
         """Look at the channel's manifest and the files that it names."""
-        return channels.read(machine.path(self.path), deep=self.deep)
+        return manifest.read(machine.path(self.path), deep=self.deep)
 
     def plan(self, state: ChannelState) -> Plan:
         """Build what is asked for and not there; what was asked for before stays."""
@@ -116,7 +116,7 @@ class EnsureCondaChannel(Task[ChannelState], frozen=True, kw_only=True):
         if self.state == "absent":
             maker.remove(folder)
             return
-        before = channels.read(folder).manifest
+        before = manifest.read(folder).manifest
         maker.make(
             machine,
             folder,
@@ -128,7 +128,7 @@ class EnsureCondaChannel(Task[ChannelState], frozen=True, kw_only=True):
     def witnesses(self, machine: Machine) -> Iterable[Path]:
         """The manifest, and the folders that the packages lie in."""
         folder = machine.path(self.path)
-        return [folder / channels.MANIFEST, *(folder / subdir for subdir in ("noarch", "linux-64", "linux-aarch64"))]
+        return [folder / manifest.MANIFEST, *(folder / subdir for subdir in ("noarch", "linux-64", "linux-aarch64"))]
 
     @property
     def _interpreters(self) -> list[str | None]:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from nbprovision.channel.manifest import MANIFEST, File, Manifest
-from nbprovision.indexes import settings as indexes
+from nbprovision.indexes import index_settings
 from nbprovision.machine import network
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
@@ -33,7 +33,7 @@ def make(
     """
     import uv
 
-    settings = indexes.effective(machine.env, machine.user_home, root=machine.root)
+    settings = index_settings.effective(machine.env, machine.user_home, root=machine.root)
     options = install_settings.configured(machine.env, machine.user_home, None, root=machine.root)
     cache = machine.cache / "uv"
     files.make_folder(cache, mode=0o700)  # uv's locks are writable for everybody who gets there
@@ -58,8 +58,8 @@ def make(
             "requirements": list(requirements),
             "wheels": str(wheels),
             "uv": uv.find_uv_bin(),
-            "pip_env": {**plain, **pip_env, **indexes.pip_environment(settings)},
-            "uv_env": {**uv_env, **uv_command.limits(machine), **indexes.uv_environment(settings)},
+            "pip_env": {**plain, **pip_env, **index_settings.pip_environment(settings)},
+            "uv_env": {**uv_env, **uv_command.limits(machine), **index_settings.uv_environment(settings)},
         }
         try:
             built: list[Any] = call_module(

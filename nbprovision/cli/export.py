@@ -15,7 +15,7 @@ from nbprovision import __version__
 from nbprovision.cli import inventory, kernel_parameters
 from nbprovision.conda import health, requested
 from nbprovision.conda.requested import CondaAsked, PipAsked, Since
-from nbprovision.indexes import url
+from nbprovision.indexes import index_url
 from nbprovision.machine import distributions, image, virtual_environments
 from nbprovision.machine.environments import Environment, is_environment
 from nbprovision.machine.kernels import SPEC
@@ -126,7 +126,7 @@ class _Secrets:
 def _secret_spans(text: str) -> Iterator[tuple[int, int]]:
     """Where in a text the password (or the token in the user's place) of a URL stands, and the token of a channel."""
     user_info = re.search(r"://([^/\s]*)@", text)
-    if user_info is not None and url.secret_of(text):
+    if user_info is not None and index_url.secret_of(text):
         yield user_info.start(1) + user_info[1].find(":") + 1, user_info.end(1)
     token = re.search(r"/t/([^/\s]+)/", text)
     if token is not None:

@@ -17,7 +17,7 @@ import msgspec
 
 from nbprovision.conda import health
 from nbprovision.conda.specs import allows, parse
-from nbprovision.indexes import settings as indexes
+from nbprovision.indexes import index_settings as indexes
 from nbprovision.machine import caches as tool_caches
 from nbprovision.machine import distributions, kernels, virtual_environments
 from nbprovision.machine.condarc import FALLBACK_CHANNEL

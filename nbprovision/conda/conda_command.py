@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nbprovision.conda import health, incoming, rattler
-from nbprovision.conda import prefix as conda_prefix
+from nbprovision.conda import bookkeeping, health, incoming, rattler
 from nbprovision.conda.engine import Attempt, Package, Query
 from nbprovision.conda.health import Details
 from nbprovision.conda.question import (
@@ -234,7 +233,7 @@ class CommandSolution:
         _note_requests(prefix, requested, {*new, *again})
         write_atomically(history, before or "")
         if not listed and not machine.conda.condarc.register_envs:
-            conda_prefix.unregister(machine.conda, prefix)  # conda lists it whatever its configuration says
+            bookkeeping.unregister(machine.conda, prefix)  # conda lists it whatever its configuration says
 
     def room(self, machine: Machine, prefix: Path) -> tuple[str, ...]:
         """What is to be fetched, in words, where that is worth a word."""
@@ -279,7 +278,7 @@ class CommandSolution:
         if health.history_lacks(prefix, records):
             details = health.all_details(records)
             specs = list(health.requested(details).values()) or list(details)
-            conda_prefix.append_history(machine.conda, prefix, details.values(), specs=specs)
+            bookkeeping.append_history(machine.conda, prefix, details.values(), specs=specs)
 
     def _remove(self, machine: Machine, prefix: Path, names: list[str]) -> None:
         question = self._question

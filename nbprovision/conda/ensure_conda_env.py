@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from nbprovision.conda import environment_file, health
-from nbprovision.conda import packages as conda_packages
-from nbprovision.conda import prefix as conda_prefix
+from nbprovision.conda import bookkeeping, environment_file, health
 from nbprovision.conda.environment_file import EnvironmentFile
-from nbprovision.conda.packages import CondaWork, Packages, Wish
+from nbprovision.conda.packages import ACTIONS, CondaWork, Packages, Wish
 from nbprovision.conda.specs import (
     Spec,
     channel_urls,
@@ -93,7 +91,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     )
     actions = {
         "create": "the environment",
-        **conda_packages.ACTIONS,
+        **ACTIONS,
         "set": "a variable that the environment's file names",
         "record": "what is installed in the environment's history, where that said nothing of it",
         "register": "the environment in conda's list of environments",
@@ -473,7 +471,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         if self.state == "absent":
             if state.there:
                 remove_at_once(prefix)
-            conda_prefix.unregister(machine.conda, prefix)
+            bookkeeping.unregister(machine.conda, prefix)
             return
         self._work(machine).apply(state.packages)
         if state.pip and file is not None:
@@ -491,9 +489,9 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             pip_engine.install(machine, prefix, asked, constraints=held, reinstall=reinstall)
         if state.variables:
             wanted = {name: after for name, (_, after) in state.variables.items()}
-            conda_prefix.set_variables(prefix, wanted)
+            bookkeeping.set_variables(prefix, wanted)
         if state.unregistered:
-            conda_prefix.register(machine.conda, prefix)
+            bookkeeping.register(machine.conda, prefix)
 
 
 def _other_changes(state: EnvState) -> list[Change]:

@@ -24,7 +24,7 @@ from nbprovision.files.config_file import (
     refuse_missing,
     refuse_persistent,
 )
-from nbprovision.indexes import url as index_url
+from nbprovision.indexes import index_url
 from nbprovision.machine.condarc import ALIASES, NO_DEFAULTS, TRUTHS, expanded, system_condarc, user_condarc
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, ProvisionError, TaskFailed, UnsetVariable
@@ -76,9 +76,9 @@ class CondarcPlan(Plan, frozen=True, kw_only=True):
 class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
     """What conda, mamba and nbprovision itself go by: channels, mirrors, where environments and packages lie.
 
-    Merged into `.condarc` (of the user: in the home folder; of the machine: in `/etc/conda`). What the task does not
-    name stays as it is, to the last byte, comments included. The entries asked for begin a list, in the order
-    given, and those of the user behind them, unless ``exact``.
+    Merged into `.condarc` (the user's in the home folder, the machine's in `/etc/conda`). Everything that the task does
+    not name stays as it is, to the last byte, comments included. The entries that the task names come first in a list,
+    in the given order, and the user's behind them, unless ``exact``.
     A link in the file's place is followed within the home folder and the volume, and refused where it leads
     elsewhere. Environments that the playbook makes by name, before or after this task, go to the first of
     ``envs_dirs`` that can be written (on a notebook instance: that lies on its volume too), packages to the first

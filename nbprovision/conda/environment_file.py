@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nbprovision.conda import specs as conda_specs
+from nbprovision.conda.specs import channel_fault, fault, parse
 from nbprovision.machine.digests import Digests
 from nbprovision.model.errors import InvalidPlaybook, MissingInput, Position, nearest
 from nbprovision.system import inputs, secrets, trust, yaml_document
@@ -55,7 +55,7 @@ class EnvironmentFile(msgspec.Struct, frozen=True):
     @property
     def lacks_pip(self) -> bool:
         """Whether it has a pip section and no package ``pip``, which conda adds then."""
-        specs = (conda_specs.parse(text) for text in self.packages)
+        specs = (parse(text) for text in self.packages)
         return bool(self.pip) and all(spec is None or spec.name != "pip" for spec in specs)
 
     @property
@@ -214,7 +214,7 @@ def _refuse_other(path: Path) -> None:
     lines = [line for text in _Text(path).lines if (line := text.strip()) and not line.startswith("#")]
     start = Position(str(path), 1, 1)
     if "@EXPLICIT" in lines:
-        faults = filter(None, map(conda_specs.fault, lines))
+        faults = filter(None, map(fault, lines))
         spec = next((text for one in faults if (text := one.cure.partition("and write ")[2])), "NAME=VERSION=BUILD")
         raise _wrong(
             start,
@@ -222,7 +222,7 @@ def _refuse_other(path: Path) -> None:
             cause="`conda list --explicit` writes such a file",
             cure=f"let `conda env export` write an environment.yml, or name the packages by `packages`: [{spec}, ...]",
         )
-    if lines and all(conda_specs.fault(line) is None for line in lines):
+    if lines and all(fault(line) is None for line in lines):
         raise _wrong(
             start,
             "is a list of packages, and no environment.yml",
@@ -271,7 +271,7 @@ def _checked(path: Path, document: dict[str, Any], start: Position) -> Environme
 
 
 def _package(text: str, source: _Text) -> str:
-    wrong = conda_specs.fault(text)
+    wrong = fault(text)
     if wrong is not None:
         shown = secrets.without_password(text)[:80]
         place = source.place(text)
@@ -313,7 +313,7 @@ def _beside(path: Path, text: str | None) -> str | None:
 def _channel(path: Path, text: str, source: _Text) -> str:
     if text.startswith(("./", "../")) or text in (".", ".."):
         return os.path.normpath(path.parent / text)
-    wrong = conda_specs.channel_fault(text) if "$" not in text else None
+    wrong = channel_fault(text) if "$" not in text else None
     if wrong is not None:
         secrets.remember_url(text)
         shown = secrets.without_password(text)[:80]

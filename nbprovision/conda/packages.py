@@ -9,9 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from nbprovision.conda import anaconda_terms, health, rattler
-from nbprovision.conda import clone as prefix_clone
-from nbprovision.conda import prefix as conda_prefix
+from nbprovision.conda import anaconda_terms, bookkeeping, health, rattler
+from nbprovision.conda.clone import clone
 from nbprovision.conda.engine import Attempt, Engine, Package, Query, Solution, choose
 from nbprovision.conda.health import Details
 from nbprovision.conda.requested import unneeded_distributions, unneeded_packages
@@ -236,7 +235,7 @@ class CondaWork:
         latest = wish.latest and bool(wish.specs)
         warnings = condarc.warnings + (anaconda_terms.notes(machine, wish.channels) if source is None else ())
         for_cuda = cuda.wanted(wish.cuda, machine.env, machine.root)
-        before = conda_prefix.solved_for_cuda(prefix)
+        before = bookkeeping.solved_for_cuda(prefix)
         moved = is_environment(prefix) and before not in (None, for_cuda)
         unwanted = [record.name for record in sound if record.name in wish.absent]
         if missing or broken or suspect or latest or wish.exact or moved or unwanted:
@@ -480,7 +479,7 @@ class CondaWork:
         prefix, claimed = self._prefix, self._claimed
         broken: dict[str, str] = {}
         strays: list[Path] = []
-        ours = (prefix / META / MADE_BY_US).exists() and conda_prefix.cloned_from(prefix) is None
+        ours = (prefix / META / MADE_BY_US).exists() and bookkeeping.cloned_from(prefix) is None
         subject = records if ours else [record for record in records if record.name in self._wish.names]
         if health.interpreter_missing(prefix, records):
             broken["python"] = "bin/python leads nowhere"
@@ -516,12 +515,12 @@ class CondaWork:
             inside.refuse_links(prefix)
             packages.solution.prepare(machine, prefix, reinstall=packages.broken)
         if packages.source is not None:
-            prefix_clone.clone(machine, packages.source, prefix)
-            conda_prefix.note_clone(prefix, packages.source)
+            clone(machine, packages.source, prefix)
+            bookkeeping.note_clone(prefix, packages.source)
         inside.refuse_link(prefix, META)
         mark = unfinished.read_mark(prefix)
         if mark is not None and mark.made and not (prefix / META / MADE_BY_US).exists():
-            conda_prefix.begin(prefix)
+            bookkeeping.begin(prefix)
         for one in packages.unasked:
             removed_code.remove_distribution(prefix, one.path)
         folders = [distributions.site_packages(prefix)]
@@ -530,13 +529,13 @@ class CondaWork:
                 self._install(packages, packages.solution)
         elif packages.untold:
             after = health.all_details(installed(prefix))
-            conda_prefix.append_history(machine.conda, prefix, after.values(), specs=self._texts)
+            bookkeeping.append_history(machine.conda, prefix, after.values(), specs=self._texts)
         if packages.installed or packages.unasked or packages.strays:
             folders.append(distributions.site_packages(prefix))  # of another Python, if that has moved
             for folder in dict.fromkeys(folders):
                 removed_code.tidy(folder)
         if (prefix / META / MADE_BY_US).exists():
-            conda_prefix.note_cuda(prefix, cuda.wanted(self._wish.cuda, machine.env, machine.root))
+            bookkeeping.note_cuda(prefix, cuda.wanted(self._wish.cuda, machine.env, machine.root))
 
     @property
     def _texts(self) -> list[str]:
@@ -561,7 +560,7 @@ class CondaWork:
         shared_files.mend(packages.shared)
         after = health.all_details(installed(prefix))
         removed = packages.installed.keys() - after.keys()
-        conda_prefix.append_history(machine.conda, prefix, after.values(), specs=self._texts, removed=removed)
+        bookkeeping.append_history(machine.conda, prefix, after.values(), specs=self._texts, removed=removed)
 
 
 def _stable(question: Attempt, names: Collection[str]) -> Attempt:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nbprovision.conda import prefix as conda_prefix
+from nbprovision.conda import bookkeeping
 from nbprovision.conda.engine import Attempt, Package, Query
 from nbprovision.conda.health import Details
 from nbprovision.conda.requested import unneeded_packages
@@ -107,7 +107,7 @@ class Question:
             make_folder(shadow / META)
             for record in records:
                 os.symlink(record.path, shadow / META / record.path.name)
-            conda_prefix.append_history(
+            bookkeeping.append_history(
                 self.machine.conda, shadow, self.details.values(), specs=list(dict.fromkeys(self.held))
             )
             yield shadow

@@ -18,8 +18,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 
-from nbprovision.conda import health, incoming
-from nbprovision.conda import prefix as conda_prefix
+from nbprovision.conda import bookkeeping, health, incoming
 from nbprovision.conda.engine import Attempt, InstallRequest, Package, Query, RehearseRequest, SolveRequest
 from nbprovision.conda.health import Details
 from nbprovision.conda.specs import Spec, parse
@@ -78,7 +77,7 @@ class Solution:
         staying = {(one.name, one.version, one.build) for one in self.packages if one.name not in reinstall}
         for record in installed(prefix):
             if (record.name, record.version, record.build) not in staying:
-                conda_prefix.correct_paths(record.path)
+                bookkeeping.correct_paths(record.path)
         request = InstallRequest(
             solution=self._number,
             prefix=os.path.abspath(prefix),

@@ -19,8 +19,7 @@ import msgspec
 
 from nbprovision.files import config_file
 from nbprovision.files.config_file import SECRET_MODE, Write
-from nbprovision.indexes import settings
-from nbprovision.indexes import url as index_url
+from nbprovision.indexes import index_settings, index_url
 from nbprovision.machine import aws
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.platform import region_of, resource_name
@@ -291,8 +290,8 @@ def _read_record(pip_conf: Path) -> TokenRecord | None:
 
 def _token_in(pip_conf: Path, place: Repository) -> str | None:
     text = read_text(pip_conf)
-    url = settings.parse_pip_conf(pip_conf, text).get("global", {}).get("index-url", "") if text else ""
-    if not url or settings.place(url) != place.url:
+    url = index_settings.parse_pip_conf(pip_conf, text).get("global", {}).get("index-url", "") if text else ""
+    if not url or index_settings.place(url) != place.url:
         return None
     token = unquote(index_url.secret_of(url)) or None
     if token is not None:

@@ -25,9 +25,7 @@ from nbprovision.files.config_file import (
     refuse_missing,
     refuse_persistent,
 )
-from nbprovision.indexes import codeartifact, pip_conf, uv_toml
-from nbprovision.indexes import settings as indexes
-from nbprovision.indexes import url as index_url
+from nbprovision.indexes import codeartifact, index_settings, index_url, pip_conf, uv_toml
 from nbprovision.indexes.codeartifact import CodeArtifact, TokenState, seconds_left, token_record
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError
@@ -92,7 +90,7 @@ class IndexPlan(Plan, frozen=True, kw_only=True):
     token: TokenState | None = None
 
 
-_STRATEGIES = {"first-index": indexes.FIRST_INDEX, "best-match": indexes.BEST_MATCH}
+_STRATEGIES = {"first-index": index_settings.FIRST_INDEX, "best-match": index_settings.BEST_MATCH}
 _PUBLIC = ("pypi.org", "www.pypi.org", "files.pythonhosted.org", "test.pypi.org")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 
@@ -309,17 +307,22 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
         return [*paths, *map(record_of, paths), *tokens]
 
     def _pip_conf(self, machine: Machine) -> Path:
-        user, system = indexes.user_pip_conf(machine.env, machine.user_home), indexes.system_pip_conf(machine.root)
-        return self.file(machine, indexes.PIP_CONF, user=user, system=system)
+        user = index_settings.user_pip_conf(machine.env, machine.user_home)
+        return self.file(
+            machine, index_settings.PIP_CONF, user=user, system=index_settings.system_pip_conf(machine.root)
+        )
 
     def _uv_toml(self, machine: Machine) -> Path:
         if self.scope == "system":
-            return indexes.system_uv_toml(machine.env, machine.root)
-        return indexes.user_uv_toml(machine.env, machine.user_home)
+            return index_settings.system_uv_toml(machine.env, machine.root)
+        return index_settings.user_uv_toml(machine.env, machine.user_home)
 
     def _links(self, machine: Machine) -> list[str]:
         """``find_links`` with folders made absolute, and as URLs where pip's list would fall apart at a blank."""
-        return [link if "://" in link else indexes.as_url(str(machine.path(link))) for link in as_list(self.find_links)]
+        return [
+            link if "://" in link else index_settings.as_url(str(machine.path(link)))
+            for link in as_list(self.find_links)
+        ]
 
     def _asked_of_pip(self, machine: Machine) -> dict[str, list[str]]:
         asked = {
@@ -330,7 +333,7 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
             "global.find-links": self._links(machine),
         }
         if self.scope == "env" and self.index_strategy:  # pip passes over this section; uv's own file has it elsewhere
-            asked[f"{indexes.OWN_SECTION}.index-strategy"] = [_STRATEGIES[self.index_strategy]]
+            asked[f"{index_settings.OWN_SECTION}.index-strategy"] = [_STRATEGIES[self.index_strategy]]
         return {name: words for name, words in asked.items() if words}
 
     def _asked_of_uv(self, machine: Machine) -> dict[str, list[str]]:
@@ -348,7 +351,7 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
         """What the file is to become, or None where it says what is asked for."""
         file, asked, editor = subject.file, subject.asked, EDITORS[subject.tool]
         before = _standing(file)
-        to_record = {name: [indexes.place(word) for word in words] for name, words in asked.items()}
+        to_record = {name: [index_settings.place(word) for word in words] for name, words in asked.items()}
         newest = before is None or (before.asked[-1:] == (to_record,) and _digest(file.text) not in before.written[:-1])
         in_place = newest and editor.matching(file.path, file.text, asked) == asked
         without_us = file.text if in_place else _without_us(file, editor, forced=True)
@@ -393,7 +396,7 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
 
     def _overruled(self, machine: Machine, subjects: Sequence[Subject]) -> Iterable[str]:
         """What pip and uv would be told otherwise, by something stronger than the files that are written here."""
-        settings = indexes.effective(
+        settings = index_settings.effective(
             machine.env,
             machine.user_home,
             self.prefix(machine),
@@ -411,8 +414,9 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
         ):
             words = asked.get(f"global.{name}", [])
             found = getattr(settings, field)
-            origin = settings.origins.get(field, indexes.UV_TOML)
-            passed_over = origin.startswith("UV_") or indexes.UV_TOML in origin  # no pip.conf nor variable of pip's
+            origin = settings.origins.get(field, index_settings.UV_TOML)
+            # Neither a pip.conf nor a variable of pip's gave the value.
+            passed_over = origin.startswith("UV_") or index_settings.UV_TOML in origin
             if words and (passed_over or words != ([found] if isinstance(found, str) else list(found))):
                 because = "PIP_CONFIG_FILE makes it read other files" if passed_over else f"{origin} is stronger"
                 yield f"pip does not take `{name}` from {pip_conf}: {because}"
@@ -420,7 +424,7 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
                 yield from settings.disagreements
         if settings.no_index:
             yield f"pip asks no index: {settings.origins['no_index']} sets `no-index`"
-        no_index = indexes.of_uv(machine.env, machine.user_home, machine.root).get("no_index")
+        no_index = index_settings.of_uv(machine.env, machine.user_home, machine.root).get("no_index")
         if no_index and self.scope != "env":
             yield f"uv, started by hand, asks no index: {no_index.origin} sets `no-index`"
 
@@ -483,7 +487,7 @@ def _model(subject: Subject) -> str | None:
     if subject.tool == "uv":
         url = subject.asked.get("default", [""])[0].replace("\\", "\\\\").replace('"', '\\"')
         return f'[[index]]\nurl = "{url}"\ndefault = true\n'
-    sections = indexes.parse_pip_conf(subject.file.path, subject.file.text) if subject.file.text else {}
+    sections = index_settings.parse_pip_conf(subject.file.path, subject.file.text) if subject.file.text else {}
     for name, words in subject.asked.items():
         section, _, option = name.partition(".")
         sections.setdefault(section, {})[option] = " ".join(words)

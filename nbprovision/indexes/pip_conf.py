@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nbprovision.files.checked_edit import edit_configuration
-from nbprovision.indexes.settings import normalized, parse_pip_conf, place
+from nbprovision.indexes.index_settings import normalized, parse_pip_conf, place
 
 # Options by "section.option", each with its words.
 Asked = dict[str, list[str]]

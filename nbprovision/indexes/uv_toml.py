@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nbprovision.files.checked_edit import edit_configuration, refusal
-from nbprovision.indexes.settings import BYTE_ORDER_MARK, parse_uv_toml, place
+from nbprovision.indexes.index_settings import BYTE_ORDER_MARK, parse_uv_toml, place
 
 # "default": the URL of the default index; "extra": the URLs of further ones, first looked into; the rest are
 # settings of uv by their own names.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbprovision.indexes import settings
+from nbprovision.indexes import index_settings
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip.install_settings import Options
 from nbprovision.system import secrets
@@ -67,7 +67,7 @@ def refused_by_uv(machine: Machine, said: str) -> TaskFailed:
         machine: The facts.
         said: uv's words.
     """
-    files = [str(path) for path, _ in settings.uv_documents(machine.env, machine.user_home, root=machine.root)]
+    files = [str(path) for path, _ in index_settings.uv_documents(machine.env, machine.user_home, root=machine.root)]
     return TaskFailed(
         f"uv does not take what {' and '.join(files)} says",
         cause=secrets.mask(said.strip())[-3000:],

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.indexes import settings
+from nbprovision.indexes import index_settings
 from nbprovision.machine.distributions import normalized
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip.install_options import BY_NAME, UV_BY_NAME, UV_PIP_BY_NAME, Option, UvOption
@@ -147,13 +147,13 @@ def configured(env: Mapping[str, str], user_home: Path, prefix: Path | None, *, 
         TaskFailed: a configuration file is none, or has a value that pip does not take.
     """
     fields: dict[str, Any] = {"for_pip": {}}
-    for name, value, origin in settings.pip_items(env, user_home, prefix, root=root):
+    for name, value, origin in index_settings.pip_items(env, user_home, prefix, root=root):
         option = BY_NAME.get(name)
         if option is not None:
             _take(fields, option, value, origin, user_home)
     document: dict[str, Any] = {}
     proxies: dict[str, str] = {}
-    for path, content in settings.uv_documents(env, user_home, root=root):
+    for path, content in index_settings.uv_documents(env, user_home, root=root):
         _take_uv(fields, document, proxies, content, str(path))
     return Options(**fields, for_uv=document, uv_proxies=proxies)
 

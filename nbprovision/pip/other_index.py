@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nbprovision.indexes import settings as indexes
+from nbprovision.indexes import index_settings as indexes
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip import uv_command
 from nbprovision.pip.request import Move, Request, index_settings

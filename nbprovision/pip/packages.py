@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from nbprovision.indexes import settings
+from nbprovision.indexes import index_settings
 from nbprovision.machine import distributions, removed_code, selectors, shared_files
 from nbprovision.machine.distributions import Distribution
 from nbprovision.machine.environments import is_environment
@@ -151,7 +151,7 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
         needed = set()
         for target in self._targets(machine):
             needed.add(Resource("environment", str(target.prefix)))
-            files = settings.pip_files(machine.env, machine.user_home, target.prefix, machine.root)
+            files = index_settings.pip_files(machine.env, machine.user_home, target.prefix, machine.root)
             needed |= {Resource("index", str(path)) for path in files}
         return frozenset(needed)
 
@@ -273,7 +273,7 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
                 yield from self._configured(target, asked, machine).files
                 if any(wanted.editable for wanted in asked.wanted):
                     yield target.prefix / "src"  # of clones
-                yield from settings.pip_files(machine.env, machine.user_home, target.prefix, machine.root)
+                yield from index_settings.pip_files(machine.env, machine.user_home, target.prefix, machine.root)
             found = target.found(names)
             yield from (one.path for name in sorted(names) for one in found.get(name, ()))
 

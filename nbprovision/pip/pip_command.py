@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nbprovision.indexes import settings as indexes
+from nbprovision.indexes import index_settings as indexes
 from nbprovision.machine import distributions, inside, network
 from nbprovision.machine.distributions import normalized
 from nbprovision.machine.network import only_logged, pip_log

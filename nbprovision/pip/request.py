@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from nbprovision.indexes import settings as indexes
-from nbprovision.indexes.settings import IndexSettings
+from nbprovision.indexes import index_settings as indexes
+from nbprovision.indexes.index_settings import IndexSettings
 from nbprovision.machine import distributions, package_names
 from nbprovision.machine.distributions import Distribution
 from nbprovision.machine.network import NetworkFailed, Server, network_failure

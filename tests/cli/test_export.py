@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nbprovision.cli.export import exported
-from nbprovision.conda import prefix as conda_prefix
+from nbprovision.conda import bookkeeping
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
 from nbprovision.jupyter.ensure_kernel import EnsureKernel
 from nbprovision.machine import distributions

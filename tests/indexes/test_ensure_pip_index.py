@@ -19,7 +19,7 @@ import pytest
 
 from nbprovision.files.config_file import record_of
 from nbprovision.indexes.ensure_pip_index import EnsurePipIndex
-from nbprovision.indexes.settings import effective, pip_environment, uv_arguments, uv_environment
+from nbprovision.indexes.index_settings import effective, pip_environment, uv_arguments, uv_environment
 from nbprovision.machine.machine import Machine
 from tests.support.driver import converge
 

@@ -19,7 +19,7 @@ import pytest
 
 from nbprovision.catalogue import Catalogue
 from nbprovision.engine.session import Request, Session
-from nbprovision.indexes.settings import effective
+from nbprovision.indexes.index_settings import effective
 from nbprovision.machine.environments import installed
 from nbprovision.machine.machine import Machine
 from nbprovision.model.result import Result

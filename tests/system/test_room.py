@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.conda import health, incoming
-from nbprovision.conda import prefix as conda_prefix
+from nbprovision.conda import bookkeeping, health, incoming
 from nbprovision.conda.engine import Package
 from nbprovision.machine.environments import installed
 from nbprovision.machine.machine import Machine
@@ -120,7 +119,7 @@ def test_the_history_tells_all_that_changed_since_it_was_told(machine: Machine, 
 
     def tell() -> None:
         details = health.all_details(installed(prefix))
-        conda_prefix.append_history(machine.conda, prefix, details.values())
+        bookkeeping.append_history(machine.conda, prefix, details.values())
 
     tell()
     (prefix / "conda-meta/apple-1.0-0.json").unlink()

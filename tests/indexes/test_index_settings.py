@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.indexes import settings as indexes
-from nbprovision.indexes.settings import effective, pip_environment, uv_environment
+from nbprovision.indexes import index_settings
+from nbprovision.indexes.index_settings import effective, pip_environment, uv_environment
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import secrets
 
@@ -202,7 +202,7 @@ def test_what_pip_passes_over(tmp_path: Path) -> None:
 
 def test_environments_of_both_engines() -> None:
     """Everything set for one is set for the other; passwords are in variables, never in arguments."""
-    settings = indexes.IndexSettings(
+    settings = index_settings.IndexSettings(
         index_url="https://me:pw@a/simple", extra_urls=("https://b", "https://c"), find_links=("/w x,y", "https://l"),
         trusted_hosts=("h:1", "i"), cert="/ca.pem", client_cert="/me.pem", proxy="http://p", timeout="7.5", retries="2",
         no_index=True, index_strategy="unsafe-best-match",
@@ -215,10 +215,10 @@ def test_environments_of_both_engines() -> None:
     assert uv["SSL_CERT_FILE"] == "/ca.pem"
     assert uv["UV_HTTP_TIMEOUT"] == "7"
     assert uv["UV_INDEX_STRATEGY"] == "unsafe-best-match"
-    assert indexes.uv_arguments(settings) == ["--no-index"]
+    assert index_settings.uv_arguments(settings) == ["--no-index"]
     pip = pip_environment(settings)
     assert pip["PIP_INDEX_URL"] == "https://me:pw@a/simple"
     assert pip["PIP_EXTRA_INDEX_URL"] == "https://b https://c"
     assert pip["PIP_FIND_LINKS"] == "file:///w%20x%2Cy https://l"
     assert pip["PIP_NO_INDEX"] == "1"
-    assert pip_environment(indexes.IndexSettings()) == {}
+    assert pip_environment(index_settings.IndexSettings()) == {}

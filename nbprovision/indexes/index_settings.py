@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from nbprovision.indexes import url as index_url
+from nbprovision.indexes import index_url
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import secrets, trust
 from nbprovision.system.files import read_text
