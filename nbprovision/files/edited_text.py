@@ -6,7 +6,7 @@ Everything that a task does not name stays as it is, line ends and the end of th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
@@ -16,24 +16,23 @@ from nbprovision.files.file_work import (
     FILE_ACTIONS,
     HABITS,
     FilePlan,
+    FileTask,
     TextState,
-    carry_out,
     check_mode,
     check_path,
     edited,
     read_text,
-    resources_above,
 )
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import OneOf, Relation
-from nbprovision.model.task import Resource, Task, parameter
+from nbprovision.model.task import Resource, parameter
 
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _ENDS = ("BOF", "EOF")
 
 
-class EditedText(Task[TextState], frozen=True, kw_only=True):
+class EditedText(FileTask[TextState], frozen=True, kw_only=True):
     """Parameters and steps of a task that edits a file of text; a subclass says what becomes of the text."""
 
     relations: ClassVar[tuple[Relation, ...]] = (OneOf(("insertafter", "insertbefore"), required=False),)
@@ -91,21 +90,13 @@ class EditedText(Task[TextState], frozen=True, kw_only=True):
         """Where new lines go."""
         return Place(after=self.insertafter, before=self.insertbefore)
 
-    def provides(self, machine: Machine) -> frozenset[Resource]:
-        """The file, by its path."""
-        return frozenset({Resource("file", str(machine.path(self.path)))})
+    def target(self, machine: Machine) -> Path:
+        """The path of the file."""
+        return machine.path(self.path)
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
         """The file, as earlier tasks leave it, and what it lies in."""
-        return self.provides(machine) | resources_above(machine.path(self.path), machine)
-
-    def weight(self, machine: Machine) -> Literal[0]:
-        """A small file."""
-        return 0
-
-    def witnesses(self, machine: Machine) -> Iterable[Path]:
-        """The file; a link to it is looked at as well."""
-        return [machine.path(self.path)]
+        return self.provides(machine) | super().requires(machine)
 
     def read(self, machine: Machine) -> TextState:
         """The file as it stands.
@@ -139,15 +130,6 @@ class EditedText(Task[TextState], frozen=True, kw_only=True):
         key = "insertafter" if self.insertbefore is None else "insertbefore"
         note = f"no line of {state.path} matches `{key}` ({missed}): what is new went to the end of the file"
         return msgspec.structs.replace(made, warnings=(note,))
-
-    def apply(self, plan: FilePlan, machine: Machine) -> None:
-        """Write it.
-
-        Raises:
-            TaskFailed: it cannot be written.
-
-        """
-        carry_out(plan, machine)
 
 
 # ----------------------------------------------------------------------------------------------- edits of lines: no I/O

@@ -15,8 +15,8 @@ from nbprovision.files.file_work import (
     FOLDER_MODE,
     HABITS,
     FilePlan,
+    FileTask,
     FileWork,
-    carry_out,
     check_mode,
     check_path,
     check_text,
@@ -31,7 +31,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import OneOf, Requires
 from nbprovision.model.result import Change
-from nbprovision.model.task import Input, Resource, Task, parameter
+from nbprovision.model.task import Input, Resource, parameter
 from nbprovision.system.entries import Entry, look, tree
 
 
@@ -60,7 +60,7 @@ class FileState(msgspec.Struct, frozen=True, kw_only=True):
     precious: str = ""
 
 
-class EnsureFile(Task[FileState], frozen=True, kw_only=True):
+class EnsureFile(FileTask[FileState], frozen=True, kw_only=True):
     """A file with a content, a copy, a rendered template; or a folder, a link; or nothing at a path.
 
     Without ``content``, ``src`` or ``template`` a file that is there stays as it is, and an empty one is made where
@@ -168,13 +168,13 @@ class EnsureFile(Task[FileState], frozen=True, kw_only=True):
 
     # ------------------------------------------------------------------------------------ its place among other tasks
 
-    def provides(self, machine: Machine) -> frozenset[Resource]:
-        """The file, by its path."""
-        return frozenset({Resource("file", str(machine.path(self.path)))})
+    def target(self, machine: Machine) -> Path:
+        """The path of the file."""
+        return machine.path(self.path)
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
         """The environment that it lies in, folders above it, and what is copied."""
-        needs = resources_above(machine.path(self.path), machine)
+        needs = super().requires(machine)
         if self.src is not None and self.state == "present":
             source = machine.path(self.src)
             needs |= {Resource("file", str(source))} | resources_above(source, machine)
@@ -186,10 +186,6 @@ class EnsureFile(Task[FileState], frozen=True, kw_only=True):
             yield Input(machine.path(self.src), "src")
         if self.template is not None:
             yield Input(machine.path(self.template), "template")
-
-    def weight(self, machine: Machine) -> Literal[0]:
-        """A small file, mostly."""
-        return 0
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
         """The file itself, what it is copied from, and of a folder everything that was copied."""
@@ -240,15 +236,6 @@ class EnsureFile(Task[FileState], frozen=True, kw_only=True):
 
         """
         return joined(self._plan_of(piece, state) for piece in state.pieces)
-
-    def apply(self, plan: FilePlan, machine: Machine) -> None:
-        """Write it.
-
-        Raises:
-            TaskFailed: it cannot be written.
-
-        """
-        carry_out(plan, machine)
 
     def _plan_of(self, piece: Piece, state: FileState) -> FilePlan:
         if self.state == "absent":

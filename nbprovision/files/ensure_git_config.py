@@ -14,17 +14,16 @@ from nbprovision.files import git_config
 from nbprovision.files.file_work import (
     FILE_ACTIONS,
     FilePlan,
+    FileTask,
     TextState,
-    carry_out,
     check_path,
     check_text,
     edited,
     read_text,
-    resources_above,
 )
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
-from nbprovision.model.task import Resource, Strings, Task, as_list, parameter
+from nbprovision.model.task import Strings, as_list, parameter
 from nbprovision.system import secrets
 from nbprovision.system.files import read_text as text_of
 
@@ -37,7 +36,7 @@ class GitConfigState(msgspec.Struct, frozen=True, kw_only=True):
     overruled_by: tuple[str, ...] = ()
 
 
-class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
+class EnsureGitConfig(FileTask[GitConfigState], frozen=True, kw_only=True):
     """A variable of git's configuration: the user's own (`~/.gitconfig`), or that of a repository.
 
     Of a variable with several values `value` is a list, and holds all of them. git itself reads and edits the file: it
@@ -118,21 +117,16 @@ class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
 
     # ------------------------------------------------------------------------------------ its place among other tasks
 
-    def provides(self, machine: Machine) -> frozenset[Resource]:
-        """The file."""
-        return frozenset({Resource("file", str(self._path(machine)))})
-
-    def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The repository, as far as another task makes it."""
-        return resources_above(self._path(machine), machine)
-
-    def weight(self, machine: Machine) -> Literal[0]:
-        """A small file."""
-        return 0
+    def target(self, machine: Machine) -> Path:
+        """The file of the user, or of the repository."""
+        if self.repo is None:
+            return git_config.user_config(machine.env, machine.user_home)
+        folder = machine.path(self.repo)
+        return git_config.repository_config(folder) or folder / ".git/config"
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
         """The file, and what determines its place; included files are recorded where they are read."""
-        yield self._path(machine)
+        yield self.target(machine)
         if self.repo is not None:
             yield machine.path(self.repo) / ".git"
         else:
@@ -153,7 +147,7 @@ class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
                 cause="it has no .git with a config in it",
                 cure="clone it by an ensure_command before this task, or correct `repo`",
             )
-        file = read_text(self._path(machine), follow=self.follow)
+        file = read_text(self.target(machine), follow=self.follow)
         before = file.text
         values = self._values if self.state == "present" else []
         text = git_config.edited(file.path, before or "", self.name, values, machine)
@@ -174,15 +168,6 @@ class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
         plan = edited(state.file, state.wanted, mode="go=" if self._secret else None)
         return msgspec.structs.replace(plan, warnings=notes)
 
-    def apply(self, plan: FilePlan, machine: Machine) -> None:
-        """Write it.
-
-        Raises:
-            TaskFailed: it cannot be written.
-
-        """
-        carry_out(plan, machine)
-
     def _overruled(self, path: Path, machine: Machine) -> bool:
         """Whether an included file gives the variable other values; one that git cannot read does not."""
         with contextlib.suppress(TaskFailed, OSError):
@@ -190,9 +175,3 @@ class EnsureGitConfig(Task[GitConfigState], frozen=True, kw_only=True):
             variables = git_config.listing(path, text, machine) if text else {}
             return variables.get(git_config.variable_name(self.name) or "", []) not in ([], self._values)
         return False
-
-    def _path(self, machine: Machine) -> Path:
-        if self.repo is None:
-            return git_config.user_config(machine.env, machine.user_home)
-        folder = machine.path(self.repo)
-        return git_config.repository_config(folder) or folder / ".git/config"

@@ -14,7 +14,7 @@ import msgspec
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import Resource
+from nbprovision.model.task import Resource, State, Task
 from nbprovision.system.entries import Entry, look, shown
 from nbprovision.system.files import copy_atomically, link_atomically, make_folder, remove, set_mode, write_atomically
 
@@ -115,6 +115,39 @@ class TextState(msgspec.Struct, frozen=True, kw_only=True):
                 cure="edit it by an ensure_command",
             )
         return self.entry.data.decode("utf-8", "surrogateescape")
+
+
+class FileTask(Task[State], frozen=True, kw_only=True):
+    """A task on one file: its place among other tasks, and its last step."""
+
+    def target(self, machine: Machine) -> Path:
+        """The path of the file."""
+        raise NotImplementedError
+
+    def provides(self, machine: Machine) -> frozenset[Resource]:
+        """The file, by its path."""
+        return frozenset({Resource("file", str(self.target(machine)))})
+
+    def requires(self, machine: Machine) -> frozenset[Resource]:
+        """The folders above the file, and an environment that it lies in."""
+        return resources_above(self.target(machine), machine)
+
+    def weight(self, machine: Machine) -> Literal[0]:
+        """A small file, mostly."""
+        return 0
+
+    def witnesses(self, machine: Machine) -> Iterable[Path]:
+        """The file; a link to it is looked at as well."""
+        yield self.target(machine)
+
+    def apply(self, plan: FilePlan, machine: Machine) -> None:
+        """Write the file.
+
+        Raises:
+            TaskFailed: it cannot be written.
+
+        """
+        carry_out(plan, machine)
 
 
 def check_path(key: str, path: str | None) -> None:
