@@ -9,15 +9,16 @@ https://docs.conda.io/projects/conda/en/stable/commands/install.html
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nbprovision.conda import bookkeeping, health, incoming, rattler
+from nbprovision.conda import bookkeeping, health, rattler
 from nbprovision.conda.engine import Attempt, Package, Query
 from nbprovision.conda.health import Details
+from nbprovision.conda.incoming import Solution
 from nbprovision.conda.question import (
     Question,
     Reply,
@@ -31,7 +32,7 @@ from nbprovision.conda.question import (
 from nbprovision.conda.specs import parse
 from nbprovision.machine import network
 from nbprovision.machine.environments import META, CondaRecord, installed
-from nbprovision.model.errors import DEFECT, REPORT, NotBegun, TaskFailed
+from nbprovision.model.errors import DEFECT, REPORT, TaskFailed
 from nbprovision.system import commands, trust
 from nbprovision.system.files import own_temporary_files, read_text, remove, write_atomically
 from nbprovision.system.reading import read_json
@@ -98,11 +99,11 @@ class CondaCommand:
         details = health.all_details(records)
         failed = TaskFailed("nothing was asked of the solver", cause=DEFECT, cure=REPORT)
         free = set(query.unlocked)
-        for number, attempt in enumerate(query.attempts):
+        for attempt in query.attempts:
             for names in (free, free | {"python"}) if _lets_python_go(attempt, details, free) else (free,):
                 question = Question(self, machine, query, attempt, records, details, names)
                 try:
-                    return CommandSolution(question, number, question.answer())
+                    return CommandSolution(question, question.answer())
                 except Unsolvable as error:
                     failed = error
         raise failed
@@ -184,37 +185,21 @@ class CondaCommand:
             )
 
 
-class CommandSolution:
-    """What an environment will hold, and the commands that bring it about.
+class CommandSolution(Solution):
+    """What an environment will hold, and the commands that bring it about."""
 
-    Attributes:
-        attempt: Number of the attempt that had an answer.
-        packages: All packages of the environment.
-
-    """
-
-    def __init__(self, question: Question, attempt: int, packages: tuple[Package, ...]) -> None:
-        self.attempt = attempt
-        self.packages = packages
+    def __init__(self, question: Question, packages: tuple[Package, ...]) -> None:
+        super().__init__(packages)
         self._question = question
+
+    def caches(self, machine: Machine, prefix: Path) -> list[Path]:
+        """Those of conda."""
+        return machine.conda.pkgs_dirs
 
     def install(
         self, machine: Machine, prefix: Path, *, requested: Iterable[str], reinstall: Iterable[str] = ()
     ) -> None:
-        """Fetch and link; what is installed and not in the solution goes.
-
-        conda's own revisions of the history are taken back at the end: the caller tells in one what was asked for.
-
-        Args:
-            machine: Hears the progress.
-            prefix: The environment.
-            requested: What users asked for, now and before: the records of the others lose the mention.
-            reinstall: Names of packages to put in place anew.
-
-        Raises:
-            TaskFailed: what went wrong, with its cause and cure.
-
-        """
+        """See `Solution`; conda's own revisions of the history are taken back at the end."""
         prefix = Path(os.path.abspath(prefix))
         history = prefix / META / "history"
         before = read_text(history)
@@ -235,36 +220,13 @@ class CommandSolution:
         if not listed and not machine.conda.condarc.register_envs:
             bookkeeping.unregister(machine.conda, prefix)  # conda lists it whatever its configuration says
 
-    def room(self, machine: Machine, prefix: Path) -> tuple[str, ...]:
-        """What is to be fetched, in words, where that is worth a word."""
-        return incoming.room_note(prefix, self.packages, machine.conda.pkgs_dirs)
-
-    def check(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
-        """Make sure that the packages are what their channels' indexes tell of; may raise `TaskFailed`."""
-        incoming.require_digests(machine, incoming.coming(prefix, self.packages, reinstall), machine.conda.pkgs_dirs)
-
-    def prepare(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
-        """Make sure that there is room; conda itself takes back what it cannot carry out to the end.
-
-        What goes is taken out by a command of its own: before that, what comes is fetched.
-
-        Raises:
-            NotBegun: there is no room, or something could not be fetched. Nothing was changed.
-
-        """
-        try:
-            incoming.admit(machine, incoming.coming(prefix, self.packages, reinstall), machine.conda.pkgs_dirs)
-            incoming.require_room(prefix, self.packages, machine.conda.pkgs_dirs)
-            _, gone, new = self._moves(prefix)
-            if gone and new:
-                staying = [record for record in installed(prefix) if record.name not in gone]
-                with self._question.shadow(staying) as shadow:
-                    self._install(machine, shadow, ["--download-only", *self._question.words()], into=prefix)
-        except TaskFailed as error:
-            raise NotBegun(error.message, cause=error.cause, cure=error.cure) from error
-
-    def close(self) -> None:
-        """Nothing waits."""
+    def rehearse(self, machine: Machine, prefix: Path) -> None:
+        """Fetch the new packages where others go: conda removes these by a command of its own, before it installs."""
+        _, gone, new = self._moves(prefix)
+        if gone and new:
+            staying = [record for record in installed(prefix) if record.name not in gone]
+            with self._question.shadow(staying) as shadow:
+                self._install(machine, shadow, ["--download-only", *self._question.words()], into=prefix)
 
     def _moves(self, prefix: Path) -> tuple[dict[str, tuple[str, str]], list[str], list[str]]:
         """Version and build of each package that there will be; names of those that go, and that come."""

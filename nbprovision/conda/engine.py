@@ -5,7 +5,6 @@ The requests to the process in which py-rattler works are here too. It imports t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
@@ -14,6 +13,7 @@ import msgspec
 from nbprovision.model.errors import TaskFailed
 
 if TYPE_CHECKING:
+    from nbprovision.conda.incoming import Solution
     from nbprovision.machine.machine import Machine
 
 
@@ -130,30 +130,6 @@ class InstallRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="
 
 
 Request = Union[SolveRequest, RehearseRequest, InstallRequest]  # noqa: UP007 - msgspec.convert wants it at run time
-
-
-class Solution(Protocol):
-    """What an environment will hold, and what can bring it about: see `rattler.Solution`."""
-
-    attempt: int
-    packages: tuple[Package, ...]
-
-    def room(self, machine: Machine, prefix: Path) -> tuple[str, ...]:
-        """What is to be fetched, in words, where that is worth a word."""
-
-    def check(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
-        """Make sure that the packages are what their channels' indexes tell of; may raise `TaskFailed`."""
-
-    def prepare(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
-        """Make sure, before anything changes, that there is room, as far as can be known; may raise `NotBegun`."""
-
-    def install(
-        self, machine: Machine, prefix: Path, *, requested: Iterable[str], reinstall: Iterable[str] = ()
-    ) -> None:
-        """Fetch and link; what is installed and not in the solution goes. The history is the caller's to tell."""
-
-    def close(self) -> None:
-        """It is not needed any more."""
 
 
 class Engine(Protocol):

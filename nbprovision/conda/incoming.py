@@ -24,7 +24,7 @@ import msgspec
 from nbprovision.conda.engine import Package
 from nbprovision.machine.digests import digest_of
 from nbprovision.machine.environments import installed
-from nbprovision.model.errors import TaskFailed
+from nbprovision.model.errors import NotBegun, TaskFailed
 from nbprovision.system.files import read_text, remove, write_atomically
 from nbprovision.system.reading import read_bytes, read_json
 from nbprovision.system.room import left, megabytes, require_bytes
@@ -44,6 +44,71 @@ class _Record(msgspec.Struct, frozen=True):
     """What conda keeps of a package in its cache."""
 
     sha256: str = ""
+
+
+class Solution:
+    """What an environment will hold, and what can bring it about.
+
+    Attributes:
+        packages: All packages of the environment.
+
+    """
+
+    def __init__(self, packages: tuple[Package, ...]) -> None:
+        self.packages = packages
+
+    def caches(self, machine: Machine, prefix: Path) -> list[Path]:
+        """Where packages are kept; the first one gets what is fetched."""
+        raise NotImplementedError
+
+    def room(self, machine: Machine, prefix: Path) -> tuple[str, ...]:
+        """The download in words, where that is worth a word."""
+        return room_note(prefix, self.packages, self.caches(machine, prefix))
+
+    def check(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
+        """Make sure that the packages are those of their channels' indexes; may raise `TaskFailed`."""
+        require_digests(machine, coming(prefix, self.packages, reinstall), self.caches(machine, prefix))
+
+    def prepare(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
+        """Make sure, before anything changes, that there is space, as far as can be known, and rehearse.
+
+        Raises:
+            NotBegun: there is no space, something could not be fetched, or a folder is a link to elsewhere. Nothing was
+                changed.
+
+        """
+        try:
+            caches = self.caches(machine, prefix)
+            admit(machine, coming(prefix, self.packages, reinstall), caches)
+            require_room(prefix, self.packages, caches)
+            self.rehearse(machine, prefix)
+        except TaskFailed as error:
+            self.close()
+            raise NotBegun(error.message, cause=error.cause, cure=error.cure) from error
+
+    def rehearse(self, machine: Machine, prefix: Path) -> None:
+        """Do beforehand what may fail; may raise `TaskFailed`."""
+        raise NotImplementedError
+
+    def install(
+        self, machine: Machine, prefix: Path, *, requested: Iterable[str], reinstall: Iterable[str] = ()
+    ) -> None:
+        """Fetch and link; what is installed and not in the solution goes. The caller writes the history.
+
+        Args:
+            machine: Hears the progress.
+            prefix: The environment, absolute: it is written into scripts as it stands.
+            requested: What users asked for, now and before: the records of the others lose the mention.
+            reinstall: Names of packages to put in place again.
+
+        Raises:
+            TaskFailed: what went wrong, with its cause and cure.
+
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of what waits for the installation."""
 
 
 def coming(prefix: Path, packages: Iterable[Package], again: Collection[str] = ()) -> list[Package]:

@@ -11,8 +11,9 @@ import msgspec
 
 from nbprovision.conda import anaconda_terms, bookkeeping, health, rattler
 from nbprovision.conda.clone import clone
-from nbprovision.conda.engine import Attempt, Engine, Package, Query, Solution, choose
+from nbprovision.conda.engine import Attempt, Engine, Package, Query, choose
 from nbprovision.conda.health import Details
+from nbprovision.conda.incoming import Solution
 from nbprovision.conda.requested import unneeded_distributions, unneeded_packages
 from nbprovision.conda.specs import Spec, allows, parse, satisfied
 from nbprovision.machine import cuda, distributions, inside, removed_code, shared_files

@@ -18,15 +18,16 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 
-from nbprovision.conda import bookkeeping, health, incoming
+from nbprovision.conda import bookkeeping, health
 from nbprovision.conda.engine import Attempt, InstallRequest, Package, Query, RehearseRequest, SolveRequest
 from nbprovision.conda.health import Details
+from nbprovision.conda.incoming import Solution, coming, mark
 from nbprovision.conda.specs import Spec, parse
 from nbprovision.machine import caches, inside, network
 from nbprovision.machine.distributions import normalized
 from nbprovision.machine.environments import META, CondaRecord, installed
 from nbprovision.machine.network import NetworkFailed, Server, network_failure
-from nbprovision.model.errors import NotBegun, TaskFailed
+from nbprovision.model.errors import TaskFailed
 from nbprovision.system import commands, secrets, trust
 from nbprovision.system.files import make_folder, remove, temporary_folder
 from nbprovision.system.places import existing
@@ -42,37 +43,23 @@ CHILD = "nbprovision.conda.rattler_child"
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
-class Solution:
-    """What an environment will hold, and the child that can bring it about.
+class RattlerSolution(Solution):
+    """What an environment will hold, and the child that can bring it about."""
 
-    Attributes:
-        attempt: Number of the attempt that had an answer.
-        packages: All packages of the environment.
-
-    """
-
-    def __init__(self, query: Query, child: Child, number: int, attempt: int, packages: tuple[Package, ...]) -> None:
-        self.attempt = attempt
-        self.packages = packages
+    def __init__(self, query: Query, child: Child, number: int, packages: tuple[Package, ...]) -> None:
+        super().__init__(packages)
         self._query = query
         self._child = child
         self._number = number
 
+    def caches(self, machine: Machine, prefix: Path) -> list[Path]:
+        """The one that is nearest."""
+        return [package_cache(machine, prefix)]
+
     def install(
         self, machine: Machine, prefix: Path, *, requested: Iterable[str], reinstall: Iterable[str] = ()
     ) -> None:
-        """Fetch and link; what is installed and not in the solution goes.
-
-        Args:
-            machine: Hears the progress.
-            prefix: The environment, absolute: it is written into scripts as it stands.
-            requested: What users asked for, now and before: the records of the others lose the mention.
-            reinstall: Names of packages to put in place anew.
-
-        Raises:
-            TaskFailed: what went wrong, with its cause and cure.
-
-        """
+        """See `Solution`."""
         reinstall = set(reinstall)
         staying = {(one.name, one.version, one.build) for one in self.packages if one.name not in reinstall}
         for record in installed(prefix):
@@ -91,40 +78,19 @@ class Solution:
         try:
             # What is in the cache is not fetched in any case.
             network.persistently(machine, lambda _: self._call(machine, prefix, request), cached=False)
-            incoming.mark(self.packages, Path(request.cache))
+            mark(self.packages, Path(request.cache))
         finally:
             self.close()
 
-    def room(self, machine: Machine, prefix: Path) -> tuple[str, ...]:
-        """What is to be fetched, in words, where that is worth a word."""
-        return incoming.room_note(prefix, self.packages, [package_cache(machine, prefix)])
-
-    def check(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
-        """Make sure that the packages are what their channels' indexes tell of; may raise `TaskFailed`."""
-        incoming.require_digests(
-            machine, incoming.coming(prefix, self.packages, reinstall), [package_cache(machine, prefix)]
-        )
-
-    def prepare(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
-        """Make sure, before anything changes, that there is room; for an environment that is there also by a rehearsal.
+    def rehearse(self, machine: Machine, prefix: Path) -> None:
+        """Link what comes into a folder that is removed again, for an existing environment.
 
         py-rattler unlinks old packages while it still fetches new ones, so that a disk that fills up, or a network that
         fails, would leave half of an environment. The rehearsal also shows to which folders the packages write.
-
-        Raises:
-            NotBegun: there is no room, something could not be fetched, or a folder is a link to elsewhere. Nothing was
-                changed.
-
         """
-        try:
+        if coming(prefix, self.packages) and (installed(prefix) or inside.has_linked_folder(prefix)):
             cache = package_cache(machine, prefix)
-            incoming.admit(machine, incoming.coming(prefix, self.packages, reinstall), [cache])
-            incoming.require_room(prefix, self.packages, [cache])
-            if incoming.coming(prefix, self.packages) and (installed(prefix) or inside.has_linked_folder(prefix)):
-                network.persistently(machine, lambda _: self._rehearse(machine, prefix, cache), cached=False)
-        except TaskFailed as error:
-            self.close()
-            raise NotBegun(error.message, cause=error.cause, cure=error.cure) from error
+            network.persistently(machine, lambda _: self._rehearse(machine, prefix, cache), cached=False)
 
     def _rehearse(self, machine: Machine, prefix: Path, cache: Path) -> None:
         records = installed(prefix)
@@ -195,7 +161,7 @@ def _teller(machine: Machine, prefix: Path) -> Callable[[dict[str, Any]], None]:
     return tell
 
 
-def solve(machine: Machine, query: Query) -> Solution:
+def solve(machine: Machine, query: Query) -> RattlerSolution:
     """Work out what an environment will hold.
 
     Args:
@@ -210,7 +176,7 @@ def solve(machine: Machine, query: Query) -> Solution:
     return network.persistently(machine, lambda cached_only: _solve(machine, query, cached_only=cached_only))
 
 
-def _solve(machine: Machine, query: Query, *, cached_only: bool) -> Solution:
+def _solve(machine: Machine, query: Query, *, cached_only: bool) -> RattlerSolution:
     from nbprovision.system.process import Child, hire
 
     clean: list[str] = []
@@ -249,7 +215,7 @@ def _solve(machine: Machine, query: Query, *, cached_only: bool) -> Solution:
         child.release()
         raise
     packages = msgspec.convert(tuple(answer["packages"]), tuple[Package, ...])
-    return Solution(query, child, answer["solution"], answer["attempt"], packages)
+    return RattlerSolution(query, child, answer["solution"], packages)
 
 
 def _silence(machine: Machine, query: Query) -> float | None:

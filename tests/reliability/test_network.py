@@ -95,7 +95,7 @@ def served_channel(channel: Channel) -> Iterator[FaultyServer]:
         yield server
 
 
-def solved(machine: Machine, url: str) -> rattler.Solution:
+def solved(machine: Machine, url: str) -> rattler.RattlerSolution:
     return rattler.solve(machine, Query(attempts=[Attempt(specs=["r-demo"])], channels=(url,)))
 
 
