@@ -11,7 +11,7 @@ from nbprovision.machine.digests import digest_of
 from nbprovision.system.reading import read_json
 
 MANIFEST = ".nbprovision-channel.json"
-FORMAT = 1  # a newer way of making packages gets a newer number, and channels are made anew
+FORMAT = 1  # a newer way of making packages gets a newer number, and channels are made again
 
 
 class File(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ def read(folder: Path, *, deep: bool = False) -> ChannelState:
     except FileNotFoundError:
         return ChannelState(None, foreign=folder.is_dir() and any(folder.iterdir()))
     except (OSError, msgspec.DecodeError):
-        return ChannelState(None, foreign=False)  # ours, and harmed: made anew
+        return ChannelState(None, foreign=False)  # ours, and harmed: made again
     if manifest.format != FORMAT:
         return ChannelState(None, foreign=False)
     index = [path for path in ("noarch/repodata.json",) if not (folder / path).is_file()]

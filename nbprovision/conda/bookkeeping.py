@@ -104,7 +104,7 @@ def append_history(
         lines.append(f"# update specs: {list(specs)!r}")
     if text and not text.endswith("\n"):
         text += "\n"
-    write_atomically(path, text + "\n".join(lines) + "\n", durable=False)  # one that is lost is told anew
+    write_atomically(path, text + "\n".join(lines) + "\n", durable=False)  # one that is lost is written again
 
 
 def _distribution(conda: CondaFacts, package: Details) -> str:

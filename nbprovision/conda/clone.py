@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # Of an installation that is an environment itself: its other environments and caches.
 _NOT_ITS_OWN = ("envs", "pkgs", "conda-bld", META, MARK)
-# Not of another environment: its history is written anew, and who made it is not who made the copy.
+# Not of another environment: its history is written again, and who made it is not who made the copy.
 _NOT_COPIED = ("history", MADE_BY_US)
 _TEXT_LIMIT = 1_000_000  # bytes; scripts and configuration that name their prefix are small
 _RESERVE = 50_000_000  # bytes

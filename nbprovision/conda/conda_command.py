@@ -109,7 +109,7 @@ class CondaCommand:
         raise failed
 
     def evict(self, machine: Machine, source: Path) -> None:
-        """Take a harmed package from the cache, so that it is unpacked anew; a folder elsewhere is left alone."""
+        """Take a harmed package from the cache, so that it is unpacked again; a folder elsewhere is left alone."""
         if source.parent in machine.conda.pkgs_dirs:
             remove(source)
         else:

@@ -202,7 +202,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
                 cure="use letters, digits and . _ + - ; for a path give prefix",
             )
         if self.cuda is not None and not re.fullmatch(r"none|[0-9]+(\.[0-9]+)?", self.cuda):
-            raise ParameterError("cuda", f"'{self.cuda[:40]}' is no version of CUDA", cure='write "12.4", or none')
+            raise ParameterError("cuda", f"'{self.cuda[:40]}' is not a version of CUDA", cure='write "12.4", or none')
         self._specs(None)
         check_channels("channels", as_list(self.channels))
 
@@ -253,7 +253,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         """The environment to copy, None where there is one already.
 
         Raises:
-            TaskFailed: it is no conda environment.
+            TaskFailed: it is not a conda environment.
 
         """
         if self.clone is None or is_environment(prefix):
@@ -263,7 +263,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             raise ParameterError("clone", f"{self.clone} cannot begin as a copy of itself", cure="name another one")
         if not is_environment(source) and source not in machine.declared.values():
             raise TaskFailed(
-                f"{source} is no conda environment to copy",
+                f"{source} is not a conda environment to copy",
                 cause="it has no conda-meta folder" if source.is_dir() else "there is no such folder",
                 cure="name one that is there as `clone`",
             )

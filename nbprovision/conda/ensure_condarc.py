@@ -209,7 +209,7 @@ class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
             for folder in as_list(getattr(self, key)):
                 if not folder.startswith(("/", "~", "$")):
                     raise ParameterError(
-                        key, f"`{key}: {folder}` is no absolute path", cure="begin it with / or ~ or a $VARIABLE"
+                        key, f"`{key}: {folder}` is not an absolute path", cure="begin it with / or ~ or a $VARIABLE"
                     )
         if self.channel_alias is not None and "://" not in self.channel_alias:
             raise ParameterError(
@@ -238,7 +238,7 @@ class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
         if isinstance(authorities, str) and authorities.lower() not in words and authorities[:1] not in "/~$":
             raise ParameterError(
                 "ssl_verify",
-                f"`ssl_verify: {authorities}` is no absolute path",
+                f"`ssl_verify: {authorities}` is not an absolute path",
                 cure="begin it with / or ~/ or a $VARIABLE; or write true, false or truststore",
             )
 

@@ -275,7 +275,7 @@ def _package(text: str, source: _Text) -> str:
     if wrong is not None:
         shown = secrets.without_password(text)[:80]
         place = source.place(text)
-        raise InvalidPlaybook(f"'{shown}' is no match spec", cause=wrong.cause, cure=wrong.cure, position=place)
+        raise InvalidPlaybook(f"'{shown}' is not a match spec", cause=wrong.cause, cure=wrong.cure, position=place)
     return text
 
 
@@ -318,7 +318,7 @@ def _channel(path: Path, text: str, source: _Text) -> str:
         secrets.remember_url(text)
         shown = secrets.without_password(text)[:80]
         place = source.place(text)
-        raise InvalidPlaybook(f"'{shown}' is no channel", cause=wrong.cause, cure=wrong.cure, position=place)
+        raise InvalidPlaybook(f"'{shown}' is not a channel", cause=wrong.cause, cure=wrong.cure, position=place)
     return text
 
 

@@ -76,7 +76,7 @@ def hard_coded_environment(playbook: Playbook) -> Iterable[Found]:
     "environment-outside-volume",
     "warning",
     "an environment, or a folder for them, in a place that a notebook instance loses",
-    "only /home/ec2-user/SageMaker survives a restart: the environment is made anew at each start",
+    "only /home/ec2-user/SageMaker survives a restart: the environment is made again at each start",
 )
 def environment_outside_volume(playbook: Playbook) -> Iterable[Found]:
     """By the places of an instance; on an instance everything beside its volume counts."""

@@ -104,7 +104,7 @@ class Drift(msgspec.Struct, frozen=True):
 
 _DETAILS = msgspec.json.Decoder(Details)
 _FILES = msgspec.json.Decoder(_Files)
-# Not every package keeps what these are made of, and a file that Python writes anew by itself is no loss.
+# Not every package keeps what these are made of, and a file that Python writes again by itself is no loss.
 _MADE_BY_PYTHON = (".pyc", ".pyo")
 # Where a pure Python package (noarch) has its files: https://docs.conda.io/projects/conda-build/en/stable/resources/
 # package-spec.html. They are linked to where the environment's Python looks for them.
@@ -354,7 +354,7 @@ def pinned(prefix: Path, condarc: Condarc) -> dict[str, str]:
 def unread_pins(prefix: Path, condarc: Condarc) -> tuple[str, ...]:
     """What to tell of pins that are no match specs: conda stops at one, the built-in engine leaves it out."""
     return tuple(
-        f"'{secrets.without_password(text)}' in {place} is no match spec, and nothing is held to it: {wrong.cause}"
+        f"'{secrets.without_password(text)}' in {place} is not a match spec, and nothing is held to it: {wrong.cause}"
         for text, place in _written_pins(prefix, condarc).items()
         if (wrong := fault(text)) is not None
     )

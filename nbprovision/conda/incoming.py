@@ -177,8 +177,8 @@ def require_digests(machine: Machine, packages: Iterable[Package], caches: Seque
             raise TaskFailed(
                 f"the package {archive.name} is not installed",
                 cause=f"{archive} is not the file that its channel's index tells of: {fault}",
-                cure="if it was replaced on purpose, write the index of the channel anew; else fetch the package again "
-                "from where it came",
+                cure="if it was replaced on purpose, write the index of the channel again; else fetch the package "
+                "again from where it came",
             )
 
 

@@ -51,7 +51,7 @@ class Packages(msgspec.Struct, frozen=True, kw_only=True):
         installed: What the records say, by name; read only where something must be solved.
         torn: Records that cannot be true.
         missing: Specs that nothing installed satisfies.
-        broken: Why a package must be put in place anew, by name.
+        broken: Why a package must be put in place again, by name.
         strays: dist-info folders that pip left in a package's place.
         unasked: Distributions of pip's that are to go, since nobody asked for them.
         shared: Files of broken packages that other environments share.
@@ -472,7 +472,7 @@ class CondaWork:
         return found
 
     def _harm(self, records: list[CondaRecord]) -> tuple[dict[str, str], list[Path]]:
-        """Packages to put in place anew and why, and what pip left in their place.
+        """Packages to put in place again and why, and what pip left in their place.
 
         In an environment that others made, and in a copy of one, only what the task names is looked at: an image's
         maker may have put packages in place by pip on purpose.

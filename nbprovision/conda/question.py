@@ -56,7 +56,7 @@ class Question:
             spec = parse(text)
             if spec is None:
                 raise TaskFailed(
-                    f"'{text}' is no match spec",
+                    f"'{text}' is not a match spec",
                     cause="conda's form has a name, then a version and a build",
                     cure="write it as conda does: name, name=1.2",
                 )
@@ -344,7 +344,7 @@ def failure(doing: str, done: Completed, reply: Reply | None, prefix: Path) -> T
         )
     if "InvalidMatchSpec" in kind or "InvalidSpec" in kind or "InvalidVersionSpec" in kind:
         return TaskFailed(
-            "a spec is no match spec", cause=cause, cure="write it as conda does: name, name=1.2, name>=1"
+            "one of the specs is not a match spec", cause=cause, cure="write it as conda does: name, name=1.2, name>=1"
         )
     if kind == "NoSpaceLeftError" or "No space left" in said or "Errno 28" in said:
         cure = "the disk is full: `nbprovision clean --dry-run` says what caches and leftovers take"

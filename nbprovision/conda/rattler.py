@@ -340,7 +340,7 @@ def package_cache(machine: Machine, prefix: Path) -> Path:
 
 
 def evict(machine: Machine, source: Path) -> None:
-    """Take a harmed package from the cache, so that it is fetched anew; a folder elsewhere is left alone."""
+    """Take a harmed package from the cache, so that it is fetched again; a folder elsewhere is left alone."""
     own = (machine.cache / "pkgs", *(folder / "pkgs" for folder in caches.folders(machine)))
     if source.parent in (*machine.conda.configured_pkgs_dirs, *own):
         remove(source)

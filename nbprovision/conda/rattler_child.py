@@ -158,7 +158,7 @@ def _specs(texts: list[str], *, lenient: bool = False) -> list[rattler.MatchSpec
             if lenient:
                 continue
             raise TaskFailed(
-                f"'{text}' is no match spec",
+                f"'{text}' is not a match spec",
                 cause=str(error).splitlines()[0],
                 cure="write it as conda does: name, name=1.2, name>=1.2,<2",
             ) from error

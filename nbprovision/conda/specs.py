@@ -76,7 +76,7 @@ def fault(text: str) -> Fault | None:
             return Fault(match.expand(cause), match.expand(cure))
     channel, colons, _ = text.partition("::")
     if colons and "[" not in channel and (wrong := channel_fault(channel)) is not None:
-        return Fault(f"'{secrets.without_password(channel)}' is no channel: {wrong.cause}", wrong.cure)
+        return Fault(f"'{secrets.without_password(channel)}' is not a channel: {wrong.cause}", wrong.cure)
     if parse(text) is None:
         return Fault("it does not begin with the name of a package", _CURE)
     try:
@@ -298,7 +298,7 @@ def _of_url(url: str) -> Fault | None:
         return Fault(f"two slashes belong behind {scheme}:", f"begin it with {scheme}://")
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port  # a port that is no number raises
+        host, _ = parts.hostname, parts.port  # a port that is not a number raises
     except ValueError as error:
         return Fault(str(error), _CHANNEL_CURE)
     if scheme == "file":
@@ -322,7 +322,7 @@ def wanted_spec(text: str) -> Spec:
     if spec is None or wrong is not None:
         cause, cure = wrong or ("", "write it as conda does: name, name=1.2, name>=1.2,<2")
         shown = secrets.without_password(text)[:80]
-        raise ParameterError("packages", f"'{shown}' is no match spec", cause=cause, cure=cure)
+        raise ParameterError("packages", f"'{shown}' is not a match spec", cause=cause, cure=cure)
     return spec
 
 
@@ -356,7 +356,7 @@ def check_channels(key: str, channels: Iterable[str]) -> None:
         if wrong is not None:
             secrets.remember_url(text)
             shown = secrets.without_password(text)[:80]
-            raise ParameterError(key, f"'{shown}' is no channel", cause=wrong.cause, cure=wrong.cure)
+            raise ParameterError(key, f"'{shown}' is not a channel", cause=wrong.cause, cure=wrong.cure)
 
 
 def channel_urls(machine: Machine, asked: Iterable[str], specs: Iterable[Spec]) -> tuple[str, ...]:

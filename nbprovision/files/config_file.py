@@ -84,7 +84,7 @@ def read_configured(path: Path) -> ConfigurationFile:
     """How the file at ``path`` stands.
 
     Raises:
-        TaskFailed: something is there that is no file, or that cannot be read, and so must not be replaced.
+        TaskFailed: another kind of file is there, or one that cannot be read; neither may be replaced.
     """
     link = os.readlink(path) if os.path.islink(path) else None
     try:

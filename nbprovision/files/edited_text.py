@@ -111,7 +111,7 @@ class EditedText(FileTask[TextState], frozen=True, kw_only=True):
         """Compare the text with what it is to be.
 
         Raises:
-            TaskFailed: there is no such file, it is too large, or is no file at all.
+            TaskFailed: there is no such file, it is too large, or it is not a file.
 
         """
         text = state.text
@@ -120,7 +120,7 @@ class EditedText(FileTask[TextState], frozen=True, kw_only=True):
         if text is None and not self.create:
             raise TaskFailed(
                 f"there is no file {state.path}",
-                cause="only a file that is there can be edited",
+                cause="only an existing file can be edited",
                 cure="correct the path, or write create: true",
             )
         made = edited(state, self.edit(text or ""), mode=self.mode, backup=self.backup)
@@ -173,7 +173,7 @@ class DamagedBlock(Exception):
 
 
 def check_pattern(key: str, pattern: str | None) -> None:
-    """Refuse what is no regular expression.
+    """Refuse a text that is not a regular expression.
 
     Raises:
         ParameterError: with what is wrong with it.
@@ -184,7 +184,7 @@ def check_pattern(key: str, pattern: str | None) -> None:
     try:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        raise ParameterError(key, f"'{key}' is no regular expression", cause=f"{pattern[:80]}: {error}") from None
+        raise ParameterError(key, f"'{key}' is not a regular expression", cause=f"{pattern[:80]}: {error}") from None
 
 
 def with_line(

@@ -131,7 +131,7 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
             key = "name" if name == self.name else "vars"
             if not _NAME.fullmatch(name):
                 raise ParameterError(
-                    key, f"{name[:60]!r} is no name of a variable", cure="letters, digits and _, no digit first"
+                    key, f"{name[:60]!r} is not the name of a variable", cure="letters, digits and _, no digit first"
                 )
             check_text(key, value)
             if "\0" in value:

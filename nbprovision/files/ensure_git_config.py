@@ -86,7 +86,9 @@ class EnsureGitConfig(FileTask[GitConfigState], frozen=True, kw_only=True):
         """Check what can be known without looking at the machine."""
         if git_config.variable_name(self.name) is None:
             raise ParameterError(
-                "name", f"{self.name[:60]!r} is no name of a variable of git", cure="write SECTION.KEY, as user.email"
+                "name",
+                f"{self.name[:60]!r} is not the name of a variable of git",
+                cure="write SECTION.KEY, as user.email",
             )
         if (self.state == "present") != bool(self._values or self.value == ""):
             raise ParameterError(

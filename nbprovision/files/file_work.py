@@ -97,7 +97,7 @@ class TextState(msgspec.Struct, frozen=True, kw_only=True):
         """Its text, undecodable bytes as surrogates; None where there is no file.
 
         Raises:
-            TaskFailed: something is there that is no file, or one too large to be edited.
+            TaskFailed: another kind of file is there, or one too large to be edited.
 
         """
         if self.entry.kind == "nothing":
@@ -175,7 +175,7 @@ def check_text(key: str, text: str | None) -> None:
     try:
         (text or "").encode()
     except UnicodeEncodeError:
-        raise ParameterError(key, f"'{key}' has a lone surrogate in it, which is no character") from None
+        raise ParameterError(key, f"'{key}' has a lone surrogate in it, which is not a character") from None
 
 
 def place_of(path: Path, *, follow: bool) -> Path:

@@ -519,7 +519,7 @@ def as_url(place: str) -> str:
 
 
 def _reader(instead: Mapping[Path, str | None]) -> Reader:
-    """Reads files as pip and uv do: what cannot be opened, or is no file, counts for nothing.
+    """Reads files as pip and uv do: what cannot be opened, or is not a file, counts for nothing.
 
     Without a file that somebody else can change root would install from another index than it says, and is refused.
     """

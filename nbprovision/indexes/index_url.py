@@ -40,7 +40,7 @@ def check(key: str, url: str) -> None:
         )
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port  # noqa: F841 - a port that is no number raises
+        host, port = parts.hostname, parts.port  # noqa: F841 - a port that is not a number raises
         mistaken = "@" in parts.query + parts.fragment
     except ValueError:
         mistaken = True

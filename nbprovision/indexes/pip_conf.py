@@ -25,7 +25,7 @@ def values(path: Path, text: str | None) -> Asked:
     """What a pip.conf says, option by option; ``path`` is for messages.
 
     Raises:
-        TaskFailed: it is no configuration file.
+        TaskFailed: it is not a configuration file.
     """
     return {name: value.split() for name, value in _settings(path, text).items()}
 
@@ -40,7 +40,7 @@ def merged(path: Path, text: str | None, asked: Asked) -> str:
     """``text`` with the options of ``asked`` set; a new option comes after the last one of its section.
 
     Raises:
-        TaskFailed: it is no configuration file, or cannot be edited with certainty.
+        TaskFailed: it is not a configuration file, or cannot be edited with certainty.
     """
     return _edited(path, text or "", asked)
 
@@ -49,7 +49,7 @@ def without(path: Path, text: str, asked: Asked) -> str | None:
     """``text`` without the options of ``asked`` and the sections that this empties; None when nothing is left.
 
     Raises:
-        TaskFailed: it is no configuration file, or cannot be edited with certainty.
+        TaskFailed: it is not a configuration file, or cannot be edited with certainty.
     """
     result = _edited(path, text, dict.fromkeys(asked))
     return result if result.strip() else None
@@ -63,13 +63,13 @@ def undone(path: Path, text: str, before: str | None, asked: Sequence[Asked], *,
         text: What is there now.
         before: What was there before we wrote for the first time, None for no file.
         asked: What we have set, run by run; URLs without user and password.
-        forced: Give back also those of our options that others have changed, as we are going to set them anew.
+        forced: Give back also those of our options that others have changed, as we are going to set them again.
 
     Returns:
         The new text, None where no file is left.
 
     Raises:
-        TaskFailed: one of the texts is no configuration file, or ``text`` cannot be edited with certainty.
+        TaskFailed: one of the texts is not a configuration file, or ``text`` cannot be edited with certainty.
 
     """
     now, then = values(path, text), values(path, before)

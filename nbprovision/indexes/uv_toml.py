@@ -98,7 +98,7 @@ def undone(path: Path, text: str, before: str | None, asked: Sequence[Asked], *,
         text: What is there now.
         before: What was there before we wrote for the first time, None for no file.
         asked: What we have set, run by run; URLs without user and password.
-        forced: Give back also those of our options that others have changed, as we are going to set them anew.
+        forced: Give back also those of our options that others have changed, as we are going to set them again.
 
     Returns:
         The new text, None where no file is left.

@@ -102,7 +102,7 @@ def limit(env: Mapping[str, str], cache: Path) -> int:
     ``NBPROVISION_CACHE_LIMIT`` (``800MB``, ``2 GB``, ``1.5GiB``, bytes), else a fifth of the file system, 5 GB at most.
 
     Raises:
-        UsageError: the variable is no size.
+        UsageError: the variable is not a size.
 
     """
     text = env.get(LIMIT, "").strip()
@@ -111,7 +111,7 @@ def limit(env: Mapping[str, str], cache: Path) -> int:
         return min(found.f_blocks * found.f_frsize // _SHARE, _MOST)
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise UsageError(f"{LIMIT} is no size: '{text[:40]}'", cure="write for example 800MB, 2GB, or 0")
+        raise UsageError(f"{LIMIT} is not a size: '{text[:40]}'", cure="write for example 800MB, 2GB, or 0")
     thousand = 1024 if match["binary"] else 1000
     return int(float(match["number"]) * thousand ** " KMGT".index(match["unit"].upper() or " "))
 

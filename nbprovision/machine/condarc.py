@@ -276,7 +276,7 @@ def _parse(path: Path, warnings: list[str], instead: Mapping[Path, str | None]) 
         warnings.append(f"{path} is left out: it cannot be read as YAML ({reason})")
         return {}
     if document is not None and not isinstance(document, dict):
-        warnings.append(f"{path} is left out: it is no mapping of settings")
+        warnings.append(f"{path} is left out: it is not a mapping of settings")
     return document if isinstance(document, dict) else {}
 
 

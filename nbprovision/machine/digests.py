@@ -17,7 +17,7 @@ from nbprovision.system.reading import read_bytes
 
 # A change within the same tick of a file system's clock would not show in the times; some count in steps of 2 seconds.
 _SETTLED_NS = 2_000_000_000
-# Beyond this the file is written anew from what the last run asked for: about 12 MB.
+# Beyond this the file is written again from what the last run asked for: about 12 MB.
 _MOST = 200_000
 
 

@@ -182,7 +182,7 @@ class CondaFacts:
 
     @property
     def registered(self) -> list[Path]:
-        """The prefixes in the registry, whether or not they still exist; read anew each time."""
+        """The prefixes in the registry, whether or not they still exist; read again each time."""
         try:
             lines = read_bytes(self.registry).decode("utf-8", "surrogateescape").splitlines()
         except OSError:

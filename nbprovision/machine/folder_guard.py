@@ -19,21 +19,21 @@ def refuse_foreign(prefix: Path) -> None:
     """Refuse a folder with something else in it: it is the user's own.
 
     Raises:
-        TaskFailed: it is one.
+        TaskFailed: it is such a folder.
 
     """
     if is_environment(prefix) or unfinished.is_marked(prefix) or not prefix.exists():
         return
     if not prefix.is_dir() or any(prefix.iterdir()):
         raise TaskFailed(
-            f"{prefix} is there and is no conda environment",
+            f"{prefix} exists and is not a conda environment",
             cause=f"it has no {META} folder, so what is in it was not made by conda",
             cure="name another prefix, or move what is there out of the way",
         )
 
 
 def refuse_removal(conda: CondaFacts, prefix: Path) -> None:
-    """Refuse to remove an installation, what the platform brings, this tool's own home, and what is no environment.
+    """Refuse to remove an installation, what the platform brings, this tool's own home, and any other folder.
 
     Raises:
         TaskFailed: it is one of these.
@@ -59,7 +59,7 @@ def refuse_removal(conda: CondaFacts, prefix: Path) -> None:
     mark = unfinished.read_mark(prefix)
     if not is_environment(prefix) and not (mark and mark.made) and any(prefix.iterdir()):
         raise TaskFailed(
-            f"{prefix} is no conda environment, and is not removed",
+            f"{prefix} is not a conda environment, and is not removed",
             cause=f"it has no {META} folder",
             cure="remove it by hand if it is to go",
         )

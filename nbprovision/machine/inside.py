@@ -132,5 +132,5 @@ def refused_because(what: str, cause: str) -> TaskFailed:
         f"{what} is not changed",
         cause=f"{cause}, outside of the environment, and would be removed with the others",
         cure="put a folder in the place of a link, or take the line out of the list; or remove the environment "
-        "(`state: absent`) and have it made anew",
+        "(`state: absent`) and have it made again",
     )

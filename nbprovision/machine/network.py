@@ -219,7 +219,7 @@ def network_failure(message: str, said: str, server: Server, env: Mapping[str, s
     Args:
         message: What failed.
         said: The engine's words, masked.
-        server: Where it fetched from; ``file:`` is no network.
+        server: Where it fetched from; ``file:`` is not a network.
         env: The variables of the engine, which name proxies.
 
     Returns:
@@ -312,7 +312,7 @@ def timeout(env: Mapping[str, str]) -> float:
     """Seconds of silence after which an answer is given up: ``NBPROVISION_NETWORK_TIMEOUT``.
 
     Raises:
-        TaskFailed: the variable is no number.
+        TaskFailed: the variable is not a number.
 
     """
     return max(_number("NBPROVISION_NETWORK_TIMEOUT", env, TIMEOUT), 1.0)
@@ -344,7 +344,7 @@ def patience(machine: Machine) -> Patience:
     """What is left of the run's patience, which begins with ``NBPROVISION_NETWORK_PATIENCE`` seconds.
 
     Raises:
-        TaskFailed: the variable is no number.
+        TaskFailed: the variable is not a number.
 
     """
     known = machine.notes.get("network patience")
@@ -426,6 +426,8 @@ def _number(name: str, env: Mapping[str, str], default: float) -> float:
         number = -1.0
     if not 0 <= number < 86400:
         raise TaskFailed(
-            f"{name} is no number of seconds", cause=f"it is '{text}'", cure=f"give it a number, such as {default:.0f}"
+            f"{name} is not a number of seconds",
+            cause=f"it is '{text}'",
+            cure=f"give it a number, such as {default:.0f}",
         )
     return number

@@ -109,7 +109,7 @@ def test_words_that_make_no_sense(instance: Instance) -> None:
         EnsureCondaEnv(name="x", clone="y", state="absent")
     with pytest.raises(ParameterError, match="cannot begin as a copy of itself"):
         EnsureCondaEnv(prefix="/some/where", clone="/some/where").requires(instance.machine)
-    with pytest.raises(TaskFailed, match="is no conda environment to copy"):
+    with pytest.raises(TaskFailed, match="is not a conda environment to copy"):
         planned(EnsureCondaEnv(name="x", clone="/nowhere/at/all"), instance.machine)
     with pytest.raises(
         UnknownEnvironment, match=r"there is no environment 'python4'; did you mean 'python3'"

@@ -286,7 +286,7 @@ def test_a_channel_as_conda_writes_it_down(machine: Machine, tiny: TinyChannel) 
         (["alfa"], "no channel has a package 'alfa'", "tiny/noarch"),
         (["alpha>=9"], "no channel has alpha", "tiny/noarch"),
         (["beta", "alpha=2"], "no set of packages satisfies all that is asked for", "beta -> alpha"),
-        (["alpha[nonsense"], "'alpha[nonsense' is no match spec", "nonsense"),
+        (["alpha[nonsense"], "'alpha[nonsense' is not a match spec", "nonsense"),
     ],
     ids=["no package", "no version", "conflict", "no spec"],
 )

@@ -106,4 +106,4 @@ def test_what_is_no_version_is_refused_at_its_place(tmp_path: Path) -> None:
     with pytest.raises(InvalidPlaybook) as caught:
         read_playbook(path, Catalogue())
     assert f"{path}:4:15" in str(caught.value)
-    assert "'twelve' is no version of CUDA" in str(caught.value)
+    assert "'twelve' is not a version of CUDA" in str(caught.value)

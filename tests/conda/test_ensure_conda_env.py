@@ -186,7 +186,7 @@ def test_a_pin_that_cannot_be_read_is_told(machine: Machine, tiny: TinyChannel, 
     (home / ".condarc").write_text("pinned_packages: [alpha 1.0.*, 'beta >>1', '=2']\n")
     task = env_of(tiny, "alpha")
     told = task.plan(task.read(machine)).warnings
-    assert [text.partition(" is no match spec")[0] for text in told if "match spec" in text] == [
+    assert [text.partition(" is not a match spec")[0] for text in told if "match spec" in text] == [
         f"'{pin}' in {home}/.condarc (`pinned_packages`)" for pin in ("beta >>1", "=2")
     ]
     converge(task, machine)
@@ -316,9 +316,9 @@ def test_a_folder_of_the_users_own_is_refused(machine: Machine, tiny: TinyChanne
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("years of work")
-    with pytest.raises(TaskFailed, match="is no conda environment"):
+    with pytest.raises(TaskFailed, match="is not a conda environment"):
         planned(env_of(tiny, "alpha", name=None, prefix=str(mine)), machine)
-    with pytest.raises(TaskFailed, match="is no conda environment"):
+    with pytest.raises(TaskFailed, match="is not a conda environment"):
         planned(EnsureCondaEnv(prefix=str(mine), state="absent"), machine)
     assert (mine / "thesis.tex").read_text() == "years of work"
 

@@ -148,7 +148,7 @@ REFUSED = {
     "a URL of git": ("dependencies:\n  - git+https://host/x\n", 2, "pip"),
     "a marker of pip": ("dependencies:\n  - six; python_version < '3'\n", 2, "pip"),
     "no version": ("name: numpy\ndependencies:\n  - numpy==\n", 3, "no version"),
-    "a channel of two words": ("channels:\n  - conda-forge\n  - conda forge\n", 3, "no channel"),
+    "a channel of two words": ("channels:\n  - conda-forge\n  - conda forge\n", 3, "not a channel"),
     "a channel by a wrong scheme": ("channels: ['htps://host/x']\n", 1, "scheme"),
 }  # fmt: skip
 

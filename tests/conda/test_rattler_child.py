@@ -188,7 +188,7 @@ class TestWhatHasNoAnswer:
 
     def test_what_is_no_spec(self, engine: Engine) -> None:
         error = engine.refused("good", "six >=[1")
-        assert error.message == "'six >=[1' is no match spec"
+        assert error.message == "'six >=[1' is not a match spec"
         assert error.cause
         assert "name>=1.2,<2" in error.cure
 

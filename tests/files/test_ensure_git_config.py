@@ -230,9 +230,9 @@ def test_a_link_out_of_its_folder_is_followed_only_when_asked(machine: Machine, 
 @pytest.mark.parametrize(
     ("parameters", "key", "said"),
     [
-        ({"name": "email", "value": "x"}, "name", "no name of a variable"),
-        ({"name": "a.b c", "value": "x"}, "name", "no name of a variable"),
-        ({"name": "a.b\n.c", "value": "x"}, "name", "no name of a variable"),
+        ({"name": "email", "value": "x"}, "name", "not the name of a variable"),
+        ({"name": "a.b c", "value": "x"}, "name", "not the name of a variable"),
+        ({"name": "a.b\n.c", "value": "x"}, "name", "not the name of a variable"),
         ({"name": "a.b"}, "", "needs a value"),
         ({"name": "a.b", "value": "x", "state": "absent"}, "value", "takes all values"),
         ({"name": "a.b", "value": "x\0"}, "value", "NUL"),

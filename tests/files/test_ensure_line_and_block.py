@@ -177,7 +177,7 @@ def test_what_is_no_file_of_text_is_left_alone(machine: Machine, home: Path) -> 
         (EnsureLine, {"state": "absent"}, "line", "needs `line`"),
         (EnsureLine, {"line": "\udcff"}, "line", "lone surrogate"),
         (EnsureLine, {"line": "a\nb"}, "line", "line end"),
-        (EnsureLine, {"line": "a", "regexp": "("}, "regexp", "no regular expression"),
+        (EnsureLine, {"line": "a", "regexp": "("}, "regexp", "not a regular expression"),
         (EnsureLine, {"line": r"\2", "regexp": "(a)", "backrefs": True}, "line", "group"),
         (EnsureLine, {"line": "a", "backrefs": True}, "backrefs", "needs `regexp`"),
         (
@@ -186,7 +186,7 @@ def test_what_is_no_file_of_text_is_left_alone(machine: Machine, home: Path) -> 
             "insertbefore",
             "cannot be given together",
         ),
-        (EnsureLine, {"line": "a", "insertafter": "["}, "insertafter", "no regular expression"),
+        (EnsureLine, {"line": "a", "insertafter": "["}, "insertafter", "not a regular expression"),
         (EnsureBlock, {"block": " \n"}, "block", "needs `block`"),
         (EnsureBlock, {"block": "a", "marker": "# x"}, "marker", "would be the same"),
         (EnsureBlock, {"block": "a", "marker": "# {mark}\n"}, "marker", "line end"),

@@ -135,7 +135,7 @@ def test_silence_that_was_sat_through_uses_it_up(machine: Machine, clock: Clock)
 @pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf", "1e9"])
 def test_a_limit_that_is_no_number_is_named(name: str, value: str, machine: Machine) -> None:
     machine.env[name] = value
-    with pytest.raises(TaskFailed, match=f"{name} is no number of seconds\n  why: it is '{value}'"):
+    with pytest.raises(TaskFailed, match=f"{name} is not a number of seconds\n  why: it is '{value}'"):
         network.persistently(machine, failing(failed(), failed())[1], cached=False)  # type: ignore[arg-type]
 
 
