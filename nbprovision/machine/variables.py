@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nbprovision import __version__
 from nbprovision.machine import cuda
 from nbprovision.machine import platform as platform_facts
-from nbprovision.machine.selectors import ALL
+from nbprovision.machine.environments import META
+from nbprovision.machine.selectors import ALL, select, sources
 from nbprovision.model import subjects
 
 if TYPE_CHECKING:
@@ -79,21 +80,15 @@ def _text(path: Path | None) -> str | None:
 
 
 def _selected(machine: Machine) -> list[tuple[str, Path]]:
-    from nbprovision.machine.selectors import select
-
     return select(machine, [ALL], allow_empty=True, declared={})
 
 
 def _selection(machine: Machine) -> Iterable[Path]:
-    from nbprovision.machine.selectors import sources
-
     yield from _marks(machine)
     yield from sources(machine, [ALL])
 
 
 def _conda(machine: Machine) -> Iterable[Path]:
-    from nbprovision.machine.environments import META
-
     return (place / META for place in machine.conda.places)
 
 
