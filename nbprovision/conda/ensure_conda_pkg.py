@@ -22,13 +22,14 @@ from nbprovision.conda.work import (
     wanted_spec,
 )
 from nbprovision.machine import distributions, selectors
+from nbprovision.machine.env_selection import EnvSelection
 from nbprovision.machine.environments import META, is_environment
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.platform_guard import refuse_jupyter_server
 from nbprovision.model.errors import ParameterError, TaskFailed
-from nbprovision.model.relations import AnyOf, Needs, OneOf
+from nbprovision.model.relations import AnyOf, OneOf
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, Task, as_list, by_path, parameter
+from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, as_list, by_path, parameter
 from nbprovision.system import side_by_side, unfinished
 
 
@@ -48,7 +49,7 @@ class PackagesPlan(Plan, frozen=True, kw_only=True):
     work: tuple[PackagesIn, ...] = ()
 
 
-class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
+class EnsureCondaPkg(EnvSelection[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
     """Conda packages in environments that are there, those of the platform among them; all else in them stays.
 
     In an environment that the platform provides nothing moves that its image brought: what is asked for is solved
@@ -58,8 +59,7 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
     relations = (
         AnyOf(("packages",)),
         OneOf(("env", "envs"), cure="name an environment"),
-        Needs("except", ("envs",)),
-        Needs("allow_empty", ("envs",)),
+        *EnvSelection.relations,
     )
     actions = conda_packages.ACTIONS
     examples = """
@@ -86,19 +86,6 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
     """
 
     packages: Annotated[Strings, parameter("Match specs as conda writes them; with `state: absent` names.")]
-    env: Annotated[str | None, parameter("The environment, by name or path.", extra={"path": "if-slash"})] = None
-    envs: Annotated[
-        Strings | None,
-        parameter(
-            "Several environments: names, globs (`pytorch*`), paths, `all` (never the Jupyter server's own). `all` and "
-            "globs leave out those without a Python where the packages need one.",
-            extra={"path": "if-slash"},
-        ),
-    ] = None
-    except_: Annotated[
-        Strings | None, parameter("What `envs` is not to mean: names, globs, paths.", extra={"path": "if-slash"})
-    ] = msgspec.field(default=None, name="except")
-    allow_empty: Annotated[bool, parameter("Whether `envs` may match no environment.")] = False
     channels: Annotated[
         Strings,
         parameter(

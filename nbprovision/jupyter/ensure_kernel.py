@@ -17,11 +17,12 @@ from nbprovision.jupyter import group, ipykernel, kernel_folder
 from nbprovision.jupyter import logo as kernel_logo
 from nbprovision.jupyter.state import KernelState, not_whole
 from nbprovision.machine import activation, distributions, kernels
+from nbprovision.machine.env_selection import EnvSelection
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Inevitable, ParameterError, TaskFailed, UnknownEnvironment
-from nbprovision.model.relations import Needs, OneOf, Requires
+from nbprovision.model.relations import OneOf, Requires
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import Claim, Foretold, Input, Resource, Setting, Strings, Task, parameter
+from nbprovision.model.task import Claim, Foretold, Input, Resource, Setting, parameter
 from nbprovision.system import secrets, unfinished
 from nbprovision.system.places import existing
 
@@ -30,7 +31,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"(?<!\$)(?:\$\$)*\$\{?[A-Za-z_]")
 
 
-class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
+class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
     """Offer a kernel in Jupyter: of an environment (by ``env`` or ``prefix``), or of any program (by ``argv``).
 
     The kernel of an environment starts as after ``conda activate``, or as after a virtual environment's ``activate``:
@@ -41,25 +42,12 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
     relations = (
         OneOf(("env", "prefix", "envs"), required=False),
         OneOf(("argv", "envs"), required=False),
-        Needs("except", ("envs",)),
-        Needs("allow_empty", ("envs",)),
+        *EnvSelection.relations,
         Requires("scope", "env", ("env", "prefix")),
     )
     actions, examples = kernel_examples.ACTIONS, kernel_examples.EXAMPLES
 
-    env: Annotated[
-        str | None, parameter("Environment by name or path, whose kernel it is.", extra={"path": "if-slash"})
-    ] = None
     prefix: Annotated[str | None, parameter("Path of the environment whose kernel it is.", extra={"path": True})] = None
-    envs: Annotated[
-        Strings | None,
-        parameter("A kernel for each of several environments: names, globs (`pytorch*`, `/path/envs/*`), paths, `all`.",
-                  extra={"path": "if-slash"}),
-    ] = None  # fmt: skip
-    except_: Annotated[
-        Strings | None, parameter("What `envs` is not to mean: names, globs, paths.", extra={"path": "if-slash"})
-    ] = msgspec.field(default=None, name="except")
-    allow_empty: Annotated[bool, parameter("Whether `envs` may match no environment.")] = False
     argv: Annotated[
         list[str] | None,
         parameter(

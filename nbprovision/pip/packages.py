@@ -13,15 +13,16 @@ import msgspec
 from nbprovision.indexes import settings
 from nbprovision.machine import distributions, removed_code, selectors, shared_files
 from nbprovision.machine.distributions import Distribution
+from nbprovision.machine.env_selection import EnvSelection
 from nbprovision.machine.environments import is_environment
 from nbprovision.machine.interpreters import Target, is_managed, no_python
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.platform_guard import permitted
 from nbprovision.machine.shared_files import Shared
 from nbprovision.model.errors import FETCH_FIRST, URL_FOR_PATH, Inevitable, ParameterError, TaskFailed
-from nbprovision.model.relations import AnyOf, Excludes, Needs, OneOf
+from nbprovision.model.relations import AnyOf, Excludes, OneOf
 from nbprovision.model.result import Change
-from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, Task, as_list, parameter
+from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, as_list, parameter
 from nbprovision.pip import engine as pip_engine
 from nbprovision.pip import other_index, pip_command, requirements, requirements_files, satisfied, uv_command
 from nbprovision.pip import targets as pip_targets
@@ -41,7 +42,7 @@ from nbprovision.system.files import remove
 _CONCEIVABLE = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3.14.0", "3.15.0")
 
 
-class PipPackages(Task[PipState], frozen=True, kw_only=True):
+class PipPackages(EnvSelection[PipState], frozen=True, kw_only=True):
     """The parameters and steps of `ensure_pip_pkg`, for other tasks that install something by the way."""
 
     relations = (
@@ -49,8 +50,7 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
         OneOf(("env", "envs", "python", "system"), cure="name the environment to install into"),
         Excludes("state", "absent", ("constraints",)),
         OneOf(("target", "envs"), required=False, cure="`target` is for one Python: name it by `env`"),
-        Needs("except", ("envs",)),
-        Needs("allow_empty", ("envs",)),
+        *EnvSelection.relations,
     )
 
     packages: Annotated[
@@ -74,20 +74,6 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
             extra={"path": True, "document": "requirements"},
         ),
     ] = None
-    env: Annotated[
-        str | None, parameter("A conda or virtual environment, by name or path.", extra={"path": "if-slash"})
-    ] = None
-    envs: Annotated[
-        Strings | None,
-        parameter(
-            "Several environments: names, globs (`pytorch*`), paths, `all` (every one that has a Python).",
-            extra={"path": "if-slash"},
-        ),
-    ] = None
-    except_: Annotated[
-        Strings | None, parameter("What `envs` is not to mean: names, globs, paths.", extra={"path": "if-slash"})
-    ] = msgspec.field(default=None, name="except")
-    allow_empty: Annotated[bool, parameter("Whether `envs` may match no environment.")] = False
     python: Annotated[
         str | None, parameter("Path of an interpreter, in place of `env`: `.venv/bin/python`.", extra={"path": True})
     ] = None
