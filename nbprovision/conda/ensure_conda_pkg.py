@@ -60,7 +60,6 @@ class EnsureCondaPkg(EnvSelection[PackagesState], frozen=True, kw_only=True):
         *EnvSelection.relations,
     )
     by_conda = True
-    expands = True
     actions = conda_packages.ACTIONS
     examples = """
     - name: Packages into one environment

@@ -47,7 +47,6 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
         Requires("scope", "env", ("env", "prefix")),
     )
     with_python = True
-    expands = True
     actions, examples = kernel_examples.ACTIONS, kernel_examples.EXAMPLES
 
     prefix: Annotated[str | None, parameter("Path of the environment whose kernel it is.", extra={"path": True})] = None

@@ -53,7 +53,6 @@ class EnvSelection(Task[State], Generic[State], frozen=True, kw_only=True):
     relations: ClassVar[tuple[Relation, ...]] = (Needs("except", ("envs",)), Needs("allow_empty", ("envs",)))
     with_python: ClassVar[bool] = False
     by_conda: ClassVar[bool] = False
-    expands: ClassVar[bool] = False
 
     env: Annotated[str | None, parameter("The environment, by name or path.", extra={"path": "if-slash"})] = None
     envs: Annotated[

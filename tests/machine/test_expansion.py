@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,8 +20,6 @@ from tests.support.provided import conda_environment
 
 class EnsureSpot(EnvSelection[tuple[str, bool]], frozen=True, kw_only=True):
     """A file and a package `spot` in an environment; `bad` has neither."""
-
-    expands: ClassVar[bool] = True
 
     beside: bool = False
 
