@@ -22,7 +22,7 @@ from nbprovision.conda.work import (
     wanted_spec,
 )
 from nbprovision.machine import distributions
-from nbprovision.machine.env_selection import EnvSelection, Selection
+from nbprovision.machine.env_selection import PackageSelection, Selection
 from nbprovision.machine.environments import META, is_environment
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.platform_guard import refuse_jupyter_server
@@ -47,7 +47,7 @@ class PackagesPlan(Plan, frozen=True, kw_only=True):
     state: PackagesState
 
 
-class EnsureCondaPkg(EnvSelection[PackagesState], frozen=True, kw_only=True):
+class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True):
     """Conda packages in environments that are there, those of the platform among them; all else in them stays.
 
     In an environment that the platform provides nothing moves that its image brought: what is asked for is solved
@@ -57,7 +57,7 @@ class EnsureCondaPkg(EnvSelection[PackagesState], frozen=True, kw_only=True):
     relations = (
         AnyOf(("packages",)),
         OneOf(("env", "envs"), cure="name an environment"),
-        *EnvSelection.relations,
+        *PackageSelection.relations,
     )
     by_conda = True
     actions = conda_packages.ACTIONS
@@ -99,10 +99,6 @@ class EnsureCondaPkg(EnvSelection[PackagesState], frozen=True, kw_only=True):
             "says; `absent` removes it, and what cannot be without it."
         ),
     ] = "present"
-    allow_platform_changes: Annotated[
-        bool, parameter("Change packages that the platform's image brought, at the risk of an unstable notebook.")
-    ] = False
-    jupyter_server: Annotated[bool, parameter("The Jupyter server's own environment is meant, if it is named.")] = False
     engine: Annotated[
         Literal["auto", "rattler", "conda"],
         parameter(

@@ -134,3 +134,14 @@ class EnvSelection(Task[State], Generic[State], frozen=True, kw_only=True):
     def sources(self, machine: Machine) -> Iterator[Path]:
         """Witnesses of which environments ``envs`` means."""
         return selectors.sources(machine, as_list(self.envs))
+
+
+class PackageSelection(EnvSelection[State], Generic[State], frozen=True, kw_only=True):
+    """A task on packages in environments, those of the platform if that is allowed."""
+
+    allow_platform_changes: Annotated[
+        bool, parameter("Change packages that the platform's image brought, at the risk of an unstable notebook.")
+    ] = False
+    jupyter_server: Annotated[
+        bool, parameter("Change even the environment that the platform's Jupyter server runs in, if it is named.")
+    ] = False

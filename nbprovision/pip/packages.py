@@ -12,7 +12,7 @@ import msgspec
 from nbprovision.indexes import settings
 from nbprovision.machine import distributions, interpreters, removed_code, shared_files
 from nbprovision.machine.distributions import Distribution
-from nbprovision.machine.env_selection import EnvSelection
+from nbprovision.machine.env_selection import PackageSelection
 from nbprovision.machine.environments import is_environment
 from nbprovision.machine.interpreters import Target, is_managed, no_python
 from nbprovision.machine.machine import Machine
@@ -40,7 +40,7 @@ from nbprovision.system.files import remove
 _CONCEIVABLE = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3.14.0", "3.15.0")
 
 
-class PipPackages(EnvSelection[PipState], frozen=True, kw_only=True):
+class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
     """The parameters and steps of `ensure_pip_pkg`, for other tasks that install something by the way."""
 
     relations = (
@@ -48,7 +48,7 @@ class PipPackages(EnvSelection[PipState], frozen=True, kw_only=True):
         OneOf(("env", "envs", "python", "system"), cure="name the environment to install into"),
         Excludes("state", "absent", ("constraints",)),
         OneOf(("target", "envs"), required=False, cure="`target` is for one Python: name it by `env`"),
-        *EnvSelection.relations,
+        *PackageSelection.relations,
     )
     with_python = True
 
@@ -94,12 +94,6 @@ class PipPackages(EnvSelection[PipState], frozen=True, kw_only=True):
             "says; `absent` uninstalls, with a version behind a name only if that one is there."
         ),
     ] = "present"
-    allow_platform_changes: Annotated[
-        bool, parameter("Change packages that the platform's image brought, at the risk of an unstable notebook.")
-    ] = False
-    jupyter_server: Annotated[
-        bool, parameter("Install even into the environment that the platform's Jupyter server runs in, if it is named.")
-    ] = False
     engine: Annotated[
         Literal["auto", "uv", "pip"], parameter("Who installs: uv, pip, or (`auto`) uv where it can.")
     ] = "auto"
