@@ -21,7 +21,6 @@ from nbprovision.model.errors import TaskFailed
 from nbprovision.system import unfinished
 from tests.support.driver import converge, planned
 from tests.support.kernel_environments import MakeEnvironment, folder_of, fraud, make_environment
-from tests.support.provided import conda_environment
 
 pytestmark = [pytest.mark.engine, pytest.mark.kernel]
 
@@ -93,7 +92,9 @@ def test_kernels_of_several_environments(fraud: Path, machine: Machine, tmp_path
     """Each is a task of its own; a package that is missing is told with the environment that lacks it."""
     other = tmp_path / "other"
     other.symlink_to(fraud)
-    bare = conda_environment(tmp_path / "bare")
+    bare = tmp_path / "bare"
+    (bare / "bin").mkdir(parents=True)
+    (bare / "bin/python").symlink_to(fraud / "bin/python")
     task = EnsureKernel(envs=[str(fraud), str(other)], name="team-{env}")
     assert [Path(change.target).parent.name for change in converge(task, machine)] == ["team-a-gr-e", "team-other"]
     lacking = planned(EnsureKernel(envs=[str(fraud), str(bare)], name="team-{env}"), machine)
