@@ -13,6 +13,7 @@ from nbprovision.files import file_work
 from nbprovision.files.file_work import FILE_ACTIONS, FilePlan, TextState
 from nbprovision.jupyter import server as jupyter
 from nbprovision.machine import distributions
+from nbprovision.machine.env_selection import PlatformChanges
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironment
 from nbprovision.model.relations import AnyOf
@@ -112,10 +113,7 @@ class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True)
         Literal["present", "latest", "absent"],
         parameter("As `ensure_pip_pkg` has it; `absent` takes what `lab` and `server` name out of the files, too."),
     ] = "present"
-    allow_platform_changes: Annotated[
-        bool,
-        parameter("Change packages that the platform's image brought, at the risk of an unstable notebook."),
-    ] = False
+    allow_platform_changes: PlatformChanges = False
 
     def check(self) -> None:
         """Check what can be known without looking at the machine."""

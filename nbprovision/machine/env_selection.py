@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
 
 
+PlatformChanges = Annotated[
+    bool, parameter("Change packages that the platform's image brought, at the risk of an unstable notebook.")
+]
+
+
 class Selection(NamedTuple):
     """An environment that a task means.
 
@@ -139,9 +144,7 @@ class EnvSelection(Task[State], Generic[State], frozen=True, kw_only=True):
 class PackageSelection(EnvSelection[State], Generic[State], frozen=True, kw_only=True):
     """A task on packages in environments, those of the platform if that is allowed."""
 
-    allow_platform_changes: Annotated[
-        bool, parameter("Change packages that the platform's image brought, at the risk of an unstable notebook.")
-    ] = False
+    allow_platform_changes: PlatformChanges = False
     jupyter_server: Annotated[
         bool, parameter("Change even the environment that the platform's Jupyter server runs in, if it is named.")
     ] = False

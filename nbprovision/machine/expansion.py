@@ -96,6 +96,22 @@ class Expansion(Task[tuple[tuple[Member, Any], ...]], frozen=True, kw_only=True)
         """The prefixes of all members."""
         return self._all(machine, lambda task: task.guarded(machine))
 
+    def declares(self, machine: Machine) -> dict[str, Path]:
+        """The environments that the task makes."""
+        return self.task.declares(machine)
+
+    def configures(self, machine: Machine) -> dict[Path, str | None]:
+        """The configuration that the task writes."""
+        return self.task.configures(machine)
+
+    def barrier(self, machine: Machine) -> bool:
+        """Whether the task keeps its place in the order of the playbook."""
+        return self.task.barrier(machine)
+
+    def proves(self, machine: Machine) -> bool:
+        """Whether the result of the task can be verified."""
+        return self.task.proves(machine)
+
     def weight(self, machine: Machine) -> Literal[0, 1, 2]:
         """The weight of the task."""
         return self.task.weight(machine)

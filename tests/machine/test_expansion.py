@@ -14,7 +14,7 @@ from nbprovision.machine.expansion import Expansion, expanded
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import Claim, Foretold, Resource
+from nbprovision.model.task import Claim, Foretold, Resource, Task
 from tests.support.provided import conda_environment
 
 
@@ -84,6 +84,12 @@ def test_members_answer_together(machine: Machine, envs: Path) -> None:
     witnesses = list(task.witnesses(machine))
     assert {envs, envs / "a/spot", envs / "b/spot"} <= set(witnesses)
     assert len(witnesses) == len(set(witnesses))
+
+
+def test_every_question_to_a_task_is_answered() -> None:
+    """By the members or by the task itself; `holds_for` is worked out of `ages` and the parameters."""
+    questions = {name for name, asked in vars(Task).items() if callable(asked) and not name.startswith("_")}
+    assert questions - vars(Expansion).keys() == {"check", "holds_for"}
 
 
 def test_packages_are_named_with_their_environment_and_files_are_not(machine: Machine, envs: Path) -> None:
