@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nbprovision.engine.step import Step
+from nbprovision.machine.expansion import expanded
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, MissingInput, ProvisionError, UnknownEnvironment
 from nbprovision.model.task import Claim, Resource, Task
@@ -102,6 +103,7 @@ def arrange(
         InvalidPlaybook: an environment is not known, or two tasks can never both be satisfied.
 
     """
+    bystanders = list(map(expanded, bystanders))
     # Before all else, as a place that a name leads to must be the same at the beginning of a run and at its end.
     for task in bystanders:
         with contextlib.suppress(InvalidPlaybook):  # it is left out

@@ -87,6 +87,21 @@ def test_every_harm_is_mended(fraud: Path, machine: Machine, tmp_path: Path) -> 
     assert (elsewhere / "kernel.json").read_text() == "theirs"
 
 
+def test_kernels_of_several_environments(fraud: Path, machine: Machine, tmp_path: Path) -> None:
+    """Each is a task of its own; a package that is missing is told with the environment that lacks it."""
+    other = tmp_path / "other"
+    other.symlink_to(fraud)
+    bare = tmp_path / "bare"
+    (bare / "bin").mkdir(parents=True)
+    (bare / "bin/python").symlink_to(fraud / "bin/python")
+    task = EnsureKernel(envs=[str(fraud), str(other)], name="team-{env}")
+    assert [Path(change.target).parent.name for change in converge(task, machine)] == ["team-a-gr-e", "team-other"]
+    lacking = planned(EnsureKernel(envs=[str(fraud), str(bare)], name="team-{env}"), machine)
+    assert [change.target for change in lacking][:1] == [f"ipykernel in {bare}"]
+    gone = EnsureKernel(envs=[str(fraud), str(other)], name="team-{env}", state="absent")
+    assert [change.action for change in converge(gone, machine)] == ["remove", "remove"]
+
+
 def test_absent(fraud: Path, machine: Machine, home: Path, tmp_path: Path) -> None:
     task = EnsureKernel(prefix=str(fraud), name="fraud")
     converge(task, machine)
