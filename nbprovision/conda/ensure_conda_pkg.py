@@ -21,34 +21,33 @@ from nbprovision.conda.specs import (
     refuse_contradiction,
     wanted_spec,
 )
-from nbprovision.machine import distributions, selectors
+from nbprovision.machine import distributions
+from nbprovision.machine.env_selection import PackageSelection, Selection
 from nbprovision.machine.environments import META, is_environment
 from nbprovision.machine.image import refuse_jupyter_server
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
-from nbprovision.model.relations import AnyOf, Needs, OneOf
+from nbprovision.model.relations import AnyOf, OneOf
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, Task, as_list, by_path, parameter
-from nbprovision.system import side_by_side, unfinished
+from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, as_list, by_path, parameter
+from nbprovision.system import unfinished
 
 
-class PackagesIn(msgspec.Struct, frozen=True, kw_only=True):
-    """The packages of one environment; None where an earlier task has yet to make it, or where they are not for it."""
+class PackagesState(msgspec.Struct, frozen=True, kw_only=True):
+    """The packages of the environment; None where an earlier task has yet to make it, or where they are not for it."""
 
-    name: str
-    prefix: Path
-    packages: Packages | None
+    packages: Packages | None = None
     missing: tuple[tuple[str, str], ...] = ()  # names and versions that it will not have when it is made
     note: str = ""
 
 
 class PackagesPlan(Plan, frozen=True, kw_only=True):
-    """The changes, and the environments that need them."""
+    """The changes, and the state that they lead away from."""
 
-    work: tuple[PackagesIn, ...] = ()
+    state: PackagesState
 
 
-class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
+class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True):
     """Conda packages in environments that are there, those of the platform among them; all else in them stays.
 
     In an environment that the platform provides nothing moves that its image brought: what is asked for is solved
@@ -58,9 +57,9 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
     relations = (
         AnyOf(("packages",)),
         OneOf(("env", "envs"), cure="name an environment"),
-        Needs("except", ("envs",)),
-        Needs("allow_empty", ("envs",)),
+        *PackageSelection.relations,
     )
+    by_conda = True
     actions = conda_packages.ACTIONS
     examples = """
     - name: Packages into one environment
@@ -86,19 +85,6 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
     """
 
     packages: Annotated[Strings, parameter("Match specs as conda writes them; with `state: absent` names.")]
-    env: Annotated[str | None, parameter("The environment, by name or path.", extra={"path": "if-slash"})] = None
-    envs: Annotated[
-        Strings | None,
-        parameter(
-            "Several environments: names, globs (`pytorch*`), paths, `all` (never the Jupyter server's own). `all` and "
-            "globs leave out those without a Python where the packages need one.",
-            extra={"path": "if-slash"},
-        ),
-    ] = None
-    except_: Annotated[
-        Strings | None, parameter("What `envs` is not to mean: names, globs, paths.", extra={"path": "if-slash"})
-    ] = msgspec.field(default=None, name="except")
-    allow_empty: Annotated[bool, parameter("Whether `envs` may match no environment.")] = False
     channels: Annotated[
         Strings,
         parameter(
@@ -113,10 +99,6 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
             "says; `absent` removes it, and what cannot be without it."
         ),
     ] = "present"
-    allow_platform_changes: Annotated[
-        bool, parameter("Change packages that the platform's image brought, at the risk of an unstable notebook.")
-    ] = False
-    jupyter_server: Annotated[bool, parameter("The Jupyter server's own environment is meant, if it is named.")] = False
     engine: Annotated[
         Literal["auto", "rattler", "conda"],
         parameter(
@@ -139,22 +121,10 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
         refuse_contradiction(specs)
         return specs
 
-    def _targets(self, machine: Machine) -> dict[Path, str]:
-        if self.env is not None:
-            targets = {machine.prefix_of(self.env): self.env}
-        else:
-            found = selectors.select(
-                machine,
-                as_list(self.envs),
-                excluded=as_list(self.except_),
-                allow_empty=self.allow_empty,
-                by_conda=True,
-                declared=selectors.declared_before(machine, self),
-            )
-            targets = {prefix: name for name, prefix in found}
-        for prefix in targets:
-            refuse_jupyter_server(machine, prefix, allowed=self.jupyter_server)
-        return targets
+    def _selected(self, machine: Machine) -> Selection:
+        selected = self.selected(machine)
+        refuse_jupyter_server(machine, selected.prefix, allowed=self.jupyter_server)
+        return selected
 
     def _channels(self, machine: Machine) -> tuple[str, ...]:
         return channel_urls(machine, as_list(self.channels), self._specs())
@@ -176,27 +146,27 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
         """The packages, which are distributions too as far as anyone can tell by now."""
+        prefix = self._selected(machine).prefix
         return frozenset(
-            Resource("distribution", f"{prefix} {distributions.normalized(spec.name)}")
-            for prefix in self._targets(machine)
-            for spec in self._specs()
+            Resource("distribution", f"{prefix} {distributions.normalized(spec.name)}") for spec in self._specs()
         )
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The configuration of conda, the environments, and the channels that are folders of this machine."""
-        environments = {Resource("environment", str(prefix)) for prefix in self._targets(machine)}
+        """The configuration of conda, the environment, and the channels that are folders of this machine."""
+        environment = Resource("environment", str(self._selected(machine).prefix))
         channels = {Resource("channel", path) for path in local_channels(self._channels(machine))}
-        return configuration_of(machine) | environments | channels
+        return configuration_of(machine) | {environment} | channels
 
     def conda_wishes(self, machine: Machine) -> Iterable[tuple[Path, str]]:
         """The packages, so that an exact environment keeps them."""
         if self.state == "absent":
             return []
-        return [(prefix, spec.name) for prefix in self._targets(machine) for spec in self._specs()]
+        prefix = self._selected(machine).prefix
+        return [(prefix, spec.name) for spec in self._specs()]
 
     def objection(self, claim: Claim, machine: Machine) -> str | None:
         """A pip task's wish for a distribution that breaks a spec of the same package."""
-        if claim.prefix not in self._targets(machine):
+        if claim.prefix != self._selected(machine).prefix:
             return None
         for spec in self._specs() if self.state != "absent" else ():
             if conflicts(spec, claim.requirement, absent=claim.absent):
@@ -204,8 +174,8 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
         return None
 
     def guarded(self, machine: Machine) -> Iterable[Path]:
-        """The environments."""
-        return list(self._targets(machine))
+        """The environment."""
+        return [self._selected(machine).prefix]
 
     def ages(self, machine: Machine) -> float | None:
         """What is the newest version today need not be tomorrow."""
@@ -216,88 +186,74 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
         return (Input(path, "channels") for path in by_path(self.channels))
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
-        """Of each environment the records, the distributions, the interpreter and the mark; what a name leads to."""
+        """The records, the distributions, the interpreter and the mark; what a name leads to."""
         yield machine.conda.registry
         yield from machine.conda.condarc_places
-        if self.envs is not None:
-            yield from selectors.sources(machine, as_list(self.envs))
-        for prefix in self._targets(machine):
-            yield from (prefix / META, prefix / META / "history", prefix / "bin/python", prefix / unfinished.MARK)
-            libraries = distributions.site_packages(prefix)
-            if libraries is not None:
-                yield libraries
+        prefix = self._selected(machine).prefix
+        yield from (prefix / META, prefix / META / "history", prefix / "bin/python", prefix / unfinished.MARK)
+        libraries = distributions.site_packages(prefix)
+        if libraries is not None:
+            yield libraries
 
-    def read(self, machine: Machine) -> tuple[PackagesIn, ...]:
-        """What each environment has; where something is missing, what the solver would do about it.
+    def read(self, machine: Machine) -> PackagesState:
+        """What the environment has; where something is missing, what the solver would do about it.
 
         Raises:
             TaskFailed: there is no such environment, or what is asked for cannot be had without harm.
 
         """
-        targets = list(self._targets(machine).items())
-        return tuple(side_by_side.each(lambda target: self._read(*target, machine), targets))
-
-    def _read(self, prefix: Path, name: str, machine: Machine) -> PackagesIn:
+        selected = self._selected(machine)
+        prefix, coming = selected.prefix, machine.foretold.get(selected.prefix)
         if not is_environment(prefix):
             if prefix in machine.declared.values():
-                coming = machine.foretold.get(prefix)
                 missing = self._missing(coming)
                 if missing and self.state != "absent":
                     names = self._ask_channels(prefix, machine)
-                    if "python" in names and coming is not None and self._only_without_python(name, coming.python):
-                        return self._left_out(name, prefix)
-                return PackagesIn(name=name, prefix=prefix, packages=None, missing=missing)
+                    if "python" in names and coming is not None and self._only_without_python(selected, coming.python):
+                        return self._left_out(selected)
+                return PackagesState(missing=missing)
             raise TaskFailed(
                 f"{prefix} is no conda environment",
                 cause="it has no conda-meta folder" if prefix.is_dir() else "there is no such folder",
                 cure="make it first by ensure_conda_env",
             )
-        coming = machine.foretold.get(prefix)
         if coming is not None and self.state == "present" and not self._missing(coming):
-            return PackagesIn(name=name, prefix=prefix, packages=None)
+            return PackagesState()
         packages = self._work(prefix, machine).read()
         python = distributions.python_version(prefix) if coming is None else coming.python
         solution = packages.solution
         brought = {package.name for package in solution.packages} if solution is not None else set()
-        if solution is not None and "python" in brought and self._only_without_python(name, python):
+        if solution is not None and "python" in brought and self._only_without_python(selected, python):
             solution.close()
-            return self._left_out(name, prefix)
+            return self._left_out(selected)
         if self.state == "absent" and coming is not None and not packages.changes():
-            return PackagesIn(name=name, prefix=prefix, packages=None, missing=self._missing(coming))
-        return PackagesIn(name=name, prefix=prefix, packages=packages)
+            return PackagesState(missing=self._missing(coming))
+        return PackagesState(packages=packages)
 
-    def _only_without_python(self, name: str, python: str | None) -> bool:
+    def _only_without_python(self, selected: Selection, python: str | None) -> bool:
         """Whether an environment is meant only if the packages need no Python: it has none, and was not named."""
-        named = self.env is not None or name in as_list(self.envs)
-        return not named and python is None and all(spec.name != "python" for spec in self._specs())
+        return selected.by_glob and python is None and all(spec.name != "python" for spec in self._specs())
 
-    def _left_out(self, name: str, prefix: Path) -> PackagesIn:
+    def _left_out(self, selected: Selection) -> PackagesState:
         names = ", ".join(spec.name for spec in self._specs())
-        note = f"{name} is left out: it has no Python, which {names} would bring; name it under `envs` to install there"
-        return PackagesIn(name=name, prefix=prefix, packages=None, note=note)
+        return PackagesState(
+            note=f"{selected.name} is left out: it has no Python, which {names} would bring; "
+            "name it under `envs` to install there"
+        )
 
-    def plan(self, state: tuple[PackagesIn, ...]) -> PackagesPlan:
+    def plan(self, state: PackagesState) -> PackagesPlan:
         """Compare what is there with what is asked for."""
-        changes: list[Change] = []
-        work = []
-        for one in state:
-            found = self._changes(one)
-            if found:
-                work.append(one)
-            of = f" in {one.name}" if len(state) > 1 else ""
-            changes += [msgspec.structs.replace(change, target=change.target + of) for change in found]
-        warnings = dict.fromkeys(text for one in state if one.packages for text in one.packages.warnings)
-        warnings |= dict.fromkeys(one.note for one in state if one.note)
-        return PackagesPlan(changes=tuple(changes), warnings=tuple(warnings), work=tuple(work))
+        warnings = (*(state.packages.warnings if state.packages is not None else ()), *filter(None, [state.note]))
+        return PackagesPlan(changes=tuple(self._changes(state)), warnings=warnings, state=state)
 
-    def _changes(self, one: PackagesIn) -> list[Change]:
-        if one.packages is not None:
-            return one.packages.changes()
+    def _changes(self, state: PackagesState) -> list[Change]:
+        if state.packages is not None:
+            return state.packages.changes()
         return [
             Change("remove", name, kind="package")
             if self.state == "absent"
             else Change("install", name, after=rest or "any version", kind="package")
-            for name, rest in one.missing
+            for name, rest in state.missing
         ]
 
     def _ask_channels(self, prefix: Path, machine: Machine) -> frozenset[str]:
@@ -335,23 +291,19 @@ class EnsureCondaPkg(Task[tuple[PackagesIn, ...]], frozen=True, kw_only=True):
 
     def foretells(self, plan: PackagesPlan, machine: Machine) -> dict[Path, Foretold]:
         """The packages that come."""
-        found = {}
-        for one in plan.work:
-            if one.packages is not None:
-                found[one.prefix] = one.packages.foretold(one.prefix)
-            elif self.state != "absent" and one.prefix in machine.foretold:
-                before = machine.foretold[one.prefix]
-                names = {distributions.normalized(name): "" for name, _ in one.missing}
-                python = before.python or ("" if "python" in names else None)
-                found[one.prefix] = Foretold(python, {**names, **before.packages}, whole=False)
-        return found
+        prefix, state = self._selected(machine).prefix, plan.state
+        if state.packages is not None:
+            return {prefix: state.packages.foretold(prefix)}
+        if self.state == "absent" or prefix not in machine.foretold:
+            return {}
+        before = machine.foretold[prefix]
+        names = {distributions.normalized(name): "" for name, _ in state.missing}
+        python = before.python or ("" if "python" in names else None)
+        return {prefix: Foretold(python, {**names, **before.packages}, whole=False)}
 
     def apply(self, plan: PackagesPlan, machine: Machine) -> None:
-        """Install or remove, in several environments at once."""
-
-        def apply(one: PackagesIn) -> None:
-            if one.packages is not None:
-                machine.progress(f"installing into {one.name}")
-                self._work(one.prefix, machine).apply(one.packages)
-
-        side_by_side.each(apply, plan.work)
+        """Install or remove."""
+        if plan.state.packages is not None:
+            selected = self._selected(machine)
+            machine.progress(f"installing into {selected.name}")
+            self._work(selected.prefix, machine).apply(plan.state.packages)

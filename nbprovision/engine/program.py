@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import msgspec
-
 from nbprovision.engine.operations import (
     Batch,
     BlockOperation,
@@ -74,23 +72,19 @@ class Compiler:
         )
 
     def _step(self, call: TaskCall, play: tuple[int, str], *, conditional: bool) -> int:
-        task = call.task
-        if task is not None and self._deep:
-            task = msgspec.structs.replace(task, deep=True)
-        self.steps.append(
-            Step(
-                name=call.name,
-                kind=call.kind,
-                task=task,
-                position=call.position,
-                no_log=call.no_log,
-                play=play,
-                call=call,
-                conditional=conditional,
-                deep=self._deep,
-                diff=call.diff,
-            )
+        step = Step(
+            name=call.name,
+            kind=call.kind,
+            task=None,
+            position=call.position,
+            no_log=call.no_log,
+            play=play,
+            call=call,
+            conditional=conditional,
+            deep=self._deep,
+            diff=call.diff,
         )
+        self.steps.append(step.bound(call.task))
         return len(self.steps) - 1
 
 

@@ -10,6 +10,7 @@ from nbprovision.engine.guard import Guard, run_lock
 from nbprovision.engine.order import arrange
 from nbprovision.engine.step import Step, carry_out
 from nbprovision.machine import image
+from nbprovision.machine.expansion import expanded
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.ownership import refuse_foreign
 from nbprovision.model.result import Result
@@ -56,4 +57,4 @@ def carry_out_alone(
         arrange([step], machine, linear=True)
         machine.applies = not check
         seen = machine.seen_with(environment, applies=not check) if environment else machine
-        return carry_out(step, seen, Guard([task], machine), check=check).result
+        return carry_out(step, seen, Guard([expanded(task)], machine), check=check).result

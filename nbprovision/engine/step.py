@@ -12,6 +12,7 @@ import msgspec
 
 from nbprovision.engine import rights
 from nbprovision.engine.guard import Guard
+from nbprovision.machine.expansion import expanded
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Position, ProvisionError, TaskFailed
 from nbprovision.model.result import Change, Plan, Result, Status
@@ -46,6 +47,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     conditional: bool = False
     deep: bool = False
     diff: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Take a task on several environments as the tasks that it stands for."""
+        if self.task is not None:
+            msgspec.structs.force_setattr(self, "task", expanded(self.task))
 
     @property
     def late(self) -> bool:

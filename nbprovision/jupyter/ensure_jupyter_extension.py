@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,15 +13,17 @@ from nbprovision.files import file_work
 from nbprovision.files.file_work import FILE_ACTIONS, FilePlan, TextState
 from nbprovision.jupyter import server as jupyter
 from nbprovision.machine import distributions
+from nbprovision.machine.env_selection import PlatformChanges
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironment
 from nbprovision.model.relations import AnyOf
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import Claim, Input, Resource, Setting, Strings, Task, as_list, parameter
+from nbprovision.model.task import Resource, Setting, Strings, as_list, parameter
 from nbprovision.pip import examples as pip_examples
 from nbprovision.pip import requirements
 from nbprovision.pip.packages import PipPackages
-from nbprovision.pip.state import PipPlan, PipState
+from nbprovision.pip.state import PipState
+from nbprovision.pip.with_pip import WithPip
 from nbprovision.system.files import read_text as text_of
 
 
@@ -47,11 +49,11 @@ class ExtensionState(msgspec.Struct, frozen=True, kw_only=True):
 class ExtensionPlan(Plan, frozen=True, kw_only=True):
     """What pip does, and what is written."""
 
-    pip: PipPlan | None = None
+    pip: Plan = Plan()
     files: FilePlan = FilePlan()
 
 
-class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
+class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True):
     """Extensions of JupyterLab and of the Jupyter server: installed by pip, and switched on or off.
 
     They go into the environment that the Jupyter server runs from, where nothing moves that the platform's image
@@ -111,10 +113,7 @@ class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
         Literal["present", "latest", "absent"],
         parameter("As `ensure_pip_pkg` has it; `absent` takes what `lab` and `server` name out of the files, too."),
     ] = "present"
-    allow_platform_changes: Annotated[
-        bool,
-        parameter("Change packages that the platform's image brought, at the risk of an unstable notebook."),
-    ] = False
+    allow_platform_changes: PlatformChanges = False
 
     def check(self) -> None:
         """Check what can be known without looking at the machine."""
@@ -122,33 +121,18 @@ class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
             for name in getattr(self, key):
                 if not name.strip() or not name.isprintable():
                     raise ParameterError(key, f"{name[:60]!r} is no name of an extension")
-        if as_list(self.packages):
-            self._packages(self.env or "/")  # what is wrong with them is told before anything runs
+        if self.has_packages:
+            self.packages_in("/")  # what is wrong with them is told before anything runs
 
     # ------------------------------------------------------------------------------------ its place among other tasks
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
         """The packages, and the files."""
-        files = frozenset(Resource("file", str(path)) for path in self._files(machine))
-        pip = self._pip(machine)
-        return files if pip is None else files | pip.provides(machine)
+        return super().provides(machine) | {Resource("file", str(path)) for path in self._files(machine)}
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
         """The environment, and where packages come from."""
-        pip = self._pip(machine)
-        if pip is not None:
-            return pip.requires(machine)
-        return frozenset({Resource("environment", str(self._prefix(machine)))})
-
-    def claims(self, machine: Machine) -> Iterable[Claim]:
-        """The packages."""
-        pip = self._pip(machine)
-        return () if pip is None else pip.claims(machine)
-
-    def objection(self, claim: Claim, machine: Machine) -> str | None:
-        """As a pip task of these packages has it."""
-        pip = self._pip(machine)
-        return None if pip is None else pip.objection(claim, machine)
+        return super().requires(machine) | {Resource("environment", str(self.prefix(machine)))}
 
     def shared_values(self, machine: Machine) -> Iterator[Setting]:
         """Which extensions are off in the page's configuration, and which are on in the server's."""
@@ -161,31 +145,14 @@ class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
             file = str(jupyter.server_config(folder))
             yield Setting(file, ("ServerApp", "jpserverextensions", name), None if absent else on)
 
-    def guarded(self, machine: Machine) -> Iterable[Path]:
-        """The environment, where something is installed."""
-        pip = self._pip(machine)
-        return () if pip is None else pip.guarded(machine)
-
-    def inputs(self, machine: Machine) -> Iterable[Input]:
-        """Wheels and projects given by path."""
-        pip = self._pip(machine)
-        return () if pip is None else pip.inputs(machine)
-
     def witnesses(self, machine: Machine) -> Iterator[Path]:
         """What vouches for the packages, the files, and the extensions' own folder."""
-        pip = self._pip(machine)
-        if pip is not None:
-            yield from pip.witnesses(machine)
+        yield from super().witnesses(machine)
         yield from self._files(machine)
-        prefix = self._prefix(machine)
+        prefix = self.prefix(machine)
         if self.lab:
             yield jupyter.page_config(prefix / "etc/jupyter")
             yield prefix / "share/jupyter/labextensions"
-
-    def ages(self, machine: Machine) -> float | None:
-        """As a pip task of these packages has it."""
-        pip = self._pip(machine)
-        return None if pip is None else pip.ages(machine)
 
     # ------------------------------------------------------------------------------------------------ the four steps
 
@@ -196,12 +163,11 @@ class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
             TaskFailed: there is no Jupyter, or the packages cannot be had.
 
         """
-        pip = self._pip(machine)
         files = {path.name: file_work.read_text(path, follow=False) for path in self._files(machine)}
-        prefix = self._prefix(machine)
+        prefix = self.prefix(machine)
         of_env = text_of(jupyter.page_config(prefix / "etc/jupyter")) if self.scope == "user" and self.lab else None
         return ExtensionState(
-            pip=None if pip is None else pip.read(machine),
+            pip=self.read_packages(machine),
             lab=files.get("page_config.json"),
             server=files.get("jupyter_server_config.json"),
             off=frozenset(name for name, off in _disabled(_object(of_env)).items() if off),
@@ -215,7 +181,7 @@ class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
             TaskFailed: a file of Jupyter's is damaged.
 
         """
-        pip = self._task_of(state.pip)
+        pip = self.plan_packages(state.pip)
         edits = []
         if state.lab is not None:
             edits.append(self._edited(state.lab, self._with_lab(_parsed(state.lab), state.off)))
@@ -223,9 +189,9 @@ class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
             edits.append(self._edited(state.server, self._with_server(_parsed(state.server))))
         files = file_work.joined(edits)
         return ExtensionPlan(
-            changes=(*(pip.changes if pip is not None else ()), *files.changes),
-            warnings=(*(pip.warnings if pip is not None else ()), *state.strange),
-            beside=pip is None or not pip,
+            changes=(*pip.changes, *files.changes),
+            warnings=(*pip.warnings, *state.strange),
+            beside=not pip,
             pip=pip,
             files=files,
         )
@@ -237,15 +203,9 @@ class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
             TaskFailed: one of the two does not work.
 
         """
-        done: list[Change] = []
-        pip = self._pip(machine)
-        if pip is not None and plan.pip:
-            done += pip.apply(plan.pip, machine)
+        done = self.apply_packages(plan.pip, machine)
         file_work.carry_out(plan.files, machine)
         return [*done, *plan.files.changes]
-
-    def _task_of(self, state: PipState | None) -> PipPlan | None:
-        return None if state is None else self._packages(self.env or "/").plan(state)
 
     def _with_lab(self, config: dict[str, Any], off: frozenset[str]) -> dict[str, Any]:
         disabled = _disabled(config)
@@ -299,10 +259,16 @@ class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
 
     def _config(self, machine: Machine) -> Path:
         if self.scope == "env":
-            return self._prefix(machine) / "etc/jupyter"
+            return self.prefix(machine) / "etc/jupyter"
         return jupyter.config_folder(machine.env, machine.user_home)
 
-    def _prefix(self, machine: Machine) -> Path:
+    def prefix(self, machine: Machine) -> Path:
+        """The environment, by default that of the Jupyter server.
+
+        Raises:
+            UnknownEnvironment: there is none.
+
+        """
         if self.env is not None:
             return machine.prefix_of(self.env)
         prefix = jupyter.server_prefix(machine)
@@ -314,17 +280,13 @@ class EnsureJupyterExtension(Task[ExtensionState], frozen=True, kw_only=True):
             )
         return prefix
 
-    def _pip(self, machine: Machine) -> PipPackages | None:
-        """The work on packages; the same object throughout a run, by which it knows its own notes."""
-        if not as_list(self.packages):
-            return None
-        notes = machine.notes_of(self)
-        if "pip" not in notes:
-            notes["pip"] = self._packages(str(self._prefix(machine)))
-        work: PipPackages = notes["pip"]
-        return work
+    @property
+    def has_packages(self) -> bool:
+        """Whether there is something to install."""
+        return bool(as_list(self.packages))
 
-    def _packages(self, env: str) -> PipPackages:
+    def packages_in(self, env: str) -> PipPackages:
+        """The pip task for the environment."""
         return PipPackages(
             packages=self.packages,
             env=env,

@@ -13,24 +13,26 @@ import msgspec
 from nbprovision.files.file_work import resources_above
 from nbprovision.jupyter import argv as kernel_argv
 from nbprovision.jupyter import examples as kernel_examples
-from nbprovision.jupyter import group, ipykernel, kernel_folder
+from nbprovision.jupyter import ipykernel, kernel_folder
 from nbprovision.jupyter import logo as kernel_logo
 from nbprovision.jupyter.state import KernelState, not_whole
 from nbprovision.machine import activation, distributions, kernels
+from nbprovision.machine.env_selection import EnvSelection, Member
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Inevitable, ParameterError, TaskFailed, UnknownEnvironment
-from nbprovision.model.relations import Needs, OneOf, Requires
+from nbprovision.model.relations import OneOf, Requires
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import Claim, Foretold, Input, Resource, Setting, Strings, Task, parameter
+from nbprovision.model.task import Claim, Foretold, Input, Resource, Setting, parameter
 from nbprovision.system import secrets, unfinished
 from nbprovision.system.places import existing
 
+NAME = "{env}"  # in `name` and `display_name`: the environment's name
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # A reference in a value that Jupyter expands by string.Template.
 _REFERENCE = re.compile(r"(?<!\$)(?:\$\$)*\$\{?[A-Za-z_]")
 
 
-class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
+class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
     """Offer a kernel in Jupyter: of an environment (by ``env`` or ``prefix``), or of any program (by ``argv``).
 
     The kernel of an environment starts as after ``conda activate``, or as after a virtual environment's ``activate``:
@@ -41,25 +43,13 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
     relations = (
         OneOf(("env", "prefix", "envs"), required=False),
         OneOf(("argv", "envs"), required=False),
-        Needs("except", ("envs",)),
-        Needs("allow_empty", ("envs",)),
+        *EnvSelection.relations,
         Requires("scope", "env", ("env", "prefix")),
     )
+    with_python = True
     actions, examples = kernel_examples.ACTIONS, kernel_examples.EXAMPLES
 
-    env: Annotated[
-        str | None, parameter("Environment by name or path, whose kernel it is.", extra={"path": "if-slash"})
-    ] = None
     prefix: Annotated[str | None, parameter("Path of the environment whose kernel it is.", extra={"path": True})] = None
-    envs: Annotated[
-        Strings | None,
-        parameter("A kernel for each of several environments: names, globs (`pytorch*`, `/path/envs/*`), paths, `all`.",
-                  extra={"path": "if-slash"}),
-    ] = None  # fmt: skip
-    except_: Annotated[
-        Strings | None, parameter("What `envs` is not to mean: names, globs, paths.", extra={"path": "if-slash"})
-    ] = msgspec.field(default=None, name="except")
-    allow_empty: Annotated[bool, parameter("Whether `envs` may match no environment.")] = False
     argv: Annotated[
         list[str] | None,
         parameter(
@@ -128,15 +118,30 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Check what can be known without looking at the machine."""
-        group.check(self)
         named = any(getattr(self, key) is not None for key in ("env", "prefix", "envs", "argv"))
         if not named and not (self.state == "absent" and self.name):
             cure = "give env or prefix for an environment's Python, or argv for any other program"
             raise ParameterError("env", "a kernel of what?", cure=cure)
         kernel_argv.check(self)
         kernel_logo.check(self.logo)
+        self._check_name()
+        for key, value in self.environment.items():
+            if not _VARIABLE.fullmatch(key):
+                raise ParameterError("environment", f"{key!r} is no name of an environment variable")
+            kernel_argv.check_word("environment", str(value))
+        for key in ("display_name", "language", "env", "prefix"):
+            kernel_argv.check_word(key, getattr(self, key) or "")
+
+    def _check_name(self) -> None:
         if self.envs is not None:
-            if self.name is not None and not kernels.is_valid_name(self.name.lower().replace(group.NAME, "x")):
+            for key, value in (("name", self.name), ("display_name", self.display_name)):
+                if value is not None and NAME not in value:
+                    raise ParameterError(
+                        key,
+                        f"all kernels of `envs` would have the {key} '{value}'",
+                        cure=f"write {NAME} for the environment",
+                    )
+            if self.name is not None and not kernels.is_valid_name(self.name.lower().replace(NAME, "x")):
                 raise ParameterError("name", f"{self.name!r} makes no name of a kernel")
         elif self.name is not None and not kernels.is_valid_name(self.name.lower()):
             better = kernels.normalized(self.name)
@@ -146,14 +151,20 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
                 cause=f"Jupyter takes ASCII letters, digits, '.', '_' and '-', up to {kernels.LONGEST_NAME} here",
                 cure=f"write name: {better}" if better else "",
             )
-        if not self.kernel_name and self.envs is None:
+        elif not self.kernel_name:
             raise ParameterError("name", "no name of a kernel can be made from the environment's", cure="give a name")
-        for key, value in self.environment.items():
-            if not _VARIABLE.fullmatch(key):
-                raise ParameterError("environment", f"{key!r} is no name of an environment variable")
-            kernel_argv.check_word("environment", str(value))
-        for key in ("display_name", "language", "env", "prefix"):
-            kernel_argv.check_word(key, getattr(self, key) or "")
+
+    def members(self, machine: Machine) -> list[Member]:
+        """A task for each environment; of two with one name, the second kernel is called by its path."""
+        members: dict[str, Member] = {}
+        for selection in self.selection(machine):
+            name = os.path.basename(selection.name.rstrip("/"))
+            if kernels.normalized(name) in members:
+                name = kernels.normalized(str(selection.prefix))
+            shown = self.display_name.replace(NAME, name) if self.display_name is not None else f"Python ({name})"
+            own = kernels.normalized(self.name.replace(NAME, name) if self.name is not None else name)
+            members[kernels.normalized(name)] = self.member(machine, selection, name=own, display_name=shown)
+        return list(members.values())
 
     @property
     def kernel_name(self) -> str:
@@ -174,14 +185,10 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
         """The kernel, by its folder."""
-        if self.envs is not None:
-            return frozenset().union(*(one.provides(machine) for one in self._each(machine)))
         return frozenset({Resource("kernel", str(self._folder(machine)))})
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
         """The environment and the program, unless the kernel is to go."""
-        if self.envs is not None:
-            return frozenset().union(*(one.requires(machine) for one in self._each(machine)))
         if self.state == "absent":
             return frozenset()
         prefix = self._prefix(machine)
@@ -193,17 +200,13 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
     def claims(self, machine: Machine) -> Iterable[Claim]:
         """ipykernel, where conda does not own it: what this task installs is not stray to the environment's task."""
-        for one in self._each(machine):
-            yield from one.claims(machine)
         prefix = self._prefix(machine) if self._installs else None
         if prefix is not None and prefix.is_dir() and not ipykernel.owned_by_conda(prefix):
             yield Claim(prefix, "ipykernel")
 
     def shared_values(self, machine: Machine) -> Iterable[Setting]:
         """The variables, and what is said of the program, in kernel.json."""
-        for one in self._each(machine):
-            yield from one.shared_values(machine)
-        if self.envs is not None or self.state == "absent":
+        if self.state == "absent":
             return
         file = str(self._folder(machine) / kernels.SPEC)
         for name, value in self.environment.items():
@@ -217,8 +220,6 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
         The guard asks before and after, so the answer must not depend on whether ipykernel is in.
         """
-        if self.envs is not None:
-            return [prefix for one in self._each(machine) for prefix in one.guarded(machine)]
         prefix = self._prefix(machine) if self._installs else None
         if prefix is None or (prefix.is_dir() and not os.access(prefix, os.W_OK)):
             return ()
@@ -234,8 +235,6 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
     def read(self, machine: Machine) -> KernelState:
         """The kernel's folder, and what a kernelspec of the environment must say."""
-        if self.envs is not None:
-            return group.read(self._each(machine), machine)
         for name, value in self.environment.items():
             secrets.remember_if_secret(name, str(value))
         folder = self._folder(machine)
@@ -307,8 +306,6 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
             TaskFailed: the environment cannot have a kernel as it is.
 
         """
-        if self.envs is not None:
-            return group.plan(state)
         if self.state == "absent":
             return Plan(changes=(Change("remove", str(state.folder)),) if state.found is not None else ())
         self._refuse(state)
@@ -324,9 +321,6 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
         It reads anew: the files to write are known only when ipykernel is in.
         """
-        if self.envs is not None:
-            group.apply(self._each(machine), machine)
-            return
         folder = self._folder(machine)
         if self.state == "absent":
             kernel_folder.withdraw(folder)
@@ -347,9 +341,6 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
         """The folder's files, and what of the environment they were made from."""
-        if self.envs is not None:
-            yield from group.witnesses(self, self._each(machine), machine)
-            return
         folder = self._folder(machine)
         yield from (folder, folder / kernels.SPEC)
         if self.state == "absent":
@@ -373,15 +364,11 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
 
     def foretells(self, plan: Plan, machine: Machine) -> dict[Path, Foretold]:
         """An ipykernel that was missing."""
-        prefix = self._prefix(machine) if self.envs is None else None
+        prefix = self._prefix(machine)
         before = machine.foretold.get(prefix) if prefix is not None else None
         if prefix is None or before is None or not any(change.target == "ipykernel" for change in plan.changes):
             return {}
         return {prefix: Foretold(before.python, {"ipykernel": "", **before.packages}, whole=False)}
-
-    def _each(self, machine: Machine) -> list[EnsureKernel]:
-        """The tasks for single kernels that this one stands for; none where it is one itself."""
-        return group.members(self, machine) if self.envs is not None else []
 
     def _prefix(self, machine: Machine) -> Path | None:
         """The environment; for a kernel that is to go only where its place depends on it."""
@@ -390,7 +377,7 @@ class EnsureKernel(Task[KernelState], frozen=True, kw_only=True):
         if self.env is None or (self.state == "absent" and self.scope != "env"):
             return None
         try:
-            return machine.prefix_of(self.env)
+            return self.selected(machine).prefix
         except UnknownEnvironment:
             if self.state == "present":
                 raise

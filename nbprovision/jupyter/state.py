@@ -35,7 +35,6 @@ class KernelState(msgspec.Struct, frozen=True, kw_only=True):
         hidden_by: A kernel of the same name that Jupyter finds first.
         by_argv: The kernel is a program that needs no ipykernel of the environment's.
         foreseen: It is what earlier tasks will leave, and known as a whole.
-        members: Of a task for several environments the kernels, each with its own state.
 
     """
 
@@ -56,7 +55,6 @@ class KernelState(msgspec.Struct, frozen=True, kw_only=True):
     hidden_by: Path | None = None
     argv: tuple[str, ...] = ()
     doubt: str = ""
-    members: tuple[Any, ...] = ()
     by_argv: bool = False
     foreseen: bool = False
 

@@ -20,6 +20,7 @@ from nbprovision.lifecycle.payload import Member, Payload, pack
 from nbprovision.lint.check import check
 from nbprovision.lint.finding import Finding
 from nbprovision.lint.subject import ELSEWHERE, Catalogue, Elsewhere, is_of_elsewhere, outside_of
+from nbprovision.machine.expansion import expanded
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, MissingFile, Position, ProvisionError, nearest
 from nbprovision.model.task import Task
@@ -224,7 +225,8 @@ class _Reading:
                 if os.path.isfile(name):
                     self._named.setdefault(Path(name), _Named(Path(name), call.position))
         with contextlib.suppress(ProvisionError):
-            self._made.update(Path(one.identity) for one in task.provides(self.machine) if one.identity.startswith("/"))
+            provided = expanded(task).provides(self.machine)
+            self._made.update(Path(one.identity) for one in provided if one.identity.startswith("/"))
         for path, parameter, place in task.inputs(self.machine):
             node = given.get(parameter)
             where = place or (node.position if node is not None else call.position)

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from nbprovision.machine.expansion import expanded
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import (
     InvalidPlaybook,
@@ -233,7 +234,7 @@ class Playbook:
         if call.task is None:
             return True
         try:
-            question(call.task)
+            question(expanded(call.task))
         except UnknownEnvironment:
             raise
         except MissingInput:
@@ -269,7 +270,7 @@ class Playbook:
         if call.task is None:
             return None
         try:
-            return question(call.task)
+            return question(expanded(call.task))
         except ProvisionError:
             return None
 

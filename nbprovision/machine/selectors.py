@@ -52,7 +52,7 @@ def select(
         with_python: ``all`` and globs mean environments that have a Python (or may yet get one) only. Half-made ones,
             which no task of the playbook finishes, they never mean.
         by_conda: ``all`` and globs mean environments of conda's only.
-        declared: What earlier tasks of the playbook make; default all that the playbook does. See `declared_before`.
+        declared: What earlier tasks of the playbook make; default all that the playbook does.
 
     Returns:
         What to call each, and its prefix.
@@ -92,15 +92,6 @@ def select(
             cure="leave out less, or say `allow_empty: true`",
         )
     return left
-
-
-def declared_before(machine: Machine, task: object) -> Mapping[str, Path]:
-    """What the playbook has declared when it is asked for ``task`` for the first time: what stands before it.
-
-    A task would otherwise mean other environments when it is carried out than when it was put in order.
-    """
-    declared: Mapping[str, Path] = machine.notes_of(task).setdefault("declared before", dict(machine.declared))
-    return declared
 
 
 def sources(machine: Machine, texts: Sequence[str]) -> Iterator[Path]:

@@ -18,12 +18,13 @@ from nbprovision.machine.virtual_environments import minor
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import Excludes, OneOf
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import Claim, Input, Resource, Strings, Task, as_list, parameter
+from nbprovision.model.task import Resource, Strings, as_list, parameter
 from nbprovision.pip import examples as pip_examples
 from nbprovision.pip import requirements, requirements_files, satisfied, virtual_environment
 from nbprovision.pip.packages import PipPackages
 from nbprovision.pip.state import PipState
 from nbprovision.pip.virtual_environment import CONFIG, Base
+from nbprovision.pip.with_pip import WithPip
 from nbprovision.system import unfinished
 from nbprovision.system.files import remove_at_once
 
@@ -66,7 +67,7 @@ class VenvPlan(Plan, frozen=True, kw_only=True):
     state: VenvState
 
 
-class EnsureVenv(Task[VenvState], frozen=True, kw_only=True):
+class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
     """Create and maintain a virtual environment, made by uv from a Python of this machine.
 
     Other tasks take it by name (`env`), and `all` includes it. What else is installed in it stays, unless it is made
@@ -149,61 +150,43 @@ class EnsureVenv(Task[VenvState], frozen=True, kw_only=True):
                 f"'{self.python[:60]}' is neither a version of Python nor the path of one",
                 cure='write a version, python: "3.12", or a whole path, python: /usr/bin/python3.12',
             )
-        if self._has_packages:
-            self._packages("/")  # what is wrong with them is told before anything runs
+        if self.has_packages:
+            self.packages_in("/")  # what is wrong with them is told before anything runs
 
     # ------------------------------------------------------------------------------------ its place among other tasks
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
         """The environment, and the packages."""
-        pip = self._pip(machine)
-        made = frozenset({Resource("environment", str(self._prefix(machine)))})
-        return made if pip is None else made | pip.provides(machine)
+        return super().provides(machine) | {Resource("environment", str(self.prefix(machine)))}
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
         """Where packages come from, and the environment that its Python is in."""
-        pip = self._pip(machine)
-        needed = pip.requires(machine) if pip is not None else frozenset()
+        needed = super().requires(machine)
         source = self._source(machine)
         if source is not None:
             needed |= {Resource("environment", str(source))}
-        return needed - {Resource("environment", str(self._prefix(machine)))}
+        return needed - {Resource("environment", str(self.prefix(machine)))}
 
     def declares(self, machine: Machine) -> dict[str, Path]:
         """The name, for later tasks."""
         if self.state == "absent":
             return {}
-        prefix = self._prefix(machine)
+        prefix = self.prefix(machine)
         refuse_two_kinds(machine, prefix.name, prefix, virtual=True)
         machine.virtual.add(prefix)
         return {prefix.name: prefix}
 
-    def claims(self, machine: Machine) -> Iterable[Claim]:
-        """The packages."""
-        pip = self._pip(machine)
-        return () if pip is None else pip.claims(machine)
-
-    def objection(self, claim: Claim, machine: Machine) -> str | None:
-        """As a pip task of these packages has it."""
-        pip = self._pip(machine)
-        return None if pip is None else pip.objection(claim, machine)
-
     def guarded(self, machine: Machine) -> Iterable[Path]:
         """The environment; one that goes does so in a single step."""
-        return () if self.state == "absent" else (self._prefix(machine),)
-
-    def inputs(self, machine: Machine) -> Iterable[Input]:
-        """Requirements files, wheels and projects given by path."""
-        pip = self._pip(machine)
-        return () if pip is None else pip.inputs(machine)
+        return () if self.state == "absent" else (self.prefix(machine),)
 
     def weight(self, machine: Machine) -> Literal[1, 2]:
         """A new environment takes long."""
-        return 1 if virtual_environments.is_virtual(self._prefix(machine)) else 2
+        return 1 if virtual_environments.is_virtual(self.prefix(machine)) else 2
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
         """What makes it one, its Python, its mark, what vouches for the packages; and the folders of conda's names."""
-        prefix = self._prefix(machine)
+        prefix = self.prefix(machine)
         yield from (prefix, prefix / CONFIG)
         if self.name is not None:
             yield from (folder / self.name for folder in machine.conda.folders)
@@ -214,9 +197,7 @@ class EnsureVenv(Task[VenvState], frozen=True, kw_only=True):
         yield from [libraries] if libraries is not None else []
         if self.python is not None and "/" in self.python:
             yield machine.path(self.python)
-        pip = self._pip(machine)
-        if pip is not None:
-            yield from pip.witnesses(machine)
+        yield from super().witnesses(machine)
 
     # ------------------------------------------------------------------------------------------------ the four steps
 
@@ -227,16 +208,14 @@ class EnsureVenv(Task[VenvState], frozen=True, kw_only=True):
             TaskFailed: something else is at its place, or there is no such Python.
 
         """
-        prefix = self._prefix(machine)
+        prefix = self.prefix(machine)
         self._refuse(prefix, machine)
         if self.state == "absent":
             return VenvState(name=prefix.name, there=os.path.lexists(prefix))
         there = virtual_environments.is_virtual(prefix)
         version, harm = self._judged(prefix, machine)
         if not harm:
-            pip = self._pip(machine)
-            read = None if pip is None else pip.read(machine)
-            return VenvState(name=prefix.name, there=True, version=version, pip=read)
+            return VenvState(name=prefix.name, there=True, version=version, pip=self.read_packages(machine))
         source = self._source(machine)
         awaited = source is not None and self.python is not None and not os.path.exists(machine.path(self.python))
         base = None if awaited else virtual_environment.choose(machine, self.python, rather=minor(version))
@@ -253,9 +232,8 @@ class EnsureVenv(Task[VenvState], frozen=True, kw_only=True):
             gone = (Change("remove", state.name, before="present"),) if state.there else ()
             return VenvPlan(changes=gone, state=state)
         if not state.harm:
-            pip = None if state.pip is None else self._packages("/").plan(state.pip)
-            changes = () if pip is None else pip.changes
-            return VenvPlan(changes=changes, warnings=() if pip is None else pip.warnings, state=state)
+            pip = self.plan_packages(state.pip)
+            return VenvPlan(changes=pip.changes, warnings=pip.warnings, state=state)
         action = "create" if not state.there else "recreate" if state.empties else "mend"
         after = f"Python {state.base.version}" if state.base is not None else f"the Python of {self.python}"
         made = Change(action, state.name, before=state.harm if state.there else None, after=after)
@@ -269,7 +247,7 @@ class EnsureVenv(Task[VenvState], frozen=True, kw_only=True):
             TaskFailed: with uv's own words.
 
         """
-        prefix = self._prefix(machine)
+        prefix = self.prefix(machine)
         state = plan.state
         if self.state == "absent":
             remove_at_once(prefix)
@@ -282,16 +260,13 @@ class EnsureVenv(Task[VenvState], frozen=True, kw_only=True):
             machine.notes[self._made(prefix)] = True
             machine.forget()
             done.append(plan.changes[0])
-        pip = self._pip(machine)
-        if pip is not None:
-            missing = pip.plan(pip.read(machine))
-            if missing:
-                done += pip.apply(missing, machine)
-        return done
+        missing = self.plan_packages(self.read_packages(machine))
+        return [*done, *self.apply_packages(missing, machine)]
 
     # ----------------------------------------------------------------------------------------------------- what it is
 
-    def _prefix(self, machine: Machine) -> Path:
+    def prefix(self, machine: Machine) -> Path:
+        """The folder of the environment."""
         if self.name is None:
             return machine.path(str(self.path))
         there = virtual_environments.named(machine.conda).get(self.name)
@@ -364,12 +339,23 @@ class EnsureVenv(Task[VenvState], frozen=True, kw_only=True):
     # -------------------------------------------------------------------------------------------------- its packages
 
     @property
-    def _has_packages(self) -> bool:
+    def has_packages(self) -> bool:
+        """Whether there is something to install."""
         return bool(as_list(self.packages) or as_list(self.requirements))
+
+    def packages_in(self, env: str) -> PipPackages:
+        """The pip task for the environment."""
+        return PipPackages(
+            packages=self.packages,
+            requirements=self.requirements,
+            env=env,
+            deep=self.deep,
+            refresh_every=self.refresh_every,
+        )
 
     def _coming(self, machine: Machine, base: Base | None, installed: satisfied.Found) -> Iterator[tuple[str, str]]:
         """What is asked for and not installed, where the environment cannot be asked yet."""
-        if not self._has_packages:
+        if not self.has_packages:
             return
         paths = [machine.path(text) for text in as_list(self.requirements)]
         asked = requirements_files.read(as_list(self.packages), paths, [], machine.env)
@@ -381,25 +367,6 @@ class EnsureVenv(Task[VenvState], frozen=True, kw_only=True):
                 continue
             if wanted.name is None or wanted.name not in installed:
                 yield wanted.name or wanted.shown, satisfied.expected(wanted)
-
-    def _pip(self, machine: Machine) -> PipPackages | None:
-        """The work on packages; the same object throughout a run, by which it knows its own notes."""
-        if self.state == "absent" or not self._has_packages:
-            return None
-        notes = machine.notes_of(self)
-        if "pip" not in notes:
-            notes["pip"] = self._packages(str(self._prefix(machine)))
-        work: PipPackages = notes["pip"]
-        return work
-
-    def _packages(self, env: str) -> PipPackages:
-        return PipPackages(
-            packages=self.packages,
-            requirements=self.requirements,
-            env=env,
-            deep=self.deep,
-            refresh_every=self.refresh_every,
-        )
 
 
 def _fits(request: str, probed: interpreters.Interpreter, machine: Machine) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,37 +10,37 @@ from typing import Annotated, Literal
 import msgspec
 
 from nbprovision.indexes import index_settings
-from nbprovision.machine import distributions, removed_code, selectors, shared_files
+from nbprovision.machine import distributions, interpreters, removed_code, shared_files
 from nbprovision.machine.distributions import Distribution
+from nbprovision.machine.env_selection import PackageSelection
 from nbprovision.machine.environments import is_environment
-from nbprovision.machine.image import permitted
+from nbprovision.machine.image import permitted, refuse_jupyter_server
 from nbprovision.machine.interpreters import Target, is_managed, no_python
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.shared_files import Shared
 from nbprovision.model.errors import FETCH_FIRST, URL_FOR_PATH, Inevitable, ParameterError, TaskFailed
-from nbprovision.model.relations import AnyOf, Excludes, Needs, OneOf
+from nbprovision.model.relations import AnyOf, Excludes, OneOf
 from nbprovision.model.result import Change
-from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, Task, as_list, parameter
+from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, as_list, parameter
 from nbprovision.pip import engine as pip_engine
 from nbprovision.pip import other_index, pip_command, requirements, requirements_files, satisfied, uv_command
 from nbprovision.pip import targets as pip_targets
 from nbprovision.pip.engine import Engine
 from nbprovision.pip.guard import Answer, PipGuard, known_prefix
-from nbprovision.pip.plan import change_of, install_work, installs, removal_work, removals, unseen
+from nbprovision.pip.plan import change_of, install, removal, unseen
 from nbprovision.pip.request import Move, Request
 from nbprovision.pip.requirements import Wanted
 from nbprovision.pip.requirements_files import Asked
 from nbprovision.pip.satisfied import Need
-from nbprovision.pip.state import PipPlan, PipState, TargetState, Work
-from nbprovision.pip.targets import Aim
-from nbprovision.system import secrets, side_by_side
+from nbprovision.pip.state import PipPlan, PipState
+from nbprovision.system import secrets, unfinished
 from nbprovision.system.files import remove
 
 # Pythons that an environment which is not made yet may turn out to have.
 _CONCEIVABLE = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3.14.0", "3.15.0")
 
 
-class PipPackages(Task[PipState], frozen=True, kw_only=True):
+class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
     """The parameters and steps of `ensure_pip_pkg`, for other tasks that install something by the way."""
 
     relations = (
@@ -49,9 +48,9 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
         OneOf(("env", "envs", "python", "system"), cure="name the environment to install into"),
         Excludes("state", "absent", ("constraints",)),
         OneOf(("target", "envs"), required=False, cure="`target` is for one Python: name it by `env`"),
-        Needs("except", ("envs",)),
-        Needs("allow_empty", ("envs",)),
+        *PackageSelection.relations,
     )
+    with_python = True
 
     packages: Annotated[
         Strings | None,
@@ -74,20 +73,6 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
             extra={"path": True, "document": "requirements"},
         ),
     ] = None
-    env: Annotated[
-        str | None, parameter("A conda or virtual environment, by name or path.", extra={"path": "if-slash"})
-    ] = None
-    envs: Annotated[
-        Strings | None,
-        parameter(
-            "Several environments: names, globs (`pytorch*`), paths, `all` (every one that has a Python).",
-            extra={"path": "if-slash"},
-        ),
-    ] = None
-    except_: Annotated[
-        Strings | None, parameter("What `envs` is not to mean: names, globs, paths.", extra={"path": "if-slash"})
-    ] = msgspec.field(default=None, name="except")
-    allow_empty: Annotated[bool, parameter("Whether `envs` may match no environment.")] = False
     python: Annotated[
         str | None, parameter("Path of an interpreter, in place of `env`: `.venv/bin/python`.", extra={"path": True})
     ] = None
@@ -109,12 +94,6 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
             "says; `absent` uninstalls, with a version behind a name only if that one is there."
         ),
     ] = "present"
-    allow_platform_changes: Annotated[
-        bool, parameter("Change packages that the platform's image brought, at the risk of an unstable notebook.")
-    ] = False
-    jupyter_server: Annotated[
-        bool, parameter("Install even into the environment that the platform's Jupyter server runs in, if it is named.")
-    ] = False
     engine: Annotated[
         Literal["auto", "uv", "pip"], parameter("Who installs: uv, pip, or (`auto`) uv where it can.")
     ] = "auto"
@@ -142,31 +121,27 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
     def provides(self, machine: Machine) -> frozenset[Resource]:
         """The distributions that it names."""
         names = {wanted.name for wanted in self._asked(machine).wanted if wanted.name}
-        return frozenset(
-            Resource("distribution", f"{target.place} {name}") for target in self._targets(machine) for name in names
-        )
+        place = self._target(machine).place
+        return frozenset(Resource("distribution", f"{place} {name}") for name in names)
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The environments, and every index configuration that says where packages come from."""
-        needed = set()
-        for target in self._targets(machine):
-            needed.add(Resource("environment", str(target.prefix)))
-            files = index_settings.pip_files(machine.env, machine.user_home, target.prefix, machine.root)
-            needed |= {Resource("index", str(path)) for path in files}
-        return frozenset(needed)
+        """The environment, and every index configuration that says where packages come from."""
+        prefix = self._target(machine).prefix
+        files = index_settings.pip_files(machine.env, machine.user_home, prefix, machine.root)
+        return frozenset({Resource("environment", str(prefix)), *(Resource("index", str(path)) for path in files)})
 
     def claims(self, machine: Machine) -> Iterator[Claim]:
-        """What it wants in its environments. A condition that a Python yet to come decides is no claim."""
-        for target in self._targets(machine):
-            for wanted in self._claimed(target, machine):
-                origin = f" @ {secrets.without_password(wanted.url)}" if wanted.url else wanted.specifier
-                extras = f"[{','.join(wanted.extras)}]" if wanted.extras else ""
-                yield Claim(target.place, f"{wanted.name}{extras}{origin}", self.state == "absent")
+        """What it wants in its environment. A condition that a Python yet to come decides is no claim."""
+        target = self._target(machine)
+        for wanted in self._claimed(target, machine):
+            origin = f" @ {secrets.without_password(wanted.url)}" if wanted.url else wanted.specifier
+            extras = f"[{','.join(wanted.extras)}]" if wanted.extras else ""
+            yield Claim(target.place, f"{wanted.name}{extras}{origin}", self.state == "absent")
 
     def objection(self, claim: Claim, machine: Machine) -> str | None:
         """Another task's wish for a version of the same distribution that can never be what this one wants."""
-        target = next((one for one in self._targets(machine) if one.place == claim.prefix), None)
-        if target is None:
+        target = self._target(machine)
+        if target.place != claim.prefix:
             return None
         theirs = requirements.parse(claim.requirement)
         for mine in self._claimed(target, machine):
@@ -180,8 +155,8 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
         return None
 
     def guarded(self, machine: Machine) -> Iterable[Path]:
-        """The environments, or the folder that gets the packages in place of one."""
-        return [target.place for target in self._targets(machine)]
+        """The environment, or the folder that gets the packages in place of one."""
+        return [self._target(machine).place]
 
     def read(self, machine: Machine) -> PipState:
         """What of the requirements is not there; where something is missing, what the installer would do about it.
@@ -190,150 +165,13 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
             UnknownEnvironment: there is no such environment.
             TaskFailed: it cannot be installed into, or no versions satisfy the requirements.
         """
-        asked = self._asked(machine)
-        read = side_by_side.each(lambda target: self._read(target, asked, machine), self._targets(machine))
-        return PipState(tuple(read))
-
-    def plan(self, state: PipState) -> PipPlan:
-        """Compare what is there with what is asked for."""
-        changes: list[Change] = []
-        work: list[Work] = []
-        for target in state.targets:
-            found = removals(target) if self.state == "absent" else installs(target)
-            if not found:
-                continue
-            of = f" in {target.target.name}" if len(state.targets) > 1 else ""
-            named = tuple(msgspec.structs.replace(change, target=change.target + of) for change in found)
-            todo = removal_work(target) if self.state == "absent" else install_work(target)
-            work.append(msgspec.structs.replace(todo, changes=named, of=of))
-            changes += named
-        said = (text for target in state.targets for text in (*target.conflicts, *target.elsewhere))
-        warnings = tuple(dict.fromkeys(said))
-        return PipPlan(changes=tuple(changes), warnings=warnings, work=tuple(work))
-
-    def apply(self, plan: PipPlan, machine: Machine) -> list[Change]:
-        """Take out what is in the way, then install or uninstall; in several environments at once."""
-        asked = self._asked(machine)
-
-        def apply(work: Work) -> Sequence[Change]:
-            provided = known_prefix(machine, work.target.place)
-            with permitted(machine, provided, allowed=self.allow_platform_changes):
-                return self._carry_out(work, asked, machine)
-
-        return list(itertools.chain.from_iterable(side_by_side.each(apply, plan.work)))
-
-    def _carry_out(self, work: Work, asked: Asked, machine: Machine) -> Sequence[Change]:
-        """What was done, as far as the engine tells; else what was planned."""
-        moves: Sequence[Move] | None = None
-        target = work.target
-        prefix = target.prefix if target.location is None else target.location
-        if not os.access(target.python, os.X_OK):
-            raise no_python(target)
-        machine.notes_of(self)["conflicts before", target.place] = frozenset(_conflicts(target))
-        guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
-        found = target.found()
-        # No engine uninstalls from a folder that is no environment.
-        by_hand = (*work.replace, *(work.uninstall if target.location is not None else ()))
-        traces = None if target.folder is None else removed_code.traces(target.folder, _leaving(work, found))
-        for folder in (*work.take_out, *(one.path for name in by_hand for one in found.get(name, ()))):
-            removed_code.remove_distribution(prefix, folder)
-        asked = self._configured(target, asked, machine)
-        engine = self._engine(machine, asked)
-        if work.uninstall and target.location is None:
-            machine.progress(f"uninstalling {', '.join(work.uninstall)} from {target.name}")
-            engine.uninstall(machine, prefix, work.uninstall, python=target.python, managed=work.managed)
-        if work.install:
-            machine.progress(f"installing into {target.name}")
-            request = self._upgrading(_request(target, asked, work.reinstall, managed=work.managed))
-            shared = list(self._shared(target, work.reinstall, machine))
-            if shared and engine is uv_command:
-                uv_command.evict(machine, work.reinstall, prefix)
-            if work.constraints:
-                request = guard.hold(request)
-            moves = pip_engine.perform(machine, engine, request.pinned(work.pins))
-            _keep_newest(target, work.reinstall)
-            shared_files.mend(one for one in shared if one.elsewhere != one.file)
-        if traces is not None:
-            removed_code.tidy_traces(traces)
-        if moves and not work.told:
-            return [change_of(msgspec.structs.replace(move, name=move.name + work.of)) for move in moves]
-        return work.changes
-
-    def witnesses(self, machine: Machine) -> Iterator[Path]:
-        """Files that say what is asked for; of each environment the interpreter and the distributions' folders."""
-        asked = self._asked(machine)
-        yield from asked.files
-        local = [requirements.local_path(wanted) for wanted in asked.wanted]
-        yield from (path for path in local if path is not None)
-        names = {wanted.name for wanted in asked.wanted if wanted.name}
-        targets = self._targets(machine)
-        yield from self._aim.witnesses(machine, targets)
-        for target in targets:
-            if self.state != "absent":
-                yield from self._configured(target, asked, machine).files
-                if any(wanted.editable for wanted in asked.wanted):
-                    yield target.prefix / "src"  # of clones
-                yield from index_settings.pip_files(machine.env, machine.user_home, target.prefix, machine.root)
-            found = target.found(names)
-            yield from (one.path for name in sorted(names) for one in found.get(name, ()))
-
-    def ages(self, machine: Machine) -> float | None:
-        """What is the newest version today need not be tomorrow."""
-        return DAY if self.state == "latest" and self.refresh_every is None else None
-
-    def inputs(self, machine: Machine) -> Iterator[Input]:
-        """Requirements and constraints files with those that they name, wheels and projects given by path."""
-        for key, named in (
-            ("requirements", requirements_files.named((), self._paths(self.requirements, machine), ())),
-            ("constraints", requirements_files.named((), (), self._paths(self.constraints, machine))),
-            ("packages", requirements_files.named(as_list(self.packages), (), ())),
-        ):
-            yield from (Input(path, key, position) for path, position in named.items())
-
-    @staticmethod
-    def _paths(texts: Strings | None, machine: Machine) -> list[Path]:
-        return [machine.path(text) for text in as_list(texts)]
-
-    def _asked(self, machine: Machine) -> Asked:
-        return requirements_files.read(
-            as_list(self.packages),
-            self._paths(self.requirements, machine),
-            self._paths(self.constraints, machine),
-            machine.env,
-        )
-
-    @property
-    def _aim(self) -> Aim:
-        return Aim(
-            env=self.env,
-            envs=self.envs,
-            excluded=self.except_,
-            allow_empty=self.allow_empty,
-            python=self.python,
-            system=self.system,
-            location=self.target,
-            jupyter_server=self.jupyter_server,
-        )
-
-    def _targets(self, machine: Machine) -> list[Target]:
-        return self._aim.targets(machine, selectors.declared_before(machine, self))
-
-    def _claimed(self, target: Target, machine: Machine) -> list[Wanted]:
-        """The named requirements whose marker holds in ``target``, whatever Python it may yet get."""
-        named = [wanted for wanted in self._asked(machine).wanted if wanted.name]
-        if not any(wanted.marker for wanted in named):
-            return named
-        version = target.version
-        environments = [requirements.marker_environment(text) for text in ([version] if version else _CONCEIVABLE)]
-        return [wanted for wanted in named if all(requirements.applies(wanted, one) for one in environments)]
-
-    def _read(self, target: Target, asked: Asked, machine: Machine) -> TargetState:
+        asked, target = self._asked(machine), self._target(machine)
         prefix, version = target.prefix, target.version
         managed = is_managed(target) if target.location is None else False
         if version is None or not target.runs:
-            by_glob = self.envs is not None and target.name not in as_list(self.envs)
+            by_glob = self.env is not None and self.selected(machine).by_glob
             if by_glob and is_environment(prefix) and not machine.is_unfinished(prefix):
-                return TargetState(target=target)  # `all` meant it while it was not known to get no Python
+                return PipState(target=target)  # `all` meant it while it was not known to get no Python
             if prefix not in machine.declared.values():
                 raise pip_targets.no_target(target)
             return self._foreseen(target, asked, machine)
@@ -344,14 +182,14 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
         pip_targets.refuse_editable(target, asked.wanted)
         found = target.found()
         environment = requirements.marker_environment(version)
-        before = machine.notes_of(self).get(("conflicts before", target.place))
+        before = machine.notes_of(self).get("conflicts before")
         conflicts = () if before is None else tuple(text for text in _conflicts(target) if text not in before)
         if self.state == "absent":
             removable = tuple(_removable(asked, found, environment))
             if removable:
                 pip_targets.check_rights(target)
                 PipGuard(machine, target, allowed=self.allow_platform_changes).refuse_removal(removable)
-            return TargetState(target=target, removable=removable, conflicts=conflicts, managed=managed)
+            return PipState(target=target, removable=removable, conflicts=conflicts, managed=managed)
         asked = self._configured(target, asked, machine)
         suspect = target.place in machine.suspect or machine.is_unfinished(target.place)
         needs = satisfied.unsatisfied(
@@ -401,7 +239,7 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
                 elsewhere = tuple(other_index.notes(machine, request, answer.moves or (), others))
             elif engine is pip_command and self.engine == "auto":
                 elsewhere = other_index.by_pip(machine, request)
-        return TargetState(
+        return PipState(
             target=target,
             needs=tuple(needs),
             elsewhere=elsewhere,
@@ -415,7 +253,133 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
             by_pip=engine is pip_command,
         )
 
-    def _foreseen(self, target: Target, asked: Asked, machine: Machine) -> TargetState:
+    def plan(self, state: PipState) -> PipPlan:
+        """Compare what is there with what is asked for."""
+        return removal(state) if self.state == "absent" else install(state)
+
+    def apply(self, plan: PipPlan, machine: Machine) -> Sequence[Change]:
+        """Take out what is in the way, then install or uninstall.
+
+        Returns:
+            What was done, as far as the engine tells; else what was planned.
+
+        """
+        provided = known_prefix(machine, plan.target.place)
+        with permitted(machine, provided, allowed=self.allow_platform_changes):
+            moves = self._carry_out(plan, machine)
+        return [change_of(move) for move in moves] if moves and not plan.told else plan.changes
+
+    def _carry_out(self, plan: PipPlan, machine: Machine) -> Sequence[Move] | None:
+        """Carry out a plan; what was installed, as far as the engine tells."""
+        moves: Sequence[Move] | None = None
+        asked, target = self._asked(machine), plan.target
+        prefix = target.prefix if target.location is None else target.location
+        if not os.access(target.python, os.X_OK):
+            raise no_python(target)
+        machine.notes_of(self)["conflicts before"] = frozenset(_conflicts(target))
+        guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
+        found = target.found()
+        # No engine uninstalls from a folder that is no environment.
+        by_hand = (*plan.replace, *(plan.uninstall if target.location is not None else ()))
+        traces = None if target.folder is None else removed_code.traces(target.folder, _leaving(plan, found))
+        for folder in (*plan.take_out, *(one.path for name in by_hand for one in found.get(name, ()))):
+            removed_code.remove_distribution(prefix, folder)
+        asked = self._configured(target, asked, machine)
+        engine = self._engine(machine, asked)
+        if plan.uninstall and target.location is None:
+            machine.progress(f"uninstalling {', '.join(plan.uninstall)} from {target.name}")
+            engine.uninstall(machine, prefix, plan.uninstall, python=target.python, managed=plan.managed)
+        if plan.install:
+            machine.progress(f"installing into {target.name}")
+            request = self._upgrading(_request(target, asked, plan.reinstall, managed=plan.managed))
+            shared = list(self._shared(target, plan.reinstall, machine))
+            if shared and engine is uv_command:
+                uv_command.evict(machine, plan.reinstall, prefix)
+            if plan.constraints:
+                request = guard.hold(request)
+            moves = pip_engine.perform(machine, engine, request.pinned(plan.pins))
+            _keep_newest(target, plan.reinstall)
+            shared_files.mend(one for one in shared if one.elsewhere != one.file)
+        if traces is not None:
+            removed_code.tidy_traces(traces)
+        return moves
+
+    def witnesses(self, machine: Machine) -> Iterator[Path]:
+        """Files that say what is asked for; the interpreter and the distributions' folders."""
+        asked = self._asked(machine)
+        yield from asked.files
+        local = [requirements.local_path(wanted) for wanted in asked.wanted]
+        yield from (path for path in local if path is not None)
+        if self.system:
+            yield from interpreters.system_witnesses(machine)
+        target = self._target(machine)
+        yield from (target.python, target.place / unfinished.MARK, target.folder or target.prefix / "lib")
+        if self.state != "absent":
+            yield from self._configured(target, asked, machine).files
+            if any(wanted.editable for wanted in asked.wanted):
+                yield target.prefix / "src"  # of clones
+            yield from index_settings.pip_files(machine.env, machine.user_home, target.prefix, machine.root)
+        names = {wanted.name for wanted in asked.wanted if wanted.name}
+        found = target.found(names)
+        yield from (one.path for name in sorted(names) for one in found.get(name, ()))
+
+    def ages(self, machine: Machine) -> float | None:
+        """What is the newest version today need not be tomorrow."""
+        return DAY if self.state == "latest" and self.refresh_every is None else None
+
+    def inputs(self, machine: Machine) -> Iterator[Input]:
+        """Requirements and constraints files with those that they name, wheels and projects given by path."""
+        for key, named in (
+            ("requirements", requirements_files.named((), self._paths(self.requirements, machine), ())),
+            ("constraints", requirements_files.named((), (), self._paths(self.constraints, machine))),
+            ("packages", requirements_files.named(as_list(self.packages), (), ())),
+        ):
+            yield from (Input(path, key, position) for path, position in named.items())
+
+    @staticmethod
+    def _paths(texts: Strings | None, machine: Machine) -> list[Path]:
+        return [machine.path(text) for text in as_list(texts)]
+
+    def _asked(self, machine: Machine) -> Asked:
+        return requirements_files.read(
+            as_list(self.packages),
+            self._paths(self.requirements, machine),
+            self._paths(self.constraints, machine),
+            machine.env,
+        )
+
+    def _target(self, machine: Machine) -> Target:
+        """The environment or the interpreter.
+
+        Raises:
+            UnknownEnvironment: there is none of that name.
+            TaskFailed: there is no Python that `system` could mean.
+            InvalidPlaybook: it is the Jupyter server's own, and nothing says that this is meant.
+
+        """
+        if self.python is not None:
+            python = machine.path(self.python)
+            target = interpreters.of_python(machine, python, str(python))
+        elif self.system:
+            target = pip_targets.of_system(machine)
+        else:
+            name, prefix, _ = self.selected(machine)
+            target = Target(prefix, prefix / "bin/python", name)
+        if self.target is not None:
+            return msgspec.structs.replace(target, location=machine.path(self.target))
+        refuse_jupyter_server(machine, target.prefix, allowed=self.jupyter_server)
+        return target
+
+    def _claimed(self, target: Target, machine: Machine) -> list[Wanted]:
+        """The named requirements whose marker holds in ``target``, whatever Python it may yet get."""
+        named = [wanted for wanted in self._asked(machine).wanted if wanted.name]
+        if not any(wanted.marker for wanted in named):
+            return named
+        version = target.version
+        environments = [requirements.marker_environment(text) for text in ([version] if version else _CONCEIVABLE)]
+        return [wanted for wanted in named if all(requirements.applies(wanted, one) for one in environments)]
+
+    def _foreseen(self, target: Target, asked: Asked, machine: Machine) -> PipState:
         """The state of an environment that an earlier task is about to make, or to give another Python.
 
         Raises:
@@ -434,23 +398,21 @@ class PipPackages(Task[PipState], frozen=True, kw_only=True):
         wanted = [one for one in asked.wanted if all(requirements.applies(one, marks) for marks in environments)]
         if self.state == "absent":
             there = [one for one in wanted if coming is not None and one.name in coming.packages]
-            return TargetState(target=target, needs=tuple(_missing(one) for one in there))
+            return PipState(target=target, needs=tuple(_missing(one) for one in there))
         pip_targets.check_places(wanted, environments[0])
         if self.state == "latest":  # what comes need not be the newest
             coming = None
         needs = [_missing(one) for one in wanted if coming is None or one.url or not _has(coming, one)]
-        return TargetState(target=target, needs=tuple(needs))
+        return PipState(target=target, needs=tuple(needs))
 
     def foretells(self, plan: PipPlan, machine: Machine) -> dict[Path, Foretold]:
         """The packages that come, but for those that others only depend on and nobody has looked up yet."""
-        found = {}
-        for work in plan.work if self.state != "absent" else ():
-            before = machine.foretold.get(work.target.place)
-            if before is not None:
-                names = [change.target.removesuffix(work.of) for change in work.changes]
-                brought = {distributions.normalized(name): "" for name in names}
-                found[work.target.place] = Foretold(before.python, {**brought, **before.packages}, whole=False)
-        return found
+        place = plan.target.place
+        before = machine.foretold.get(place)
+        if self.state == "absent" or before is None:
+            return {}
+        brought = {distributions.normalized(change.target): "" for change in plan.changes}
+        return {place: Foretold(before.python, {**brought, **before.packages}, whole=False)}
 
     def _upgrading(self, request: Request) -> Request:
         """With `state: latest`: what is asked for by name moves to its newest version."""
@@ -517,11 +479,10 @@ def _request(target: Target, asked: Asked, reinstall: tuple[str, ...], *, manage
     )
 
 
-def _leaving(work: Work, found: Mapping[str, Sequence[Distribution]]) -> set[Path]:
+def _leaving(plan: PipPlan, found: Mapping[str, Sequence[Distribution]]) -> set[Path]:
     """The folders of distributions that go or change."""
-    names = {*work.uninstall, *work.replace, *work.reinstall}
-    names |= {change.target.removesuffix(work.of) for change in work.changes}
-    return {*work.take_out, *(one.path for name in names for one in found.get(name, ()))}
+    names = {*plan.uninstall, *plan.replace, *plan.reinstall, *(change.target for change in plan.changes)}
+    return {*plan.take_out, *(one.path for name in names for one in found.get(name, ()))}
 
 
 def _keep_newest(target: Target, names: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from nbprovision.model.result import Change
 from nbprovision.pip import satisfied
 from nbprovision.pip.request import Move
 from nbprovision.pip.satisfied import Need
-from nbprovision.pip.state import TargetState, Work
+from nbprovision.pip.state import PipPlan, PipState
 
 
 def unseen(needs: Iterable[Need]) -> tuple[str, ...]:
@@ -16,17 +16,18 @@ def unseen(needs: Iterable[Need]) -> tuple[str, ...]:
     return tuple(need.name for need in needs if need.reason in satisfied.UNSEEN)
 
 
-def removals(state: TargetState) -> list[Change]:
-    """What is taken out."""
-    planned = [Change("remove", need.name, kind="package") for need in state.needs]
-    return planned + [Change("remove", one.name, before=one.version, kind="package") for one in state.removable]
+def removal(state: PipState) -> PipPlan:
+    """What is taken out.
 
-
-def removal_work(state: TargetState) -> Work:
-    """What has no RECORD no engine can uninstall: all that is left of it is its folder."""
+    No engine can uninstall a distribution without RECORD: all that is left of it is its folder.
+    """
+    changes = [Change("remove", need.name, kind="package") for need in state.needs]
+    changes += [Change("remove", one.name, before=one.version, kind="package") for one in state.removable]
     broken = tuple(one for one in state.removable if one.broken)
     whole = dict.fromkeys(one.name for one in state.removable if one not in broken)
-    return Work(
+    return PipPlan(
+        changes=tuple(changes),
+        warnings=_warnings(state),
         target=state.target,
         take_out=tuple(one.path for one in broken),
         uninstall=tuple(whole),
@@ -34,7 +35,29 @@ def removal_work(state: TargetState) -> Work:
     )
 
 
-def installs(state: TargetState) -> list[Change]:
+def install(state: PipState) -> PipPlan:
+    """What is installed, and what the installer has to be told."""
+    harmed = unseen(state.needs)
+    return PipPlan(
+        changes=tuple(_installs(state)),
+        warnings=_warnings(state),
+        target=state.target,
+        told=state.told,
+        install=bool(state.moves or _kept(state)),
+        reinstall=harmed,
+        pins=state.pins,
+        constraints=state.constraints,
+        take_out=tuple(one.path for one in state.debris),
+        replace=harmed if state.by_pip else (),
+        managed=state.managed,
+    )
+
+
+def _warnings(state: PipState) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*state.conflicts, *state.elsewhere)))
+
+
+def _installs(state: PipState) -> list[Change]:
     """What the installer says it would do; what it cannot know, or was not asked, as far as we can tell."""
     changes = [change_of(move) for move in state.moves or ()]
     told = {change.target for change in changes}
@@ -54,28 +77,12 @@ def change_of(move: Move) -> Change:
     return Change(_action(move.before, move.after), move.name, before=move.before, after=move.after, kind="package")
 
 
-def _kept(state: TargetState) -> list[Need]:
+def _kept(state: PipState) -> list[Need]:
     """Needs, but for those that the installer was asked about and sees otherwise: its word on versions counts."""
     moving = {move.name for move in state.moves or ()}
     return [
         need for need in state.needs if state.moves is None or need.name in moving or need.reason in satisfied.UNSEEN
     ]
-
-
-def install_work(state: TargetState) -> Work:
-    """What the installer has to be told."""
-    harmed = unseen(state.needs)
-    return Work(
-        target=state.target,
-        told=state.told,
-        install=bool(state.moves or _kept(state)),
-        reinstall=harmed,
-        pins=state.pins,
-        constraints=state.constraints,
-        take_out=tuple(one.path for one in state.debris),
-        replace=harmed if state.by_pip else (),
-        managed=state.managed,
-    )
 
 
 def _action(before: str | None, after: str | None) -> str:

@@ -1,4 +1,4 @@
-"""What `ensure_pip_pkg` finds in environments and plans for them: plain data."""
+"""What `ensure_pip_pkg` finds in an environment and plans for it: plain data."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import msgspec
 
 from nbprovision.machine.distributions import Distribution
 from nbprovision.machine.interpreters import Target
-from nbprovision.model.result import Change, Plan
+from nbprovision.model.result import Plan
 from nbprovision.pip.request import Move
 from nbprovision.pip.satisfied import Need
 
 
-class TargetState(msgspec.Struct, frozen=True, kw_only=True):
+class PipState(msgspec.Struct, frozen=True, kw_only=True):
     """One environment as it stands.
 
     Attributes:
@@ -21,7 +21,7 @@ class TargetState(msgspec.Struct, frozen=True, kw_only=True):
         needs: What is not as asked for; of an awaited environment everything.
         debris: Distributions without METADATA, at which both engines stop: a killed install left them.
         moves: What the installer says it would do; None where it was not asked or cannot tell.
-        told: Whether ``moves`` need not be asked for any more; see `Work`.
+        told: Whether ``moves`` need not be asked for any more; see `PipPlan`.
         pins: Versions that a mend is to keep.
         constraints: Files that hold what the platform's image brought where it is.
         removable: Distributions that are there and should not be.
@@ -45,33 +45,23 @@ class TargetState(msgspec.Struct, frozen=True, kw_only=True):
     by_pip: bool = False
 
 
-class PipState(msgspec.Struct, frozen=True):
-    """All environments of the task."""
-
-    targets: tuple[TargetState, ...]
-
-
-class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be done in one environment.
+class PipPlan(Plan, frozen=True, kw_only=True):
+    """The changes, and the work that brings them about.
 
     Attributes:
-        target: Which.
-        changes: What is planned there.
-        of: What to say behind a name where the task has several environments.
+        target: The environment.
         told: Whether the installer said so itself; else what it will say when it has done it counts.
         install: Whether to hand the requirements to the installer.
         reinstall: Names that the installer would take to be in place.
         pins: Versions to keep.
-        constraints: See `TargetState`.
+        constraints: See `PipState`.
         take_out: Folders of distributions to remove first, at which an installer would stop.
         replace: Names to remove first, with all their files, where the installer would not do it.
         uninstall: Names to remove.
-        managed: See `TargetState`.
+        managed: See `PipState`.
     """
 
     target: Target
-    changes: tuple[Change, ...] = ()
-    of: str = ""
     told: bool = True
     install: bool = False
     reinstall: tuple[str, ...] = ()
@@ -81,9 +71,3 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     replace: tuple[str, ...] = ()
     uninstall: tuple[str, ...] = ()
     managed: bool = False
-
-
-class PipPlan(Plan, frozen=True, kw_only=True):
-    """The changes, and the work that brings them about."""
-
-    work: tuple[Work, ...] = ()

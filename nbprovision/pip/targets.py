@@ -1,87 +1,37 @@
-"""Where `ensure_pip_pkg` installs: which environments and interpreters its parameters mean."""
+"""Where `ensure_pip_pkg` installs, and what keeps it from installing there."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import msgspec
-
-from nbprovision.machine import interpreters, selectors
-from nbprovision.machine.image import refuse_jupyter_server
+from nbprovision.machine import interpreters
 from nbprovision.machine.interpreters import Target
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Blocked, TaskFailed
-from nbprovision.model.task import Strings, as_list
 from nbprovision.pip import requirements
 from nbprovision.pip.requirements import Wanted
-from nbprovision.system import room, unfinished
+from nbprovision.system import room
 from nbprovision.system.files import read_text
 
 
-class Aim(msgspec.Struct, frozen=True, kw_only=True):
-    """The parameters that say where; see `EnsurePipPkg`."""
+def of_system(machine: Machine) -> Target:
+    """The Python that `pip install` means where no environment is active.
 
-    env: str | None = None
-    envs: Strings | None = None
-    excluded: Strings | None = None
-    allow_empty: bool = False
-    python: str | None = None
-    system: bool = False
-    location: str | None = None
-    jupyter_server: bool = False
+    Raises:
+        TaskFailed: there is none.
 
-    def targets(self, machine: Machine, declared: Mapping[str, Path]) -> list[Target]:
-        """Each environment or interpreter, once.
-
-        Args:
-            machine: The facts.
-            declared: What earlier tasks of the playbook make.
-
-        Raises:
-            UnknownEnvironment: there is none of that name.
-            TaskFailed: there is no Python that `system` could mean.
-            InvalidPlaybook: it is the Jupyter server's own, and nothing says that this is meant.
-
-        """
-        if self.python is not None:
-            python = machine.path(self.python)
-            found = [interpreters.of_python(machine, python, str(python))]
-        elif self.system:
-            found = [_of_system(machine)]
-        elif self.env is not None:
-            prefix = machine.prefix_of(self.env)
-            found = [Target(prefix, prefix / "bin/python", self.env)]
-        else:
-            found = [Target(prefix, prefix / "bin/python", name) for name, prefix in self._selected(machine, declared)]
-        if self.location is not None:
-            place = machine.path(self.location)
-            return [msgspec.structs.replace(target, location=place) for target in found]
-        for target in found:
-            refuse_jupyter_server(machine, target.prefix, allowed=self.jupyter_server)
-        return found
-
-    def witnesses(self, machine: Machine, targets: list[Target]) -> Iterator[Path]:
-        """What tells that other environments are meant, or that one of ``targets`` has changed."""
-        if self.envs is not None:
-            yield from selectors.sources(machine, as_list(self.envs))
-        if self.system:
-            yield from interpreters.system_witnesses(machine)
-        for target in targets:
-            yield from (target.python, target.place / unfinished.MARK)
-            yield target.folder or target.prefix / "lib"
-
-    def _selected(self, machine: Machine, declared: Mapping[str, Path]) -> list[tuple[str, Path]]:
-        return selectors.select(
-            machine,
-            as_list(self.envs),
-            excluded=as_list(self.excluded),
-            allow_empty=self.allow_empty,
-            with_python=True,
-            declared=declared,
+    """
+    python = interpreters.system_python(machine)
+    if python is None:
+        raise TaskFailed(
+            "there is no Python that `system: true` could mean",
+            cause="no python3 is on the PATH",
+            cure="name an environment (`env`) or an interpreter (`python`)",
         )
+    return interpreters.of_python(machine, python, str(python))
 
 
 def check_rights(target: Target) -> None:
@@ -189,14 +139,3 @@ def no_target(target: Target) -> TaskFailed:
             cure="name another interpreter, or an environment by `env`",
         )
     return interpreters.no_python(target)
-
-
-def _of_system(machine: Machine) -> Target:
-    python = interpreters.system_python(machine)
-    if python is None:
-        raise TaskFailed(
-            "there is no Python that `system: true` could mean",
-            cause="no python3 is on the PATH",
-            cure="name an environment (`env`) or an interpreter (`python`)",
-        )
-    return interpreters.of_python(machine, python, str(python))

@@ -1,6 +1,5 @@
 """Kernels of real environments, as Jupyter finds them: written, mended, tried before they are offered, removed."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import json
@@ -20,7 +19,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import unfinished
 from tests.support.driver import converge, planned
-from tests.support.kernel_environments import MakeEnvironment, folder_of, fraud, make_environment
+from tests.support.kernel_environments import MakeEnvironment, folder_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.kernel]
 
@@ -86,6 +85,21 @@ def test_every_harm_is_mended(fraud: Path, machine: Machine, tmp_path: Path) -> 
     assert converge(task, machine)
     assert not folder.is_symlink()
     assert (elsewhere / "kernel.json").read_text() == "theirs"
+
+
+def test_kernels_of_several_environments(fraud: Path, machine: Machine, tmp_path: Path) -> None:
+    """Each is a task of its own; a package that is missing is told with the environment that lacks it."""
+    other = tmp_path / "other"
+    other.symlink_to(fraud)
+    bare = tmp_path / "bare"
+    (bare / "bin").mkdir(parents=True)
+    (bare / "bin/python").symlink_to(fraud / "bin/python")
+    task = EnsureKernel(envs=[str(fraud), str(other)], name="team-{env}")
+    assert [Path(change.target).parent.name for change in converge(task, machine)] == ["team-a-gr-e", "team-other"]
+    lacking = planned(EnsureKernel(envs=[str(fraud), str(bare)], name="team-{env}"), machine)
+    assert [change.target for change in lacking][:1] == [f"ipykernel in {bare}"]
+    gone = EnsureKernel(envs=[str(fraud), str(other)], name="team-{env}", state="absent")
+    assert [change.action for change in converge(gone, machine)] == ["remove", "remove"]
 
 
 def test_absent(fraud: Path, machine: Machine, home: Path, tmp_path: Path) -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from nbprovision.jupyter import group
 from nbprovision.jupyter.ensure_kernel import EnsureKernel
-from nbprovision.jupyter.state import KernelState
+from nbprovision.machine.expansion import expanded
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, UnknownEnvironment
-from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Resource
 from tests.support.provided import conda_environment
 
@@ -29,7 +26,7 @@ def envs(machine: Machine) -> Path:
 
 
 def kernels_of(task: EnsureKernel, machine: Machine) -> dict[str, str]:
-    return {member.task.kernel_name: member.task.display_name or "" for member in task.read(machine).members}
+    return {member.task.kernel_name: member.task.display_name or "" for member in task.members(machine)}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +46,7 @@ def test_which_kernels_are_meant(
 
 
 def test_its_place_among_other_tasks(machine: Machine, envs: Path) -> None:
-    task = EnsureKernel(envs=f"{envs}/*")
+    task = expanded(EnsureKernel(envs=f"{envs}/*"))
     assert task.requires(machine) == {Resource("environment", str(envs / name)) for name in ("fraud", "My Risk")}
     folder = machine.user_home / ".local/share/jupyter/kernels"
     assert task.provides(machine) == {Resource("kernel", str(folder / name)) for name in ("fraud", "my-risk")}
@@ -83,22 +80,4 @@ def test_what_makes_no_sense_is_refused(parameters: dict[str, Any], key: str) ->
 
 def test_a_name_that_nothing_has_is_an_error(machine: Machine, envs: Path) -> None:
     with pytest.raises(UnknownEnvironment, match="no environment 'fraudd'; did you mean 'fraud'"):
-        EnsureKernel(envs="fraudd").provides(machine)
-
-
-def test_one_that_needs_nothing_does_not_mark_the_environments_of_the_others() -> None:
-    """What is only written beside the environments is no reason to mark one of them as unfinished."""
-    nothing, beside, within = (
-        Plan(),
-        Plan(changes=(Change("write", "k"),), beside=True),
-        Plan(changes=(Change("install", "ipykernel"),)),
-    )
-
-    def of(*plans: Plan) -> Plan:
-        tasks: list[Any] = [SimpleNamespace(plan=lambda _state, plan=plan: plan) for plan in plans]
-        state: Any = SimpleNamespace(members=[group.Member(task, KernelState(folder=Path())) for task in tasks])
-        return group.plan(state)
-
-    assert of(nothing, beside).beside
-    assert not of(beside, within).beside
-    assert not of(nothing, nothing)
+        expanded(EnsureKernel(envs="fraudd")).provides(machine)

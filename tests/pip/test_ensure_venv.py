@@ -19,6 +19,7 @@ from nbprovision.engine.order import arrange
 from nbprovision.engine.step import Step, carry_out
 from nbprovision.jupyter.ensure_kernel import EnsureKernel
 from nbprovision.machine import distributions, selectors
+from nbprovision.machine.expansion import expanded
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironment
 from nbprovision.model.result import Result
@@ -40,7 +41,7 @@ def run(machine: Machine, *tasks: Task[object], check: bool = False) -> list[Res
     machine.declared.clear()
     arrange(steps, machine, linear=True)
     machine.applies = not check
-    guard = Guard(tasks, machine)
+    guard = Guard(map(expanded, tasks), machine)
     return [carry_out(step, machine, guard, check=check).result for step in steps]
 
 

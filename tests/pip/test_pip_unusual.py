@@ -56,8 +56,8 @@ def folders(prefix: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("parameters", "key", "said"),
     [
-        ({"env": "a"}, "packages", "needs `packages` or `requirements`"),
-        ({"env": "a", "packages": "b", "state": "absent", "constraints": "c.txt"}, "constraints", "makes no sense"),
+        ({"env": "a"}, "packages", "neither `packages` nor `requirements` is given"),
+        ({"env": "a", "packages": "b", "state": "absent", "constraints": "c.txt"}, "constraints", "cannot be given with `state: absent`"),
         ({"env": "a", "requirements": "https://u:pearl-77@x.example/r.txt"}, "requirements", "cannot be 'https://"),
         ({"env": "a", "packages": ["b<2", "b>=2"]}, "packages", "no version satisfies both 'b<2' and 'b>=2'"),
     ],

@@ -13,6 +13,7 @@ import pytest
 from nbprovision.engine.guard import Guard
 from nbprovision.engine.order import arrange
 from nbprovision.engine.step import Step, carry_out
+from nbprovision.machine.expansion import expanded
 from nbprovision.machine.machine import Machine
 from nbprovision.model.result import Result
 from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
@@ -74,7 +75,7 @@ def carried_out(task: EnsurePipPkg, machine: Machine, *, check: bool = False) ->
     """The result that the engine reports."""
     step = Step(name="it", kind=task.kind(), task=task)
     arrange([step], machine, linear=True)
-    return carry_out(step, machine, Guard([task], machine), check=check).result
+    return carry_out(step, machine, Guard([expanded(task)], machine), check=check).result
 
 
 def told(changes: Any) -> list[tuple[str, str, str | None, str | None]]:

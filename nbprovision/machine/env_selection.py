@@ -1,0 +1,150 @@
+"""Tasks that work on one environment or on several: their parameters, and the tasks for each of the environments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, NamedTuple
+
+import msgspec
+
+from nbprovision.machine import selectors
+from nbprovision.model.relations import Needs, Relation
+from nbprovision.model.task import State, Strings, Task, as_list, parameter
+
+if TYPE_CHECKING:
+    from nbprovision.machine.machine import Machine
+
+
+PlatformChanges = Annotated[
+    bool, parameter("Change packages that the platform's image brought, at the risk of an unstable notebook.")
+]
+
+
+class Selection(NamedTuple):
+    """An environment that a task means.
+
+    Attributes:
+        name: What to call it.
+        prefix: Its folder.
+        by_glob: ``all`` or a glob means it, not its name or path.
+
+    """
+
+    name: str
+    prefix: Path
+    by_glob: bool = False
+
+
+class Member(NamedTuple):
+    """The task for one of several environments, and what to call the environment."""
+
+    name: str
+    task: Task[Any]
+
+
+class EnvSelection(Task[State], Generic[State], frozen=True, kw_only=True):
+    """A task on the environment ``env``, or on several: ``envs`` without ``except``.
+
+    The methods of a subclass work on one environment, which is `selected`. With ``envs`` the engine carries out the
+    task's `members` in its place; see `machine.expansion`.
+
+    Attributes:
+        with_python: ``all`` and globs mean environments with a Python only.
+        by_conda: ``all`` and globs mean conda environments only.
+
+    """
+
+    relations: ClassVar[tuple[Relation, ...]] = (Needs("except", ("envs",)), Needs("allow_empty", ("envs",)))
+    with_python: ClassVar[bool] = False
+    by_conda: ClassVar[bool] = False
+
+    env: Annotated[str | None, parameter("The environment, by name or path.", extra={"path": "if-slash"})] = None
+    envs: Annotated[
+        Strings | None,
+        parameter(
+            "Several environments: names, globs (`pytorch*`, `/path/envs/*`), paths, `all` (never the Jupyter "
+            "server's own). `all` and globs leave out environments without a Python if one is needed.",
+            extra={"path": "if-slash"},
+        ),
+    ] = None
+    except_: Annotated[
+        Strings | None, parameter("Exceptions from `envs`: names, globs, paths.", extra={"path": "if-slash"})
+    ] = msgspec.field(default=None, name="except")
+    allow_empty: Annotated[bool, parameter("Whether `envs` may match no environment.")] = False
+
+    def selected(self, machine: Machine) -> Selection:
+        """The environment of a task without ``envs``.
+
+        Raises:
+            UnknownEnvironment: there is none of that name.
+
+        """
+        selected: Selection | None = machine.notes_of(self).get("selected")
+        if selected is not None:
+            return selected
+        assert self.env is not None  # noqa: S101 - a task with `envs` is expanded
+        return Selection(self.env, machine.prefix_of(self.env))
+
+    def selection(self, machine: Machine) -> list[Selection]:
+        """The environments that ``envs`` means now.
+
+        What later tasks of the playbook make is not among them, or a task would mean other environments when it is
+        carried out than when it was put in order.
+
+        Raises:
+            UnknownEnvironment: there is none of that name, or a glob matches none.
+
+        """
+        declared: Mapping[str, Path] = machine.notes_of(self).setdefault("declared before", dict(machine.declared))
+        found = selectors.select(
+            machine,
+            as_list(self.envs),
+            excluded=as_list(self.except_),
+            allow_empty=self.allow_empty,
+            with_python=self.with_python,
+            by_conda=self.by_conda,
+            declared=declared,
+        )
+        return [Selection(name, prefix, name not in as_list(self.envs)) for name, prefix in found]
+
+    def members(self, machine: Machine) -> list[Member]:
+        """A task for each environment that ``envs`` means.
+
+        Raises:
+            UnknownEnvironment: there is none of that name, or a glob matches none.
+
+        """
+        return [self.member(machine, selection) for selection in self.selection(machine)]
+
+    def member(self, machine: Machine, selection: Selection, **parameters: Any) -> Member:
+        """This task for one environment; the same object throughout a run, by which it knows its own notes.
+
+        Args:
+            machine: The facts.
+            selection: The environment.
+            parameters: What is different for it.
+
+        """
+        members: dict[object, Member] = machine.notes_of(self).setdefault("members", {})
+        key = (selection, *parameters.items())
+        if key not in members:
+            task = msgspec.structs.replace(
+                self, env=str(selection.prefix), envs=None, except_=None, allow_empty=False, **parameters
+            )
+            machine.notes_of(task)["selected"] = selection
+            members[key] = Member(selection.name, task)
+        return members[key]
+
+    def sources(self, machine: Machine) -> Iterator[Path]:
+        """Witnesses of which environments ``envs`` means."""
+        return selectors.sources(machine, as_list(self.envs))
+
+
+class PackageSelection(EnvSelection[State], Generic[State], frozen=True, kw_only=True):
+    """A task on packages in environments, those of the platform if that is allowed."""
+
+    allow_platform_changes: PlatformChanges = False
+    jupyter_server: Annotated[
+        bool, parameter("Change even the environment that the platform's Jupyter server runs in, if it is named.")
+    ] = False
