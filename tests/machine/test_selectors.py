@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nbprovision.conda.ensure_conda_pkg import EnsureCondaPkg
 from nbprovision.machine import selectors
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.selectors import select
@@ -108,10 +109,10 @@ def test_environments_that_the_playbook_makes(instance: Machine, tmp_path: Path)
     instance.declared["later"] = tmp_path / "later"
     assert "later" in names(instance, "all", with_python=True)
     assert names(instance, "lat*") == ["later"]
-    task = object()
-    assert selectors.declared_before(instance, task) == {"later": tmp_path / "later"}
-    instance.declared["last"] = tmp_path / "last"
-    assert names(instance, "la*", declared=selectors.declared_before(instance, task)) == ["later"]
+    task = EnsureCondaPkg(envs="la*", packages=["a"])
+    assert [one.name for one in task.selection(instance)] == ["later"]
+    instance.declared["last"] = tmp_path / "last"  # by a task behind it in the playbook
+    assert [one.name for one in task.selection(instance)] == ["later"]
 
 
 def test_two_of_one_name(instance: Machine, tmp_path: Path) -> None:
