@@ -967,7 +967,7 @@ wait_for_worker() { # PLAYBOOK OPTIONS...
         return "${answer%% *}"
         ;;
     esac
-    [ "$ended" -eq 124 ] || fail 2 "the process that did the work ended before it was done" \
+    [ "$ended" -eq 124 ] || fail 2 "the worker process ended before the work was done" \
         "${log:+Its output is in $log.}" "Run it again; what was finished is kept."
     say "not done within $deadline s; it goes on in the background, and $home/log has what it prints"
     ! is_complete "$home/venv" || say "'nbprovision status' shows how far it is"

@@ -62,6 +62,6 @@ def at_terminal(before: Callable[[], None] | None = None) -> Asking:
     if sys.stdin.isatty():
         return Asking(sys.stdin, sys.stderr, before)
     raise UsageError(
-        "--step asks at a terminal, and there is none",
+        "--step needs a terminal to ask at",
         cure="leave --step out; --check --diff shows what would be done, --tags and --start-at-task choose tasks",
     )

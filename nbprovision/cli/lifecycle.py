@@ -49,12 +49,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     command = actions.add_parser("render", help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
     add = command.add_argument
     add("playbook", metavar="PLAYBOOK", help="an absolute path on the notebook's volume, or s3://BUCKET/KEY")
-    add("--inline", action="store_true", help="PLAYBOOK is a file here, whose content goes into the script")
+    add("--inline", action="store_true", help="PLAYBOOK is a local file; its content goes into the script")
     add(
         "--tool",
         metavar="SOURCE",
-        help="where nbprovision comes from, required without --index-url: the path of a folder of wheels or a wheel on "
-        "the volume, s3://BUCKET/PREFIX that wheels lie under, https://HOST/WHEEL or "
+        help="the source of nbprovision, required without --index-url: the path of a folder of wheels or a wheel on "
+        "the volume, s3://BUCKET/PREFIX of wheels, https://HOST/WHEEL or "
         f"pypi:nbprovision=={VERSION} with --sha256, or a requirement for --index-url",
     )
     add("--sha256", metavar="H", help="the sha256 of that wheel, which the script checks before it installs anything")
@@ -68,7 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--assets-url",
         metavar="URL",
         help="where the script gets that file: a folder on the volume, s3://BUCKET/PREFIX or https://HOST/FOLDER "
-        "(default: from beside the wheels, or out of the wheel)",
+        "(default: the folder of the wheels, or the wheel itself)",
     )
     add(
         "--index-url",
@@ -91,14 +91,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an environment variable for the tool, such as a proxy; nothing secret, the script can be read",
+        help="an environment variable for the tool, such as a proxy; not a secret, because others can read the script",
     )
     add(
         "--user-playbook",
         nargs="?",
         const=_USUAL,
         metavar="PATH",
-        help="carry out the notebook user's own playbook after this one, in the same budget "
+        help="run the notebook user's own playbook after this one, in the same budget "
         f"(default path: {PLATFORMS['notebook-instance'].user_playbook})",
     )
     add(
@@ -134,7 +134,7 @@ def execute(options: argparse.Namespace) -> int:
         name, equals, value = setting.partition("=")
         if not equals:
             raise UsageError(
-                f"--env {setting}: takes NAME=VALUE", cause="there is no = in it", cure=f"write --env {setting}=VALUE"
+                f"--env {setting}: takes NAME=VALUE", cause="the = is missing", cure=f"write --env {setting}=VALUE"
             )
         environment[name] = value
         refuse_in_option("--env", value, name)
@@ -191,10 +191,10 @@ def _examined(options: argparse.Namespace, environment: Mapping[str, str], varia
         [tag.strip() for word in words for tag in word.split(",")] for words in (options.tags, options.skip_tags)
     )
     machine = assumed(options.platform, env, Path("/"))
-    found = examine(Path(options.playbook), machine, Catalogue(), variables, tags=tags, skip_tags=skip_tags)
-    show(found.warnings, sys.stderr)
-    _tell(found.notes)
-    return found.payload
+    examined = examine(Path(options.playbook), machine, Catalogue(), variables, tags=tags, skip_tags=skip_tags)
+    show(examined.warnings, sys.stderr)
+    _tell(examined.notes)
+    return examined.payload
 
 
 def _look(tool: str | None, assets: str | None) -> None:

@@ -41,7 +41,7 @@ _WORDS: dict[str, State] = {"done": "ok", "failed": "failed", "skipped": "skippe
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``status``."""
-    parser.add_argument("--follow", action="store_true", help="print what is new until the work has ended")
+    parser.add_argument("--follow", action="store_true", help="print news until the work has ended")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="json: one document")
     parser.add_argument("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
 
@@ -105,8 +105,8 @@ class Status(msgspec.Struct, frozen=True):
         """Look at a home folder."""
         record, written = activity.read(home) or (None, 0.0)
         locked = activity.is_held(home / "lock")
-        found = holder(home) if locked else None
-        state: State = "never" if record is None else _state_now(home, record, found, locked=locked)
+        lock_holder = holder(home) if locked else None
+        state: State = "never" if record is None else _state_now(home, record, lock_holder, locked=locked)
         progress = read(home, record) if record is not None and state in ("running", "background") else None
         waiting, last = activity.in_line(home), _last(home)
         witnessed = word = None
@@ -129,7 +129,7 @@ class Status(msgspec.Struct, frozen=True):
             ended=written,
             progress=progress,
             waiting=waiting,
-            holder=None if state in ("running", "background") else found,
+            holder=None if state in ("running", "background") else lock_holder,
             word=word,
             last=last,
             witnessed=witnessed,
@@ -174,7 +174,7 @@ class Status(msgspec.Struct, frozen=True):
         return line_of_end(run, self.ended)
 
     def _more_of_record(self) -> list[str]:
-        """What else the record says, where it is the record that tells how things are."""
+        """Further values of the record, if the record describes the current state."""
         if self.record is None or self.witnessed is not None:
             return []
         return lines_below(self.record)
@@ -195,7 +195,7 @@ class Status(msgspec.Struct, frozen=True):
         return content
 
 
-def _state_now(home: Path, record: Activity, found: Holder | None, *, locked: bool) -> State:
+def _state_now(home: Path, record: Activity, lock_holder: Holder | None, *, locked: bool) -> State:
     """What a record's state is by now: the locks know whether its process is still at work."""
     if record.state not in IN_PROGRESS:
         return record.state
@@ -207,7 +207,10 @@ def _state_now(home: Path, record: Activity, found: Holder | None, *, locked: bo
         return "installing" if installing else "interrupted"
     if record.state == "waiting" and installing:
         return "waiting"
-    another = found is not None and (found.pid, found.host or record.host) != (record.pid, record.host)
+    another = lock_holder is not None and (lock_holder.pid, lock_holder.host or record.host) != (
+        record.pid,
+        record.host,
+    )
     return "interrupted" if not locked or (another and record.state != "waiting") else record.state
 
 
@@ -215,8 +218,8 @@ def _telling(word: Word | None, state: State, written: float, record: Activity |
     """Root's word where it is newer than what is known, and says something else."""
     if word is None or word.when < written or word.word not in _WORDS:
         return None
-    known = record is not None and word.fields.get("status", "") == str(record.status or 0)
-    return None if known and _WORDS[word.word] == state else word
+    is_result = record is not None and word.fields.get("status", "") == str(record.status or 0)
+    return None if is_result and _WORDS[word.word] == state else word
 
 
 def _lines_of_last(last: dict[str, Any]) -> list[str]:

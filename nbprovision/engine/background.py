@@ -110,7 +110,7 @@ def reported(home: Path, alone: Callable[[], bool]) -> Iterator[Report]:
 
     Args:
         home: The tool's home folder.
-        alone: Asked at the end whether nobody has waited for it; otherwise there is nobody to tell.
+        alone: Called at the end: whether nobody has waited for it; only then the result is written.
 
     Yields:
         What to fill in: the exit status and the document.
@@ -168,8 +168,8 @@ def report_end(home: Path, status: int, seconds: float, content: dict[str, Any] 
             _run([str(_LOGGER), "-t", "nbprovision", "--", line], log, 5.0)
         command = os.environ.get(ON_FINISH)
         if command:
-            told = {"NBPROVISION_STATUS": str(status), "NBPROVISION_RESULT": line}
-            _run(["/bin/sh", "-c", command], log, _PATIENCE, told)
+            variables = {"NBPROVISION_STATUS": str(status), "NBPROVISION_RESULT": line}
+            _run(["/bin/sh", "-c", command], log, _PATIENCE, variables)
     finally:
         os.close(log)
 

@@ -27,7 +27,7 @@ def of(error: ProvisionError, planned: Sequence[int], node: Node, nodes: Sequenc
     elif error.remote:
         makes, commands = [number for number in planned if _kinds(nodes[number]) & {"channel", "index"}], []
     else:
-        # Later tasks are planned with what a .condarc will say: it is no reason.
+        # Later tasks are planned with what a .condarc will say: it is not a reason.
         makes = [number for number in planned if number in node.needs and _kinds(nodes[number]) != {"condarc"}]
     return next(iter((*makes, *commands)), None)
 

@@ -66,7 +66,7 @@ class Operation(msgspec.Struct, frozen=True):
         raise NotImplementedError
 
     def settle(self, settling: Settling) -> Iterator[Proof | None]:
-        """The proof of each of its steps, None for one that cannot be had."""
+        """The proof of each of its steps, None for one that is not possible."""
         raise NotImplementedError
 
 
@@ -88,7 +88,7 @@ def steps_of(program: Program) -> Iterator[int]:
 
 
 def perform_all(program: Program, run: Run, place: Place) -> Stop | None:
-    """Carry out a program up to where it stops; what is left out is told so."""
+    """Run a program up to the point where it stops; the rest is reported as left out."""
     for number, operation in enumerate(program):
         stop = operation.perform(run, place)
         if stop is not None:
@@ -300,7 +300,7 @@ class PlayOperation(Operation, frozen=True):
             notices.remove([notice for notice in waiting if self._due(run, [notice])])
 
     def _foretell(self, run: Run, handlers: Sequence[int], waiting: Sequence[Notice]) -> None:
-        """With ``check``: tell of handlers that would be run; nothing is taken back, as none is."""
+        """With ``check``: report handlers that would run; no notification is removed, because none is recorded."""
         for number in handlers:
             cause = next(notice for notice in waiting if _hears(run, number, notice))
             run.work.finish(number, planned_after(run.work.steps[number], cause.task))

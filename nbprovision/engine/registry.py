@@ -44,8 +44,8 @@ class Registry:
             turns = self._turns.setdefault(call.turn, [])
             if not call.empty:
                 turns.append(result)
-            failed = any(one.failed for one in turns)
-            result = merged(step, [Outcome(one) for one in turns]).result
+            failed = any(turn.failed for turn in turns)
+            result = merged(step, [Outcome(turn) for turn in turns]).result
         else:
             failed = result.failed
         self.results[call.register] = self._failed[call.register] = as_variables(result)

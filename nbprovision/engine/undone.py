@@ -29,11 +29,11 @@ def undoer(number: int, left: Plan, outcomes: Mapping[int, Outcome], nodes: Sequ
     since = [n for n in since if not outcomes[n].result.check_only]
     bearing = [n for n in since if number in nodes[n].needs | nodes[n].after]
     paths = [change for change in left.changes if change.target.startswith("/")]
-    # The name of a package is that of many: of which environment it is, only what bears on the step can tell.
-    found = [n for n in since if _meet(outcomes[n].result.changes, left.changes if n in bearing else paths)]
-    if not found and _meet(outcomes[number].result.changes, left.changes):
-        found = bearing
-    return found[-1] if found else None
+    # Many environments have a package of this name; only what bears on the step shows which one is meant.
+    undoers = [n for n in since if _meet(outcomes[n].result.changes, left.changes if n in bearing else paths)]
+    if not undoers and _meet(outcomes[number].result.changes, left.changes):
+        undoers = bearing
+    return undoers[-1] if undoers else None
 
 
 def told(earlier: Step, later: Step, left: Plan, done: Result) -> str:
@@ -68,13 +68,15 @@ def _called(step: Step) -> str:
 
 def _meet(some: Iterable[Change], others: Iterable[Change]) -> bool:
     """Whether two plans change one thing, or one of them a folder of which the other changes a part."""
-    there = {_thing(change) for change in others}
+    things = {_thing(change) for change in others}
     for thing in map(_thing, some):
-        if thing in there:
+        if thing in things:
             return True
         if thing.startswith("/"):
             path = Path(thing)
-            if any(path in Path(one).parents or Path(one) in path.parents for one in there if one.startswith("/")):
+            if any(
+                path in Path(other).parents or Path(other) in path.parents for other in things if other.startswith("/")
+            ):
                 return True
     return False
 

@@ -50,7 +50,7 @@ def check(venv: Path, *, deep: bool = False) -> None:
     """
     lines = (venv / MARKER).read_text(errors="replace").split("\n")
     if len(lines) != _LINES + 1:
-        raise ValueError(f"{venv / MARKER} is not whole")
+        raise ValueError(f"{venv / MARKER} is incomplete")
     installed, version, _, _, kind, names, recorded, _ = lines
     if kind != interpreter_kind():
         raise OtherInterpreter(f"made by {kind}, this is {interpreter_kind()}")
@@ -69,7 +69,7 @@ def finish(venv: Path, home: Path, installed: str) -> None:
     Args:
         venv: The slot that was just filled.
         home: The tool's home folder.
-        installed: What tells the thing that was installed from any other.
+        installed: Identifies what was installed.
 
     Raises:
         OSError: the disk does not have all of it.
@@ -181,7 +181,7 @@ def mark(venv: Path, installed: str, version: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(venv / MARKER)
-    # The rename has touched the folder after the marker was written, and "changed since" is told by comparing the two.
+    # The rename touched the folder after the marker was written; "changed since" compares the times of the two.
     os.utime(venv / MARKER)
 
 
@@ -204,9 +204,9 @@ def _compare(site: Path, name: str, *, deep: bool) -> None:
             if path.endswith(".pyc"):
                 continue
             if size and (site / path).stat().st_size != int(size):
-                raise ValueError(f"{site / path} is not as long as it was when it was installed")
+                raise ValueError(f"{site / path} has another size than the installed file")
             if deep and recorded and _hash_of(site / path, recorded.partition("=")[0]) != recorded:
-                raise ValueError(f"{site / path} does not have the content that was installed")
+                raise ValueError(f"{site / path} has other content than the installed file")
 
 
 def _hash_of(path: Path, algorithm: str) -> str:
@@ -238,7 +238,7 @@ def _write_to_disk(folder: Path) -> None:
     for other disks too.
 
     Raises:
-        OSError: something could not be written (Linux 5.8 and newer tell).
+        OSError: something could not be written (reported by Linux 5.8 and newer).
     """
     import ctypes
 

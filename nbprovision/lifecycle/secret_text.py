@@ -41,10 +41,10 @@ def refuse_in_option(option: str, value: str, name: str = "") -> None:
         secret = secret_as(name, value) or secret_in_command(value)
     else:
         user = PlainSecret("a URL with a user", "TOKEN") if _USER.search(value) else None
-        secret = user or next((found for _, found in secrets_in_lines(value)), None)
+        secret = user or next((secret for _, secret in secrets_in_lines(value)), None)
     if secret is not None:
         raise UsageError(
-            f"{option} {name}".rstrip() + f": {secret.what} would stand in the script",
+            f"{option} {name}".rstrip() + f": {secret.what} would be part of the script",
             cause=WHY,
             cure=_OPTION_CURES.get(option, _OPTION_CURE),
         )
@@ -91,11 +91,11 @@ def refuse_in_file(name: str, text: str) -> None:
         line = lines[position.line - 1] if position.line <= len(lines) else ""
         if not _QUIET.search(line):
             raise InvalidPlaybook(
-                f"{secret.what} would stand in the script",
+                f"{secret.what} would be part of the script",
                 cause=WHY,
                 cure="keep it on the volume or in AWS Secrets Manager, and write "
                 f"{{{{ lookup('file', PATH) }}}} or {{{{ lookup('env', '{secret.name}') }}}} in the playbook; "
-                "if it is none, end the line with # noqa: plain-secret",
+                "if it is not a secret, end the line with # noqa: plain-secret",
                 position=position,
             )
 
@@ -151,10 +151,10 @@ def _in_words(items: Sequence[Node]) -> Iterator[tuple[Position, PlainSecret]]:
 
 def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
-        for name, one in value.items():
-            yield from _texts(one, str(name))
+        for name, entry in value.items():
+            yield from _texts(entry, str(name))
     elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _texts(one, key)
+        for entry in value:
+            yield from _texts(entry, key)
     elif not isinstance(value, bool) and value is not None:
         yield key, value if isinstance(value, str) else str(shown(value))

@@ -66,7 +66,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         severity: Of all that it finds.
         about: What it looks at.
         finds: What it finds, in a few words.
-        why: Why that is no good.
+        why: Why that is a problem.
         fixes: Whether ``--fix`` can mend all or some of it.
         check: Looks at a playbook or a script. None for what reading the playbook finds.
 
@@ -82,8 +82,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     def findings(self, subject: Playbook | Script) -> Iterator[Finding]:
         """All that it finds."""
-        for found in self.check(subject) if self.check is not None else ():
-            yield self.finding(found)
+        for found_fault in self.check(subject) if self.check is not None else ():
+            yield self.finding(found_fault)
 
     def finding(self, found: Found) -> Finding:
         """What was found, in this rule's name."""
@@ -124,4 +124,4 @@ def all_rules() -> tuple[Rule, ...]:
     """Every rule, sorted by name."""
     for _ in subjects.imported("_rules"):  # each module notes its rules when it is imported
         pass
-    return tuple(sorted(RULES, key=lambda one: (one.about, one.name)))
+    return tuple(sorted(RULES, key=lambda rule: (rule.about, rule.name)))

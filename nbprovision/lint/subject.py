@@ -50,7 +50,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         handler: It stands under ``handlers``.
         rescue: It stands under ``rescue``.
         here: Its ``when`` holds on this machine, as far as that is known.
-        conditional: A run that finds everything in place leaves it out, as far as what earlier tasks report tells.
+        conditional: A run that finds everything in place leaves it out, as far as the results of earlier tasks show.
         register: Name of the variable that gets its result, or nothing.
         notify: The handlers that it notifies.
         listen: What it listens to, for a handler.
@@ -181,20 +181,20 @@ class Playbook:
         try:
             # On this machine the answer is that of a run; elsewhere a variable may be set that is not set here.
             env = Elsewhere(machine.env) if machine.platform.because == ASSUMED else machine.env
-            found = read.read_playbook(
+            playbook = read.read_playbook(
                 path, catalogue, extra_vars, machine.variables(), env=env, outside=outside_of(machine)
             )
         except InvalidPlaybook as error:
             self.faults = [fault for fault in _each(error) if not is_of_elsewhere(fault)]
         else:
-            more = (one for one in found.content if one.name.endswith((".yml", ".yaml")))
-            self.files = [path, *(one for one in more if one != Path(os.path.abspath(path)))]
-            self.calls = list(_read_calls(found))
-            self.idle = [play.position for play in found.plays if not play.sections]
+            more = (path_read for path_read in playbook.content if path_read.name.endswith((".yml", ".yaml")))
+            self.files = [path, *(other for other in more if other != Path(os.path.abspath(path)))]
+            self.calls = list(_read_calls(playbook))
+            self.idle = [play.position for play in playbook.plays if not play.sections]
         for file in dict.fromkeys(Path(file) for file in self.files):
             with contextlib.suppress(InvalidPlaybook):
                 node = read_nodes(file)
-                if node is not None and not any(node.position.file == one for one in map(str, self.nodes)):
+                if node is not None and not any(node.position.file == file for file in map(str, self.nodes)):
                     self.nodes[file] = node
         self.certain = True
         self.refused: list[ProvisionError] = []
@@ -204,10 +204,10 @@ class Playbook:
 
     def _arranged(self) -> Iterator[tuple[Call, UnknownEnvironment]]:
         """Tell the machine, task by task, what is configured and made, as before a run."""
-        there = [call for call in self.calls if call.here]
-        for call in there:
+        here = [call for call in self.calls if call.here]
+        for call in here:
             self._judged(call, lambda task: self.machine.expect(task.configures(self.machine)))
-        for call in there:
+        for call in here:
             declared = self._judged(call, lambda task: self.machine.declared.update(task.declares(self.machine)))
             self.certain = self.certain and declared  # a name may be in a file that a task has yet to make
             if call.task is None and call.kind == _MAKER:  # its name may be known, if not what is in it
@@ -249,7 +249,7 @@ class Playbook:
     @cached_property
     def scalars(self) -> list[tuple[tuple[Scalar, ...], Scalar]]:
         """Every value in its files, with the keys under which it stands, the outermost first."""
-        return [found for node in self.nodes.values() for found in _scalars(node, ())]
+        return [scalar for node in self.nodes.values() for scalar in _scalars(node, ())]
 
     def of(self, *kinds: str) -> Iterator[Call]:
         """The tasks of these kinds."""
@@ -302,7 +302,7 @@ class Script:
 
     def offset(self, line: int) -> int:
         """Where a line begins, comments left out."""
-        return sum(len(one) + 1 for one in self.lines[:line])
+        return sum(len(line_before) + 1 for line_before in self.lines[:line])
 
 
 def is_script(path: Path, data: bytes) -> bool:
@@ -312,8 +312,8 @@ def is_script(path: Path, data: bytes) -> bool:
 
 def _each(fault: ProvisionError) -> Iterator[ProvisionError]:
     if isinstance(fault, SeveralFaults):
-        for one in fault.faults:
-            yield from _each(one)
+        for single in fault.faults:
+            yield from _each(single)
     else:
         yield fault
 

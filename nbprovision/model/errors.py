@@ -112,7 +112,7 @@ class Inevitable(TaskFailed):
 
 
 class NotBegun(TaskFailed):
-    """A task failed before it changed anything: there is no room, or something could not be fetched."""
+    """A task failed before it changed anything: there is too little space, or something could not be fetched."""
 
 
 class ParameterError(ProvisionError):
@@ -129,7 +129,7 @@ class InvalidPlaybook(ProvisionError):
     """The playbook cannot mean anything, or names what is not there.
 
     Attributes:
-        rule: The rule of ``nbprovision lint`` that tells of it.
+        rule: The rule of ``nbprovision lint`` that finds it.
 
     """
 
@@ -150,7 +150,7 @@ class UnsetVariable(InvalidPlaybook):
 
 
 class SecretUnavailable(InvalidPlaybook):
-    """A secret that a template looks up cannot be had; the playbook itself may be right."""
+    """A secret that a template looks up cannot be read; the playbook itself may be right."""
 
     exit_status = 2
     rule = "secret-unavailable"

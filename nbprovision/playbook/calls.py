@@ -35,8 +35,8 @@ class Setting(msgspec.Struct, frozen=True):
 
     def knowing(self, results: Results) -> Setting:
         """The same with results of tasks that have been run; those that have not been are not there."""
-        known = {name: value if isinstance(value, Unknown) else Known(value) for name, value in results.items()}
-        return msgspec.structs.replace(self, scope=self.scope.settled().knowing(known, over=self.extra))
+        values = {name: value if isinstance(value, Unknown) else Known(value) for name, value in results.items()}
+        return msgspec.structs.replace(self, scope=self.scope.settled().knowing(values, over=self.extra))
 
     def render(self, node: Node) -> Any:
         """A node with its templates evaluated."""
@@ -59,7 +59,7 @@ class Loop(msgspec.Struct, frozen=True):
         """The variables of one turn."""
         return {self.variable: Known(item), **({self.index: Known(number)} if self.index else {})}
 
-    def told(self, item: Any, number: int) -> dict[str, Any]:
+    def described(self, item: Any, number: int) -> dict[str, Any]:
         """What the result of one turn says of it, by Ansible's names."""
         index = {self.index: number, "ansible_index_var": self.index} if self.index else {}
         return {self.variable: shown(item), "ansible_loop_var": self.variable, **index}
@@ -81,7 +81,7 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """What it takes to work a call out anew, when more variables are known.
+    """A call as written, to evaluate it again when more variables are known.
 
     Attributes:
         call: The task's key and what stands under it; None where a task file that is not read stands in its place.
@@ -193,7 +193,7 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
         """One call for each entry of a list that is known by now.
 
         Raises:
-            InvalidPlaybook: it is no list, or asks for what is not there.
+            InvalidPlaybook: it is not a list, or uses something undefined.
 
         """
         loop = self.written.loop
@@ -202,11 +202,11 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
         return [
             msgspec.structs.replace(
                 self,
-                name=f"{self.title} ({loop.variable}={one.label})",
-                written=msgspec.structs.replace(self.written, setting=one.setting, loop=None),
-                entry=one.entry,
+                name=f"{self.title} ({loop.variable}={turn.label})",
+                written=msgspec.structs.replace(self.written, setting=turn.setting, loop=None),
+                entry=turn.entry,
             )
-            for one in turns(loop, setting)
+            for turn in turns(loop, setting)
         ]
 
 
@@ -327,7 +327,7 @@ def environment(layers: Sequence[Node], setting: Setting) -> dict[str, str]:
         InvalidPlaybook: it holds something else than names and texts.
 
     """
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for node in layers:
         value = setting.render(node)
         for layer in value if isinstance(value, list) else [value]:
@@ -337,15 +337,15 @@ def environment(layers: Sequence[Node], setting: Setting) -> dict[str, str]:
                     cure="write each variable in a line of its own: NAME: VALUE",
                     position=node.position,
                 )
-            for name, one in layer.items():
-                found[_variable(name, node)] = _text(name, one, node)
-                remember_if_secret(name, found[name])
-    return found
+            for name, text in layer.items():
+                variables[_variable(name, node)] = _text(name, text, node)
+                remember_if_secret(name, variables[name])
+    return variables
 
 
 def _variable(name: Any, node: Node) -> str:
     if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-        raise InvalidPlaybook(f"'{name}' is no name of an environment variable", position=node.position)
+        raise InvalidPlaybook(f"'{name}' is not a name for an environment variable", position=node.position)
     return name
 
 
@@ -371,14 +371,14 @@ def turns(loop: Loop, setting: Setting) -> list[Turn]:
     """The turns of a loop whose list is known.
 
     Raises:
-        InvalidPlaybook: there is no list, or a label is wrong.
+        InvalidPlaybook: the value is not a list, or a label is wrong.
 
     """
     items = setting.render(loop.items)
     if not isinstance(items, list):
-        found = "a mapping" if isinstance(items, dict) else f"'{str(shown(items))[:40]}'"
+        actual = "a mapping" if isinstance(items, dict) else f"'{str(shown(items))[:40]}'"
         raise InvalidPlaybook(
-            f"'loop' takes a list, not {found}",
+            f"'loop' takes a list, not {actual}",
             cure='write [A, B], or for a mapping: "{{ NAME | dict2items }}", with item.key and item.value',
             position=loop.items.position,
         )
@@ -387,5 +387,5 @@ def turns(loop: Loop, setting: Setting) -> list[Turn]:
         scope = setting.scope.extended(loop.names(item, number), over=setting.extra)
         inner = msgspec.structs.replace(setting, scope=scope)
         label = item if loop.label is None else inner.render(loop.label)
-        made.append(Turn(inner, str(shown(label))[:80], loop.told(item, number)))
+        made.append(Turn(inner, str(shown(label))[:80], loop.described(item, number)))
     return made

@@ -60,25 +60,25 @@ class Outside:
 
     def lookup(self, kind: str, *terms: Any, **options: Any) -> Any:
         """What ``lookup(KIND, ...)`` gives, as in Ansible: several values as one text with commas between them."""
-        found = self.query(kind, *terms, **options)
-        unset = next((one for one in found if isinstance(one, Unset)), None)
+        values = self.query(kind, *terms, **options)
+        unset = next((value for value in values if isinstance(value, Unset)), None)
         if unset is not None:
             return unset
-        return ",".join(map(str, found)) if len(found) != 1 else found[0]
+        return ",".join(map(str, values)) if len(values) != 1 else values[0]
 
     def query(self, kind: str, *terms: Any, **options: Any) -> list[Any]:
         """What ``query(KIND, ...)`` gives: the values as a list.
 
         Raises:
-            InvalidPlaybook: there is no such lookup, or what it names is not there.
+            InvalidPlaybook: the lookup is unknown, or what it names is missing.
 
         """
         name = str(kind).removeprefix("ansible.builtin.").removeprefix("amazon.aws.")
         if name in ansible.LOOKUPS:
-            raise ansible.LOOKUPS[name].fault(f"there is no lookup '{name}' here")
+            raise ansible.LOOKUPS[name].fault(f"the lookup '{name}' is not supported")
         if name not in self.lookups:
             raise InvalidPlaybook(
-                f"there is no lookup '{name[:40]}'{nearest(name[:40], self.lookups)}",
+                f"unknown lookup '{name[:40]}'{nearest(name[:40], self.lookups)}",
                 cure=f"there are: {', '.join(self.lookups)}",
             )
         function, allowed = self.lookups[name]
@@ -162,13 +162,15 @@ class Outside:
         import json
 
         try:
-            found = json.loads(value)
+            document = json.loads(value)
         except ValueError:
-            found = None
-        if not isinstance(found, dict) or key not in found:
-            there = f"it has: {', '.join(map(str, found))}" if isinstance(found, dict) else "it is no JSON object"
-            raise InvalidPlaybook(f"the secret '{name}' has no key '{key}'", cause=there, cure="correct `key`")
-        return found[key] if isinstance(found[key], str) else json.dumps(found[key])
+            document = None
+        if not isinstance(document, dict) or key not in document:
+            keys = (
+                f"it has: {', '.join(map(str, document))}" if isinstance(document, dict) else "it is not a JSON object"
+            )
+            raise InvalidPlaybook(f"the secret '{name}' has no key '{key}'", cause=keys, cure="correct `key`")
+        return document[key] if isinstance(document[key], str) else json.dumps(document[key])
 
     def _file(self, *names: Any, rstrip: bool = True, lstrip: bool = False) -> list[str]:
         return [self._text(self.path(name), rstrip=rstrip, lstrip=lstrip) for name in names]
@@ -189,9 +191,9 @@ class Outside:
         if skip or errors == "ignore":
             return []
         raise InvalidPlaybook(
-            "none of the files is there that first_found names",
+            "none of the files of first_found exists",
             cause=f"looked for: {', '.join(map(str, candidates)) or 'nothing'}",
-            cure="correct the names, or say skip=true",
+            cure="correct the names, or write skip=true",
         )
 
 

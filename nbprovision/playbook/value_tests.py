@@ -63,7 +63,7 @@ def _of_result(name: str) -> Test:
     def test(result: Any) -> bool:
         if not isinstance(result, Mapping):
             raise InvalidPlaybook(
-                "the test is one of a task's result", cure="name the variable that `register` gives the result to"
+                "the test needs the result of a task", cure="name the variable that `register` gives the result to"
             )
         return bool(result.get(name, False))
 

@@ -31,11 +31,11 @@ class Values:
         """Note that something is wrong."""
         self.faults.add(InvalidPlaybook(message, cause=cause, cure=cure, position=node.position if node else None))
 
-    def keywords(self, node: MapNode, known: Mapping[str, str], where: str, but: Collection[Any] = ()) -> None:
-        """Note every key that is no keyword in this place, but for those in ``but``."""
+    def keywords(self, node: MapNode, allowed: Mapping[str, str], where: str, but: Collection[Any] = ()) -> None:
+        """Note every key that is not a keyword of this place, except those in ``but``."""
         for key, _ in node.pairs:
             if key.value not in but:
-                fault = keywords.unknown(str(key.value), known, where, key.position)
+                fault = keywords.unknown(str(key.value), allowed, where, key.position)
                 if fault:
                     self.faults.add(fault)
 
@@ -46,14 +46,14 @@ class Values:
         if not isinstance(node, MapNode):
             self.fault(f"'{keyword}' takes a mapping of names to values, not {kind_of(node)}", node)
             return {}
-        found = {}
+        values = {}
         for key, value in node.pairs:
             problem = variable_problem(key.value)
             if problem:
                 self.fault(problem, key)
             else:
-                found[key.text] = value
-        return found
+                values[key.text] = value
+        return values
 
     def variable_name(self, node: Node | None, keyword: str) -> str:
         """The name of a variable that a keyword gives a value to, or nothing."""

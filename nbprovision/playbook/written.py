@@ -44,7 +44,7 @@ class Written:
     def lost(self) -> FormLost:
         """The error to raise where text would be made of the number."""
         return FormLost(
-            f"YAML reads {self.text[:40]} as the number {str(self.number())[:40]}, and text is wanted",
+            f"YAML reads {self.text[:40]} as the number {str(self.number())[:40]}, but text is wanted",
             cure=f'write it in quotes: "{self.text[:40]}"',
             position=self.position,
         )

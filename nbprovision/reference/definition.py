@@ -120,8 +120,8 @@ def _listed(options: tuple[str, ...]) -> str:
 
 
 def _description(annotation: Any) -> str:
-    found = (meta.description for meta in getattr(annotation, "__metadata__", ()) if isinstance(meta, msgspec.Meta))
-    return " ".join(filter(None, found))
+    metas = (meta.description for meta in getattr(annotation, "__metadata__", ()) if isinstance(meta, msgspec.Meta))
+    return " ".join(filter(None, metas))
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:

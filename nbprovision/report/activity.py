@@ -198,10 +198,10 @@ def _ended(activity: Activity, status: int, message: str) -> Activity:
 
 def _team_of(home: Path, activity: Activity) -> Activity | None:
     """How the team's playbook ended at this start, if ``activity`` is of the user's own; None where nobody knows."""
-    found = read(home)
-    if not activity.hook or not is_users(activity.playbook) or found is None:
+    record_found = read(home)
+    if not activity.hook or not is_users(activity.playbook) or record_found is None:
         return None
-    team, written = found
+    team, written = record_found
     if team.team is not None:  # the user's own was carried out before, and killed
         team = team.team
     this_start = (team.hook, team.boot) == (activity.hook, activity.boot)
@@ -232,8 +232,8 @@ def record_failure(home: Path, playbook: str, status: int, message: str) -> None
 
 def last_failure(home: Path, playbook: str, status: int) -> str:
     """Why the last run of a playbook ended with ``status``; empty where the record is of something else."""
-    found = read(home)
-    record = found[0] if found is not None else None
+    activity = read(home)
+    record = activity[0] if activity is not None else None
     if record is not None and is_users(playbook) and record.user_playbook is not None:
         record = record.user_playbook
     if record is None or (record.playbook, record.status) != (os.path.abspath(playbook), status):

@@ -18,10 +18,10 @@ STATUSES = ("ok", "changed", "skipped", "failed", "deferred")
 
 def counts(results: Sequence[Result]) -> dict[str, int]:
     """How many results have each status, as Ansible counts: an ignored failure is ok, a rescued one none of them."""
-    ignored, rescued = (sum(one.forgiven == why for one in results) for why in ("ignored", "rescued"))
-    found = {status: sum(one.status == status for one in results if not one.forgiven) for status in STATUSES}
-    found["ok"] += ignored
-    return found | ({"rescued": rescued} if rescued else {}) | ({"ignored": ignored} if ignored else {})
+    ignored, rescued = (sum(result.forgiven == why for result in results) for why in ("ignored", "rescued"))
+    totals = {status: sum(result.status == status for result in results if not result.forgiven) for status in STATUSES}
+    totals["ok"] += ignored
+    return totals | ({"rescued": rescued} if rescued else {}) | ({"ignored": ignored} if ignored else {})
 
 
 def overall(results: Sequence[Result]) -> str:

@@ -14,8 +14,8 @@ def lines(event: str, fields: Mapping[str, Any], verbosity: int) -> Iterator[str
 
     Args:
         event: Its name.
-        fields: What tells it apart.
-        verbosity: The number of ``v``: 2 tells of commands and decisions, 3 of what the engines said.
+        fields: What distinguishes it.
+        verbosity: The number of ``v``: 2 shows commands and decisions, 3 the engines' output.
 
     """
     if verbosity < 2 or event in _TOLD_OTHERWISE:

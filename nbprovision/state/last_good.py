@@ -156,7 +156,7 @@ def read(home: Path, playbook: Path, start: Start) -> Kept:
             if start.hook in kept.hooks and not start.is_users(kept.path):
                 return kept
     raise InvalidPlaybook(
-        f"there is no earlier {playbook} to use in its place",
+        f"no earlier {playbook} can be used in its place",
         cause=cause,
         cure=f"correct the playbook: nbprovision lint {playbook}",
     )

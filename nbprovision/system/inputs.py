@@ -50,13 +50,13 @@ _RECORDING: contextvars.ContextVar[Inputs | None] = contextvars.ContextVar("inpu
 @contextlib.contextmanager
 def recorded() -> Iterator[Inputs]:
     """Record what is read while the body runs; whoever records around it has it too."""
-    found = Inputs()
-    token = _RECORDING.set(found)
+    inputs = Inputs()
+    token = _RECORDING.set(inputs)
     try:
-        yield found
+        yield inputs
     finally:
         _RECORDING.reset(token)
-        _take(found)
+        _take(inputs)
 
 
 @contextlib.contextmanager
@@ -75,11 +75,11 @@ def unrecorded() -> Iterator[None]:
 
 def file(path: str | Path) -> None:
     """Record a file, a link or a folder that is about to be looked at, whether or not there is one."""
-    found = _RECORDING.get()
+    inputs = _RECORDING.get()
     name = os.path.abspath(path)
-    if found is None or name in found.files or name.startswith(_OF_THE_KERNEL):
+    if inputs is None or name in inputs.files or name.startswith(_OF_THE_KERNEL):
         return
-    found.files[name] = look(name)
+    inputs.files[name] = look(name)
 
 
 def look(path: str) -> Look:
@@ -98,9 +98,9 @@ def status(look_at: Callable[[str], os.stat_result], path: str) -> os.stat_resul
 
 
 def _take(other: Inputs) -> None:
-    found = _RECORDING.get()
-    if found is not None:
-        found.add(other)
+    inputs = _RECORDING.get()
+    if inputs is not None:
+        inputs.add(other)
 
 
 class Environment(dict[str, str]):
@@ -137,9 +137,9 @@ class Environment(dict[str, str]):
         return super().get(name, default)
 
     def _record(self, name: str) -> None:
-        found = _RECORDING.get()
-        if found is not None and name not in self._given:
-            found.variables.setdefault(name, super().get(name))
+        inputs = _RECORDING.get()
+        if inputs is not None and name not in self._given:
+            inputs.variables.setdefault(name, super().get(name))
 
 
 class remembered(Generic[Value]):  # noqa: N801 - stands where functools.cached_property would
@@ -158,13 +158,13 @@ class remembered(Generic[Value]):  # noqa: N801 - stands where functools.cached_
     def __get__(self, instance: object | None, owner: type | None = None) -> remembered[Value] | Value:
         if instance is None:
             return self
-        known = instance.__dict__
-        if self._name in known:
-            _take(known.get(self._inputs, _NOTHING))
-            return known[self._name]  # type: ignore[no-any-return]
-        with recorded() as found:
+        values = instance.__dict__
+        if self._name in values:
+            _take(values.get(self._inputs, _NOTHING))
+            return values[self._name]  # type: ignore[no-any-return]
+        with recorded() as inputs:
             value = self._work(instance)
-        known[self._inputs], known[self._name] = found, value
+        values[self._inputs], values[self._name] = inputs, value
         return value
 
     def __set__(self, instance: object, value: Value) -> None:

@@ -36,11 +36,11 @@ def find(text: str, *, name: bool = False, plain: bool = False) -> int | None:
     """
     rest = re.sub(_NOT_IN_ASCII, "", text)
     wrong = ANY if name else _NOT_IN_ASCII if rest.isascii() else _NEVER
-    found = wrong.search(text)
-    if found is None and plain:
-        found = _IN_PLACE_OF_SPACE.search(text)
-        return found.end() if found else None
-    return found.start() if found else None
+    match = wrong.search(text)
+    if match is None and plain:
+        match = _IN_PLACE_OF_SPACE.search(text)
+        return match.end() if match else None
+    return match.start() if match else None
 
 
 def named(character: str) -> str:

@@ -17,7 +17,7 @@ from nbprovision.system import room
 from nbprovision.system.context import current
 
 FILE = "journal"
-VARIABLE = "NBPROVISION_JOURNAL"  # tells a child process where it is
+VARIABLE = "NBPROVISION_JOURNAL"  # shows a child process where it is
 _MOST = 1 << 26  # bytes that are read; a run notes some thousand names
 TEMPORARY_SUFFIX = ".nbprovision-tmp"
 

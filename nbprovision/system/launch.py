@@ -156,7 +156,7 @@ def _is_environment(prefix: str) -> bool:
 
 
 def _interpreter(script: str) -> str:
-    """The program that a script names in its first line, or has ``env`` look for; empty for what is no script."""
+    """The program that a script's first line names, or has ``env`` look for; empty if the file is not a script."""
     try:
         with open(script, "rb") as stream:
             first = stream.readline(_LONGEST_FIRST_LINE)

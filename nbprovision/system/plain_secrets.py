@@ -17,7 +17,7 @@ _VARIABLE = re.compile(r"\{\{|\$\{|\$\(|\*\*\*|^\$|^`|^%\(|^<[^>]*>$|^arn:")
 _SCHEME = r"(?<![A-Za-z0-9+.-])(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30})://"
 _TOKEN_LENGTH = 20  # characters; the shortest tokens of GitLab have as many
 _CHANGES = 3  # between letters and digits, within words
-# The forms that well-known issuers give to their keys, so that programs like this one can tell them; gitleaks
+# The forms that well-known issuers give to their keys, so that programs like this one recognise them; gitleaks
 # (https://github.com/gitleaks/gitleaks/blob/master/config/gitleaks.toml) looks for the same.
 _SHAPES = (
     ("an access key of AWS", re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b")),
@@ -65,7 +65,7 @@ def _is_secret_header(match: re.Match[str]) -> bool:
 _EXPANSION = r"\$\{[^}\s]{0,100}\}|(?!\$\{)"
 # What may stand between the words of a command: spaces, and the quotes and commas of a list.
 _BETWEEN = r"[\s\"',=\\]*"
-# The rest of a command, up to the next one; what is in quotes is no end of it.
+# The rest of a command, up to the next one; quoted text does not end it.
 _REST = r"(?:\"[^\"\n]*\"|'[^'\n]*'|\\\n|&(?!&)|[^\n;|&\"']){0,300}?"
 _FORMS = (
     _Form(
@@ -142,7 +142,7 @@ class PlainSecret(msgspec.Struct, frozen=True):
 
 
 def secret_in(text: str) -> PlainSecret | None:
-    """The first secret that can be told by its own form, in any text; None where there is none."""
+    """The first secret in a text that its form gives away; None if there is none."""
     for what, pattern in _SHAPES:
         if match := pattern.search(text):
             return PlainSecret(what, "SECRET", match.start())

@@ -89,7 +89,7 @@ def read_mark(prefix: Path) -> Unfinished | None:
 
 def clear(prefix: Path) -> None:
     """The environment is finished."""
-    if not is_marked(prefix):  # on a read-only volume not even a file that is not there can be removed
+    if not is_marked(prefix):  # on a read-only volume even the removal of a missing file fails
         return
     with (
         explained(f"cannot clear the mark of {prefix}", prefix),

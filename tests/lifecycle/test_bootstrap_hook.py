@@ -192,7 +192,7 @@ class TestBudget:
         os.killpg(int(str(empty.record()["pid"])), 9)
         _, errors = caller.communicate(timeout=300)
         assert caller.returncode == 2
-        assert "ended before it was done" in errors
+        assert "ended before the work was done" in errors
 
     def test_nobody_waits_for_an_install_of_another_start(self, empty: Hook) -> None:
         first = subprocess.Popen(

@@ -149,14 +149,14 @@ INFO = "nbprovision-9.8.dist-info/RECORD"
 @pytest.mark.parametrize(
     ("harm", "name", "said"),
     [
-        (cut, "nbprovision.py", "nbprovision.py is not as long as it was"),
+        (cut, "nbprovision.py", "nbprovision.py has another size than the installed file"),
         (Path.unlink, "nbprovision.py", "FileNotFoundError: "),
         (Path.unlink, INFO, "FileNotFoundError: "),
         (cut, INFO, "is not as it was installed"),
         (empty, INFO, "is not as it was installed"),
         (empty, "../../../pyvenv.cfg", "is not as it was installed"),
-        (empty, f"../../../{MARKER}", f"{MARKER} is not whole"),
-        (zero, f"../../../{MARKER}", f"{MARKER} is not whole"),
+        (empty, f"../../../{MARKER}", f"{MARKER} is incomplete"),
+        (zero, f"../../../{MARKER}", f"{MARKER} is incomplete"),
     ],
 )
 @pytest.mark.parametrize("depth", [["check"], ["check", "--deep"]], ids=["sizes", "deep"])

@@ -212,7 +212,7 @@ def test_a_script_that_is_too_large_is_refused_with_its_size() -> None:
     import random
 
     noise = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=9000))
-    with pytest.raises(UsageError, match=rf"has [0-9,]+ bytes, and the platform takes {MAX_BYTES:,}"):
+    with pytest.raises(UsageError, match=rf"has [0-9,]+ bytes, and the platform accepts {MAX_BYTES:,}"):
         render(Wanted(playbook="team.yml", tool=WHEELS, payload={"team.yml": noise.encode()}))
 
 
@@ -412,7 +412,7 @@ def test_where_the_tool_comes_from_has_to_be_said(words: list[str], capsys: pyte
     told = capsys.readouterr()
     assert told.out == ""
     what, why, cure = told.err.splitlines()
-    assert what == "error: --tool or --index-url is required: where nbprovision comes from"
+    assert what == "error: --tool or --index-url is required: the source of nbprovision"
     assert "whoever registers" in why
     for form in (
         "--tool FOLDER", "--tool WHEEL", "--tool s3://", "--tool https://HOST/WHEEL --sha256 H", "--index-url https://HOST",
@@ -505,9 +505,9 @@ REFUSED = [
     (["--tool", "s3://bucket/w/nbprovision-0.1.0-py3-none-any.whl"], "is a single wheel", "under a prefix", "--tool s3://bucket/w"),
     (["--tool", ""], "--tool is empty", "variable of the shell", "leave the option out"),
     (["--tool", "~other/wheels"], "is not an absolute path", "notebook user's own ~/", "write it out"),
-    (["--assets-url", "http://h/a"], "is not a place", "s3:// and https:// only", "https://HOST/FOLDER"),
-    (["--assets-url", "ftp://h/a"], "is not a place", "s3:// and https:// only", "https://HOST/FOLDER"),
-    (["--assets-url", "file:///srv/a"], "is not a place", "written as paths", "write the path: /srv/a"),
+    (["--assets-url", "http://h/a"], "is not a source", "s3:// and https:// only", "https://HOST/FOLDER"),
+    (["--assets-url", "ftp://h/a"], "is not a source", "s3:// and https:// only", "https://HOST/FOLDER"),
+    (["--assets-url", "file:///srv/a"], "is not a source", "written as paths", "write the path: /srv/a"),
     (["--assets-url", "wheels"], "is not an absolute path", "it exists here", "write it out"),
     (["--assets-url", "https://h/a?x=1"], "is not the URL of a folder", "a query", "https://HOST/FOLDER"),
     (["--assets-url", "https://"], "is not the URL of a folder", "the name of a file is added", "https://HOST/FOLDER"),
@@ -518,9 +518,9 @@ REFUSED = [
     (["--assets", ""], "--assets is empty", "variable", "leave the option out"),
     (["--user-playbook", "mine.yml"], "is not an absolute path", ANOTHER_MACHINE, "/home/ec2-user/..."),
     (["--user-playbook", "~other/mine.yml"], "is not an absolute path", "own ~/", "write it out"),
-    (["--user-playbook", "s3://bucket/mine.yml"], "is a URL", "only a path of the machine", "write it out"),
+    (["--user-playbook", "s3://bucket/mine.yml"], "is a URL", "takes a path of the machine", "write it out"),
     (["--user-playbook", "/a/mine/"], "is a folder", "ends with a slash", "name the file"),
-    (["--user-playbook", f"/home/../{PLAYBOOK}"], "is the playbook of the team as well", "run twice", "leave the option out"),
+    (["--user-playbook", f"/home/../{PLAYBOOK}"], "is also the playbook of the team", "run twice", "leave the option out"),
     (["--user-playbook", ""], "--user-playbook is empty", "variable", "leave the option out"),
     (["--home", "relative"], "is not an absolute path", ANOTHER_MACHINE, "/home/ec2-user/..."),
     (["--home", ""], "--home is empty", "variable", "leave the option out"),
