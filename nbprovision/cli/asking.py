@@ -1,4 +1,4 @@
-"""``run --step``: asks before each task whether it is to be carried out."""
+"""``run --step``: asks before each task whether it is to be run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HELP = "y: carry it out, n: leave it out, c: carry out this and all that follow
 
 
 class Asking:
-    """Whether a task is to be carried out, as the person at the terminal says.
+    """Whether a task is to be run, as the person at the terminal says.
 
     Args:
         source: Where the answers come from.

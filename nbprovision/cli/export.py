@@ -85,7 +85,7 @@ def _prefix_of(machine: Machine, name: str) -> Path:
 
 
 class _Secrets:
-    """Takes secrets out of texts, and lists the variables by which they have to be given instead."""
+    """Takes secrets out of texts, and lists the variables by which they must be given instead."""
 
     def __init__(self) -> None:
         self._variables: dict[str, str] = {}
@@ -315,7 +315,7 @@ def _left_over(names: list[str]) -> tuple[str, ...]:
 
 
 def _untemplated(text: str) -> str:
-    """A text that a playbook takes as it stands, whatever braces are in it."""
+    """A text that a playbook takes as written, whatever braces are in it."""
     return _TEMPLATE_MARKS.sub(lambda match: f"{{{{ '{match[0]}' }}}}", text)
 
 

@@ -96,7 +96,7 @@ def _space(machine: Machine) -> list[disk_space.Room]:
 
 
 def _distance(machine: Machine, environment: FoundEnvironment) -> list[dict[str, Any]] | None:
-    """What is not as the image brought it; None where that is not known, and for what no image brings."""
+    """What is not as the image brought it; None if that is not known, and for what no image brings."""
     recorded = baselines.known(machine, Path(environment.prefix)) if environment.made_by == "platform" else None
     if recorded is None or environment.state == "unreadable":
         return None

@@ -45,7 +45,7 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FoundEnvironment(msgspec.Struct, frozen=True, kw_only=True):
-    """An environment as it stands.
+    """An environment as written.
 
     Attributes:
         name: By which tasks know it; of a virtual environment its folder's.
@@ -80,11 +80,11 @@ class FoundKernel(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: By which Jupyter knows it.
-        display_name: What Jupyter shows, None where its kernel.json cannot be read.
+        display_name: What Jupyter shows, None if its kernel.json cannot be read.
         language: Of its notebooks.
         folder: Where it is.
         scope: Who sees it, as of a task that makes kernels.
-        prefix: The environment that it starts, None where that is not known.
+        prefix: The environment that it starts, None if that is not known.
         program: What is started in the end: the Python, else the first word of its command.
         program_exists: Whether the program exists; None if only the server's PATH could show it.
         hidden_by: Folder of a kernel of the same name that Jupyter finds first.

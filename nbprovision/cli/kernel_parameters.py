@@ -16,7 +16,7 @@ _NO_USER_SITE = "PYTHONNOUSERSITE"
 
 
 def parameters(kernel: FoundKernel, prefix: Path, reference: str) -> dict[str, Any] | None:
-    """The parameters of a task that makes this kernel, None where its kernel.json cannot be read.
+    """The parameters of a task that makes this kernel, None if its kernel.json cannot be read.
 
     Args:
         kernel: The kernel, which starts from the environment.

@@ -106,7 +106,7 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _looked_at(path: Path, options: argparse.Namespace, extra_vars: ExtraVars) -> tuple[list[Finding], list[Finding]]:
-    """What is wrong with a file, and what was mended of it."""
+    """What is wrong with a file, and what was repaired of it."""
     findings = check(path, _machine(options.platform), Catalogue(), extra_vars)
     if not options.fix:
         return findings, []

@@ -36,7 +36,7 @@ _PATIENCE = 60.0  # seconds that the command of the administrator's may take
 
 
 def nobody_waits_from_the_start() -> bool:
-    """Whether whoever started this process has left already."""
+    """Whether the caller of this process has already left."""
     return os.environ.get(VARIABLE) == "1"
 
 
@@ -97,7 +97,7 @@ def open_log(home: Path) -> int:
 
 
 class Report:
-    """How work ended, as far as is known; ``content`` is the document of the run."""
+    """The known result of work; ``content`` is the document of the run."""
 
     def __init__(self) -> None:
         self.content: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""A time budget: the work is done by a process of its own, and whoever called waits only for so long."""
+"""A time budget: the work is done by a process of its own, and the caller waits only for so long."""
 
 from __future__ import annotations
 

@@ -23,13 +23,13 @@ from nbprovision.system import journal, occupied, trust, unfinished
 from nbprovision.system.files import explained, make_folder, write_atomically
 from nbprovision.system.reading import read_json
 
-# Who asks whether the lock is held has it shared for a moment: so often, and so long (seconds), that is waited for.
+# A query whether the lock is held takes it shared for a moment: it is waited for so often, and so long (seconds).
 _QUESTIONS = 100
 _QUESTION = 0.005
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who has the lock: process, what it runs, since when (seconds since the epoch), for which hook, on which host."""
+    """The holder of the lock: process, command, start (seconds since the epoch), lifecycle hook and host."""
 
     pid: int
     command: str
@@ -65,10 +65,10 @@ def run_lock(
         home: The tool's home folder; made if it is not there.
         command: The text for others who wait.
         timeout: Seconds to wait, None for ever.
-        announce: Called once with the holder of the lock, if the lock has to be waited for.
+        announce: Called once with the holder of the lock, if the lock must be waited for.
         tidy: Remove what a killed install of the tool itself left.
         reads: The body changes nothing and does not wait: beside another run it goes without the lock.
-        on_wait: Called with who holds the lock when it has to be waited for; the context is kept meanwhile.
+        on_wait: Called with the holder if the lock must be waited for; the context is kept meanwhile.
 
     Yields:
         Whether the lock is held; False only with ``reads``.
@@ -166,7 +166,7 @@ def holder(home: Path) -> Holder | None:
 
 
 def _had_at_once(lock: Path, held: contextlib.ExitStack) -> bool:
-    """Whether no other run has the lock; who only asks whether it is held has it shared for a moment."""
+    """Whether no other run has the lock; a query whether it is held only takes it shared for a moment."""
     for _ in range(_QUESTIONS):
         if _acquired(lock, held, 0):
             return True

@@ -1,6 +1,6 @@
 """The operations of which a run is made: each says what it does, and what a run with nothing to do would find of it.
 
-Tasks that only depend on what others make stand in batches, whose steps are carried out side by side as far as their
+Tasks that only depend on what others make stand in batches, whose steps are run side by side as far as their
 needs allow. Everything else is a barrier: it begins when all before it has ended, and all after it waits.
 """
 
@@ -34,7 +34,7 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where in a program a part of it stands.
+    """The place of an operation in a program.
 
     Attributes:
         play: The play, if it is more than its tasks.
@@ -62,7 +62,7 @@ class Operation(msgspec.Struct, frozen=True):
         return ()
 
     def perform(self, run: Run, place: Place) -> Stop | None:
-        """Do it; a `Stop` if what follows is to be left out."""
+        """Run the operation; return a `Stop` if the rest must be left out."""
         raise NotImplementedError
 
     def settle(self, settling: Settling) -> Iterator[Proof | None]:
@@ -104,7 +104,7 @@ def settle_all(program: Program, settling: Settling) -> Iterator[Proof | None]:
 
 
 class Batch(Operation, frozen=True):
-    """Steps, by number, of which only their own needs say which comes first."""
+    """Steps, by number, ordered only by their own needs."""
 
     steps: tuple[int, ...]
 
@@ -114,7 +114,7 @@ class Batch(Operation, frozen=True):
         return self.steps
 
     def perform(self, run: Run, place: Place) -> Stop | None:
-        """Carry out those that may be carried out at once, group by group."""
+        """Carry out those that may be run at once, group by group."""
         for group in self._groups(run, linear=place.linear):
             if len(group) == 1 and run.work.nodes[group[0]].open:
                 run.carry_out_late(group[0], saved=place.saved)
@@ -189,7 +189,7 @@ class BlockOperation(Operation, frozen=True):
         return None if stop is not None and stop.failure is not None and not place.linear else stop
 
     def settle(self, settling: Settling) -> Iterator[Proof | None]:
-        """Nothing fails where there is nothing to do."""
+        """Return no failure: nothing fails if there is nothing to do."""
         yield from settle_all(self.body, settling)
         yield from settle_all(self.always, settling)
 
@@ -226,7 +226,7 @@ class MetaOperation(Operation, frozen=True):
         yield from ()
 
     def ends_play(self, settling: Settling) -> bool:
-        """Whether the play would end here where there is nothing to do."""
+        """Whether the play would end here in a run with nothing to do."""
         try:
             return self.meta.what == "end_play" and self.meta.wanted(settling.registry.results)
         except ProvisionError:

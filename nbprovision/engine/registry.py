@@ -27,7 +27,7 @@ class Registry:
 
     @contextlib.contextmanager
     def revealed(self) -> Iterator[None]:
-        """Let the tasks that are carried out in the body, an `always`, know the results of failed tasks too."""
+        """Let the tasks that are run in the body, an `always`, know the results of failed tasks too."""
         hidden = {name: value for name, value in self.results.items() if isinstance(value, Unknown)}
         self.results |= {name: self._failed[name] for name in hidden}
         try:

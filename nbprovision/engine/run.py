@@ -34,7 +34,7 @@ class Run:
         check: Say what would change, and change nothing.
         linear: One after the other, and stop at the first failure.
         bystanders: Tasks of the playbook that this run leaves out.
-        allowed: Asked before each step that has work in it whether it is to be carried out; None for all.
+        allowed: Decides before each step with work whether it runs; None runs all.
         notices: Which handlers are to be run.
 
     Attributes:
@@ -80,7 +80,7 @@ class Run:
         self.foretold: set[int] = set()
 
     def execute(self) -> list[Result]:
-        """Do it all; the results stand in the order of the steps."""
+        """Run all steps; the results are in the order of the steps."""
         with kept_children():
             try:
                 perform_all(self._program, self, Place(None, self._linear))
@@ -93,7 +93,7 @@ class Run:
 
     @property
     def undone(self) -> list[str]:
-        """What to warn of when all is done: tasks of which later ones have undone what they did."""
+        """Return the warnings at the end: tasks whose work a later task undid."""
         return self.work.undone
 
     @property

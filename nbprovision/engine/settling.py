@@ -1,6 +1,6 @@
 """The proofs that a run with nothing to do would find, derived from the run that has just ended.
 
-The start-up path reports a run without making one. So a task that turns on what others report is worked out once more
+The start-up path reports a run without making one. So a task that turns on what others report is evaluated once more
 with what they report when there is nothing to do: one that waits for a change is skipped then, and no handler runs.
 """
 
@@ -35,7 +35,7 @@ def bound(step: Step, results: dict[str, Any]) -> Bound | None:
     """Bind a late step.
 
     Returns:
-        None where its conditions do not hold.
+        None if its conditions do not hold.
 
     Raises:
         InvalidPlaybook: something is wrong with it, or not known.
@@ -61,7 +61,7 @@ def proofs(work: Work, program: Program) -> list[Proof | None]:
 
 
 class Settling:
-    """Looks at steps as if nothing had to be changed any more.
+    """Evaluates steps as if nothing needed a change any more.
 
     Attributes:
         registry: The results that they would have.
@@ -136,7 +136,7 @@ class Settling:
 
     @staticmethod
     def _looked_at(step: Step, machine: Machine) -> Outcome:
-        """The outcome of a step that is only looked at."""
+        """The outcome of a step that is only checked."""
         task: Task[Any] | None = step.task
         if task is None:
             return Outcome(step.result("skipped"), skipping(step))

@@ -36,7 +36,7 @@ def carry_out_alone(
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
         no_log: Withhold the values and the reason of a failure from the result and the log.
         environment: Environment variables for the work, beside those of this process.
-        announce: Receives a line when another run has to be waited for.
+        announce: Receives a line when another run must be waited for.
 
     Returns:
         The result; a task that failed has its ``error``.

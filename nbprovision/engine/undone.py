@@ -1,4 +1,4 @@
-"""Tasks of which a later one has undone what they did, so that each run does the work of both again."""
+"""Tasks whose work a later task undoes, so that each run repeats the work of both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nbprovision.model.result import Change, Plan, Result
 
 
 def undoer(number: int, left: Plan, outcomes: Mapping[int, Outcome], nodes: Sequence[Node]) -> int | None:
-    """The later step that has undone what a step did; None where none is known to have.
+    """Find the later step that undid the work of a step; None if none is known.
 
     A step may have more to do at the end of a run and be undone by nobody: `envs: all` means an environment that has
     been made meanwhile. So either another step has changed the very thing that is to be changed again, or the step
@@ -67,7 +67,7 @@ def _called(step: Step) -> str:
 
 
 def _meet(some: Iterable[Change], others: Iterable[Change]) -> bool:
-    """Whether two plans change one thing, or one of them a folder of which the other changes a part."""
+    """Whether two plans change the same thing, or one a folder and the other a part of it."""
     things = {_thing(change) for change in others}
     for thing in map(_thing, some):
         if thing in things:

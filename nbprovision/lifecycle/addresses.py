@@ -24,7 +24,7 @@ _BUCKET = re.compile(r"s3://(?!.*\.\.[^/]*(?:/|$))[a-z0-9][a-z0-9.-]{1,61}[a-z0-
 _HTTPS = re.compile(r"https://[^\s/?#@]+(/[^\s?#]*)?")
 _ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip", ".egg")
 _HOME = re.compile(r"(/[A-Za-z0-9._-]+)+")
-# The project does not own its name there, so whoever registers it would have their code run at every start.
+# The project does not own its name there: anybody could register it and run code at every start.
 _PUBLIC_INDEX = re.compile(r"https?://([^/@]*@)?([^/:]+\.)?(pypi\.org|pypi\.python\.org)(:\d+)?(/.*)?", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 # Where the tool may come from, in the words of the command line; bootstrap.sh has the same text.

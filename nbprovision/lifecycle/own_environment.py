@@ -35,7 +35,7 @@ class OtherInterpreter(ValueError):
 
 
 def check(venv: Path, *, deep: bool = False) -> None:
-    """Take a closer look at an environment, and mark it again if it is sound.
+    """Check an environment closely, and mark it again if it is sound.
 
     Args:
         venv: The slot.
@@ -92,7 +92,7 @@ def finish(venv: Path, home: Path, installed: str) -> None:
 
 
 def good(home: Path, slot: str | None = None) -> None:
-    """Have ``venv.good`` lead to a slot that has ended a run with 0. Where it does already, nothing is written.
+    """Make ``venv.good`` lead to a slot that has ended a run with 0. If it already does, nothing is written.
 
     In a shell: ``slot=$(readlink "$home/venv"); [ "$(readlink "$home/venv.good")" = "$slot" ] || {
     ln -sfn "$slot" "$home/venv.good.new" && mv -fT "$home/venv.good.new" "$home/venv.good"; }``
@@ -117,7 +117,7 @@ def good(home: Path, slot: str | None = None) -> None:
 
 
 def own_slot(home: Path) -> str | None:
-    """The name of the slot that this process runs from, None where it runs from elsewhere."""
+    """The name of the slot that this process runs from, None if it runs from elsewhere."""
     prefix = os.path.realpath(sys.prefix)
     return next((slot for slot in SLOTS if prefix == os.path.realpath(home / slot)), None)
 
@@ -126,7 +126,7 @@ def spare(home: Path) -> Path:
     """The slot that the next install is to fill: not the good one if that is complete, else not the one in use.
 
     Raises:
-        BlockingIOError: it is the slot in use, and a run is at work, which may still import from it.
+        BlockingIOError: it is the slot in use, and an active run may still import from it.
     """
     kept = next((link for link in (home / "venv.good", home / "venv") if (link / MARKER).is_file()), home / "venv")
     slot = next(home / name for name in SLOTS if os.path.realpath(home / name) != os.path.realpath(kept))
@@ -217,7 +217,7 @@ def _hash_of(path: Path, algorithm: str) -> str:
 
 
 def _digest_of_records(venv: Path, names: list[str]) -> str:
-    """Of the files that say how everything else has to be, and which nothing else would find cut or empty."""
+    """Digest the files that describe all others; no other check would find them truncated or empty."""
     digest = hashlib.sha256((venv / "pyvenv.cfg").read_bytes())
     for name in names:
         digest.update((site_packages(venv) / name / "RECORD").read_bytes())

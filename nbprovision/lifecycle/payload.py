@@ -1,4 +1,4 @@
-"""The files that go into a script beside the playbook: read, looked at, and laid out as they lie here."""
+"""The files that go into a script with the playbook: read, checked, and laid out as they are here."""
 
 from __future__ import annotations
 

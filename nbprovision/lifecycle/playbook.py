@@ -1,6 +1,6 @@
 """Whether a playbook can work on another machine, and the files that have to go there with it.
 
-Files are found by reading the playbook as a run reads it, through a link to the root folder: a path that is worked out
+Files are found by reading the playbook as a run reads it, through a link to the root folder: a path that is evaluated
 to lie below that link begins at a file of the playbook, and one that does not was written as an absolute path, which is
 one of the other machine.
 """
@@ -62,7 +62,7 @@ class _Named(NamedTuple):
 
 
 class _UnknownFacts(dict[str, Any]):
-    """The facts of a machine of which nothing is known, so that no condition leaves a file out."""
+    """The facts of an unknown machine, so that no condition leaves a file out."""
 
     def __getitem__(self, name: str) -> Any:
         raise NotYetKnown(f"nb.{name}", ELSEWHERE)
@@ -81,7 +81,7 @@ def examine(
     tags: Collection[str] = (),
     skip_tags: Collection[str] = (),
 ) -> Checked:
-    """Look at a playbook as lint does, and gather the files that it and its tasks read.
+    """Check a playbook as lint does, and collect the files that it and its tasks read.
 
     Args:
         path: The playbook, a file of this machine.
@@ -216,7 +216,7 @@ class _Reading:
                 task = call.bind()
         given = call.written.call.parameters if call.written.call is not None else MapNode(call.position, ())
         if task is None:
-            # Its values are known only there; what it names as it stands, and is here, is meant.
+            # Its values are known only there; what it names as written, and is here, is meant.
             for text, position in _texts(given):
                 path = Path(os.path.normpath(call.written.setting.folder / text))
                 if not text.startswith(("/", "~")) and path.is_file():
@@ -241,7 +241,7 @@ class _Reading:
         return Path(text.removeprefix(_ROOT)) if text.startswith(f"{_ROOT}/") else None
 
     def _shown(self, path: Path) -> str:
-        """A path as somebody who gave the playbook by a relative name knows it."""
+        """Show a path as the playbook was named: relative if the playbook's path was."""
         return str(path) if self.shown.is_absolute() else os.path.relpath(path)
 
     def _position(self, position: Position | None) -> Position | None:

@@ -105,7 +105,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         home: The tool's home folder there; None for the platform's default.
         environment: Further environment variables of the user's part.
         options: Further options of ``nbprovision run``.
-        user_playbook: A playbook of the user's own, carried out after the team's where it exists.
+        user_playbook: A playbook of the user's own, run after the team's where it exists.
         on_finish: A command of the shell, run as the user when work that went on in the background has ended.
 
     Raises:
@@ -207,7 +207,7 @@ def render(wanted: Wanted) -> str:
     """The script.
 
     Raises:
-        UsageError: a value that cannot stand in it, or a script that is larger than the platform takes.
+        UsageError: a value is not possible in a script, or the script is larger than the platform accepts.
 
     """
     wanted = judged(wanted)
@@ -316,7 +316,7 @@ def _place(wanted: Wanted) -> str:
 
 
 def _fetch_lines(wanted: Wanted) -> str:
-    """The shell function ``fetch FILE``, which gets the second stage from where it is."""
+    """Return the shell function ``fetch FILE``, which gets the second stage from its source."""
     limit = max(10, wanted.seconds // 4)
     source = wanted.assets_url or wanted.tool or ""
     if source.startswith("https://"):

@@ -31,7 +31,7 @@ def refuse_in_option(option: str, value: str, name: str = "") -> None:
     Args:
         option: As it is written on the command line: ``--env``, ``--index-url``.
         value: Its value, or that of the variable that it sets.
-        name: The variable that it sets; empty where it sets none, and no URL in it may have a user then.
+        name: The variable that it sets; empty if it sets none, and no URL in it may have a user then.
 
     Raises:
         UsageError: it holds one; the value is not in the message.

@@ -58,7 +58,7 @@ class Folder(msgspec.Struct, frozen=True):
     Attributes:
         path: The folder.
         version: Of the tool, as the script asks for it.
-        missing: What it lacks, by machine and minor version of CPython 3; empty where it is complete.
+        missing: What it lacks, by machine and minor version of CPython 3; empty if it is complete.
 
     """
 
@@ -105,7 +105,7 @@ class _Wheel:
 
 
 def look(folder: Path, version: Version, option: str = "--tool") -> Folder:
-    """Look at a folder of wheels.
+    """Check a folder of wheels.
 
     Args:
         folder: A folder of this machine.
@@ -148,7 +148,7 @@ def look(folder: Path, version: Version, option: str = "--tool") -> Folder:
 
 
 def look_at_file(path: Path) -> None:
-    """Look at a single wheel.
+    """Check a single wheel.
 
     Args:
         path: A file of this machine whose name is that of a wheel of the tool; see `refuse_other_wheel`.
@@ -189,7 +189,7 @@ def refuse_other_wheel(path: str, version: Version, shown: str | None = None) ->
 
 
 def doubt(content: Folder, option: str = "--tool") -> str:
-    """A warning where a folder serves one Python only; empty where it serves two or more."""
+    """Return a warning if a folder serves only one Python; empty if it serves two or more."""
     complete = content.complete(content.machine)
     if len(complete) >= _SAFE_MINORS:
         return ""

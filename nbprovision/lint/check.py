@@ -1,4 +1,4 @@
-"""Looks at files by every rule, keeps quiet what a comment asks to, and mends what can be mended."""
+"""Checks files by every rule, drops the findings that a comment disables, and repairs those that it can."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def check(path: Path, machine: Machine, catalogue: Catalogue, extra_vars: Mappin
 
 
 def fix(path: Path, findings: Iterable[Finding]) -> list[Finding]:
-    """Mend what can be mended, every other byte as it was.
+    """Repair what can be repaired; every other byte stays as it was.
 
     Args:
         path: The file.
         findings: What `check` found in it.
 
     Returns:
-        What was mended.
+        What was repaired.
 
     """
     data = path.read_bytes()
@@ -101,7 +101,7 @@ def _faults(playbook: Playbook) -> Iterable[Finding]:
 
 
 def _named(position: Position, playbook: Path) -> Position:
-    """A place by the name that somebody knows who named the playbook like this: relative, if that was."""
+    """Name a file as the playbook was named: by a relative path if the playbook's was one."""
     if playbook.is_absolute() or not os.path.isabs(position.file):
         return position
     return position._replace(file=os.path.relpath(position.file))

@@ -1,4 +1,4 @@
-"""What the rules look at: a playbook as it was read, or the text of a lifecycle script."""
+"""The subjects of rules: a playbook as it was read, or the text of a lifecycle script."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kind: Its key.
         name: As the playbook names it.
-        position: Where the key stands.
-        parameters: What stands under it.
-        values: Its parameters, worked out where that can be; else as they are written, templates and all.
-        task: None where its parameters are wrong, or known only when earlier tasks have been run.
-        handler: It stands under ``handlers``.
-        rescue: It stands under ``rescue``.
-        here: Its ``when`` holds on this machine, as far as that is known.
+        position: The position of the key.
+        parameters: The mapping below it.
+        values: Its parameters, evaluated if possible; otherwise as written, with their templates.
+        task: None if its parameters are wrong, or known only when earlier tasks have been run.
+        handler: It is listed under ``handlers``.
+        rescue: It is listed under ``rescue``.
+        here: Its ``when`` is true on this machine, as far as that is known.
         conditional: A run that finds everything in place leaves it out, as far as the results of earlier tasks show.
         register: Name of the variable that gets its result, or nothing.
         notify: The handlers that it notifies.
         listen: What it listens to, for a handler.
-        unresolved: What is wrong with its templates, where it is left out on this machine.
+        unresolved: The fault in its templates, if it is left out on this machine.
 
     """
 
@@ -74,18 +74,18 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     unresolved: ProvisionError | None = None
 
     def at(self, *keys: str) -> Position:
-        """Where the first of these parameters stands that is given; else the task's own place."""
+        """Return the position of the first given parameter of these; otherwise that of the task."""
         return next((node.position for key in keys if (node := self.parameters.get(key)) is not None), self.position)
 
     def entry(self, key: str, number: int) -> Position:
-        """Where an entry of a list stands."""
+        """Return the position of an entry of a list."""
         node = self.parameters.get(key)
         if isinstance(node, ListNode) and number < len(node.items):
             return node.items[number].position
         return self.at(key)
 
     def strings(self, key: str) -> list[str]:
-        """The values of a parameter that takes a string or several; templates that are not worked out are left out."""
+        """The values of a parameter that takes a string or several; templates that are not evaluated are left out."""
         value = self.values.get(key)
         entries = value if isinstance(value, list) else [] if value is None else [value]
         return [entry for entry in entries if isinstance(entry, str) and not has_template(entry)]
@@ -102,7 +102,7 @@ def is_of_elsewhere(fault: ProvisionError) -> bool:
 
 
 class Elsewhere(dict[str, str]):
-    """Environment variables, of which one that is not set here may be set where the playbook runs."""
+    """Environment variables; a variable that is unset here may be set on the machine that runs the playbook."""
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value, or the template's own default.
@@ -121,7 +121,7 @@ _THEIRS = ("/home/ec2-user/", "/home/sagemaker-user/", "/home/studio-lab-user/",
 
 
 class OutsideElsewhere(Outside):
-    """The files that templates read, of which one that is missing here may be there where the playbook runs."""
+    """The files that templates read; a file that is missing here may exist on the machine that runs the playbook."""
 
     def read(self, path: Path, what: str) -> str:
         """The text of a file.
@@ -221,7 +221,7 @@ class Playbook:
                 yield call, error
 
     def _judged(self, call: Call, question: Callable[[Task[Any]], Any]) -> bool:
-        """Ask a task what a run asks of it before the first one is carried out, and note what it would be refused for.
+        """Ask a task what a run asks of it before the first one is run, and note what it would be refused for.
 
         Returns:
             Whether all files are there that the answer takes.
@@ -248,7 +248,7 @@ class Playbook:
 
     @cached_property
     def scalars(self) -> list[tuple[tuple[Scalar, ...], Scalar]]:
-        """Every value in its files, with the keys under which it stands, the outermost first."""
+        """Return every value in its files with the keys above it, the outermost first."""
         return [scalar for node in self.nodes.values() for scalar in _scalars(node, ())]
 
     def of(self, *kinds: str) -> Iterator[Call]:
@@ -261,11 +261,11 @@ class Playbook:
         return self.text_of(str(self.path))
 
     def text_of(self, file: str) -> str:
-        """The text of one of its files; empty where it cannot be read."""
+        """Return the text of one of its files; empty if it cannot be read."""
         return _text(Path(file))
 
     def asked(self, call: Call, question: Callable[[Task[Any]], Any]) -> Any:
-        """What a task answers to a question about the machine; None where it cannot."""
+        """Return a task's answer to a question about the machine; None if it has none."""
         if call.task is None:
             return None
         try:
@@ -376,7 +376,7 @@ def _is_left_out(call: TaskCall, quiet: Mapping[str, Any]) -> bool:
     """Whether a task turns on the results of others, and is left out where ``quiet`` is all that they report.
 
     A condition on what only a command can answer (`stdout`, `rc`) is the answer to a question: what it guards is not
-    carried out each time.
+    run each time.
     """
     try:
         call.written.setting.holds(call.written.when, "when")
@@ -402,7 +402,7 @@ def _written_values(node: MapNode) -> dict[str, Any]:
 
 
 def _written_calls(node: Node, catalogue: Catalogue, *, handler: bool = False) -> Iterator[Call]:
-    """Whatever looks like a task, wherever it stands."""
+    """Return every mapping that looks like a task."""
     if isinstance(node, ListNode):
         for item in node.items:
             yield from _written_calls(item, catalogue, handler=handler)

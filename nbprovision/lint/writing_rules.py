@@ -1,4 +1,4 @@
-"""Rules about how a playbook is written; each can be mended without changing what it means."""
+"""Rules about how a playbook is written; each can be repaired without changing what it means."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LONG = "ansible.builtin."
     fixes=True,
 )
 def crlf(playbook: Playbook) -> Iterable[Found]:
-    """One finding for the file; all its line ends are mended."""
+    """One finding for the file; all its line ends are repaired."""
     ends = [match.start() for match in re.finditer(r"\r\n", playbook.text)]
     if ends:
         yield Found(
@@ -65,7 +65,7 @@ def truthy(playbook: Playbook) -> Iterable[Found]:
     "a parameter of type text gets the written text, but a variable only the number",
 )
 def unquoted_number(playbook: Playbook) -> Iterable[Found]:
-    """Wherever it stands, as another tool, or the next reader, may take it otherwise."""
+    """Everywhere, because another tool or the next reader may read it otherwise."""
     for _, value in playbook.scalars:
         if isinstance(value.value, Written) and value.value.loses and value.plain:
             yield Found(
@@ -143,7 +143,7 @@ def _keys(node: Node) -> Iterable[Scalar]:
 
 
 def _replaced(playbook: Playbook, position: Position, before: str, after: str) -> tuple[Edit, ...]:
-    """The edit, if the file is the playbook's own and ``before`` stands at the position as it is written there."""
+    """Return the edit, if the file is the playbook itself and has exactly ``before`` at the position."""
     if position.file != str(playbook.path):
         return ()
     lines = playbook.text.split("\n")

@@ -27,7 +27,7 @@ def explained(message: str, cause: str = "", cure: str = "", position: Position 
     Args:
         message: What is wrong, behind its place.
         cause: Behind ``why:``; further lines are indented below it.
-        cure: Behind ``fix:``, likewise; lines of YAML can be copied as they stand.
+        cure: Behind ``fix:``, likewise; lines of YAML can be copied as written.
         position: The place.
 
     """
@@ -51,7 +51,7 @@ class ProvisionError(Exception):
     """
 
     exit_status: ClassVar[int] = 2
-    remote: ClassVar[bool] = False  # it comes from the network: no planned task mends it but one that moves the source
+    remote: ClassVar[bool] = False  # from the network: only a planned task that changes the source repairs it
 
     def __init__(self, message: str, *, cause: str = "", cure: str = "", position: Position | None = None) -> None:
         super().__init__(message)

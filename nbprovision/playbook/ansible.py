@@ -14,7 +14,7 @@ from nbprovision.model.errors import InvalidPlaybook, Position
 
 
 class Advice(NamedTuple):
-    """What to write in place of a word, and why the word is refused, where that needs saying."""
+    """The replacement for a word, and the reason for its refusal if that is not obvious."""
 
     fix: str
     why: str = ""

@@ -1,4 +1,4 @@
-"""What a playbook says, once it is read: plays of sections, of tasks and blocks, each knowing its place.
+"""The content of a playbook: plays of sections, of tasks and blocks, each with its position.
 
 A task that depends on what another one of the run reports is late: it is checked as far as it can be, and bound when
 its turn has come.
@@ -26,7 +26,7 @@ Results = Mapping[str, Any]  # registered results by name: plain data, or `templ
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """Where a task stands: what its templates know, and where relative paths begin."""
+    """The setting of a task: the variables of its templates, and the folder of its relative paths."""
 
     scope: Scope
     extra: Mapping[str, Any]
@@ -69,7 +69,7 @@ class Turn(msgspec.Struct, frozen=True):
     """One turn of a loop.
 
     Attributes:
-        setting: Where it stands.
+        setting: Its setting.
         label: What is shown of its entry.
         entry: What its result says of it.
 
@@ -84,10 +84,10 @@ class Written(msgspec.Struct, frozen=True):
     """A call as written, to evaluate it again when more variables are known.
 
     Attributes:
-        call: The task's key and what stands under it; None where a task file that is not read stands in its place.
+        call: The task's key and parameters; None in the place of a file of tasks that is not read.
         kind: The class of the task.
-        setting: Where it stands.
-        when: Its own conditions and those of what it stands in.
+        setting: Its setting.
+        when: Its own conditions and those of its surroundings.
         environment: Mappings of variables, the outermost first.
         loop: Only where its list is known late.
 
@@ -102,7 +102,7 @@ class Written(msgspec.Struct, frozen=True):
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """What is made of a result: keywords that are evaluated when there is one."""
+    """The judgement of a result: keywords that are evaluated when it is known."""
 
     failed_when: tuple[Node, ...] | None = None
     changed_when: tuple[Node, ...] | None = None
@@ -118,21 +118,21 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
         name: As the playbook gives it, with the label of its turn of a loop; else the kind.
         title: The same without the label.
         kind: The task's key: ``ensure_kernel``.
-        position: Where that key stands.
-        tags: Its own and those of what it stands in.
-        no_log: Nothing of its values is to be shown.
-        task: None where ``when`` does not hold, the tags do not choose it, or its parameters are known late.
+        position: The position of that key.
+        tags: Its own and those of its surroundings.
+        no_log: Hide all of its values.
+        task: None if ``when`` does not hold, the tags do not choose it, or its parameters are known late.
         chosen: Whether the tags choose it.
         late: Whether its conditions, parameters or list are known only when earlier tasks have been run.
         environment: Variables for its work, as far as they are known.
         register: Name of the variable that gets its result, or nothing.
-        turn: Number of the loop that it is a turn of, None where there is none.
-        empty: It stands for a loop without a turn.
+        turn: The number of its loop; None outside loops.
+        empty: It represents a loop without a turn.
         entry: What its result says of its turn: the entry, and the names of the loop's variables.
         notify: Handlers, by the names that are listened to.
         listen: For a handler: what it listens to, its name among them.
-        ignore_errors, check_mode, diff: As the keywords say; None where the command line decides.
-        judgement: What is made of its result.
+        ignore_errors, check_mode, diff: As the keywords say; None if the command line decides.
+        judgement: The judgement of its result.
 
     """
 
@@ -229,7 +229,7 @@ class Meta(msgspec.Struct, frozen=True):
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
-    """Tasks with others for when one of them fails, and for after all; what is common to them stands in each."""
+    """Tasks, the tasks that run after a failure of one, and those that run in any case; keywords are in each task."""
 
     position: Position
     body: tuple[Entry, ...]
@@ -241,7 +241,7 @@ Entry = TaskCall | Block | Meta
 
 
 def calls_of(entries: Sequence[Entry]) -> Iterator[TaskCall]:
-    """Every task in a list, those of its blocks where these stand."""
+    """Return every task in a list, with the tasks of blocks in their places."""
     for entry in entries:
         if isinstance(entry, TaskCall):
             yield entry
@@ -263,7 +263,7 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: Shown in the output.
         position: Where it begins.
-        sections: In the order in which they are carried out; those without a task are left out.
+        sections: In the order in which they are run; those without a task are left out.
         handlers: In the order in which they are run.
 
     """
@@ -280,7 +280,7 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Playbook(msgspec.Struct, frozen=True, kw_only=True):
-    """A playbook that was found valid.
+    """A valid playbook.
 
     Attributes:
         path: Its file.
@@ -288,7 +288,7 @@ class Playbook(msgspec.Struct, frozen=True, kw_only=True):
         content: Every file that it is made of, by absolute path, with the bytes that were read; itself first.
         env_read: Names of the environment variables that its templates asked for; grows as ``looked_at`` does.
         looked_at: What its templates read or looked for, and whether something was there; grows while more of them are
-            worked out.
+            evaluated.
         secrets_read: What its templates asked for at AWS; grows as ``looked_at`` does.
 
     """
@@ -302,7 +302,7 @@ class Playbook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bound(written: Written, setting: Setting, faults: Faults) -> Task[Any] | None:
-    """The task with its parameters; None where one of them is wrong.
+    """Return the task with its parameters; None if one of them is wrong.
 
     Raises:
         NotYetKnown: one of them is not known yet, and the others are right.

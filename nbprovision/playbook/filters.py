@@ -38,17 +38,17 @@ _REFERENCE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes YAML as Ansible does; a value that stands twice is written twice."""
+    """Writes YAML as Ansible does; a value that occurs twice is written twice."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def filters(outside: Outside) -> dict[str, Filter]:
-    """Every filter of Ansible's that there is here, by name.
+    """Return the supported filters of Ansible, by name.
 
     Args:
-        outside: What those go by that look at the machine.
+        outside: The machine, for filters that read it.
 
     """
 
@@ -207,7 +207,7 @@ def _check_indent(indent: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON and YAML can write; what is undefined raises what it stands for."""
+    """Convert a value to plain data for JSON and YAML; an undefined value raises its error."""
     if isinstance(value, Undefined):
         fail(value)
     if isinstance(value, Mapping):

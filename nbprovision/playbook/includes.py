@@ -1,4 +1,4 @@
-"""Files of tasks that stand in the place of one: ``import_tasks`` and ``include_tasks``.
+"""Files of tasks in the place of one task: ``import_tasks`` and ``include_tasks``.
 
 Both are read with the playbook, so that all faults are reported before anything runs. They differ as in Ansible in
 what their keywords are for: those of an import are those of its tasks, the tags of an include are its own.
@@ -30,7 +30,7 @@ def included(lists: TaskLists, node: MapNode, key: str, around: Around) -> list[
         lists: What reads lists of tasks.
         node: The entry.
         key: Its key: ``import_tasks`` or ``include_tasks``, perhaps with ``ansible.builtin.`` before it.
-        around: What the entry stands in.
+        around: The surroundings of the entry.
 
     """
     values = lists.values

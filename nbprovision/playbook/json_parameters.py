@@ -18,7 +18,7 @@ def bind(text: str, name: str, kind: type[Task[Any]], folder: Path) -> Task[Any]
 
     Args:
         text: The document (RFC 8259).
-        name: What stands for its file in positions.
+        name: The name of the file in positions.
         kind: The kind of task.
         folder: Where relative paths begin.
 

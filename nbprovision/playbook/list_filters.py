@@ -12,7 +12,7 @@ from nbprovision.model.errors import InvalidPlaybook
 
 
 def fail(value: Undefined) -> NoReturn:
-    """Raise what an undefined value stands for."""
+    """Raise the error of an undefined value."""
     value._fail_with_undefined_error()  # noqa: SLF001 - the one way to do so
 
 
@@ -151,7 +151,7 @@ def _merged(below: Mapping[Any, Any], above: Mapping[Any, Any], recursive: bool,
 def _merged_lists(below: list[Any], above: list[Any], list_merge: str) -> list[Any]:
     if list_merge == "keep":
         return below
-    if list_merge.endswith("_rp"):  # what stands in both is present once, where the later one has it
+    if list_merge.endswith("_rp"):  # an entry of both occurs once, in the later one's place
         below = [entry for entry in below if entry not in above]
     return below + above if list_merge.startswith("append") else above + below
 

@@ -63,7 +63,7 @@ def named(path: Path, node: Node | None = None) -> Document | None:
         node: Its content, where it can be read as YAML.
 
     Returns:
-        What it is; None where that is not known.
+        What it is; None if that is not known.
 
     """
     document = _by_name(path, path.name)

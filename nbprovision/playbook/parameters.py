@@ -1,4 +1,4 @@
-"""From the mapping under a task's key to the task: names, types, values, each fault with its place.
+"""Makes a task from the mapping under its key: names, types, values, each fault with its position.
 
 A field may be marked, in its description, as one that holds a path; relative ones begin at the playbook's folder:
 
@@ -58,7 +58,7 @@ _WORDS_FOR_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A task's key and what stands under it."""
+    """A task's key and its parameters."""
 
     kind: str
     position: Position
@@ -131,10 +131,10 @@ def bind(
         render: Works out the templates in a node; raises `InvalidPlaybook`.
         render_file: The text of a template file with the variables that ``render`` knows; raises `InvalidPlaybook`.
         folder: Where relative paths begin.
-        faults: Takes up what is wrong.
+        faults: Collects the faults.
 
     Raises:
-        NotYetKnown: a value turns on what another task reports; the other values have been looked at.
+        NotYetKnown: a value depends on the result of another task; the other values were checked.
 
     """
     fields = _fields(task)
@@ -229,12 +229,12 @@ def _refuse_unfit(kind: str, name: str, node: Node, data: Any) -> None:
 
 
 def _as_wanted(data: Any, shape: Any, *, text: bool) -> Any:
-    """The data with each number as what is wanted in its place: the text that stands in the file, or the number.
+    """Convert each number in the data to the wanted form: the text in the file, or the number.
 
     Args:
-        data: What the playbook gives, templates worked out.
+        data: The value in the playbook, with its templates evaluated.
         shape: The type that is wanted.
-        text: Text is wanted where the type takes both.
+        text: Prefer text if the type takes both.
 
     Raises:
         FormLost: text is wanted and lost, or the value could be either.
@@ -282,7 +282,7 @@ def _key(key: Any) -> Any:
 
 
 def _typed(kind: str, name: str, wanted: Any, node: Node, data: Any) -> Any:
-    """``data`` as the parameter's type; text may stand for numbers and booleans, as templates and ``-e`` give it."""
+    """Convert ``data`` to the parameter's type; text from templates and ``-e`` may represent numbers and booleans."""
     try:
         return msgspec.convert(data, wanted)
     except (msgspec.ValidationError, OverflowError) as error:
@@ -359,7 +359,7 @@ def _cure(node: Node, data: Any, takes: str) -> str:
 
 
 def _at_fault(node: Node, data: Any, wanted: Any, complaint: str) -> tuple[Node, Any, str]:
-    """The node and the data that msgspec's path names, and words for where that is."""
+    """Return the node and the data that msgspec's path names, and a description of their place."""
     where = ""
     above: list[str | None] = []  # keys on the way there, None for a list
     path = complaint.rpartition(" - at `$")[2].rstrip("`") if " - at `$" in complaint else ""
@@ -405,7 +405,7 @@ def _choices(shape: Any) -> list[str]:
 
 
 def words(shape: Any) -> str:
-    """What a type takes, in words: ``a string or a list of strings``."""
+    """Describe the values of a type in words: ``a string or a list of strings``."""
     inspect = msgspec.inspect
     if isinstance(shape, inspect.Metadata):
         return words(shape.type)
@@ -455,7 +455,7 @@ def _found(data: Any) -> str:
 def _render_into(
     values: dict[str, Any], field: msgspec.structs.FieldInfo, call: Call, render_file: Callable[[Path], str]
 ) -> None:
-    """Where the field names a template file, give the parameter that it is for its value."""
+    """If the field names a template file, set the parameter that gets the file's text."""
     into = _marked(field, "renders")
     if into is None or values[field.name] is None:
         return
@@ -499,7 +499,7 @@ def _refuse_places(call: Call, values: Mapping[str, Any], field: msgspec.structs
 
 
 def _refuse_other_documents(call: Call, field: msgspec.structs.FieldInfo, value: Any, written: Any) -> None:
-    """Refuse a file that is a document of another tool, with what uses it; faults in the right one are found later."""
+    """Refuse a document of another tool, and name the task that uses it; faults in the right one are found later."""
     kind = _marked(field, "document")
     if kind is None:
         return

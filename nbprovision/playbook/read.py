@@ -1,4 +1,4 @@
-"""Reads a playbook: from a file to plays of calls, each bound to its typed task, before anything is run."""
+"""Reads a playbook: from a file to plays of calls, each bound to its typed task, before anything runs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TASK_PREFIX = "ensure_"
 _HERE = ("localhost", "127.0.0.1", "::1", "all")
 _EXAMPLE = "- hosts: localhost\n  tasks:\n    - ensure_...:"
 _SECTIONS = ("pre_tasks", "tasks", "post_tasks")
-# What stands beside import_playbook.
+# The keywords beside import_playbook.
 _IMPORT = {name: keywords.PLAY[name] for name in ("name", "vars", "tags")} | {
     "when": keywords.TASK["when"],
     "import_playbook": "",
@@ -60,7 +60,7 @@ def read_playbook(
     outside: type[Outside] = Outside,
     judge: Callable[[Path], None] = lambda path: None,
 ) -> Playbook:
-    """Read a playbook, and bind every task that is chosen and whose ``when`` holds.
+    """Read a playbook, and bind every chosen task with a true ``when``.
 
     Args:
         path: The file. Relative paths begin at the folder of the file in which they are written.
@@ -71,7 +71,7 @@ def read_playbook(
         tags: Choose the tasks with one of these; see `selected`.
         skip_tags: Leave out the tasks with one of these.
         kept: Contents that are read in place of files, see `Files`.
-        outside: What looks at files for templates.
+        outside: Reads the machine for templates.
         judge: Called before each file that the playbook is made of is read; raises `InvalidPlaybook` for one not to
             obey.
 
@@ -108,7 +108,7 @@ def _names_of_prompts(node: Node | None) -> list[str]:
 
 
 def _of_another_kind(path: Path, node: Node | None) -> InvalidPlaybook | None:
-    """What is said of a document that is something else than a playbook."""
+    """Return the error for a document of another kind."""
     other = other_documents.named(path, node)
     if other is None:
         return None
@@ -120,7 +120,7 @@ def _of_another_kind(path: Path, node: Node | None) -> InvalidPlaybook | None:
 
 
 class _Reader:
-    """Goes through the nodes of one playbook, and gathers what is wrong."""
+    """Goes through the nodes of one playbook, and collects the faults."""
 
     def __init__(
         self,
@@ -238,7 +238,7 @@ class _Reader:
         return [call for call in calls if last[call.title] == call.position]
 
     def implied(self, handlers: list[TaskCall], notified: int, around: Around) -> list[TaskCall]:
-        """Handlers that need not be written: kinds of task that are nothing else. A name that is none is a fault."""
+        """Return the implied handlers: kinds of task that can only be handlers. An unknown name is a fault."""
         heard = {name for call in handlers for name in call.listen}
         calls: list[TaskCall] = []
         inner = msgspec.structs.replace(around, handler=True)

@@ -125,7 +125,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     """Evaluates templates and conditions.
 
     Args:
-        outside: What templates may look at beside their variables.
+        outside: The part of the machine that templates may read.
     """
 
     def __init__(self, outside: Outside) -> None:

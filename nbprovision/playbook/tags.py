@@ -24,7 +24,7 @@ class Tagged(Protocol):
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The tags, without any that mean something to the one who chooses."""
+        """Return the tags without `always` and `never`."""
 
 
 def selected(call: Tagged, tags: Collection[str] = (), skip_tags: Collection[str] = ()) -> bool:

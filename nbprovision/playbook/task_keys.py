@@ -1,4 +1,4 @@
-"""Which key of a mapping says what a task does, and what is said of a mapping that has none."""
+"""Finds the key of a mapping that names the task, and explains a mapping without one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nbprovision.playbook.yaml_nodes import MapNode
 
 
 def call(node: MapNode, kinds: Collection[str], values: Values) -> parameters.Call | None:
-    """The one key of a task that names its kind, with what stands under it."""
+    """Return the key of a task that names its kind, with its parameters."""
     pairs = [(key, value) for key, value in node.pairs if key.value in kinds]
     if len(pairs) > 1:
         names = " and ".join(key.text for key, _ in pairs)
@@ -36,7 +36,7 @@ def call(node: MapNode, kinds: Collection[str], values: Values) -> parameters.Ca
 
 
 def _no_such_task(node: MapNode, kinds: Collection[str], values: Values) -> None:
-    """Say what is wrong with a mapping that calls no task of the catalogue."""
+    """Explain a mapping that names no task of the catalogue."""
     strange = [key for key, _ in node.pairs if not keywords.is_ansible(str(key.value))]
     choices = f"there are: {', '.join(sorted(kinds))}"
     module = next((key for key, _ in node.pairs if ansible.module(str(key.value))), None)

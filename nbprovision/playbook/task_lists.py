@@ -1,4 +1,4 @@
-"""Lists of tasks: what each entry is, what it takes over from what it stands in, and what it turns on."""
+"""Lists of tasks: the kind of each entry, what it inherits from its surroundings, and what it depends on."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TaskLists:
         faults: Takes up what is wrong.
         extra: Variables of the command line, which win over all others.
         chosen: Whether tags choose a task.
-        include: Reads a file of tasks that stands in the place of one of the list.
+        include: Reads a file of tasks in the place of an entry.
 
     """
 
@@ -119,7 +119,7 @@ class TaskLists:
         )
 
     def setting(self, around: Around, scope: Scope) -> Setting:
-        """Where a task stands; relative paths begin at the folder of the file that it is written in."""
+        """The setting of a task; relative paths begin at the folder of its file."""
         folder = Path(os.path.abspath(around.file)).parent
         return Setting(scope, self.extra, self.templates, folder)
 
@@ -334,7 +334,7 @@ class TaskLists:
     def _bound(
         self, call: parameters.Call, kind: type[Task[Any]], around: Around, setting: Setting, label: str
     ) -> TaskCall:
-        """One call, bound as far as that can be done now."""
+        """Make one call, and bind what is already known."""
         written = Written(call, kind, setting, around.when, around.environment)
         chosen = around.handler or self.chosen(Tags(around.tags))
         made = self._made(call, around, written, label, chosen=chosen)
@@ -409,7 +409,7 @@ class TaskLists:
         )
 
     def _check_judgement(self, node: MapNode, around: Around) -> None:
-        """Look at the conditions on a result, whose names must be known once it is there."""
+        """Check the conditions on a result; their variables must be known when the result is."""
         scope = self.aware(around.scope)
         loop = node.get("loop_control")
         names = [loop.get("loop_var"), loop.get("index_var")] if isinstance(loop, MapNode) else []

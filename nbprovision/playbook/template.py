@@ -1,4 +1,4 @@
-"""Variables and templates: what a string in a playbook means where it stands."""
+"""Variables and templates: the meaning of a string in its place in a playbook."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Unknown:
 
 
 class Deferred:
-    """A value that is worked out where it was written, not where it is used: ``vars`` of an include."""
+    """A value that is evaluated where it was written, not where it is used: ``vars`` of an include."""
 
     def __init__(self, node: Node, scope: Scope) -> None:
         self.node = node
@@ -81,7 +81,7 @@ class NotYetKnown(InvalidPlaybook):
 
 
 class Scope:
-    """Variables where a task stands. A value is worked out when it is first asked for, and once.
+    """The variables of a task. Each value is evaluated once, at its first use.
 
     Args:
         templates: What evaluates them.
@@ -176,7 +176,7 @@ class Templates:
         folder: Where relative paths begin.
         env: The environment variables that ``lookup('env', NAME)`` sees.
         files: Reads the files that the playbook is made of; by default from the disk.
-        outside: What looks at files for them.
+        outside: Reads the machine for them.
 
     Attributes:
         outside: What they read from outside so far.

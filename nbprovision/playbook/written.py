@@ -15,14 +15,14 @@ from nbprovision.model.errors import InvalidPlaybook, Position
 
 
 class FormLost(InvalidPlaybook):
-    """Text is to be made of a number, and would not be the text that was written."""
+    """A number is needed as text, but its text would differ from the written one."""
 
 
 class Written:
     """A number as it is written: the base of `WrittenInt` and `WrittenFloat`.
 
     Attributes:
-        text: What stands in the file.
+        text: The text in the file.
         position: Where.
         passed_on: It went through a template.
 
@@ -111,7 +111,7 @@ def passed_on(value: Any) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """The text of a value for whom text is wanted: what stands in the file.
+    """Return the text of a value as it is in the file.
 
     Raises:
         FormLost: only the number is known, since it went through a variable, and its text would be another one.

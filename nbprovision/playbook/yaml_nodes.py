@@ -1,4 +1,4 @@
-"""YAML to nodes that know where they stand.
+"""YAML to nodes that know their positions.
 
 The text is read as a stream of events, and every limit (depth, number of nodes, what aliases unfold to) is held while
 the nodes are made from it. PyYAML's own composer is never used: the one written in C crashes the process on some
@@ -405,7 +405,7 @@ def _refuse_unseen_in_line(error: yaml.MarkedYAMLError, text: str, name: str) ->
         raise _unseen(text, start + place, name)
 
 
-# What libyaml says, and what it means to somebody who wrote the line: (part of its words, message, cure).
+# Errors of libyaml and their meanings to the author of the line: (part of its words, message, cure).
 _SYNTAX = (
     (
         "mapping values are not allowed",

@@ -28,9 +28,9 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: As a playbook writes it.
         takes: The values that it takes, in words.
-        choices: Those values, where there are only some.
-        default: As a playbook would write it; empty where there is none.
-        required: Whether it has to be given.
+        choices: The possible values, if they are limited.
+        default: As a playbook would write it; empty if there is none.
+        required: Whether it must be given.
         description: One or more sentences.
 
     """
@@ -54,7 +54,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
         relations: Which parameters go together, a sentence each.
         actions: What it can have changed, each with what that means.
         examples: A list of tasks in YAML.
-        handler_only: Whether it may stand under ``handlers`` alone.
+        handler_only: Whether it can only be a handler.
 
     """
 

@@ -93,7 +93,7 @@ _SHAPES: Mapping[str, Schema] = {
     "import_playbook": _TEXT,
     "meta": {"enum": list(keywords.META)},
 }
-# What stands beside `import_playbook` and `meta`.
+# The keywords beside `import_playbook` and `meta`.
 _IMPORT = {name: keywords.PLAY[name] for name in ("name", "vars", "tags")} | {
     "when": keywords.TASK["when"],
     "import_playbook": "A file with a list of plays that stand in this place.",
@@ -111,7 +111,7 @@ def schema(catalogue: Mapping[str, type[Task[Any]]]) -> Schema:
     """The schema of a playbook.
 
     Args:
-        catalogue: Kind to class: the tasks that there are.
+        catalogue: The existing tasks, kind to class.
 
     """
     kinds = [catalogue[name] for name in catalogue]
@@ -180,7 +180,7 @@ def _keywords(described: Mapping[str, str]) -> Schema:
 
 
 def _parameters(kind: type[Task[Any]]) -> Schema:
-    """The schema of what stands below a task's key, and of the mappings within."""
+    """Return the schema of a task's parameters, and of the mappings within."""
     definition = define(kind)
     _, components = msgspec.json.schema_components([kind], ref_template="#/definitions/{name}")
     own = _object(components.pop(kind.__name__))
@@ -201,7 +201,7 @@ def _object(schema: Schema) -> Schema:
 
 
 def _value(schema: Schema) -> Schema:
-    """Where a value may stand, a template may; and text where it reads as the value."""
+    """Allow a template in the place of any value, and text that reads as the value."""
     description = {key: schema[key] for key in ("description", "default") if schema.get(key) is not None}
     shape = {key: value for key, value in schema.items() if key not in ("description", "default")}
     forms: list[Schema] = []

@@ -11,7 +11,7 @@ _INDENT = "    "
 
 
 def page(definition: Definition, *, width: int = 100, heading: Callable[[str], str] = str) -> str:
-    """All that is to be known of one kind of task.
+    """Describe one kind of task.
 
     Args:
         definition: The kind.

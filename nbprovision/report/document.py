@@ -51,7 +51,7 @@ def exit_status(results: Sequence[Result]) -> int:
 
 
 def first_error(results: Sequence[Result]) -> str:
-    """Why a run failed, in one line; empty where it did not."""
+    """Why a run failed, in one line; empty if it did not."""
     failed = (result for result in results if result.error is not None and not result.forgiven)
     return next((f"{result.task}: {result.name}: {result.error}" for result in failed), "")
 
@@ -62,7 +62,7 @@ def render(content: dict[str, Any]) -> str:
 
 
 def render_plain(content: dict[str, Any]) -> str:
-    """A document as text, as it stands."""
+    """Return a document as its text."""
     return shown_json(msgspec.json.format(msgspec.json.encode(content).decode(), indent=2)) + "\n"
 
 

@@ -38,7 +38,7 @@ class Follower:
         Args:
             state: What the tool does.
             record: The record of the activity.
-            progress: How far the run at work is.
+            progress: The progress of the active run.
             waiting: The runs that wait for the lock.
 
         """

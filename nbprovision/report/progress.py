@@ -220,7 +220,7 @@ def log_line(home: Path) -> str:
 
 
 def read(home: Path, run: Activity) -> RunProgress | None:
-    """How far a run is; None where it has not said so yet."""
+    """Return the progress of a run; None if it has not recorded any yet."""
     try:
         progress = read_json(home / FILE, RunProgress, follow=False)
     except (OSError, msgspec.DecodeError):

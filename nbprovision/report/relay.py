@@ -57,11 +57,11 @@ class Relay:
         self._send({"failed": _told(error)})
 
     def said(self, text: str) -> None:
-        """A message for whoever waits."""
+        """A message for the waiting caller."""
         self._send({"said": text})
 
     def waits(self, hook: str) -> None:
-        """The lock has to be waited for; ``hook`` is the lifecycle script whose work holds it, empty for other work."""
+        """The lock must be waited for; ``hook`` is the lifecycle script whose work holds it, empty for other work."""
         self._send({"waits": hook})
 
     def delivered(self) -> bool:

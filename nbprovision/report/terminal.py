@@ -170,7 +170,7 @@ class _Bars:
         self._progress.update(self._tasks[key], description=self._escape(text), completed=done, total=total or None)
 
     def print(self, text: str) -> bool:
-        """Print a line above the bars; False where there are none."""
+        """Print a line above the bars; False if there are none."""
         if self._progress is None:
             return False
         from rich.text import Text

@@ -1,4 +1,4 @@
-"""What happens on the way of a run, for those who ask for it by ``-vv`` and ``-vvv``."""
+"""Events during a run, which ``-vv`` and ``-vvv`` show."""
 
 from __future__ import annotations
 

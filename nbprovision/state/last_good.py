@@ -68,8 +68,8 @@ class Start(msgspec.Struct, frozen=True):
     """What a lifecycle script says of a run.
 
     Attributes:
-        hook: ``on-start`` or ``on-create``; empty where no hook is at work.
-        user_playbook: The user's own playbook; None where the script names none.
+        hook: ``on-start`` or ``on-create``; empty outside hooks.
+        user_playbook: The user's own playbook; None if the script names none.
     """
 
     hook: str
@@ -130,7 +130,7 @@ def is_kept(home: Path, playbook: Path, content: Mapping[Path, bytes], start: St
 
 
 def read(home: Path, playbook: Path, start: Start) -> Kept:
-    """What is to be used in place of an invalid or missing playbook.
+    """Find the replacement for an invalid or missing playbook.
 
     Args:
         home: The tool's home folder.

@@ -131,7 +131,7 @@ class Store:
         self._proofs = {proof.digest: proof for proof in self._read()}
 
     def proof_of(self, task_digest: str) -> Proof | None:
-        """What stands recorded of a task with these parameters, if all its witnesses hold now."""
+        """Return the proof of a task with these parameters, if all its witnesses hold now."""
         proof = self._proofs.get(task_digest)
         if proof is None:
             return None
@@ -193,7 +193,7 @@ class Store:
         self._drop_old_states()
 
     def _as_it_is(self, witness: Witness) -> Witness | None:
-        """The witness, or that of a file which was rewritten with the same content; None where it has changed."""
+        """The witness, or that of a file which was rewritten with the same content; None if it has changed."""
         if holds(witness, self._env):
             return witness
         content = self._contents.get(witness.path) if witness.kind == "stat" else None
@@ -241,7 +241,7 @@ class Store:
 
 
 def _content(path: str) -> str | None:
-    """What a small regular file says, who owns it and who may do what with it; None for anything else."""
+    """Return the content, owner and mode of a small regular file; None for anything else."""
     try:
         status = os.stat(path)
         said = read_bytes(path, most=_SMALL).hex() if stat.S_ISREG(status.st_mode) else None

@@ -1,4 +1,4 @@
-"""The start-up path: does everything that the last run proved still stand?
+"""The start-up path: whether everything that the last run proved still stands.
 
 This module runs before any other of ours, at every start of a notebook. It imports what the interpreter has loaded
 anyway and three small modules more, and a test holds it to that. `state.store` writes what is read here.
@@ -90,7 +90,7 @@ def state_path(home: str, playbook: str, selection: list[str], env: dict[str, st
     Args:
         home: The tool's home folder.
         playbook: The absolute path of the playbook.
-        selection: The options that select tasks or set variables, as they stand on the command line.
+        selection: The options that select tasks or set variables, as written on the command line.
         env: The environment variables.
 
     """
@@ -152,7 +152,7 @@ def parse(argv: list[str]) -> Invocation | None:
             check = True
         elif name in ("--lock-timeout", "--deadline") and not value.isdigit():
             return None
-    if not playbook.isprintable() or not playbook:  # its name would reach the terminal as it stands
+    if not playbook.isprintable() or not playbook:  # its name would reach the terminal as written
         return None
     home = os.path.abspath(home) if home else tool_home(os.environ)
     return Invocation(os.path.abspath(playbook), home, selection, json, check, again)
@@ -216,7 +216,7 @@ def try_witnesses(argv: list[str], started: float) -> int | None:
         started: ``time.perf_counter()`` at the start of the program.
 
     Returns:
-        The exit status, or None when the full path has to be taken.
+        The exit status, or None when the full path must be taken.
 
     """
     invocation = parse(argv)
@@ -228,7 +228,7 @@ def try_witnesses(argv: list[str], started: float) -> int | None:
     except OSError:
         return None
     try:
-        # The same lock that a full run takes by filelock; if one is on its way, what stands is changing.
+        # The same lock that a full run takes by filelock; during a full run the state is changing.
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         if _leftovers(invocation.home) or not still_stands(lines):
             return None
@@ -253,7 +253,7 @@ def _leftovers(home: str) -> bool:
 
 
 def _report(invocation: Invocation, tasks: list[str], seconds: float) -> None:
-    # The JSON of each task was made when it was recorded, so that none has to be made (or json imported) now.
+    # The JSON of each task was made when it was recorded, so nothing has to be made (or json imported) now.
     entries = [line.split("\t", 4)[4] for line in tasks]
     skipped = sum('"status":"skipped"' in entry for entry in entries)
     ok = len(entries) - skipped

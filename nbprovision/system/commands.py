@@ -58,7 +58,7 @@ def run(
         stdin: Text for its standard input; default nothing.
         timeout: Seconds after which it is killed.
         accept: Exit statuses that do not count as failure.
-        failure: The message where it fails; default that the command failed.
+        failure: The message for a failure; by default that the command failed.
         on_output: Hears each piece of its output that a NUL ends, as it comes.
         foreign: It is a command of the user's, who may have anything run by it: when it is killed, so is all that it
             has started; and what it leaves running keeps nobody waiting for more output.

@@ -1,4 +1,4 @@
-"""What stands at a path: an ordinary file and what is in it, a folder, a link, or nothing. No link is followed."""
+"""The state of a path: an ordinary file with its content, a folder, a link, or nothing. No link is followed."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def shown(data: bytes | None) -> str:
 
 
 def look(path: Path) -> Entry:
-    """What stands at ``path``.
+    """Return the state of ``path``.
 
     Raises:
-        TaskFailed: it cannot be looked at.
+        TaskFailed: it cannot be read.
 
     """
     inputs.file(path)

@@ -1,4 +1,4 @@
-"""Characters that nobody sees, or that let text be read in another order than it stands.
+"""Invisible characters, and characters that change the reading order of text.
 
 Sources: the general categories Cf, Zs, Zl and Zp of Unicode, its default-ignorable fillers and selectors
 (https://www.unicode.org/reports/tr44/), and https://trojansource.codes for what directs the order of reading.
@@ -29,7 +29,7 @@ def find(text: str, *, name: bool = False, plain: bool = False) -> int | None:
     """The index of the first character in ``text`` that should not be there, or None.
 
     Args:
-        text: A word or a line as it stands in a file.
+        text: A word or a line as written in a file.
         name: It is a name, which has no such character of any kind.
         plain: It stands in YAML without quotes, where it may have been meant for a mapping or a list.
 

@@ -40,14 +40,14 @@ def alone(
 
     Args:
         folders: Environments.
-        announce: Called once for each folder that has to be waited for.
+        announce: Called once for each folder that must be waited for.
         timeout: Seconds to wait, None for ever.
 
     Yields:
         A function to keep a folder as well that was made just now, and that nobody else knows of yet.
 
     Raises:
-        LockTimeout: another run was at work there for too long.
+        LockTimeout: another run held the lock for too long.
 
     """
     deadline = None if timeout is None else time.monotonic() + timeout

@@ -152,7 +152,7 @@ class Child:
         return self._process.pid
 
     def _last_words(self) -> str:
-        """What it said on standard error before it died; all who waited for it want to know."""
+        """Return its last output on standard error, for all waiting callers."""
         with self._writing:
             if self._said is None:
                 self._errors.seek(0)
@@ -176,7 +176,7 @@ class Child:
 
 
 class _Replies:
-    """Hears a child, and hands each message to whoever waits for it; an empty one to all when the child has ended."""
+    """Reads a child's messages, and passes each to its waiting caller; after the child's end, an empty one to all."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._lock = threading.Lock()

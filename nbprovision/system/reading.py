@@ -67,7 +67,7 @@ def read_json(path: str | Path, kind: Any = Any, *, most: int = MOST, follow: bo
 
     Args:
         path: The file.
-        kind: What it has to be.
+        kind: The expected type.
         most: Bytes that it may have.
         follow: A link to one will do.
 
@@ -93,7 +93,7 @@ def decode(decoder: msgspec.json.Decoder[T], content: bytes) -> T:
 
 
 def kind_of(status: os.stat_result) -> str:
-    """What stands at a path, in words: a folder, a named pipe, a device, ..."""
+    """Describe what is at a path: a folder, a named pipe, a device, ..."""
     for test, words in _KINDS:
         if test(status.st_mode):
             return words

@@ -27,7 +27,7 @@ _REST_FILES = 32
 
 
 class Room(NamedTuple):
-    """What this user may still fill: bytes and names of files; ``inodes`` is None where these are not counted."""
+    """What this user may still fill: bytes and names of files; ``inodes`` is None if these are not counted."""
 
     place: Path
     free: int
@@ -76,7 +76,7 @@ def explain(number: int, path: Path) -> tuple[str, str]:
 
 
 def explained(words: str, path: Path) -> tuple[str, str] | None:
-    """Why an engine could not write, its own words after that, and what to do; None where it is not for one of these.
+    """Why an engine could not write, its own words after that, and what to do; None if it is not for one of these.
 
     Args:
         words: What it said.

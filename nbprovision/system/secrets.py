@@ -46,13 +46,13 @@ _KEYS = frozenset(f"{kind}keys" for kind in ("access", "api", "auth", "private",
 _LOOKS_LIKE_A_PLACE = re.compile(r"[/\\~]|^\$|\.[A-Za-z0-9]{1,6}$")
 _COUNTED = frozenset(["max", "min", "num"])  # max_tokens: how many a model may write
 NO_SECRETS = ("", "true", "false", "yes", "no", "none", "null", "omit")  # values that are none, whatever the name
-# A token may stand in the place of the user, alone or before an empty password.
+# A token may take the place of the user, alone or before an empty password.
 _URL_LONE_TOKEN = re.compile(
     rf"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{{0,30}}://)(?:[^/\s:@'\"]{{{_LONGEST_USER + 1},2000}}(?=@)|[^/\s:@'\"]+:(?=@))"
 )
 # conda channels carry a token in the path.
 _URL_TOKEN = re.compile(r"/t/[^/\s'\"]+/")
-# Links that are signed, and what a request says of who makes it.
+# Signed links, and the credentials in the headers of a request.
 _QUERY = re.compile(
     r"(?P<name>[?&](?:[a-z-]*token|api_?key|password|secret|sig|signature|x-amz-(?:signature|credential)|key)=)"
     r"[^&\s'\"#]+",
@@ -70,7 +70,7 @@ class _Secrets:
 
 
 def remember(secret: str) -> None:
-    """Mask ``secret`` from now on in this run: as it stands, in base64, in URLs, JSON, Python, shells."""
+    """Mask ``secret`` from now on in this run: as written, in base64, in URLs, JSON, Python, shells."""
     for text in (secret, unquote(secret)):
         if len(text) >= _SHORTEST:
             current(_Secrets).texts.update(_written(text))

@@ -1,7 +1,7 @@
 """Root obeys nobody: the one judge of every path that a process of root's runs, imports from, obeys or writes to.
 
 A path is trusted when nobody but root can change what it leads to. Each component on the way, and each symbolic link
-with the way that it leads, has to be owned by root and not writable for a group (unless that is root's) or for others.
+with the way that it leads, must be owned by root and not writable for a group (unless that is root's) or for others.
 The group bits of a file with a POSIX ACL are its mask (acl(5)), so they cover what the ACL grants.
 In a folder of root's with the sticky bit, such as /tmp, others can replace nothing that is root's (inode(7)): it may be
 passed through to an entry of root's, but root does not obey the folder itself, nor a name that is still free in it.
@@ -35,7 +35,7 @@ _trusted: set[tuple[str, bool]] = set()  # the environments that this process ha
 
 
 class Fault(NamedTuple):
-    """The component of a path that somebody other than root can change, its own status, and who can, in words."""
+    """A component of a path that somebody other than root can change: its status, and who can change it, in words."""
 
     path: str
     status: os.stat_result
@@ -43,7 +43,7 @@ class Fault(NamedTuple):
 
 
 def applies() -> bool:
-    """Whether this process is root's, so that paths have to be judged."""
+    """Whether this process is root's, so that paths must be judged."""
     return os.geteuid() == 0
 
 
@@ -183,7 +183,7 @@ def _is_sticky(status: os.stat_result) -> bool:
 
 
 def _weakness(status: os.stat_result) -> str:
-    """Who other than root can change what has this status, in words; empty for nobody."""
+    """Describe who other than root can change a file with this status; empty for nobody."""
     if status.st_uid != 0:
         return f"is {name_of(status.st_uid)}'s"
     if stat.S_ISLNK(status.st_mode) or stat.S_ISCHR(status.st_mode):

@@ -44,8 +44,8 @@ def load(content: bytes | str, *, texts: bool = False, unique: bool = False) -> 
 
     Args:
         content: The text.
-        texts: Take numbers, booleans and dates as the text that stands there: 3.10 is not 3.1.
-        unique: Refuse a key that stands twice in a mapping, as conda does; with ``texts`` it always is.
+        texts: Read numbers, booleans and dates as text: 3.10 is not 3.1.
+        unique: Refuse a duplicate key in a mapping, as conda does; with ``texts`` it always is.
 
     Raises:
         NoYaml: it is not YAML, nested too deep, or its aliases unfold to more than any such file holds.
@@ -86,7 +86,7 @@ def decoded(content: bytes) -> str:
 
 @functools.cache
 def _loader(*, texts: bool) -> type[yaml.SafeLoader]:
-    """The safe loader that refuses a key which stands twice; with ``texts`` whatever is not empty is text to it."""
+    """The safe loader that refuses a duplicate key; with ``texts`` whatever is not empty is text to it."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -100,7 +100,7 @@ def _loader(*, texts: bool) -> type[yaml.SafeLoader]:
             self._checked: set[int] = set()
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
-            """As conda, refuse a key that stands twice: its first value would be lost. Merged keys may stand twice."""
+            """As conda, refuse a duplicate key: its first value would be lost. Merged keys may stand twice."""
             if id(node) not in self._checked:
                 self._checked.add(id(node))
                 _refuse_twice(node)
