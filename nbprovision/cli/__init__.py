@@ -17,20 +17,20 @@ COMMANDS = {
     "run": "bring this machine to the state that a playbook describes",
     "status": "show how far a run is, and how the last one ended",
     "facts": "show what is on this machine: platform, conda, environments, kernels, indexes",
-    "export": "print a playbook that makes what is installed in environments again",
+    "export": "print a playbook that installs the packages of environments again",
     "lint": "find mistakes in playbooks and lifecycle scripts without running them",
     "doc": "show the parameters and changes of a task, with examples",
     "schema": "print the JSON Schema of a playbook, for editors",
-    "task": "carry out one task: parameters as JSON on standard input, the result as JSON",
-    "clean": "remove caches and leftovers of this tool, or say what that would free",
+    "task": "run one task: parameters as JSON on standard input, the result as JSON",
+    "clean": "remove caches and leftovers of this tool, or show how much that would free",
     "lifecycle": "render a lifecycle script for a notebook instance",
 }
 
 
 _EPILOG = """
 nbprovision run team.yml --check --diff    what would change; changes nothing
-nbprovision run team.yml                   bring it about
-nbprovision doc ensure_kernel              what a task takes
+nbprovision run team.yml                   make the changes
+nbprovision doc ensure_kernel              the parameters of a task
 nbprovision COMMAND --help                 the options of a command, and examples
 """
 
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
             _reported(options, error)
         return error.exit_status
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the next run goes on from here\n")
+        sys.stderr.write("interrupted; the next run continues from here\n")
         return 130
     except (BrokenPipeError, EOFError):  # __main__ knows what to do about them
         raise

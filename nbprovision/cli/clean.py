@@ -122,7 +122,7 @@ def _text(content: dict[str, Any]) -> str:
         f"left alone: {entry['path']}, which is not this tool's: {entry['command']}" for entry in content["left_alone"]
     ]
     if content["running"]:
-        lines.append(f"at work: {content['running']}; what it is making counts as left by a killed run here")
+        lines.append(f"at work: {content['running']}; its temporary files are counted as leftovers here")
     lines += [f"could not be removed: {text}" for text in content["errors"]]
     lines.append(f"{megabytes(content['room']['free'])} are free at {content['room']['path']}")
     return "\n".join(lines) + "\n"

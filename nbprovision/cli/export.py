@@ -68,7 +68,7 @@ def exported(machine: Machine, names: list[str], *, pinned: bool) -> str:
     called = ", ".join(prefix.name for prefix in prefixes)
     when = time.strftime("%Y-%m-%d")
     header = [
-        f"{'In the versions that were installed' if pinned else 'What was asked for'} in {called} on {when},",
+        f"{'The installed versions' if pinned else 'The requested packages'} in {called} on {when},",
         f"written by nbprovision {__version__} (export) on this machine: {machine.platform.kind}.",
         *hidden.comments,
     ]
@@ -182,7 +182,7 @@ class _Export:
         )
         reference = self._reference
         parameters: dict[str, Any] = {"prefix" if "/" in reference else "name": _untemplated(reference)}
-        comments = ["It was not finished when it was looked at."] * self._environment.unfinished
+        comments = ["It was unfinished at the time of the export."] * self._environment.unfinished
         comments += _guessed(request)
         pins = health.pins(self._prefix)
         if pins:
@@ -223,12 +223,12 @@ class _Export:
         if not requests:
             return
         gone = tuple(
-            f"{request.name} was installed from {request.gone}, which is not there any more"
+            f"{request.name} was installed from {request.gone}, which no longer exists"
             for request in requests
             if request.gone
         )
         yield Written(
-            name=_untemplated(f"What pip and uv were asked for in {self._name}"),
+            name=_untemplated(f"Packages requested from pip and uv in {self._name}"),
             kind="ensure_pip_pkg",
             parameters={
                 "env": _untemplated(self._reference),
@@ -286,7 +286,7 @@ class _Export:
         recorded = baselines.known(self._machine, self._prefix)
         if recorded is None:
             comment = (
-                f"No run had written down what the image brought to {self._name}: this is what is newer than the start"
+                f"No run has recorded the image's packages in {self._name}: these packages are newer than the start"
             )
             return asked.since_start(self._prefix), (comment,)
         changes = baseline.differences(recorded.content, baseline.content(self._prefix))
@@ -300,13 +300,15 @@ class _Export:
         }
         return (
             Since(frozenset(packages), frozenset(python), frozenset(moved)),
-            (f"The image brought these, which are gone: {', '.join(gone)}",) if gone else (),
+            (f"These packages of the image are missing: {', '.join(gone)}",) if gone else (),
         )
 
 
 def _guessed(request: CondaAsked) -> list[str]:
     return (
-        ["Nobody wrote down what was asked for: these are the packages that no other needs."] if request.guessed else []
+        ["The requested packages are not recorded: these are the packages that no other needs."]
+        if request.guessed
+        else []
     )
 
 

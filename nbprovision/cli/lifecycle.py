@@ -67,7 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--assets-url",
         metavar="URL",
-        help="where the script gets that file: a folder on the volume, s3://BUCKET/PREFIX or https://HOST/FOLDER "
+        help="the script's source of that file: a folder on the volume, s3://BUCKET/PREFIX or https://HOST/FOLDER "
         "(default: the folder of the wheels, or the wheel itself)",
     )
     add(
@@ -82,7 +82,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=DEFAULT_SECONDS,
         metavar="SECONDS",
-        help="time that all of it may take (default: %(default)s; the platform's limit is 300)",
+        help="time limit for everything (default: %(default)s; the platform's limit is 300)",
     )
     add("--platform", choices=tuple(PLATFORMS), default="notebook-instance", help="default: %(default)s")
     add("--home", metavar="DIR", help="the tool's home folder there, if not the usual one")
@@ -104,7 +104,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--on-finish",
         metavar="COMMAND",
-        help="a shell command that is run as the user when work that went on in the background has ended; it gets "
+        help="a shell command that runs as the user at the end of background work; it gets "
         "NBPROVISION_STATUS and NBPROVISION_RESULT",
     )
     for names, metavar in _RUN_OPTIONS:
@@ -221,7 +221,7 @@ def _look(tool: str | None, assets: str | None) -> None:
         raise UsageError(
             f"--assets {assets} is not a folder here",
             cause=f"{BOOTSTRAP_NAME} is written into it when the script is rendered",
-            cure="write a folder of this machine; where the script gets the file from is --assets-url",
+            cure="write a folder of this machine; --assets-url names the script's source of the file",
         )
     if any(Path(assets).glob("nbprovision-*.whl")):
         _tell([doubt(look(Path(assets), version, "--assets"), "--assets")])

@@ -39,16 +39,16 @@ _TELLS_EVENTS = 2  # the number of `v` from which on
 _EPILOG = """
 examples:
   nbprovision run team.yml --check --diff        what would change, in full; changes nothing
-  nbprovision run team.yml                       bring it about
+  nbprovision run team.yml                       make the changes
   nbprovision run team.yml -e team=risk -t pip   with another value, and only tasks with the tag pip
   nbprovision run team.yml --format json         one JSON document on standard output
-  nbprovision run team.yml --deadline 240        be back in time; what is not finished goes on in the background
+  nbprovision run team.yml --deadline 240        return in time; unfinished work continues in the background
 
 exit status:
-  0  everything is as described, changed or not      4  the playbook is invalid, or not there
+  0  everything is as described, changed or not      4  the playbook is invalid or missing
   1  a defect of nbprovision                         5  bad options
   2  a task failed                                   6  another run held the lock for too long
-  3  with --check --exit-code: something would       7  work goes on in the background
+  3  with --check --exit-code: something would       7  work continues in the background
      change
 
 `nbprovision doc` describes the tasks, `nbprovision doc keywords` the rest of a playbook.
@@ -72,7 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--deep", action="store_true", help="compare the files of every package, not only names and versions")
     add("--no-witness", action="store_true", help="check everything again")
-    add("--deadline", type=seconds, metavar="SECONDS", help="time that the run may take")
+    add("--deadline", type=seconds, metavar="SECONDS", help="time limit of the run")
     add(
         "--lock-timeout",
         type=seconds,
@@ -97,8 +97,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--verbose",
         action="count",
         default=0,
-        help="-v: each change; -vv: and each command with its time, and why a task had to be looked at; "
-        "-vvv: and what the engines said, and the traceback of a defect",
+        help="-v: each change; -vv: and each command with its time, and why a task was checked; "
+        "-vvv: and the engines' output, and the traceback of a defect",
     )
 
 

@@ -169,7 +169,7 @@ class Status(msgspec.Struct, frozen=True):
         if self.busy:
             return f"{self.state}: {called(run)}, {origin(run)}"
         if self.state == "interrupted":
-            end = "it ended before its work was done, and the next run goes on"
+            end = "it ended before its work was done, and the next run continues"
             return f"interrupted: {called(run)}, {origin(run)}; {end}"
         return line_of_end(run, self.ended)
 

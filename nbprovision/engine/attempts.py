@@ -94,7 +94,7 @@ def judged(step: Step, outcome: Outcome, results: dict[str, Any]) -> Outcome:
         if not outcome.result.pending:
             return outcome
         # What is only planned has nothing to judge yet.
-        note = f"will change after '{step.name}' itself has been run, as its result says"
+        note = f"will change after '{step.name}' itself has run, according to its result"
         return Outcome(msgspec.structs.replace(outcome.result, warnings=(*outcome.result.warnings, note)))
     return outcome
 

@@ -50,7 +50,7 @@ def told(earlier: Step, later: Step, left: Plan, done: Result) -> str:
     what = f" ({left.changes[0].action} {left.changes[0].target})" if not hidden else ""
     owned = _of_packages(left.changes) and not _of_packages(done.changes)
     cure = (
-        "a deep look repairs what is written into a package's file; leave `deep` away, or write into a file that no "
+        "a deep check reverts changes of a package's file; leave out `deep`, or write into a file that no "
         "package owns (a kernel of another name)"
         if owned
         else "make one task of the two, or let each have its own part"

@@ -56,10 +56,10 @@ def path(option: str, text: str, user_home: str, *, is_file: bool = False) -> st
             f"{option} {text} is not an absolute path", cause="only the notebook user's own ~/ is known", cure=example
         )
     if not text.startswith("/"):
-        here = " (it exists here, where the script is rendered)" if text and os.path.exists(text) else ""
+        here = " (it exists here on the rendering machine)" if text and os.path.exists(text) else ""
         raise UsageError(
             f"{option} {text or repr(text)} is not an absolute path",
-            cause=f"the script runs on another machine, where a relative path leads nowhere{here}",
+            cause=f"the script runs on another machine, and a relative path does not exist there{here}",
             cure=example,
         )
     if is_file and text.endswith("/"):
@@ -244,7 +244,7 @@ def _from_pypi(text: str, version: str, sha256: str | None) -> str:
 
 
 def _requirement(text: str, user_home: str, version: Version) -> str:
-    here = "it exists here, where the script is rendered; " if text and os.path.exists(text) else ""
+    here = "it exists here on the rendering machine; " if text and os.path.exists(text) else ""
     try:
         requirement = Requirement(text)
     except InvalidRequirement:
@@ -252,7 +252,7 @@ def _requirement(text: str, user_home: str, version: Version) -> str:
     if requirement is None or canonicalize_name(requirement.name) != TOOL:
         raise UsageError(
             f"--tool {text or repr(text)} is neither a requirement for {TOOL} nor an absolute path",
-            cause=f"{here}the script runs on another machine, where a relative path leads nowhere",
+            cause=f"{here}the script runs on another machine, and a relative path does not exist there",
             cure=f"write one of {SOURCES}; FOLDER and WHEEL are places there, such as {user_home}/SageMaker/wheels",
         )
     if not requirement.specifier.contains(version, prereleases=True):

@@ -284,7 +284,7 @@ def main(argv: list[str]) -> int:
                 sys.stderr.write(f"  not a command: {' '.join(argv)}\n")
                 return 1
     except BlockingIOError:
-        sys.stderr.write(f"  a run is at work from {os.path.realpath(Path(argv[1]) / 'venv')}, the slot to fill\n")
+        sys.stderr.write(f"  an active run uses {os.path.realpath(Path(argv[1]) / 'venv')}, the slot to fill\n")
         return 1
     except OtherInterpreter as error:
         sys.stderr.write(f"  {error}\n")

@@ -160,7 +160,7 @@ def judged(wanted: Wanted) -> Wanted:
         else:
             raise UsageError(
                 f"the playbook {playbook!r} is neither an absolute path on the machine nor an s3:// URL",
-                cause="it is a file here, where the script is rendered"
+                cause="it is a file on this machine, which renders the script"
                 if Path(playbook).is_file()
                 else "the script runs on another machine",
                 cure="write its path there, or add --inline to put the content of a local file into the script",

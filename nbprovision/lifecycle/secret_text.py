@@ -16,7 +16,7 @@ from nbprovision.playbook.written import shown
 from nbprovision.playbook.yaml_nodes import ListNode, Node, Scalar, parse_nodes
 from nbprovision.system.plain_secrets import PlainSecret, secret_as, secret_in, secret_in_command, secrets_in_lines
 
-WHY = "whoever may describe the lifecycle configuration can read it"
+WHY = "everybody who may describe the lifecycle configuration can read it"
 _YAML = (".yml", ".yaml")
 _PROGRAMS = (".py", ".r", ".js", ".ts", ".ipynb")
 _WORDS = ("name", "display_name", "msg")  # text for people, which may well speak of --password
@@ -54,10 +54,10 @@ _OPTION_CURE = (
     "leave it out, and have the machine itself fetch it: from AWS Secrets Manager, or from a file on its volume"
 )
 _OPTION_CURES = {
-    "-e": "let the playbook take it where it runs: {{ lookup('file', '/home/ec2-user/SageMaker/...') }}, "
-    "or hand over the secret's ARN (NAME_ARN=...) and fetch it there",
-    "--index-url": "let the playbook's ensure_pip_index take it from where it is kept",
-    "--env": "name a proxy that asks for no password, or hand over where the secret is kept (NAME_FILE=...)",
+    "-e": "let the playbook read it on the machine: {{ lookup('file', '/home/ec2-user/SageMaker/...') }}, "
+    "or pass the secret's ARN (NAME_ARN=...) and fetch it there",
+    "--index-url": "let the playbook's ensure_pip_index read it from its place",
+    "--env": "name a proxy without a password, or pass the place of the secret (NAME_FILE=...)",
 }
 
 

@@ -52,7 +52,7 @@ def truthy(playbook: Playbook) -> Iterable[Found]:
             word = str(value.value).lower()
             yield Found(
                 position=value.position,
-                message=f"'{value.text}' stands for {word}",
+                message=f"'{value.text}' means {word}",
                 cure=f"write {word}",
                 edits=_replaced(playbook, value.position, value.text, word),
             )

@@ -188,7 +188,7 @@ class LockTimeout(ProvisionError):
 
 
 # Why a URL cannot stand where a path belongs, and what to do: in a parameter, and in a file that a parameter names.
-URL_FOR_PATH = "it is a URL, and this takes what lies on this machine"
+URL_FOR_PATH = "it is a URL, but a path on this machine is needed"
 FETCH_FIRST = "fetch it first, and name the file"
 # What is said where only the tool itself can be at fault.
 DEFECT = "that should not happen: a defect of nbprovision"

@@ -103,7 +103,7 @@ _MODULES = {
 
 _AS_USER = Advice(
     "remove it; put work that needs root into the image or the lifecycle script",
-    "every task runs as the notebook's user: root never does what a playbook says",
+    "every task runs as the notebook's user: root never runs a playbook's tasks",
 )
 _LOCAL = Advice("remove it", _ONE_MACHINE)
 _IN_BACKGROUND = Advice("remove it", "long work continues in the background: run --deadline SECONDS")
@@ -120,7 +120,7 @@ _KEYWORDS = {
     "debugger": Advice("remove it; run --check --diff shows what would be done", _NOBODY_TO_ASK),
     "local_action": Advice("write the task's own key", "every task is local"),
     "action": Advice("write ensure_...: and its parameters below it", "a task is named by its own key"),
-    "args": Advice("move them there", "parameters stand below the task's own key"),
+    "args": Advice("move them there", "parameters belong below the task's own key"),
     "roles": Advice("write the tasks in the playbook, or in a file of their own with import_tasks", _NO_ROLES),
     "import_role": Advice("write the tasks in a file of their own: import_tasks: FILE", _NO_ROLES),
     "include_role": Advice("write the tasks in a file of their own: include_tasks: FILE", _NO_ROLES),
@@ -141,8 +141,8 @@ _KEYWORDS = {
     "module_defaults": Advice("write the parameters, or take them from vars", "tasks have no defaults"),
 }
 _OLDER_LOOPS = {
-    "with_items": 'loop: "{{ THE LIST | flatten(1) }}", or loop: and the list as it stands',
-    "with_list": "loop: and the list as it stands",
+    "with_items": 'loop: "{{ THE LIST | flatten(1) }}", or loop: and the list unchanged',
+    "with_list": "loop: and the list unchanged",
     "with_flattened": 'loop: "{{ THE LIST | flatten }}"',
     "with_dict": 'loop: "{{ THE MAPPING | dict2items }}", with item.key and item.value',
     "with_together": 'loop: "{{ A | zip(B) | list }}", with item.0 and item.1',
@@ -244,7 +244,7 @@ _OTHER_FACTS = "facts of the machine are nb.platform, nb.user, nb.envs and so on
 _RUN_IS_LOCAL = Advice("leave it out", _ONE_MACHINE)
 _RUN_AS_USER = Advice(
     "leave it out; put work that needs root into the image or the lifecycle script",
-    "every task runs as the user who starts it: root never does what a playbook says",
+    "every task runs as the user who starts it: root never runs a playbook's tasks",
 )
 _RUN_NO_VAULT = Advice(
     "keep the secret in an environment variable, and write \"{{ lookup('env', 'NAME') }}\" in the playbook",

@@ -355,7 +355,7 @@ def _cure(node: Node, data: Any, takes: str) -> str:
         return ""
     if node.plain and not isinstance(node.value, str):
         return f'write it in quotes: "{node.text[:40]}"'
-    return "write the value in quotes where the variable is defined"
+    return "write the value in quotes in the variable's definition"
 
 
 def _at_fault(node: Node, data: Any, wanted: Any, complaint: str) -> tuple[Node, Any, str]:

@@ -240,7 +240,7 @@ class Templates:
             if line is not None:
                 error.at(Position(str(path), line, 1))
             elif error.position is None:
-                error.cause = "; ".join(part for part in (error.cause, f"it stands in the template {path}") if part)
+                error.cause = "; ".join(part for part in (error.cause, f"it is in the template {path}") if part)
             raise
         return made.replace("\n", "\r\n") if "\r\n" in text else made
 

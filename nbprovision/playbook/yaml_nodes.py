@@ -409,7 +409,7 @@ def _refuse_unseen_in_line(error: yaml.MarkedYAMLError, text: str, name: str) ->
 _SYNTAX = (
     (
         "mapping values are not allowed",
-        "there is a ':' where none can be",
+        "a ':' is not possible here",
         "write a value that has ': ' in it in quotes; look at the indentation here and in the line above",
     ),
     ("unknown escape character", "there is an unknown escape after a backslash", "use single quotes: '...'"),

@@ -16,9 +16,9 @@ from nbprovision.playbook.parameters import words
 STATES = {
     "ok": "everything is as described",
     "changed": "something was changed; with `--check` it would be",
-    "skipped": "`when` does not hold, or what the task builds on failed",
-    "failed": "it could not be brought about; the message says why, and what to do",
-    "deferred": "it goes on in the background, as the run's `--deadline` is over",
+    "skipped": "`when` is false, or a task that it depends on failed",
+    "failed": "the change failed; the message says why, and what to do",
+    "deferred": "it continues in the background after the run's `--deadline`",
 }
 
 

@@ -79,7 +79,7 @@ _SHAPES: Mapping[str, Schema] = {
         "properties": {
             "loop_var": {"type": "string", "pattern": _VARIABLE, "description": "The item's name; default `item`."},
             "index_var": {"type": "string", "pattern": _VARIABLE, "description": "A variable for the item's number."},
-            "label": {"description": "What is shown of an item."},
+            "label": {"description": "The text shown for an item."},
         },
     },
     "register": {"type": "string", "pattern": _VARIABLE},
@@ -96,7 +96,7 @@ _SHAPES: Mapping[str, Schema] = {
 # The keywords beside `import_playbook` and `meta`.
 _IMPORT = {name: keywords.PLAY[name] for name in ("name", "vars", "tags")} | {
     "when": keywords.TASK["when"],
-    "import_playbook": "A file with a list of plays that stand in this place.",
+    "import_playbook": "A file with a list of plays to insert here.",
 }
 _META = {name: keywords.TASK[name] for name in ("name", "when", "tags", "vars")} | {
     "meta": " ".join(f"`{name}`: {meaning}" for name, meaning in keywords.META.items())
@@ -120,7 +120,7 @@ def schema(catalogue: Mapping[str, type[Task[Any]]]) -> Schema:
         definitions |= _parameters(kind)
     runnable = [kind for kind in kinds if not kind.handler_only]
     definitions["task"] = _entry(
-        "A task: what it ensures, and keywords.", runnable, keywords.TASK, (_BLOCK, _INCLUDE, _DIRECTION)
+        "A task: its own key, and keywords.", runnable, keywords.TASK, (_BLOCK, _INCLUDE, _DIRECTION)
     )
     definitions["handler"] = _entry(
         "A task that is run when another one notifies it.", kinds, keywords.HANDLER, (_INCLUDE,)
@@ -139,7 +139,7 @@ def schema(catalogue: Mapping[str, type[Task[Any]]]) -> Schema:
 
 def _play() -> Schema:
     return {
-        "description": "Tasks with what they have in common.",
+        "description": "Tasks with their common keywords.",
         "type": "object",
         "properties": _keywords({**_IMPORT, **keywords.PLAY}),
         "additionalProperties": False,

@@ -26,7 +26,9 @@ def page(definition: Definition, *, width: int = 100, heading: Callable[[str], s
             yield from _filled(paragraph, width)
             yield ""
         if definition.handler_only:
-            yield from _filled("It stands under `handlers`, and is run when a task notifies it.", width)
+            yield from _filled(
+                "Use it under `handlers`. It runs after a task that notifies it has changed something.", width
+            )
             yield ""
         yield heading("PARAMETERS")
         for parameter in definition.parameters:
@@ -43,7 +45,7 @@ def page(definition: Definition, *, width: int = 100, heading: Callable[[str], s
         yield heading("WHAT IT REPORTS")
         yield from _listed(STATES, width)
         if definition.actions:
-            yield _INDENT + "Of what was changed, one or more of:"
+            yield _INDENT + "One or more of these changes:"
             yield from _listed(definition.actions, width, indent=2 * _INDENT)
         if definition.examples:
             yield ""
@@ -59,8 +61,8 @@ def overview(definitions: Iterable[Definition], *, width: int = 100, heading: Ca
     lines = [heading("TASKS"), *_listed(rows, width), ""]
     lines += [heading("MORE")]
     more = {
-        "nbprovision doc TASK": "its parameters, what it reports, and examples",
-        "nbprovision doc keywords": "what else a play, a task, a block or a handler may say",
+        "nbprovision doc TASK": "its parameters, changes and examples",
+        "nbprovision doc keywords": "the other keywords of plays, tasks, blocks and handlers",
         "nbprovision doc KEYWORD": "one of these",
         "nbprovision schema": "all of it as a JSON Schema, for editors",
     }

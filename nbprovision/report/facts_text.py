@@ -47,7 +47,7 @@ def _machine(content: dict[str, Any]) -> Iterator[str]:
     if conda["command"]:
         rows.append(("", f"command {conda['command']}"))
     if "together" in content:
-        rows.append(("together", f"{_bytes(content['together'])}, what is shared counted once"))
+        rows.append(("together", f"{_bytes(content['together'])}, shared files counted once"))
     return _table(rows)
 
 

@@ -27,6 +27,6 @@ def lines(event: str, fields: Mapping[str, Any], verbosity: int) -> Iterator[str
         if verbosity >= 3:
             yield from (f"| {line}" for line in fields["text"].splitlines())
     elif event == "doubted":
-        yield f"{fields['task']}: is looked at again, as {fields['reason']}"
+        yield f"{fields['task']}: is checked again, because {fields['reason']}"
     else:
         yield f"{event}: {', '.join(f'{name} {value}' for name, value in fields.items())}"

@@ -243,10 +243,10 @@ def refused(error: OSError, what: str = "", where: Path | None = None) -> TaskFa
     return failure
 
 
-_CURE = "look at what stands at that path, and at the disk: ls -ld, df"
+_CURE = "check that path and the disk: ls -ld, df"
 _CURES = {
-    1: "look at who owns the folder (ls -ld) and run as that user",
-    13: "look at who owns the folder (ls -ld) and run as that user",
+    1: "check who owns the folder (ls -ld) and run as that user",
+    13: "check who owns the folder (ls -ld) and run as that user",
     28: room.FREE_SOME,
 }
 

@@ -85,7 +85,7 @@ def program(name: str | Path, *, env: Mapping[str, str], cwd: str = "/", depth: 
     for file in dict.fromkeys([place, os.path.realpath(place)]):
         prefix = os.path.dirname(os.path.dirname(file))
         if os.path.basename(file).startswith("python") or _is_environment(prefix):
-            trust.environment(prefix, "run what is in", packages=packages)
+            trust.environment(prefix, "run the programs in", packages=packages)
         packages = not trust.has_own_packages_only(prefix)  # of the Python that a virtual environment's link leads to
     interpreter = _interpreter(place)
     if interpreter and depth < _MOST_SCRIPTS:

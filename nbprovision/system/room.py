@@ -70,7 +70,7 @@ def explain(number: int, path: Path) -> tuple[str, str]:
     if room.inodes is not None and room.inodes < 16:
         return (
             f"no inodes are left at {room.place}, and each file takes one (bytes: {megabytes(room.free)} are free)",
-            "remove folders with many small files: `nbprovision clean --dry-run` says what caches and leftovers take",
+            "remove folders with many small files: `nbprovision clean --dry-run` lists caches and leftovers",
         )
     return f"the disk is full: {megabytes(room.free)} are free at {room.place}", FREE_SOME
 
@@ -97,7 +97,7 @@ def unwritable(path: Path) -> tuple[str, str]:
     place = left(path).place
     if os.statvfs(place).f_flag & os.ST_RDONLY:
         return explain(errno.EROFS, path)
-    return f"this user may not write in {place}", "look at who owns it (ls -ld) and run as that user"
+    return f"this user may not write in {place}", "check who owns it (ls -ld) and run as that user"
 
 
 FREE_SOME = (

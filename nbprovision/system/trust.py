@@ -147,7 +147,7 @@ def fault(path: str | Path, *, shared: bool = False) -> Fault | None:
             entry_status = os.lstat(entry)
         except OSError:  # missing, below a file, or on a FUSE mount that keeps root out
             if ".." in ahead:
-                return Fault(reached, status, "is where the way goes on from a folder that is missing")
+                return Fault(reached, status, "is the start of a path through a missing folder")
             if reason and not shared:
                 return Fault(reached, status, reason)
             break

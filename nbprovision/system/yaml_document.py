@@ -117,7 +117,7 @@ def _refuse_twice(node: yaml.MappingNode) -> None:
         if not isinstance(key, yaml.ScalarNode) or key.tag.endswith(":merge"):
             continue
         if key.value in names:
-            reason = f"the key '{key.value[:40]}' stands twice, and only one of the two can hold"
+            reason = f"the key '{key.value[:40]}' is a duplicate, and only one of the two can be valid"
             raise yaml.constructor.ConstructorError(problem=reason, problem_mark=key.start_mark)
         names.add(key.value)
 

@@ -323,7 +323,7 @@ def test_each_v_tells_more() -> None:
     assert "$ uv" not in changes
     assert "$ uv pip install --index https://u:****@x/ six  (status 0, 0.250 s)" in commands
     assert "begins  ensure_pip_pkg: Packages" in commands
-    assert "Packages: is looked at again, as /x is not as it was" in commands
+    assert "Packages: is checked again, because /x is not as it was" in commands
     assert "(0.250 s, looked at)" in commands
     assert "Installed 1 package" not in commands
     assert "    | Installed 1 package\n    | using ****\n" in everything

@@ -306,7 +306,7 @@ def test_the_slot_in_use_is_not_filled_while_a_run_may_import_from_it(
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert main(["spare", str(home)]) == 1
-        assert capsys.readouterr().err == f"  a run is at work from {home / 'venv.2'}, the slot to fill\n"
+        assert capsys.readouterr().err == f"  an active run uses {home / 'venv.2'}, the slot to fill\n"
     assert main(["spare", str(home)]) == 0
 
 

@@ -81,4 +81,4 @@ def test_what_a_kernel_starts(content: dict[str, Any]) -> None:
 )
 def test_sizes_for_a_person(content: dict[str, Any], size: float, told: str) -> None:
     content["together"] = int(size)
-    assert line(content, "together ").split(maxsplit=1)[1] == f"{told}, what is shared counted once"
+    assert line(content, "together ").split(maxsplit=1)[1] == f"{told}, shared files counted once"

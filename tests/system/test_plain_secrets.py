@@ -152,7 +152,7 @@ def test_options_are_refused_without_their_value(
     assert told.out == ""
     assert VALUE not in told.err
     assert f"error: {words[0]}" in told.err
-    assert "whoever may describe the lifecycle configuration can read it" in told.err
+    assert "everybody who may describe the lifecycle configuration can read it" in told.err
     assert len(told.err.splitlines()) == 3
 
 
