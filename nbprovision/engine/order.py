@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 from collections.abc import Sequence
@@ -73,14 +74,17 @@ class Node:
 
     def follows(self, earlier: Node) -> bool:
         """Whether both touch one thing, so that the order of the playbook must be kept."""
-        environments = {Path(resource.identity) for resource in self.requires if resource.kind == "environment"}
         return bool(
             earlier.barrier
-            or self.provides & earlier.provides
-            or self.changes & earlier.changes
-            or environments & earlier.changes
+            or not self.provides.isdisjoint(earlier.provides)
+            or not self._touches.isdisjoint(earlier.changes)
             or _meet(self.provides, earlier.provides)
         )
+
+    @functools.cached_property
+    def _touches(self) -> frozenset[Path]:
+        """What it changes, and the environments that it needs."""
+        return self.changes | {Path(needed.identity) for needed in self.requires if needed.kind == "environment"}
 
 
 def arrange(
@@ -155,7 +159,7 @@ def _place(node: Node, earlier: Sequence[Node]) -> None:
 
 
 def _relate(node: Node, number: int, earlier: Node) -> None:
-    if earlier.provides & node.requires or node.barrier or node.reads_from(earlier):
+    if not earlier.provides.isdisjoint(node.requires) or node.barrier or node.reads_from(earlier):
         node.needs.add(number)
     elif node.follows(earlier):
         node.after.add(number)
@@ -191,8 +195,8 @@ def _meet(some: frozenset[Resource], others: frozenset[Resource]) -> bool:
     """Whether a file of one is, or lies in, what the other provides: a folder that goes, an environment."""
     for one, other in itertools.product(some, others):
         if "file" in (one.kind, other.kind) and "distribution" not in (one.kind, other.kind):
-            place, there = Path(one.identity), Path(other.identity)
-            if place == there or place in there.parents or there in place.parents:
+            place, there = f"{one.identity.rstrip('/')}/", f"{other.identity.rstrip('/')}/"
+            if place.startswith(there) or there.startswith(place):
                 return True
     return False
 

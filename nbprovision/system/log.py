@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import importlib
 import os
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,18 +164,30 @@ def _date(_logger: object, _level: str, event: dict[str, Any]) -> dict[str, Any]
     return {"event": event.pop("event"), **event, "timestamp": stamp}
 
 
+class _Later(types.ModuleType):
+    """In the place of a module while another one is imported that needs it for nothing that is used here."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
 @functools.cache
 def _structlog() -> Any:
-    """structlog, imported without rich: its console renderer, which is not used here, would load it (30 ms)."""
-    # Not while other threads run, which may want rich for themselves.
-    hidden = "rich" not in sys.modules and threading.active_count() == 1
-    if hidden:
-        sys.modules["rich"] = None  # type: ignore[assignment]
+    """Structlog without what its console renderer and its coroutines would load (rich, asyncio: 60 ms)."""
+    # Not while other threads run, which may want them for themselves.
+    hidden = [name for name in ("rich", "asyncio") if name not in sys.modules and threading.active_count() == 1]
+    for name in hidden:
+        # structlog does without rich; asyncio it loads when one of its coroutines is called.
+        sys.modules[name] = None if name == "rich" else _Later(name)  # type: ignore[assignment]
     try:
         import structlog
     finally:
-        if hidden:
-            del sys.modules["rich"]
+        for name in hidden:
+            sys.modules.pop(name, None)
     return structlog
 
 

@@ -1,6 +1,5 @@
 """`nbprovision export`: what was installed by hand, as a playbook; run after everything is gone, the same is there."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import json
@@ -13,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from nbprovision.cli.export import exported
-from nbprovision.conda import prefix as conda_prefix
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
 from nbprovision.jupyter.ensure_kernel import EnsureKernel
 from nbprovision.machine import distributions
@@ -24,7 +22,7 @@ from nbprovision.system.files import remove_at_once
 from tests.conftest import Channel
 from tests.support.conda_packages import TinyChannel
 from tests.support.driver import converge
-from tests.support.exporting import by_hand, counts, nbprovision, tasks, wheels
+from tests.support.exporting import by_hand, counts, nbprovision, tasks
 from tests.support.wheels import make_wheel
 
 pytestmark = pytest.mark.engine

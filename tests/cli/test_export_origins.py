@@ -1,6 +1,5 @@
 """`nbprovision export` tells apart who brought what: conda, pip, the image of the platform, or the user afterwards."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import json
@@ -21,7 +20,7 @@ from nbprovision.machine.machine import Machine
 from tests.conftest import Channel
 from tests.support.conda_packages import TinyChannel
 from tests.support.driver import converge
-from tests.support.exporting import by_hand, counts, nbprovision, tasks, wheels
+from tests.support.exporting import by_hand, counts, nbprovision, tasks
 from tests.support.provided import Instance as PipInstance
 from tests.support.provided_conda import Instance
 from tests.support.wheels import make_wheel

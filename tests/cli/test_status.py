@@ -1,6 +1,5 @@
 """`nbprovision status` shows what is so: who is at work, who waits, who was interrupted, and how the last run ended."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import fcntl
@@ -16,7 +15,7 @@ import pytest
 from nbprovision.cli.status import Status
 from nbprovision.report import activity
 from nbprovision.report.progress import TEXT_FILE, correct_text
-from tests.support.at_work import World, until, world
+from tests.support.at_work import World, until
 
 
 def test_nothing_ran_yet(world: World) -> None:

@@ -1,6 +1,5 @@
 """Environments that come to harm: files that are damaged, an engine that ends, channels that keep out, runs that are killed."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import json
@@ -25,7 +24,7 @@ from nbprovision.machine.environments import installed
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import secrets, unfinished
-from tests.support.conda_environments import conda_reads, env_of, moves, prefix_of, tiny, versions
+from tests.support.conda_environments import conda_reads, env_of, moves, prefix_of, versions
 from tests.support.conda_packages import TinyChannel
 from tests.support.driver import converge, planned
 from tests.support.figures import RecordFigure

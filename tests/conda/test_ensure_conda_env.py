@@ -1,6 +1,5 @@
 """Environments made, changed and removed by the real engine, on a channel of made-up packages."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import functools
@@ -26,7 +25,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ProvisionError, TaskFailed
 from nbprovision.model.task import Claim
 from nbprovision.system.files import TEMPORARY_SUFFIX
-from tests.support.conda_environments import conda_reads, env_of, moves, prefix_of, tiny, versions
+from tests.support.conda_environments import conda_reads, env_of, moves, prefix_of, versions
 from tests.support.conda_packages import PLACEHOLDER, TinyChannel
 from tests.support.driver import converge, planned
 

@@ -1,6 +1,5 @@
 """Work that goes on when nobody waits any more: what it leaves to others, and where its end is reported."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import os
@@ -14,7 +13,7 @@ import pytest
 
 from nbprovision.engine import background
 from nbprovision.report.relay import Relay
-from tests.support.at_work import World, until, world
+from tests.support.at_work import World, until
 
 LINE = re.compile(
     r"nbprovision: (done|failed) status=\d+ seconds=\d+\.\d changed=(\d+|-) failed=(\d+|-) version=\S+ hook=\S+ background=1"

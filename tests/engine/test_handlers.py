@@ -1,6 +1,5 @@
 """Handlers: who notifies them, when they run, and that none is forgotten by a run that fails or is killed."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from nbprovision.engine.notices import path_of
 from nbprovision.machine.machine import Machine
 from tests.support.flow_tasks import CATALOGUE
-from tests.support.plays import HANDLERS, Playbook, play, playbook
+from tests.support.plays import HANDLERS, Playbook, play
 
 
 def test_handlers_run_once_in_their_order(playbook: Playbook) -> None:

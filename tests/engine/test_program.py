@@ -1,12 +1,11 @@
 """Whole playbooks of the smallest tasks: what runs, in which order, what comes of it, and what the next run finds."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import pytest
 
 from nbprovision.model.errors import UnknownEnvironment, UsageError
-from tests.support.plays import HANDLERS, Playbook, play, playbook
+from tests.support.plays import HANDLERS, Playbook, play
 
 # name -> tasks, what the first run says, what the second says, whether the third is witnessed
 CASES: dict[str, tuple[str, list[str], list[str], bool]] = {

@@ -1,12 +1,11 @@
 """What seldom comes together in a playbook: handlers without end, conditions on nothing, late loops with gaps."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import pytest
 
 from nbprovision.model.errors import InvalidPlaybook
-from tests.support.plays import Playbook, play, playbook
+from tests.support.plays import Playbook, play
 
 
 @pytest.mark.parametrize("check", [False, True])

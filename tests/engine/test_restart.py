@@ -20,7 +20,7 @@ from tests.support.wheels import make_wheel
 pytestmark = pytest.mark.engine
 
 # What takes long to import and is not needed; structlog and filelock are.
-HEAVY = {"email", "importlib.metadata", "jinja2", "packaging", "rattler", "rich", "ruamel", "sh", "tomlkit"}
+HEAVY = {"asyncio", "email", "importlib.metadata", "jinja2", "packaging", "rattler", "rich", "ruamel", "sh", "tomlkit"}
 # Runs the command in its own process, and tells what it started and imported, and where it wrote.
 WATCHED = """
 import json, os, sys

@@ -314,7 +314,7 @@ ASKED = {"domain": "acme", "repository": "team"}
 @pytest.mark.parametrize(
     ("parameters", "key"),
     [
-        ({"url": "https://x/simple", "codeartifact": CodeArtifact(**ASKED)}, "url"),
+        ({"url": "https://x/simple", "codeartifact": CodeArtifact(**ASKED)}, "codeartifact"),
         ({"codeartifact": CodeArtifact(**ASKED, duration="13h")}, "codeartifact"),
         ({"codeartifact": CodeArtifact(**ASKED, duration="5m")}, "codeartifact"),
         ({"codeartifact": CodeArtifact(**ASKED), "scope": "system"}, "url"),

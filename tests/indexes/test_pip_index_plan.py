@@ -1,6 +1,5 @@
 """What ensure_pip_index would make of a machine's files: merged, given back, protected."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import os
@@ -21,7 +20,13 @@ from nbprovision.model.errors import TaskFailed
 from nbprovision.model.result import Change
 from nbprovision.model.task import Resource
 from tests.support.driver import converge, planned
-from tests.support.index_files import URL, env, index, mode, pip_conf, uv_toml
+from tests.support.index_files import URL, index, mode, without_index_variables
+
+
+@pytest.fixture
+def env(env: dict[str, str]) -> dict[str, str]:
+    return without_index_variables(env)
+
 
 # name: what pip.conf says, what is asked for, what it says then
 MERGED: dict[str, tuple[str | None, dict[str, Any], str]] = {

@@ -1,6 +1,5 @@
 """What ensure_pip_index refuses, what it warns of, and passwords that nobody gets to see."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import os
@@ -15,7 +14,12 @@ from nbprovision.machine.machine import Machine
 from nbprovision.machine.platform import Platform
 from nbprovision.model.errors import ParameterError, TaskFailed
 from tests.support.driver import converge, planned
-from tests.support.index_files import URL, env, index, mode, pip_conf, uv_toml
+from tests.support.index_files import URL, index, mode, without_index_variables
+
+
+@pytest.fixture
+def env(env: dict[str, str]) -> dict[str, str]:
+    return without_index_variables(env)
 
 
 def test_a_link_with_a_password_is_replaced(machine: Machine, pip_conf: Path, uv_toml: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Kernels of real environments, as Jupyter finds them: written, mended, tried before they are offered, removed."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import json
@@ -20,7 +19,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import unfinished
 from tests.support.driver import converge, planned
-from tests.support.kernel_environments import MakeEnvironment, folder_of, fraud, make_environment
+from tests.support.kernel_environments import MakeEnvironment, folder_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.kernel]
 

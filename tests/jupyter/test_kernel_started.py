@@ -1,6 +1,5 @@
 """Real kernels of real environments, started by jupyter_client as a Jupyter server starts them."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import contextlib
@@ -22,7 +21,7 @@ from nbprovision.pip.ensure_venv import EnsureVenv
 from nbprovision.system import unfinished
 from tests.conftest import registry_settings
 from tests.support.driver import converge, planned
-from tests.support.kernel_environments import MakeEnvironment, folder_of, fraud, make_environment
+from tests.support.kernel_environments import MakeEnvironment, folder_of
 
 jupyter_client = pytest.importorskip("jupyter_client")
 pytestmark = [pytest.mark.engine, pytest.mark.kernel]

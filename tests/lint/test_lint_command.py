@@ -1,6 +1,5 @@
 """The lint as a whole: an answer to whatever a file holds, what `--fix` mends, the command, and the playbooks that come with it."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import json
@@ -19,7 +18,7 @@ from nbprovision.cli import lint as command
 from nbprovision.lint.check import check, fix
 from nbprovision.machine.machine import Machine
 from tests.playbook.test_fuzz import CHECKS, FORMS
-from tests.support.linting import ROOT, linted, tasks
+from tests.support.linting import ROOT, tasks
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests/data/invalid").glob("*.yml")), ids=lambda path: path.stem)

@@ -1,6 +1,5 @@
 """Every rule of the lint: what it finds, and what it leaves in peace."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import re
@@ -11,7 +10,7 @@ import pytest
 
 from nbprovision.__main__ import main
 from nbprovision.lint.finding import all_rules
-from tests.support.linting import ROOT, linted, tasks
+from tests.support.linting import ROOT, tasks
 
 
 class Case(NamedTuple):

@@ -1,6 +1,5 @@
 """What is removed cannot be imported any more, whoever removed it and whatever Python has compiled since."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import json
@@ -12,14 +11,13 @@ from typing import Literal
 
 import pytest
 
-from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
 from nbprovision.conda.ensure_conda_pkg import EnsureCondaPkg
 from nbprovision.machine.machine import Machine
 from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
-from tests.support.conda_environments import env_of, prefix_of, tiny
+from tests.support.conda_environments import env_of, prefix_of
 from tests.support.conda_packages import TinyChannel
 from tests.support.driver import converge
-from tests.support.pip_environment import Task, prefix, task, venv, wheels
+from tests.support.pip_environment import Task
 from tests.support.wheels import make_wheel
 
 pytestmark = pytest.mark.engine

@@ -1,6 +1,5 @@
 """ensure_pip_pkg with the real uv and the real pip, in virtual and conda environments."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import hashlib
@@ -24,7 +23,7 @@ from nbprovision.model.task import Claim
 from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
 from nbprovision.system import commands
 from tests.support.driver import converge, planned
-from tests.support.pip_environment import ENGINES, Task, asked_of, carried_out, prefix, task, told, venv, wheels
+from tests.support.pip_environment import ENGINES, Task, asked_of, carried_out, told, venv
 from tests.support.provided import versions
 from tests.support.wheels import make_project, make_wheel
 

@@ -1,6 +1,5 @@
 """A name that PyPI and conda do not share, asked of the wrong one: each engine's error says the right one."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,10 +8,10 @@ import pytest
 
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ProvisionError
-from tests.support.conda_environments import env_of, tiny
+from tests.support.conda_environments import env_of
 from tests.support.conda_packages import TinyChannel
 from tests.support.driver import planned
-from tests.support.pip_environment import ENGINES, Task, carried_out, prefix, task, wheels
+from tests.support.pip_environment import ENGINES, Task, carried_out
 from tests.support.wheels import make_refusing_sdist, make_wheel
 
 pytestmark = pytest.mark.engine

@@ -1,6 +1,5 @@
 """Packages of pip that come to harm: what is there and not whole, a run that is killed, and what cannot be installed."""
 
-# ruff: noqa: F401, F811 - pytest finds fixtures by their names in this module
 from __future__ import annotations
 
 import contextlib
@@ -21,7 +20,7 @@ from nbprovision.pip import uv_command
 from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
 from nbprovision.system import unfinished
 from tests.support.driver import converge, planned
-from tests.support.pip_environment import ENGINES, Task, asked_of, carried_out, prefix, task, told, venv, wheels
+from tests.support.pip_environment import ENGINES, Task, asked_of, carried_out, told, venv
 from tests.support.provided import versions
 from tests.support.wheels import make_wheel
 

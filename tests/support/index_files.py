@@ -18,8 +18,7 @@ def index(**parameters: Any) -> EnsurePipIndex:
     return EnsurePipIndex(**{"url": URL, **parameters})
 
 
-@pytest.fixture
-def env(env: dict[str, str]) -> dict[str, str]:
+def without_index_variables(env: dict[str, str]) -> dict[str, str]:
     """No index by variables."""
     return {name: value for name, value in env.items() if not name.startswith(("PIP_", "UV_"))}
 

@@ -1,0 +1,7 @@
+"""Fixtures of these tests."""
+
+from __future__ import annotations
+
+from tests.support.conda_environments import tiny
+
+__all__ = ["tiny"]
