@@ -1,4 +1,4 @@
-"""``run --step``: asks before each task whether it is to be run."""
+"""``run --step``: asks before each task whether to run it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HELP = "y: carry it out, n: leave it out, c: carry out this and all that follow
 
 
 class Asking:
-    """Whether a task is to be run, as the person at the terminal says.
+    """Ask the person at the terminal whether to run a task.
 
     Args:
         source: Where the answers come from.

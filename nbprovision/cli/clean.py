@@ -142,7 +142,7 @@ def _remove(disposables: Sequence[Disposable]) -> Iterator[str]:
 
 
 def _unreadable_states(home: Path) -> Iterator[Path]:
-    """State that this version cannot read; without it a run looks at everything, as it would anyway."""
+    """State that this version cannot read; a run checks everything with or without it."""
     for path in sorted((home / "state").glob("*.state")):
         try:
             read_lines(str(path))

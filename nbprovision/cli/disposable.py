@@ -77,13 +77,13 @@ def slots(home: Path) -> list[Disposable]:
     link = home / "venv"
     kept = {os.path.realpath(path) for path in (link, home / "venv.good", sys.prefix)}
     unused = [home / name for name in SLOTS if (home / name).is_dir() and os.path.realpath(home / name) not in kept]
-    if not link.is_symlink():  # who made these is not known
+    if not link.is_symlink():  # their creator is unknown
         return []
     return [Disposable(what="older environment of the tool itself", path=path) for path in unused]
 
 
 def unfinished_environments(machine: Machine) -> list[Path]:
-    """Environments that a run began to make, of which no install ever ended: nobody can have worked with them."""
+    """Environments that a run began to create and no install ever completed: nobody can have worked with them."""
     places = [folder / name for folder in machine.conda.folders for name in _names(folder)]
     environments = []
     for prefix in dict.fromkeys([*places, *machine.conda.registered]):

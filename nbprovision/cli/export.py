@@ -124,7 +124,7 @@ class _Secrets:
 
 
 def _secret_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Where in a text the password (or the token in the user's place) of a URL stands, and the token of a channel."""
+    """Find the passwords of URLs (or the tokens in place of users) and the tokens of channels in a text."""
     user_info = re.search(r"://([^/\s]*)@", text)
     if user_info is not None and url.secret_of(text):
         yield user_info.start(1) + user_info[1].find(":") + 1, user_info.end(1)
@@ -154,7 +154,7 @@ class _Export:
 
     @property
     def _reference(self) -> str:
-        """What tasks call it: its name, where that leads here again when it is gone or another image is there."""
+        """The environment's reference in tasks: its name, if that leads here after a restart or on another image."""
         conda = self._machine.conda
         is_known = conda.prefix_of(self._environment.name) == self._prefix
         if self._environment.provided and is_known:
@@ -258,10 +258,10 @@ class _Export:
         image = self._environment.provided and kernel.scope != "user"
         return image and not asked.is_newer_than_start(Path(kernel.folder) / SPEC)
 
-    # ------------------------------------------------------------------------------- what the platform's image brought
+    # ------------------------------------------------------------------------------- the platform's image
 
     def _added(self) -> Iterator[Written]:
-        """What has come to an environment of the platform's beside what its image brought."""
+        """The packages that were added to an environment of the platform's image."""
         since, comments = self._since()
         more: dict[str, Any] = {"jupyter_server": True} if self._environment.jupyter_server else {}
         allowed = {**more, "allow_platform_changes": True}

@@ -85,7 +85,7 @@ def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
 
 
 def _space(machine: Machine) -> list[disk_space.Room]:
-    """Of the volume, of the root, and of the tool's home where that is on neither."""
+    """The space of the volume, of the root, and of the tool's home if that is on neither."""
     places = [*([machine.platform.volume] if machine.platform.volume else []), machine.root, existing(machine.home)]
     devices: dict[int, Path] = {}
     for place in places:
@@ -96,7 +96,7 @@ def _space(machine: Machine) -> list[disk_space.Room]:
 
 
 def _distance(machine: Machine, environment: FoundEnvironment) -> list[dict[str, Any]] | None:
-    """What is not as the image brought it; None if that is not known, and for what no image brings."""
+    """The differences from the image; None if they are unknown, and for environments outside the image."""
     recorded = baselines.known(machine, Path(environment.prefix)) if environment.made_by == "platform" else None
     if recorded is None or environment.state == "unreadable":
         return None

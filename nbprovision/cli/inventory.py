@@ -30,7 +30,7 @@ State = Literal["ready", "unfinished", "inconsistent", "broken interpreter", "un
 
 PYPI = "https://pypi.org/simple"
 _PYTHON = re.compile(r"python(\d+(\.\d+)?t?)?")
-# What a package depends on stands in front of the list of its files, which is most of a record.
+# The dependencies of a package precede the list of its files, which is most of a record.
 _HEAD = 4096  # bytes
 _DEPENDS = re.compile(rb'"depends"\s*:\s*(\[[^\[\]]*\])')
 
@@ -55,7 +55,7 @@ class FoundEnvironment(msgspec.Struct, frozen=True, kw_only=True):
         jupyter_server: The platform's Jupyter server runs from it.
         python: Version, None for no Python.
         conda_packages: How many packages conda's records name.
-        pip_packages: How many distributions pip or uv brought beside them.
+        pip_packages: The number of distributions that pip or uv added.
         kernels: Names of the kernels that start it.
         state: Whether it can be worked with.
         because: Why not.
@@ -82,8 +82,8 @@ class FoundKernel(msgspec.Struct, frozen=True, kw_only=True):
         name: By which Jupyter knows it.
         display_name: What Jupyter shows, None if its kernel.json cannot be read.
         language: Of its notebooks.
-        folder: Where it is.
-        scope: Who sees it, as of a task that makes kernels.
+        folder: Its folder.
+        scope: Its users, as in `ensure_kernel`.
         prefix: The environment that it starts, None if that is not known.
         program: What is started in the end: the Python, else the first word of its command.
         program_exists: Whether the program exists; None if only the server's PATH could show it.
@@ -103,14 +103,14 @@ class FoundKernel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """A value of a configuration, and where it comes from."""
+    """A value of a configuration, and its origin."""
 
     value: Any
     origin: str
 
 
 class Channel(msgspec.Struct, frozen=True):
-    """A channel of conda packages, and what its name stands for."""
+    """A channel of conda packages, and the meaning of its name."""
 
     name: str
     urls: tuple[str, ...]
@@ -296,7 +296,7 @@ def _inconsistency(records: list[CondaRecord]) -> str | None:
 
 
 def _depends(path: Path) -> tuple[str, ...] | None:
-    """What a package depends on, without reading the whole of its record where that can be; None for a torn one."""
+    """Return the dependencies of a package without reading its whole record if possible; None for a torn one."""
     try:
         with open(path, "rb", buffering=0) as stream:
             head = tail = stream.read(_HEAD)

@@ -198,7 +198,7 @@ def _examined(options: argparse.Namespace, environment: Mapping[str, str], varia
 
 
 def _look(tool: str | None, assets: str | None) -> None:
-    """Look at the wheels that exist here; those of the machine need not.
+    """Check the wheels that exist here; those of the machine need not.
 
     Raises:
         UsageError: they are not what the script asks for, or damaged.

@@ -72,7 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Look at each file.
+    """Check each file.
 
     Returns:
         0 where nothing or only warnings were found, 2 for warnings with ``--strict``, 4 for errors.
@@ -121,13 +121,13 @@ def _looked_at(path: Path, options: argparse.Namespace, extra_vars: ExtraVars) -
 
 
 def _machine(kind: PlatformKind | None) -> Machine:
-    """This machine, or one of which nothing is known but its platform."""
+    """This machine, or one of a given platform with no other known facts."""
     machine = Machine()
     return assumed(kind, machine.env, machine.root) if kind not in (None, machine.platform.kind) else machine
 
 
 def assumed(kind: PlatformKind, env: Mapping[str, str], root: Path) -> Machine:
-    """A machine of which nothing is known but its kind, and what the image of that kind brings."""
+    """A machine with only a known kind, and the content of that kind's image."""
     home, volume, provided = _PLACES[kind]
     of_kind = _Instance if kind == "notebook-instance" else Machine
     machine = of_kind({**env, **({"HOME": home} if home else {})}, root=root)

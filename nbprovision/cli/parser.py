@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
         return options, rest
 
     def _check_names(self, words: Sequence[str]) -> None:
-        """Refuse the first option that there is not, as argparse would, but with what is meant."""
+        """Refuse the first unknown option, as argparse would, but with a suggestion."""
         for word in words:
             if word == "--":
                 return

@@ -40,7 +40,7 @@ def show(errors: Sequence[BaseException], options: argparse.Namespace, print_lin
 
     Args:
         errors: What went wrong.
-        options: The command line; as far as it was understood.
+        options: The understood part of the command line.
         print_line: Prints a line.
 
     Returns:

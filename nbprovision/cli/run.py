@@ -218,7 +218,7 @@ def _is_of(kept: last_good.Kept, playbook: str) -> bool:
 
 
 def _fault(options: argparse.Namespace, machine: Machine) -> str:
-    """What is wrong with the playbook that is not used; the record knows what only carrying it out brought to light."""
+    """Describe the fault in the unused playbook; the record has faults that only the run found."""
     try:
         Session(_request(options), machine, Catalogue())
     except ProvisionError as error:
@@ -252,7 +252,7 @@ def _request(
 
 
 def _heard(verbosity: int, print_line: Callable[[str], None]) -> log.Listener:
-    """Tells of each event, as far as ``-v`` asks for it."""
+    """Prints each event that ``-v`` asks for."""
 
     def hearer(event: str, fields: Mapping[str, Any]) -> None:
         for line in verbose.lines(event, fields, verbosity):

@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print what is at work, what waits, and how the last run ended.
+    """Print active and waiting runs, and the result of the last run.
 
     Returns:
         0; that nothing ran yet is an answer too.
@@ -56,7 +56,7 @@ def execute(options: argparse.Namespace) -> int:
         UsageError: this is root's, and somebody else can change the tool.
 
     """
-    refuse_foreign_code()  # root may look at a user's state, but not by a user's program
+    refuse_foreign_code()  # root may read a user's state, but not with a user's program
     home = options.home.absolute() if options.home else Path(tool_home(os.environ))
     if options.follow:
         _follow(home, json=options.format == "json")
@@ -80,11 +80,11 @@ class Status(msgspec.Struct, frozen=True):
         state: What the tool does, or how it ended.
         record: The record of the current or last activity.
         ended: When that record was last written, seconds since the epoch.
-        progress: How far the run at work is.
+        progress: The progress of the active run.
         waiting: The runs that wait for the lock.
-        holder: Who holds the lock, where the record does not say so.
-        word: What root's part of the lifecycle script said, where that is more than the record says.
-        last: The document of the last run that looked at everything.
+        holder: The holder of the lock, if the record does not name it.
+        word: The last line of root's part of the lifecycle script, if it says more than the record.
+        last: The document of the last run that checked everything.
         witnessed: When a run ended after that record that found everything in place.
 
     """
@@ -102,7 +102,7 @@ class Status(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, home: Path) -> Status:
-        """Look at a home folder."""
+        """Read the state of a home folder."""
         record, written = activity.read(home) or (None, 0.0)
         locked = activity.is_held(home / "lock")
         lock_holder = holder(home) if locked else None
@@ -137,7 +137,7 @@ class Status(msgspec.Struct, frozen=True):
 
     @property
     def busy(self) -> bool:
-        """Whether something is at work or waits to be."""
+        """Whether a run is active or waiting."""
         return self.state in IN_PROGRESS
 
     def text(self) -> str:
@@ -196,7 +196,7 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def _state_now(home: Path, record: Activity, lock_holder: Holder | None, *, locked: bool) -> State:
-    """What a record's state is by now: the locks know whether its process is still at work."""
+    """Return the current state of a record: the locks show whether its process is still active."""
     if record.state not in IN_PROGRESS:
         return record.state
     here = record.host in ("", os.uname().nodename)
@@ -215,7 +215,7 @@ def _state_now(home: Path, record: Activity, lock_holder: Holder | None, *, lock
 
 
 def _telling(word: Word | None, state: State, written: float, record: Activity | None) -> Word | None:
-    """Root's word where it is newer than what is known, and says something else."""
+    """Return root's line if it is newer than the record and differs from it."""
     if word is None or word.when < written or word.word not in _WORDS:
         return None
     is_result = record is not None and word.fields.get("status", "") == str(record.status or 0)
@@ -238,7 +238,7 @@ def _lines_of_last(last: dict[str, Any]) -> list[str]:
 
 
 def _follow(home: Path, *, json: bool) -> None:
-    """Print what is new for as long as something is at work or waits; with ``json`` as messages."""
+    """Print news for as long as a run is active or waiting; with ``json`` as messages."""
     follower = Follower(lambda line: print(shown(line), file=sys.stderr if json else sys.stdout, flush=True))
     while (status := Status.of(home)).busy or activity.is_held(home / "lock"):
         follower.look(status.state, status.record, status.progress, status.waiting)

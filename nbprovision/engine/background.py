@@ -1,6 +1,6 @@
 """Work that nobody waits for any more: it gives way to what the user does, and its end is reported where people look.
 
-Whoever started a run with ``--deadline`` holds the other end of a pipe for as long as they wait. bootstrap.sh sets
+The caller of a run with ``--deadline`` holds the other end of a pipe for as long as it waits. bootstrap.sh sets
 ``NBPROVISION_BACKGROUND=1`` for a run that it starts when its caller has left already. ``NBPROVISION_STARTED`` is the
 machine's uptime at the start of the lifecycle script, as /proc/uptime has it.
 """
@@ -150,7 +150,7 @@ def report_end(home: Path, status: int, seconds: float, content: dict[str, Any] 
     Args:
         home: The tool's home folder.
         status: The exit status of the work.
-        seconds: How long it took, from the start of the lifecycle script where that is known.
+        seconds: The duration, from the start of the lifecycle script if that is known.
         content: The document of the run, if there was one.
 
     """

@@ -1,6 +1,6 @@
-"""The operations of which a run is made: each says what it does, and what a run with nothing to do would find of it.
+"""The operations of a run: each has its work, and the proof that a run with nothing to do would find.
 
-Tasks that only depend on what others make stand in batches, whose steps are run side by side as far as their
+Tasks that only depend on results of others are in batches; the steps of a batch run side by side as far as their
 needs allow. Everything else is a barrier: it begins when all before it has ended, and all after it waits.
 """
 

@@ -1,6 +1,6 @@
 """The places that a script names, judged by their form: paths of the machine, buckets, URLs, requirements.
 
-A path need not exist here, where the script is rendered. `nbprovision.lifecycle.wheels` looks at what does exist.
+A path need not exist here, where the script is rendered. `nbprovision.lifecycle.wheels` checks existing ones.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SOURCES = (
 
 
 def path(option: str, text: str, user_home: str, *, is_file: bool = False) -> str:
-    """An absolute path of the machine; ``~/`` stands for the notebook user's home folder there.
+    """An absolute path of the machine; ``~/`` is the notebook user's home folder there.
 
     Args:
         option: How the message names it: ``--user-playbook``.
@@ -118,7 +118,7 @@ def folder(option: str, text: str, user_home: str) -> str:
 
 
 def home(text: str, user_home: str) -> str:
-    """The tool's home folder, whose path stands in the script unquoted.
+    """The tool's home folder; its path is unquoted in the script.
 
     Raises:
         UsageError: it is not an absolute path of plain letters.

@@ -15,7 +15,7 @@ class HandedOn(msgspec.Struct, frozen=True):
     """Variables that go into a script.
 
     Attributes:
-        variables: As far as they are known here.
+        variables: The variables that are known here.
         arguments: What the run's own ``-e`` gets, one each; a file of this machine as its content in JSON.
         notes: What is left alone, a sentence each.
 

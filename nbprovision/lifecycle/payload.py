@@ -26,7 +26,7 @@ class Member(NamedTuple):
     """A file or folder to pack.
 
     Attributes:
-        path: Where it is here; absolute.
+        path: Its absolute path here.
         shown: The same, as messages show it.
         position: What names it.
         document: A playbook, a file of tasks or of variables.

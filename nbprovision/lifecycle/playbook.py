@@ -85,7 +85,7 @@ def examine(
 
     Args:
         path: The playbook, a file of this machine.
-        machine: Facts as far as they are known of the machine that it is for; see `nbprovision.cli.lint.assumed`. It
+        machine: The known facts about its machine; see `nbprovision.cli.lint.assumed`. It
             learns what the playbook declares, so it serves one playbook.
         catalogue: Every kind of task.
         extra_vars: The variables of ``-e``.

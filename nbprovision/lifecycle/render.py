@@ -105,7 +105,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         home: The tool's home folder there; None for the platform's default.
         environment: Further environment variables of the user's part.
         options: Further options of ``nbprovision run``.
-        user_playbook: A playbook of the user's own, run after the team's where it exists.
+        user_playbook: The user's own playbook; it runs after the team's if it exists.
         on_finish: A command of the shell, run as the user when work that went on in the background has ended.
 
     Raises:

@@ -187,7 +187,7 @@ def restart_jupyter(script: Script) -> Iterable[Found]:
     about="script",
 )
 def hard_coded_environment(script: Script) -> Iterable[Found]:
-    """Wherever it stands."""
+    """Anywhere in the script."""
     for line, word in _matches(script, _VERSIONED_WORD):
         match = VERSIONED.fullmatch(word["name"])
         if match is not None:

@@ -1,6 +1,6 @@
 """The rule for secrets, applied to what goes into a rendered script: options, the playbook, files beside it.
 
-Whoever may call DescribeNotebookInstanceLifecycleConfig reads the script:
+Everybody who may call DescribeNotebookInstanceLifecycleConfig can read the script:
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeNotebookInstanceLifecycleConfig.html
 """
 

@@ -169,7 +169,7 @@ def refuse_other_wheel(path: str, version: Version, shown: str | None = None) ->
         shown: How the message names it, if not by its path.
 
     Raises:
-        UsageError: it is of another project or version, or has no wheel's name.
+        UsageError: it is of another project or version, or its name is not that of a wheel.
 
     """
     shown = path if shown is None else shown

@@ -136,7 +136,7 @@ class OutsideElsewhere(Outside):
 
 
 def outside_of(machine: Machine) -> type[Outside]:
-    """What looks at files for a playbook that is for ``machine``."""
+    """Return the reader of files for a playbook that is meant for ``machine``."""
     if machine.platform.because == ASSUMED:
         return OutsideElsewhere
 
@@ -151,7 +151,7 @@ def outside_of(machine: Machine) -> type[Outside]:
 
 
 class Playbook:
-    """A playbook, as far as it can be read.
+    """The readable part of a playbook.
 
     Args:
         path: Its file.

@@ -1,4 +1,4 @@
-"""One family of errors: each says what failed, why as far as is known, and what to do about it."""
+"""One family of errors: each says what failed, why if that is known, and what to do about it."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class ProvisionError(Exception):
 
     Args:
         message: What failed, in one sentence without a full stop.
-        cause: Why, as far as is known.
+        cause: Why, if that is known.
         cure: What to do, or to write instead.
-        position: Where in the playbook (or a file that it names) the matter stands.
+        position: The position in the playbook (or a file that it names).
 
     """
 
@@ -77,7 +77,7 @@ class ProvisionError(Exception):
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """What is shown of it; more than one text where it is several faults in one."""
+        """The texts that are shown; several if the error consists of several faults."""
         return (explained(self.message, self.cause, self.cure, self.position),)
 
     def __str__(self) -> str:
@@ -187,7 +187,7 @@ class LockTimeout(ProvisionError):
     exit_status = 6
 
 
-# Why a URL cannot stand where a path belongs, and what to do: in a parameter, and in a file that a parameter names.
+# Why a URL cannot replace a path, and what to do: in a parameter, and in a file that a parameter names.
 URL_FOR_PATH = "it is a URL, but a path on this machine is needed"
 FETCH_FIRST = "fetch it first, and name the file"
 # What is said where only the tool itself can be at fault.

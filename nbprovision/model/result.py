@@ -13,7 +13,7 @@ Proof = Literal["witness", "check"]
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One difference between what is there and what is wanted.
+    """One difference between the actual and the wanted state.
 
     ``before`` and ``after`` are versions for packages, whole texts for files (secrets masked by the reporter), None for
     what is not there. ``kind`` says how to show it; ``channel`` is where a package comes from.

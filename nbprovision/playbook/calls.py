@@ -1,6 +1,6 @@
 """The content of a playbook: plays of sections, of tasks and blocks, each with its position.
 
-A task that depends on what another one of the run reports is late: it is checked as far as it can be, and bound when
+A task that depends on the result of another task is late: it is checked as far as possible, and bound when
 its turn has come.
 """
 
@@ -124,7 +124,7 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
         task: None if ``when`` does not hold, the tags do not choose it, or its parameters are known late.
         chosen: Whether the tags choose it.
         late: Whether its conditions, parameters or list are known only when earlier tasks have been run.
-        environment: Variables for its work, as far as they are known.
+        environment: The known variables for its work.
         register: Name of the variable that gets its result, or nothing.
         turn: The number of its loop; None outside loops.
         empty: It represents a loop without a turn.
@@ -262,7 +262,7 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: Shown in the output.
-        position: Where it begins.
+        position: Its first position.
         sections: In the order in which they are run; those without a task are left out.
         handlers: In the order in which they are run.
 

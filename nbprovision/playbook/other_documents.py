@@ -12,7 +12,7 @@ from nbprovision.system.reading import read_bytes
 
 _REQUIREMENTS = re.compile(r"(^|[/_.-])(requirements|constraints)[\w.-]*\.(txt|in)$")
 _LARGEST = 16 << 20  # bytes; a lock file of conda-lock may have some of them
-# A package in a channel: NAME-VERSION-BUILD, of which version and build have no dash (CEP 26).
+# A package in a channel: NAME-VERSION-BUILD; version and build have no dash (CEP 26).
 _CONDA_PACKAGE = re.compile(r"(?m)/([A-Za-z0-9_.-]+)-([^-/\s]+)-([^-/\s]+)\.(?:conda|tar\.bz2)\b")
 _CONDA_EXPORT = re.compile(r"(?m)^[a-z0-9_.-]+=[^=\s]+=\S+$|^# \$ conda create --name ")
 
@@ -60,7 +60,7 @@ def named(path: Path, node: Node | None = None) -> Document | None:
 
     Args:
         path: Its file; some kinds are known by their names (https://peps.python.org/pep-0751/ for ``pylock.toml``).
-        node: Its content, where it can be read as YAML.
+        node: Its content, if it can be read as YAML.
 
     Returns:
         What it is; None if that is not known.

@@ -28,7 +28,7 @@ class Tagged(Protocol):
 
 
 def selected(call: Tagged, tags: Collection[str] = (), skip_tags: Collection[str] = ()) -> bool:
-    """Whether a task is to be run.
+    """Whether the tags choose a task.
 
     ``always`` is run unless it is skipped by that name, ``never`` only if one of its tags is asked for; ``all``,
     ``tagged`` and ``untagged`` may be asked for and skipped.

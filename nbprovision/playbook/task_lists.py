@@ -26,7 +26,7 @@ _FAILURE = ("ansible_failed_task", "ansible_failed_result")
 
 
 class Around(msgspec.Struct, frozen=True, kw_only=True):
-    """What a task takes over from what it stands in: the play, blocks, includes.
+    """The values that a task inherits from its surroundings: the play, blocks, includes.
 
     Attributes:
         scope: The variables.
@@ -92,7 +92,7 @@ class TaskLists:
         return tuple(entry for node in nodes for entry in self._entry(node, around))
 
     def within(self, node: MapNode, around: Around, allowed: Mapping[str, str]) -> Around:
-        """What holds within ``node``: what holds around it, and its own keywords as far as they are in ``known``."""
+        """Return the surroundings of tasks within ``node``: the outer ones, with its own ``allowed`` keywords."""
         values = self.values
         scope = around.scope.extended(self.values.variables(node.get("vars")), over=around.extra)
         aware = self.aware(scope)

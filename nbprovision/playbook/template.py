@@ -233,7 +233,7 @@ class Templates:
         if not has_template(text):
             return text
         try:
-            # What stands before it makes a text of a file that is one expression.
+            # The prefix makes text of a file that is a single expression.
             made = str(self._sandbox.evaluate("{{ '' }}" + text, scope))
         except InvalidPlaybook as error:
             line = getattr(error.__context__, "lineno", None)  # Jinja2 sets it on errors of compilation

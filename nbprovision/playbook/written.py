@@ -88,7 +88,7 @@ class WrittenFloat(Written, float):
 
 
 def written(value: Any, text: str, position: Position, *, passed_on: bool = False) -> Any:
-    """A value as YAML read it, which remembers its text where it is a number that does not say it itself.
+    """Return a value as YAML read it; a number with another text than its own keeps the written text.
 
     Of a fraction the text is remembered in any case: one that was computed has none.
     """

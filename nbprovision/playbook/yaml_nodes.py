@@ -100,7 +100,7 @@ def read_nodes(path: Path, what: str = "playbook") -> Node | None:
 
 
 def parse_nodes(text: str, name: str, what: str = "playbook") -> Node | None:
-    """The content of YAML text; ``name`` stands for the file in positions. Raises as `read_nodes` does."""
+    """The content of YAML text; ``name`` is the file in positions. Raises as `read_nodes` does."""
     unprintable = yaml.reader.Reader.NON_PRINTABLE.search(text)
     if unprintable:
         raise InvalidPlaybook(

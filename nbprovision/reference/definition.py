@@ -103,7 +103,7 @@ def _parameter(field: msgspec.structs.FieldInfo) -> Parameter:
 
 
 def _choices(annotation: Any) -> Iterator[str]:
-    """The values of a type that takes only some, in the order in which they stand there."""
+    """Return the possible values of a type with limited values, in their order."""
     if get_origin(annotation) is Annotated:
         yield from _choices(get_args(annotation)[0])
     elif get_origin(annotation) is Literal:

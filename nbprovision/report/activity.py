@@ -1,6 +1,6 @@
 """What the tool does now or did last, as one small record that ``nbprovision status`` reads: ``status.json``.
 
-bootstrap.sh writes it while it installs the tool, then whoever holds the run lock. A run that waits for the lock leaves
+bootstrap.sh writes it while it installs the tool, then the holder of the run lock. A run that waits for the lock leaves
 that record alone and puts one of its own into the folder ``waiting``. Locks say whether a record still holds, since a
 process id may belong to another program, another machine or another boot.
 
@@ -220,7 +220,7 @@ def _one_line(text: str) -> str:
 
 
 def record_failure(home: Path, playbook: str, status: int, message: str) -> None:
-    """Record a run that failed before it had the lock, unless another run is at work, whose record stands."""
+    """Record a run that failed before it had the lock, unless the record belongs to another active run."""
     with contextlib.suppress(OSError):
         make_folder(home, mode=0o700)
     with contextlib.suppress(OSError), _held_for_a_moment(home / "lock", fcntl.LOCK_EX) as free:

@@ -75,7 +75,7 @@ class RunProgress(msgspec.Struct):
 
 
 def origin(run: Activity) -> str:
-    """Since when a run is at work, which process it is, for which lifecycle script, and where if not here."""
+    """Describe a run: its start, process and lifecycle script, and its host if that is not this one."""
     by = f", {run.hook}" if run.hook else ""
     elsewhere = "" if run.host in ("", os.uname().nodename) else f" on {run.host}"
     return f"since {moment(run.started)}, process {run.pid}{elsewhere}{by}"

@@ -7,7 +7,7 @@ There is one file a playbook in ``last-good`` of the tool's home. It is written 
 contents of every file that the playbook is made of, secrets in files of variables among them: for this user alone.
 
     nbprovision-last-good 1 DIGEST
-    a `Kept` in MessagePack, of which that is the digest
+    a `Kept` in MessagePack, with this digest
 """
 
 from __future__ import annotations

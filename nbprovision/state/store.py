@@ -28,7 +28,7 @@ _SMALL = 1 << 16  # bytes of a file whose content is compared
 
 
 class Witness(msgspec.Struct, frozen=True):
-    """One look at a path: ``kind`` is ``stat`` (links followed) or ``lstat``; identity ``-`` where nothing is there.
+    """One reading of a path: ``kind`` is ``stat`` (links followed) or ``lstat``; identity ``-`` if nothing is there.
 
     With the kind ``env`` the path is an environment variable, and the identity a digest of its value.
     """
@@ -58,7 +58,7 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 def look(paths: Iterable[str | Path]) -> tuple[Witness, ...] | None:
-    """Take the identity of each path, and of the link itself where it is one.
+    """Take the identity of each path, and of the link itself if it is one.
 
     Returns:
         The witnesses, or None when one of them cannot serve: its name has a tab or a line end in it.

@@ -299,6 +299,6 @@ def _log(invocation: Invocation, fields: str) -> None:
 
 
 def _quoted(text: str) -> str:
-    """``text`` as a JSON string; only what can stand in a path needs care."""
+    """Return ``text`` as a JSON string; it only handles characters that are possible in a path."""
     text = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + "".join(c if c >= " " and not "\ud800" <= c <= "\udfff" else f"\\u{ord(c):04x}" for c in text) + '"'

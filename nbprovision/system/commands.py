@@ -73,7 +73,7 @@ def run(
     started = time.monotonic()
     launch.judge(words, env=env, cwd=cwd or "/", foreign=foreign)
     with contextlib.ExitStack() as files:
-        # A file has an end when the command has ended, a pipe only when all who hold it have.
+        # A file ends with the command, a pipe only when all its holders have ended.
         stdin_file, output_file, errors_file = (files.enter_context(nameless_file()) for _ in range(3))
         stdin_file.write((stdin or "").encode("utf-8", "surrogateescape"))
         stdin_file.seek(0)

@@ -17,7 +17,7 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     """A file system, in bytes.
 
     Attributes:
-        path: Where it was asked.
+        path: The path that was asked about.
         total: All of it.
         free: What this user may still fill.
 

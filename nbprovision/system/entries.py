@@ -22,7 +22,7 @@ _WORDS = {"file": "a file", "folder": "a folder", "link": "a link", "other": "a 
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One look at a path.
+    """One observation of a path.
 
     Attributes:
         kind: What it is.

@@ -142,7 +142,7 @@ class Environment(dict[str, str]):
             inputs.variables.setdefault(name, super().get(name))
 
 
-class remembered(Generic[Value]):  # noqa: N801 - stands where functools.cached_property would
+class remembered(Generic[Value]):  # noqa: N801 - used in place of functools.cached_property
     """A property that is computed once; each later use counts as a read of its sources."""
 
     def __init__(self, work: Callable[[Any], Value]) -> None:

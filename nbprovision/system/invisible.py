@@ -31,7 +31,7 @@ def find(text: str, *, name: bool = False, plain: bool = False) -> int | None:
     Args:
         text: A word or a line as written in a file.
         name: It is a name, which has no such character of any kind.
-        plain: It stands in YAML without quotes, where it may have been meant for a mapping or a list.
+        plain: It is YAML without quotes, and may have been meant as a mapping or a list.
 
     """
     rest = re.sub(_NOT_IN_ASCII, "", text)

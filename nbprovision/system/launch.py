@@ -66,7 +66,7 @@ def start(
 
 
 def program(name: str | Path, *, env: Mapping[str, str], cwd: str = "/", depth: int = 0) -> None:
-    """Judge a program that is to be run, by its path or as the PATH leads to it; one that is missing cannot run.
+    """Judge a program before it runs, by its path or as found on the PATH; a missing one cannot run.
 
     The environment that it is part of is judged as well, and for a script its interpreter.
 

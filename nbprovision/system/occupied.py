@@ -89,7 +89,7 @@ def _take(place: Path, stack: contextlib.ExitStack) -> bool:
     try:
         handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return True  # who may not look into it changes nothing there
+        return True  # a user who may not read it changes nothing there
     status = os.fstat(handle)
     identity = status.st_dev, status.st_ino
     held = current(_Held)

@@ -1,6 +1,6 @@
 """Secrets that are written out where somebody else may read them: one rule for options, playbooks and their files.
 
-A template or a variable that stands for a secret is none: ``{{ lookup('env', 'X') }}``, ``${X}``.
+A template or a variable in place of a secret is not one: ``{{ lookup('env', 'X') }}``, ``${X}``.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _is_secret_header(match: re.Match[str]) -> bool:
 
 # A variable may have a default, whose colon is not the one between user and password: ${NAME:-DEFAULT}.
 _EXPANSION = r"\$\{[^}\s]{0,100}\}|(?!\$\{)"
-# What may stand between the words of a command: spaces, and the quotes and commas of a list.
+# The separators between the words of a command: spaces, and the quotes and commas of a list.
 _BETWEEN = r"[\s\"',=\\]*"
 # The rest of a command, up to the next one; quoted text does not end it.
 _REST = r"(?:\"[^\"\n]*\"|'[^'\n]*'|\\\n|&(?!&)|[^\n;|&\"']){0,300}?"
@@ -131,8 +131,8 @@ class PlainSecret(msgspec.Struct, frozen=True):
 
     Attributes:
         what: What it is: ``a URL with a password``, ``the value of 'api_key'``.
-        name: Name of a variable that could stand for it.
-        start: Where it begins in the text, counted from 0.
+        name: Name of a variable that could replace it.
+        start: Its start in the text, counted from 0.
 
     """
 
@@ -208,5 +208,5 @@ def _by_name(
 
 
 def stands_for_another(value: str) -> bool:
-    """Whether a value is a template, a variable or a place-holder, which becomes the secret where it is needed."""
+    """Whether a value is a template, a variable or a placeholder that becomes the secret only when it is used."""
     return bool(_VARIABLE.search(value.strip()))

@@ -246,7 +246,7 @@ def _end(process: subprocess.Popen[bytes], errors: IO[bytes], leftovers: list[Pa
     # Not asked but killed: what it has answered is safe, and a library's own end of the process may crash or hang.
     process.kill()
     process.wait()
-    for pipe in (process.stdin, errors):  # standard output is closed by who reads it
+    for pipe in (process.stdin, errors):  # the reader closes standard output
         with contextlib.suppress(OSError):
             pipe.close()  # type: ignore[union-attr]
     for folder in leftovers:

@@ -35,14 +35,14 @@ class Room(NamedTuple):
 
 
 def left(path: Path) -> Room:
-    """The room on the file system of ``path``, or where that would be made."""
+    """The free space on the file system of ``path``, or of the folder where it would be created."""
     path = existing(path)
     status = os.statvfs(path)
     return Room(path, status.f_bavail * status.f_frsize, status.f_favail if status.f_files else None)
 
 
 def trouble(text: str) -> int | None:
-    """The error number in what an engine says, where it is one of `TROUBLES`: full, quota used up, read-only."""
+    """Find an error number of `TROUBLES` in an engine's output: full, quota used up, read-only."""
     match = _WORDS.search(text)
     if match is None:
         return None
@@ -56,7 +56,7 @@ def explain(number: int, path: Path) -> tuple[str, str]:
 
     Args:
         number: One of `TROUBLES`.
-        path: Where it was met.
+        path: The path of the failure.
 
     """
     room = left(path)
@@ -80,7 +80,7 @@ def explained(words: str, path: Path) -> tuple[str, str] | None:
 
     Args:
         words: What it said.
-        path: Where it was to write.
+        path: The path that it tried to write.
 
     """
     number = trouble(words)

@@ -211,7 +211,7 @@ def _imported(ways: list[Path], seen: set[str]) -> Iterator[Path]:
 
     Args:
         ways: The folders.
-        seen: Those that need not be looked at, by their real paths; changed.
+        seen: The real paths that need no check; changed.
 
     """
     while ways:

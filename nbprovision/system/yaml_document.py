@@ -100,7 +100,7 @@ def _loader(*, texts: bool) -> type[yaml.SafeLoader]:
             self._checked: set[int] = set()
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
-            """As conda, refuse a duplicate key: its first value would be lost. Merged keys may stand twice."""
+            """Refuse a duplicate key as conda does: its first value would be lost. Merged keys may be duplicates."""
             if id(node) not in self._checked:
                 self._checked.add(id(node))
                 _refuse_twice(node)
