@@ -157,7 +157,7 @@ refuse_what_is_foreign() {
         trusted "$kept" || refuse "$kept"
     done
     [ ! -e "$home/venv" ] || [ -O "$home/venv" ] ||
-        fail 5 "$home belongs to another user" "What is there runs with the rights of whoever starts it." \
+        fail 5 "$home belongs to another user" "Programs in it run with the rights of the user who starts them." \
             "Run this as that user, or give another --home DIR."
 }
 
@@ -201,7 +201,7 @@ set_home() {
 
 # The name is nobody's on pypi.org: what can be had there by this name is somebody else's.
 refuse_to_guess() {
-    fail 5 "does not know what to install: beside $script is neither a checkout nor a wheel of nbprovision" "" \
+    fail 5 "does not know what to install: neither a checkout nor a wheel of nbprovision is beside $script" "" \
         "Write --tool CHECKOUT or one of $sources. NBPROVISION_SOURCE takes the same."
 }
 
@@ -216,14 +216,14 @@ name_source() {
     if [ -n "$sha256" ]; then
         sha256=$(printf %s "$sha256" | tr A-F a-f)
         is_sha256 "$sha256" ||
-            fail 5 "--sha256 $sha256 is not a sha256" "It has to be 64 digits and letters from a to f." \
+            fail 5 "--sha256 $sha256 is not a sha256" "It must have 64 digits and letters from a to f." \
                 "Write what this prints: sha256sum nbprovision-$version-py3-none-any.whl"
         case $tool in
         pypi:*) tool="$tool --hash=sha256:$sha256" ;;
         https://*.whl) tool="nbprovision @ $tool#sha256=$sha256" ;;
         *)
             refuse_source "--sha256 has no meaning for --tool ${tool:-that is not given}" \
-                "It is of a wheel that comes by https:// or from the public index."
+                "It is for a wheel from https:// or from the public index."
             ;;
         esac
     fi
@@ -243,12 +243,12 @@ judge_source() {
         is_sha256 "${pinned#*" --hash=sha256:"}" || refuse_source "--tool $NBPROVISION_SOURCE has no hash" "$public"
         case ${pinned%%" --hash="*} in
         '' | *[!A-Za-z0-9.+!]*) refuse_source "--tool $NBPROVISION_SOURCE is not pypi:nbprovision==VERSION" \
-            "Only this name and an exact version can stand there." ;;
+            "Only this name and an exact version are possible." ;;
         esac
         ;;
     '' | s3://* | /* | ./* | ../*) ;;
     *://*.whl | http://* | https://*) refuse_source "--tool $NBPROVISION_SOURCE has no hash" \
-        "Whoever changes the file at that address could run their code here." ;;
+        "Anybody who changes the file at that address could run code here." ;;
     *" @ "*) ;;
     nbprovision | nbprovision[!-0-9A-Za-z_./]*)
         [ ! -e "$NBPROVISION_SOURCE" ] || return 0
@@ -259,7 +259,7 @@ judge_source() {
         esac
         ;;
     *.whl) ;;
-    *) [ -e "$NBPROVISION_SOURCE" ] || refuse_source "there is no $NBPROVISION_SOURCE" \
+    *) [ -e "$NBPROVISION_SOURCE" ] || refuse_source "$NBPROVISION_SOURCE does not exist" \
         "It is neither a file or folder here nor a requirement for nbprovision." ;;
     esac
 }
@@ -562,11 +562,11 @@ install() {
     spare_slot
     if [ "$slot" -ef "$home/venv" ] && [ -f "$home/lock" ]; then
         "$python" -I -S -c "$lock_shared" <"$home/lock" 2>/dev/null ||
-            fail 6 "a run is at work from $slot, the only one that may be replaced" "" "Wait for it: nbprovision status"
+            fail 6 "a run is using $slot, the only slot that may be replaced" "" "Wait for it: nbprovision status"
     fi
     tool_python=
     rm -f "$slot/.complete" # a kill may leave half of what follows
-    say "making its environment in $home with $python (once)"
+    say "creating its environment in $home with $python (once)"
     errors=
     export UV_CACHE_DIR="${UV_CACHE_DIR:-$home/cache/install}"
     trap 'rm -rf "$slot"; exit 130' INT
@@ -578,7 +578,7 @@ install() {
     elif [ -n "$wheels_only" ] || is_full "$errors"; then
         rm -rf "$slot"
         fail 2 "could not install $source from $wheels" "$errors" \
-            "Is there room? Add what is missing: pip download --find-links $wheels -d $wheels $wheel"
+            "Check the free space, and add missing wheels: pip download --find-links $wheels -d $wheels $wheel"
     elif ! more=$(install_from_index 2>&1); then
         rm -rf "$slot"
         fail 2 "could not install $source${wheels:+ from $wheels}" "$errors${errors:+
@@ -586,7 +586,7 @@ install() {
     fi
     venv=$slot
     reason=$(own_environment 600 finish "$slot" "$home" "$wanted") ||
-        fail 2 "what was installed does not work" "$reason" "Try another Python, named as NBPROVISION_PYTHON."
+        fail 2 "the installed tool does not work" "$reason" "Try another Python, named as NBPROVISION_PYTHON."
     rm -rf "$home/cache/install"
     trap - INT HUP TERM
     [ -z "$phase" ] || return 0
@@ -618,7 +618,7 @@ prepare() (
     lock="import fcntl; fcntl.flock(9, fcntl.LOCK_EX"
     lock_shared="import fcntl; fcntl.flock(0, fcntl.LOCK_SH | fcntl.LOCK_NB)"
     "$python" -I -S -c "$lock | fcntl.LOCK_NB)" 9>&9 2>/dev/null || {
-        say "waiting for another bootstrap, at work in $home"
+        say "waiting for another bootstrap in $home"
         [ -z "$worker" ] || { say_to_caller 7 && : >"$own/.left.$$"; } # nobody need wait for somebody else's work
         "$python" -I -S -c "$lock)" 9>&9 || exit 2
     }
@@ -664,7 +664,7 @@ run_tool() { # PLAYBOOK OPTIONS...
         reason="own_environment.py is empty"
     fi
     if [ $status -eq 1 ] && [ "$reason" != sound ]; then
-        say "the tool's environment is damaged, and is made again"
+        say "the tool's environment is damaged, and is created again"
         printf '%s\n' "$reason" | tail -n 1 | sed 's/^/  /' >&2
         rm -f "$venv/.complete"
         if prepare && is_complete "$home/venv"; then
@@ -735,7 +735,7 @@ fetch_tool() {
     mkdir -p "$home/wheels" 2>/dev/null
     problem=$(s3 sync --only-show-errors --exclude '*' --include '*.whl' "${NBPROVISION_SOURCE%/}/" "$home/wheels") ||
         complain "cannot fetch the wheels from $NBPROVISION_SOURCE" "$(printf '%s\n' "$problem" | tail -n 3)" \
-            "Those of an earlier start are used. Look at the bucket's policy and at the endpoint of the VPC."
+            "Those of an earlier start are used. Check the bucket's policy and the endpoint of the VPC."
 }
 
 fetch_playbook() { # URL
@@ -747,7 +747,7 @@ fetch_playbook() { # URL
         return
     fi
     complain "cannot fetch the playbook from $1" "$(printf '%s\n' "$problem" | tail -n 3)" \
-        "The one of an earlier start is used. Look at the bucket's policy and at the endpoint of the VPC."
+        "The one of an earlier start is used. Check the bucket's policy and the endpoint of the VPC."
     [ ! -f "$playbook" ] || fall_back playbook
 }
 
@@ -781,13 +781,13 @@ have_tool() {
     ! { is_ready || { prepare_in_time && is_ready; }; } || return 0
     [ -n "$phase" ] || return 2
     if find_installed; then
-        say "goes on with nbprovision $installed_version, which is installed"
+        say "continues with the installed nbprovision $installed_version"
         fall_back tool
         why_another=$(sed -n 's/.*"state": "failed".*"message": "\([^"]*\)".*/\1/p' "$home/status.json" 2>/dev/null)
         return
     fi
     [ -n "$wheels" ] && [ -n "${NBPROVISION_VERSION-}" ] && [ -w "$home" ] || return 2
-    say "tries another version that $wheels has"
+    say "tries another version in $wheels"
     NBPROVISION_VERSION=
     set_source
     { is_ready || { prepare && is_ready; }; } && fall_back tool
@@ -808,7 +808,7 @@ prepare_in_time() {
     ) &
     while [ ! -s "$prepared" ]; do
         if [ "$(left)" -le $enough ]; then
-            say "the install takes long, and goes on in the background"
+            say "the install takes long, and continues in the background"
             still_installing=1
             return 1
         fi
@@ -919,7 +919,7 @@ report_result() {
 skip() { # PLAYBOOK OPTIONS...
     word=$(head -c 100 "$home/skip" | tr -d '[:space:]')
     if [ "$word" = check ] && is_complete "$home/venv"; then
-        say "$home/skip says 'check': nothing is changed"
+        say "$home/skip says 'check': nothing changes"
         with_playbook call_tool "$@" --check
         record skipped 0 "$home/skip says 'check'"
         report_result "skipped mode=check version=$installed_version"
@@ -967,9 +967,9 @@ wait_for_worker() { # PLAYBOOK OPTIONS...
         return "${answer%% *}"
         ;;
     esac
-    [ "$ended" -eq 124 ] || fail 2 "the process that did the work ended before it was done" \
-        "${log:+Its output is in $log.}" "Run it again; what was finished is kept."
-    say "not done within $deadline s; it goes on in the background, and $home/log has what it prints"
+    [ "$ended" -eq 124 ] || fail 2 "the worker process ended before the work was done" \
+        "${log:+Its output is in $log.}" "Run it again; finished work is kept."
+    say "not done within $deadline s; it continues in the background, and its output is in $home/log"
     ! is_complete "$home/venv" || say "'nbprovision status' shows how far it is"
     return 7
 }
@@ -1083,7 +1083,7 @@ while [ $count -gt 0 ]; do
     esac
     word=${word%%=*}
     [ -n "$value" ] || [ "$word" = --deadline ] ||
-        fail 5 "$word is empty" "Such as from a variable of the shell that is not set." "Write a value, or leave it out."
+        fail 5 "$word is empty" "A variable of the shell may be unset." "Write a value, or leave it out."
     case $word in
     --deadline) deadline=$value ;;
     --tool) tool=$value ;;

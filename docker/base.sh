@@ -1,9 +1,9 @@
 #!/bin/sh
-# The image to build on where no container registry is reached: this machine's Debian release, from this machine's own
-# apt sources, with what the notebook instance's image brings and Debian's minimum does not. No python3: Debian's is
-# newer than the one that the tests want there.
+# The base image if no container registry is reachable: this machine's Debian release, from this machine's own
+# apt sources, with the packages of the notebook instance's image that Debian's minimum lacks. No python3: Debian's is
+# newer than the one that the tests need there.
 #
-#     docker/base.sh NAME     make it, unless it is there
+#     docker/base.sh NAME     build it, unless it exists
 set -eu
 
 name=$1

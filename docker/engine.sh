@@ -1,16 +1,16 @@
 #!/bin/sh
-# A Docker engine for the container tests. One that runs already is used as it is; else, as root on Debian, one is
-# installed and started whose data, socket and network are its own.
+# A Docker engine for the container tests. A running engine is used as it is. Otherwise, as root on Debian, one is
+# installed and started, with its own data, socket and network.
 #
-#     docker/engine.sh start            make sure there is an engine; print its DOCKER_HOST (empty: the usual one)
-#     docker/engine.sh stop             end the one that `start` started, and its containers
-#     docker/engine.sh with COMMAND...  run a command with an engine, which is ended afterwards if it was started
+#     docker/engine.sh start            make sure that an engine runs; print its DOCKER_HOST (empty: the usual one)
+#     docker/engine.sh stop             stop the engine that `start` started, and its containers
+#     docker/engine.sh with COMMAND...  run a command with an engine, and stop the engine if it was started for this
 #
-# `with` sets CI_REQUIRES_CONTAINERS=1 for the command where there is an engine, so that the tests must not be skipped;
-# where none can be had, the command runs without. Exit status: 0, 3 no engine can be had here, else the command's.
+# `with` sets CI_REQUIRES_CONTAINERS=1 for the command if an engine runs, so that no test is skipped;
+# otherwise the command runs without an engine. Exit status: 0, 3 no engine is possible here, else the command's.
 set -u
 
-# Absolute: with a relative data-root dockerd spins for ever.
+# Absolute: with a relative data-root dockerd loops forever.
 state=${NBPROVISION_ENGINE_HOME:-/var/tmp/nbprovision-engine}
 socket=unix://$state/docker.sock
 
@@ -35,7 +35,7 @@ install_engine() {
     }
 }
 
-# Sets DOCKER_HOST where the engine is ours.
+# Sets DOCKER_HOST if the engine is ours.
 start() {
     answers && return
     DOCKER_HOST=$socket
@@ -49,7 +49,7 @@ start() {
     mkdir -p "$state"
     rm -f "$state/dockerd.pid" # left by a kill; a living engine would have answered
     [ -e "$state/ip_forward" ] || cp /proc/sys/net/ipv4/ip_forward "$state/ip_forward"
-    # Without iptables published ports and exec work and containers have no way out, as in a VPC without internet.
+    # Published ports and exec work without iptables, and containers cannot reach the outside, as in a VPC without internet.
     setsid dockerd --data-root "$state/data" --exec-root "$state/run" --pidfile "$state/dockerd.pid" -H "$socket" \
         --storage-driver overlay2 --iptables=false --ip6tables=false --mtu 1400 --shutdown-timeout 2 \
         >"$state/dockerd.log" 2>&1 </dev/null &

@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
             from nbprovision.cli import main as command_line
 
             status = command_line(argv)
-    except BrokenPipeError:  # whoever read our output has gone, which is no fault of the run
+    except BrokenPipeError:  # the reader of our output has gone, which does not fail the run
         sys.stderr.close()
         return 0
     except EOFError:

@@ -123,13 +123,13 @@ def _ensure(kind: type[Task[Any]], parameters: dict[str, Any]) -> Result:
 
 def _task(kind: type[Task[Any]], parameters: dict[str, Any]) -> Task[Any]:
     _check_names(kind, parameters)
-    # As a playbook writes them: `except` is no name that Python allows, so it is `except_` here.
+    # As a playbook writes them: Python does not allow the name `except`, so it is `except_` here.
     written = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
     plain = {written[name]: _plain(value) for name, value in parameters.items()}
     for name, value in plain.items():
         problem = unfit(value)
         if problem:
-            raise ParameterError(name, f"{kind.kind()}: '{name}' holds {problem}", cure="take it out of the value")
+            raise ParameterError(name, f"{kind.kind()}: '{name}' holds {problem}", cure="remove it from the value")
         problem = empty_secret(value)
         if problem:
             raise ParameterError(name, f"{kind.kind()}: '{name}' holds {problem}", cure=HOW_TO_FILL)

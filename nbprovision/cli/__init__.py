@@ -15,22 +15,22 @@ from nbprovision.report.colour import RED, painted, shown, wants_colour
 # Each is a module of this package with ``configure(parser)`` and ``execute(options) -> int``.
 COMMANDS = {
     "run": "bring this machine to the state that a playbook describes",
-    "status": "tell how far a run is, and how the last one ended",
-    "facts": "tell what is on this machine: platform, conda, environments, kernels, indexes",
-    "export": "print a playbook that makes what is installed in environments again",
-    "lint": "tell what can be known wrong of playbooks and lifecycle scripts without running them",
-    "doc": "tell what a task takes and reports, with examples",
+    "status": "show how far a run is, and how the last one ended",
+    "facts": "show what is on this machine: platform, conda, environments, kernels, indexes",
+    "export": "print a playbook that installs the packages of environments again",
+    "lint": "find mistakes in playbooks and lifecycle scripts without running them",
+    "doc": "show the parameters and changes of a task, with examples",
     "schema": "print the JSON Schema of a playbook, for editors",
-    "task": "carry out one task: parameters as JSON on standard input, the result as JSON",
-    "clean": "remove caches and leftovers of this tool, or say what that would free",
+    "task": "run one task: parameters as JSON on standard input, the result as JSON",
+    "clean": "remove caches and leftovers of this tool, or show how much that would free",
     "lifecycle": "render a lifecycle script for a notebook instance",
 }
 
 
 _EPILOG = """
 nbprovision run team.yml --check --diff    what would change; changes nothing
-nbprovision run team.yml                   bring it about
-nbprovision doc ensure_kernel              what a task takes
+nbprovision run team.yml                   make the changes
+nbprovision doc ensure_kernel              the parameters of a task
 nbprovision COMMAND --help                 the options of a command, and examples
 """
 
@@ -55,11 +55,11 @@ def main(argv: list[str]) -> int:
             _reported(options, error)
         return error.exit_status
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the next run goes on from here\n")
+        sys.stderr.write("interrupted; the next run continues from here\n")
         return 130
     except (BrokenPipeError, EOFError):  # __main__ knows what to do about them
         raise
-    except Exception as error:  # noqa: BLE001 - the last net: a defect is told in one line
+    except Exception as error:  # noqa: BLE001 - the last net: a defect is reported in one line
         sys.stderr.write(shown(f"defect of nbprovision {__version__}: {type(error).__name__}: {error}\n"))
         if not _reported(options, error):
             sys.stderr.write(f"  {REPORT}\n")

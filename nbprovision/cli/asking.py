@@ -1,4 +1,4 @@
-"""``run --step``: asks before each task whether it is to be carried out."""
+"""``run --step``: asks before each task whether to run it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HELP = "y: carry it out, n: leave it out, c: carry out this and all that follow
 
 
 class Asking:
-    """Whether a task is to be carried out, as the person at the terminal says.
+    """Ask the person at the terminal whether to run a task.
 
     Args:
         source: Where the answers come from.
@@ -62,6 +62,6 @@ def at_terminal(before: Callable[[], None] | None = None) -> Asking:
     if sys.stdin.isatty():
         return Asking(sys.stdin, sys.stderr, before)
     raise UsageError(
-        "--step asks at a terminal, and there is none",
+        "--step needs a terminal to ask at",
         cure="leave --step out; --check --diff shows what would be done, --tags and --start-at-task choose tasks",
     )

@@ -1,4 +1,4 @@
-"""``nbprovision clean``: what the tool itself has left and can do without, told with ``--dry-run``, else removed."""
+"""``nbprovision clean``: removes the tool's leftovers and unneeded caches, or lists them with ``--dry-run``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ _OWN_COMMANDS = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``clean``."""
-    parser.add_argument("--dry-run", action="store_true", help="say what would go and what that frees; remove nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would be removed and how much that frees; remove nothing"
+    )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="json: one document")
     parser.add_argument("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
 
@@ -54,11 +56,13 @@ def execute(options: argparse.Namespace) -> int:
         content = _document(machine, _found(machine), dry_run=options.dry_run)
         content["running"] = str(at_work) if (at_work := _at_work(machine.home)) else None
     else:
-        locked = run_lock(machine.home, "nbprovision clean", None, _tell, tidy=False)  # it is told of what goes
+        locked = run_lock(
+            machine.home, "nbprovision clean", None, _tell, tidy=False
+        )  # the output lists what is removed
         with locked, _no_bootstrap(machine.home) as alone:
-            found = [*_found(machine), *(disposable.slots(machine.home) if alone else ())]
-            content = _document(machine, found, dry_run=False)
-            content["errors"] = list(_remove(found))
+            disposables = [*_found(machine), *(disposable.slots(machine.home) if alone else ())]
+            content = _document(machine, disposables, dry_run=False)
+            content["errors"] = list(_remove(disposables))
             content["room"]["free"] = left(machine.home).free
     sys.stdout.write(render_plain(masked(content)) if options.format == "json" else shown(_text(content)))
     return 2 if content["errors"] else 0
@@ -69,20 +73,25 @@ def _found(machine: Machine) -> list[Disposable]:
     return [*disposable.find(machine), *states]
 
 
-def _document(machine: Machine, found: Sequence[Disposable], *, dry_run: bool) -> dict[str, Any]:
-    """What is told; the sizes are measured before anything goes."""
+def _document(machine: Machine, disposables: Sequence[Disposable], *, dry_run: bool) -> dict[str, Any]:
+    """The output; sizes are measured before anything is removed."""
     if dry_run:
-        found = [*found, *disposable.slots(machine.home)]
-    sizes = disk_space.freed([(one.path, *one.beside) for one in found])
+        disposables = [*disposables, *disposable.slots(machine.home)]
+    sizes = disk_space.freed([(disposable.path, *disposable.beside) for disposable in disposables])
     room = left(machine.home)
     used = [entry for folder in caches.folders(machine) for entry in caches.entries(folder) if entry.shared]
     return {
         "dry_run": dry_run,
         "frees": sum(sizes),
         "items": [
-            {"what": one.what, "path": str(one.path), "frees": size} for one, size in zip(found, sizes, strict=True)
+            {"what": disposable.what, "path": str(disposable.path), "frees": size}
+            for disposable, size in zip(disposables, sizes, strict=True)
         ],
-        "kept": {"entries": len(used), "shared": sum(one.shared for one in used), "own": sum(one.own for one in used)},
+        "kept": {
+            "entries": len(used),
+            "shared": sum(cache.shared for cache in used),
+            "own": sum(cache.own for cache in used),
+        },
         "left_alone": [
             {"what": cache.what, "path": cache.path, "command": _OWN_COMMANDS[cache.what]}
             for cache in inventory.caches(machine)
@@ -109,29 +118,31 @@ def _text(content: dict[str, Any]) -> str:
             f"kept: {kept['entries']} package{'' if kept['entries'] == 1 else 's'} in the caches, "
             f"{megabytes(kept['shared'])} of which environments share, so that removing them would free next to nothing"
         )
-    lines += [f"left alone: {one['path']}, which is not this tool's: {one['command']}" for one in content["left_alone"]]
+    lines += [
+        f"left alone: {entry['path']}, which is not this tool's: {entry['command']}" for entry in content["left_alone"]
+    ]
     if content["running"]:
-        lines.append(f"at work: {content['running']}; what it is making counts as left by a killed run here")
+        lines.append(f"at work: {content['running']}; its temporary files are counted as leftovers here")
     lines += [f"could not be removed: {text}" for text in content["errors"]]
     lines.append(f"{megabytes(content['room']['free'])} are free at {content['room']['path']}")
     return "\n".join(lines) + "\n"
 
 
-def _remove(found: Sequence[Disposable]) -> Iterator[str]:
+def _remove(disposables: Sequence[Disposable]) -> Iterator[str]:
     """Remove it all, caches first: on a full disk the rest may need a little room to go in one step."""
-    for one in sorted(found, key=lambda one: one.what == "unfinished environment"):
+    for item in sorted(disposables, key=lambda entry: entry.what == "unfinished environment"):
         try:
-            if one.what == "unfinished environment":
-                remove_at_once(one.path)
+            if item.what == "unfinished environment":
+                remove_at_once(item.path)
             else:
-                for path in (*one.beside, one.path):
+                for path in (*item.beside, item.path):
                     remove(path)
         except TaskFailed as error:  # noqa: PERF203 - the others can go all the same
             yield error.text.replace("\n", "; ")
 
 
 def _unreadable_states(home: Path) -> Iterator[Path]:
-    """State that this version cannot read; without it a run looks at everything, as it would anyway."""
+    """State that this version cannot read; a run checks everything with or without it."""
     for path in sorted((home / "state").glob("*.state")):
         try:
             read_lines(str(path))
@@ -141,7 +152,7 @@ def _unreadable_states(home: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _no_bootstrap(home: Path) -> Iterator[bool]:
-    """Whether no bootstrap.sh is making the tool's environment anew while the body runs."""
+    """Whether no bootstrap.sh is creating the tool's environment while the body runs."""
     try:
         lock = os.open(home / "bootstrap.lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:  # no bootstrap has made anything here

@@ -45,10 +45,10 @@ class Disposable(msgspec.Struct, frozen=True, kw_only=True):
 
 def find(machine: Machine) -> list[Disposable]:
     """All of it, each path once; to be asked under the lock of a run, without which a run's own work would be in it."""
-    found: dict[Path, Disposable] = {}
-    for one in _all(machine):
-        found.setdefault(one.path, one)
-    return list(found.values())
+    disposables: dict[Path, Disposable] = {}
+    for disposable in _all(machine):
+        disposables.setdefault(disposable.path, disposable)
+    return list(disposables.values())
 
 
 def _all(machine: Machine) -> Iterator[Disposable]:
@@ -77,25 +77,25 @@ def slots(home: Path) -> list[Disposable]:
     link = home / "venv"
     kept = {os.path.realpath(path) for path in (link, home / "venv.good", sys.prefix)}
     unused = [home / name for name in SLOTS if (home / name).is_dir() and os.path.realpath(home / name) not in kept]
-    if not link.is_symlink():  # who made these is not known
+    if not link.is_symlink():  # their creator is unknown
         return []
     return [Disposable(what="older environment of the tool itself", path=path) for path in unused]
 
 
 def unfinished_environments(machine: Machine) -> list[Path]:
-    """Environments that a run began to make, of which no install ever ended: nobody can have worked with them."""
+    """Environments that a run began to create and no install ever completed: nobody can have worked with them."""
     places = [folder / name for folder in machine.conda.folders for name in _names(folder)]
-    found = []
+    environments = []
     for prefix in dict.fromkeys([*places, *machine.conda.registered]):
         mark = unfinished.read_mark(prefix)
         if mark is not None and mark.made and not _has_history(prefix):
-            found.append(prefix)
-    return found
+            environments.append(prefix)
+    return environments
 
 
 def _of_killed_runs(machine: Machine) -> Iterator[Disposable]:
     what = "left by killed runs"
-    prefixes = [one.prefix for one in machine.conda.environments()]
+    prefixes = [environment.prefix for environment in machine.conda.environments()]
     for prefix in dict.fromkeys([*prefixes, *machine.conda.registered]):
         yield from (Disposable(what=what, path=path) for path in health.leftovers(prefix))
         yield from (Disposable(what=what, path=path) for path in _temporary(prefix))

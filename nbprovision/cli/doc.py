@@ -33,7 +33,7 @@ def execute(options: argparse.Namespace) -> int:
         0.
 
     Raises:
-        UsageError: there is no such task or keyword.
+        UsageError: the task or keyword is unknown.
 
     """
     sys.stdout.write(_markdown(options.subject) if options.format == "markdown" else _text(options.subject))
@@ -78,17 +78,17 @@ def _markdown(subject: str | None) -> str:
 
 def _meant(subject: str, catalogue: Catalogue) -> dict[str, Mapping[str, str]]:
     """The keywords that a word means: one, those of a play, a task, a block or a handler, or all."""
-    known = tables()
+    all_tables = tables()
     if subject in ("keywords", "playbook"):
-        return known
-    if subject in known:
-        return {subject: known[subject]}
-    found: dict[str, Mapping[str, str]]
-    found = {where: {subject: table[subject]} for where, table in known.items() if subject in table}
-    if not found:
-        names = [*catalogue, "keywords", *(name for table in known.values() for name in table)]
+        return all_tables
+    if subject in all_tables:
+        return {subject: all_tables[subject]}
+    meanings: dict[str, Mapping[str, str]]
+    meanings = {where: {subject: table[subject]} for where, table in all_tables.items() if subject in table}
+    if not meanings:
+        names = [*catalogue, "keywords", *(name for table in all_tables.values() for name in table)]
         raise UsageError(
-            f"there is no task or keyword '{subject}'{nearest(subject, names)}",
+            f"unknown task or keyword '{subject}'{nearest(subject, names)}",
             cure="`nbprovision doc` lists the tasks, `nbprovision doc keywords` the keywords",
         )
-    return found
+    return meanings

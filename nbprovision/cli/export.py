@@ -31,7 +31,7 @@ _TEMPLATE_MARKS = re.compile(r"\{\{|\{%|\{#")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``export``."""
     parser.add_argument("envs", metavar="ENV", nargs="+", help="an environment, by name or path")
-    parser.add_argument("--pinned", action="store_true", help="in the versions that are installed")
+    parser.add_argument("--pinned", action="store_true", help="with the installed versions")
     parser.add_argument("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
 
 
@@ -39,7 +39,7 @@ def execute(options: argparse.Namespace) -> int:
     """Print the playbook.
 
     Returns:
-        0; an environment that is not there raises `UnknownEnvironment` (4).
+        0; a missing environment raises `UnknownEnvironment` (4).
 
     """
     machine = Machine(home=options.home.absolute() if options.home else None)
@@ -68,9 +68,9 @@ def exported(machine: Machine, names: list[str], *, pinned: bool) -> str:
     called = ", ".join(prefix.name for prefix in prefixes)
     when = time.strftime("%Y-%m-%d")
     header = [
-        f"{'In the versions that were installed' if pinned else 'What was asked for'} in {called} on {when},",
+        f"{'The installed versions' if pinned else 'The requested packages'} in {called} on {when},",
         f"written by nbprovision {__version__} (export) on this machine: {machine.platform.kind}.",
-        *hidden.told,
+        *hidden.comments,
     ]
     return playbook(_untemplated(f"As exported from {called}"), tasks, header)
 
@@ -79,17 +79,17 @@ def _prefix_of(machine: Machine, name: str) -> Path:
     prefix = machine.prefix_of(name)
     if not is_environment(prefix) and not (prefix / "pyvenv.cfg").is_file():
         raise UnknownEnvironment(
-            f"there is no environment at {prefix}", cause="it is neither conda's nor a virtual one", cure="correct it"
+            f"{prefix} is not an environment", cause="it has neither conda-meta nor pyvenv.cfg", cure="correct it"
         )
     return prefix
 
 
 class _Secrets:
-    """Takes secrets out of texts, and tells by which variables they have to be given instead."""
+    """Takes secrets out of texts, and lists the variables by which they must be given instead."""
 
     def __init__(self) -> None:
         self._variables: dict[str, str] = {}
-        self.told: list[str] = []
+        self.comments: list[str] = []
 
     def without(self, text: str) -> str:
         """A requirement or channel, the password and token in it replaced by what reads them from the environment."""
@@ -104,7 +104,7 @@ class _Secrets:
         return result + _untemplated(text[done:])
 
     def value(self, name: str, value: str) -> str:
-        """The value of a kernel's variable: what the name or a URL in it tells to be secret is not written."""
+        """The value of a kernel's variable; it is hidden if its name, or a URL in it, shows that it is a secret."""
         if not secrets.is_secret(name, value):
             return self.without(value)
         self._tell(name, f"the kernel's variable {name}")
@@ -119,12 +119,12 @@ class _Secrets:
 
     def _tell(self, variable: str, what: str) -> None:
         line = f"Not written down: a secret. Set the variable {variable} before a run, for {what}"
-        if line not in self.told:
-            self.told.append(line)
+        if line not in self.comments:
+            self.comments.append(line)
 
 
 def _secret_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Where in a text the password (or the token in the user's place) of a URL stands, and the token of a channel."""
+    """Find the passwords of URLs (or the tokens in place of users) and the tokens of channels in a text."""
     user_info = re.search(r"://([^/\s]*)@", text)
     if user_info is not None and index_url.secret_of(text):
         yield user_info.start(1) + user_info[1].find(":") + 1, user_info.end(1)
@@ -143,19 +143,23 @@ class _Export:
         self._pinned = pinned
         real = os.path.realpath(prefix)
         self._environment = next(
-            (one for one in machine.conda.environments() if os.path.realpath(one.prefix) == real),
+            (
+                environment
+                for environment in machine.conda.environments()
+                if os.path.realpath(environment.prefix) == real
+            ),
             Environment(prefix.name, prefix),
         )
         self._name = prefix.name if self._environment.name == "base" else self._environment.name
 
     @property
     def _reference(self) -> str:
-        """What tasks call it: its name, where that leads here again when it is gone or another image is there."""
+        """The environment's reference in tasks: its name, if that leads here after a restart or on another image."""
         conda = self._machine.conda
-        known = conda.prefix_of(self._environment.name) == self._prefix
-        if self._environment.provided and known:
+        is_known = conda.prefix_of(self._environment.name) == self._prefix
+        if self._environment.provided and is_known:
             return self._environment.name
-        return self._name if known and conda.new_prefix(self._name) == self._prefix else str(self._prefix)
+        return self._name if is_known and conda.new_prefix(self._name) == self._prefix else str(self._prefix)
 
     def tasks(self, kernels: list[inventory.FoundKernel]) -> Iterator[Written]:
         """What makes the environment, what pip put into it, its kernels."""
@@ -164,22 +168,22 @@ class _Export:
         else:
             if is_environment(self._prefix):
                 yield self._made()
-            found, left_over = requested.by_pip(self._prefix, pinned=self._pinned)
+            requests, left_over = requested.by_pip(self._prefix, pinned=self._pinned)
             comments = _left_over(left_over)
             if not is_environment(self._prefix):
                 yield self._made_virtual()
-            yield from self._by_pip(found, comments)
+            yield from self._by_pip(requests, comments)
         yield from self._kernels(kernels)
 
     def _made(self) -> Written:
         """The task that makes a conda environment."""
-        found = requested.by_conda(
+        request = requested.by_conda(
             self._prefix, self._machine.conda.condarc, self._machine.conda.channels(), pinned=self._pinned
         )
         reference = self._reference
         parameters: dict[str, Any] = {"prefix" if "/" in reference else "name": _untemplated(reference)}
-        comments = ["It was not finished when it was looked at."] * self._environment.unfinished
-        comments += _guessed(found)
+        comments = ["It was unfinished at the time of the export."] * self._environment.unfinished
+        comments += _guessed(request)
         pins = health.pins(self._prefix)
         if pins:
             comments.append(f"conda-meta/pinned, which no parameter writes, holds it to: {', '.join(pins)}")
@@ -192,7 +196,7 @@ class _Export:
         return Written(
             name=_untemplated(f"The environment {self._name}"),
             kind="ensure_conda_env",
-            parameters={**parameters, **self._conda_parameters(found)},
+            parameters={**parameters, **self._conda_parameters(request)},
             comments=tuple(comments),
         )
 
@@ -207,43 +211,45 @@ class _Export:
             parameters=where if python is None else {**where, "python": virtual_environments.minor(python)},
         )
 
-    def _conda_parameters(self, found: CondaAsked) -> dict[str, Any]:
+    def _conda_parameters(self, request: CondaAsked) -> dict[str, Any]:
         parameters: dict[str, Any] = {}
-        if found.channels:
-            parameters["channels"] = [self._hidden.without(channel) for channel in found.channels]
-        if found.specs:
-            parameters["packages"] = [self._hidden.without(spec) for spec in found.specs.values()]
+        if request.channels:
+            parameters["channels"] = [self._hidden.without(channel) for channel in request.channels]
+        if request.specs:
+            parameters["packages"] = [self._hidden.without(spec) for spec in request.specs.values()]
         return parameters
 
-    def _by_pip(self, found: list[PipAsked], comments: tuple[str, ...], **more: Any) -> Iterator[Written]:
-        if not found:
+    def _by_pip(self, requests: list[PipAsked], comments: tuple[str, ...], **more: Any) -> Iterator[Written]:
+        if not requests:
             return
         gone = tuple(
-            f"{one.name} was installed from {one.gone}, which is not there any more" for one in found if one.gone
+            f"{request.name} was installed from {request.gone}, which no longer exists"
+            for request in requests
+            if request.gone
         )
         yield Written(
-            name=_untemplated(f"What pip and uv were asked for in {self._name}"),
+            name=_untemplated(f"Packages requested from pip and uv in {self._name}"),
             kind="ensure_pip_pkg",
             parameters={
                 "env": _untemplated(self._reference),
-                "packages": [self._hidden.without(one.requirement) for one in found],
+                "packages": [self._hidden.without(request.requirement) for request in requests],
                 **more,
             },
             comments=comments + gone,
         )
 
     def _kernels(self, kernels: list[inventory.FoundKernel]) -> Iterator[Written]:
-        for one in kernels:
-            if one.prefix != str(self._prefix) or one.hidden_by is not None or self._was_brought(one):
+        for kernel in kernels:
+            if kernel.prefix != str(self._prefix) or kernel.hidden_by is not None or self._was_brought(kernel):
                 continue
-            found = kernel_parameters.parameters(one, self._prefix, self._reference)
-            if found is None:
+            kernel_task = kernel_parameters.parameters(kernel, self._prefix, self._reference)
+            if kernel_task is None:
                 continue
-            variables = found.pop("environment", {})
-            parameters = _all_untemplated(found)
+            variables = kernel_task.pop("environment", {})
+            parameters = _all_untemplated(kernel_task)
             if variables:
                 parameters["environment"] = {name: self._hidden.value(name, text) for name, text in variables.items()}
-            yield Written(name=_untemplated(f"The kernel {one.name}"), kind="ensure_kernel", parameters=parameters)
+            yield Written(name=_untemplated(f"The kernel {kernel.name}"), kind="ensure_kernel", parameters=parameters)
 
     def _was_brought(self, kernel: inventory.FoundKernel) -> bool:
         """Whether ipykernel brings the kernel with itself, or the platform's image does."""
@@ -252,22 +258,22 @@ class _Export:
         image = self._environment.provided and kernel.scope != "user"
         return image and not requested.is_newer_than_start(Path(kernel.folder) / SPEC)
 
-    # ------------------------------------------------------------------------------- what the platform's image brought
+    # ------------------------------------------------------------------------------- the platform's image
 
     def _added(self) -> Iterator[Written]:
-        """What has come to an environment of the platform's beside what its image brought."""
+        """The packages that were added to an environment of the platform's image."""
         since, comments = self._since()
         more: dict[str, Any] = {"jupyter_server": True} if self._environment.jupyter_server else {}
         allowed = {**more, "allow_platform_changes": True}
         conda = self._machine.conda
         for names, extra in ((since.packages - since.moved, more), (since.packages & since.moved, allowed)):
-            found = requested.by_conda(self._prefix, conda.condarc, conda.channels(), pinned=self._pinned, only=names)
-            if found.specs:
+            request = requested.by_conda(self._prefix, conda.condarc, conda.channels(), pinned=self._pinned, only=names)
+            if request.specs:
                 yield Written(
                     name=_untemplated(f"{'Moved' if extra is allowed else 'Added'} by conda in {self._name}"),
                     kind="ensure_conda_pkg",
-                    parameters={"env": _untemplated(self._reference), **self._conda_parameters(found), **extra},
-                    comments=(*comments, *_guessed(found)),
+                    parameters={"env": _untemplated(self._reference), **self._conda_parameters(request), **extra},
+                    comments=(*comments, *_guessed(request)),
                 )
                 comments = ()
         came = since.distributions - since.moved
@@ -277,28 +283,32 @@ class _Export:
         yield from self._by_pip(moved, (), **allowed)
 
     def _since(self) -> tuple[Since, tuple[str, ...]]:
-        known = image.known_baseline(self._machine, self._prefix)
-        if known is None:
-            told = (
-                f"No run had written down what the image brought to {self._name}: this is what is newer than the start"
+        recorded = image.known_baseline(self._machine, self._prefix)
+        if recorded is None:
+            comment = (
+                f"No run has recorded the image's packages in {self._name}: these packages are newer than the start"
             )
-            return requested.since_start(self._prefix), (told,)
-        changes = image.differences(known.content, image.content(self._prefix))
-        gone = [one.name for one in changes if one.after is None]
-        there = [one for one in changes if one.after is not None]
-        moved = {one.name for one in there if one.before is not None}
-        packages = {one.name for one in there if one.kind == "conda"}
-        # What conda moved is told once; where pip put something in its place the folders tell.
-        python = {one.name for one in there if one.kind == "pip"} | {distributions.normalized(one) for one in packages}
+            return requested.since_start(self._prefix), (comment,)
+        changes = image.differences(recorded.content, image.content(self._prefix))
+        gone = [change.name for change in changes if change.after is None]
+        kept = [change for change in changes if change.after is not None]
+        moved = {change.name for change in kept if change.before is not None}
+        packages = {change.name for change in kept if change.kind == "conda"}
+        # A package that conda moved is listed once; the folders show which one pip replaced.
+        python = {entry.name for entry in kept if entry.kind == "pip"} | {
+            distributions.normalized(entry) for entry in packages
+        }
         return (
             Since(frozenset(packages), frozenset(python), frozenset(moved)),
-            (f"The image brought these, which are gone: {', '.join(gone)}",) if gone else (),
+            (f"These packages of the image are missing: {', '.join(gone)}",) if gone else (),
         )
 
 
-def _guessed(found: CondaAsked) -> list[str]:
+def _guessed(request: CondaAsked) -> list[str]:
     return (
-        ["Nobody wrote down what was asked for: these are the packages that no other needs."] if found.guessed else []
+        ["The requested packages are not recorded: these are the packages that no other needs."]
+        if request.guessed
+        else []
     )
 
 
@@ -307,7 +317,7 @@ def _left_over(names: list[str]) -> tuple[str, ...]:
 
 
 def _untemplated(text: str) -> str:
-    """A text that a playbook takes as it stands, whatever braces are in it."""
+    """A text that a playbook takes as written, whatever braces are in it."""
     return _TEMPLATE_MARKS.sub(lambda match: f"{{{{ '{match[0]}' }}}}", text)
 
 
@@ -315,5 +325,5 @@ def _all_untemplated(value: Any) -> Any:
     if isinstance(value, str):
         return _untemplated(value)
     if isinstance(value, dict):
-        return {key: _all_untemplated(one) for key, one in value.items()}
-    return [_all_untemplated(one) for one in value] if isinstance(value, list) else value
+        return {key: _all_untemplated(entry) for key, entry in value.items()}
+    return [_all_untemplated(entry) for entry in value] if isinstance(value, list) else value

@@ -57,7 +57,7 @@ def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
     platform = machine.platform
     indexes = inventory.index_settings(machine, warnings.append)
     warnings[:0] = machine.conda.condarc.warnings
-    found: dict[str, Any] = {
+    document_content: dict[str, Any] = {
         "nbprovision": __version__,
         "platform": platform,
         "space": _space(machine),
@@ -69,20 +69,23 @@ def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
             "envs_dirs": machine.conda.envs_dirs,
             "pkgs_dirs": machine.conda.pkgs_dirs,
         },
-        "environments": [{**msgspec.to_builtins(one), "distance": _distance(machine, one)} for one in environments],
+        "environments": [
+            {**msgspec.to_builtins(environment), "distance": _distance(machine, environment)}
+            for environment in environments
+        ],
         "kernels": kernels,
         "indexes": indexes,
         "caches": inventory.caches(machine),
         "warnings": list(dict.fromkeys(warnings)),
     }
-    content: dict[str, Any] = msgspec.to_builtins(found, enc_hook=os.fspath)
+    content: dict[str, Any] = msgspec.to_builtins(document_content, enc_hook=os.fspath)
     if sizes:
         _measure(content)
     return content
 
 
 def _space(machine: Machine) -> list[disk_space.Room]:
-    """Of the volume, of the root, and of the tool's home where that is on neither."""
+    """The space of the volume, of the root, and of the tool's home if that is on neither."""
     places = [*([machine.platform.volume] if machine.platform.volume else []), machine.root, existing(machine.home)]
     devices: dict[int, Path] = {}
     for place in places:
@@ -92,12 +95,12 @@ def _space(machine: Machine) -> list[disk_space.Room]:
     return [room for room in rooms if room is not None]
 
 
-def _distance(machine: Machine, one: FoundEnvironment) -> list[dict[str, Any]] | None:
-    """What is not as the image brought it; None where that is not known, and for what no image brings."""
-    known = image.known_baseline(machine, Path(one.prefix)) if one.made_by == "platform" else None
-    if known is None or one.state == "unreadable":
+def _distance(machine: Machine, environment: FoundEnvironment) -> list[dict[str, Any]] | None:
+    """The differences from the image; None if they are unknown, and for environments outside the image."""
+    recorded = image.known_baseline(machine, Path(environment.prefix)) if environment.made_by == "platform" else None
+    if recorded is None or environment.state == "unreadable":
         return None
-    permitted = {change.name for change in known.permitted}
+    permitted = {change.name for change in recorded.permitted}
     return [
         {
             "kind": change.kind,
@@ -106,18 +109,18 @@ def _distance(machine: Machine, one: FoundEnvironment) -> list[dict[str, Any]] |
             "to": change.after,
             "permitted": change.name in permitted,
         }
-        for change in image.differences(known.content, image.content(Path(one.prefix)))
+        for change in image.differences(recorded.content, image.content(Path(environment.prefix)))
     ]
 
 
 def _measure(content: dict[str, Any]) -> None:
     """Add ``size`` and ``shared`` to what has a folder; one that lies in another counts for itself alone."""
     meter = disk_space.Meter()
-    measured = [(one, one["prefix"]) for one in content["environments"]]
-    measured += [(one, one["path"]) for one in content["caches"]]
+    measured = [(entry, entry["prefix"]) for entry in content["environments"]]
+    measured += [(entry, entry["path"]) for entry in content["caches"]]
     measured.append((content["home"], content["home"]["path"]))
     folders = {folder for _, folder in measured}
-    for one, folder in measured:
+    for item, folder in measured:
         usage = meter.usage(Path(folder), folders - {folder})
-        one["size"], one["shared"] = usage.size, usage.shared
+        item["size"], item["shared"] = usage.size, usage.shared
     content["together"] = meter.together

@@ -1,6 +1,6 @@
-"""All that can be told of this machine's environments, kernels, indexes and caches, for whoever asks.
+"""The environments, kernels, indexes and caches of this machine.
 
-No process is started and nothing is written. What cannot be read is told as such and stops nothing.
+No process is started and nothing is written. Files that cannot be read are reported and stop nothing.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ State = Literal["ready", "unfinished", "inconsistent", "broken interpreter", "un
 
 PYPI = "https://pypi.org/simple"
 _PYTHON = re.compile(r"python(\d+(\.\d+)?t?)?")
-# What a package depends on stands in front of the list of its files, which is most of a record.
+# The dependencies of a package precede the list of its files, which is most of a record.
 _HEAD = 4096  # bytes
 _DEPENDS = re.compile(rb'"depends"\s*:\s*(\[[^\[\]]*\])')
 
 
 class Installation(msgspec.Struct, frozen=True, kw_only=True):
-    """A conda installation; a version is None where there is no such package in it."""
+    """A conda installation; a version is None if the package is not installed."""
 
     prefix: str
     conda: str | None
@@ -45,7 +45,7 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FoundEnvironment(msgspec.Struct, frozen=True, kw_only=True):
-    """An environment as it stands.
+    """An environment as written.
 
     Attributes:
         name: By which tasks know it; of a virtual environment its folder's.
@@ -55,7 +55,7 @@ class FoundEnvironment(msgspec.Struct, frozen=True, kw_only=True):
         jupyter_server: The platform's Jupyter server runs from it.
         python: Version, None for no Python.
         conda_packages: How many packages conda's records name.
-        pip_packages: How many distributions pip or uv brought beside them.
+        pip_packages: The number of distributions that pip or uv added.
         kernels: Names of the kernels that start it.
         state: Whether it can be worked with.
         because: Why not.
@@ -80,13 +80,13 @@ class FoundKernel(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: By which Jupyter knows it.
-        display_name: What Jupyter shows, None where its kernel.json cannot be read.
+        display_name: What Jupyter shows, None if its kernel.json cannot be read.
         language: Of its notebooks.
-        folder: Where it is.
-        scope: Who sees it, as of a task that makes kernels.
-        prefix: The environment that it starts, None where that is not known.
+        folder: Its folder.
+        scope: Its users, as in `ensure_kernel`.
+        prefix: The environment that it starts, None if that is not known.
         program: What is started in the end: the Python, else the first word of its command.
-        program_exists: Whether that is there; None where only the server's PATH would tell.
+        program_exists: Whether the program exists; None if only the server's PATH could show it.
         hidden_by: Folder of a kernel of the same name that Jupyter finds first.
 
     """
@@ -103,14 +103,14 @@ class FoundKernel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """A value of a configuration, and where it comes from."""
+    """A value of a configuration, and its origin."""
 
     value: Any
     origin: str
 
 
 class Channel(msgspec.Struct, frozen=True):
-    """A channel of conda packages, and what its name stands for."""
+    """A channel of conda packages, and the meaning of its name."""
 
     name: str
     urls: tuple[str, ...]
@@ -126,10 +126,10 @@ class Cache(msgspec.Struct, frozen=True):
 
 def installations(machine: Machine) -> list[Installation]:
     """The conda installations, the one in use first."""
-    found = []
+    result = []
     for prefix in machine.conda.installations:
         versions = {record.name: record.version for record in _records(prefix)}
-        found.append(
+        result.append(
             Installation(
                 prefix=str(prefix),
                 conda=versions.get("conda"),
@@ -137,7 +137,7 @@ def installations(machine: Machine) -> list[Installation]:
                 provided=prefix == machine.platform.provided,
             )
         )
-    return found
+    return result
 
 
 def environments(machine: Machine, found_kernels: Iterable[FoundKernel]) -> list[FoundEnvironment]:
@@ -152,34 +152,36 @@ def environments(machine: Machine, found_kernels: Iterable[FoundKernel]) -> list
     for kernel in found_kernels:
         if kernel.prefix is not None and kernel.hidden_by is None and not _is_own(kernel):
             started.setdefault(kernel.prefix, []).append(kernel.name)
-    found = [_environment(one, started) for one in machine.conda.environments()]
-    known = {one.prefix for one in found}
-    virtual = [str(prefix) for prefix in _virtual(machine)] + [prefix for prefix in started if prefix not in known]
-    found += [_virtual_environment(Path(prefix), started) for prefix in dict.fromkeys(virtual) if prefix not in known]
-    return found
+    result = [_environment(environment, started) for environment in machine.conda.environments()]
+    prefixes = {environment.prefix for environment in result}
+    virtual = [str(prefix) for prefix in _virtual(machine)] + [prefix for prefix in started if prefix not in prefixes]
+    result += [
+        _virtual_environment(Path(prefix), started) for prefix in dict.fromkeys(virtual) if prefix not in prefixes
+    ]
+    return result
 
 
 def found_kernels(machine: Machine) -> list[FoundKernel]:
     """Every kernel that a Jupyter of this user, of all users, or of one of the environments lists."""
-    known = machine.conda.environments()
-    server = next((one.prefix for one in known if one.jupyter_server), None)
+    environments = machine.conda.environments()
+    server = next((environment.prefix for environment in environments if environment.jupyter_server), None)
     dirs = kernels.kernel_dirs(machine.env, machine.user_home, prefix=server, root=machine.root)
     everyone = {folder / "kernels" for folder in kernels.system_dirs(machine.env, machine.root)}
-    prefixes = [one.prefix for one in known]
+    prefixes = [environment.prefix for environment in environments]
     owners = {prefix / "share/jupyter/kernels": prefix for prefix in [*prefixes, *_virtual(machine)]}
     first: dict[str, Path] = {}
-    found = []
+    result = []
     for folder in dict.fromkeys([*dirs, *owners]):
         for name, place in kernels.installed([folder]).items():
             before = first.setdefault(name, place) if folder in dirs else place
             scope: kernels.Scope = "env" if folder in owners else "system" if folder in everyone else "user"
-            found.append(_kernel(name, place, scope, owners.get(folder), prefixes, before))
-    return found
+            result.append(_kernel(name, place, scope, owners.get(folder), prefixes, before))
+    return result
 
 
 def index_settings(machine: Machine, warn: Callable[[str], None]) -> dict[str, dict[str, Setting]]:
     """What pip and uv go by, each by its own configuration. Passwords in it are masked from now on."""
-    found = {}
+    by_tool = {}
     for tool, read in (("pip", indexes.of_pip), ("uv", indexes.of_uv)):
         try:
             values = read(machine.env, machine.user_home, machine.root)
@@ -187,8 +189,8 @@ def index_settings(machine: Machine, warn: Callable[[str], None]) -> dict[str, d
             warn(error.message + (f": {error.cause}" if error.cause else ""))
             continue
         settings = {field: Setting(value, origin) for field, (value, origin) in values.items()}
-        found[tool] = {"index_url": Setting(PYPI, "default"), **settings}
-    return found
+        by_tool[tool] = {"index_url": Setting(PYPI, "default"), **settings}
+    return by_tool
 
 
 def channels(machine: Machine) -> list[Channel]:
@@ -201,7 +203,7 @@ def channels(machine: Machine) -> list[Channel]:
 
 
 def caches(machine: Machine) -> list[Cache]:
-    """The caches that are there: of this tool, of conda, of uv and pip."""
+    """The existing caches: of this tool, of conda, of uv and pip."""
     env = machine.env
     user = Path(env.get("XDG_CACHE_HOME") or machine.user_home / ".cache")
     places = [
@@ -222,20 +224,20 @@ def caches(machine: Machine) -> list[Cache]:
     return [cache for cache in places if unique[cache.path] is cache and os.path.isdir(cache.path)]
 
 
-def _environment(one: Environment, started: Mapping[str, list[str]]) -> FoundEnvironment:
-    prefix = one.prefix
+def _environment(environment: Environment, started: Mapping[str, list[str]]) -> FoundEnvironment:
+    prefix = environment.prefix
     records = _records(prefix)
-    found = _distributions(prefix)
-    state, because = _state(one, records)
+    distributions_found = _distributions(prefix)
+    state, because = _state(environment, records)
     return FoundEnvironment(
-        name=one.name,
+        name=environment.name,
         prefix=str(prefix),
         kind="conda",
-        made_by="platform" if one.provided else "nbprovision" if one.ours else "other",
-        jupyter_server=one.jupyter_server,
+        made_by="platform" if environment.provided else "nbprovision" if environment.ours else "other",
+        jupyter_server=environment.jupyter_server,
         python=distributions.python_version(prefix),
         conda_packages=len(records),
-        pip_packages=_by_pip(found, records),
+        pip_packages=_by_pip(distributions_found, records),
         kernels=tuple(started.get(str(prefix), ())),
         state=state,
         because=because,
@@ -259,11 +261,11 @@ def _virtual_environment(prefix: Path, started: Mapping[str, list[str]]) -> Foun
     )
 
 
-def _state(one: Environment, records: list[CondaRecord]) -> tuple[State, str | None]:
-    prefix = one.prefix
+def _state(environment: Environment, records: list[CondaRecord]) -> tuple[State, str | None]:
+    prefix = environment.prefix
     if not os.access(prefix, os.R_OK | os.X_OK) or not os.access(prefix / "conda-meta", os.R_OK | os.X_OK):
         return "unreadable", "its folder is not this user's to read"
-    if one.unfinished:
+    if environment.unfinished:
         mark = unfinished.read_mark(prefix)
         return "unfinished", f"a run ended in the middle of {mark.task}" if mark else None
     python = any(record.name == "python" for record in records)
@@ -274,7 +276,7 @@ def _state(one: Environment, records: list[CondaRecord]) -> tuple[State, str | N
 
 
 def _inconsistency(records: list[CondaRecord]) -> str | None:
-    """What of the records cannot be, in a few words: one that is torn, a dependency that is not there."""
+    """What is wrong with the records, in a few words: a torn one, a missing dependency."""
     by_name = {record.name: record for record in records}
     if len(by_name) < len(records):
         names = [record.name for record in records]
@@ -285,16 +287,16 @@ def _inconsistency(records: list[CondaRecord]) -> str | None:
             return f"the record {record.path.name} is torn"
         for text in depends:
             name = _name(text)
-            there = by_name.get(name)
-            if name and there is None:
+            installed = by_name.get(name)
+            if name and installed is None:
                 return f"{record.name} needs {name}, which is not there"
-            if there is not None and _excluded(text, there.version, there.build):
-                return f"{record.name} needs {text}, and {there.version} is there"
+            if installed is not None and _excluded(text, installed.version, installed.build):
+                return f"{record.name} needs {text}, and {installed.version} is there"
     return None
 
 
 def _depends(path: Path) -> tuple[str, ...] | None:
-    """What a package depends on, without reading the whole of its record where that can be; None for a torn one."""
+    """Return the dependencies of a package without reading its whole record if possible; None for a torn one."""
     try:
         with open(path, "rb", buffering=0) as stream:
             head = tail = stream.read(_HEAD)
@@ -337,10 +339,10 @@ def _excluded(text: str, version: str, build: str) -> bool:
     return False
 
 
-def _by_pip(found: Mapping[str, list[distributions.Distribution]], records: Iterable[CondaRecord]) -> int:
+def _by_pip(installed: Mapping[str, list[distributions.Distribution]], records: Iterable[CondaRecord]) -> int:
     """How many distributions conda did not bring; its packages are mostly called like what is in them."""
     conda = {distributions.normalized(record.name) for record in records}
-    return sum(1 for name, several in found.items() if name not in conda and several[0].installer != "conda")
+    return sum(1 for name, several in installed.items() if name not in conda and several[0].installer != "conda")
 
 
 def _kernel(

@@ -1,4 +1,4 @@
-"""A kernel that is there, in the words by which a task would make it."""
+"""An existing kernel, as the parameters of a task that would create it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_USER_SITE = "PYTHONNOUSERSITE"
 
 
 def parameters(kernel: FoundKernel, prefix: Path, reference: str) -> dict[str, Any] | None:
-    """The parameters of a task that makes this kernel, None where its kernel.json cannot be read.
+    """The parameters of a task that makes this kernel, None if its kernel.json cannot be read.
 
     Args:
         kernel: The kernel, which starts from the environment.
@@ -32,30 +32,30 @@ def parameters(kernel: FoundKernel, prefix: Path, reference: str) -> dict[str, A
     mark = metadata.pop(_MARK, None)
     variables = {str(name): str(value) for name, value in _mapping(spec.get("env")).items()}
     is_python = any(word in ("ipykernel_launcher", "ipykernel", "ipykernel.kernelapp") for word in words)
-    found: dict[str, Any] = {"env": reference} if is_python else {"argv": words}
-    found |= {"name": kernel.name, "display_name": kernel.display_name or kernel.name}
+    values: dict[str, Any] = {"env": reference} if is_python else {"argv": words}
+    values |= {"name": kernel.name, "display_name": kernel.display_name or kernel.name}
     if kernel.language not in (None, "python"):
-        found["language"] = kernel.language
+        values["language"] = kernel.language
     if is_python and isinstance(mark, dict):
         if variables.get(_NO_USER_SITE) == "1":
             del variables[_NO_USER_SITE]
         else:
-            found["user_site"] = True
+            values["user_site"] = True
         if not any(word.endswith(f"/{LAUNCHER}") for word in words):
-            found["activate"] = False
+            values["activate"] = False
         if mark.get("validated"):
-            found["validate"] = True
+            values["validate"] = True
     if variables:
-        found["environment"] = variables
+        values["environment"] = variables
     if kernel.scope != "user":
-        found["scope"] = kernel.scope
+        values["scope"] = kernel.scope
     if spec.get("interrupt_mode") in ("signal", "message"):
-        found["interrupt_mode"] = spec["interrupt_mode"]
+        values["interrupt_mode"] = spec["interrupt_mode"]
     said = _mapping(ipykernel.spec(prefix).get("metadata", {"debugger": True})) if is_python else {}
     more = {key: value for key, value in metadata.items() if key not in said or said[key] != value}
     if more:
-        found["metadata"] = more
-    return found
+        values["metadata"] = more
+    return values
 
 
 def _mapping(value: Any) -> dict[str, Any]:

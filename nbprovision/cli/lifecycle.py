@@ -49,12 +49,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     command = actions.add_parser("render", help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
     add = command.add_argument
     add("playbook", metavar="PLAYBOOK", help="an absolute path on the notebook's volume, or s3://BUCKET/KEY")
-    add("--inline", action="store_true", help="PLAYBOOK is a file here, whose content goes into the script")
+    add("--inline", action="store_true", help="PLAYBOOK is a local file; its content goes into the script")
     add(
         "--tool",
         metavar="SOURCE",
-        help="where nbprovision comes from, required without --index-url: the path of a folder of wheels or a wheel on "
-        "the volume, s3://BUCKET/PREFIX that wheels lie under, https://HOST/WHEEL or "
+        help="the source of nbprovision, required without --index-url: the path of a folder of wheels or a wheel on "
+        "the volume, s3://BUCKET/PREFIX of wheels, https://HOST/WHEEL or "
         f"pypi:nbprovision=={VERSION} with --sha256, or a requirement for --index-url",
     )
     add("--sha256", metavar="H", help="the sha256 of that wheel, which the script checks before it installs anything")
@@ -67,8 +67,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--assets-url",
         metavar="URL",
-        help="where the script gets that file: a folder on the volume, s3://BUCKET/PREFIX or https://HOST/FOLDER "
-        "(default: from beside the wheels, or out of the wheel)",
+        help="the script's source of that file: a folder on the volume, s3://BUCKET/PREFIX or https://HOST/FOLDER "
+        "(default: the folder of the wheels, or the wheel itself)",
     )
     add(
         "--index-url",
@@ -82,7 +82,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=DEFAULT_SECONDS,
         metavar="SECONDS",
-        help="time that all of it may take (default: %(default)s; the platform's limit is 300)",
+        help="time limit for everything (default: %(default)s; the platform's limit is 300)",
     )
     add("--platform", choices=tuple(PLATFORMS), default="notebook-instance", help="default: %(default)s")
     add("--home", metavar="DIR", help="the tool's home folder there, if not the usual one")
@@ -91,20 +91,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an environment variable for the tool, such as a proxy; nothing secret, the script can be read",
+        help="an environment variable for the tool, such as a proxy; not a secret, because others can read the script",
     )
     add(
         "--user-playbook",
         nargs="?",
         const=_USUAL,
         metavar="PATH",
-        help="carry out the notebook user's own playbook after this one, in the same budget "
+        help="run the notebook user's own playbook after this one, in the same budget "
         f"(default path: {PLATFORMS['notebook-instance'].user_playbook})",
     )
     add(
         "--on-finish",
         metavar="COMMAND",
-        help="a shell command that is run as the user when work that went on in the background has ended; it gets "
+        help="a shell command that runs as the user at the end of background work; it gets "
         "NBPROVISION_STATUS and NBPROVISION_RESULT",
     )
     for names, metavar in _RUN_OPTIONS:
@@ -134,7 +134,7 @@ def execute(options: argparse.Namespace) -> int:
         name, equals, value = setting.partition("=")
         if not equals:
             raise UsageError(
-                f"--env {setting}: takes NAME=VALUE", cause="there is no = in it", cure=f"write --env {setting}=VALUE"
+                f"--env {setting}: takes NAME=VALUE", cause="the = is missing", cure=f"write --env {setting}=VALUE"
             )
         environment[name] = value
         refuse_in_option("--env", value, name)
@@ -191,14 +191,14 @@ def _examined(options: argparse.Namespace, environment: Mapping[str, str], varia
         [tag.strip() for word in words for tag in word.split(",")] for words in (options.tags, options.skip_tags)
     )
     machine = assumed(options.platform, env, Path("/"))
-    found = examine(Path(options.playbook), machine, Catalogue(), variables, tags=tags, skip_tags=skip_tags)
-    show(found.warnings, sys.stderr)
-    _tell(found.notes)
-    return found.payload
+    examined = examine(Path(options.playbook), machine, Catalogue(), variables, tags=tags, skip_tags=skip_tags)
+    show(examined.warnings, sys.stderr)
+    _tell(examined.notes)
+    return examined.payload
 
 
 def _look(tool: str | None, assets: str | None) -> None:
-    """Look at the wheels that exist here; those of the machine need not.
+    """Check the wheels that exist here; those of the machine need not.
 
     Raises:
         UsageError: they are not what the script asks for, or damaged.
@@ -221,7 +221,7 @@ def _look(tool: str | None, assets: str | None) -> None:
         raise UsageError(
             f"--assets {assets} is not a folder here",
             cause=f"{BOOTSTRAP_NAME} is written into it when the script is rendered",
-            cure="write a folder of this machine; where the script gets the file from is --assets-url",
+            cure="write a folder of this machine; --assets-url names the script's source of the file",
         )
     if any(Path(assets).glob("nbprovision-*.whl")):
         _tell([doubt(look(Path(assets), version, "--assets"), "--assets")])

@@ -55,11 +55,11 @@ class _Instance(Machine):
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``lint``."""
     add = parser.add_argument
-    add("files", nargs="*", metavar="PLAYBOOK", help="playbooks; shell scripts are looked at as lifecycle scripts")
-    add("--fix", action="store_true", help="mend what can be mended without changing what it means")
-    add("--strict", action="store_true", help="exit status 2 where there are warnings")
+    add("files", nargs="*", metavar="PLAYBOOK", help="playbooks; shell scripts are checked as lifecycle scripts")
+    add("--fix", action="store_true", help="repair mistakes that can be repaired without changing the meaning")
+    add("--strict", action="store_true", help="exit status 2 if there are warnings")
     add("--format", choices=("text", "json"), default="text", help="json: one document on standard output")
-    add("--platform", choices=get_args(PlatformKind), help="the machine that it is for; default: this one")
+    add("--platform", choices=get_args(PlatformKind), help="the target machine; default: this one")
     add(
         "-e",
         "--extra-vars",
@@ -68,11 +68,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE|@FILE",
         help="set variables, as for run",
     )
-    add("--list-rules", action="store_true", help="print the rules, and end")
+    add("--list-rules", action="store_true", help="print the rules, and exit")
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Look at each file.
+    """Check each file.
 
     Returns:
         0 where nothing or only warnings were found, 2 for warnings with ``--strict``, 4 for errors.
@@ -87,12 +87,13 @@ def execute(options: argparse.Namespace) -> int:
     left: list[Finding] = []
     mended: list[Finding] = []
     for file in dict.fromkeys(options.files):
-        found, done = _looked_at(Path(file), options, extra_vars)
-        left += found
+        findings, done = _looked_at(Path(file), options, extra_vars)
+        left += findings
         mended += done
     if options.format == "json":
         document = {
-            "findings": [_as_json(one, fixed=False) for one in left] + [_as_json(one, fixed=True) for one in mended],
+            "findings": [_as_json(finding, fixed=False) for finding in left]
+            + [_as_json(finding, fixed=True) for finding in mended],
             "counts": {"error": _count(left, "error"), "warning": _count(left, "warning"), "fixed": len(mended)},
         }
         sys.stdout.write(mask(json.dumps(document, indent=2)) + "\n")
@@ -105,26 +106,28 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _looked_at(path: Path, options: argparse.Namespace, extra_vars: ExtraVars) -> tuple[list[Finding], list[Finding]]:
-    """What is wrong with a file, and what was mended of it."""
+    """What is wrong with a file, and what was repaired of it."""
     findings = check(path, _machine(options.platform), Catalogue(), extra_vars)
     if not options.fix:
         return findings, []
     mended: list[Finding] = []
-    # What is mended may uncover more: a line that was no YAML.
-    while done := fix(Path(os.path.realpath(path)), [one for one in findings if one.position.file == str(path)]):
+    # A repair may uncover more, such as faults in a line that was not YAML.
+    while done := fix(
+        Path(os.path.realpath(path)), [finding for finding in findings if finding.position.file == str(path)]
+    ):
         mended += done
         findings = check(path, _machine(options.platform), Catalogue(), extra_vars)
     return findings, mended
 
 
 def _machine(kind: PlatformKind | None) -> Machine:
-    """This machine, or one of which nothing is known but its platform."""
+    """This machine, or one of a given platform with no other known facts."""
     machine = Machine()
     return assumed(kind, machine.env, machine.root) if kind not in (None, machine.platform.kind) else machine
 
 
 def assumed(kind: PlatformKind, env: Mapping[str, str], root: Path) -> Machine:
-    """A machine of which nothing is known but its kind, and what the image of that kind brings."""
+    """A machine with only a known kind, and the content of that kind's image."""
     home, volume, provided = _PLACES[kind]
     of_kind = _Instance if kind == "notebook-instance" else Machine
     machine = of_kind({**env, **({"HOME": home} if home else {})}, root=root)
@@ -143,10 +146,10 @@ def show(findings: Iterable[Finding], stream: TextIO) -> None:
 
 
 def _sum_up(left: Sequence[Finding], mended: Sequence[Finding], files: int) -> None:
-    for one in mended:
-        sys.stdout.write(shown(f"fixed: {one.position}: {one.message} [{one.rule}]\n"))
+    for finding in mended:
+        sys.stdout.write(shown(f"fixed: {finding.position}: {finding.message} [{finding.rule}]\n"))
     errors, warnings = _count(left, "error"), _count(left, "warning")
-    fixable = sum(1 for one in left if one.edits)
+    fixable = sum(1 for finding in left if finding.edits)
     more = f", {fixable} of them by --fix" if fixable else ""
     sys.stdout.write(f"lint : files={files} errors={errors} warnings={warnings} fixed={len(mended)}{more}\n")
 
@@ -154,14 +157,14 @@ def _sum_up(left: Sequence[Finding], mended: Sequence[Finding], files: int) -> N
 def _list_rules(form: str) -> None:
     rules = [
         {
-            "rule": one.name,
-            "severity": one.severity,
-            "about": one.about,
-            "finds": one.finds,
-            "why": one.why,
-            "fixes": one.fixes,
+            "rule": rule.name,
+            "severity": rule.severity,
+            "about": rule.about,
+            "finds": rule.finds,
+            "why": rule.why,
+            "fixes": rule.fixes,
         }
-        for one in all_rules()
+        for rule in all_rules()
     ]
     if form == "json":
         sys.stdout.write(json.dumps(rules, indent=2) + "\n")
@@ -171,20 +174,20 @@ def _list_rules(form: str) -> None:
         sys.stdout.write(f"{rule['rule']}  {rule['severity']}{fixes}\n  {rule['finds']}\n  {rule['why']}\n")
 
 
-def _as_json(one: Finding, *, fixed: bool) -> dict[str, Any]:
+def _as_json(finding: Finding, *, fixed: bool) -> dict[str, Any]:
     return {
-        "rule": one.rule,
-        "severity": one.severity,
-        "file": one.position.file,
-        "line": one.position.line,
-        "column": one.position.column,
-        "message": one.message,
-        "why": one.why,
-        "cure": one.cure,
-        "fixable": bool(one.edits),
+        "rule": finding.rule,
+        "severity": finding.severity,
+        "file": finding.position.file,
+        "line": finding.position.line,
+        "column": finding.position.column,
+        "message": finding.message,
+        "why": finding.why,
+        "cure": finding.cure,
+        "fixable": bool(finding.edits),
         "fixed": fixed,
     }
 
 
 def _count(findings: Sequence[Finding], severity: str) -> int:
-    return sum(1 for one in findings if one.severity == severity)
+    return sum(1 for finding in findings if finding.severity == severity)

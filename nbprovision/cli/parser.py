@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line, in our words where argparse has its own."""
-        cure = f"`{self.prog} --help` tells what there is"
+        cure = f"`{self.prog} --help` lists the options"
         missing = _MISSING.fullmatch(message)
         choice = _CHOICE.fullmatch(message)
         if missing is not None:
@@ -49,27 +49,27 @@ class Parser(argparse.ArgumentParser):
         return options, rest
 
     def _check_names(self, words: Sequence[str]) -> None:
-        """Refuse the first option that there is not, as argparse would, but with what is meant."""
+        """Refuse the first unknown option, as argparse would, but with a suggestion."""
         for word in words:
             if word == "--":
                 return
             name = word.partition("=")[0]
             if not name.startswith("-") or name == "-" or _NUMBER.fullmatch(name):
                 continue
-            known = self._option_string_actions
-            if name in known or (not name.startswith("--") and name[:2] in known):
+            actions = self._option_string_actions
+            if name in actions or (not name.startswith("--") and name[:2] in actions):
                 continue
             raise self._unknown(name)
 
     def _unknown(self, name: str) -> UsageError:
-        told = ansible.RUN_OPTIONS if self.prog.endswith(" run") else {}
+        advices = ansible.RUN_OPTIONS if self.prog.endswith(" run") else {}
         options = [option for option in self._option_string_actions if option.startswith("--")]
         near = nearest(name, options) if name.startswith("--") else nearest(f"-{name}", options) if name[2:] else ""
-        advice = told.get(name) or (None if near or name.startswith("--") else told.get(name[:2]))
+        advice = advices.get(name) or (None if near or name.startswith("--") else advices.get(name[:2]))
         if advice is not None:
             return UsageError(f"{self.prog} has no option {name}", cause=advice.why, cure=advice.fix)
         return UsageError(
-            f"{self.prog} has no option {name[:40]}{near}", cure=f"`{self.prog} --help` tells what there is"
+            f"{self.prog} has no option {name[:40]}{near}", cure=f"`{self.prog} --help` lists the options"
         )
 
     def _takes(self) -> str:
@@ -92,13 +92,13 @@ def check_command(argv: Sequence[str], commands: Collection[str]) -> None:
     playbook = next((word for word in argv if _PLAYBOOK.fullmatch(word)), None)
     command = next((word for word in argv if word in commands), None)
     if first.startswith("-") and command is not None:
-        raise UsageError(f"{first} stands before the command", cure=f"write: nbprovision {command} {first} ...")
+        raise UsageError(f"{first} must follow the command", cure=f"write: nbprovision {command} {first} ...")
     if playbook is not None and (first == playbook or first.startswith("-")):
         more = " ..." * (len(argv) > 1)  # not the words themselves: one of them may set a secret
         raise UsageError("the command is missing", cure=f"write: nbprovision run {playbook}{more}")
     what = "option" if first.startswith("-") else "command"
     near = nearest(first, commands)
-    raise UsageError(f"there is no {what} '{first[:40]}'{near}", cure=f"there are: {', '.join(commands)}")
+    raise UsageError(f"unknown {what} '{first[:40]}'{near}", cure=f"there are: {', '.join(commands)}")
 
 
 def seconds(text: str) -> float:

@@ -35,13 +35,13 @@ def tracebacks(errors: Iterable[BaseException]) -> str:
     return mask("\n".join("".join(traceback.format_exception(error)) for error in errors))
 
 
-def show(errors: Sequence[BaseException], options: argparse.Namespace, tell: Callable[[str], None]) -> bool:
-    """With ``-vvv``: tell where in the code each error came up, and write a report.
+def show(errors: Sequence[BaseException], options: argparse.Namespace, print_line: Callable[[str], None]) -> bool:
+    """With ``-vvv``: show where in the code each error was raised, and write a report.
 
     Args:
         errors: What went wrong.
-        options: The command line; as far as it was understood.
-        tell: Hears it.
+        options: The understood part of the command line.
+        print_line: Prints a line.
 
     Returns:
         Whether it was asked for.
@@ -50,13 +50,13 @@ def show(errors: Sequence[BaseException], options: argparse.Namespace, tell: Cal
     if getattr(options, "verbose", 0) < _VERBOSE:
         return False
     home = getattr(options, "home", None)
-    tell(tracebacks(errors))
+    print_line(tracebacks(errors))
     try:
         path = write(options.argv, errors, home.absolute() if home else None)
     except (ProvisionError, OSError) as error:
-        tell(mask(f"there is no report: {error}"))
+        print_line(mask(f"could not write a report: {error}"))
     else:
-        tell(f"a report to attach to an issue, with secrets masked: {path}")
+        print_line(f"a report to attach to an issue, with secrets masked: {path}")
     return True
 
 
@@ -87,7 +87,7 @@ def write(argv: Sequence[str], errors: Sequence[BaseException], home: Path | Non
 
 
 def _text(argv: Sequence[str], errors: Sequence[BaseException], home: Path) -> str:
-    known = detect()
+    detected = detect()
     positions = [str(error.position) for error in errors if isinstance(error, ProvisionError) and error.position]
     facts = {
         "nbprovision": __version__,
@@ -96,16 +96,16 @@ def _text(argv: Sequence[str], errors: Sequence[BaseException], home: Path) -> s
         "playbook": ", ".join(dict.fromkeys(positions)) or "no position is known",
         "Python": f"{sys.version} {sys.executable}",
         "system": platform.platform(),
-        "platform": f"{known.kind} ({known.because})",
+        "platform": f"{detected.kind} ({detected.because})",
         "user": str(os.getuid()),
         "home": str(home),
         "variables": ", ".join(sorted(name for name in os.environ if name.startswith(_OF_USE))) or "none of use",
     }
-    told = "\n\n".join(str(error) or type(error).__name__ for error in errors)
+    messages = "\n\n".join(str(error) or type(error).__name__ for error in errors)
     return "\n".join(
         [
             *(f"{name}: {value}" for name, value in facts.items()),
-            *("", "What failed", "-----------", told),
+            *("", "What failed", "-----------", messages),
             *("", "Where in the code", "-----------------", tracebacks(errors).rstrip()),
             *("", "The end of the log", "------------------", *_log_lines(home), ""),
         ]

@@ -39,19 +39,19 @@ _TELLS_EVENTS = 2  # the number of `v` from which on
 _EPILOG = """
 examples:
   nbprovision run team.yml --check --diff        what would change, in full; changes nothing
-  nbprovision run team.yml                       bring it about
+  nbprovision run team.yml                       make the changes
   nbprovision run team.yml -e team=risk -t pip   with another value, and only tasks with the tag pip
   nbprovision run team.yml --format json         one JSON document on standard output
-  nbprovision run team.yml --deadline 240        be back in time; what is not finished goes on in the background
+  nbprovision run team.yml --deadline 240        return in time; unfinished work continues in the background
 
 exit status:
-  0  everything is as described, changed or not      4  the playbook is invalid, or not there
+  0  everything is as described, changed or not      4  the playbook is invalid or missing
   1  a defect of nbprovision                         5  bad options
   2  a task failed                                   6  another run held the lock for too long
-  3  with --check --exit-code: something would       7  work goes on in the background
+  3  with --check --exit-code: something would       7  work continues in the background
      change
 
-`nbprovision doc` tells of the tasks, `nbprovision doc keywords` of the rest of a playbook.
+`nbprovision doc` describes the tasks, `nbprovision doc keywords` the rest of a playbook.
 """
 
 
@@ -60,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("playbook", metavar="PLAYBOOK", help="the playbook's file")
     add = parser.add_argument_group("what is done").add_argument
-    add("-C", "--check", action="store_true", help="say what would change, and change nothing")
+    add("-C", "--check", action="store_true", help="show what would change, and change nothing")
     add("--exit-code", action="store_true", help="with --check: exit status 3 when something would change")
     add(
         "-e",
@@ -68,28 +68,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE|@FILE",
-        help="set variables, or those of a YAML file; they win over all others",
+        help="set variables, or those of a YAML file; they override all others",
     )
     add("--deep", action="store_true", help="compare the files of every package, not only names and versions")
-    add("--no-witness", action="store_true", help="look at everything anew")
-    add("--deadline", type=seconds, metavar="SECONDS", help="time that the run may take")
+    add("--no-witness", action="store_true", help="check everything again")
+    add("--deadline", type=seconds, metavar="SECONDS", help="time limit of the run")
     add(
         "--lock-timeout",
         type=seconds,
         metavar="SECONDS",
-        help="time to wait for another run (default: as long as it takes)",
+        help="time to wait for another run (default: no limit)",
     )
     add("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
     add("--relay", type=int, help=argparse.SUPPRESS)
     add("--last-good", action="store_true", help=argparse.SUPPRESS)  # bootstrap.sh's
     add = parser.add_argument_group("which tasks").add_argument
     add("-t", "--tags", action="append", default=[], metavar="A,B", help="only tasks with one of these tags")
-    add("--skip-tags", action="append", default=[], metavar="A,B", help="no task with one of these tags")
-    add("--start-at-task", metavar="NAME", help="leave out what stands before this task")
-    add("--step", action="store_true", help="ask before each task, which are then done one after the other")
-    add("--list-tasks", action="store_true", help="print the tasks that would run, and end")
-    add("--list-tags", action="store_true", help="print the tags that there are, and end")
-    add = parser.add_argument_group("how much is told").add_argument
+    add("--skip-tags", action="append", default=[], metavar="A,B", help="leave out tasks with one of these tags")
+    add("--start-at-task", metavar="NAME", help="leave out the tasks before this one")
+    add("--step", action="store_true", help="ask before each task, and run them one after the other")
+    add("--list-tasks", action="store_true", help="print the tasks that would run, and exit")
+    add("--list-tags", action="store_true", help="print the tags, and exit")
+    add = parser.add_argument_group("amount of output").add_argument
     add("-D", "--diff", action="store_true", help="show each change in full: files as a diff, packages as a table")
     add("--format", choices=("text", "json"), default="text", help="json: one document on standard output")
     add(
@@ -97,8 +97,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--verbose",
         action="count",
         default=0,
-        help="-v: each change; -vv: and each command with its time, and why a task had to be looked at; "
-        "-vvv: and what the engines said, and the traceback of a defect",
+        help="-v: each change; -vv: and each command with its time, and why a task was checked; "
+        "-vvv: and the engines' output, and the traceback of a defect",
     )
 
 
@@ -110,9 +110,9 @@ def execute(options: argparse.Namespace) -> int:
 
     """
     if options.exit_code and not options.check:
-        raise UsageError("--exit-code goes with --check", cure="add --check, or leave it out")
+        raise UsageError("--exit-code needs --check", cure="add --check, or leave it out")
     if options.step and options.deadline is not None:
-        raise UsageError("--step does not go with --deadline", cause="what goes on in the background asks nobody")
+        raise UsageError("--step cannot be combined with --deadline", cause="work in the background cannot ask")
     machine = Machine(home=options.home.absolute() if options.home else None)
     if not background.nobody_waits_from_the_start() or options.list_tasks or options.list_tags:
         return _execute(options, machine, background.Report())
@@ -144,9 +144,9 @@ def _execute(options: argparse.Namespace, machine: Machine, report: background.R
         session.nobody_waits()
     if session.idle:
         _tell(f"warning: {options.playbook} has no task, so nothing is done")
-    told = note(machine.env, machine.user_home)
-    if told is not None:
-        _tell(told)
+    text = note(machine.env, machine.user_home)
+    if text is not None:
+        _tell(text)
     _tell_of_tags(options, session)
     terminal = None
     listener: Listener = Silent()
@@ -182,8 +182,8 @@ def _execute(options: argparse.Namespace, machine: Machine, report: background.R
 def _tell_of_tags(options: argparse.Namespace, session: Session) -> None:
     for tag in (*_split(options.tags), *_split(options.skip_tags)):
         if tag not in session.tags and tag not in SPECIAL_TAGS:
-            there = f"there are: {', '.join(session.tags)}" if session.tags else "no task has a tag"
-            _tell(f"warning: no task has the tag '{tag}'; {there}")
+            choices = f"there are: {', '.join(session.tags)}" if session.tags else "no task has a tag"
+            _tell(f"warning: no task has the tag '{tag}'; {choices}")
 
 
 def _session(options: argparse.Namespace, machine: Machine) -> Session:
@@ -218,7 +218,7 @@ def _is_of(kept: last_good.Kept, playbook: str) -> bool:
 
 
 def _fault(options: argparse.Namespace, machine: Machine) -> str:
-    """What is wrong with the playbook that is not used; the record knows what only carrying it out brought to light."""
+    """Describe the fault in the unused playbook; the record has faults that only the run found."""
     try:
         Session(_request(options), machine, Catalogue())
     except ProvisionError as error:
@@ -251,12 +251,12 @@ def _request(
     )
 
 
-def _heard(verbosity: int, tell: Callable[[str], None]) -> log.Listener:
-    """Tells of each event, as far as ``-v`` asks for it."""
+def _heard(verbosity: int, print_line: Callable[[str], None]) -> log.Listener:
+    """Prints each event that ``-v`` asks for."""
 
     def hearer(event: str, fields: Mapping[str, Any]) -> None:
         for line in verbose.lines(event, fields, verbosity):
-            tell(mask(line))
+            print_line(mask(line))
 
     return hearer
 
@@ -286,13 +286,13 @@ def _relay(session: Session, options: argparse.Namespace, home: Path) -> int:
     return report.status
 
 
-def _report(results: Sequence[Result], options: argparse.Namespace, tell: Callable[[str], None]) -> None:
+def _report(results: Sequence[Result], options: argparse.Namespace, print_line: Callable[[str], None]) -> None:
     """With -vvv: where in the code each failure came up, and a report of them all."""
     failures = [result.error for result in results if result.error is not None]
     if failures and options.verbose:
         from nbprovision.cli import report
 
-        report.show(failures, options, tell)
+        report.show(failures, options, print_line)
 
 
 def _without(option: str, argv: Sequence[str]) -> list[str]:

@@ -41,13 +41,13 @@ _WORDS: dict[str, State] = {"done": "ok", "failed": "failed", "skipped": "skippe
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``status``."""
-    parser.add_argument("--follow", action="store_true", help="print what is new until the work has ended")
+    parser.add_argument("--follow", action="store_true", help="print news until the work has ended")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="json: one document")
     parser.add_argument("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print what is at work, what waits, and how the last run ended.
+    """Print active and waiting runs, and the result of the last run.
 
     Returns:
         0; that nothing ran yet is an answer too.
@@ -56,7 +56,7 @@ def execute(options: argparse.Namespace) -> int:
         UsageError: this is root's, and somebody else can change the tool.
 
     """
-    refuse_foreign_code()  # root may look at a user's state, but not by a user's program
+    refuse_foreign_code()  # root may read a user's state, but not with a user's program
     home = options.home.absolute() if options.home else Path(tool_home(os.environ))
     if options.follow:
         _follow(home, json=options.format == "json")
@@ -80,11 +80,11 @@ class Status(msgspec.Struct, frozen=True):
         state: What the tool does, or how it ended.
         record: The record of the current or last activity.
         ended: When that record was last written, seconds since the epoch.
-        progress: How far the run at work is.
+        progress: The progress of the active run.
         waiting: The runs that wait for the lock.
-        holder: Who holds the lock, where the record does not say so.
-        word: What root's part of the lifecycle script said, where that is more than the record says.
-        last: The document of the last run that looked at everything.
+        holder: The holder of the lock, if the record does not name it.
+        word: The last line of root's part of the lifecycle script, if it says more than the record.
+        last: The document of the last run that checked everything.
         witnessed: When a run ended after that record that found everything in place.
 
     """
@@ -102,11 +102,11 @@ class Status(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, home: Path) -> Status:
-        """Look at a home folder."""
+        """Read the state of a home folder."""
         record, written = activity.read(home) or (None, 0.0)
         locked = activity.is_held(home / "lock")
-        found = holder(home) if locked else None
-        state: State = "never" if record is None else _state_now(home, record, found, locked=locked)
+        lock_holder = holder(home) if locked else None
+        state: State = "never" if record is None else _state_now(home, record, lock_holder, locked=locked)
         progress = read(home, record) if record is not None and state in ("running", "background") else None
         waiting, last = activity.in_line(home), _last(home)
         witnessed = word = None
@@ -129,7 +129,7 @@ class Status(msgspec.Struct, frozen=True):
             ended=written,
             progress=progress,
             waiting=waiting,
-            holder=None if state in ("running", "background") else found,
+            holder=None if state in ("running", "background") else lock_holder,
             word=word,
             last=last,
             witnessed=witnessed,
@@ -137,7 +137,7 @@ class Status(msgspec.Struct, frozen=True):
 
     @property
     def busy(self) -> bool:
-        """Whether something is at work or waits to be."""
+        """Whether a run is active or waiting."""
         return self.state in IN_PROGRESS
 
     def text(self) -> str:
@@ -169,12 +169,12 @@ class Status(msgspec.Struct, frozen=True):
         if self.busy:
             return f"{self.state}: {called(run)}, {origin(run)}"
         if self.state == "interrupted":
-            end = "it ended before its work was done, and the next run goes on"
+            end = "it ended before its work was done, and the next run continues"
             return f"interrupted: {called(run)}, {origin(run)}; {end}"
         return line_of_end(run, self.ended)
 
     def _more_of_record(self) -> list[str]:
-        """What else the record says, where it is the record that tells how things are."""
+        """Further values of the record, if the record describes the current state."""
         if self.record is None or self.witnessed is not None:
             return []
         return lines_below(self.record)
@@ -195,8 +195,8 @@ class Status(msgspec.Struct, frozen=True):
         return content
 
 
-def _state_now(home: Path, record: Activity, found: Holder | None, *, locked: bool) -> State:
-    """What a record's state is by now: the locks know whether its process is still at work."""
+def _state_now(home: Path, record: Activity, lock_holder: Holder | None, *, locked: bool) -> State:
+    """Return the current state of a record: the locks show whether its process is still active."""
     if record.state not in IN_PROGRESS:
         return record.state
     here = record.host in ("", os.uname().nodename)
@@ -207,16 +207,19 @@ def _state_now(home: Path, record: Activity, found: Holder | None, *, locked: bo
         return "installing" if installing else "interrupted"
     if record.state == "waiting" and installing:
         return "waiting"
-    another = found is not None and (found.pid, found.host or record.host) != (record.pid, record.host)
+    another = lock_holder is not None and (lock_holder.pid, lock_holder.host or record.host) != (
+        record.pid,
+        record.host,
+    )
     return "interrupted" if not locked or (another and record.state != "waiting") else record.state
 
 
 def _telling(word: Word | None, state: State, written: float, record: Activity | None) -> Word | None:
-    """Root's word where it is newer than what is known, and says something else."""
+    """Return root's line if it is newer than the record and differs from it."""
     if word is None or word.when < written or word.word not in _WORDS:
         return None
-    known = record is not None and word.fields.get("status", "") == str(record.status or 0)
-    return None if known and _WORDS[word.word] == state else word
+    is_result = record is not None and word.fields.get("status", "") == str(record.status or 0)
+    return None if is_result and _WORDS[word.word] == state else word
 
 
 def _lines_of_last(last: dict[str, Any]) -> list[str]:
@@ -235,7 +238,7 @@ def _lines_of_last(last: dict[str, Any]) -> list[str]:
 
 
 def _follow(home: Path, *, json: bool) -> None:
-    """Print what is new for as long as something is at work or waits; with ``json`` as messages."""
+    """Print news for as long as a run is active or waiting; with ``json`` as messages."""
     follower = Follower(lambda line: print(shown(line), file=sys.stderr if json else sys.stdout, flush=True))
     while (status := Status.of(home)).busy or activity.is_held(home / "lock"):
         follower.look(status.state, status.record, status.progress, status.waiting)

@@ -24,12 +24,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``task``."""
     parser.add_argument("kind", metavar="KIND", help="a task, such as ensure_kernel: `nbprovision doc` lists them")
     parser.add_argument("--check", action="store_true", help="report what would change, and change nothing")
-    parser.add_argument("--no-log", action="store_true", help="withhold values and reasons from the result and the log")
+    parser.add_argument("--no-log", action="store_true", help="hide values and reasons in the result and the log")
     parser.add_argument(
         "--lock-timeout",
         type=seconds,
         metavar="SECONDS",
-        help="time to wait for another run (default: as long as it takes)",
+        help="time to wait for another run (default: no limit)",
     )
     parser.add_argument("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
     parser.epilog = """
@@ -44,14 +44,14 @@ def execute(options: argparse.Namespace) -> int:
         0, or 2 where the task failed.
 
     Raises:
-        UsageError: there is no such task.
+        UsageError: the task is unknown.
         InvalidPlaybook: a parameter is wrong; the result says it too.
 
     """
     catalogue = Catalogue()
     if options.kind not in catalogue:
         raise UsageError(
-            f"there is no task '{options.kind[:40]}'{nearest(options.kind, catalogue)}",
+            f"unknown task '{options.kind[:40]}'{nearest(options.kind, catalogue)}",
             cure="`nbprovision doc` lists them",
         )
     kind = catalogue[options.kind]
@@ -63,7 +63,7 @@ def execute(options: argparse.Namespace) -> int:
             home=options.home,
             lock_timeout=options.lock_timeout,
             no_log=options.no_log,
-            tell=lambda line: print(shown(line), file=sys.stderr, flush=True),
+            announce=lambda line: print(shown(line), file=sys.stderr, flush=True),
         )
     except ProvisionError as error:
         _print(Result(name=kind.kind(), task=kind.kind(), status="failed", error=error), check=options.check)

@@ -52,12 +52,12 @@ def attempt(
             time.sleep(judgement.delay)
     if outcome.result.status == "failed" or judgement.until is None:
         return outcome
-    told = TaskFailed(
-        f"after {tries} {'tries' if tries > 1 else 'try'} it is not so that {_written(judgement.until)}",
-        cause="the condition of `until` did not hold after the last of them either",
+    summary = TaskFailed(
+        f"after {tries} {'tries' if tries > 1 else 'try'} this is still false: {_written(judgement.until)}",
+        cause="the condition of `until` was false after the last one too",
         cure="give it more time by retries and delay, or correct the condition",
     )
-    return _failed(step, outcome, told)
+    return _failed(step, outcome, summary)
 
 
 def judged(step: Step, outcome: Outcome, results: dict[str, Any]) -> Outcome:
@@ -77,9 +77,9 @@ def judged(step: Step, outcome: Outcome, results: dict[str, Any]) -> Outcome:
             failed = _holds(step, judgement.failed_when, "failed_when", outcome.result, results)
             if failed and outcome.result.status != "failed":
                 error = TaskFailed(
-                    f"it counts as failed, as {_written(judgement.failed_when)}",
+                    f"failed_when is true: {_written(judgement.failed_when)}",
                     cause="; ".join(outcome.result.warnings),
-                    cure="look at what the task reports: run once more with -v",
+                    cure="check the result of the task: run again with -v",
                 )
                 return _failed(step, outcome, error)
             if not failed and outcome.result.status == "failed":
@@ -94,7 +94,7 @@ def judged(step: Step, outcome: Outcome, results: dict[str, Any]) -> Outcome:
         if not outcome.result.pending:
             return outcome
         # What is only planned has nothing to judge yet.
-        note = f"will change after '{step.name}' itself has been run, as its result says"
+        note = f"will change after '{step.name}' itself has run, according to its result"
         return Outcome(msgspec.structs.replace(outcome.result, warnings=(*outcome.result.warnings, note)))
     return outcome
 
@@ -115,17 +115,17 @@ def merged(step: Step, outcomes: Sequence[Outcome]) -> Outcome:
     """The outcome of a loop, whose turns have the given outcomes."""
     results = [outcome.result for outcome in outcomes]
     status = next(
-        (word for word in ("failed", "changed", "ok") if any(one.status == word for one in results)), "skipped"
+        (word for word in ("failed", "changed", "ok") if any(turn.status == word for turn in results)), "skipped"
     )
     result = step.result(
         status,  # type: ignore[arg-type]
-        seconds=sum(one.seconds for one in results),
-        changes=tuple(change for one in results for change in one.changes),
-        warnings=tuple(dict.fromkeys(warning for one in results for warning in one.warnings)),
-        error=next((one.error for one in results if one.error is not None), None),
-        check_only=any(one.check_only for one in results),
+        seconds=sum(turn.seconds for turn in results),
+        changes=tuple(change for turn in results for change in turn.changes),
+        warnings=tuple(dict.fromkeys(warning for turn in results for warning in turn.warnings)),
+        error=next((turn.error for turn in results if turn.error is not None), None),
+        check_only=any(turn.check_only for turn in results),
     )
-    return Outcome(msgspec.structs.replace(result, values={"results": [as_variables(one) for one in results]}))
+    return Outcome(msgspec.structs.replace(result, values={"results": [as_variables(turn) for turn in results]}))
 
 
 def _enough(step: Step, result: Result, results: dict[str, Any]) -> bool:

@@ -1,6 +1,6 @@
 """Work that nobody waits for any more: it gives way to what the user does, and its end is reported where people look.
 
-Whoever started a run with ``--deadline`` holds the other end of a pipe for as long as they wait. bootstrap.sh sets
+The caller of a run with ``--deadline`` holds the other end of a pipe for as long as it waits. bootstrap.sh sets
 ``NBPROVISION_BACKGROUND=1`` for a run that it starts when its caller has left already. ``NBPROVISION_STARTED`` is the
 machine's uptime at the start of the lifecycle script, as /proc/uptime has it.
 """
@@ -36,7 +36,7 @@ _PATIENCE = 60.0  # seconds that the command of the administrator's may take
 
 
 def nobody_waits_from_the_start() -> bool:
-    """Whether whoever started this process has left already."""
+    """Whether the caller of this process has already left."""
     return os.environ.get(VARIABLE) == "1"
 
 
@@ -97,7 +97,7 @@ def open_log(home: Path) -> int:
 
 
 class Report:
-    """How work ended, as far as is known; ``content`` is the document of the run."""
+    """The known result of work; ``content`` is the document of the run."""
 
     def __init__(self) -> None:
         self.content: dict[str, Any] | None = None
@@ -110,7 +110,7 @@ def reported(home: Path, alone: Callable[[], bool]) -> Iterator[Report]:
 
     Args:
         home: The tool's home folder.
-        alone: Asked at the end whether nobody has waited for it; otherwise there is nobody to tell.
+        alone: Called at the end: whether nobody has waited for it; only then the result is written.
 
     Yields:
         What to fill in: the exit status and the document.
@@ -150,7 +150,7 @@ def report_end(home: Path, status: int, seconds: float, content: dict[str, Any] 
     Args:
         home: The tool's home folder.
         status: The exit status of the work.
-        seconds: How long it took, from the start of the lifecycle script where that is known.
+        seconds: The duration, from the start of the lifecycle script if that is known.
         content: The document of the run, if there was one.
 
     """
@@ -168,8 +168,8 @@ def report_end(home: Path, status: int, seconds: float, content: dict[str, Any] 
             _run([str(_LOGGER), "-t", "nbprovision", "--", line], log, 5.0)
         command = os.environ.get(ON_FINISH)
         if command:
-            told = {"NBPROVISION_STATUS": str(status), "NBPROVISION_RESULT": line}
-            _run(["/bin/sh", "-c", command], log, _PATIENCE, told)
+            variables = {"NBPROVISION_STATUS": str(status), "NBPROVISION_RESULT": line}
+            _run(["/bin/sh", "-c", command], log, _PATIENCE, variables)
     finally:
         os.close(log)
 

@@ -1,4 +1,4 @@
-"""A time budget: the work is done by a process of its own, and whoever called waits only for so long."""
+"""A time budget: the work is done by a process of its own, and the caller waits only for so long."""
 
 from __future__ import annotations
 
@@ -37,7 +37,12 @@ _PIPE = 1 << 20  # bytes; more than a pipe holds (pipe(7))
 
 
 def perform_within(
-    session: Session, seconds: float, argv: Sequence[str], home: Path, listener: Listener, tell: Callable[[str], None]
+    session: Session,
+    seconds: float,
+    argv: Sequence[str],
+    home: Path,
+    listener: Listener,
+    announce: Callable[[str], None],
 ) -> tuple[list[Result], dict[str, Any]]:
     """Carry a session out, but come back before ``seconds`` are over, with what is not finished as ``deferred``.
 
@@ -47,12 +52,12 @@ def perform_within(
     lock: it is the same kind of work, nobody knows how long it takes, and the detached process waits for it.
 
     Args:
-        session: What is to be done; it was read here, so that a wrong playbook is told at once.
+        session: The work; it was read here, so that an invalid playbook is reported at once.
         seconds: The budget, counted from now.
         argv: The command line that the detached process gets, with ``--relay`` added.
         home: The tool's home folder, for the output of the detached process.
         listener: Hears what the other process relays.
-        tell: Hears its messages.
+        announce: Called with its messages.
 
     Returns:
         As `Session.perform`; the document's status is ``deferred`` where the work goes on.
@@ -71,7 +76,7 @@ def perform_within(
     os.close(sending)
     for message in _messages(receiving, deadline):
         if "said" in message:
-            tell(message["said"])
+            announce(message["said"])
         elif "started" in message:
             listener.started(session.steps[message["started"]])
         elif "progressed" in message:
@@ -94,14 +99,14 @@ def perform_within(
     awaited = {number for number, step in enumerate(session.steps) if not step.conditional}
     if content is None and not awaited <= results.keys() and time.monotonic() < deadline:
         raise TaskFailed(
-            "the process that did the work ended before it was done",
+            "the worker process ended before the work was done",
             cause=f"exit status {worker.poll()}; its output is in {home / 'log' / 'background.log'}",
-            cure="run once more; what was finished is kept",
+            cure="run again; finished work is kept",
         )
     for number in sorted(awaited if content is None else ()):
         if number not in results:
             step = session.steps[number]
-            reason = f"goes on in the background, process {worker.pid}; nbprovision status tells how far it is"
+            reason = f"continues in the background, process {worker.pid}; nbprovision status shows the progress"
             result = step.result("deferred", warnings=(reason,))
             results[number] = [result]
             listener.finished(step, result)

@@ -23,13 +23,13 @@ from nbprovision.system import journal, occupied, trust, unfinished
 from nbprovision.system.files import explained, make_folder, write_atomically
 from nbprovision.system.reading import read_json
 
-# Who asks whether the lock is held has it shared for a moment: so often, and so long (seconds), that is waited for.
+# A query whether the lock is held takes it shared for a moment: it is waited for so often, and so long (seconds).
 _QUESTIONS = 100
 _QUESTION = 0.005
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who has the lock: process, what it runs, since when (seconds since the epoch), for which hook, on which host."""
+    """The holder of the lock: process, command, start (seconds since the epoch), lifecycle hook and host."""
 
     pid: int
     command: str
@@ -53,7 +53,7 @@ def run_lock(
     home: Path,
     command: str,
     timeout: float | None,
-    tell: Callable[[str], None],
+    announce: Callable[[str], None],
     *,
     tidy: bool = True,
     reads: bool = False,
@@ -63,24 +63,24 @@ def run_lock(
 
     Args:
         home: The tool's home folder; made if it is not there.
-        command: What to tell others who wait.
+        command: The text for others who wait.
         timeout: Seconds to wait, None for ever.
-        tell: Hears once who holds it, when it has to be waited for.
+        announce: Called once with the holder of the lock, if the lock must be waited for.
         tidy: Remove what a killed install of the tool itself left.
         reads: The body changes nothing and does not wait: beside another run it goes without the lock.
-        on_wait: Called with who holds the lock when it has to be waited for; the context is kept meanwhile.
+        on_wait: Called with the holder if the lock must be waited for; the context is kept meanwhile.
 
     Yields:
         Whether the lock is held; False only with ``reads``.
 
     Raises:
-        LockTimeout: it was not had in time.
+        LockTimeout: it could not be acquired in time.
         TaskFailed: the home folder cannot be used.
 
     """
     with contextlib.ExitStack() as held:
         with explained(f"cannot use {home} as the home of state, lock and log", home):
-            alone = _enter(home, command, timeout, tell, held, None if reads else on_wait)
+            alone = _enter(home, command, timeout, announce, held, None if reads else on_wait)
             if alone and tidy and (home / "venv").is_symlink():
                 from nbprovision.lifecycle import own_environment
 
@@ -92,7 +92,7 @@ def _enter(
     home: Path,
     command: str,
     timeout: float | None,
-    tell: Callable[[str], None],
+    announce: Callable[[str], None],
     held: contextlib.ExitStack,
     on_wait: Callable[[Holder | None], contextlib.AbstractContextManager[None]] | None,
 ) -> bool:
@@ -112,14 +112,14 @@ def _enter(
         if on_wait is None:
             return False
         other = holder(home)
-        tell(f"waiting for {other or 'another run'}, which has the lock {lock}")
+        announce(f"waiting for {other or 'another run'}, which has the lock {lock}")
         with on_wait(other):
             _wait(lock, held, timeout)
     if held.enter_context(journal.kept(home)):  # the run before was killed
         caches.remove_leftovers(home / "cache")
     holder_path = home / "lock.holder"
     said = msgspec.json.encode(Holder(os.getpid(), command, time.time(), activity.hook(), os.uname().nodename))
-    with contextlib.suppress(TaskFailed):  # no room; who waits is told of "another run"
+    with contextlib.suppress(TaskFailed):  # no room; those who wait then read "another run"
         write_atomically(holder_path, said, mode=0o600, durable=False)
         held.callback(holder_path.unlink, missing_ok=True)
     activity.tidy(home)
@@ -142,31 +142,31 @@ def _refuse_links(home: Path) -> None:
                         continue  # a link in the place of a file is replaced, never followed
                     raise TaskFailed(
                         f"{entry.path} is a link that leads out of the home folder",
-                        cause=f"it names {os.readlink(entry.path)}, where the tool would write and remove as its own",
+                        cause=f"it leads to {os.readlink(entry.path)}, where the tool would write and remove its files",
                         cure="remove the link; --home or NBPROVISION_HOME puts the whole folder elsewhere, and "
                         "UV_CACHE_DIR or conda's pkgs_dirs the caches",
                     )
 
 
 def holder(home: Path) -> Holder | None:
-    """Who has the lock; None where nobody tells, or where who told was killed and another has it by now."""
+    """The holder of the lock; None if it is unknown, or if the recorded holder was killed and another has the lock."""
     try:
-        found = read_json(home / "lock.holder", Holder, follow=False)
+        record = read_json(home / "lock.holder", Holder, follow=False)
     except (OSError, msgspec.DecodeError):
         return None
-    if found.is_elsewhere:
-        return found
+    if record.is_elsewhere:
+        return record
     try:
-        os.kill(found.pid, 0)
+        os.kill(record.pid, 0)
     except PermissionError:  # another user's
-        return found
+        return record
     except (OSError, OverflowError):
         return None
-    return found
+    return record
 
 
 def _had_at_once(lock: Path, held: contextlib.ExitStack) -> bool:
-    """Whether no other run has the lock; who only asks whether it is held has it shared for a moment."""
+    """Whether no other run has the lock; a query whether it is held only takes it shared for a moment."""
     for _ in range(_QUESTIONS):
         if _acquired(lock, held, 0):
             return True
@@ -200,9 +200,9 @@ def _acquired_read_only(lock: Path, held: contextlib.ExitStack) -> bool:
 def _wait(lock: Path, held: contextlib.ExitStack, timeout: float | None) -> None:
     if not _acquired(lock, held, timeout):
         raise LockTimeout(
-            f"the lock was not had within {timeout:.0f} seconds",
+            f"could not acquire the lock within {timeout:.0f} seconds",
             cause=f"held by {holder(lock.parent) or 'another run'}",
-            cure="wait for it (nbprovision status), or give --lock-timeout more seconds",
+            cure="wait for it (nbprovision status), or increase --lock-timeout",
         )
 
 
@@ -230,7 +230,7 @@ class Guard:
     def alone(self, task: Task[Any], machine: Machine) -> contextlib.AbstractContextManager[Callable[[Path], None]]:
         """Keep other runs out of the environments that ``task`` makes, changes or builds on; see `occupied.alone`."""
         resources = (*task.provides(machine), *task.requires(machine))
-        folders = {Path(one.identity) for one in resources if one.kind == "environment"}
+        folders = {Path(resource.identity) for resource in resources if resource.kind == "environment"}
         return occupied.alone(folders.union(task.guarded(machine)), machine.progress, machine.lock_timeout)
 
     def judge(self, task: Task[Any], plan: Plan, machine: Machine) -> None:
@@ -255,7 +255,7 @@ class Guard:
         """Mark the prefixes that ``task`` changes while the body works on them.
 
         After a failure the mark stays, unless ``untouched`` says that all is as it was before: an install that never
-        began is no reason to take an environment's kernel away.
+        began does not justify taking an environment's kernel away.
 
         Yields:
             A function to call when the engine has reported success: what it has done is then verified as any other
@@ -263,24 +263,24 @@ class Guard:
 
         """
         prefixes = [] if plan.beside else list(task.guarded(machine))
-        there = {prefix: prefix.is_dir() for prefix in prefixes}
+        existed = {prefix: prefix.is_dir() for prefix in prefixes}
         trusted = set(prefixes) - set(self._waiting)
         try:
             for prefix in prefixes:
                 unfinished.mark(prefix, task.kind(), keep)
         except ProvisionError:
-            _take_back(trusted, there)
+            _take_back(trusted, existed)
             raise
         try:
             yield lambda: machine.sound.update(trusted)
         except NotBegun:
-            _take_back(trusted, there)
+            _take_back(trusted, existed)
             raise
         except Exception:
             machine.sound.difference_update(trusted)
             with contextlib.suppress(Exception):
                 machine.forget()
-                if all(there.values()) and untouched():
+                if all(existed.values()) and untouched():
                     for prefix in trusted:
                         unfinished.clear(prefix)
             raise
@@ -302,10 +302,10 @@ class Guard:
                 unfinished.clear(prefix)
 
 
-def _take_back(prefixes: Iterable[Path], there: Mapping[Path, bool]) -> None:
+def _take_back(prefixes: Iterable[Path], existed: Mapping[Path, bool]) -> None:
     for prefix in prefixes:
         with contextlib.suppress(ProvisionError):
-            if there[prefix]:
+            if existed[prefix]:
                 unfinished.clear(prefix)
             else:
                 unfinished.withdraw(prefix)

@@ -10,10 +10,10 @@ from nbprovision.model.errors import Blocked, Inevitable, ProvisionError
 
 
 def of(error: ProvisionError, planned: Sequence[int], node: Node, nodes: Sequence[Node]) -> int | None:
-    """The earlier step that may cure a failure; None where it would fail in a run too.
+    """Find the earlier step that may remove the cause of a failure; None if a run would fail too.
 
     Args:
-        error: What a look at the task said.
+        error: The error of the task's check.
         planned: Earlier steps that bear on the task and would change something, by number.
         node: The task's place in the order.
         nodes: Those of all steps.
@@ -27,7 +27,7 @@ def of(error: ProvisionError, planned: Sequence[int], node: Node, nodes: Sequenc
     elif error.remote:
         makes, commands = [number for number in planned if _kinds(nodes[number]) & {"channel", "index"}], []
     else:
-        # Later tasks are planned with what a .condarc will say: it is no reason.
+        # Later tasks are planned with what a .condarc will say: it is not a reason.
         makes = [number for number in planned if number in node.needs and _kinds(nodes[number]) != {"condarc"}]
     return next(iter((*makes, *commands)), None)
 

@@ -1,6 +1,6 @@
 """Which handlers have been notified and not been run yet, kept so that no end of a run can lose one.
 
-What a task is about to change may be there when the run is killed, and the next run finds nothing to do: nobody would
+If a run is killed after a task's change, the next run finds nothing to do, and nobody would
 run the handler any more. So a notification is written down before the work begins, and taken back when there was none.
 """
 
@@ -91,8 +91,8 @@ class Notices:
         """Take back those of earlier runs that no handler of the playbook hears any longer."""
         if not self._lasting:
             return
-        known = set(heard)
-        self.remove([one for one in self.left_over if (one.play, one.handler) not in known])
+        heard_names = set(heard)
+        self.remove([notice for notice in self.left_over if (notice.play, notice.handler) not in heard_names])
 
     def _read(self, path: Path) -> list[Notice]:
         try:

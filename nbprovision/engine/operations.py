@@ -1,6 +1,6 @@
-"""The operations of which a run is made: each says what it does, and what a run with nothing to do would find of it.
+"""The operations of a run: each has its work, and the proof that a run with nothing to do would find.
 
-Tasks that only depend on what others make stand in batches, whose steps are carried out side by side as far as their
+Tasks that only depend on results of others are in batches; the steps of a batch run side by side as far as their
 needs allow. Everything else is a barrier: it begins when all before it has ended, and all after it waits.
 """
 
@@ -34,7 +34,7 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where in a program a part of it stands.
+    """The place of an operation in a program.
 
     Attributes:
         play: The play, if it is more than its tasks.
@@ -62,11 +62,11 @@ class Operation(msgspec.Struct, frozen=True):
         return ()
 
     def perform(self, run: Run, place: Place) -> Stop | None:
-        """Do it; a `Stop` if what follows is to be left out."""
+        """Run the operation; return a `Stop` if the rest must be left out."""
         raise NotImplementedError
 
     def settle(self, settling: Settling) -> Iterator[Proof | None]:
-        """The proof of each of its steps, None for one that cannot be had."""
+        """The proof of each of its steps, None for one that is not possible."""
         raise NotImplementedError
 
 
@@ -88,7 +88,7 @@ def steps_of(program: Program) -> Iterator[int]:
 
 
 def perform_all(program: Program, run: Run, place: Place) -> Stop | None:
-    """Carry out a program up to where it stops; what is left out is told so."""
+    """Run a program up to the point where it stops; the rest is reported as left out."""
     for number, operation in enumerate(program):
         stop = operation.perform(run, place)
         if stop is not None:
@@ -104,7 +104,7 @@ def settle_all(program: Program, settling: Settling) -> Iterator[Proof | None]:
 
 
 class Batch(Operation, frozen=True):
-    """Steps, by number, of which only their own needs say which comes first."""
+    """Steps, by number, ordered only by their own needs."""
 
     steps: tuple[int, ...]
 
@@ -114,7 +114,7 @@ class Batch(Operation, frozen=True):
         return self.steps
 
     def perform(self, run: Run, place: Place) -> Stop | None:
-        """Carry out those that may be carried out at once, group by group."""
+        """Carry out those that may be run at once, group by group."""
         for group in self._groups(run, linear=place.linear):
             if len(group) == 1 and run.work.nodes[group[0]].open:
                 run.carry_out_late(group[0], saved=place.saved)
@@ -189,7 +189,7 @@ class BlockOperation(Operation, frozen=True):
         return None if stop is not None and stop.failure is not None and not place.linear else stop
 
     def settle(self, settling: Settling) -> Iterator[Proof | None]:
-        """Nothing fails where there is nothing to do."""
+        """Return no failure: nothing fails if there is nothing to do."""
         yield from settle_all(self.body, settling)
         yield from settle_all(self.always, settling)
 
@@ -226,7 +226,7 @@ class MetaOperation(Operation, frozen=True):
         yield from ()
 
     def ends_play(self, settling: Settling) -> bool:
-        """Whether the play would end here where there is nothing to do."""
+        """Whether the play would end here in a run with nothing to do."""
         try:
             return self.meta.what == "end_play" and self.meta.wanted(settling.registry.results)
         except ProvisionError:
@@ -300,7 +300,7 @@ class PlayOperation(Operation, frozen=True):
             notices.remove([notice for notice in waiting if self._due(run, [notice])])
 
     def _foretell(self, run: Run, handlers: Sequence[int], waiting: Sequence[Notice]) -> None:
-        """With ``check``: tell of handlers that would be run; nothing is taken back, as none is."""
+        """With ``check``: report handlers that would run; no notification is removed, because none is recorded."""
         for number in handlers:
             cause = next(notice for notice in waiting if _hears(run, number, notice))
             run.work.finish(number, planned_after(run.work.steps[number], cause.task))

@@ -22,7 +22,7 @@ class Compiler:
     """Makes steps and their program of plays.
 
     Args:
-        chosen: Which calls are carried out.
+        chosen: Which calls are run.
         deep: Compare the files of every package.
 
     """
@@ -33,7 +33,7 @@ class Compiler:
         self._deep = deep
 
     def program(self, plays: Sequence[Play]) -> Program:
-        """The program of some plays, whose steps stand in ``steps`` then."""
+        """Make the program of some plays; their steps are then in ``steps``."""
         ops: list[Operation] = []
         for number, play in enumerate(plays):
             here = number, play.name

@@ -27,7 +27,7 @@ class Registry:
 
     @contextlib.contextmanager
     def revealed(self) -> Iterator[None]:
-        """Let the tasks that are carried out in the body, an `always`, know the results of failed tasks too."""
+        """Let the tasks that are run in the body, an `always`, know the results of failed tasks too."""
         hidden = {name: value for name, value in self.results.items() if isinstance(value, Unknown)}
         self.results |= {name: self._failed[name] for name in hidden}
         try:
@@ -44,8 +44,8 @@ class Registry:
             turns = self._turns.setdefault(call.turn, [])
             if not call.empty:
                 turns.append(result)
-            failed = any(one.failed for one in turns)
-            result = merged(step, [Outcome(one) for one in turns]).result
+            failed = any(turn.failed for turn in turns)
+            result = merged(step, [Outcome(turn) for turn in turns]).result
         else:
             failed = result.failed
         self.results[call.register] = self._failed[call.register] = as_variables(result)

@@ -1,4 +1,4 @@
-"""With ``--check``: whether this user may write where a plan would write, as the run would only find out at work."""
+"""With ``--check``: whether this user may write the files of a plan, which a run would only find out when it writes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COMMAND = "run"  # the action whose target is a command line
 
 
 def check(task: Task[Any], plan: Plan, machine: Machine) -> None:
-    """Look at the folders in which the plan makes, replaces or removes something.
+    """Check the folders in which the plan creates, replaces or removes something.
 
     Raises:
         Blocked: one of them is not this user's to write.

@@ -30,11 +30,11 @@ class Run:
         machine: The facts.
         listener: Hears of each step.
         program: The order beyond what the steps' needs say; by default there is none.
-        store: What earlier runs proved; None looks at everything anew.
+        store: What earlier runs proved; None checks everything again.
         check: Say what would change, and change nothing.
         linear: One after the other, and stop at the first failure.
         bystanders: Tasks of the playbook that this run leaves out.
-        allowed: Asked before each step that has work in it whether it is to be carried out; None for all.
+        allowed: Decides before each step with work whether it runs; None runs all.
         notices: Which handlers are to be run.
 
     Attributes:
@@ -80,7 +80,7 @@ class Run:
         self.foretold: set[int] = set()
 
     def execute(self) -> list[Result]:
-        """Do it all; the results stand in the order of the steps."""
+        """Run all steps; the results are in the order of the steps."""
         with kept_children():
             try:
                 perform_all(self._program, self, Place(None, self._linear))
@@ -93,7 +93,7 @@ class Run:
 
     @property
     def undone(self) -> list[str]:
-        """What to warn of when all is done: tasks of which later ones have undone what they did."""
+        """Return the warnings at the end: tasks whose work a later task undid."""
         return self.work.undone
 
     @property
@@ -111,16 +111,16 @@ class Run:
             self.work.registry.take(self.work.steps[number], outcome.result)
 
     def _bind(self, number: int) -> Outcome | None:
-        """Give the work what a step is bound to; its outcome where there is no work in it."""
+        """Give the work what a step is bound to; its outcome if the step has nothing to do."""
         step, results = self.work.steps[number], self.work.registry.results
         try:
-            found = settling.bound(step, results)
-            if found is None:
+            binding = settling.bound(step, results)
+            if binding is None:
                 return skipped(step)
-            for one in found.turns or [found.step]:
-                if one.task is not None:
-                    arrange_late(one, number, self.work.nodes, self._machine)
-            self.work.settle(number, found.step, found.environment, found.turns)
+            for turn in binding.turns or [binding.step]:
+                if turn.task is not None:
+                    arrange_late(turn, number, self.work.nodes, self._machine)
+            self.work.settle(number, binding.step, binding.environment, binding.turns)
         except NotYetKnown as error:
             return skipped(step, f"needs '{error.unknown.task}', which failed")
         except InvalidPlaybook as error:
@@ -135,14 +135,14 @@ class Run:
 
     def planned(self) -> str | None:
         """The name of the last task whose result is registered, and which only says what it would do."""
-        found = (
+        plan = (
             step.name
             for number, step in reversed(list(enumerate(self.work.steps)))
             if step.call is not None and step.call.register
             and number in self.work.outcomes
             and (self.work.outcomes[number].result.changed or self.work.outcomes[number].result.pending)
         )  # fmt: skip
-        return next(found, None)
+        return next(plan, None)
 
 
 def _faulty(step: Step, error: ProvisionError) -> Outcome:

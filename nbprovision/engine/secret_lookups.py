@@ -7,7 +7,7 @@ from nbprovision.playbook.outside import Outside
 
 
 def outside_of(machine: Machine, *, check: bool) -> type[Outside]:
-    """What templates look at; each secret is asked for once in a run.
+    """The part of the machine that templates may read in a run; each secret is read once.
 
     Args:
         machine: The facts.

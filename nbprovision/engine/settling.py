@@ -1,6 +1,6 @@
-"""What a run with nothing to do would find, told from the one that has just ended.
+"""The proofs that a run with nothing to do would find, derived from the run that has just ended.
 
-The start-up path reports a run without making one. So a task that turns on what others report is worked out once more
+The start-up path reports a run without making one. So a task that turns on what others report is evaluated once more
 with what they report when there is nothing to do: one that waits for a change is skipped then, and no handler runs.
 """
 
@@ -35,7 +35,7 @@ def bound(step: Step, results: dict[str, Any]) -> Bound | None:
     """Bind a late step.
 
     Returns:
-        None where its conditions do not hold.
+        None if its conditions do not hold.
 
     Raises:
         InvalidPlaybook: something is wrong with it, or not known.
@@ -50,18 +50,18 @@ def bound(step: Step, results: dict[str, Any]) -> Bound | None:
         return Bound(step.bound(call.bind(results)), call.variables(results))
     turns = []
     for turn in call.turns(results):
-        one = msgspec.structs.replace(step, name=turn.name, call=turn)
-        turns.append(one.bound(turn.bind(results) if turn.wanted(results) else None))
+        turn_step = msgspec.structs.replace(step, name=turn.name, call=turn)
+        turns.append(turn_step.bound(turn.bind(results) if turn.wanted(results) else None))
     return Bound(step, call.variables(results) if turns else {}, turns) if turns else None
 
 
 def proofs(work: Work, program: Program) -> list[Proof | None]:
-    """The proofs of a run with nothing to do, in the order of the playbook; None for each that cannot be had."""
+    """The proofs of a run with nothing to do, in the order of the playbook; None for each that is not possible."""
     return list(settle_all(program, Settling(work)))
 
 
 class Settling:
-    """Looks at steps as if nothing had to be changed any more.
+    """Evaluates steps as if nothing needed a change any more.
 
     Attributes:
         registry: The results that they would have.
@@ -85,21 +85,21 @@ class Settling:
         """The proof of what a late step is bound to."""
         step = self._work.steps[number]
         try:
-            found = bound(step, self.registry.results)
-            if found is None:
+            task = bound(step, self.registry.results)
+            if task is None:
                 result = step.result("skipped")
                 self.registry.take(step, result)
                 return reporting(skipping(step), result)
             machine = self._work.machine
-            if found.environment:
-                machine = machine.seen_with(found.environment, applies=machine.applies)
-            if found.turns is not None:
-                return self._loop(step, found.turns, machine)
+            if task.environment:
+                machine = machine.seen_with(task.environment, applies=machine.applies)
+            if task.turns is not None:
+                return self._loop(step, task.turns, machine)
             outcome = self._work.outcomes.get(number)
-            ran = self._work.bound[number].task == found.step.task and machine is self._work.machine_of(number)
+            ran = self._work.bound[number].task == task.step.task and machine is self._work.machine_of(number)
             if not ran or outcome is None or outcome.proof is None:
-                outcome = self._looked_at(found.step, machine)
-            return self._quietly(found.step, outcome, machine)
+                outcome = self._looked_at(task.step, machine)
+            return self._quietly(task.step, outcome, machine)
         except ProvisionError:
             return None
 
@@ -107,18 +107,20 @@ class Settling:
         outcomes = [self._looked_at(turn, machine) for turn in turns]
         result = merged(step, outcomes).result
         self.registry.take(step, result)
-        found = [outcome.proof for outcome in outcomes]
-        known = [proof for proof in found if proof is not None]
-        right = all(stands(turn, one.result, self.registry.results) for turn, one in zip(turns, outcomes, strict=True))
-        if len(known) < len(found) or not right:
+        proofs = [outcome.proof for outcome in outcomes]
+        proven = [proof for proof in proofs if proof is not None]
+        right = all(
+            stands(turn, outcome.result, self.registry.results) for turn, outcome in zip(turns, outcomes, strict=True)
+        )
+        if len(proven) < len(proofs) or not right:
             return None
-        ends = [proof.until for proof in known if proof.until is not None]
-        witnesses = tuple(dict.fromkeys(witness for proof in known for witness in proof.witnesses))
+        ends = [proof.until for proof in proven if proof.until is not None]
+        witnesses = tuple(dict.fromkeys(witness for proof in proven for witness in proof.witnesses))
         proof = Proof(skipping(step).digest, min(ends, default=None), witnesses, "")
         return reporting(proof, result)
 
     def _quietly(self, step: Step, outcome: Outcome, machine: Machine) -> Proof | None:
-        """The proof of a step whose result is made anew where it tells of a change."""
+        """The proof of a step whose result is evaluated again if it reports a change."""
         result, proof = outcome.result, outcome.proof
         if proof is None:
             return None
@@ -134,7 +136,7 @@ class Settling:
 
     @staticmethod
     def _looked_at(step: Step, machine: Machine) -> Outcome:
-        """The outcome of a step that is only looked at."""
+        """The outcome of a step that is only checked."""
         task: Task[Any] | None = step.task
         if task is None:
             return Outcome(step.result("skipped"), skipping(step))

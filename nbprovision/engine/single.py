@@ -26,7 +26,7 @@ def carry_out_alone(
     lock_timeout: float | None = None,
     no_log: bool = False,
     environment: Mapping[str, str] | None = None,
-    tell: Callable[[str], None] = lambda _text: None,
+    announce: Callable[[str], None] = lambda _text: None,
 ) -> Result:
     """Carry out a task under the lock of the home folder.
 
@@ -37,7 +37,7 @@ def carry_out_alone(
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
         no_log: Withhold the values and the reason of a failure from the result and the log.
         environment: Environment variables for the work, beside those of this process.
-        tell: Receives a line when another run has to be waited for.
+        announce: Receives a line when another run must be waited for.
 
     Returns:
         The result; a task that failed has its ``error``.
@@ -52,7 +52,7 @@ def carry_out_alone(
     refuse_foreign(machine.env, machine.user_home, machine.home)
     machine.lock_timeout = lock_timeout
     step = Step(name=task.kind(), kind=task.kind(), task=task, no_log=no_log)
-    with run_lock(machine.home, task.kind(), lock_timeout, tell), log.kept_in(machine.home):
+    with run_lock(machine.home, task.kind(), lock_timeout, announce), log.kept_in(machine.home):
         image.record_baselines(machine)
         arrange([step], machine, linear=True)
         machine.applies = not check

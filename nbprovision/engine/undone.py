@@ -1,4 +1,4 @@
-"""Tasks of which a later one has undone what they did, so that each run does the work of both again."""
+"""Tasks whose work a later task undoes, so that each run repeats the work of both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nbprovision.model.result import Change, Plan, Result
 
 
 def undoer(number: int, left: Plan, outcomes: Mapping[int, Outcome], nodes: Sequence[Node]) -> int | None:
-    """The later step that has undone what a step did; None where none is known to have.
+    """Find the later step that undid the work of a step; None if none is known.
 
     A step may have more to do at the end of a run and be undone by nobody: `envs: all` means an environment that has
     been made meanwhile. So either another step has changed the very thing that is to be changed again, or the step
@@ -29,11 +29,11 @@ def undoer(number: int, left: Plan, outcomes: Mapping[int, Outcome], nodes: Sequ
     since = [n for n in since if not outcomes[n].result.check_only]
     bearing = [n for n in since if number in nodes[n].needs | nodes[n].after]
     paths = [change for change in left.changes if change.target.startswith("/")]
-    # The name of a package is that of many: of which environment it is, only what bears on the step can tell.
-    found = [n for n in since if _meet(outcomes[n].result.changes, left.changes if n in bearing else paths)]
-    if not found and _meet(outcomes[number].result.changes, left.changes):
-        found = bearing
-    return found[-1] if found else None
+    # Many environments have a package of this name; only what bears on the step shows which one is meant.
+    undoers = [n for n in since if _meet(outcomes[n].result.changes, left.changes if n in bearing else paths)]
+    if not undoers and _meet(outcomes[number].result.changes, left.changes):
+        undoers = bearing
+    return undoers[-1] if undoers else None
 
 
 def told(earlier: Step, later: Step, left: Plan, done: Result) -> str:
@@ -50,7 +50,7 @@ def told(earlier: Step, later: Step, left: Plan, done: Result) -> str:
     what = f" ({left.changes[0].action} {left.changes[0].target})" if not hidden else ""
     owned = _of_packages(left.changes) and not _of_packages(done.changes)
     cure = (
-        "a deep look repairs what is written into a package's file; leave `deep` away, or write into a file that no "
+        "a deep check reverts changes of a package's file; leave out `deep`, or write into a file that no "
         "package owns (a kernel of another name)"
         if owned
         else "make one task of the two, or let each have its own part"
@@ -67,14 +67,16 @@ def _called(step: Step) -> str:
 
 
 def _meet(some: Iterable[Change], others: Iterable[Change]) -> bool:
-    """Whether two plans change one thing, or one of them a folder of which the other changes a part."""
-    there = {_thing(change) for change in others}
+    """Whether two plans change the same thing, or one a folder and the other a part of it."""
+    things = {_thing(change) for change in others}
     for thing in map(_thing, some):
-        if thing in there:
+        if thing in things:
             return True
         if thing.startswith("/"):
             path = Path(thing)
-            if any(path in Path(one).parents or Path(one) in path.parents for one in there if one.startswith("/")):
+            if any(
+                path in Path(other).parents or Path(other) in path.parents for other in things if other.startswith("/")
+            ):
                 return True
     return False
 

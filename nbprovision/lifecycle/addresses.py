@@ -1,6 +1,6 @@
 """The places that a script names, judged by their form: paths of the machine, buckets, URLs, requirements.
 
-A path need not exist here, where the script is rendered. `nbprovision.lifecycle.wheels` looks at what does exist.
+A path need not exist here, where the script is rendered. `nbprovision.lifecycle.wheels` checks existing ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BUCKET = re.compile(r"s3://(?!.*\.\.[^/]*(?:/|$))[a-z0-9][a-z0-9.-]{1,61}[a-z0-
 _HTTPS = re.compile(r"https://[^\s/?#@]+(/[^\s?#]*)?")
 _ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip", ".egg")
 _HOME = re.compile(r"(/[A-Za-z0-9._-]+)+")
-# The project does not own its name there, so whoever registers it would have their code run at every start.
+# The project does not own its name there: anybody could register it and run code at every start.
 _PUBLIC_INDEX = re.compile(r"https?://([^/@]*@)?([^/:]+\.)?(pypi\.org|pypi\.python\.org)(:\d+)?(/.*)?", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 # Where the tool may come from, in the words of the command line; bootstrap.sh has the same text.
@@ -35,7 +35,7 @@ SOURCES = (
 
 
 def path(option: str, text: str, user_home: str, *, is_file: bool = False) -> str:
-    """An absolute path of the machine; ``~/`` stands for the notebook user's home folder there.
+    """An absolute path of the machine; ``~/`` is the notebook user's home folder there.
 
     Args:
         option: How the message names it: ``--user-playbook``.
@@ -50,16 +50,16 @@ def path(option: str, text: str, user_home: str, *, is_file: bool = False) -> st
         text = f"{user_home}/{text[2:].lstrip('/')}"
     example = f"write it out: {user_home}/..., or ~/... for the same (in quotes, or the shell here replaces the ~)"
     if _SCHEME.match(text):
-        raise UsageError(f"{option} {text} is a URL", cause="only a path of the machine can stand here", cure=example)
+        raise UsageError(f"{option} {text} is a URL", cause="the option takes a path of the machine", cure=example)
     if text.startswith("~"):
         raise UsageError(
             f"{option} {text} is not an absolute path", cause="only the notebook user's own ~/ is known", cure=example
         )
     if not text.startswith("/"):
-        here = " (it exists here, where the script is rendered)" if text and os.path.exists(text) else ""
+        here = " (it exists here on the rendering machine)" if text and os.path.exists(text) else ""
         raise UsageError(
             f"{option} {text or repr(text)} is not an absolute path",
-            cause=f"the script runs on another machine, where a relative path leads nowhere{here}",
+            cause=f"the script runs on another machine, and a relative path does not exist there{here}",
             cure=example,
         )
     if is_file and text.endswith("/"):
@@ -104,13 +104,13 @@ def folder(option: str, text: str, user_home: str) -> str:
         if not _HTTPS.fullmatch(text):
             raise UsageError(
                 f"{option} {text} is not the URL of a folder",
-                cause="the name of a file is added to it, so it cannot have a query, a fragment, a user or a space",
+                cause="the script appends a file name to it, so it cannot have a query, a fragment, a user or a space",
                 cure="write https://HOST/FOLDER, or use a bucket: s3://BUCKET/PREFIX",
             )
         return text
     if _SCHEME.match(text):
         raise UsageError(
-            f"{option} {text} is not a place that the script can get a file from",
+            f"{option} {text} is not a source that the script supports",
             cause="the script knows s3:// and https:// only; file: URLs are written as paths",
             cure=_as_path(text) or "write s3://BUCKET/PREFIX, https://HOST/FOLDER, or a folder on the volume",
         )
@@ -118,7 +118,7 @@ def folder(option: str, text: str, user_home: str) -> str:
 
 
 def home(text: str, user_home: str) -> str:
-    """The tool's home folder, whose path stands in the script unquoted.
+    """The tool's home folder; its path is unquoted in the script.
 
     Raises:
         UsageError: it is not an absolute path of plain letters.
@@ -127,7 +127,7 @@ def home(text: str, user_home: str) -> str:
     if not _HOME.fullmatch(text) or {".", ".."}.intersection(text.split("/")):
         raise UsageError(
             f"--home {text or '/'} is not an absolute path of plain letters",
-            cause="it stands in the script where spaces and quotes mean something, and .. could lead anywhere",
+            cause="spaces and quotes have a meaning in the script, and .. could lead anywhere",
             cure=f"write it with letters, digits, dots, hyphens and underscores: {user_home}/SageMaker/.nbprovision",
         )
     return text
@@ -172,7 +172,7 @@ def tool(text: str, user_home: str, version: str, sha256: str | None = None) -> 
         if text.rstrip("/").endswith(".whl"):
             raise UsageError(
                 f"--tool {text} is a single wheel",
-                cause="the script fetches all wheels that lie under a prefix, those that the tool needs among them",
+                cause="the script fetches all wheels under a prefix, including the tool's dependencies",
                 cure=f"name the prefix: --tool {text.rstrip('/').rpartition('/')[0]}",
             )
         return bucket("--tool", text)
@@ -221,7 +221,7 @@ def refuse_public_name(tool: str, indexes: Iterable[str]) -> None:
         return
     raise UsageError(
         f"--tool {tool} is a name on the public index" + (f", {public}" if public else ""),
-        cause=f"whoever registers {TOOL} there could run their code at every start",
+        cause=f"anybody could register {TOOL} there and run code at every start",
         cure=f"write one of {SOURCES}",
     )
 
@@ -237,14 +237,14 @@ def _from_pypi(text: str, version: str, sha256: str | None) -> str:
     if sha256 is None:
         raise UsageError(
             f"--tool {text} has no hash",
-            cause=f"whoever registers {TOOL} on the public index could run their code at every start",
-            cure=f"write {form}, with the sha256 of a wheel that you have looked at (sha256sum prints it)",
+            cause=f"anybody could register {TOOL} on the public index and run code at every start",
+            cure=f"write {form}, with the sha256 of a wheel that you have reviewed (sha256sum prints it)",
         )
     return f"{text} --hash=sha256:{sha256.lower()}"
 
 
 def _requirement(text: str, user_home: str, version: Version) -> str:
-    here = "it exists here, where the script is rendered; " if text and os.path.exists(text) else ""
+    here = "it exists here on the rendering machine; " if text and os.path.exists(text) else ""
     try:
         requirement = Requirement(text)
     except InvalidRequirement:
@@ -252,7 +252,7 @@ def _requirement(text: str, user_home: str, version: Version) -> str:
     if requirement is None or canonicalize_name(requirement.name) != TOOL:
         raise UsageError(
             f"--tool {text or repr(text)} is neither a requirement for {TOOL} nor an absolute path",
-            cause=f"{here}the script runs on another machine, where a relative path leads nowhere",
+            cause=f"{here}the script runs on another machine, and a relative path does not exist there",
             cure=f"write one of {SOURCES}; FOLDER and WHEEL are places there, such as {user_home}/SageMaker/wheels",
         )
     if not requirement.specifier.contains(version, prereleases=True):
@@ -275,16 +275,16 @@ def _requirement(text: str, user_home: str, version: Version) -> str:
             return str(requirement)
         raise UsageError(
             f"--tool {text} is neither a wheel nor a repository",
-            cause="building it would run code that no hash is checked of",
+            cause="building it would run code without a checked hash",
             cure=f"write one of {SOURCES}",
         )
     refuse_other_wheel(unquote(url.path), version, shown=text)
     if not re.search(r"(^|&)sha256=[0-9a-f]{64}(&|$)", url.fragment):
         raise UsageError(
             f"--tool {text} has no hash",
-            cause=f"after the # stands {url.fragment!r}, not sha256= and 64 hexadecimal digits"
+            cause=f"the text after the # is {url.fragment!r}, not sha256= and 64 hexadecimal digits"
             if url.fragment
-            else "whoever changes the file at that address could run their code at every start",
+            else "anybody who changes the file at that address could run code at every start",
             cure=f"add the hash of the wheel: --tool '{TOOL} @ {_with_hash(requirement.url)}'",
         )
     return str(requirement)

@@ -15,7 +15,7 @@ class HandedOn(msgspec.Struct, frozen=True):
     """Variables that go into a script.
 
     Attributes:
-        variables: As far as they are known here.
+        variables: The variables that are known here.
         arguments: What the run's own ``-e`` gets, one each; a file of this machine as its content in JSON.
         notes: What is left alone, a sentence each.
 
@@ -43,7 +43,7 @@ def handed_on(arguments: Iterable[str]) -> HandedOn:
         name = argument.strip()
         if name.startswith("@/") and not Path(name[1:]).exists():
             kept.append(argument)
-            notes.append(f"-e {name}: this file has to be there on the machine itself, and is not looked at")
+            notes.append(f"-e {name}: this file must exist on the machine itself, and is not checked")
             continue
         values = parse_extra_vars([argument])
         variables.update(values)

@@ -35,7 +35,7 @@ class OtherInterpreter(ValueError):
 
 
 def check(venv: Path, *, deep: bool = False) -> None:
-    """Take a closer look at an environment, and mark it again if it is sound.
+    """Check an environment closely, and mark it again if it is sound.
 
     Args:
         venv: The slot.
@@ -50,7 +50,7 @@ def check(venv: Path, *, deep: bool = False) -> None:
     """
     lines = (venv / MARKER).read_text(errors="replace").split("\n")
     if len(lines) != _LINES + 1:
-        raise ValueError(f"{venv / MARKER} is not whole")
+        raise ValueError(f"{venv / MARKER} is incomplete")
     installed, version, _, _, kind, names, recorded, _ = lines
     if kind != interpreter_kind():
         raise OtherInterpreter(f"made by {kind}, this is {interpreter_kind()}")
@@ -69,7 +69,7 @@ def finish(venv: Path, home: Path, installed: str) -> None:
     Args:
         venv: The slot that was just filled.
         home: The tool's home folder.
-        installed: What tells the thing that was installed from any other.
+        installed: Identifies what was installed.
 
     Raises:
         OSError: the disk does not have all of it.
@@ -92,7 +92,7 @@ def finish(venv: Path, home: Path, installed: str) -> None:
 
 
 def good(home: Path, slot: str | None = None) -> None:
-    """Have ``venv.good`` lead to a slot that has ended a run with 0. Where it does already, nothing is written.
+    """Make ``venv.good`` lead to a slot that has ended a run with 0. If it already does, nothing is written.
 
     In a shell: ``slot=$(readlink "$home/venv"); [ "$(readlink "$home/venv.good")" = "$slot" ] || {
     ln -sfn "$slot" "$home/venv.good.new" && mv -fT "$home/venv.good.new" "$home/venv.good"; }``
@@ -117,7 +117,7 @@ def good(home: Path, slot: str | None = None) -> None:
 
 
 def own_slot(home: Path) -> str | None:
-    """The name of the slot that this process runs from, None where it runs from elsewhere."""
+    """The name of the slot that this process runs from, None if it runs from elsewhere."""
     prefix = os.path.realpath(sys.prefix)
     return next((slot for slot in SLOTS if prefix == os.path.realpath(home / slot)), None)
 
@@ -126,7 +126,7 @@ def spare(home: Path) -> Path:
     """The slot that the next install is to fill: not the good one if that is complete, else not the one in use.
 
     Raises:
-        BlockingIOError: it is the slot in use, and a run is at work, which may still import from it.
+        BlockingIOError: it is the slot in use, and an active run may still import from it.
     """
     kept = next((link for link in (home / "venv.good", home / "venv") if (link / MARKER).is_file()), home / "venv")
     slot = next(home / name for name in SLOTS if os.path.realpath(home / name) != os.path.realpath(kept))
@@ -181,7 +181,7 @@ def mark(venv: Path, installed: str, version: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(venv / MARKER)
-    # The rename has touched the folder after the marker was written, and "changed since" is told by comparing the two.
+    # The rename touched the folder after the marker was written; "changed since" compares the times of the two.
     os.utime(venv / MARKER)
 
 
@@ -204,9 +204,9 @@ def _compare(site: Path, name: str, *, deep: bool) -> None:
             if path.endswith(".pyc"):
                 continue
             if size and (site / path).stat().st_size != int(size):
-                raise ValueError(f"{site / path} is not as long as it was when it was installed")
+                raise ValueError(f"{site / path} has another size than the installed file")
             if deep and recorded and _hash_of(site / path, recorded.partition("=")[0]) != recorded:
-                raise ValueError(f"{site / path} does not have the content that was installed")
+                raise ValueError(f"{site / path} has other content than the installed file")
 
 
 def _hash_of(path: Path, algorithm: str) -> str:
@@ -217,7 +217,7 @@ def _hash_of(path: Path, algorithm: str) -> str:
 
 
 def _digest_of_records(venv: Path, names: list[str]) -> str:
-    """Of the files that say how everything else has to be, and which nothing else would find cut or empty."""
+    """Digest the files that describe all others; no other check would find them truncated or empty."""
     digest = hashlib.sha256((venv / "pyvenv.cfg").read_bytes())
     for name in names:
         digest.update((site_packages(venv) / name / "RECORD").read_bytes())
@@ -238,7 +238,7 @@ def _write_to_disk(folder: Path) -> None:
     for other disks too.
 
     Raises:
-        OSError: something could not be written (Linux 5.8 and newer tell).
+        OSError: something could not be written (reported by Linux 5.8 and newer).
     """
     import ctypes
 
@@ -284,7 +284,7 @@ def main(argv: list[str]) -> int:
                 sys.stderr.write(f"  not a command: {' '.join(argv)}\n")
                 return 1
     except BlockingIOError:
-        sys.stderr.write(f"  a run is at work from {os.path.realpath(Path(argv[1]) / 'venv')}, the slot to fill\n")
+        sys.stderr.write(f"  an active run uses {os.path.realpath(Path(argv[1]) / 'venv')}, the slot to fill\n")
         return 1
     except OtherInterpreter as error:
         sys.stderr.write(f"  {error}\n")

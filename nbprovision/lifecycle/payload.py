@@ -1,4 +1,4 @@
-"""The files that go into a script beside the playbook: read, looked at, and laid out as they lie here."""
+"""The files that go into a script with the playbook: read, checked, and laid out as they are here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Member(NamedTuple):
     """A file or folder to pack.
 
     Attributes:
-        path: Where it is here; absolute.
+        path: Its absolute path here.
         shown: The same, as messages show it.
         position: What names it.
         document: A playbook, a file of tasks or of variables.
@@ -72,9 +72,8 @@ def pack(members: Iterable[Member]) -> tuple[Payload, list[str]]:
         The payload, and what was changed or left out, a sentence each.
 
     Raises:
-        InvalidPlaybook: a file is no text, is larger than 64 KiB, is no ordinary file, has a name that is not printable
-            ASCII or a first line that no system can run, or holds a secret; or the files lie in no folder together but
-            the root.
+        InvalidPlaybook: a file is not an ordinary text file of at most 64 KiB, has a name that is not printable ASCII
+            or a first line that no system can run, or holds a secret; or the files share no folder but the root.
 
     """
     files: list[Member] = []
@@ -86,15 +85,15 @@ def pack(members: Iterable[Member]) -> tuple[Payload, list[str]]:
     if base == "/" and len(files) > 1:
         far = next(file for file in files if file.path.parts[1] != files[0].path.parts[1])
         raise InvalidPlaybook(
-            f"{far.shown} lies in no folder together with the playbook",
-            cause="the files keep their places to one another in the script",
+            f"{far.shown} shares no folder with the playbook",
+            cause="the files keep their relative paths in the script",
             cure="put it into the playbook's folder, or write the absolute path that it has on the machine",
             position=far.position,
         )
     packed, notes = {}, []
     for file in files:
         name = os.path.relpath(file.path, base)
-        strange = next((one for one in name if not (one.isascii() and one.isprintable())), None)
+        strange = next((character for character in name if not (character.isascii() and character.isprintable())), None)
         if strange is not None:
             why = "a script of the platform has nothing but printable ASCII"
             raise _refused(file, f"has {strange!r} in its name", why, "rename it")
@@ -117,7 +116,9 @@ def _files(member: Member) -> Iterator[Member]:
         return
     for folder, folders, names in os.walk(member.path):
         folders.sort()
-        for name in sorted((*names, *(one for one in folders if os.path.islink(os.path.join(folder, one))))):
+        for name in sorted(
+            (*names, *(folder_name for folder_name in folders if os.path.islink(os.path.join(folder, folder_name))))
+        ):
             path = Path(folder, name)
             shown = os.path.join(member.shown, os.path.relpath(path, member.path))
             if path.is_symlink():
@@ -137,7 +138,7 @@ def _content(file: Member) -> bytes:
             )
         content = read_bytes(file.path, most=MAX_FILE)
     except OSError as error:
-        raise _refused(file, "cannot be read", error.strerror or str(error), "look at who owns it: ls -l") from None
+        raise _refused(file, "cannot be read", error.strerror or str(error), "check its owner: ls -l") from None
     if file.document:
         text = read_file(file.path, "playbook")  # says what is wrong with UTF-16 and the like
     else:
@@ -147,7 +148,7 @@ def _content(file: Member) -> bytes:
             text = "\0"
         if "\0" in text:
             raise _refused(
-                file, f"is no text ({len(content):,} bytes)", "a script of the platform is small, and is text"
+                file, f"is not text ({len(content):,} bytes)", "a script of the platform is small, and is text"
             )
     first = content.partition(b"\n")[0]
     if first.startswith(b"#!") and first.endswith(b"\r"):

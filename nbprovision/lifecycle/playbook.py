@@ -1,6 +1,6 @@
 """Whether a playbook can work on another machine, and the files that have to go there with it.
 
-Files are found by reading the playbook as a run reads it, through a link to the root folder: a path that is worked out
+Files are found by reading the playbook as a run reads it, through a link to the root folder: a path that is evaluated
 to lie below that link begins at a file of the playbook, and one that does not was written as an absolute path, which is
 one of the other machine.
 """
@@ -30,7 +30,7 @@ from nbprovision.playbook.faults import SeveralFaults
 from nbprovision.playbook.template import NotYetKnown
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
 
-# The root folder by another name, so that what is below it is told from paths that begin with /.
+# The root folder by another name, to distinguish paths below it from paths that begin with /.
 _ROOT = "/proc/self/root"
 _BY_LINK = re.compile(rf"{_ROOT}/[^\s'\":;,|&<>()]+")
 # Rules that only the machine itself can decide, or that the rule for secrets decides here.
@@ -63,7 +63,7 @@ class _Named(NamedTuple):
 
 
 class _UnknownFacts(dict[str, Any]):
-    """The facts of a machine of which nothing is known, so that no condition leaves a file out."""
+    """The facts of an unknown machine, so that no condition leaves a file out."""
 
     def __getitem__(self, name: str) -> Any:
         raise NotYetKnown(f"nb.{name}", ELSEWHERE)
@@ -82,11 +82,11 @@ def examine(
     tags: Collection[str] = (),
     skip_tags: Collection[str] = (),
 ) -> Checked:
-    """Look at a playbook as lint does, and gather the files that it and its tasks read.
+    """Check a playbook as lint does, and collect the files that it and its tasks read.
 
     Args:
         path: The playbook, a file of this machine.
-        machine: Facts as far as they are known of the machine that it is for; see `nbprovision.cli.lint.assumed`. It
+        machine: The known facts about its machine; see `nbprovision.cli.lint.assumed`. It
             learns what the playbook declares, so it serves one playbook.
         catalogue: Every kind of task.
         extra_vars: The variables of ``-e``.
@@ -95,7 +95,7 @@ def examine(
 
     Raises:
         InvalidPlaybook: a run would refuse the playbook (each fault with its place), or a file of it is missing, is
-            too large, is no text, or holds a secret.
+            too large, is not text, or holds a secret.
 
     """
     errors, warnings = [], []
@@ -112,7 +112,10 @@ def examine(
 
 
 def _refused(findings: Iterable[Finding]) -> InvalidPlaybook:
-    faults = [InvalidPlaybook(one.message, cause=one.why, cure=one.cure, position=one.position) for one in findings]
+    faults = [
+        InvalidPlaybook(finding.message, cause=finding.why, cure=finding.cure, position=finding.position)
+        for finding in findings
+    ]
     return faults[0] if len(faults) == 1 else SeveralFaults(faults)
 
 
@@ -140,7 +143,7 @@ class _Reading:
         facts = (_UnknownFacts(read_here), read_here)
         for values in facts:
             try:
-                found = read.read_playbook(
+                playbook = read.read_playbook(
                     whole,
                     catalogue,
                     extra_vars,
@@ -152,14 +155,14 @@ class _Reading:
                 )
             except InvalidPlaybook as fault:
                 faults = fault.faults if isinstance(fault, SeveralFaults) else (fault,)
-                missing = next((one for one in faults if isinstance(one, MissingFile)), None)
+                missing = next((fault for fault in faults if isinstance(fault, MissingFile)), None)
                 if values is facts[0] and missing is None:
                     continue  # the names of its files turn on facts
                 raise self._placed(missing or self._unclear(faults[0])) from None
-            if not any(play.sections for play in found.plays):
-                raise self._placed(_nothing_to_do(found))
+            if not any(play.sections for play in playbook.plays):
+                raise self._placed(_nothing_to_do(playbook))
             try:
-                self._gather(found)
+                self._gather(playbook)
             except ProvisionError as fault:
                 raise self._placed(fault) from None
         for word in (*tags, *skip_tags):
@@ -189,21 +192,21 @@ class _Reading:
                 members.setdefault(here, Member(here, self._shown(here), position, document=named.document))
             else:
                 raise InvalidPlaybook(
-                    f"there is no {self._shown(here)}, which has to go into the script beside the playbook",
+                    f"{self._shown(here)} is missing; it must go into the script with the playbook",
                     cause="it is named here, and a relative path begins at the folder of the file that names it",
-                    cure="correct the path; write an absolute one for what is there on the machine itself",
+                    cure="correct the path; write an absolute path for a file of the notebook itself",
                     position=position,
                 )
         return list(members.values()), self.notes
 
-    def _gather(self, found: read.Playbook) -> None:
-        for call in _calls(found):
+    def _gather(self, playbook: read.Playbook) -> None:
+        for call in _calls(playbook):
             self._tags.update(call.tags)
             if call.chosen and call.written.call is not None:
                 self._gather_task(call)
-        for path in [*found.content][1:]:
+        for path in [*playbook.content][1:]:
             self._named[path] = _Named(path, None, document=True)
-        for path in found.looked_at:  # what is asked for may be missing, and an absolute one is the machine's affair
+        for path in playbook.looked_at:  # what is asked for may be missing, and an absolute one is the machine's affair
             if self._here(path) is not None and path.is_file():
                 self._named.setdefault(path, _Named(path, None))
 
@@ -214,7 +217,7 @@ class _Reading:
                 task = call.bind()
         given = call.written.call.parameters if call.written.call is not None else MapNode(call.position, ())
         if task is None:
-            # Its values are known only there; what it names as it stands, and is here, is meant.
+            # Its values are known only there; what it names as written, and is here, is meant.
             for text, position in _texts(given):
                 path = Path(os.path.normpath(call.written.setting.folder / text))
                 if not text.startswith(("/", "~")) and path.is_file():
@@ -226,7 +229,7 @@ class _Reading:
                     self._named.setdefault(Path(name), _Named(Path(name), call.position))
         with contextlib.suppress(ProvisionError):
             provided = expanded(task).provides(self.machine)
-            self._made.update(Path(one.identity) for one in provided if one.identity.startswith("/"))
+            self._made.update(Path(resource.identity) for resource in provided if resource.identity.startswith("/"))
         for path, parameter, place in task.inputs(self.machine):
             node = given.get(parameter)
             where = place or (node.position if node is not None else call.position)
@@ -238,7 +241,7 @@ class _Reading:
         return Path(text.removeprefix(_ROOT)) if text.startswith(f"{_ROOT}/") else None
 
     def _shown(self, path: Path) -> str:
-        """A path as somebody who gave the playbook by a relative name knows it."""
+        """Show a path as the playbook was named: relative if the playbook's path was."""
         return str(path) if self.shown.is_absolute() else os.path.relpath(path)
 
     def _position(self, position: Position | None) -> Position | None:
@@ -258,7 +261,7 @@ class _Reading:
         if not is_of_elsewhere(fault):
             return fault
         return InvalidPlaybook(
-            f"the files that the playbook needs are not known: {fault.message}",
+            f"the files of the playbook are unknown: {fault.message}",
             cure="give the variable a value: --env NAME=VALUE, or -e NAME=VALUE in its place",
             position=fault.position,
         )
@@ -266,9 +269,9 @@ class _Reading:
 
 def _nothing_to_do(playbook: read.Playbook) -> InvalidPlaybook:
     return InvalidPlaybook(
-        "there is nothing to do",
+        "the playbook has nothing to do",
         cause="no play has a task",
-        cure="write what to do below tasks:",
+        cure="add tasks below tasks:",
         position=playbook.plays[0].position,
     )
 

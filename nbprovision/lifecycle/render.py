@@ -31,7 +31,7 @@ from nbprovision.model.errors import UsageError
 
 # Its base64 has exactly the 16,384 characters that the platform takes.
 MAX_BYTES = 12_288
-# The platform ends a script after 300 seconds. What is between is for a loaded machine, on which ending takes seconds.
+# The platform ends a script after 300 seconds. The difference is a reserve for a loaded machine.
 MOST_SECONDS = 290
 LEAST_SECONDS = 30
 DEFAULT_SECONDS = 240
@@ -105,7 +105,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         home: The tool's home folder there; None for the platform's default.
         environment: Further environment variables of the user's part.
         options: Further options of ``nbprovision run``.
-        user_playbook: A playbook of the user's own, carried out after the team's where it exists.
+        user_playbook: The user's own playbook; it runs after the team's if it exists.
         on_finish: A command of the shell, run as the user when work that went on in the background has ended.
 
     Raises:
@@ -135,8 +135,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse to guess where the tool comes from."""
         if self.tool is None and self.index_url is None:
             raise UsageError(
-                "--tool or --index-url is required: where nbprovision comes from",
-                cause=f"whoever registers {TOOL} on the public index could run their code at every start",
+                "--tool or --index-url is required: the source of nbprovision",
+                cause=f"anybody could register {TOOL} on the public index and run code at every start",
                 cure=f"write one of {addresses.SOURCES}",
             )
 
@@ -160,18 +160,18 @@ def judged(wanted: Wanted) -> Wanted:
         else:
             raise UsageError(
                 f"the playbook {playbook!r} is neither an absolute path on the machine nor an s3:// URL",
-                cause="it is a file here, where the script is rendered"
+                cause="it is a file on this machine, which renders the script"
                 if Path(playbook).is_file()
                 else "the script runs on another machine",
-                cure="name its place there, or add --inline to put the content of a file here into the script",
+                cure="write its path there, or add --inline to put the content of a local file into the script",
             )
     own = wanted.user_playbook
     if own is not None:
         own = addresses.path("--user-playbook", own, user_home, is_file=True)
         if posixpath.normpath(own) == posixpath.normpath(playbook):
             raise UsageError(
-                f"--user-playbook {own} is the playbook of the team as well",
-                cause="it would run twice, and its faults would be the user's",
+                f"--user-playbook {own} is also the playbook of the team",
+                cause="it would run twice, and its errors would count as the user's",
                 cure="leave the option out, or name the user's own playbook",
             )
     return msgspec.structs.replace(
@@ -207,7 +207,7 @@ def render(wanted: Wanted) -> str:
     """The script.
 
     Raises:
-        UsageError: a value that cannot stand in it, or a script that is larger than the platform takes.
+        UsageError: a value is not possible in a script, or the script is larger than the platform accepts.
 
     """
     wanted = judged(wanted)
@@ -237,7 +237,7 @@ def render(wanted: Wanted) -> str:
         "USER": places.user,
         "HOME": home,
         "SECONDS": str(wanted.seconds),
-        # Whatever root's part meets (no process to be had, no room), the notebook starts.
+        # Whatever root's part meets (no free process, no space), the notebook starts.
         "TRAP": "" if wanted.strict else "trap 'exit 0' EXIT",
         "END": _STRICT if wanted.strict else "exit 0",
     }
@@ -246,7 +246,7 @@ def render(wanted: Wanted) -> str:
     if size > MAX_BYTES:
         sizes = ", ".join(f"{name} {len(content):,}" for name, content in wanted.payload.items())
         raise UsageError(
-            f"the script has {size:,} bytes, and the platform takes {MAX_BYTES:,}",
+            f"the script has {size:,} bytes, and the platform accepts {MAX_BYTES:,}",
             cause=f"of these the playbook with its files takes {len(payload):,}, packed (unpacked: {sizes})"
             if payload
             else "",
@@ -316,7 +316,7 @@ def _place(wanted: Wanted) -> str:
 
 
 def _fetch_lines(wanted: Wanted) -> str:
-    """The shell function ``fetch FILE``, which gets the second stage from where it is."""
+    """Return the shell function ``fetch FILE``, which gets the second stage from its source."""
     limit = max(10, wanted.seconds // 4)
     source = wanted.assets_url or wanted.tool or ""
     if source.startswith("https://"):
@@ -357,7 +357,7 @@ def _requirements(pypi: str) -> list[str]:
 
 
 def _playbook(wanted: Wanted) -> str:
-    """The word by which the second stage is told where the playbook is."""
+    """The word that names the playbook to the second stage."""
     if wanted.payload:
         return _quoted(f"inline:{next(iter(wanted.payload))}", "rename the file, with plain letters")
     return _quoted(wanted.playbook, "rename the file or the folder, with plain letters")
@@ -391,7 +391,7 @@ def _quoted(text: str, cure: str = "write such values into the playbook") -> str
     """One word of the shell."""
     if not text.isascii() or not text.isprintable():
         raise UsageError(
-            f"{text!r} cannot stand in a lifecycle script",
+            f"{text!r} cannot be part of a lifecycle script",
             cause="only printable ASCII can",
             cure=cure,
         )

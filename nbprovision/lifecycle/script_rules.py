@@ -31,7 +31,7 @@ _VERSIONED_WORD = re.compile(r"(?<![\w.-])(?P<name>\w+_p\d{2,3})(?![\w-])")
     "script-too-large",
     "error",
     f"a script of more than {LIMIT:,} bytes",
-    "the platform takes 16,384 characters of base64, and refuses what is longer",
+    "the platform accepts at most 16,384 characters of base64",
     about="script",
 )
 def too_large(script: Script) -> Iterable[Found]:
@@ -48,7 +48,7 @@ def too_large(script: Script) -> Iterable[Found]:
     "script-crlf",
     "error",
     "line ends of Windows",
-    "the kernel looks for an interpreter whose name ends with a carriage return, and the start times out",
+    "the kernel looks for an interpreter with a carriage return in its name, and the start times out",
     about="script",
     fixes=True,
 )
@@ -67,18 +67,20 @@ def crlf(script: Script) -> Iterable[Found]:
 @rule(
     "script-not-ascii",
     "error",
-    "letters beyond ASCII",
-    "what the console makes of them need not be what was typed; a dash or quote of a word processor is no shell's",
+    "characters beyond ASCII",
+    "the console may change them; a dash or quotation mark of a word processor means nothing to a shell",
     about="script",
 )
 def not_ascii(script: Script) -> Iterable[Found]:
     """The first of each line."""
     for number, line in enumerate(script.text.split("\n")):
-        found = next((column for column, letter in enumerate(line) if ord(letter) > 127 and letter != "\ufeff"), None)
-        if found is not None:
+        column_found = next(
+            (column for column, letter in enumerate(line) if ord(letter) > 127 and letter != "\ufeff"), None
+        )
+        if column_found is not None:
             yield Found(
-                position=script.at(number, found),
-                message=f"U+{ord(line[found]):04X} is no ASCII",
+                position=script.at(number, column_found),
+                message=f"U+{ord(line[column_found]):04X} is not ASCII",
                 cure="write it in ASCII",
             )
 
@@ -98,7 +100,7 @@ def shebang(script: Script) -> Iterable[Found]:
     blank = re.match(r"[\ufeff\s]+(?=#!)", script.text)
     yield Found(
         position=script.at(0),
-        message="the first line is no #! line",
+        message="the first line is not a #! line",
         cure="begin the file with #!/bin/bash",
         edits=(Edit(0, blank.end(), ""),) if blank else (),
     )
@@ -107,8 +109,8 @@ def shebang(script: Script) -> Iterable[Found]:
 @rule(
     "script-nohup",
     "warning",
-    "`nohup` for work that is to go on in the background",
-    "the platform waits for the script's children all the same, for five minutes",
+    "`nohup` for work in the background",
+    "the platform still waits five minutes for the script's children",
     about="script",
 )
 def nohup(script: Script) -> Iterable[Found]:
@@ -125,7 +127,7 @@ def nohup(script: Script) -> Iterable[Found]:
     "script-package-manager",
     "warning",
     "`yum`, `amazon-linux-extras`, `apt`",
-    "AL2023 has dnf, and neither amazon-linux-extras nor apt; what they install is lost at each restart",
+    "AL2023 has dnf, and neither amazon-linux-extras nor apt; each restart removes the packages that they install",
     about="script",
 )
 def package_manager(script: Script) -> Iterable[Found]:
@@ -133,7 +135,7 @@ def package_manager(script: Script) -> Iterable[Found]:
     for line, column in _calls(script, "yum", "amazon-linux-extras", "apt", "apt-get"):
         yield Found(
             position=script.at(line, column),
-            message="the command is another one on the current image",
+            message="the current image has another command",
             cure="write dnf, or better install it from conda-forge: ensure_conda_env",
         )
 
@@ -142,22 +144,22 @@ def package_manager(script: Script) -> Iterable[Found]:
     "script-cron",
     "warning",
     "cron",
-    "the image of AL2023 has none, and a crontab is lost at each restart",
+    "the image of AL2023 has no cron, and each restart deletes a crontab",
     about="script",
 )
 def cron(script: Script) -> Iterable[Found]:
     """``crontab``, and files of cron's."""
     places = [(line, column) for line, column in _calls(script, "crontab", "crond")]
-    places += [(line, found.start()) for line, found in _matches(script, re.compile(r"/etc/cron|/var/spool/cron"))]
+    places += [(line, match.start()) for line, match in _matches(script, re.compile(r"/etc/cron|/var/spool/cron"))]
     for line, column in {line: (line, column) for line, column in reversed(places)}.values():
-        yield Found(position=script.at(line, column), message="the script counts on cron", cure="write a systemd timer")
+        yield Found(position=script.at(line, column), message="the script relies on cron", cure="write a systemd timer")
 
 
-@rule("script-initctl", "warning", "`initctl`", "upstart went with AL1: there is no such command", about="script")
+@rule("script-initctl", "warning", "`initctl`", "the command was part of AL1, and later images lack it", about="script")
 def initctl(script: Script) -> Iterable[Found]:
     """Of AL1."""
     for line, column in _calls(script, "initctl"):
-        yield Found(position=script.at(line, column), message="there is no initctl", cure="write systemctl")
+        yield Found(position=script.at(line, column), message="the image has no initctl", cure="write systemctl")
 
 
 @rule(
@@ -169,11 +171,11 @@ def initctl(script: Script) -> Iterable[Found]:
 )
 def restart_jupyter(script: Script) -> Iterable[Found]:
     """By any service manager."""
-    for line, found in _matches(script, RESTART):
+    for line, match in _matches(script, RESTART):
         yield Found(
-            position=script.at(line, found.start()),
+            position=script.at(line, match.start()),
             message="the script restarts Jupyter",
-            cure="remove it: kernels and settings are there when Jupyter starts",
+            cure="remove it: Jupyter finds kernels and settings when it starts",
         )
 
 
@@ -185,41 +187,41 @@ def restart_jupyter(script: Script) -> Iterable[Found]:
     about="script",
 )
 def hard_coded_environment(script: Script) -> Iterable[Found]:
-    """Wherever it stands."""
-    for line, found in _matches(script, _VERSIONED_WORD):
-        match = VERSIONED.fullmatch(found["name"])
+    """Anywhere in the script."""
+    for line, word in _matches(script, _VERSIONED_WORD):
+        match = VERSIONED.fullmatch(word["name"])
         if match is not None:
             yield Found(
-                position=script.at(line, found.start("name")),
-                message=f"'{found['name']}' is the name that one image gives the environment",
-                cure=f"take what is there: for env in ~/anaconda3/envs/{match[1].rstrip('2')}*; do ...; done",
+                position=script.at(line, word.start("name")),
+                message=f"'{word['name']}' is the environment's name on one image only",
+                cure=f"use the existing name: for env in ~/anaconda3/envs/{match[1].rstrip('2')}*; do ...; done",
             )
 
 
 @rule(
     "script-jupyter-server-environment",
     "warning",
-    "a package for JupyterSystemEnv, or a loop over all environments that does not leave it out",
-    "it is the environment of the Jupyter server itself: what breaks it takes the notebook away",
+    "a package for JupyterSystemEnv, or a loop over all environments, this one included",
+    "the Jupyter server runs from this environment: breaking it breaks the notebook",
     about="script",
 )
 def jupyter_server_environment(script: Script) -> Iterable[Found]:
     """An install into it; and the comparison of a whole path with its bare name, which never holds."""
     text = "\n".join(script.lines)
-    for found in _INTO_SERVER.finditer(text):
-        line = text.count("\n", 0, found.start())
+    for match in _INTO_SERVER.finditer(text):
+        line = text.count("\n", 0, match.start())
         yield Found(
-            position=script.at(line, found.start() - script.offset(line)),
+            position=script.at(line, match.start() - script.offset(line)),
             message=f"it changes {SERVER}",
             cure="use another environment",
         )
-    for line, found in _matches(script, re.compile(r"for\s+(?P<name>\w+)\s+in\s+[^;]*anaconda3/envs/\*")):
+    for line, match in _matches(script, re.compile(r"for\s+(?P<name>\w+)\s+in\s+[^;]*anaconda3/envs/\*")):
         # The loop's variable is a whole path, which is never equal to the bare name.
-        never = re.search(rf"\$\{{?{found['name']}\}}?[\"']?\s*==?\s*[\"']?{SERVER}", text)
+        never = re.search(rf"\$\{{?{match['name']}\}}?[\"']?\s*==?\s*[\"']?{SERVER}", text)
         if never or not re.search(rf"basename[\s\S]{{0,200}}{SERVER}|/{SERVER}|\*{SERVER}|%/\*|##\*/", text):
             yield Found(
-                position=script.at(line, found.start()),
-                message=f"the loop takes {SERVER} as well: it goes over whole paths",
+                position=script.at(line, match.start()),
+                message=f"the loop takes {SERVER} as well: it compares whole paths",
                 cure=f'leave it out: [ "$(basename "$env")" = {SERVER} ] && continue',
             )
 
@@ -227,17 +229,17 @@ def jupyter_server_environment(script: Script) -> Iterable[Found]:
 @rule(
     "script-environment-outside-volume",
     "warning",
-    "an environment that conda makes beside the volume",
-    "only /home/ec2-user/SageMaker survives a restart: it is made anew at each start, within five minutes",
+    "an environment that conda creates outside the volume",
+    "only /home/ec2-user/SageMaker survives a restart: each start creates the environment again, within five minutes",
     about="script",
 )
 def environment_outside_volume(script: Script) -> Iterable[Found]:
     """By name, or by another path; a path in a variable is not judged, nor is a conda of one's own on the volume."""
-    for line, found in _matches(script, _MADE) if not _OWN_CONDA.match(script.text) else ():
-        place = re.search(r"(?:-p|--prefix)[\s=]+(\S+)", found["rest"])
+    for line, match in _matches(script, _MADE) if not _OWN_CONDA.match(script.text) else ():
+        place = re.search(r"(?:-p|--prefix)[\s=]+(\S+)", match["rest"])
         if place is None or not ("SageMaker" in place[1] or _VARIABLE.search(place[1])):
             yield Found(
-                position=script.at(line, found.start()),
+                position=script.at(line, match.start()),
                 message="the environment does not survive a restart",
                 cure="write --prefix /home/ec2-user/SageMaker/envs/NAME, or ensure_conda_env in a playbook",
             )
@@ -246,17 +248,17 @@ def environment_outside_volume(script: Script) -> Iterable[Found]:
 @rule(
     "script-activate-without-hook",
     "warning",
-    "`conda activate` in a shell that knows no such function",
+    "`conda activate` in a shell without that function",
     "it fails with CommandNotFoundError: a script's shell does not read .bashrc",
     about="script",
 )
 def activate_without_hook(script: Script) -> Iterable[Found]:
     """Before the first line that sets conda up."""
     hook = next((line for line, _ in _matches(script, _HOOK)), len(script.lines))
-    for line, found in _matches(script, _ACTIVATED):
+    for line, match in _matches(script, _ACTIVATED):
         if line < hook:
             yield Found(
-                position=script.at(line, found.start()),
+                position=script.at(line, match.start()),
                 message="conda is not set up in this shell",
                 cure="write before it: source /home/ec2-user/anaconda3/etc/profile.d/conda.sh",
             )
@@ -266,18 +268,18 @@ def activate_without_hook(script: Script) -> Iterable[Found]:
     "script-lost-failure",
     "warning",
     "a script within `sudo ... <<EOF` that does not begin with `set -e`",
-    "`set -e` outside does not reach it: what fails in it is lost, and the script ends with 0",
+    "an outer `set -e` does not apply to it: failures are lost, and the script ends with 0",
     about="script",
 )
 def lost_failure(script: Script) -> Iterable[Found]:
     """The first lines of the inner script."""
-    for line, found in _matches(script, _INNER):
+    for line, match in _matches(script, _INNER):
         inner = script.lines[line + 1 : line + 6]
-        end = next((number for number, text in enumerate(inner) if text.strip() == found["word"]), len(inner))
+        end = next((number for number, text in enumerate(inner) if text.strip() == match["word"]), len(inner))
         if not any(re.match(r"\s*set\s+-\w*e", text) for text in inner[:end]):
             yield Found(
-                position=script.at(line, found.start()),
-                message="the inner shell goes on after a failure",
+                position=script.at(line, match.start()),
+                message="the inner shell continues after a failure",
                 cure="write set -eu as its first line",
             )
 
@@ -286,7 +288,7 @@ def lost_failure(script: Script) -> Iterable[Found]:
     "script-plain-secret",
     "warning",
     "a password or token in the script's text",
-    "who may describe the lifecycle configuration can read it",
+    "everybody who may describe the lifecycle configuration can read it",
     about="script",
 )
 def plain_secret(script: Script) -> Iterable[Found]:
@@ -294,7 +296,7 @@ def plain_secret(script: Script) -> Iterable[Found]:
     for line, secret in secrets_in_lines("\n".join(script.lines)):
         yield Found(
             position=script.at(line, secret.start),
-            message=f"{secret.what} is written out",
+            message=f"{secret.what} is in plain text",
             cure="fetch it when it runs: aws secretsmanager get-secret-value",
         )
 

@@ -1,6 +1,6 @@
 """The rule for secrets, applied to what goes into a rendered script: options, the playbook, files beside it.
 
-Whoever may call DescribeNotebookInstanceLifecycleConfig reads the script:
+Everybody who may call DescribeNotebookInstanceLifecycleConfig can read the script:
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeNotebookInstanceLifecycleConfig.html
 """
 
@@ -16,7 +16,7 @@ from nbprovision.playbook.written import shown
 from nbprovision.playbook.yaml_nodes import ListNode, Node, Scalar, parse_nodes
 from nbprovision.system.plain_secrets import PlainSecret, secret_as, secret_in, secret_in_command, secrets_in_lines
 
-WHY = "whoever may describe the lifecycle configuration can read it"
+WHY = "everybody who may describe the lifecycle configuration can read it"
 _YAML = (".yml", ".yaml")
 _PROGRAMS = (".py", ".r", ".js", ".ts", ".ipynb")
 _WORDS = ("name", "display_name", "msg")  # text for people, which may well speak of --password
@@ -31,7 +31,7 @@ def refuse_in_option(option: str, value: str, name: str = "") -> None:
     Args:
         option: As it is written on the command line: ``--env``, ``--index-url``.
         value: Its value, or that of the variable that it sets.
-        name: The variable that it sets; empty where it sets none, and no URL in it may have a user then.
+        name: The variable that it sets; empty if it sets none, and no URL in it may have a user then.
 
     Raises:
         UsageError: it holds one; the value is not in the message.
@@ -41,10 +41,10 @@ def refuse_in_option(option: str, value: str, name: str = "") -> None:
         secret = secret_as(name, value) or secret_in_command(value)
     else:
         user = PlainSecret("a URL with a user", "TOKEN") if _USER.search(value) else None
-        secret = user or next((found for _, found in secrets_in_lines(value)), None)
+        secret = user or next((secret for _, secret in secrets_in_lines(value)), None)
     if secret is not None:
         raise UsageError(
-            f"{option} {name}".rstrip() + f": {secret.what} would stand in the script",
+            f"{option} {name}".rstrip() + f": {secret.what} would be part of the script",
             cause=WHY,
             cure=_OPTION_CURES.get(option, _OPTION_CURE),
         )
@@ -54,10 +54,10 @@ _OPTION_CURE = (
     "leave it out, and have the machine itself fetch it: from AWS Secrets Manager, or from a file on its volume"
 )
 _OPTION_CURES = {
-    "-e": "let the playbook take it where it runs: {{ lookup('file', '/home/ec2-user/SageMaker/...') }}, "
-    "or hand over the secret's ARN (NAME_ARN=...) and fetch it there",
-    "--index-url": "let the playbook's ensure_pip_index take it from where it is kept",
-    "--env": "name a proxy that asks for no password, or hand over where the secret is kept (NAME_FILE=...)",
+    "-e": "let the playbook read it on the machine: {{ lookup('file', '/home/ec2-user/SageMaker/...') }}, "
+    "or pass the secret's ARN (NAME_ARN=...) and fetch it there",
+    "--index-url": "let the playbook's ensure_pip_index read it from its place",
+    "--env": "name a proxy without a password, or pass the place of the secret (NAME_FILE=...)",
 }
 
 
@@ -91,11 +91,11 @@ def refuse_in_file(name: str, text: str) -> None:
         line = lines[position.line - 1] if position.line <= len(lines) else ""
         if not _QUIET.search(line):
             raise InvalidPlaybook(
-                f"{secret.what} would stand in the script",
+                f"{secret.what} would be part of the script",
                 cause=WHY,
                 cure="keep it on the volume or in AWS Secrets Manager, and write "
                 f"{{{{ lookup('file', PATH) }}}} or {{{{ lookup('env', '{secret.name}') }}}} in the playbook; "
-                "if it is none, end the line with # noqa: plain-secret",
+                "if it is not a secret, end the line with # noqa: plain-secret",
                 position=position,
             )
 
@@ -151,10 +151,10 @@ def _in_words(items: Sequence[Node]) -> Iterator[tuple[Position, PlainSecret]]:
 
 def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
-        for name, one in value.items():
-            yield from _texts(one, str(name))
+        for name, entry in value.items():
+            yield from _texts(entry, str(name))
     elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _texts(one, key)
+        for entry in value:
+            yield from _texts(entry, key)
     elif not isinstance(value, bool) and value is not None:
         yield key, value if isinstance(value, str) else str(shown(value))

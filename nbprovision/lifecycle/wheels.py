@@ -58,7 +58,7 @@ class Folder(msgspec.Struct, frozen=True):
     Attributes:
         path: The folder.
         version: Of the tool, as the script asks for it.
-        missing: What it lacks, by machine and minor version of CPython 3; empty where it is complete.
+        missing: What it lacks, by machine and minor version of CPython 3; empty if it is complete.
 
     """
 
@@ -94,7 +94,7 @@ class _Wheel:
         """
         try:
             with zipfile.ZipFile(self.path) as wheel:
-                inner = next(one for one in wheel.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", one))
+                inner = next(name for name in wheel.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
                 raw, _ = parse_email(wheel.read(inner))
             pythons = SpecifierSet(raw.get("requires_python", ""))
             return pythons, tuple(Requirement(text) for text in raw.get("requires_dist", ()))
@@ -105,7 +105,7 @@ class _Wheel:
 
 
 def look(folder: Path, version: Version, option: str = "--tool") -> Folder:
-    """Look at a folder of wheels.
+    """Check a folder of wheels.
 
     Args:
         folder: A folder of this machine.
@@ -126,7 +126,7 @@ def look(folder: Path, version: Version, option: str = "--tool") -> Folder:
         versions = ", ".join(map(str, sorted({wheel.version for wheel in tools})))
         others = f"it has {len(wheels)} wheels" if wheels else "it has no wheel at all"
         raise UsageError(
-            f"{option} {folder}: there is no wheel of {TOOL} {version} in this folder",
+            f"{option} {folder}: this folder has no wheel of {TOOL} {version}",
             cause=f"the script asks for exactly this version; "
             f"{f'of {TOOL} the folder has {versions}' if versions else others}",
             cure=f"add it, from a checkout: pip wheel --no-deps --wheel-dir {shlex.quote(str(folder))} CHECKOUT"
@@ -135,8 +135,8 @@ def look(folder: Path, version: Version, option: str = "--tool") -> Folder:
     missing = {
         (machine, minor): tuple(_missing(tool, wheels, machine, minor)) for machine in MACHINES for minor in MINORS
     }
-    found = Folder(folder, tool.version, missing)
-    if not any(map(found.complete, MACHINES)):
+    content = Folder(folder, tool.version, missing)
+    if not any(map(content.complete, MACHINES)):
         machine, minor = min(missing, key=lambda key: (len(missing[key]), MACHINES.index(key[0]), key[1]))
         lacks = "\n".join(map(str, missing[machine, minor]))
         raise UsageError(
@@ -144,11 +144,11 @@ def look(folder: Path, version: Version, option: str = "--tool") -> Folder:
             cause=f"nearest is Python 3.{minor} on {machine}, where these wheels are missing:\n{lacks}",
             cure=f"add them: {command(folder, tool.version, machine, minor)}",
         )
-    return found
+    return content
 
 
 def look_at_file(path: Path) -> None:
-    """Look at a single wheel.
+    """Check a single wheel.
 
     Args:
         path: A file of this machine whose name is that of a wheel of the tool; see `refuse_other_wheel`.
@@ -169,7 +169,7 @@ def refuse_other_wheel(path: str, version: Version, shown: str | None = None) ->
         shown: How the message names it, if not by its path.
 
     Raises:
-        UsageError: it is of another project or version, or has no wheel's name.
+        UsageError: it is of another project or version, or its name is not that of a wheel.
 
     """
     shown = path if shown is None else shown
@@ -178,7 +178,7 @@ def refuse_other_wheel(path: str, version: Version, shown: str | None = None) ->
         raise UsageError(
             f"--tool {shown} is a wheel of {wheel.name}, not of {TOOL}",
             cause=f"the script installs {TOOL} from it",
-            cure=f"name the wheel of {TOOL} {version}, or the folder that has it and what it needs",
+            cure=f"name the wheel of {TOOL} {version}, or the folder with it and its dependencies",
         )
     if wheel.version != version:
         raise UsageError(
@@ -188,18 +188,18 @@ def refuse_other_wheel(path: str, version: Version, shown: str | None = None) ->
         )
 
 
-def doubt(found: Folder, option: str = "--tool") -> str:
-    """A warning where a folder serves one Python only; empty where it serves two or more."""
-    complete = found.complete(found.machine)
+def doubt(content: Folder, option: str = "--tool") -> str:
+    """Return a warning if a folder serves only one Python; empty if it serves two or more."""
+    complete = content.complete(content.machine)
     if len(complete) >= _SAFE_MINORS:
         return ""
     only = complete[0]
     other = min((minor for minor in MINORS if minor != only), key=lambda minor: (abs(minor - only), -minor))
-    lacks = ", ".join(one.requirement for one in found.missing[found.machine, other])
+    lacks = ", ".join(lack.requirement for lack in content.missing[content.machine, other])
     return (
-        f"{option} {found.path}: the wheels serve Python 3.{only} on {found.machine} only, and the next image may have "
-        f"another Python; for 3.{other} these are missing: {lacks}\n"
-        f"add them: {command(found.path, found.version, found.machine, other)}"
+        f"{option} {content.path}: the wheels only serve Python 3.{only} on {content.machine}, and the next image may "
+        f"have another Python; for 3.{other} these are missing: {lacks}\n"
+        f"add them: {command(content.path, content.version, content.machine, other)}"
     )
 
 
@@ -244,13 +244,13 @@ def _missing(tool: _Wheel, wheels: Sequence[_Wheel], machine: str, minor: int) -
     if not tool.tags & tags or not tool.metadata[0].contains(python):
         yield Missing(f"{TOOL}=={tool.version}", "the script", f"its wheel is not for Python 3.{minor} on {machine}")
         return
-    wanted: list[tuple[str, Requirement]] = [(TOOL, one) for one in tool.metadata[1]]
+    wanted: list[tuple[str, Requirement]] = [(TOOL, requirement) for requirement in tool.metadata[1]]
     extras: dict[str, set[str]] = {TOOL: set()}
     chosen, lacking = {TOOL: tool}, set[str]()
     while wanted:
         by, requirement = wanted.pop(0)
-        asked = extras.get(by, set()) or {""}
-        if not any(_holds(requirement.marker, {**environment, "extra": extra}) for extra in asked):
+        wanted_extras = extras.get(by, set()) or {""}
+        if not any(_holds(requirement.marker, {**environment, "extra": extra}) for extra in wanted_extras):
             continue
         name = str(canonicalize_name(requirement.name))
         if name in lacking:
@@ -275,7 +275,7 @@ def _missing(tool: _Wheel, wheels: Sequence[_Wheel], machine: str, minor: int) -
         best = max(usable, key=lambda wheel: wheel.version)
         chosen[name] = best
         extras.setdefault(name, set()).update(requirement.extras)
-        wanted += [(name, one) for one in best.metadata[1]]
+        wanted += [(name, requirement) for requirement in best.metadata[1]]
 
 
 def _holds(marker: Marker | None, environment: dict[str, str]) -> bool:
@@ -284,7 +284,7 @@ def _holds(marker: Marker | None, environment: dict[str, str]) -> bool:
 
 def _tags(machine: str, minor: int) -> Iterator[Tag]:
     major, newest = _GLIBC
-    platforms = [f"manylinux_{major}_{one}_{machine}" for one in range(newest, _OLDEST_GLIBC[machine] - 1, -1)]
+    platforms = [f"manylinux_{major}_{minor}_{machine}" for minor in range(newest, _OLDEST_GLIBC[machine] - 1, -1)]
     legacy = {"x86_64": ("manylinux2014", "manylinux2010", "manylinux1"), "aarch64": ("manylinux2014",)}[machine]
     platforms += [f"{name}_{machine}" for name in legacy] + [f"linux_{machine}"]
     yield from cpython_tags((3, minor), platforms=platforms)

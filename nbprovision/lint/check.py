@@ -1,4 +1,4 @@
-"""Looks at files by every rule, keeps quiet what a comment asks to, and mends what can be mended."""
+"""Checks files by every rule, drops the findings that a comment disables, and repairs those that it can."""
 
 from __future__ import annotations
 
@@ -48,22 +48,24 @@ def check(path: Path, machine: Machine, catalogue: Catalogue, extra_vars: Mappin
         for rule in all_rules():
             if rule.about == "playbook":
                 findings += rule.findings(playbook)
-        findings = [msgspec.structs.replace(one, position=_named(one.position, path)) for one in findings]
-        texts = {file: playbook.text_of(file) for file in {str(path), *(one.position.file for one in findings)}}
-    kept = [one for one in dict.fromkeys(findings) if not _is_quiet(one, texts.get(one.position.file, ""))]
+        findings = [msgspec.structs.replace(finding, position=_named(finding.position, path)) for finding in findings]
+        texts = {file: playbook.text_of(file) for file in {str(path), *(finding.position.file for finding in findings)}}
+    kept = [
+        finding for finding in dict.fromkeys(findings) if not _is_quiet(finding, texts.get(finding.position.file, ""))
+    ]
     kept += _unknown_noqa(path, texts[str(path)])
-    return sorted(kept, key=lambda one: (one.position.file != str(path), *one.position, one.rule))
+    return sorted(kept, key=lambda finding: (finding.position.file != str(path), *finding.position, finding.rule))
 
 
 def fix(path: Path, findings: Iterable[Finding]) -> list[Finding]:
-    """Mend what can be mended, every other byte as it was.
+    """Repair what can be repaired; every other byte stays as it was.
 
     Args:
         path: The file.
         findings: What `check` found in it.
 
     Returns:
-        What was mended.
+        What was repaired.
 
     """
     data = path.read_bytes()
@@ -71,13 +73,13 @@ def fix(path: Path, findings: Iterable[Finding]) -> list[Finding]:
     taken: list[Edit] = []
     mended = []
     for finding in findings:
-        edits = [one for one in finding.edits if one not in taken]
+        edits = [edit for edit in finding.edits if edit not in taken]
         if finding.edits and not any(
-            one.start < other.end and other.start < one.end for one in edits for other in taken
+            edit.start < other.end and other.start < edit.end for edit in edits for other in taken
         ):
             taken += edits
             mended.append(finding)
-    for edit in sorted(taken, key=lambda one: one.start, reverse=True):
+    for edit in sorted(taken, key=lambda edit_taken: edit_taken.start, reverse=True):
         text = text[: edit.start] + edit.text + text[edit.end :]
     if taken:
         write_atomically(path, text.encode("utf-8", errors="surrogateescape"), mode=path.stat().st_mode & 0o7777)
@@ -86,7 +88,7 @@ def fix(path: Path, findings: Iterable[Finding]) -> list[Finding]:
 
 def rule_named(name: str) -> Rule:
     """A rule by its name."""
-    return next(one for one in all_rules() if one.name == name)
+    return next(rule for rule in all_rules() if rule.name == name)
 
 
 def _faults(playbook: Playbook) -> Iterable[Finding]:
@@ -99,7 +101,7 @@ def _faults(playbook: Playbook) -> Iterable[Finding]:
 
 
 def _named(position: Position, playbook: Path) -> Position:
-    """A place by the name that somebody knows who named the playbook like this: relative, if that was."""
+    """Name a file as the playbook was named: by a relative path if the playbook's was one."""
     if playbook.is_absolute() or not os.path.isabs(position.file):
         return position
     return position._replace(file=os.path.relpath(position.file))
@@ -116,15 +118,15 @@ def _is_quiet(finding: Finding, text: str) -> bool:
 
 
 def _unknown_noqa(path: Path, text: str) -> Iterable[Finding]:
-    known = {one.name for one in all_rules()}
+    names = {rule.name for rule in all_rules()}
     for number, line in enumerate(text.splitlines(), 1):
         match = _NOQA.search(line)
         for name in _names(match) if match is not None else ():
-            if name not in known:
+            if name not in names:
                 position = Position(str(path), number, line.index(name, match.start()) + 1 if match else 1)
-                message = f"there is no rule '{name}'{nearest(name, known)}"
+                message = f"unknown rule '{name}'{nearest(name, names)}"
                 yield rule_named("unknown-noqa").finding(
-                    Found(position=position, message=message, cure="nbprovision lint --list-rules tells their names")
+                    Found(position=position, message=message, cure="nbprovision lint --list-rules lists the rules")
                 )
 
 

@@ -30,12 +30,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         rule: The rule's name.
-        severity: ``error``: it cannot work as it stands; ``warning``: it may harm, or work for now only.
+        severity: ``error``: it cannot work as written; ``warning``: it may do harm, or only work for now.
         position: Where.
         message: What is wrong, in one sentence.
         why: What comes of it.
         cure: What to do, or to write instead.
-        edits: What ``--fix`` does about it; empty where that would not be safe.
+        edits: What ``--fix`` does about it; empty if that would not be safe.
 
     """
 
@@ -64,11 +64,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: As ``# noqa: NAME`` and the documentation have it.
         severity: Of all that it finds.
-        about: What it looks at.
+        about: The subject that it checks.
         finds: What it finds, in a few words.
-        why: Why that is no good.
-        fixes: Whether ``--fix`` can mend all or some of it.
-        check: Looks at a playbook or a script. None for what reading the playbook finds.
+        why: Why that is a problem.
+        fixes: Whether ``--fix`` can repair all or some of it.
+        check: Checks a playbook or a script. None for faults that reading the playbook finds.
 
     """
 
@@ -82,8 +82,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     def findings(self, subject: Playbook | Script) -> Iterator[Finding]:
         """All that it finds."""
-        for found in self.check(subject) if self.check is not None else ():
-            yield self.finding(found)
+        for found_fault in self.check(subject) if self.check is not None else ():
+            yield self.finding(found_fault)
 
     def finding(self, found: Found) -> Finding:
         """What was found, in this rule's name."""
@@ -124,4 +124,4 @@ def all_rules() -> tuple[Rule, ...]:
     """Every rule, sorted by name."""
     for _ in subjects.imported("_rules"):  # each module notes its rules when it is imported
         pass
-    return tuple(sorted(RULES, key=lambda one: (one.about, one.name)))
+    return tuple(sorted(RULES, key=lambda rule: (rule.about, rule.name)))

@@ -1,4 +1,4 @@
-"""Rules about what a task counts on: files that are there, handlers that somebody notifies."""
+"""Rules about what a task relies on: existing files, notified handlers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbprovision.model.task import Input
 @rule(
     "missing-file",
     "error",
-    "a file beside the playbook that is not there, and that no task before makes",
+    "a missing file beside the playbook that no earlier task creates",
     "the task fails",
 )
 def missing_file(playbook: Playbook) -> Iterable[Found]:
@@ -29,10 +29,10 @@ def missing_file(playbook: Playbook) -> Iterable[Found]:
             if folder in path.parents and not os.path.lexists(path) and not made & {path, *path.parents}:
                 yield Found(
                     position=position,
-                    message=f"there is no {path.relative_to(folder)} in the playbook's folder",
-                    cure="correct the name, or put the file there",
+                    message=f"{path.relative_to(folder)} is missing in the playbook's folder",
+                    cure="correct the name, or add the file",
                 )
-        made |= {Path(one.identity) for one in playbook.provided(call) if one.identity.startswith("/")}
+        made |= {Path(resource.identity) for resource in playbook.provided(call) if resource.identity.startswith("/")}
 
 
 def _files(playbook: Playbook, call: Call) -> Iterator[tuple[Path, Position]]:
@@ -53,12 +53,12 @@ def _files(playbook: Playbook, call: Call) -> Iterator[tuple[Path, Position]]:
     "it never runs",
 )
 def unused_handler(playbook: Playbook) -> Iterable[Found]:
-    """By its name and by what it listens to. Of a wrong playbook nothing is known."""
+    """By its name and by what it listens to; in an invalid playbook nothing is known."""
     notified = {name for call in playbook.calls for name in call.notify}
     for call in playbook.calls:
         if call.listen and not notified & set(call.listen):
             yield Found(
                 position=call.position,
                 message=f"nothing notifies '{call.name}'",
-                cure=f"write notify: {call.name} on the task whose change it is for, or remove it",
+                cure=f"add notify: {call.name} to the task that should trigger it, or remove it",
             )

@@ -12,7 +12,7 @@ RULES += [
         name="invalid-playbook",
         severity="error",
         about="playbook",
-        finds="no YAML, no such task or keyword, a value of another type, parameters that do not go together",
+        finds="invalid YAML, unknown tasks and keywords, values of a wrong type, parameters that exclude each other",
         why="a run would refuse the playbook",
     ),
     Rule(
@@ -26,15 +26,15 @@ RULES += [
         name="unresolved-template",
         severity="error",
         about="playbook",
-        finds="a template that is wrong, or asks for a variable that is not defined",
+        finds="an invalid template, or one with an undefined variable",
         why="a run would refuse the playbook, unless `-e` sets the variable",
     ),
     Rule(
         name="unknown-noqa",
         severity="warning",
         about="playbook",
-        finds="`# noqa:` with a rule that there is not",
-        why="it keeps nothing quiet",
+        finds="`# noqa:` with an unknown rule",
+        why="it disables nothing",
     ),
 ]
 
@@ -43,14 +43,14 @@ RULES += [
 def no_task(playbook: Playbook) -> Iterable[Found]:
     """Handlers alone are never run, and a file of tasks may be empty."""
     for position in playbook.idle:
-        yield Found(position=position, message="this play has no task", cure="write what to do below tasks:")
+        yield Found(position=position, message="this play has no task", cure="add tasks below tasks:")
 
 
 @rule(
     "unresolved-elsewhere",
     "warning",
-    "a template that cannot be worked out, of a task that is left out on this machine",
-    "where its `when` holds, a run would refuse the playbook",
+    "an invalid template in a task that is skipped on this machine",
+    "a run would refuse the playbook if the task's `when` were true",
 )
 def unresolved_elsewhere(playbook: Playbook) -> Iterable[Found]:
     """A task that is done only if a variable is defined may count on it."""

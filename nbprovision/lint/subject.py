@@ -1,4 +1,4 @@
-"""What the rules look at: a playbook as it was read, or the text of a lifecycle script."""
+"""The subjects of rules: a playbook as it was read, or the text of a lifecycle script."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kind: Its key.
         name: As the playbook names it.
-        position: Where the key stands.
-        parameters: What stands under it.
-        values: Its parameters, worked out where that can be; else as they are written, templates and all.
-        task: None where its parameters are wrong, or known only when earlier tasks have been run.
-        handler: It stands under ``handlers``.
-        rescue: It stands under ``rescue``.
-        here: Its ``when`` holds on this machine, as far as that is known.
-        conditional: A run that finds everything in place leaves it out, as far as what earlier tasks report tells.
+        position: The position of the key.
+        parameters: The mapping below it.
+        values: Its parameters, evaluated if possible; otherwise as written, with their templates.
+        task: None if its parameters are wrong, or known only when earlier tasks have been run.
+        handler: It is listed under ``handlers``.
+        rescue: It is listed under ``rescue``.
+        here: Its ``when`` is true on this machine, as far as that is known.
+        conditional: A run that finds everything in place leaves it out, as far as the results of earlier tasks show.
         register: Name of the variable that gets its result, or nothing.
         notify: The handlers that it notifies.
         listen: What it listens to, for a handler.
-        unresolved: What is wrong with its templates, where it is left out on this machine.
+        unresolved: The fault in its templates, if it is left out on this machine.
 
     """
 
@@ -75,18 +75,18 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     unresolved: ProvisionError | None = None
 
     def at(self, *keys: str) -> Position:
-        """Where the first of these parameters stands that is given; else the task's own place."""
+        """Return the position of the first given parameter of these; otherwise that of the task."""
         return next((node.position for key in keys if (node := self.parameters.get(key)) is not None), self.position)
 
     def entry(self, key: str, number: int) -> Position:
-        """Where an entry of a list stands."""
+        """Return the position of an entry of a list."""
         node = self.parameters.get(key)
         if isinstance(node, ListNode) and number < len(node.items):
             return node.items[number].position
         return self.at(key)
 
     def strings(self, key: str) -> list[str]:
-        """The values of a parameter that takes a string or several; templates that are not worked out are left out."""
+        """The values of a parameter that takes a string or several; templates that are not evaluated are left out."""
         value = self.values.get(key)
         entries = value if isinstance(value, list) else [] if value is None else [value]
         return [entry for entry in entries if isinstance(entry, str) and not has_template(entry)]
@@ -103,7 +103,7 @@ def is_of_elsewhere(fault: ProvisionError) -> bool:
 
 
 class Elsewhere(dict[str, str]):
-    """Environment variables, of which one that is not set here may be set where the playbook runs."""
+    """Environment variables; a variable that is unset here may be set on the machine that runs the playbook."""
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value, or the template's own default.
@@ -122,7 +122,7 @@ _THEIRS = ("/home/ec2-user/", "/home/sagemaker-user/", "/home/studio-lab-user/",
 
 
 class OutsideElsewhere(Outside):
-    """The files that templates read, of which one that is missing here may be there where the playbook runs."""
+    """The files that templates read; a file that is missing here may exist on the machine that runs the playbook."""
 
     def read(self, path: Path, what: str) -> str:
         """The text of a file.
@@ -137,7 +137,7 @@ class OutsideElsewhere(Outside):
 
 
 def outside_of(machine: Machine) -> type[Outside]:
-    """What looks at files for a playbook that is for ``machine``."""
+    """Return the reader of files for a playbook that is meant for ``machine``."""
     if machine.platform.because == ASSUMED:
         return OutsideElsewhere
 
@@ -152,7 +152,7 @@ def outside_of(machine: Machine) -> type[Outside]:
 
 
 class Playbook:
-    """A playbook, as far as it can be read.
+    """The readable part of a playbook.
 
     Args:
         path: Its file.
@@ -182,20 +182,20 @@ class Playbook:
         try:
             # On this machine the answer is that of a run; elsewhere a variable may be set that is not set here.
             env = Elsewhere(machine.env) if machine.platform.because == ASSUMED else machine.env
-            found = read.read_playbook(
+            playbook = read.read_playbook(
                 path, catalogue, extra_vars, machine.variables(), env=env, outside=outside_of(machine)
             )
         except InvalidPlaybook as error:
             self.faults = [fault for fault in _each(error) if not is_of_elsewhere(fault)]
         else:
-            more = (one for one in found.content if one.name.endswith((".yml", ".yaml")))
-            self.files = [path, *(one for one in more if one != Path(os.path.abspath(path)))]
-            self.calls = list(_read_calls(found))
-            self.idle = [play.position for play in found.plays if not play.sections]
+            more = (path_read for path_read in playbook.content if path_read.name.endswith((".yml", ".yaml")))
+            self.files = [path, *(other for other in more if other != Path(os.path.abspath(path)))]
+            self.calls = list(_read_calls(playbook))
+            self.idle = [play.position for play in playbook.plays if not play.sections]
         for file in dict.fromkeys(Path(file) for file in self.files):
             with contextlib.suppress(InvalidPlaybook):
                 node = read_nodes(file)
-                if node is not None and not any(node.position.file == one for one in map(str, self.nodes)):
+                if node is not None and not any(node.position.file == file for file in map(str, self.nodes)):
                     self.nodes[file] = node
         self.certain = True
         self.refused: list[ProvisionError] = []
@@ -205,10 +205,10 @@ class Playbook:
 
     def _arranged(self) -> Iterator[tuple[Call, UnknownEnvironment]]:
         """Tell the machine, task by task, what is configured and made, as before a run."""
-        there = [call for call in self.calls if call.here]
-        for call in there:
+        here = [call for call in self.calls if call.here]
+        for call in here:
             self._judged(call, lambda task: self.machine.expect(task.configures(self.machine)))
-        for call in there:
+        for call in here:
             declared = self._judged(call, lambda task: self.machine.declared.update(task.declares(self.machine)))
             self.certain = self.certain and declared  # a name may be in a file that a task has yet to make
             if call.task is None and call.kind == _MAKER:  # its name may be known, if not what is in it
@@ -222,7 +222,7 @@ class Playbook:
                 yield call, error
 
     def _judged(self, call: Call, question: Callable[[Task[Any]], Any]) -> bool:
-        """Ask a task what a run asks of it before the first one is carried out, and note what it would be refused for.
+        """Ask a task what a run asks of it before the first one is run, and note what it would be refused for.
 
         Returns:
             Whether all files are there that the answer takes.
@@ -249,8 +249,8 @@ class Playbook:
 
     @cached_property
     def scalars(self) -> list[tuple[tuple[Scalar, ...], Scalar]]:
-        """Every value in its files, with the keys under which it stands, the outermost first."""
-        return [found for node in self.nodes.values() for found in _scalars(node, ())]
+        """Return every value in its files with the keys above it, the outermost first."""
+        return [scalar for node in self.nodes.values() for scalar in _scalars(node, ())]
 
     def of(self, *kinds: str) -> Iterator[Call]:
         """The tasks of these kinds."""
@@ -262,11 +262,11 @@ class Playbook:
         return self.text_of(str(self.path))
 
     def text_of(self, file: str) -> str:
-        """The text of one of its files; empty where it cannot be read."""
+        """Return the text of one of its files; empty if it cannot be read."""
         return _text(Path(file))
 
     def asked(self, call: Call, question: Callable[[Task[Any]], Any]) -> Any:
-        """What a task answers to a question about the machine; None where it cannot."""
+        """Return a task's answer to a question about the machine; None if it has none."""
         if call.task is None:
             return None
         try:
@@ -303,7 +303,7 @@ class Script:
 
     def offset(self, line: int) -> int:
         """Where a line begins, comments left out."""
-        return sum(len(one) + 1 for one in self.lines[:line])
+        return sum(len(line_before) + 1 for line_before in self.lines[:line])
 
 
 def is_script(path: Path, data: bytes) -> bool:
@@ -313,8 +313,8 @@ def is_script(path: Path, data: bytes) -> bool:
 
 def _each(fault: ProvisionError) -> Iterator[ProvisionError]:
     if isinstance(fault, SeveralFaults):
-        for one in fault.faults:
-            yield from _each(one)
+        for single in fault.faults:
+            yield from _each(single)
     else:
         yield fault
 
@@ -377,7 +377,7 @@ def _is_left_out(call: TaskCall, quiet: Mapping[str, Any]) -> bool:
     """Whether a task turns on the results of others, and is left out where ``quiet`` is all that they report.
 
     A condition on what only a command can answer (`stdout`, `rc`) is the answer to a question: what it guards is not
-    carried out each time.
+    run each time.
     """
     try:
         call.written.setting.holds(call.written.when, "when")
@@ -403,7 +403,7 @@ def _written_values(node: MapNode) -> dict[str, Any]:
 
 
 def _written_calls(node: Node, catalogue: Catalogue, *, handler: bool = False) -> Iterator[Call]:
-    """Whatever looks like a task, wherever it stands."""
+    """Return every mapping that looks like a task."""
     if isinstance(node, ListNode):
         for item in node.items:
             yield from _written_calls(item, catalogue, handler=handler)

@@ -1,4 +1,4 @@
-"""Rules about how a playbook is written; each can be mended without changing what it means."""
+"""Rules about how a playbook is written; each can be repaired without changing what it means."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _LONG = "ansible.builtin."
     "crlf",
     "warning",
     "line ends of Windows",
-    "what a task writes or runs may get a carriage return at the end of each line, which no shell understands",
+    "lines that a task writes or runs may end with a carriage return, which no shell understands",
     fixes=True,
 )
 def crlf(playbook: Playbook) -> Iterable[Found]:
-    """One finding for the file; all its line ends are mended."""
+    """One finding for the file; all its line ends are repaired."""
     ends = [match.start() for match in re.finditer(r"\r\n", playbook.text)]
     if ends:
         yield Found(
@@ -41,18 +41,18 @@ def crlf(playbook: Playbook) -> Iterable[Found]:
         )
 
 
-@rule("truthy", "warning", "`yes`, `no`, `on` and `off`", "YAML 1.2 takes them for text, and so do editors", fixes=True)
+@rule("truthy", "warning", "`yes`, `no`, `on` and `off`", "YAML 1.2 and editors read them as text", fixes=True)
 def truthy(playbook: Playbook) -> Iterable[Found]:
-    """Values only: a key that is called so is none of these. Where text is wanted, a fault says so."""
-    told = {fault.position for fault in (*playbook.faults, *playbook.refused)}
+    """Values only: keys stay text. If a parameter takes text, an error reports the value already."""
+    reported = {fault.position for fault in (*playbook.faults, *playbook.refused)}
     for _, value in playbook.scalars:
-        if value.position in told:
+        if value.position in reported:
             continue
         if isinstance(value.value, bool) and value.plain and value.text.lower() in ("yes", "no", "on", "off"):
             word = str(value.value).lower()
             yield Found(
                 position=value.position,
-                message=f"'{value.text}' stands for {word}",
+                message=f"'{value.text}' means {word}",
                 cure=f"write {word}",
                 edits=_replaced(playbook, value.position, value.text, word),
             )
@@ -62,10 +62,10 @@ def truthy(playbook: Playbook) -> Iterable[Found]:
     "unquoted-number",
     "warning",
     "a number that YAML 1.1 changes: `3.10` is 3.1, `010` is 8, `12:30` is 750, `1_0` is 10",
-    "a task that takes text gets what stands there, a variable only the number",
+    "a parameter of type text gets the written text, but a variable only the number",
 )
 def unquoted_number(playbook: Playbook) -> Iterable[Found]:
-    """Wherever it stands, as another tool, or the next reader, may take it otherwise."""
+    """Everywhere, because another tool or the next reader may read it otherwise."""
     for _, value in playbook.scalars:
         if isinstance(value.value, Written) and value.value.loses and value.plain:
             yield Found(
@@ -90,7 +90,7 @@ def braces_in_condition(playbook: Playbook) -> Iterable[Found]:
             edits = edits or _replaced(playbook, value.position, quote + value.text + quote, quote + inner + quote)
         yield Found(
             position=value.position,
-            message=f"'{keys[-1].text}' has braces around it",
+            message=f"'{keys[-1].text}' does not need braces",
             cure=f"write {keys[-1].text}: {inner}",
             edits=edits,
         )
@@ -99,8 +99,8 @@ def braces_in_condition(playbook: Playbook) -> Iterable[Found]:
 @rule(
     "unknown-platform",
     "error",
-    "a comparison of `nb.platform` with a name that no platform has",
-    "the condition never holds, and nothing says so",
+    "a comparison of `nb.platform` with an unknown name",
+    "the condition is never true, and nothing reports it",
 )
 def unknown_platform(playbook: Playbook) -> Iterable[Found]:
     """In conditions and templates: ``nb.platform == 'x'``, ``!=`` and ``in``."""
@@ -113,12 +113,12 @@ def unknown_platform(playbook: Playbook) -> Iterable[Found]:
                 if written not in _KINDS:
                     yield Found(
                         position=value.position,
-                        message=f"there is no platform '{written}'{nearest(written, _KINDS)}",
+                        message=f"unknown platform '{written}'{nearest(written, _KINDS)}",
                         cure=f"there are: {', '.join(_KINDS)}",
                     )
 
 
-@rule("long-name", "warning", "`ansible.builtin.` before a key", "there are no collections here", fixes=True)
+@rule("long-name", "warning", "`ansible.builtin.` before a key", "collections are not supported", fixes=True)
 def long_name(playbook: Playbook) -> Iterable[Found]:
     """``ansible.builtin.import_tasks`` is ``import_tasks``."""
     for key in (key for node in playbook.nodes.values() for key in _keys(node)):
@@ -143,7 +143,7 @@ def _keys(node: Node) -> Iterable[Scalar]:
 
 
 def _replaced(playbook: Playbook, position: Position, before: str, after: str) -> tuple[Edit, ...]:
-    """The edit, if the file is the playbook's own and ``before`` stands at the position as it is written there."""
+    """Return the edit, if the file is the playbook itself and has exactly ``before`` at the position."""
     if position.file != str(playbook.path):
         return ()
     lines = playbook.text.split("\n")

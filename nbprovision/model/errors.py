@@ -1,4 +1,4 @@
-"""One family of errors: each says what failed, why as far as is known, and what to do about it."""
+"""One family of errors: each says what failed, why if that is known, and what to do about it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def explained(message: str, cause: str = "", cure: str = "", position: Position 
     Args:
         message: What is wrong, behind its place.
         cause: Behind ``why:``; further lines are indented below it.
-        cure: Behind ``fix:``, likewise; lines of YAML can be copied as they stand.
+        cure: Behind ``fix:``, likewise; lines of YAML can be copied as written.
         position: The place.
 
     """
@@ -44,14 +44,14 @@ class ProvisionError(Exception):
 
     Args:
         message: What failed, in one sentence without a full stop.
-        cause: Why, as far as is known.
+        cause: Why, if that is known.
         cure: What to do, or to write instead.
-        position: Where in the playbook (or a file that it names) the matter stands.
+        position: The position in the playbook (or a file that it names).
 
     """
 
     exit_status: ClassVar[int] = 2
-    remote: ClassVar[bool] = False  # it comes from the network: no planned task mends it but one that moves the source
+    remote: ClassVar[bool] = False  # from the network: only a planned task that changes the source repairs it
 
     def __init__(self, message: str, *, cause: str = "", cure: str = "", position: Position | None = None) -> None:
         super().__init__(message)
@@ -77,7 +77,7 @@ class ProvisionError(Exception):
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """What is shown of it; more than one text where it is several faults in one."""
+        """The texts that are shown; several if the error consists of several faults."""
         return (explained(self.message, self.cause, self.cure, self.position),)
 
     def __str__(self) -> str:
@@ -112,7 +112,7 @@ class Inevitable(TaskFailed):
 
 
 class NotBegun(TaskFailed):
-    """A task failed before it changed anything: there is no room, or something could not be fetched."""
+    """A task failed before it changed anything: there is too little space, or something could not be fetched."""
 
 
 class ParameterError(ProvisionError):
@@ -129,7 +129,7 @@ class InvalidPlaybook(ProvisionError):
     """The playbook cannot mean anything, or names what is not there.
 
     Attributes:
-        rule: The rule of ``nbprovision lint`` that tells of it.
+        rule: The rule of ``nbprovision lint`` that finds it.
 
     """
 
@@ -150,7 +150,7 @@ class UnsetVariable(InvalidPlaybook):
 
 
 class SecretUnavailable(InvalidPlaybook):
-    """A secret that a template looks up cannot be had; the playbook itself may be right."""
+    """A secret that a template looks up cannot be read; the playbook itself may be right."""
 
     exit_status = 2
     rule = "secret-unavailable"
@@ -187,8 +187,8 @@ class LockTimeout(ProvisionError):
     exit_status = 6
 
 
-# Why a URL cannot stand where a path belongs, and what to do: in a parameter, and in a file that a parameter names.
-URL_FOR_PATH = "it is a URL, and this takes what lies on this machine"
+# Why a URL cannot replace a path, and what to do: in a parameter, and in a file that a parameter names.
+URL_FOR_PATH = "it is a URL, but a path on this machine is needed"
 FETCH_FIRST = "fetch it first, and name the file"
 # What is said where only the tool itself can be at fault.
 DEFECT = "that should not happen: a defect of nbprovision"

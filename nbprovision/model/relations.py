@@ -14,7 +14,7 @@ class Relation(Protocol):
     """A rule about parameters."""
 
     def fault(self, values: dict[str, Any]) -> ParameterError | None:
-        """What is wrong, None where the rule is kept.
+        """What is wrong, None if the rule is kept.
 
         Args:
             values: The parameters that are given, and the text of those that have a default.

@@ -13,10 +13,10 @@ Proof = Literal["witness", "check"]
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One difference between what is there and what is wanted.
+    """One difference between the actual and the wanted state.
 
     ``before`` and ``after`` are versions for packages, whole texts for files (secrets masked by the reporter), None for
-    what is not there. ``kind`` tells a reporter how to show it; ``channel`` is where a package comes from.
+    what is not there. ``kind`` says how to show it; ``channel`` is where a package comes from.
     """
 
     action: str
@@ -114,13 +114,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 def as_variables(result: Result) -> dict[str, Any]:
     """A result as ``register`` gives it to templates."""
-    told = result.error.message if result.error is not None else "; ".join(result.warnings)
+    message = result.error.message if result.error is not None else "; ".join(result.warnings)
     return {
         **result.values,
         "changed": result.changed,
         "failed": result.status == "failed",
         "skipped": result.status == "skipped",
         "changes": [change.as_json() for change in result.changes],
-        "msg": told,
+        "msg": message,
         "cause": result.error.cause if result.error is not None else "",
     }

@@ -1,8 +1,9 @@
-"""What Ansible users write from habit and what to write here: the one place for advice on Ansible's words.
+"""Advice for users of Ansible: the replacement for each of Ansible's words that nbprovision does not support.
 
-Parameters of a module are told by the task in its place (``habits`` of `model.task.Task`). Sources of the names, below
-https://docs.ansible.com/ansible/latest: collections/index_module.html, collections/ansible/builtin/index.html (filters,
-tests, lookups), reference_appendices/playbooks_keywords.html, cli/ansible-playbook.html.
+Advice on a module's parameters belongs to the task in its place (``habits`` of `model.task.Task`). The names are from
+these pages below https://docs.ansible.com/ansible/latest: collections/index_module.html,
+collections/ansible/builtin/index.html (filters, tests, lookups), reference_appendices/playbooks_keywords.html,
+cli/ansible-playbook.html.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from nbprovision.model.errors import InvalidPlaybook, Position
 
 
 class Advice(NamedTuple):
-    """What to write in place of a word, and why the word is refused, where that needs saying."""
+    """The replacement for a word, and the reason for its refusal if that is not obvious."""
 
     fix: str
     why: str = ""
@@ -24,32 +25,32 @@ class Advice(NamedTuple):
 
 
 _ROOT = "it needs root, and every task runs as the notebook's user"
-_ONE_MACHINE = "a playbook is for the machine that it is run on"
-_NOBODY = "nobody is there to answer"
+_ONE_MACHINE = "a playbook runs on this machine only"
+_NOBODY = "nobody can answer"
 _NOBODY_TO_ASK = "a notebook that starts has nobody to ask"
-_NO_ROLES = "there are no roles"
+_NO_ROLES = "roles do not exist here"
 _STATE = "a playbook describes a state, which is the same each time"
 _HAND_OVER = "hand the value over: -e NAME=VALUE"
-_NO_VAULT = Advice("hand secrets over in an environment variable: lookup('env', NAME)", "there is no vault")
+_NO_VAULT = Advice("hand secrets over in an environment variable: lookup('env', NAME)", "vaults are not supported")
 
 _INTO_IMAGE = Advice("put it into the image or the lifecycle script's own part", _ROOT)
 _SYSTEM_PACKAGE = Advice(
-    "many of them are on conda-forge: ensure_conda_pkg: {env: ..., packages: [...]}; the rest belongs into the image",
+    "many of them are on conda-forge: ensure_conda_pkg: {env: ..., packages: [...]}; put the others into the image",
     f"system packages: {_ROOT}",
 )
 _SERVICE = Advice(
-    "for Jupyter itself: notify: restart_jupyter; other services belong into the image or the lifecycle script",
+    "for Jupyter itself: notify: restart_jupyter; put other services into the image or the lifecycle script",
     f"services: {_ROOT}",
 )
 _COMMAND = (
-    "ensure_command: {argv: [...], creates: PATH}; `creates`, `unless` or `onlyif` tell when there is nothing to do"
+    "ensure_command: {argv: [...], creates: PATH}; `creates`, `unless` or `onlyif` say when the work is already done"
 )
 _FACTS = Advice("nothing: facts are read when they are needed, as {{ nb.platform }} and so on")
 
 # By their short names.
 _MODULES = {
     "pip": Advice("ensure_pip_pkg: {env: ..., packages: [...]}, or `requirements` for a file"),
-    "pip_package_info": Advice("nothing: ensure_pip_pkg looks for itself; nbprovision facts tells what is there"),
+    "pip_package_info": Advice("nothing: ensure_pip_pkg looks for itself; nbprovision facts lists the packages"),
     "conda": Advice("ensure_conda_pkg: {env: ..., packages: [...]}, or ensure_conda_env for an environment"),
     "conda_env": Advice("ensure_conda_env: {name: ..., file: environment.yml}"),
     "file": Advice("ensure_file: {path: ..., state: directory}, or `absent`, `link`"),
@@ -59,7 +60,7 @@ _MODULES = {
     "blockinfile": Advice("ensure_block: {path: ..., block: ...}"),
     "replace": Advice("ensure_line: {path: ..., regexp: ..., line: ...}, or ensure_block"),
     "ini_file": Advice("ensure_line or ensure_block; for pip's settings ensure_pip_index"),
-    "stat": Advice("a condition that asks for the state is not needed: a task that finds it does nothing"),
+    "stat": Advice("nothing: a task checks the state itself, and does nothing if it is right"),
     "command": Advice(_COMMAND),
     "shell": Advice("ensure_command: {shell: ..., creates: PATH}; or `argv`, which no shell reads"),
     "raw": Advice(_COMMAND),
@@ -70,25 +71,25 @@ _MODULES = {
     "get_url": Advice("ensure_command: {argv: [curl, -fLo, PATH, URL], creates: PATH}"),
     "uri": Advice("ensure_command: {argv: [curl, -f, URL]}"),
     "unarchive": Advice("ensure_command: {argv: [tar, -xf, FILE, -C, FOLDER], creates: PATH}"),
-    "tempfile": Advice("a path of your own below {{ nb.home }}", "a new name each time is no state to describe"),
-    "debug": Advice("run with -v or --diff: each task tells what it changes", "a playbook describes a state"),
-    "set_fact": Advice("vars: of the play, the block or the task, with a template that refers to what is registered"),
+    "tempfile": Advice("a path of your own below {{ nb.home }}", "a state cannot have a new name each time"),
+    "debug": Advice("run with -v or --diff: each task shows its changes", "a playbook describes a state"),
+    "set_fact": Advice("vars: of the play, the block or the task, with a template that refers to a registered result"),
     "set_stats": Advice("--format json gives the results to other programs"),
-    "assert": Advice("when: on the tasks that need it; `nbprovision lint` tells what cannot be"),
+    "assert": Advice("when: on the tasks that need it; `nbprovision lint` finds mistakes beforehand"),
     "fail": Advice("when: on the tasks that need it, or failed_when: on the task whose result decides"),
     "pause": Advice("retries, until and delay on the task that has to wait", _NOBODY),
     "wait_for": Advice("retries, until and delay on the task that has to wait"),
     "include_vars": Advice("vars_files: [FILE] beside the play's tasks"),
     "setup": _FACTS,
     "gather_facts": _FACTS,
-    "ping": Advice("nothing: the machine is the one that the playbook is run on"),
+    "ping": Advice("nothing: a playbook runs on this machine"),
     "import_role": Advice("import_tasks: FILE", _NO_ROLES),
     "include_role": Advice("include_tasks: FILE", _NO_ROLES),
     "group_by": Advice("when: on the tasks", "there is one machine"),
     "add_host": Advice(f"nothing: {_ONE_MACHINE}"),
     "cron": Advice(
-        "what has to be done at each start is a task of the playbook that the lifecycle script runs",
-        "jobs of cron are lost with the root volume at each restart",
+        "write a task in the playbook that the lifecycle script runs at each start",
+        "each restart deletes cron jobs with the root volume",
     ),
     "mount": Advice("mount it in the lifecycle script's own part", _ROOT),
     "reboot": Advice("stop and start the notebook instance", _ROOT),
@@ -101,11 +102,11 @@ _MODULES = {
 }
 
 _AS_USER = Advice(
-    "remove it; what needs root belongs into the image or the lifecycle script",
-    "every task runs as the notebook's user: root never does what a playbook says",
+    "remove it; put work that needs root into the image or the lifecycle script",
+    "every task runs as the notebook's user: root never runs a playbook's tasks",
 )
 _LOCAL = Advice("remove it", _ONE_MACHINE)
-_IN_BACKGROUND = Advice("remove it", "what takes long goes on in the background by itself: run --deadline SECONDS")
+_IN_BACKGROUND = Advice("remove it", "long work continues in the background: run --deadline SECONDS")
 _SIDE_BY_SIDE = "on one machine, tasks run side by side unless one needs what another makes"
 _KEYWORDS = {
     **dict.fromkeys(("become", "become_user", "become_method", "become_flags", "become_exe", "remote_user"), _AS_USER),
@@ -119,7 +120,7 @@ _KEYWORDS = {
     "debugger": Advice("remove it; run --check --diff shows what would be done", _NOBODY_TO_ASK),
     "local_action": Advice("write the task's own key", "every task is local"),
     "action": Advice("write ensure_...: and its parameters below it", "a task is named by its own key"),
-    "args": Advice("move them there", "parameters stand below the task's own key"),
+    "args": Advice("move them there", "parameters belong below the task's own key"),
     "roles": Advice("write the tasks in the playbook, or in a file of their own with import_tasks", _NO_ROLES),
     "import_role": Advice("write the tasks in a file of their own: import_tasks: FILE", _NO_ROLES),
     "include_role": Advice("write the tasks in a file of their own: include_tasks: FILE", _NO_ROLES),
@@ -127,21 +128,21 @@ _KEYWORDS = {
     "include_vars": Advice(
         "write vars_files: [FILE] beside the play's tasks", "variables are known before anything is run"
     ),
-    "strategy": Advice("remove it; what must wait for all other tasks goes below `post_tasks`", _SIDE_BY_SIDE),
+    "strategy": Advice("remove it; put tasks that must wait for all others below `post_tasks`", _SIDE_BY_SIDE),
     "force_handlers": Advice(
-        "remove it; what must run in any case goes below `always` of a block",
+        "remove it; put tasks that must run in any case below `always` of a block",
         "a failure loses no handler: the next run that succeeds runs it",
     ),
     "any_errors_fatal": Advice(
-        "remove it; what must not run after a failure goes below `post_tasks`", "there is one machine"
+        "remove it; put tasks that must not run after a failure below `post_tasks`", "there is one machine"
     ),
-    "throttle": Advice("remove it", "how many tasks run side by side, the engine decides"),
-    "collections": Advice("remove it", "there are no collections: every task comes with the tool"),
-    "module_defaults": Advice("write the parameters, or take them from vars", "there are no defaults for tasks"),
+    "throttle": Advice("remove it", "the engine decides how many tasks run side by side"),
+    "collections": Advice("remove it", "collections are not supported: every task comes with the tool"),
+    "module_defaults": Advice("write the parameters, or take them from vars", "tasks have no defaults"),
 }
 _OLDER_LOOPS = {
-    "with_items": 'loop: "{{ THE LIST | flatten(1) }}", or loop: and the list as it stands',
-    "with_list": "loop: and the list as it stands",
+    "with_items": 'loop: "{{ THE LIST | flatten(1) }}", or loop: and the list unchanged',
+    "with_list": "loop: and the list unchanged",
     "with_flattened": 'loop: "{{ THE LIST | flatten }}"',
     "with_dict": 'loop: "{{ THE MAPPING | dict2items }}", with item.key and item.value',
     "with_together": 'loop: "{{ A | zip(B) | list }}", with item.0 and item.1',
@@ -156,8 +157,8 @@ LOOP_CONTROL = {
     "break_when": Advice("take index_var, and `| length` of the list"),
 }
 META = {
-    "end_host": Advice("write end_play: there is one machine", "facts and hosts are not what they are in Ansible"),
-    "clear_facts": Advice("remove it", "facts and hosts are not what they are in Ansible"),
+    "end_host": Advice("write end_play: there is one machine", "facts and hosts differ from Ansible's"),
+    "clear_facts": Advice("remove it", "facts and hosts differ from Ansible's"),
 }
 
 _IN_LOOP = Advice("write `loop` with a filter: dict2items, product, zip, flatten", "it is made for loops")
@@ -169,13 +170,13 @@ LOOKUPS = {
     **dict.fromkeys(("password", "random_choice"), Advice(_HAND_OVER, _STATE)),
     **dict.fromkeys(("dict", "items", "list", "indexed_items", "nested", "subelements", "together"), _IN_LOOP),
     "sequence": Advice('write: loop: "{{ range(1, 4) }}"', "it is made for loops"),
-    "template": Advice("use ensure_file with `template`", "a template's result belongs into a file"),
+    "template": Advice("use ensure_file with `template`", "the result of a template file is a file"),
     "url": Advice(
         "fetch the file first, and look it up by lookup('file', PATH)", "templates read nothing from the network"
     ),
     **dict.fromkeys(
         ("vars", "varnames"),
-        Advice("keep the values in a mapping: NAME[KEY]", "a variable's name is not worked out"),
+        Advice("keep the values in a mapping: NAME[KEY]", "names of variables are not computed"),
     ),
     "unvault": _NO_VAULT,
     **dict.fromkeys(
@@ -187,7 +188,7 @@ LOOKUPS = {
 FILTERS = {
     **dict.fromkeys(
         ("random", "shuffle", "password_hash"),
-        Advice("write the value", "it gives something else each time, and a playbook describes a state"),
+        Advice("write the value", "it has another result each time, and a playbook describes a state"),
     ),
     **dict.fromkeys(
         ("strftime", "to_datetime"),
@@ -197,17 +198,17 @@ FILTERS = {
         ("safe", "urlize", "xmlattr", "forceescape", "striptags"), Advice("write without it", "it is made for HTML")
     ),
     **dict.fromkeys(("vault", "unvault"), _NO_VAULT),
-    "json_query": Advice("use selectattr, rejectattr and map", "it is no part of Ansible itself"),
-    "from_yaml_all": Advice("use from_yaml", "a text is one document"),
+    "json_query": Advice("use selectattr, rejectattr and map", "it is not part of Ansible itself"),
+    "from_yaml_all": Advice("use from_yaml", "a text has one document"),
 }
 TESTS = {
-    **dict.fromkeys(("reachable", "unreachable"), Advice("remove it", "there is no other host to be reached")),
+    **dict.fromkeys(("reachable", "unreachable"), Advice("remove it", "a playbook has one host")),
     **dict.fromkeys(
         ("started", "finished", "timedout"),
-        Advice("write: is changed, is failed or is skipped", "no task goes on beside the others"),
+        Advice("write: is changed, is failed or is skipped", "tasks do not run in the background"),
     ),
     **dict.fromkeys(("vault_encrypted", "vaulted_file"), _NO_VAULT),
-    "mount": Advice("write: is directory", "what is mounted leaves no mark by which a run could tell that it still is"),
+    "mount": Advice("write: is directory", "no file shows the next run whether it is still mounted"),
 }
 
 _VARIABLES = {
@@ -242,14 +243,14 @@ _OTHER_FACTS = "facts of the machine are nb.platform, nb.user, nb.envs and so on
 
 _RUN_IS_LOCAL = Advice("leave it out", _ONE_MACHINE)
 _RUN_AS_USER = Advice(
-    "leave it out; what needs root belongs into the image or the lifecycle script",
-    "every task runs as the user who starts it: root never does what a playbook says",
+    "leave it out; put work that needs root into the image or the lifecycle script",
+    "every task runs as the user who starts it: root never runs a playbook's tasks",
 )
 _RUN_NO_VAULT = Advice(
     "keep the secret in an environment variable, and write \"{{ lookup('env', 'NAME') }}\" in the playbook",
-    "there is no vault",
+    "vaults are not supported",
 )
-_OTHER_NAME = "that is called otherwise here"
+_OTHER_NAME = "it has another name here"
 # Of `ansible-playbook`, and what else people try.
 RUN_OPTIONS = {
     **dict.fromkeys(("-i", "--inventory", "--inventory-file", "-l", "--limit", "--list-hosts"), _RUN_IS_LOCAL),
@@ -270,7 +271,7 @@ RUN_OPTIONS = {
         Advice("leave it out; `nbprovision doc` lists them", "every kind of task comes with the tool"),
     ),
     "--syntax-check": Advice("write: nbprovision lint PLAYBOOK", "that is a command of its own"),
-    "--flush-cache": Advice("leave it out; --no-witness looks at everything anew", "facts are never kept"),
+    "--flush-cache": Advice("leave it out; --no-witness checks everything again", "facts are never kept"),
     "--force-handlers": Advice("leave it out", "a failure loses no handler: the next run that succeeds runs it"),
     **dict.fromkeys(("-T", "--timeout"), Advice("write --deadline SECONDS", _OTHER_NAME)),
     **dict.fromkeys(("-y", "--yes"), Advice("leave it out", "nothing is asked")),

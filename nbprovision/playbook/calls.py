@@ -1,6 +1,6 @@
-"""What a playbook says, once it is read: plays of sections, of tasks and blocks, each knowing its place.
+"""The content of a playbook: plays of sections, of tasks and blocks, each with its position.
 
-A task that depends on what another one of the run reports is late: it is checked as far as it can be, and bound when
+A task that depends on the result of another task is late: it is checked as far as possible, and bound when
 its turn has come.
 """
 
@@ -26,7 +26,7 @@ Results = Mapping[str, Any]  # registered results by name: plain data, or `templ
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """Where a task stands: what its templates know, and where relative paths begin."""
+    """The setting of a task: the variables of its templates, and the folder of its relative paths."""
 
     scope: Scope
     extra: Mapping[str, Any]
@@ -35,8 +35,8 @@ class Setting(msgspec.Struct, frozen=True):
 
     def knowing(self, results: Results) -> Setting:
         """The same with results of tasks that have been run; those that have not been are not there."""
-        known = {name: value if isinstance(value, Unknown) else Known(value) for name, value in results.items()}
-        return msgspec.structs.replace(self, scope=self.scope.settled().knowing(known, over=self.extra))
+        values = {name: value if isinstance(value, Unknown) else Known(value) for name, value in results.items()}
+        return msgspec.structs.replace(self, scope=self.scope.settled().knowing(values, over=self.extra))
 
     def render(self, node: Node) -> Any:
         """A node with its templates evaluated."""
@@ -59,7 +59,7 @@ class Loop(msgspec.Struct, frozen=True):
         """The variables of one turn."""
         return {self.variable: Known(item), **({self.index: Known(number)} if self.index else {})}
 
-    def told(self, item: Any, number: int) -> dict[str, Any]:
+    def described(self, item: Any, number: int) -> dict[str, Any]:
         """What the result of one turn says of it, by Ansible's names."""
         index = {self.index: number, "ansible_index_var": self.index} if self.index else {}
         return {self.variable: shown(item), "ansible_loop_var": self.variable, **index}
@@ -69,7 +69,7 @@ class Turn(msgspec.Struct, frozen=True):
     """One turn of a loop.
 
     Attributes:
-        setting: Where it stands.
+        setting: Its setting.
         label: What is shown of its entry.
         entry: What its result says of it.
 
@@ -81,13 +81,13 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """What it takes to work a call out anew, when more variables are known.
+    """A call as written, to evaluate it again when more variables are known.
 
     Attributes:
-        call: The task's key and what stands under it; None where a task file that is not read stands in its place.
+        call: The task's key and parameters; None in the place of a file of tasks that is not read.
         kind: The class of the task.
-        setting: Where it stands.
-        when: Its own conditions and those of what it stands in.
+        setting: Its setting.
+        when: Its own conditions and those of its surroundings.
         environment: Mappings of variables, the outermost first.
         loop: Only where its list is known late.
 
@@ -102,7 +102,7 @@ class Written(msgspec.Struct, frozen=True):
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """What is made of a result: keywords that are evaluated when there is one."""
+    """The judgement of a result: keywords that are evaluated when it is known."""
 
     failed_when: tuple[Node, ...] | None = None
     changed_when: tuple[Node, ...] | None = None
@@ -118,21 +118,21 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
         name: As the playbook gives it, with the label of its turn of a loop; else the kind.
         title: The same without the label.
         kind: The task's key: ``ensure_kernel``.
-        position: Where that key stands.
-        tags: Its own and those of what it stands in.
-        no_log: Nothing of its values is to be shown.
-        task: None where ``when`` does not hold, the tags do not choose it, or its parameters are known late.
+        position: The position of that key.
+        tags: Its own and those of its surroundings.
+        no_log: Hide all of its values.
+        task: None if ``when`` does not hold, the tags do not choose it, or its parameters are known late.
         chosen: Whether the tags choose it.
         late: Whether its conditions, parameters or list are known only when earlier tasks have been run.
-        environment: Variables for its work, as far as they are known.
+        environment: The known variables for its work.
         register: Name of the variable that gets its result, or nothing.
-        turn: Number of the loop that it is a turn of, None where there is none.
-        empty: It stands for a loop without a turn.
+        turn: The number of its loop; None outside loops.
+        empty: It represents a loop without a turn.
         entry: What its result says of its turn: the entry, and the names of the loop's variables.
         notify: Handlers, by the names that are listened to.
         listen: For a handler: what it listens to, its name among them.
-        ignore_errors, check_mode, diff: As the keywords say; None where the command line decides.
-        judgement: What is made of its result.
+        ignore_errors, check_mode, diff: As the keywords say; None if the command line decides.
+        judgement: The judgement of its result.
 
     """
 
@@ -193,7 +193,7 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
         """One call for each entry of a list that is known by now.
 
         Raises:
-            InvalidPlaybook: it is no list, or asks for what is not there.
+            InvalidPlaybook: it is not a list, or uses something undefined.
 
         """
         loop = self.written.loop
@@ -202,11 +202,11 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
         return [
             msgspec.structs.replace(
                 self,
-                name=f"{self.title} ({loop.variable}={one.label})",
-                written=msgspec.structs.replace(self.written, setting=one.setting, loop=None),
-                entry=one.entry,
+                name=f"{self.title} ({loop.variable}={turn.label})",
+                written=msgspec.structs.replace(self.written, setting=turn.setting, loop=None),
+                entry=turn.entry,
             )
-            for one in turns(loop, setting)
+            for turn in turns(loop, setting)
         ]
 
 
@@ -229,7 +229,7 @@ class Meta(msgspec.Struct, frozen=True):
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
-    """Tasks with others for when one of them fails, and for after all; what is common to them stands in each."""
+    """Tasks, the tasks that run after a failure of one, and those that run in any case; keywords are in each task."""
 
     position: Position
     body: tuple[Entry, ...]
@@ -241,7 +241,7 @@ Entry = TaskCall | Block | Meta
 
 
 def calls_of(entries: Sequence[Entry]) -> Iterator[TaskCall]:
-    """Every task in a list, those of its blocks where these stand."""
+    """Return every task in a list, with the tasks of blocks in their places."""
     for entry in entries:
         if isinstance(entry, TaskCall):
             yield entry
@@ -262,8 +262,8 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: Shown in the output.
-        position: Where it begins.
-        sections: In the order in which they are carried out; those without a task are left out.
+        position: Its first position.
+        sections: In the order in which they are run; those without a task are left out.
         handlers: In the order in which they are run.
 
     """
@@ -280,7 +280,7 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Playbook(msgspec.Struct, frozen=True, kw_only=True):
-    """A playbook that was found valid.
+    """A valid playbook.
 
     Attributes:
         path: Its file.
@@ -288,7 +288,7 @@ class Playbook(msgspec.Struct, frozen=True, kw_only=True):
         content: Every file that it is made of, by absolute path, with the bytes that were read; itself first.
         env_read: Names of the environment variables that its templates asked for; grows as ``looked_at`` does.
         looked_at: What its templates read or looked for, and whether something was there; grows while more of them are
-            worked out.
+            evaluated.
         secrets_read: What its templates asked for at AWS; grows as ``looked_at`` does.
 
     """
@@ -302,7 +302,7 @@ class Playbook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bound(written: Written, setting: Setting, faults: Faults) -> Task[Any] | None:
-    """The task with its parameters; None where one of them is wrong.
+    """Return the task with its parameters; None if one of them is wrong.
 
     Raises:
         NotYetKnown: one of them is not known yet, and the others are right.
@@ -327,7 +327,7 @@ def environment(layers: Sequence[Node], setting: Setting) -> dict[str, str]:
         InvalidPlaybook: it holds something else than names and texts.
 
     """
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for node in layers:
         value = setting.render(node)
         for layer in value if isinstance(value, list) else [value]:
@@ -337,15 +337,15 @@ def environment(layers: Sequence[Node], setting: Setting) -> dict[str, str]:
                     cure="write each variable in a line of its own: NAME: VALUE",
                     position=node.position,
                 )
-            for name, one in layer.items():
-                found[_variable(name, node)] = _text(name, one, node)
-                remember_if_secret(name, found[name])
-    return found
+            for name, text in layer.items():
+                variables[_variable(name, node)] = _text(name, text, node)
+                remember_if_secret(name, variables[name])
+    return variables
 
 
 def _variable(name: Any, node: Node) -> str:
     if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-        raise InvalidPlaybook(f"'{name}' is no name of an environment variable", position=node.position)
+        raise InvalidPlaybook(f"'{name}' is not a name for an environment variable", position=node.position)
     return name
 
 
@@ -371,14 +371,14 @@ def turns(loop: Loop, setting: Setting) -> list[Turn]:
     """The turns of a loop whose list is known.
 
     Raises:
-        InvalidPlaybook: there is no list, or a label is wrong.
+        InvalidPlaybook: the value is not a list, or a label is wrong.
 
     """
     items = setting.render(loop.items)
     if not isinstance(items, list):
-        found = "a mapping" if isinstance(items, dict) else f"'{str(shown(items))[:40]}'"
+        actual = "a mapping" if isinstance(items, dict) else f"'{str(shown(items))[:40]}'"
         raise InvalidPlaybook(
-            f"'loop' takes a list, not {found}",
+            f"'loop' takes a list, not {actual}",
             cure='write [A, B], or for a mapping: "{{ NAME | dict2items }}", with item.key and item.value',
             position=loop.items.position,
         )
@@ -387,5 +387,5 @@ def turns(loop: Loop, setting: Setting) -> list[Turn]:
         scope = setting.scope.extended(loop.names(item, number), over=setting.extra)
         inner = msgspec.structs.replace(setting, scope=scope)
         label = item if loop.label is None else inner.render(loop.label)
-        made.append(Turn(inner, str(shown(label))[:80], loop.told(item, number)))
+        made.append(Turn(inner, str(shown(label))[:80], loop.described(item, number)))
     return made

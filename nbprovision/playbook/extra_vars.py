@@ -36,20 +36,20 @@ def parse_extra_vars(
         judge: Called before a file is read; raises `InvalidPlaybook` for one not to obey.
 
     Raises:
-        UsageError: an argument is none of these, a name is no variable's, or there is no such file.
-        InvalidPlaybook: a file or a mapping is no YAML.
+        UsageError: an argument has none of these forms, a name is invalid, or the file is missing.
+        InvalidPlaybook: a file or a mapping is not YAML.
 
     """
-    found = ExtraVars(Files(kept, judge))
+    variables = ExtraVars(Files(kept, judge))
     for argument in arguments:
         text = argument.strip()
         if text.startswith("@"):
             path = Path(text[1:]).expanduser()
-            if not (found.files.is_kept(path) or path.is_file()):
+            if not (variables.files.is_kept(path) or path.is_file()):
                 raise UsageError(
-                    f"-e: there is no file {path}", cure="-e @FILE takes a file with a mapping in YAML or JSON"
+                    f"-e: {path} does not exist", cure="-e @FILE takes a file with a mapping in YAML or JSON"
                 )
-            given = _mapping(found.files.nodes(path, "file of variables"), f"-e {text}")
+            given = _mapping(variables.files.nodes(path, "file of variables"), f"-e {text}")
         elif text.startswith(("{", "[")):
             try:
                 given = _mapping(parse_nodes(text, "-e"), "-e")
@@ -62,15 +62,15 @@ def parse_extra_vars(
             if problem:
                 raise UsageError(f"-e: {problem}")
             remember_if_secret(name, value)
-            found[name] = value
-    return found
+            variables[name] = value
+    return variables
 
 
 def _mapping(node: Node | None, where: str) -> dict[str, Any]:
     if node is None:
         return {}
     if not isinstance(node, MapNode):
-        raise UsageError(f"{where}: that is no mapping of names to values", cure='write KEY: VALUE, or {"KEY": VALUE}')
+        raise UsageError(f"{where}: expected a mapping of names to values", cure='write KEY: VALUE, or {"KEY": VALUE}')
     data: dict[str, Any] = plain(node)
     return data
 
@@ -87,11 +87,11 @@ def _pairs(text: str) -> dict[str, str]:
     pairs = {}
     for number, word in enumerate(words, 1):
         name, equals, value = word.partition("=")
-        if not equals:  # the word itself is not told: it may be half of a password
+        if not equals:  # the word itself is not shown: it may be half of a password
             raise UsageError(f"-e: word {number} of '{words[0].partition('=')[0]}...' has no '='", cure=_CURE)
         pairs[name] = value
     if not pairs:
-        raise UsageError("-e: there is nothing in it", cure=_CURE)
+        raise UsageError("-e: the argument is empty", cure=_CURE)
     return pairs
 
 

@@ -1,4 +1,4 @@
-"""Gathers what is wrong with a playbook, so that one reading tells all of it."""
+"""Gathers the faults of a playbook, so that one reading reports all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHOWN = 20
 
 
 class SeveralFaults(InvalidPlaybook):
-    """More than one fault: told as the first of them, with the others below it.
+    """More than one fault: shown as the first of them, with the others below it.
 
     Attributes:
         faults: Each by itself.
@@ -22,8 +22,8 @@ class SeveralFaults(InvalidPlaybook):
         first, others = faults[0], [str(fault) for fault in faults[1:]]
         if len(others) > _SHOWN:
             others[_SHOWN:] = [f"and {len(others) - _SHOWN} more"]
-        told = "\n".join(part for part in (first.cure, *others) if part)
-        super().__init__(first.message, cause=first.cause, cure=told, position=first.position)
+        cure = "\n".join(part for part in (first.cure, *others) if part)
+        super().__init__(first.message, cause=first.cause, cure=cure, position=first.position)
         self.faults = tuple(faults)
         self._others = others
 
@@ -41,7 +41,7 @@ class Faults:
         self._noted = 0
 
     def __len__(self) -> int:
-        """How often a fault was noted; one that shows up twice counts twice, although it is told once."""
+        """The number of notes; a fault that was noted twice counts twice, although it is shown once."""
         return self._noted
 
     def add(self, fault: ProvisionError) -> None:
@@ -59,12 +59,12 @@ class Faults:
 
     @contextlib.contextmanager
     def silenced(self) -> Iterator[None]:
-        """Let what the body raises pass: it is no fault where something else makes it needless."""
+        """Drop the faults that the body raises, which something else makes irrelevant."""
         with contextlib.suppress(InvalidPlaybook):
             yield
 
     def raise_any(self) -> None:
-        """Raise what was found: one fault as it is; several as the first of them, with the others told below it."""
+        """Raise the faults: one as it is; several as the first of them, with the others below it."""
         faults = list(self._found.values())
         if not faults:
             return

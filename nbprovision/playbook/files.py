@@ -13,7 +13,7 @@ class Files:
     """Reads the playbook, the files that it includes, and those of its variables; everything of them goes through here.
 
     Args:
-        kept: Contents by absolute path, which are read in place of the files. What is not among them is read from the
+        kept: Contents by absolute path, which are read in place of the files. Other files are read from the
             disk.
         judge: Called before a file is read from the disk; raises `InvalidPlaybook` for one not to obey.
 

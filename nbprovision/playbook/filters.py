@@ -38,17 +38,17 @@ _REFERENCE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes YAML as Ansible does; a value that stands twice is written twice."""
+    """Writes YAML as Ansible does; a value that occurs twice is written twice."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def filters(outside: Outside) -> dict[str, Filter]:
-    """Every filter of Ansible's that there is here, by name.
+    """Return the supported filters of Ansible, by name.
 
     Args:
-        outside: What those go by that look at the machine.
+        outside: The machine, for filters that read it.
 
     """
 
@@ -92,7 +92,7 @@ def _ternary(value: Any, true_val: Any, false_val: Any, none_val: Any = None) ->
 
 def _digest(value: Any, hashtype: str = "sha1") -> str:
     if hashtype not in hashlib.algorithms_guaranteed or hashtype.startswith("shake"):
-        raise InvalidPlaybook(f"there is no hash '{str(hashtype)[:20]}'", cure="there are: sha256, sha512, sha1, md5")
+        raise InvalidPlaybook(f"unknown hash '{str(hashtype)[:20]}'", cure="there are: sha256, sha512, sha1, md5")
     return hashlib.new(hashtype, _text(value).encode(), usedforsecurity=False).hexdigest()
 
 
@@ -109,7 +109,7 @@ def _b64decode(value: Any, encoding: str = "utf-8") -> str:
     try:
         decoded = base64.b64decode(text, validate=False).decode(encoding)
     except (binascii.Error, UnicodeDecodeError) as error:
-        raise InvalidPlaybook("that is no base64 of a text", cause=str(error)) from None
+        raise InvalidPlaybook("the value is not base64 of a text", cause=str(error)) from None
     if secrets.mask(text) != text:
         secrets.remember(decoded)
     return decoded
@@ -128,7 +128,7 @@ def _human_to_bytes(value: Any, default_unit: str | None = None) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", _text(value))
     unit = (match[2] or default_unit or "B") if match else ""
     if match is None or not re.fullmatch(r"(?i)([KMGTPEZY]i?)?(b|bits?|bytes?)?", unit):
-        raise InvalidPlaybook(f"'{_text(value)[:40]}' is no size", cause="a size is a number and a unit: 5 GB, 512K")
+        raise InvalidPlaybook(f"'{_text(value)[:40]}' is not a size", cause="a size is a number and a unit: 5 GB, 512K")
     power = "KMGTPEZY".find(unit[:1].upper()) + 1
     return round(float(match[1]) * (1 << 10 * power))
 
@@ -136,12 +136,12 @@ def _human_to_bytes(value: Any, default_unit: str | None = None) -> int:
 def _urlsplit(value: Any, query: str = "") -> Any:
     parts = urlsplit(_text(value))
     names = ("scheme", "netloc", "path", "query", "fragment", "username", "password", "hostname", "port")
-    found = {name: getattr(parts, name) if getattr(parts, name) is not None else "" for name in names}
-    if found["password"]:
-        secrets.remember(found["password"])
-    if query and query not in found:
+    values = {name: getattr(parts, name) if getattr(parts, name) is not None else "" for name in names}
+    if values["password"]:
+        secrets.remember(values["password"])
+    if query and query not in values:
         raise InvalidPlaybook(f"a URL has no part '{query[:20]}'", cure=f"it has: {', '.join(names)}")
-    return found[query] if query else found
+    return values[query] if query else values
 
 
 def _type_debug(value: Any) -> str:
@@ -172,7 +172,7 @@ def _from_json(value: Any) -> Any:
     try:
         return json.loads(value)
     except ValueError as error:
-        raise InvalidPlaybook("that is no JSON", cause=str(error)) from None
+        raise InvalidPlaybook("the value is not JSON", cause=str(error)) from None
 
 
 def _to_yaml(value: Any, default_flow_style: bool | None = None, indent: int | None = None, **options: Any) -> str:
@@ -207,7 +207,7 @@ def _check_indent(indent: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON and YAML can write; what is undefined raises what it stands for."""
+    """Convert a value to plain data for JSON and YAML; an undefined value raises its error."""
     if isinstance(value, Undefined):
         fail(value)
     if isinstance(value, Mapping):
@@ -237,10 +237,10 @@ def _commonpath(paths: Any) -> str:
 
 
 def _expandvars(text: str, outside: Outside) -> str | Unset:
-    """``$NAME`` and ``${NAME}`` as the environment has them; what is no name of a variable stays as it is written."""
-    found = {name: outside.variable(name) for pair in _REFERENCE.findall(text) if (name := pair[0] or pair[1])}
-    unset = next((value for value in found.values() if isinstance(value, Unset)), None)
-    return unset or _REFERENCE.sub(lambda match: str(found[match[1] or match[2]]), text)
+    """Replace ``$NAME`` and ``${NAME}`` by the environment variables; anything else stays as written."""
+    variables = {name: outside.variable(name) for pair in _REFERENCE.findall(text) if (name := pair[0] or pair[1])}
+    unset = next((value for value in variables.values() if isinstance(value, Unset)), None)
+    return unset or _REFERENCE.sub(lambda match: str(variables[match[1] or match[2]]), text)
 
 
 _PURE: dict[str, Filter] = {

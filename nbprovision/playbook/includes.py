@@ -1,6 +1,6 @@
-"""Files of tasks that stand in the place of one: ``import_tasks`` and ``include_tasks``.
+"""Files of tasks in the place of one task: ``import_tasks`` and ``include_tasks``.
 
-Both are read with the playbook, so that all that is wrong is told before anything is run. They differ as in Ansible in
+Both are read with the playbook, so that all faults are reported before anything runs. They differ as in Ansible in
 what their keywords are for: those of an import are those of its tasks, the tags of an include are its own.
 """
 
@@ -30,19 +30,17 @@ def included(lists: TaskLists, node: MapNode, key: str, around: Around) -> list[
         lists: What reads lists of tasks.
         node: The entry.
         key: Its key: ``import_tasks`` or ``include_tasks``, perhaps with ``ansible.builtin.`` before it.
-        around: What the entry stands in.
+        around: The surroundings of the entry.
 
     """
     values = lists.values
     given = node.get(key)
-    where = next(one for one, _ in node.pairs if one.text == key)
+    where = next(keyword for keyword, _ in node.pairs if keyword.text == key)
     dynamic = key.endswith("include_tasks")
-    known = {name: text for name, text in keywords.INCLUDE.items() if dynamic or not name.startswith("loop")}
-    values.keywords(node, known, "include" if dynamic else "import", but=(key, "loop", "loop_control"))
+    allowed = {name: text for name, text in keywords.INCLUDE.items() if dynamic or not name.startswith("loop")}
+    values.keywords(node, allowed, "include" if dynamic else "import", but=(key, "loop", "loop_control"))
     if not dynamic and node.get("loop") is not None:
-        values.fault(
-            "an import has no 'loop'", node.get("loop"), cure="write include_tasks in the place of import_tasks"
-        )
+        values.fault("an import has no 'loop'", node.get("loop"), cure="write include_tasks instead of import_tasks")
     apply: Node | None = None
     if isinstance(given, MapNode):
         for name, _ in given.pairs:
@@ -59,7 +57,7 @@ def included(lists: TaskLists, node: MapNode, key: str, around: Around) -> list[
     outside = lists.aware(around.scope)
     handed = {name: Deferred(value, outside) for name, value in values.variables(node.get("vars")).items()}
     around = msgspec.structs.replace(around, scope=around.scope.extended(handed, over=around.extra))
-    inner = lists.within(without(node, "vars"), around, known)
+    inner = lists.within(without(node, "vars"), around, allowed)
     gate: tuple[Node, ...] = ()
     if dynamic:
         own = tuple(values.words(node.get("tags"), "tags", lists.aware(inner.scope)))
@@ -73,7 +71,7 @@ def included(lists: TaskLists, node: MapNode, key: str, around: Around) -> list[
     loop = lists.loop(node) if dynamic else None
     if loop is None:
         return _read(lists, node, where, given, inner, setting, handed, gate)
-    found: list[Entry] = []
+    entries: list[Entry] = []
     with values.faults.gathered():
         try:
             turns = calls.turns(loop, setting)
@@ -81,21 +79,21 @@ def included(lists: TaskLists, node: MapNode, key: str, around: Around) -> list[
             raise _too_late("the list of an include", late).at(loop.items.position) from None
         for each in turns:
             names = {name: each.setting.scope.written(name) for name in (loop.variable, loop.index) if name}
-            there = outside.extended(names, over=lists.extra)
-            again = {name: Deferred(value.node, there) for name, value in handed.items()}
+            scope = outside.extended(names, over=lists.extra)
+            again = {name: Deferred(value.node, scope) for name, value in handed.items()}
             turn = msgspec.structs.replace(each.setting, scope=each.setting.scope.extended(again, over=around.extra))
-            one = msgspec.structs.replace(inner, scope=turn.scope)
-            found += _read(lists, node, where, given, one, turn, again, gate)
-    return found
+            turned = msgspec.structs.replace(inner, scope=turn.scope)
+            entries += _read(lists, node, where, given, turned, turn, again, gate)
+    return entries
 
 
 def _applied(lists: TaskLists, apply: Node, inner: Around) -> Around:
     if not isinstance(apply, MapNode):
         lists.fault(f"'apply' takes a mapping of keywords, not {kind_of(apply)}", apply)
         return inner
-    known = {name: text for name, text in keywords.BLOCK.items() if name not in ("block", "rescue", "always", "name")}
-    lists.values.keywords(apply, known, "block")
-    return lists.within(apply, inner, known)
+    allowed = {name: text for name, text in keywords.BLOCK.items() if name not in ("block", "rescue", "always", "name")}
+    lists.values.keywords(apply, allowed, "block")
+    return lists.within(apply, inner, allowed)
 
 
 def _read(
@@ -132,12 +130,12 @@ def tasks_of(path: Path, given: Node, around: Around, values: Values) -> tuple[N
     """The entries of a file of tasks.
 
     Raises:
-        InvalidPlaybook: it is not there, includes itself, or is no YAML; faults of its own place know it.
+        InvalidPlaybook: it is missing, includes itself, or is not YAML; faults in the file have their own place.
 
     """
     real = Path(os.path.realpath(path))
     if real in around.within:
-        chain = " -> ".join(one.name for one in (*around.within[around.within.index(real) :], real))
+        chain = " -> ".join(path.name for path in (*around.within[around.within.index(real) :], real))
         raise InvalidPlaybook(f"{path.name} includes itself: {chain}", position=given.position)
     if len(around.within) > MAX_FILES:
         raise InvalidPlaybook(f"files are included more than {MAX_FILES} levels deep", position=given.position)
@@ -157,8 +155,8 @@ def tasks_of(path: Path, given: Node, around: Around, values: Values) -> tuple[N
     plays = [entry for entry in content.items if isinstance(entry, MapNode) and entry.get("tasks") is not None]
     if plays:
         raise InvalidPlaybook(
-            "a play stands where a task is expected",
-            cause="the file is a playbook, and is read as a file of tasks",
+            "a play is in the place of a task",
+            cause="the file is a playbook, but the include expects a file of tasks",
             cure="name it by import_playbook: beside the plays, or leave its tasks alone in the file",
             position=plays[0].position,
         )
@@ -177,6 +175,6 @@ def _file_name(setting: Setting, given: Scalar) -> str:
 
 def _too_late(what: str, late: NotYetKnown) -> InvalidPlaybook:
     return InvalidPlaybook(
-        f"{what} must be known before anything is run, and turns on what '{late.unknown.task}' reports",
-        cure="include all that may be meant, each with a when: of its own",
+        f"{what} must be known before the run, but depends on the result of '{late.unknown.task}'",
+        cure="include each possible file with a when: of its own",
     )

@@ -18,7 +18,7 @@ def bind(text: str, name: str, kind: type[Task[Any]], folder: Path) -> Task[Any]
 
     Args:
         text: The document (RFC 8259).
-        name: What stands for its file in positions.
+        name: The name of the file in positions.
         kind: The kind of task.
         folder: Where relative paths begin.
 
@@ -73,7 +73,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [key for key, _ in pairs]
     twice = next((key for key in names if names.count(key) > 1), None)
     if twice is not None:
-        raise InvalidPlaybook(f"'{twice[:40]}' stands twice in one object", cure="remove one of them")
+        raise InvalidPlaybook(f"'{twice[:40]}' is a duplicate", cure="remove one of them")
     return dict(pairs)
 
 

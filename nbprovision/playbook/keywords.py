@@ -1,4 +1,4 @@
-"""The keywords of plays, tasks, blocks and handlers: what each means here.
+"""The keywords of plays, tasks, blocks and handlers with their meanings.
 
 Source of the names: https://docs.ansible.com/ansible/latest/reference_appendices/playbooks_keywords.html
 """
@@ -10,89 +10,89 @@ from collections.abc import Mapping
 from nbprovision.model.errors import InvalidPlaybook, Position, nearest
 from nbprovision.playbook import ansible
 
-# Keywords of all that holds tasks, and of tasks themselves: an inner one adds to the outer one or wins over it.
+# Keywords of plays, blocks and includes as well as of tasks: an inner value extends or overrides the outer one.
 _INHERITED = {
-    "name": "Shown in the output; `--start-at-task` and `notify` go by it.",
-    "vars": "Variables, by name; the nearer ones win.",
+    "name": "Shown in the output; `--start-at-task` and `notify` refer to it.",
+    "vars": "Variables, by name; the innermost definition wins.",
     "tags": "Words for `--tags` and `--skip-tags`: a string with commas or a list. `always` and `never` are Ansible's.",
-    "no_log": "Changes and reasons are withheld everywhere.",
+    "no_log": "Hide changes and reasons everywhere.",
     "environment": "Environment variables for the work: a mapping, or a list of mappings.",
-    "ignore_errors": "A failure is told, and the run goes on as if there were none.",
-    "check_mode": "`true`: only say what would change; `false`: do the work even with `--check`.",
+    "ignore_errors": "Report a failure, and continue the run as if the task had succeeded.",
+    "check_mode": "`true`: only show what would change; `false`: do the work even with `--check`.",
     "diff": "`true` or `false`: show the changes in full, or not, whatever the command line says.",
 }
 _CONDITIONAL = {
-    "when": "An expression, or a list of them that must all hold; otherwise the task is skipped.",
-    "notify": "Names of handlers (or what they listen to) that are run after a change.",
+    "when": "An expression, or a list of expressions that must all be true; otherwise the task is skipped.",
+    "notify": "Names (or `listen` names) of handlers to run after a change.",
 }
 
 PLAY: Mapping[str, str] = {
     **_INHERITED,
-    "hosts": "`localhost`, or left out: a playbook is for the machine that it is run on.",
-    "vars_files": "Files of variables, which win over `vars`; of a list within the list, the first that is there.",
-    "pre_tasks": "Tasks that must have succeeded before `tasks` begin.",
+    "hosts": "`localhost`, or left out: a playbook is for the machine that runs it.",
+    "vars_files": "Files of variables, which override `vars`; of a list within the list, the first existing file.",
+    "pre_tasks": "Tasks that must succeed before `tasks` begin.",
     "tasks": "The tasks, in order.",
-    "post_tasks": "Tasks for when `tasks` have succeeded.",
-    "handlers": "Tasks that are run once, in their order here, when a change has notified them.",
-    "gather_facts": "Accepted from habit; facts are read when they are needed.",
-    "connection": "`local`; accepted from habit.",
+    "post_tasks": "Tasks to run after `tasks` have succeeded.",
+    "handlers": "Tasks that run once, in this order, after a change has notified them.",
+    "gather_facts": "Accepted for compatibility; facts are read when they are needed.",
+    "connection": "`local`; accepted for compatibility.",
 }
 
 TASK: Mapping[str, str] = {
     **_INHERITED,
     **_CONDITIONAL,
-    "loop": "A list: the task is run for each entry, which is `item`.",
-    "loop_control": "`loop_var`, `index_var`: names for the entry and its number; `label`: what is shown of the entry.",
+    "loop": "A list: the task runs once for each entry, as `item`.",
+    "loop_control": "`loop_var`, `index_var`: names for the entry and its number; `label`: its text in the output.",
     "register": "Name of a variable that gets the result: `.changed`, `.changes`, `.failed`, `.skipped`, `.msg`, and "
-    "what the task adds; of a loop also `.results`.",
-    "failed_when": "An expression, or a list that must all hold: when the result counts as a failure.",
-    "changed_when": "An expression, or a list that must all hold: when the result counts as a change.",
-    "until": "An expression on the registered result: the task is tried again until it holds.",
-    "retries": "How many times it is tried again, 3 if it is not said.",
-    "delay": "Seconds between two tries, 5 if it is not said.",
+    "values of the task; for a loop also `.results`.",
+    "failed_when": "An expression, or a list that must all be true: when the result counts as a failure.",
+    "changed_when": "An expression, or a list that must all be true: when the result counts as a change.",
+    "until": "An expression on the registered result: the task is repeated until it is true.",
+    "retries": "The maximum number of repetitions, 3 by default.",
+    "delay": "Seconds between two repetitions, 5 by default.",
 }
 
 BLOCK: Mapping[str, str] = {
     **_INHERITED,
     **_CONDITIONAL,
-    "block": "Tasks that have the block's keywords in common.",
-    "rescue": "Tasks for when one of them has failed; they know `ansible_failed_task` and `ansible_failed_result`.",
-    "always": "Tasks that are run after both, whatever came of them.",
+    "block": "Tasks that share the block's keywords.",
+    "rescue": "Tasks to run after one of them has failed; they know `ansible_failed_task`, `ansible_failed_result`.",
+    "always": "Tasks to run after both, whether they failed or not.",
 }
 
 HANDLER: Mapping[str, str] = {
     **TASK,
-    "listen": "Further names by which `notify` calls the handler; several handlers may have the same.",
+    "listen": "Further names by which `notify` calls the handler; several handlers may share one.",
 }
 
-# Keywords beside `import_tasks` and `include_tasks`; what is not Ansible's for both is told in the reader.
+# Keywords beside `import_tasks` and `include_tasks`; the reader refuses keywords that only one of them accepts.
 INCLUDE: Mapping[str, str] = {
     **_INHERITED,
     "when": _CONDITIONAL["when"],
     "loop": "With `include_tasks`: a list that is known beforehand; the file is read for each entry.",
     "loop_control": TASK["loop_control"],
-    "import_tasks": "A file with a list of tasks that stand in this place; keywords are those of its tasks.",
-    "include_tasks": "As `import_tasks`; `tags` are its own, and what `apply` holds is for the file's tasks.",
+    "import_tasks": "A file with a list of tasks to insert here; the keywords apply to these tasks.",
+    "include_tasks": "As `import_tasks`; `tags` apply to the include itself, and `apply` to the file's tasks.",
 }
 
 META: Mapping[str, str] = {
     "flush_handlers": "Run the handlers that were notified so far.",
     "end_play": "End the play here.",
-    "noop": "Nothing.",
+    "noop": "Do nothing.",
 }
 
 
-def unknown(key: str, known: Mapping[str, str], where: str, position: Position) -> InvalidPlaybook | None:
-    """What is wrong with a keyword, or None if nothing is.
+def unknown(key: str, keywords: Mapping[str, str], where: str, position: Position) -> InvalidPlaybook | None:
+    """Describe the fault in a keyword; None if it is valid.
 
     Args:
         key: The keyword.
-        known: Those that mean something there.
+        keywords: The valid keywords of the place.
         where: ``play``, ``task``, ``block`` or ``handler``.
-        position: Where it stands.
+        position: The keyword's position.
 
     """
-    if key in known:
+    if key in keywords:
         return None
     advice = ansible.keyword(key)
     if advice is not None:
@@ -101,10 +101,10 @@ def unknown(key: str, known: Mapping[str, str], where: str, position: Position) 
     owners = [name for name, table in _PLACES.items() if key in table]
     if owners:
         cause = f"it belongs to {' or '.join(owners)}"
-        return InvalidPlaybook(f"'{key}' means nothing for {article} {where}", cause=cause, position=position)
+        return InvalidPlaybook(f"'{key}' is not a keyword of {article} {where}", cause=cause, position=position)
     shown = key[:40]
-    near = nearest(shown, known)
-    cure = "" if near else f"{article} {where} has: {', '.join(sorted(known))}"
+    near = nearest(shown, keywords)
+    cure = "" if near else f"{article} {where} has: {', '.join(sorted(keywords))}"
     return InvalidPlaybook(f"{article} {where} has no keyword '{shown}'{near}", cure=cure, position=position)
 
 
@@ -112,5 +112,5 @@ _PLACES = {"a play": PLAY, "a task": TASK, "a block": BLOCK, "a handler": HANDLE
 
 
 def is_ansible(key: str) -> bool:
-    """Whether Ansible has such a keyword, whatever is said of it here."""
+    """Whether Ansible has such a keyword, supported here or not."""
     return any(key in table for table in _PLACES.values()) or ansible.keyword(key) is not None

@@ -12,7 +12,7 @@ from nbprovision.model.errors import InvalidPlaybook
 
 
 def fail(value: Undefined) -> NoReturn:
-    """Raise what an undefined value stands for."""
+    """Raise the error of an undefined value."""
     value._fail_with_undefined_error()  # noqa: SLF001 - the one way to do so
 
 
@@ -46,7 +46,7 @@ def _key(value: Any) -> Hashable:
 
 
 def _unique(value: Any, case_sensitive: bool | None = None, attribute: Any = None) -> list[Any]:
-    """Each once, in order. As Ansible's (and Jinja2's), it takes upper and lower case for one unless told otherwise."""
+    """Each once, in order. As in Ansible and Jinja2, case is ignored unless ``case_sensitive`` is set."""
 
     def key(entry: Any) -> Hashable:
         for part in str(attribute).split(".") if attribute is not None else ():
@@ -57,10 +57,10 @@ def _unique(value: Any, case_sensitive: bool | None = None, attribute: Any = Non
 
 
 def _each_once(value: Iterable[Any], key: Callable[[Any], Hashable] = _key) -> list[Any]:
-    found: dict[Hashable, Any] = {}
+    entries: dict[Hashable, Any] = {}
     for entry in value:
-        found.setdefault(key(entry), entry)
-    return list(found.values())
+        entries.setdefault(key(entry), entry)
+    return list(entries.values())
 
 
 def _union(first: Any, second: Any) -> list[Any]:
@@ -82,28 +82,28 @@ def _symmetric_difference(first: Any, second: Any) -> list[Any]:
 
 
 def _flatten(value: Any, levels: int | None = None, skip_nulls: bool = True) -> list[Any]:
-    found: list[Any] = []
+    entries: list[Any] = []
     for entry in listed(value, "flatten"):
         if skip_nulls and entry is None:
             continue
         if isinstance(entry, list | tuple) and (levels is None or levels > 0):
-            found += _flatten(entry, None if levels is None else levels - 1, skip_nulls)
+            entries += _flatten(entry, None if levels is None else levels - 1, skip_nulls)
         else:
-            found.append(entry)
-    return found
+            entries.append(entry)
+    return entries
 
 
 def _zip(*lists: Any) -> list[list[Any]]:
-    return [list(entry) for entry in zip(*(listed(one, "zip") for one in lists), strict=False)]
+    return [list(entry) for entry in zip(*(listed(entries, "zip") for entries in lists), strict=False)]
 
 
 def _zip_longest(*lists: Any, fillvalue: Any = None) -> list[list[Any]]:
-    together = (listed(one, "zip_longest") for one in lists)
+    together = (listed(entries, "zip_longest") for entries in lists)
     return [list(entry) for entry in itertools.zip_longest(*together, fillvalue=fillvalue)]
 
 
 def _product(*lists: Any) -> list[list[Any]]:
-    together = (listed(one, "product") for one in lists)
+    together = (listed(entries, "product") for entries in lists)
     return [list(entry) for entry in itertools.product(*together)]
 
 
@@ -116,12 +116,12 @@ def _dict2items(value: Any, key_name: str = "key", value_name: str = "value") ->
 
 
 def _items2dict(value: Any, key_name: str = "key", value_name: str = "value") -> dict[Any, Any]:
-    found = {}
+    mapping = {}
     for entry in listed(value, "items2dict"):
         if not isinstance(entry, Mapping) or key_name not in entry or value_name not in entry:
             raise InvalidPlaybook(f"items2dict takes a list of mappings with '{key_name}' and '{value_name}'")
-        found[entry[key_name]] = entry[value_name]
-    return found
+        mapping[entry[key_name]] = entry[value_name]
+    return mapping
 
 
 def _combine(*mappings: Any, recursive: bool = False, list_merge: str = "replace") -> dict[Any, Any]:
@@ -129,10 +129,10 @@ def _combine(*mappings: Any, recursive: bool = False, list_merge: str = "replace
     choices = ("replace", "keep", "append", "prepend", "append_rp", "prepend_rp")
     if list_merge not in choices:
         raise InvalidPlaybook(f"list_merge is one of {', '.join(choices)}")
-    found: dict[Any, Any] = {}
+    combined: dict[Any, Any] = {}
     for entry in _flatten(list(mappings)):
-        found = _merged(found, _mapping(entry, "combine"), recursive, list_merge)
-    return found
+        combined = _merged(combined, _mapping(entry, "combine"), recursive, list_merge)
+    return combined
 
 
 def _merged(below: Mapping[Any, Any], above: Mapping[Any, Any], recursive: bool, list_merge: str) -> dict[Any, Any]:
@@ -151,28 +151,28 @@ def _merged(below: Mapping[Any, Any], above: Mapping[Any, Any], recursive: bool,
 def _merged_lists(below: list[Any], above: list[Any], list_merge: str) -> list[Any]:
     if list_merge == "keep":
         return below
-    if list_merge.endswith("_rp"):  # what stands in both is present once, where the later one has it
+    if list_merge.endswith("_rp"):  # an entry of both occurs once, in the later one's place
         below = [entry for entry in below if entry not in above]
     return below + above if list_merge.startswith("append") else above + below
 
 
 def _extract(key: Any, container: Any, morekeys: Any = None) -> Any:
-    for one in [key, *(morekeys if isinstance(morekeys, list) else [] if morekeys is None else [morekeys])]:
-        container = container[one]
+    for step in [key, *(morekeys if isinstance(morekeys, list) else [] if morekeys is None else [morekeys])]:
+        container = container[step]
     return container
 
 
 def _subelements(value: Any, subelements: Any, skip_missing: bool = False) -> list[list[Any]]:
     path = subelements.split(".") if isinstance(subelements, str) else listed(subelements, "subelements")
-    found = []
+    pairs = []
     for entry in value.values() if isinstance(value, Mapping) else listed(value, "subelements"):
         inner: Any = entry
         for part in path:
             inner = inner.get(part) if isinstance(inner, Mapping) else None
         if inner is None and not skip_missing:
-            raise InvalidPlaybook(f"an entry has no '{'.'.join(map(str, path))}'", cure="say skip_missing=true")
-        found += [[entry, one] for one in (listed(inner, "subelements") if inner is not None else [])]
-    return found
+            raise InvalidPlaybook(f"an entry has no '{'.'.join(map(str, path))}'", cure="write skip_missing=true")
+        pairs += [[entry, element] for element in (listed(inner, "subelements") if inner is not None else [])]
+    return pairs
 
 
 FILTERS_OF_LISTS: dict[str, Callable[..., Any]] = {

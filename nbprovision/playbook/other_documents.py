@@ -12,7 +12,7 @@ from nbprovision.system.reading import read_bytes
 
 _REQUIREMENTS = re.compile(r"(^|[/_.-])(requirements|constraints)[\w.-]*\.(txt|in)$")
 _LARGEST = 16 << 20  # bytes; a lock file of conda-lock may have some of them
-# A package in a channel: NAME-VERSION-BUILD, of which version and build have no dash (CEP 26).
+# A package in a channel: NAME-VERSION-BUILD; version and build have no dash (CEP 26).
 _CONDA_PACKAGE = re.compile(r"(?m)/([A-Za-z0-9_.-]+)-([^-/\s]+)-([^-/\s]+)\.(?:conda|tar\.bz2)\b")
 _CONDA_EXPORT = re.compile(r"(?m)^[a-z0-9_.-]+=[^=\s]+=\S+$|^# \$ conda create --name ")
 
@@ -56,27 +56,27 @@ class Document(NamedTuple):
 
 
 def named(path: Path, node: Node | None = None) -> Document | None:
-    """What a document is that is no playbook.
+    """Recognise a document that is not a playbook.
 
     Args:
         path: Its file; some kinds are known by their names (https://peps.python.org/pep-0751/ for ``pylock.toml``).
-        node: Its content, where it can be read as YAML.
+        node: Its content, if it can be read as YAML.
 
     Returns:
-        What it is; None where that is not known.
+        What it is; None if that is not known.
 
     """
-    found = _by_name(path, path.name)
-    if found is None and _has(node, "nbformat", "cells"):
-        found = _notebook(path.name)
-    if found is None and (_has(node, "dependencies") or _has(node, "channels", "name")):
-        found = _environment(path.name)
-    if found is None and (path.name in (".condarc", "condarc") or _has(node, "channels")):
-        found = Document("condarc", "a configuration of conda", "ensure_condarc", ("channels: [...]",))
-    if found is None and (_has(node, "all") or path.name.lower() in ("hosts", "inventory", "inventory.ini")):
-        leave = "leave it out: a playbook is for the machine that it is run on"
-        found = Document("inventory", "an inventory of Ansible", advice=leave)
-    return found
+    document = _by_name(path, path.name)
+    if document is None and _has(node, "nbformat", "cells"):
+        document = _notebook(path.name)
+    if document is None and (_has(node, "dependencies") or _has(node, "channels", "name")):
+        document = _environment(path.name)
+    if document is None and (path.name in (".condarc", "condarc") or _has(node, "channels")):
+        document = Document("condarc", "a configuration of conda", "ensure_condarc", ("channels: [...]",))
+    if document is None and (_has(node, "all") or path.name.lower() in ("hosts", "inventory", "inventory.ini")):
+        leave = "leave it out: a playbook runs on this machine only"
+        document = Document("inventory", "an inventory of Ansible", advice=leave)
+    return document
 
 
 def recognised(path: Path, shown: str) -> Document | None:
@@ -92,13 +92,13 @@ def recognised(path: Path, shown: str) -> Document | None:
     except OSError:
         return None
     text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
-    found = next(_by_content(path, text, shown), None)
-    if found is None:
-        found = _by_name(path, shown)
+    document = next(_by_content(path, text, shown), None)
+    if document is None:
+        document = _by_name(path, shown)
         # `conda list --export` is often written into a requirements.txt.
-        if found is not None and found.kind == "requirements" and _CONDA_EXPORT.search(text):
+        if document is not None and document.kind == "requirements" and _CONDA_EXPORT.search(text):
             return None
-    return found
+    return document
 
 
 def _by_content(path: Path, text: str, shown: str) -> Iterator[Document]:

@@ -1,4 +1,4 @@
-"""What templates read from outside of the playbook; it is remembered, as the next run asks whether it still holds."""
+"""Reads of templates outside the playbook; they are recorded, because the next run checks them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORDS = re.compile(r"\((?:aws_secret|aws_ssm) [^()]*\)")
 
 
 def stands_for_a_secret(value: Any) -> bool:
-    """Whether this is the word that a check has in the place of a secret."""
+    """Whether this is the placeholder that a check uses for a secret."""
     return isinstance(value, str) and _WORDS.fullmatch(value) is not None
 
 
@@ -30,7 +30,7 @@ class Unset:
 
 
 class Outside:
-    """The machine as far as templates may look at it: environment variables, and files by name.
+    """The part of the machine that templates may read: environment variables, and files by name.
 
     Args:
         folder: Where relative paths begin.
@@ -39,7 +39,7 @@ class Outside:
     Attributes:
         env_read: Names of the variables that were asked for.
         looked_at: Every path that was read or looked for, and whether something was there.
-        secrets_read: What was asked for at AWS, or would be; never the values.
+        secrets_read: The names of the secrets of AWS that were read, or would be; never the values.
 
     """
 
@@ -60,25 +60,25 @@ class Outside:
 
     def lookup(self, kind: str, *terms: Any, **options: Any) -> Any:
         """What ``lookup(KIND, ...)`` gives, as in Ansible: several values as one text with commas between them."""
-        found = self.query(kind, *terms, **options)
-        unset = next((one for one in found if isinstance(one, Unset)), None)
+        values = self.query(kind, *terms, **options)
+        unset = next((value for value in values if isinstance(value, Unset)), None)
         if unset is not None:
             return unset
-        return ",".join(map(str, found)) if len(found) != 1 else found[0]
+        return ",".join(map(str, values)) if len(values) != 1 else values[0]
 
     def query(self, kind: str, *terms: Any, **options: Any) -> list[Any]:
         """What ``query(KIND, ...)`` gives: the values as a list.
 
         Raises:
-            InvalidPlaybook: there is no such lookup, or what it names is not there.
+            InvalidPlaybook: the lookup is unknown, or what it names is missing.
 
         """
         name = str(kind).removeprefix("ansible.builtin.").removeprefix("amazon.aws.")
         if name in ansible.LOOKUPS:
-            raise ansible.LOOKUPS[name].fault(f"there is no lookup '{name}' here")
+            raise ansible.LOOKUPS[name].fault(f"the lookup '{name}' is not supported")
         if name not in self.lookups:
             raise InvalidPlaybook(
-                f"there is no lookup '{name[:40]}'{nearest(name[:40], self.lookups)}",
+                f"unknown lookup '{name[:40]}'{nearest(name[:40], self.lookups)}",
                 cure=f"there are: {', '.join(self.lookups)}",
             )
         function, allowed = self.lookups[name]
@@ -91,7 +91,7 @@ class Outside:
         return function(*_flat(terms), **options)
 
     def variable(self, name: str, default: Any = None) -> Any:
-        """An environment variable; ``default`` where it is not set, and without one `Unset`."""
+        """Return an environment variable; if it is not set, ``default``, or `Unset` without one."""
         self.env_read.add(name)
         value = self.env.get(name, default)
         if value is None:
@@ -100,7 +100,7 @@ class Outside:
         return value
 
     def secret(self, kind: str, name: str, region: str | None) -> str:
-        """A secret of AWS; here only a word in its place, as nothing but a run asks for it."""
+        """Return a placeholder for a secret of AWS; only a run reads the secret itself."""
         self.secrets_read.add(f"{kind} {name}")
         return f"({kind} {name})"
 
@@ -116,7 +116,7 @@ class Outside:
         return os.path.expanduser(text)
 
     def status(self, path: Path, *, follow: bool = True) -> os.stat_result | None:
-        """The status of what is at ``path``, None for nothing."""
+        """Return the status of ``path``; None if nothing is there."""
         self.looked_at.setdefault(path, os.path.lexists(path))
         try:
             return os.stat(path) if follow else os.lstat(path)
@@ -124,7 +124,7 @@ class Outside:
             return None
 
     def resolved(self, path: Path) -> Path:
-        """The path without links; what it is made of is looked at as well, as a folder may yet become a link."""
+        """Resolve the links in a path; its folders are recorded too, because one may become a link later."""
         for place in (path, *path.parents[:-1]):
             self.looked_at.setdefault(place, os.path.lexists(place))
         return Path(os.path.realpath(path))
@@ -156,19 +156,21 @@ class Outside:
 
     @staticmethod
     def _part(value: str, name: str, key: str | None) -> str:
-        """The text under a key of a secret that is a JSON object; of the word in its place, that word."""
+        """Return the text under a key of a secret that is a JSON object; a placeholder stays as it is."""
         if key is None or stands_for_a_secret(value):
             return value
         import json
 
         try:
-            found = json.loads(value)
+            document = json.loads(value)
         except ValueError:
-            found = None
-        if not isinstance(found, dict) or key not in found:
-            there = f"it has: {', '.join(map(str, found))}" if isinstance(found, dict) else "it is no JSON object"
-            raise InvalidPlaybook(f"the secret '{name}' has no key '{key}'", cause=there, cure="correct `key`")
-        return found[key] if isinstance(found[key], str) else json.dumps(found[key])
+            document = None
+        if not isinstance(document, dict) or key not in document:
+            keys = (
+                f"it has: {', '.join(map(str, document))}" if isinstance(document, dict) else "it is not a JSON object"
+            )
+            raise InvalidPlaybook(f"the secret '{name}' has no key '{key}'", cause=keys, cure="correct `key`")
+        return document[key] if isinstance(document[key], str) else json.dumps(document[key])
 
     def _file(self, *names: Any, rstrip: bool = True, lstrip: bool = False) -> list[str]:
         return [self._text(self.path(name), rstrip=rstrip, lstrip=lstrip) for name in names]
@@ -189,9 +191,9 @@ class Outside:
         if skip or errors == "ignore":
             return []
         raise InvalidPlaybook(
-            "none of the files is there that first_found names",
+            "none of the files of first_found exists",
             cause=f"looked for: {', '.join(map(str, candidates)) or 'nothing'}",
-            cure="correct the names, or say skip=true",
+            cure="correct the names, or write skip=true",
         )
 
 

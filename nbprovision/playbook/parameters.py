@@ -1,11 +1,11 @@
-"""From the mapping under a task's key to the task: names, types, values, each fault with its place.
+"""Makes a task from the mapping under its key: names, types, values, each fault with its position.
 
 A field may be marked, in its description, as one that holds a path; relative ones begin at the playbook's folder:
 
 - ``parameter("...", extra={"path": True})``: every value (or entry of a list) is a path;
 - ``extra={"path": "if-slash"}``: those with a slash are (``env: ./x`` beside ``env: fraud``);
 - ``extra={"path": "if-dot"}``: those that begin with ``./`` or ``../`` are (``[./chan, conda-forge/label/x]``);
-- ``extra={"path": "if-no-url"}``: those that are no URL are;
+- ``extra={"path": "if-no-url"}``: those that are not a URL are;
 - ``extra={"path": anchored}``: a function makes the paths in a value absolute, of the value and the folder;
 - ``extra={"path": True, "but_with": ("state", "link")}``: the value is one, unless ``state`` is ``link``.
 
@@ -52,13 +52,13 @@ from nbprovision.playbook.written import Written, text_of
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
 from nbprovision.system import secrets
 
-_COMMON = frozenset(Task.__struct_fields__)  # what every task has; told last
+_COMMON = frozenset(Task.__struct_fields__)  # what every task has; listed last
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _WORDS_FOR_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A task's key and what stands under it."""
+    """A task's key and its parameters."""
 
     kind: str
     position: Position
@@ -131,10 +131,10 @@ def bind(
         render: Works out the templates in a node; raises `InvalidPlaybook`.
         render_file: The text of a template file with the variables that ``render`` knows; raises `InvalidPlaybook`.
         folder: Where relative paths begin.
-        faults: Takes up what is wrong.
+        faults: Collects the faults.
 
     Raises:
-        NotYetKnown: a value turns on what another task reports; the other values have been looked at.
+        NotYetKnown: a value depends on the result of another task; the other values were checked.
 
     """
     fields = _fields(task)
@@ -144,7 +144,7 @@ def bind(
     for key, node in call.parameters.pairs:
         field = fields.get(key.value)
         if field is None:
-            continue  # check_names has told
+            continue  # check_names has reported it
         with faults.gathered():
             try:
                 data = _without_omitted(render(node))
@@ -175,8 +175,8 @@ def bind(
         return None
     missing = [name for name, field in fields.items() if field.required and field.name not in values]
     for name in missing:
-        if call.parameters.get(name):  # check_names has told of those that are not there at all
-            faults.add(InvalidPlaybook(f"{call.kind} needs '{name}', which is omitted", position=call.position))
+        if call.parameters.get(name):  # check_names has reported missing ones
+            faults.add(InvalidPlaybook(f"{call.kind} needs '{name}', but it is `omit`", position=call.position))
     if missing:
         return None
     try:
@@ -193,7 +193,7 @@ def bind(
     return None
 
 
-@functools.cache  # msgspec evaluates the annotations anew each time
+@functools.cache  # msgspec evaluates the annotations each time
 def _fields(task: type[Task[Any]]) -> dict[str, msgspec.structs.FieldInfo]:
     return {field.encode_name: field for field in msgspec.structs.fields(task)}
 
@@ -222,45 +222,48 @@ def _refuse_unfit(kind: str, name: str, node: Node, data: Any) -> None:
     problem = unfit(data)
     if problem:
         message = f"{kind}: '{name}' holds {problem}"
-        raise InvalidPlaybook(message, cure="take it out of the value", position=node.position)
+        raise InvalidPlaybook(message, cure="remove it from the value", position=node.position)
     problem = empty_secret(data)
     if problem:
         raise InvalidPlaybook(f"{kind}: '{name}' holds {problem}", cure=HOW_TO_FILL, position=node.position)
 
 
 def _as_wanted(data: Any, shape: Any, *, text: bool) -> Any:
-    """The data with each number as what is wanted in its place: the text that stands in the file, or the number.
+    """Convert each number in the data to the wanted form: the text in the file, or the number.
 
     Args:
-        data: What the playbook gives, templates worked out.
+        data: The value in the playbook, with its templates evaluated.
         shape: The type that is wanted.
-        text: Text is wanted where the type takes both.
+        text: Prefer text if the type takes both.
 
     Raises:
-        FormLost: text is wanted and is lost, or it cannot be told whether text is meant.
+        FormLost: text is wanted and lost, or the value could be either.
 
     """
     inspect = msgspec.inspect
     types = _alternatives(shape)
     if isinstance(data, list):
-        entry = next((one.item_type for one in types if isinstance(one, inspect.ListType)), inspect.AnyType())
+        entry = next((shape.item_type for shape in types if isinstance(shape, inspect.ListType)), inspect.AnyType())
         return [_as_wanted(item, entry, text=text) for item in data]
     if isinstance(data, dict):
         fields = {
-            one.encode_name: one.type for kind in types if isinstance(kind, inspect.StructType) for one in kind.fields
+            field.encode_name: field.type
+            for kind in types
+            if isinstance(kind, inspect.StructType)
+            for field in kind.fields
         }
-        other = next((one.value_type for one in types if isinstance(one, inspect.DictType)), inspect.AnyType())
+        other = next((part.value_type for part in types if isinstance(part, inspect.DictType)), inspect.AnyType())
         return {_key(key): _as_wanted(item, fields.get(key, other), text=text) for key, item in data.items()}
     if isinstance(data, bool) or not isinstance(data, int | float):
         return data
     numbers = (inspect.FloatType,) if isinstance(data, float) else (inspect.IntType, inspect.FloatType)
-    takes_text = any(isinstance(one, inspect.StrType) for one in types)
-    takes_number = any(isinstance(one, numbers) for one in types)
+    takes_text = any(isinstance(part, inspect.StrType) for part in types)
+    takes_number = any(isinstance(part, numbers) for part in types)
     if takes_text and (text or not takes_number):
         return text_of(data) if isinstance(data, int | Written) else data
     if not isinstance(data, Written):
         return data
-    if data.loses and (takes_text or any(isinstance(one, inspect.AnyType) for one in types)):
+    if data.loses and (takes_text or any(isinstance(part, inspect.AnyType) for part in types)):
         raise data.lost()
     return data.number()
 
@@ -270,7 +273,7 @@ def _alternatives(shape: Any) -> list[Any]:
     if isinstance(shape, msgspec.inspect.Metadata):
         return _alternatives(shape.type)
     if isinstance(shape, msgspec.inspect.UnionType):
-        return [one for part in shape.types for one in _alternatives(part)]
+        return [alternative for part in shape.types for alternative in _alternatives(part)]
     return [shape]
 
 
@@ -279,15 +282,15 @@ def _key(key: Any) -> Any:
 
 
 def _typed(kind: str, name: str, wanted: Any, node: Node, data: Any) -> Any:
-    """``data`` as the parameter's type; text may stand for numbers and booleans, as templates and ``-e`` give it."""
+    """Convert ``data`` to the parameter's type; text from templates and ``-e`` may represent numbers and booleans."""
     try:
         return msgspec.convert(data, wanted)
     except (msgspec.ValidationError, OverflowError) as error:
-        told = str(error)
+        complaint = str(error)
     for attempt, strict in ((_as_written(node, data), True), (_booleans(data), False)):
         with contextlib.suppress(msgspec.ValidationError, OverflowError):
             return msgspec.convert(attempt, wanted, strict=strict)
-    raise _misfit(kind, name, wanted, node, data, told)
+    raise _misfit(kind, name, wanted, node, data, complaint)
 
 
 def _as_written(node: Node, data: Any) -> Any:
@@ -324,24 +327,24 @@ _HABITS = {
 }
 
 
-def _misfit(kind: str, name: str, wanted: Any, node: Node, data: Any, told: str) -> InvalidPlaybook:
-    """Says what a parameter takes, and what stands there instead; ``told`` is what msgspec says."""
+def _misfit(kind: str, name: str, wanted: Any, node: Node, data: Any, complaint: str) -> InvalidPlaybook:
+    """Describe what a parameter takes and what it got; ``complaint`` is msgspec's message."""
     shape = msgspec.inspect.type_info(wanted)
-    node, data, where = _at_fault(node, data, wanted, told)
+    node, data, where = _at_fault(node, data, wanted, complaint)
     choices = _choices(shape)
     if choices and isinstance(data, str) and not where:
         habit = _HABITS.get(data.strip().lower(), "")
         near, cure = ("", f"write {habit}") if habit in choices else (nearest(data, choices), "")
         message = f"{kind}: '{name}' is one of {', '.join(choices)}, not '{data[:40]}'{near}"
         return InvalidPlaybook(message, cure=cure, position=node.position)
-    if ", got `" not in told and "enum value" not in told:
-        reason = told.partition(" - at `$")[0].replace("Expected ", "must be ")
+    if ", got `" not in complaint and "enum value" not in complaint:
+        reason = complaint.partition(" - at `$")[0].replace("Expected ", "must be ")
         for word, plain_word in (("`int`", "a whole number"), ("`str`", "a string"), ("`array`", "a list")):
             reason = reason.replace(word, plain_word)
         return InvalidPlaybook(f"{kind}: '{name}'{where} {reason[:1].lower()}{reason[1:]}", position=node.position)
     takes = words(shape)
-    found = _found(data)
-    message = f"{kind}: '{name}' takes {takes}, {f'and{where} is {found}' if where else f'not {found}'}"
+    actual = _found(data)
+    message = f"{kind}: '{name}' takes {takes}, {f'and{where} is {actual}' if where else f'not {actual}'}"
     return InvalidPlaybook(message, cure=_cure(node, data, takes), position=node.position)
 
 
@@ -352,14 +355,14 @@ def _cure(node: Node, data: Any, takes: str) -> str:
         return ""
     if node.plain and not isinstance(node.value, str):
         return f'write it in quotes: "{node.text[:40]}"'
-    return "write the value in quotes where the variable is defined"
+    return "write the value in quotes in the variable's definition"
 
 
-def _at_fault(node: Node, data: Any, wanted: Any, told: str) -> tuple[Node, Any, str]:
-    """The node and the data that msgspec's path names, and words for where that is."""
+def _at_fault(node: Node, data: Any, wanted: Any, complaint: str) -> tuple[Node, Any, str]:
+    """Return the node and the data that msgspec's path names, and a description of their place."""
     where = ""
     above: list[str | None] = []  # keys on the way there, None for a list
-    path = told.rpartition(" - at `$")[2].rstrip("`") if " - at `$" in told else ""
+    path = complaint.rpartition(" - at `$")[2].rstrip("`") if " - at `$" in complaint else ""
     for step in re.findall(r"\.[^.\[]+|\[\d+\]|\[\.\.\.\]", path):
         if step.startswith("[") and step != "[...]":
             index = int(step[1:-1])
@@ -369,7 +372,9 @@ def _at_fault(node: Node, data: Any, wanted: Any, told: str) -> tuple[Node, Any,
         else:
             key = step[1:]
             if step == "[...]":  # some key of the mapping
-                key = next(one for one in data if not _fits(_within(above, {one: data[one]}), wanted))
+                key = next(
+                    candidate for candidate in data if not _fits(_within(above, {candidate: data[candidate]}), wanted)
+                )
             above.append(key)
             data, where = data[key], f"{where} '{key}'"
             node = (node.get(key) or node) if isinstance(node, MapNode) else node
@@ -400,7 +405,7 @@ def _choices(shape: Any) -> list[str]:
 
 
 def words(shape: Any) -> str:
-    """What a type takes, in words: ``a string or a list of strings``."""
+    """Describe the values of a type in words: ``a string or a list of strings``."""
     inspect = msgspec.inspect
     if isinstance(shape, inspect.Metadata):
         return words(shape.type)
@@ -450,14 +455,14 @@ def _found(data: Any) -> str:
 def _render_into(
     values: dict[str, Any], field: msgspec.structs.FieldInfo, call: Call, render_file: Callable[[Path], str]
 ) -> None:
-    """Where the field names a template file, give the parameter that it is for its value."""
+    """If the field names a template file, set the parameter that gets the file's text."""
     into = _marked(field, "renders")
     if into is None or values[field.name] is None:
         return
     node = call.parameters.get(field.encode_name)
     position = node.position if node else call.position
     if into in values:
-        message = f"{call.kind}: '{field.encode_name}' and '{into}' both say what it is to be"
+        message = f"{call.kind}: '{field.encode_name}' and '{into}' cannot be given together"
         raise InvalidPlaybook(message, cure="give one of them", position=position)
     try:
         values[into] = render_file(Path(values[field.name]).expanduser())
@@ -471,7 +476,7 @@ def _marked(field: msgspec.structs.FieldInfo, mark: str) -> Any:
 
 
 def _refuse_places(call: Call, values: Mapping[str, Any], field: msgspec.structs.FieldInfo) -> None:
-    """Refuse what is no path, in a field that is marked as one of paths: nothing says where it would be."""
+    """Refuse a value that cannot be a path, in a field that is marked as a path."""
     value, rule, unless = values[field.name], _marked(field, "path"), _marked(field, "but_with")
     if rule is None or (unless is not None and values.get(unless[0]) == unless[1]):
         return
@@ -494,7 +499,7 @@ def _refuse_places(call: Call, values: Mapping[str, Any], field: msgspec.structs
 
 
 def _refuse_other_documents(call: Call, field: msgspec.structs.FieldInfo, value: Any, written: Any) -> None:
-    """Refuse a file that is a document of another tool, with what uses it; faults in the right one are found later."""
+    """Refuse a document of another tool, and name the task that uses it; faults in the right one are found later."""
     kind = _marked(field, "document")
     if kind is None:
         return

@@ -28,7 +28,7 @@ def replace(
     except (re.error, IndexError) as error:
         raise InvalidPlaybook(f"'{replacement[:40]}' cannot replace a match", cause=str(error)) from None
     if times < mandatory_count:
-        raise InvalidPlaybook(f"'{pattern[:40]}' matches {times} times, and {mandatory_count} are demanded")
+        raise InvalidPlaybook(f"'{pattern[:40]}' matches {times} times, not {mandatory_count}")
     return replaced
 
 
@@ -47,14 +47,14 @@ def search(value: Any, pattern: str, *groups: str, ignorecase: bool = False, mul
 
 def findall(value: Any, pattern: str, multiline: bool = False, ignorecase: bool = False) -> list[Any]:
     """Ansible's filter ``regex_findall``: every match, or where the pattern has groups, these."""
-    found = _compiled(pattern, ignorecase=ignorecase, multiline=multiline).findall(_text(value))
-    return [list(match) if isinstance(match, tuple) else match for match in found]
+    matches = _compiled(pattern, ignorecase=ignorecase, multiline=multiline).findall(_text(value))
+    return [list(match) if isinstance(match, tuple) else match for match in matches]
 
 
 def escape(value: Any, re_type: str = "python") -> str:
     """Ansible's filter ``regex_escape``."""
     if re_type not in ("python", "posix_basic"):
-        raise InvalidPlaybook(f"there is no re_type '{str(re_type)[:20]}'", cure="there are: python, posix_basic")
+        raise InvalidPlaybook(f"unknown re_type '{str(re_type)[:20]}'", cure="there are: python, posix_basic")
     text = _text(value)
     return re.escape(text) if re_type == "python" else re.sub(r"([].[^$*\\])", r"\\\1", text)
 
@@ -84,13 +84,13 @@ def _compiled(pattern: Any, *, ignorecase: bool, multiline: bool) -> re.Pattern[
     try:
         return re.compile(text, (re.IGNORECASE if ignorecase else 0) | (re.MULTILINE if multiline else 0))
     except (re.error, RecursionError, OverflowError) as error:
-        raise InvalidPlaybook(f"'{text[:60]}' is no regular expression", cause=str(error)) from None
+        raise InvalidPlaybook(f"'{text[:60]}' is not a regular expression", cause=str(error)) from None
 
 
 def _group(name: str) -> int | str:
     match = re.fullmatch(r"\\(\d+)|\\g<([^<>]+)>", str(name))
     if match is None:
-        raise InvalidPlaybook(f"'{str(name)[:20]}' names no group", cure="write '\\\\1' or '\\\\g<name>'")
+        raise InvalidPlaybook(f"'{str(name)[:20]}' is not a group", cure="write '\\\\1' or '\\\\g<name>'")
     return int(match[1]) if match[1] else int(match[2]) if match[2].isdecimal() else match[2]
 
 
@@ -98,5 +98,5 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if value is None or isinstance(value, list | dict) or (callable(value) and not isinstance(value, Undefined)):
-        raise InvalidPlaybook("a regular expression is for text", cure="put `| string` before it, or `map` for a list")
+        raise InvalidPlaybook("a regular expression needs text", cure="put `| string` before it, or `map` for a list")
     return str(value)

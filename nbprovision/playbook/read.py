@@ -1,4 +1,4 @@
-"""Reads a playbook: from a file to plays of calls, each bound to its typed task, before anything is run."""
+"""Reads a playbook: from a file to plays of calls, each bound to its typed task, before anything runs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TASK_PREFIX = "ensure_"
 _HERE = ("localhost", "127.0.0.1", "::1", "all")
 _EXAMPLE = "- hosts: localhost\n  tasks:\n    - ensure_...:"
 _SECTIONS = ("pre_tasks", "tasks", "post_tasks")
-# What stands beside import_playbook.
+# The keywords beside import_playbook.
 _IMPORT = {name: keywords.PLAY[name] for name in ("name", "vars", "tags")} | {
     "when": keywords.TASK["when"],
     "import_playbook": "",
@@ -60,7 +60,7 @@ def read_playbook(
     outside: type[Outside] = Outside,
     judge: Callable[[Path], None] = lambda path: None,
 ) -> Playbook:
-    """Read a playbook, and bind every task that is chosen and whose ``when`` holds.
+    """Read a playbook, and bind every chosen task with a true ``when``.
 
     Args:
         path: The file. Relative paths begin at the folder of the file in which they are written.
@@ -71,12 +71,12 @@ def read_playbook(
         tags: Choose the tasks with one of these; see `selected`.
         skip_tags: Leave out the tasks with one of these.
         kept: Contents that are read in place of files, see `Files`.
-        outside: What looks at files for templates.
+        outside: Reads the machine for templates.
         judge: Called before each file that the playbook is made of is read; raises `InvalidPlaybook` for one not to
             obey.
 
     Raises:
-        InvalidPlaybook: something is wrong with it; all faults that one reading finds are told, the first with its
+        InvalidPlaybook: it has faults; the error contains all that one reading finds, the first with its
             position as the error's own.
 
     """
@@ -108,19 +108,19 @@ def _names_of_prompts(node: Node | None) -> list[str]:
 
 
 def _of_another_kind(path: Path, node: Node | None) -> InvalidPlaybook | None:
-    """What is said of a document that is something else than a playbook."""
+    """Return the error for a document of another kind."""
     other = other_documents.named(path, node)
     if other is None:
         return None
     return InvalidPlaybook(
-        f"this is {other.what}, and no playbook",
+        f"this is {other.what}, not a playbook",
         cure=other.as_playbook,
         position=Position(str(path), 1, 1),
     )
 
 
 class _Reader:
-    """Goes through the nodes of one playbook, and gathers what is wrong."""
+    """Goes through the nodes of one playbook, and collects the faults."""
 
     def __init__(
         self,
@@ -178,9 +178,7 @@ class _Reader:
             return self.imported(node, key, around)
         first = next((key for key, _ in node.pairs if str(key.value).startswith(_TASK_PREFIX)), None)
         if first is not None:
-            self.values.fault(
-                "a task stands where a play is expected", first, cure=f"put the tasks into a play:\n{_EXAMPLE}"
-            )
+            self.values.fault("a task is in the place of a play", first, cure=f"put the tasks into a play:\n{_EXAMPLE}")
             return []
         return [self.play(node, around)]
 
@@ -208,9 +206,9 @@ class _Reader:
     def play(self, node: MapNode, around: Around) -> Play:
         values = self.values
         values.keywords(node, keywords.PLAY, "play")
-        # What a prompt would have given is refused, and told: it is no further fault wherever it is used.
-        asked = {name: f"<{name}>" for name in _names_of_prompts(node.get("vars_prompt"))}
-        scope = around.scope.extended({**asked, **values.variables(node.get("vars"))}, over=around.extra)
+        # A prompt is refused and reported. Its names get values, so that their uses are not faults as well.
+        prompted = {name: f"<{name}>" for name in _names_of_prompts(node.get("vars_prompt"))}
+        scope = around.scope.extended({**prompted, **values.variables(node.get("vars"))}, over=around.extra)
         for variables in self.files_of_variables(node.get("vars_files"), scope, around):
             scope = scope.extended(variables, over=around.extra)
         around = self.lists.within(
@@ -240,9 +238,9 @@ class _Reader:
         return [call for call in calls if last[call.title] == call.position]
 
     def implied(self, handlers: list[TaskCall], notified: int, around: Around) -> list[TaskCall]:
-        """Handlers that need not be written: kinds of task that are nothing else. A name that is none is a fault."""
+        """Return the implied handlers: kinds of task that can only be handlers. An unknown name is a fault."""
         heard = {name for call in handlers for name in call.listen}
-        found: list[TaskCall] = []
+        calls: list[TaskCall] = []
         inner = msgspec.structs.replace(around, handler=True)
         for name, position in self.lists.notified[notified:]:
             if name in heard:
@@ -251,22 +249,20 @@ class _Reader:
                 heard.add(name)
                 key = Scalar(position, name, name, plain=True)
                 node = MapNode(position, ((key, MapNode(position, ())),))
-                found += [one for one in self.lists.entries([node], inner) if isinstance(one, TaskCall)]
+                calls += [entry for entry in self.lists.entries([node], inner) if isinstance(entry, TaskCall)]
                 continue
-            near = nearest(name[:60], heard | {one for one in self.lists.kinds if self.catalogue[one].handler_only})
-            there = f"there are: {', '.join(sorted(heard))}" if heard else "write it below handlers: of the play"
+            near = nearest(name[:60], heard | {kind for kind in self.lists.kinds if self.catalogue[kind].handler_only})
+            choices = f"there are: {', '.join(sorted(heard))}" if heard else "write it below handlers: of the play"
             self.faults.add(
-                InvalidPlaybook(
-                    f"there is no handler '{name[:60]}'{near}", cure="" if near else there, position=position
-                )
+                InvalidPlaybook(f"unknown handler '{name[:60]}'{near}", cure="" if near else choices, position=position)
             )
-        return found
+        return calls
 
     def files_of_variables(self, node: Node | None, scope: Scope, around: Around) -> list[dict[str, Node]]:
-        """What each file of ``vars_files`` sets; of a list of files, the first that is there."""
+        """Read the variables of each file in ``vars_files``; of a list of files, the first existing one."""
         if is_nothing(node) or node is None:
             return []
-        found = []
+        layers = []
         for entry in node.items if isinstance(node, ListNode) else [node]:
             with self.faults.gathered():
                 names = self.templates.render(entry, scope)
@@ -278,14 +274,14 @@ class _Reader:
                 chosen = kept or next(
                     (path for path in paths if outside.status(Path(os.path.abspath(path)))), paths[-1]
                 )
-                found.append(self.values.file_of_variables(chosen, entry))
-        return found
+                layers.append(self.values.file_of_variables(chosen, entry))
+        return layers
 
     def hosts(self, node: Node | None, scope: Scope) -> None:
         for name in self.values.strings(node, "hosts", scope):
             if name not in _HERE:
                 self.values.fault(
-                    f"'hosts' is localhost, not '{name[:40]}'", node, cure="a playbook is for the machine it is run on"
+                    f"'hosts' is localhost, not '{name[:40]}'", node, cure="a playbook runs on this machine only"
                 )
 
 

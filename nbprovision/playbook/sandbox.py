@@ -56,11 +56,11 @@ class _Named(StrictUndefined):
         name, owner = self._undefined_name, self._undefined_obj
         if isinstance(owner, Mapping):
             keys = sorted(str(key) for key in owner)
-            return f"there is no '{name}' in the mapping (it has: {', '.join(keys[:20]) or 'nothing'})" + nearest(
+            return f"the mapping has no '{name}' (it has: {', '.join(keys[:20]) or 'nothing'})" + nearest(
                 str(name), keys
             )
         if isinstance(name, int):
-            return f"there is no entry {name} in the {_word(owner)}"
+            return f"the {_word(owner)} has no entry {name}"
         return f"a {_word(owner)} has no '{name}'"
 
     def __getattr__(self, name: str) -> Any:
@@ -76,9 +76,9 @@ class _Context(Context):
     """Asks the scope for a variable when a template wants it."""
 
     def resolve_or_missing(self, key: str) -> Any:
-        found = super().resolve_or_missing(key)
-        if found is not missing:
-            return found
+        value = super().resolve_or_missing(key)
+        if value is not missing:
+            return value
         scope: Scope = self.parent[_SCOPE]
         try:
             if scope.has(key):
@@ -125,7 +125,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     """Evaluates templates and conditions.
 
     Args:
-        outside: What templates may look at beside their variables.
+        outside: The part of the machine that templates may read.
     """
 
     def __init__(self, outside: Outside) -> None:
@@ -202,11 +202,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
         except jinja2.TemplateSyntaxError as error:
             raise self._syntax_fault(error, condition=condition) from None
         except SecurityError as error:
-            raise InvalidPlaybook("the template reaches for what templates may not use", cause=str(error)) from None
+            raise InvalidPlaybook("the template uses something that templates may not use", cause=str(error)) from None
         except RecursionError:
             raise InvalidPlaybook("the template fails", cause="it is nested too deep") from None
         except MemoryError:
-            raise InvalidPlaybook("the template fails", cause="there is not enough memory for it") from None
+            raise InvalidPlaybook("the template fails", cause="it needs too much memory") from None
         except Exception as error:  # noqa: BLE001 - an expression of the user's can fail in any way
             raise InvalidPlaybook("the template fails", cause=f"{type(error).__name__}: {error}"[:300]) from None
 
@@ -221,14 +221,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if match is None:
             return ""
         kind, name = match[1], match[2].removeprefix("ansible.builtin.")
-        known, refused = (self.filters, ansible.FILTERS) if kind == "filter" else (self.tests, ansible.TESTS)
+        supported, refused = (self.filters, ansible.FILTERS) if kind == "filter" else (self.tests, ansible.TESTS)
         if name in refused:
             return f"{refused[name].why}; {refused[name].fix}"
-        near = nearest(name, (offered for offered in known if not offered.startswith(("@", "ansible."))))
+        near = nearest(name, (offered for offered in supported if not offered.startswith(("@", "ansible."))))
         return near.removeprefix("; ") or f"the reference lists every {kind} that there is"
 
     def handle_exception(self, source: str | None = None) -> NoReturn:
-        """Raise what was raised. Jinja2 would rewrite tracebacks, which nobody sees, at every level anew."""
+        """Raise the current error. Jinja2 would rewrite tracebacks at every level, and nobody sees them."""
         raise  # noqa: PLE0704 - called while an exception is handled
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -301,7 +301,7 @@ def _printed(value: Any) -> Any:
 
 
 def _shown(value: Any) -> Any:
-    """What text is made of: what is no plain value would show where it lies in the memory, which differs each time."""
+    """Make text of a value; other objects would show their address in memory, which differs each time."""
     return value if isinstance(value, str | Mapping | list | Undefined) else _settled(value)
 
 
@@ -322,7 +322,7 @@ def _settled(value: Any, depth: int = 0) -> Any:
         return {_settled(key, depth + 1): _settled(entry, depth + 1) for key, entry in value.items()}
     if isinstance(value, list | tuple | set | range | Iterator) or type(value).__name__.startswith("dict_"):
         return [_settled(entry, depth + 1) for entry in value]
-    raise InvalidPlaybook(f"the template gives a {_word(value)}, no plain value")
+    raise InvalidPlaybook(f"the template gives a {_word(value)}, not a plain value")
 
 
 def _word(value: Any) -> str:
@@ -331,7 +331,7 @@ def _word(value: Any) -> str:
 
 
 def _syntax_cause(error: jinja2.TemplateSyntaxError, end: str) -> str:
-    told = (error.message or "").rstrip(".")
+    message = (error.message or "").rstrip(".")
     for word in ("token 'end of print statement'", "'end of print statement'"):
-        told = told.replace(word, end)
-    return told.replace("'end of statement block'", "'%}'")
+        message = message.replace(word, end)
+    return message.replace("'end of statement block'", "'%}'")

@@ -24,11 +24,11 @@ class Tagged(Protocol):
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The tags, without any that mean something to the one who chooses."""
+        """Return the tags without `always` and `never`."""
 
 
 def selected(call: Tagged, tags: Collection[str] = (), skip_tags: Collection[str] = ()) -> bool:
-    """Whether a task is to be run.
+    """Whether the tags choose a task.
 
     ``always`` is run unless it is skipped by that name, ``never`` only if one of its tags is asked for; ``all``,
     ``tagged`` and ``untagged`` may be asked for and skipped.
@@ -40,12 +40,12 @@ def selected(call: Tagged, tags: Collection[str] = (), skip_tags: Collection[str
 
     """
     own = set(call.tags) or {"untagged"}
-    asked = set(tags) or {"all"}
+    wanted = set(tags) or {"all"}
     skipped = set(skip_tags)
     tagged = own != {"untagged"}
     if "always" not in own:
-        everything = "all" in asked or ("tagged" in asked and tagged)
-        if not ((everything and "never" not in own) or own & asked):
+        everything = "all" in wanted or ("tagged" in wanted and tagged)
+        if not ((everything and "never" not in own) or own & wanted):
             return False
     if "all" in skipped and ("always" not in own or "always" in skipped):
         return False

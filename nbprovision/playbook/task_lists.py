@@ -1,4 +1,4 @@
-"""Lists of tasks: what each entry is, what it takes over from what it stands in, and what it turns on."""
+"""Lists of tasks: the kind of each entry, what it inherits from its surroundings, and what it depends on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FAILURE = ("ansible_failed_task", "ansible_failed_result")
 
 
 class Around(msgspec.Struct, frozen=True, kw_only=True):
-    """What a task takes over from what it stands in: the play, blocks, includes.
+    """The values that a task inherits from its surroundings: the play, blocks, includes.
 
     Attributes:
         scope: The variables.
@@ -61,7 +61,7 @@ class TaskLists:
         faults: Takes up what is wrong.
         extra: Variables of the command line, which win over all others.
         chosen: Whether tags choose a task.
-        include: Reads a file of tasks that stands in the place of one of the list.
+        include: Reads a file of tasks in the place of an entry.
 
     """
 
@@ -91,12 +91,12 @@ class TaskLists:
         """What a list of tasks says, included files in their place."""
         return tuple(entry for node in nodes for entry in self._entry(node, around))
 
-    def within(self, node: MapNode, around: Around, known: Mapping[str, str]) -> Around:
-        """What holds within ``node``: what holds around it, and its own keywords as far as they are in ``known``."""
+    def within(self, node: MapNode, around: Around, allowed: Mapping[str, str]) -> Around:
+        """Return the surroundings of tasks within ``node``: the outer ones, with its own ``allowed`` keywords."""
         values = self.values
         scope = around.scope.extended(self.values.variables(node.get("vars")), over=around.extra)
         aware = self.aware(scope)
-        own = {key.value: value for key, value in node.pairs if key.value in known}
+        own = {key.value: value for key, value in node.pairs if key.value in allowed}
         notify = tuple(values.strings(own.get("notify"), "notify", aware))
         self.notified += [(name, own["notify"].position) for name in notify]
         check_mode = values.boolean(node, "check_mode", aware)
@@ -119,7 +119,7 @@ class TaskLists:
         )
 
     def setting(self, around: Around, scope: Scope) -> Setting:
-        """Where a task stands; relative paths begin at the folder of the file that it is written in."""
+        """The setting of a task; relative paths begin at the folder of its file."""
         folder = Path(os.path.abspath(around.file)).parent
         return Setting(scope, self.extra, self.templates, folder)
 
@@ -147,11 +147,11 @@ class TaskLists:
 
     def _block(self, node: MapNode, around: Around) -> list[Entry]:
         if around.handler:
-            self.fault("a block stands among handlers", node, cure="let several handlers listen to the same name")
+            self.fault("a block cannot be a handler", node, cure="let several handlers listen to the same name")
             return []
         if node.get("block") is None:
-            there = "rescue" if node.get("rescue") else "always"
-            self.fault(f"'{there}' stands without a block", node, cure="write block: and the tasks that may fail")
+            keyword = "rescue" if node.get("rescue") else "always"
+            self.fault(f"'{keyword}' needs a block", node, cure="write block: and the tasks that may fail")
             return []
         if node.get("loop") is not None:
             self.fault(
@@ -193,36 +193,36 @@ class TaskLists:
         if what == "noop" or not chosen:
             return []
         if around.handler:
-            self.fault("'meta' stands among handlers", node, cure="handlers are run when the tasks are done")
+            self.fault("'meta' cannot be a handler", node, cure="handlers run after the tasks")
             return []
         return [Meta(str(what), given.position, self.setting(around, self.aware(around.scope)), around.when)]
 
     def _task(self, node: MapNode, around: Around) -> list[TaskCall]:
         call = task_keys.call(node, self.kinds, self.values)
-        known = keywords.HANDLER if around.handler else keywords.TASK
-        around = self.within(node, around, known)
+        allowed = keywords.HANDLER if around.handler else keywords.TASK
+        around = self.within(node, around, allowed)
         if call is None:
             return []
         kind = self.catalogue[call.kind]
         if kind.handler_only and not around.handler:
             self.fault(
-                f"{call.kind} is no task of its own", node, cure=f"put it under handlers:, and notify: {call.kind}"
+                f"{call.kind} can only be a handler", node, cure=f"put it under handlers:, and notify: {call.kind}"
             )
             return []
         where = "handler" if around.handler else "task"
-        beside = task_keys.misplaced(node, call.kind, kind, known, where, self.values)
+        beside = task_keys.misplaced(node, call.kind, kind, allowed, where, self.values)
         parameters.check_names(call, kind, self.faults, beside)
         scope = self.aware(around.scope)
         judgement = self._judgement(node, scope)
         register = self.values.variable_name(node.get("register"), "register")
         if judgement.until is not None and not register:
-            self.fault("'until' asks for a result that nothing registers", node.get("until"), cure="add register: NAME")
-        found = self._turns(node, call, kind, around, scope)
-        named = self.values.name(node, scope, forgiving=all(one.task is None for one in found)) or call.kind
+            self.fault("'until' needs a registered result", node.get("until"), cure="add register: NAME")
+        turns = self._turns(node, call, kind, around, scope)
+        named = self.values.name(node, scope, forgiving=all(turn.task is None for turn in turns)) or call.kind
         made = [
             msgspec.structs.replace(
-                one,
-                name=f"{named}{one.name}",
+                turn,
+                name=f"{named}{turn.name}",
                 title=named,
                 register=register,
                 judgement=judgement,
@@ -230,9 +230,9 @@ class TaskLists:
                 if around.handler
                 else (),
             )
-            for one in found
+            for turn in turns
         ]
-        if register and any(one.chosen for one in made):
+        if register and any(call.chosen for call in made):
             self.registered[register] = Unknown(named)
         self._check_judgement(node, around)
         return made
@@ -244,7 +244,7 @@ class TaskLists:
         loop = self.loop(node)
         setting = self.setting(around, scope)
         if loop is None:
-            if any(key.text.startswith("with_") for key, _ in node.pairs):  # refused, and told: it would give `item`
+            if any(key.text.startswith("with_") for key, _ in node.pairs):  # refused already: it would set `item`
                 return [self._skipped(call, kind, around, setting)]
             return [self._bound(call, kind, around, setting, "")]
         if not (around.handler or self.chosen(Tags(around.tags))):
@@ -266,11 +266,11 @@ class TaskLists:
             return [msgspec.structs.replace(self._skipped(call, kind, around, setting), turn=self._loops, empty=True)]
         return [
             msgspec.structs.replace(
-                self._bound(call, kind, around, one.setting, f" ({loop.variable}={one.label})"),
+                self._bound(call, kind, around, turn.setting, f" ({loop.variable}={turn.label})"),
                 turn=self._loops,
-                entry=one.entry,
+                entry=turn.entry,
             )
-            for one in turns
+            for turn in turns
         ]
 
     def loop(self, node: MapNode) -> Loop | None:
@@ -278,7 +278,7 @@ class TaskLists:
         items, control = node.get("loop"), node.get("loop_control")
         if items is None:
             if control is not None:
-                self.fault("'loop_control' stands without a loop", control, cure="add loop: and a list, or remove it")
+                self.fault("'loop_control' needs a loop", control, cure="add loop: and a list, or remove it")
             return None
         if control is not None and not isinstance(control, MapNode):
             self.fault(f"'loop_control' takes a mapping, not {kind_of(control)}", control)
@@ -334,7 +334,7 @@ class TaskLists:
     def _bound(
         self, call: parameters.Call, kind: type[Task[Any]], around: Around, setting: Setting, label: str
     ) -> TaskCall:
-        """One call, bound as far as that can be done now."""
+        """Make one call, and bind what is already known."""
         written = Written(call, kind, setting, around.when, around.environment)
         chosen = around.handler or self.chosen(Tags(around.tags))
         made = self._made(call, around, written, label, chosen=chosen)
@@ -373,8 +373,8 @@ class TaskLists:
         self._calls += 1
         if self._calls > MAX_CALLS:
             raise InvalidPlaybook(
-                f"the playbook has more than {MAX_CALLS} tasks, every turn of its loops counted",
-                cure="give a list to one task, where the task takes one",
+                f"the playbook has more than {MAX_CALLS} tasks, each turn of a loop counted",
+                cure="if the task takes a list, give the list to one task",
                 position=call.position,
             )
         return TaskCall(
@@ -398,9 +398,7 @@ class TaskLists:
         retries = self.values.number(node, "retries", scope, whole=True)
         delay = self.values.number(node, "delay", scope, whole=False)
         if delay is not None and until is None and retries is None:
-            self.fault(
-                "'delay' stands without 'retries' or 'until'", node.get("delay"), cure="add one of them, or remove it"
-            )
+            self.fault("'delay' needs 'retries' or 'until'", node.get("delay"), cure="add one of them, or remove it")
         failed, changed = node.get("failed_when"), node.get("changed_when")
         return Judgement(
             failed_when=None if failed is None else (failed,),
@@ -411,7 +409,7 @@ class TaskLists:
         )
 
     def _check_judgement(self, node: MapNode, around: Around) -> None:
-        """Look at the conditions on a result, whose names must be known once it is there."""
+        """Check the conditions on a result; their variables must be known when the result is."""
         scope = self.aware(around.scope)
         loop = node.get("loop_control")
         names = [loop.get("loop_var"), loop.get("index_var")] if isinstance(loop, MapNode) else []

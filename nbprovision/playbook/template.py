@@ -1,4 +1,4 @@
-"""Variables and templates: what a string in a playbook means where it stands."""
+"""Variables and templates: the meaning of a string in its place in a playbook."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def has_template(text: str) -> bool:
 def variable_problem(name: Any) -> str:
     """Why ``name`` cannot be the name of a variable, or nothing."""
     if not isinstance(name, str) or not _VARIABLE_NAME.fullmatch(name):
-        return f"'{name}' is no name for a variable: letters, digits and _, no digit first"
+        return f"'{name}' is not a name for a variable: letters, digits and _, no digit first"
     return f"the name '{name}' is taken: templates know something else by it" if name in _RESERVED else ""
 
 
@@ -62,7 +62,7 @@ class Unknown:
 
 
 class Deferred:
-    """A value that is worked out where it was written, not where it is used: ``vars`` of an include."""
+    """A value that is evaluated where it was written, not where it is used: ``vars`` of an include."""
 
     def __init__(self, node: Node, scope: Scope) -> None:
         self.node = node
@@ -74,14 +74,14 @@ class NotYetKnown(InvalidPlaybook):
 
     def __init__(self, name: str, unknown: Unknown) -> None:
         super().__init__(
-            f"variable '{name}' is known only when '{unknown.task}' has been run",
-            cure="what is asked here must be known before anything is run",
+            f"variable '{name}' is only known after '{unknown.task}' has run",
+            cure="use a value that is known before the run",
         )
         self.unknown = unknown
 
 
 class Scope:
-    """Variables where a task stands. A value is worked out when it is first asked for, and once.
+    """The variables of a task. Each value is evaluated once, at its first use.
 
     Args:
         templates: What evaluates them.
@@ -112,14 +112,14 @@ class Scope:
 
     def knowing(self, results: Mapping[str, Any], *, over: Mapping[str, Any]) -> Scope:
         """The same scope with results (`Known` or `Unknown`) over it, and ``over`` over both."""
-        known = {**self._results, **results}
-        return Scope(self._templates, (self._written, results, over), self._facts, known) if results else self
+        values = {**self._results, **results}
+        return Scope(self._templates, (self._written, results, over), self._facts, values) if results else self
 
     def settled(self) -> Scope:
         """The same scope without what is not known yet."""
-        known = {name: value for name, value in self._written.items() if not isinstance(value, Unknown)}
+        values = {name: value for name, value in self._written.items() if not isinstance(value, Unknown)}
         results = {name: value for name, value in self._results.items() if not isinstance(value, Unknown)}
-        return Scope(self._templates, (known,), self._facts, results)
+        return Scope(self._templates, (values,), self._facts, results)
 
     def written(self, name: str) -> Any:
         """A variable as it was given, not evaluated."""
@@ -149,7 +149,7 @@ class Scope:
                 raise InvalidPlaybook(f"variable '{name}' refers to itself: {chain}", position=position)
             if len(self._open) >= _NESTED:
                 raise InvalidPlaybook(
-                    f"variable '{name}' is made of variables more than {_NESTED} levels deep", position=position
+                    f"variable '{name}' refers to variables more than {_NESTED} levels deep", position=position
                 )
             if isinstance(written, Known):
                 remember_if_secret(name, written.value)
@@ -176,7 +176,7 @@ class Templates:
         folder: Where relative paths begin.
         env: The environment variables that ``lookup('env', NAME)`` sees.
         files: Reads the files that the playbook is made of; by default from the disk.
-        outside: What looks at files for them.
+        outside: Reads the machine for them.
 
     Attributes:
         outside: What they read from outside so far.
@@ -223,7 +223,7 @@ class Templates:
         return value
 
     def render_file(self, path: Path, scope: Scope) -> str:
-        """The text of a template file, which is read anew whenever it changes.
+        """The text of a template file, which is read again whenever it changes.
 
         Raises:
             InvalidPlaybook: it cannot be read, is larger than 1 MiB, or a template in it is wrong; with its line.
@@ -233,14 +233,14 @@ class Templates:
         if not has_template(text):
             return text
         try:
-            # What stands before it makes a text of a file that is one expression.
+            # The prefix makes text of a file that is a single expression.
             made = str(self._sandbox.evaluate("{{ '' }}" + text, scope))
         except InvalidPlaybook as error:
-            line = getattr(error.__context__, "lineno", None)  # Jinja2 tells it of what it cannot compile
+            line = getattr(error.__context__, "lineno", None)  # Jinja2 sets it on errors of compilation
             if line is not None:
                 error.at(Position(str(path), line, 1))
             elif error.position is None:
-                error.cause = "; ".join(part for part in (error.cause, f"it stands in the template {path}") if part)
+                error.cause = "; ".join(part for part in (error.cause, f"it is in the template {path}") if part)
             raise
         return made.replace("\n", "\r\n") if "\r\n" in text else made
 
@@ -283,7 +283,7 @@ class Templates:
         if isinstance(node, MapNode):
             raise InvalidPlaybook(
                 f"'{keyword}' takes an expression or a list of them, not a mapping",
-                cure="an expression that holds ': ' or begins with { is written in quotes",
+                cure="write an expression with ': ' in it, or { at its beginning, in quotes",
                 position=node.position,
             )
         if node.value is None:

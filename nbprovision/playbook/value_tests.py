@@ -1,4 +1,4 @@
-"""Ansible's tests (what stands behind ``is``), beside those that Jinja2 has.
+"""Ansible's tests (the words after ``is``) that Jinja2 lacks.
 
 Names and meaning: https://docs.ansible.com/ansible/latest/collections/ansible/builtin/index.html#test-plugins
 """
@@ -23,10 +23,10 @@ Test = Callable[..., bool]
 
 
 def tests(outside: Outside) -> dict[str, Test]:
-    """Every test of Ansible's that there is here, by name.
+    """Return the supported tests of Ansible, by name.
 
     Args:
-        outside: What those go by that look at the machine.
+        outside: The machine, for tests that read it.
 
     """
 
@@ -63,7 +63,7 @@ def _of_result(name: str) -> Test:
     def test(result: Any) -> bool:
         if not isinstance(result, Mapping):
             raise InvalidPlaybook(
-                "the test is one of a task's result", cure="name the variable that `register` gives the result to"
+                "the test needs the result of a task", cure="name the variable that `register` gives the result to"
             )
         return bool(result.get(name, False))
 

@@ -1,4 +1,4 @@
-"""The values of keywords: what each takes, and what is said where something else stands there."""
+"""The values of keywords: what each accepts, and the errors for other values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
 
 
 class Values:
-    """Reads the values of keywords, and gathers what is wrong with them.
+    """Reads the values of keywords, and collects their faults.
 
     Args:
         templates: What evaluates templates.
@@ -31,11 +31,11 @@ class Values:
         """Note that something is wrong."""
         self.faults.add(InvalidPlaybook(message, cause=cause, cure=cure, position=node.position if node else None))
 
-    def keywords(self, node: MapNode, known: Mapping[str, str], where: str, but: Collection[Any] = ()) -> None:
-        """Note every key that is no keyword in this place, but for those in ``but``."""
+    def keywords(self, node: MapNode, allowed: Mapping[str, str], where: str, but: Collection[Any] = ()) -> None:
+        """Note every key that is not a keyword of this place, except those in ``but``."""
         for key, _ in node.pairs:
             if key.value not in but:
-                fault = keywords.unknown(str(key.value), known, where, key.position)
+                fault = keywords.unknown(str(key.value), allowed, where, key.position)
                 if fault:
                     self.faults.add(fault)
 
@@ -46,14 +46,14 @@ class Values:
         if not isinstance(node, MapNode):
             self.fault(f"'{keyword}' takes a mapping of names to values, not {kind_of(node)}", node)
             return {}
-        found = {}
+        values = {}
         for key, value in node.pairs:
             problem = variable_problem(key.value)
             if problem:
                 self.fault(problem, key)
             else:
-                found[key.text] = value
-        return found
+                values[key.text] = value
+        return values
 
     def variable_name(self, node: Node | None, keyword: str) -> str:
         """The name of a variable that a keyword gives a value to, or nothing."""
@@ -79,12 +79,12 @@ class Values:
                     self.fault(f"'{keyword}' takes a string or a list of strings", node)
 
     def words(self, node: Node | None, keyword: str, scope: Scope) -> tuple[str, ...]:
-        """The same, with commas between words that stand in one string."""
+        """The same, with each string split at commas."""
         words = (word.strip() for text in self.strings(node, keyword, scope) for word in text.split(","))
         return tuple(word for word in words if word)
 
     def name(self, node: MapNode, scope: Scope, *, forgiving: bool = False) -> str:
-        """The value of ``name``; as it is written where ``forgiving`` and it cannot be worked out."""
+        """Return the value of ``name``; if it cannot be evaluated and ``forgiving`` is set, as written."""
         given = node.get("name")
         if given is None:
             return ""
@@ -101,7 +101,7 @@ class Values:
         return given.text
 
     def boolean(self, node: MapNode, keyword: str, scope: Scope) -> bool | None:
-        """The value of a keyword that takes true or false; None where it is not there or wrong."""
+        """Return the value of a keyword that takes true or false; None if it is missing or wrong."""
         given = node.get(keyword)
         if given is None:
             return None
@@ -113,7 +113,7 @@ class Values:
         return None
 
     def number(self, node: MapNode, keyword: str, scope: Scope, *, whole: bool) -> float | None:
-        """The value of a keyword that takes a number; None where it is not there or wrong."""
+        """Return the value of a keyword that takes a number; None if it is missing or wrong."""
         given = node.get(keyword)
         if given is None:
             return None
@@ -170,12 +170,12 @@ def without(node: MapNode, *keys: str) -> MapNode:
 
 
 def is_nothing(node: Node | None) -> bool:
-    """Whether a key has no value, or is not there."""
+    """Whether a key is missing or has no value."""
     return node is None or (isinstance(node, Scalar) and node.value is None)
 
 
 def kind_of(node: Node | None) -> str:
-    """What a node is, in words."""
+    """Describe the kind of a node in words."""
     if isinstance(node, MapNode):
         return "a mapping"
     if isinstance(node, ListNode):

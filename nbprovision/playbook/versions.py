@@ -32,23 +32,23 @@ def compare(
         other: The one to compare it with.
         operator: ``<``, ``lt``, ``<=``, ``le``, ``>``, ``gt``, ``>=``, ``ge``, ``==``, ``=``, ``eq``, ``!=``, ``<>``,
             ``ne``.
-        strict: True refuses what is no version by PEP 440, as ``version_type: pep440`` does.
+        strict: True refuses versions that PEP 440 does not allow, as ``version_type: pep440`` does.
         version_type: ``pep440`` (and ``strict``), ``semver`` (and ``semantic``), or ``loose``: numbers and words in the
             order in which they stand. Default: PEP 440 where both are such versions, as Python's and conda's are, else
             loose. (Ansible is loose by default: ``1.2`` is not ``1.2.0`` there, and ``1.0rc1`` newer than ``1.0``.)
 
     Raises:
-        InvalidPlaybook: there is no such operator, or one of the two is no version of that type.
+        InvalidPlaybook: the operator is unknown, or one of the two is not a version of that type.
 
     """
     if operator not in _OPERATORS:
         raise InvalidPlaybook(
-            f"'{str(operator)[:20]}' compares no versions", cure=f"there are: {', '.join(_OPERATORS)}"
+            f"'{str(operator)[:20]}' does not compare versions", cure=f"there are: {', '.join(_OPERATORS)}"
         )
     kinds = {"pep440": "pep440", "strict": "pep440", "semver": "semver", "semantic": "semver", "loose": "loose"}
     kind = version_type or ("pep440" if strict else None)
     if kind is not None and kind not in kinds:
-        raise InvalidPlaybook(f"there is no version_type '{str(kind)[:20]}'{nearest(str(kind), kinds)}")
+        raise InvalidPlaybook(f"unknown version_type '{str(kind)[:20]}'{nearest(str(kind), kinds)}")
     left, right = str(value).strip(), str(other).strip()
     if not left or not right:
         raise InvalidPlaybook("one of the versions to compare is empty")
@@ -67,7 +67,7 @@ def _is_pep440(text: str) -> bool:
 
 def _pep440(text: str) -> Version:
     if not _is_pep440(text):
-        raise InvalidPlaybook(f"'{text[:40]}' is no version by PEP 440", cure="say version_type='loose'")
+        raise InvalidPlaybook(f"'{text[:40]}' is not a version by PEP 440", cure="write version_type='loose'")
     return Version(text)
 
 
@@ -75,7 +75,7 @@ def _semantic(text: str) -> Any:
     """A key that sorts as https://semver.org does: a pre-release is before its release."""
     match = _SEMANTIC.fullmatch(text.removeprefix("v"))
     if match is None:
-        raise InvalidPlaybook(f"'{text[:40]}' is no semantic version", cure="say version_type='loose'")
+        raise InvalidPlaybook(f"'{text[:40]}' is not a semantic version", cure="write version_type='loose'")
     numbers = tuple(int(match[number]) for number in (1, 2, 3))
     return (numbers, match[4] is None, _parts((match[4] or "").split(".")))
 

@@ -15,14 +15,14 @@ from nbprovision.model.errors import InvalidPlaybook, Position
 
 
 class FormLost(InvalidPlaybook):
-    """Text is to be made of a number, and would not be the text that was written."""
+    """A number is needed as text, but its text would differ from the written one."""
 
 
 class Written:
     """A number as it is written: the base of `WrittenInt` and `WrittenFloat`.
 
     Attributes:
-        text: What stands in the file.
+        text: The text in the file.
         position: Where.
         passed_on: It went through a template.
 
@@ -44,7 +44,7 @@ class Written:
     def lost(self) -> FormLost:
         """The error to raise where text would be made of the number."""
         return FormLost(
-            f"YAML reads {self.text[:40]} as the number {str(self.number())[:40]}, and text is wanted",
+            f"YAML reads {self.text[:40]} as the number {str(self.number())[:40]}, but text is wanted",
             cure=f'write it in quotes: "{self.text[:40]}"',
             position=self.position,
         )
@@ -88,7 +88,7 @@ class WrittenFloat(Written, float):
 
 
 def written(value: Any, text: str, position: Position, *, passed_on: bool = False) -> Any:
-    """A value as YAML read it, which remembers its text where it is a number that does not say it itself.
+    """Return a value as YAML read it; a number with another text than its own keeps the written text.
 
     Of a fraction the text is remembered in any case: one that was computed has none.
     """
@@ -111,7 +111,7 @@ def passed_on(value: Any) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """The text of a value for whom text is wanted: what stands in the file.
+    """Return the text of a value as it is in the file.
 
     Raises:
         FormLost: only the number is known, since it went through a variable, and its text would be another one.

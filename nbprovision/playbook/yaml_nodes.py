@@ -1,4 +1,4 @@
-"""YAML to nodes that know where they stand.
+"""YAML to nodes that know their positions.
 
 The text is read as a stream of events, and every limit (depth, number of nodes, what aliases unfold to) is held while
 the nodes are made from it. PyYAML's own composer is never used: the one written in C crashes the process on some
@@ -94,13 +94,13 @@ def read_nodes(path: Path, what: str = "playbook") -> Node | None:
         what: What the file is, for messages.
 
     Raises:
-        InvalidPlaybook: the file cannot be read, is larger than 1 MiB, is no UTF-8 text or no YAML within the limits.
+        InvalidPlaybook: the file cannot be read, is larger than 1 MiB, or is not UTF-8 text or YAML within the limits.
     """
     return parse_nodes(read_file(path, what), str(path), what)
 
 
 def parse_nodes(text: str, name: str, what: str = "playbook") -> Node | None:
-    """The content of YAML text; ``name`` stands for the file in positions. Raises as `read_nodes` does."""
+    """The content of YAML text; ``name`` is the file in positions. Raises as `read_nodes` does."""
     unprintable = yaml.reader.Reader.NON_PRINTABLE.search(text)
     if unprintable:
         raise InvalidPlaybook(
@@ -124,7 +124,7 @@ def parse_nodes(text: str, name: str, what: str = "playbook") -> Node | None:
         _refuse_unseen_in_line(error, text, name)
         raise _explained(error, text, name) from None
     except yaml.YAMLError as error:
-        raise InvalidPlaybook(f"{name} is no YAML", cause=str(error)) from None
+        raise InvalidPlaybook(f"{name} is not YAML", cause=str(error)) from None
 
 
 def read_file_bytes(path: Path, what: str) -> bytes:
@@ -143,15 +143,15 @@ def read_file_bytes(path: Path, what: str) -> bytes:
                     return data
             raise InvalidPlaybook(
                 f"{path} is larger than {MAX_BYTES // 1024} KiB",
-                cause=f"no {what} needs that much; is it another file?",
+                cause=f"a {what} is never that large; is it another file?",
             )
     except FileNotFoundError:
-        raise MissingFile(f"there is no {what} {path}{_similar(path)}", cure="look at the path") from None
+        raise MissingFile(f"the {what} {path} does not exist{_similar(path)}", cure="correct the path") from None
     except IsADirectoryError:
         raise InvalidPlaybook(f"{path} is a folder", cure=f"name the {what} file itself") from None
     except PermissionError:
         raise InvalidPlaybook(
-            f"the {what} {path} cannot be read", cause="permission denied", cure="look at who owns it: ls -l"
+            f"the {what} {path} cannot be read", cause="permission denied", cure="check its owner: ls -l"
         ) from None
     except (OSError, ValueError) as error:  # a NUL in the name is a ValueError
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -254,13 +254,13 @@ class _Composer:
         shown = anchor[:_SHOWN]
         if anchor not in self.anchors:
             raise InvalidPlaybook(
-                f"there is no anchor '&{shown}' above{nearest(shown, self.anchors)}",
+                f"the anchor '&{shown}' is not defined above{nearest(shown, self.anchors)}",
                 cure=f'a value that begins with * refers to one; write it in quotes if it does not: "*{shown}"',
                 position=position,
             )
         node = self.anchors[anchor]
         if node is None:
-            raise InvalidPlaybook(f"the alias '*{shown}' stands inside of what it refers to", position=position)
+            raise InvalidPlaybook(f"the alias '*{shown}' is inside the value that it refers to", position=position)
         return node
 
     def measured(self, children: tuple[Node, ...], position: Position) -> tuple[int, int]:
@@ -298,8 +298,8 @@ class _Composer:
             if key.value in pairs:
                 first = pairs[key.value][0].position
                 raise InvalidPlaybook(
-                    f"the key '{key.text[:_SHOWN]}' stands twice in this mapping",
-                    cause=f"it stands in line {first.line} as well, and only one of the two can hold",
+                    f"the key '{key.text[:_SHOWN]}' is a duplicate",
+                    cause=f"the same mapping has it in line {first.line} as well",
                     position=key.position,
                 )
             pairs[key.value] = key, value
@@ -313,10 +313,10 @@ class _Composer:
     def merged(value: Node) -> list[MapNode]:
         """What a merge key names: a mapping or several, the first winning (https://yaml.org/type/merge.html)."""
         sources = value.items if isinstance(value, ListNode) else (value,)
-        found = [source for source in sources if isinstance(source, MapNode)]
-        if len(found) < len(sources):
+        mappings = [source for source in sources if isinstance(source, MapNode)]
+        if len(mappings) < len(sources):
             raise InvalidPlaybook("'<<' takes a mapping or a list of mappings", position=value.position)
-        return found
+        return mappings
 
     @staticmethod
     def no_key(key: Node) -> InvalidPlaybook:
@@ -367,7 +367,7 @@ class _Composer:
         except (ValueError, ArithmeticError, LookupError, yaml.YAMLError):
             words = {"int": "number", "float": "number", "timestamp": "date"}.get(kind, kind)
             raise InvalidPlaybook(
-                f"'{text[:_SHOWN]}' is no {words} that YAML can read",
+                f"'{text[:_SHOWN]}' is not a {words} that YAML can read",
                 cure=f'write it in quotes if it is text: "{text[:_SHOWN]}"',
                 position=position,
             ) from None
@@ -389,15 +389,15 @@ def _unseen(text: str, index: int, name: str) -> InvalidPlaybook:
     character = text[index]
     escape = f"\\u{ord(character):04x}" if ord(character) < 1 << 16 else f"\\U{ord(character):08x}"
     return InvalidPlaybook(
-        f"there is a character that nobody sees: {invisible.named(character)}",
-        cause="what has it looks like something else; it often comes from a web page or a chat that was copied from",
-        cure=f'delete it, or type an ordinary space in its place; if it is meant, write "{escape}" in double quotes',
+        f"invisible character: {invisible.named(character)}",
+        cause="text with it looks like other text; it often comes from a copied web page or chat",
+        cure=f'delete it, or type an ordinary space in its place; if you mean it, write "{escape}" in double quotes',
         position=_position_of(text, index, name),
     )
 
 
 def _refuse_unseen_in_line(error: yaml.MarkedYAMLError, text: str, name: str) -> None:
-    """Where a line is no YAML because of a character that nobody sees, say so."""
+    """Raise an error that names an invisible character, if one makes a line invalid YAML."""
     mark = error.problem_mark or error.context_mark
     start = sum(map(len, text.splitlines(keepends=True)[: mark.line])) if mark else 0
     place = invisible.find(text[start:].partition("\n")[0]) if mark else None
@@ -405,11 +405,11 @@ def _refuse_unseen_in_line(error: yaml.MarkedYAMLError, text: str, name: str) ->
         raise _unseen(text, start + place, name)
 
 
-# What libyaml says, and what it means to somebody who wrote the line: (part of its words, message, cure).
+# Errors of libyaml and their meanings to the author of the line: (part of its words, message, cure).
 _SYNTAX = (
     (
         "mapping values are not allowed",
-        "there is a ':' where none can be",
+        "a ':' is not possible here",
         "write a value that has ': ' in it in quotes; look at the indentation here and in the line above",
     ),
     ("unknown escape character", "there is an unknown escape after a backslash", "use single quotes: '...'"),
@@ -436,7 +436,7 @@ _THINGS = {"mapping": "mapping", "sequence": "list", "collection": "list", "quot
 
 def _explained(error: yaml.MarkedYAMLError, text: str, name: str) -> InvalidPlaybook:
     """PyYAML's syntax error in the words of a person."""
-    problem = error.problem or "it is no YAML"
+    problem = error.problem or "it is not YAML"
     mark = error.problem_mark or error.context_mark
     line = mark.line if mark else 0
     lines = text.split("\n")
@@ -457,9 +457,9 @@ def _explained(error: yaml.MarkedYAMLError, text: str, name: str) -> InvalidPlay
             f"a value cannot begin with '{character}'", cure=f'write it in quotes: "{character}..."', position=position
         )
     message, cure = problem, "look at this line and the one above"
-    for part, told, remedy in _SYNTAX:
+    for part, explanation, remedy in _SYNTAX:
         if part in problem:
-            message, cure = told, remedy
+            message, cure = explanation, remedy
             break
     opened = error.context_mark
     cause = ""

@@ -1,1 +1,1 @@
-"""What the tool tells of its own language, all of it from the tasks' definitions: pages, help, and a JSON Schema."""
+"""The descriptions of the tool's language, made from the tasks' definitions: pages, help, and a JSON Schema."""

@@ -16,9 +16,9 @@ from nbprovision.playbook.parameters import words
 STATES = {
     "ok": "everything is as described",
     "changed": "something was changed; with `--check` it would be",
-    "skipped": "`when` does not hold, or what the task builds on failed",
-    "failed": "it could not be brought about; the message says why, and what to do",
-    "deferred": "it goes on in the background, as the run's `--deadline` is over",
+    "skipped": "`when` is false, or a task that it depends on failed",
+    "failed": "the change failed; the message says why, and what to do",
+    "deferred": "it continues in the background after the run's `--deadline`",
 }
 
 
@@ -28,9 +28,9 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: As a playbook writes it.
         takes: The values that it takes, in words.
-        choices: Those values, where there are only some.
-        default: As a playbook would write it; empty where there is none.
-        required: Whether it has to be given.
+        choices: The possible values, if they are limited.
+        default: As a playbook would write it; empty if there is none.
+        required: Whether it must be given.
         description: One or more sentences.
 
     """
@@ -54,7 +54,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
         relations: Which parameters go together, a sentence each.
         actions: What it can have changed, each with what that means.
         examples: A list of tasks in YAML.
-        handler_only: Whether it may stand under ``handlers`` alone.
+        handler_only: Whether it can only be a handler.
 
     """
 
@@ -103,7 +103,7 @@ def _parameter(field: msgspec.structs.FieldInfo) -> Parameter:
 
 
 def _choices(annotation: Any) -> Iterator[str]:
-    """The values of a type that takes only some, in the order in which they stand there."""
+    """Return the possible values of a type with limited values, in their order."""
     if get_origin(annotation) is Annotated:
         yield from _choices(get_args(annotation)[0])
     elif get_origin(annotation) is Literal:
@@ -120,8 +120,8 @@ def _listed(options: tuple[str, ...]) -> str:
 
 
 def _description(annotation: Any) -> str:
-    found = (meta.description for meta in getattr(annotation, "__metadata__", ()) if isinstance(meta, msgspec.Meta))
-    return " ".join(filter(None, found))
+    metas = (meta.description for meta in getattr(annotation, "__metadata__", ()) if isinstance(meta, msgspec.Meta))
+    return " ".join(filter(None, metas))
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:

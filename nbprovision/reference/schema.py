@@ -1,7 +1,7 @@
 """The JSON Schema of a playbook, by which an editor completes and checks what is written.
 
 Draft 7 (https://json-schema.org/draft-07), which editors' YAML language servers know. It takes what the reader takes,
-as far as a schema can tell: whether a template gives the right value, and which parameters go together, it cannot.
+as far as a schema can express it: it cannot judge the values of templates, or parameters that exclude each other.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ _SHAPES: Mapping[str, Schema] = {
         "properties": {
             "loop_var": {"type": "string", "pattern": _VARIABLE, "description": "The item's name; default `item`."},
             "index_var": {"type": "string", "pattern": _VARIABLE, "description": "A variable for the item's number."},
-            "label": {"description": "What is shown of an item."},
+            "label": {"description": "The text shown for an item."},
         },
     },
     "register": {"type": "string", "pattern": _VARIABLE},
@@ -93,15 +93,15 @@ _SHAPES: Mapping[str, Schema] = {
     "import_playbook": _TEXT,
     "meta": {"enum": list(keywords.META)},
 }
-# What stands beside `import_playbook` and `meta`.
+# The keywords beside `import_playbook` and `meta`.
 _IMPORT = {name: keywords.PLAY[name] for name in ("name", "vars", "tags")} | {
     "when": keywords.TASK["when"],
-    "import_playbook": "A file with a list of plays that stand in this place.",
+    "import_playbook": "A file with a list of plays to insert here.",
 }
 _META = {name: keywords.TASK[name] for name in ("name", "when", "tags", "vars")} | {
-    "meta": " ".join(f"`{name}`: {told}" for name, told in keywords.META.items())
+    "meta": " ".join(f"`{name}`: {meaning}" for name, meaning in keywords.META.items())
 }
-# What an entry of a list of tasks can be beside a task of some kind: the keys that tell, and the keywords that it has.
+# Entries of a list of tasks that are not tasks: the keys that identify them, and their keywords.
 _BLOCK: Form = (("block",), keywords.BLOCK)
 _INCLUDE: Form = (("import_tasks", "include_tasks"), keywords.INCLUDE)
 _DIRECTION: Form = (("meta",), _META)
@@ -111,7 +111,7 @@ def schema(catalogue: Mapping[str, type[Task[Any]]]) -> Schema:
     """The schema of a playbook.
 
     Args:
-        catalogue: Kind to class: the tasks that there are.
+        catalogue: The existing tasks, kind to class.
 
     """
     kinds = [catalogue[name] for name in catalogue]
@@ -120,7 +120,7 @@ def schema(catalogue: Mapping[str, type[Task[Any]]]) -> Schema:
         definitions |= _parameters(kind)
     runnable = [kind for kind in kinds if not kind.handler_only]
     definitions["task"] = _entry(
-        "A task: what it ensures, and keywords.", runnable, keywords.TASK, (_BLOCK, _INCLUDE, _DIRECTION)
+        "A task: its own key, and keywords.", runnable, keywords.TASK, (_BLOCK, _INCLUDE, _DIRECTION)
     )
     definitions["handler"] = _entry(
         "A task that is run when another one notifies it.", kinds, keywords.HANDLER, (_INCLUDE,)
@@ -139,7 +139,7 @@ def schema(catalogue: Mapping[str, type[Task[Any]]]) -> Schema:
 
 def _play() -> Schema:
     return {
-        "description": "Tasks with what they have in common.",
+        "description": "Tasks with their common keywords.",
         "type": "object",
         "properties": _keywords({**_IMPORT, **keywords.PLAY}),
         "additionalProperties": False,
@@ -150,14 +150,14 @@ def _play() -> Schema:
 
 
 def _entry(
-    description: str, kinds: Iterable[type[Task[Any]]], known: Mapping[str, str], others: Iterable[Form]
+    description: str, kinds: Iterable[type[Task[Any]]], keyword_table: Mapping[str, str], others: Iterable[Form]
 ) -> Schema:
     """An entry of a list of tasks; one mapping with all the keys, so that an editor offers each of them."""
     names = [kind.kind() for kind in kinds]
-    forms: list[Form] = [(tuple(names), {**dict.fromkeys(names, ""), **known}), *others]
+    forms: list[Form] = [(tuple(names), {**dict.fromkeys(names, ""), **keyword_table}), *others]
     properties: Schema = {}
     for _, words in reversed(forms):
-        properties |= _keywords({name: told for name, told in words.items() if name not in names})
+        properties |= _keywords({name: meaning for name, meaning in words.items() if name not in names})
     properties = {**{name: {"$ref": f"#/definitions/{name}"} for name in names}, **properties}
     return {
         "description": description,
@@ -180,36 +180,36 @@ def _keywords(described: Mapping[str, str]) -> Schema:
 
 
 def _parameters(kind: type[Task[Any]]) -> Schema:
-    """The schema of what stands below a task's key, and of the mappings within."""
+    """Return the schema of a task's parameters, and of the mappings within."""
     definition = define(kind)
-    _, found = msgspec.json.schema_components([kind], ref_template="#/definitions/{name}")
-    own = _object(found.pop(kind.__name__))
+    _, components = msgspec.json.schema_components([kind], ref_template="#/definitions/{name}")
+    own = _object(components.pop(kind.__name__))
     own |= {"title": definition.kind, "description": definition.text}
     if not own.get("required"):
         own["type"] = ["object", "null"]
     if definition.examples:
         own["examples"] = [task[definition.kind] for task in yaml.safe_load(definition.examples)]
-    return {definition.kind: own, **{name: _object(other) for name, other in found.items()}}
+    return {definition.kind: own, **{name: _object(other) for name, other in components.items()}}
 
 
-def _object(found: Schema) -> Schema:
+def _object(schema: Schema) -> Schema:
     """A mapping with fixed keys, whose values may be templates."""
     described = (
-        {"description": inspect.cleandoc(found["description"]).replace("``", "`")} if "description" in found else {}
+        {"description": inspect.cleandoc(schema["description"]).replace("``", "`")} if "description" in schema else {}
     )
-    return {**found, **described, "properties": {name: _value(value) for name, value in found["properties"].items()}}
+    return {**schema, **described, "properties": {name: _value(value) for name, value in schema["properties"].items()}}
 
 
-def _value(found: Schema) -> Schema:
-    """Where a value may stand, a template may; and text where it reads as the value."""
-    told = {key: found[key] for key in ("description", "default") if found.get(key) is not None}
-    shape = {key: value for key, value in found.items() if key not in ("description", "default")}
+def _value(schema: Schema) -> Schema:
+    """Allow a template in the place of any value, and text that reads as the value."""
+    description = {key: schema[key] for key in ("description", "default") if schema.get(key) is not None}
+    shape = {key: value for key, value in schema.items() if key not in ("description", "default")}
     forms: list[Schema] = []
     for form in shape.get("anyOf", [shape]):
-        forms += [one for one in _forms(form) if one not in forms]
+        forms += [alternative for alternative in _forms(form) if alternative not in forms]
     if {"type": "string"} in forms:  # any text, templates among it
         forms = [form for form in forms if form.get("type") != "string" or form == {"type": "string"}]
-    return {**told, **(forms[0] if len(forms) == 1 else {"anyOf": forms})}
+    return {**description, **(forms[0] if len(forms) == 1 else {"anyOf": forms})}
 
 
 def _forms(form: Schema) -> list[Schema]:

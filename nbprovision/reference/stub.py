@@ -44,7 +44,8 @@ def stub(
 
     """
     lines = [
-        f"from {module} import {name} as {name}" for name, module in sorted(classes.items(), key=lambda one: one[::-1])
+        f"from {module} import {name} as {name}"
+        for name, module in sorted(classes.items(), key=lambda pair: pair[::-1])
     ]
     lines += ["", "__version__: str", ""]
     for name, function in functions.items():

@@ -11,7 +11,7 @@ _INDENT = "    "
 
 
 def page(definition: Definition, *, width: int = 100, heading: Callable[[str], str] = str) -> str:
-    """All that is to be known of one kind of task.
+    """Describe one kind of task.
 
     Args:
         definition: The kind.
@@ -26,21 +26,26 @@ def page(definition: Definition, *, width: int = 100, heading: Callable[[str], s
             yield from _filled(paragraph, width)
             yield ""
         if definition.handler_only:
-            yield from _filled("It stands under `handlers`, and is run when a task notifies it.", width)
+            yield from _filled(
+                "Use it under `handlers`. It runs after a task that notifies it has changed something.", width
+            )
             yield ""
         yield heading("PARAMETERS")
-        for one in definition.parameters:
-            yield from _parameter(one, width)
-        yield from (textwrap.fill(one.replace("`", ""), width, initial_indent=_INDENT) for one in definition.relations)
+        for parameter in definition.parameters:
+            yield from _parameter(parameter, width)
+        yield from (
+            textwrap.fill(parameter.replace("`", ""), width, initial_indent=_INDENT)
+            for parameter in definition.relations
+        )
         yield ""
         yield heading("EVERY TASK TAKES")
-        for one in definition.shared:
-            yield from _parameter(one, width)
+        for parameter in definition.shared:
+            yield from _parameter(parameter, width)
         yield ""
         yield heading("WHAT IT REPORTS")
         yield from _listed(STATES, width)
         if definition.actions:
-            yield _INDENT + "Of what was changed, one or more of:"
+            yield _INDENT + "One or more of these changes:"
             yield from _listed(definition.actions, width, indent=2 * _INDENT)
         if definition.examples:
             yield ""
@@ -51,13 +56,13 @@ def page(definition: Definition, *, width: int = 100, heading: Callable[[str], s
 
 
 def overview(definitions: Iterable[Definition], *, width: int = 100, heading: Callable[[str], str] = str) -> str:
-    """A line for each kind of task, and where more is told."""
+    """List each kind of task in a line, and name the sources of more information."""
     rows = {definition.kind: definition.summary for definition in definitions}
     lines = [heading("TASKS"), *_listed(rows, width), ""]
     lines += [heading("MORE")]
     more = {
-        "nbprovision doc TASK": "its parameters, what it reports, and examples",
-        "nbprovision doc keywords": "what else a play, a task, a block or a handler may say",
+        "nbprovision doc TASK": "its parameters, changes and examples",
+        "nbprovision doc keywords": "the other keywords of plays, tasks, blocks and handlers",
         "nbprovision doc KEYWORD": "one of these",
         "nbprovision schema": "all of it as a JSON Schema, for editors",
     }
@@ -66,26 +71,26 @@ def overview(definitions: Iterable[Definition], *, width: int = 100, heading: Ca
 
 def keywords(tables: Mapping[str, Mapping[str, str]], *, width: int = 100, heading: Callable[[str], str] = str) -> str:
     """The keywords, by what may say them."""
-    parts = ("\n".join([heading(where.upper()), *_listed(told, width)]) for where, told in tables.items())
+    parts = ("\n".join([heading(where.upper()), *_listed(rows, width)]) for where, rows in tables.items())
     return "\n\n".join(parts) + "\n"
 
 
-def _parameter(one: Parameter, width: int) -> Iterator[str]:
-    rest = "; required" if one.required else f"; default: {one.default}" if one.default else ""
-    yield f"{_INDENT}{one.name}  ({one.takes}{rest})"
-    yield from _filled(one.description, width, 2 * _INDENT)
+def _parameter(parameter: Parameter, width: int) -> Iterator[str]:
+    rest = "; required" if parameter.required else f"; default: {parameter.default}" if parameter.default else ""
+    yield f"{_INDENT}{parameter.name}  ({parameter.takes}{rest})"
+    yield from _filled(parameter.description, width, 2 * _INDENT)
 
 
 def _listed(rows: Mapping[str, str], width: int, indent: str = _INDENT) -> Iterator[str]:
     column = len(indent) + max(map(len, rows), default=0) + 2
-    for name, told in rows.items():
+    for name, meaning in rows.items():
         yield from textwrap.wrap(
-            told or " ",
+            meaning or " ",
             width,
             initial_indent=f"{indent}{name}".ljust(column),
             subsequent_indent=" " * column,
             break_on_hyphens=False,
-            drop_whitespace=bool(told),
+            drop_whitespace=bool(meaning),
         )
 
 

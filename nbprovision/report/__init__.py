@@ -1,1 +1,1 @@
-"""How a run is told: to a terminal, as JSON, in files that others read."""
+"""The output of a run: on a terminal, as JSON, in files that others read."""

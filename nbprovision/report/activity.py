@@ -1,10 +1,10 @@
 """What the tool does now or did last, as one small record that ``nbprovision status`` reads: ``status.json``.
 
-bootstrap.sh writes it while it installs the tool, then whoever holds the run lock. A run that waits for the lock leaves
+bootstrap.sh writes it while it installs the tool, then the holder of the run lock. A run that waits for the lock leaves
 that record alone and puts one of its own into the folder ``waiting``. Locks say whether a record still holds, since a
 process id may belong to another program, another machine or another boot.
 
-A lifecycle script carries out the team's playbook and then, where the team allows it, the user's own. The second run
+A lifecycle script runs the team's playbook and then, where the team allows it, the user's own. The second run
 keeps the record of the first: how the team's ended is what the script's exit status says.
 """
 
@@ -51,7 +51,7 @@ class Activity(msgspec.Struct, kw_only=True):
     Attributes:
         state: What it does, or how it ended.
         hook: ``on-start`` or ``on-create`` where a lifecycle script began it.
-        pid: The process at work, on the machine ``host``.
+        pid: The active process, on the machine ``host``.
         boot: The machine's boot id.
         started: Seconds since the epoch.
         status: The exit status; None while it is in progress.
@@ -61,7 +61,7 @@ class Activity(msgspec.Struct, kw_only=True):
         message: One line, of a failure the reason.
         why: One line, of a fallback what was wrong with the playbook that is not used.
         log: Where more is.
-        team: Of the user's own playbook while it is carried out, how the team's ended before it.
+        team: Of the user's own playbook while it is run, how the team's ended before it.
         user_playbook: Of the team's, how the user's own ended after it.
 
     """
@@ -84,7 +84,7 @@ class Activity(msgspec.Struct, kw_only=True):
 
 
 class Replaced(msgspec.Struct, frozen=True):
-    """A playbook in whose place the one that last succeeded is carried out.
+    """A playbook in whose place the one that last succeeded is run.
 
     Attributes:
         date: Since when that one has been kept, for a person.
@@ -112,7 +112,7 @@ def hook() -> str:
 
 
 def boot() -> str:
-    """This boot of the machine (proc(5), ``random/boot_id``); empty where the kernel does not say."""
+    """This boot of the machine (proc(5), ``random/boot_id``); empty if the kernel does not say."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -144,7 +144,7 @@ class Recorder:
     Args:
         home: The tool's home folder.
         playbook: The run's.
-        replaced: What is known of the playbook in whose place this run carries out an earlier one.
+        replaced: What is known of the playbook in whose place this run runs an earlier one.
 
     """
 
@@ -161,7 +161,7 @@ class Recorder:
         _write(self._path, self.activity)
 
     def nobody_waits(self) -> None:
-        """Whoever started the run has left; it goes on in the background."""
+        """Record that the caller has left, and the run continues in the background."""
         with self._writing:
             if not self._ended:
                 self.activity.state = "background"
@@ -197,12 +197,12 @@ def _ended(activity: Activity, status: int, message: str) -> Activity:
 
 
 def _team_of(home: Path, activity: Activity) -> Activity | None:
-    """How the team's playbook ended at this start, if ``activity`` is of the user's own; None where nobody knows."""
-    found = read(home)
-    if not activity.hook or not is_users(activity.playbook) or found is None:
+    """How the team's playbook ended at this start, if ``activity`` is of the user's own; None if nobody knows."""
+    record_found = read(home)
+    if not activity.hook or not is_users(activity.playbook) or record_found is None:
         return None
-    team, written = found
-    if team.team is not None:  # the user's own was carried out before, and killed
+    team, written = record_found
+    if team.team is not None:  # the user's own was run before, and killed
         team = team.team
     this_start = (team.hook, team.boot) == (activity.hook, activity.boot)
     over = team.state in IN_PROGRESS or witnessed_since(home, written) is not None
@@ -210,7 +210,7 @@ def _team_of(home: Path, activity: Activity) -> Activity | None:
 
 
 def is_users(playbook: str) -> bool:
-    """Whether a playbook is the user's own, that a lifecycle script carries out after the team's."""
+    """Whether a playbook is the user's own, that a lifecycle script runs after the team's."""
     named = os.environ.get(USER_PLAYBOOK, "")
     return named != "" and os.path.abspath(named) == os.path.abspath(playbook)
 
@@ -220,7 +220,7 @@ def _one_line(text: str) -> str:
 
 
 def record_failure(home: Path, playbook: str, status: int, message: str) -> None:
-    """Record a run that failed before it had the lock, unless another run is at work, whose record stands."""
+    """Record a run that failed before it had the lock, unless the record belongs to another active run."""
     with contextlib.suppress(OSError):
         make_folder(home, mode=0o700)
     with contextlib.suppress(OSError), _held_for_a_moment(home / "lock", fcntl.LOCK_EX) as free:
@@ -231,9 +231,9 @@ def record_failure(home: Path, playbook: str, status: int, message: str) -> None
 
 
 def last_failure(home: Path, playbook: str, status: int) -> str:
-    """Why the last run of a playbook ended with ``status``; empty where the record is of something else."""
-    found = read(home)
-    record = found[0] if found is not None else None
+    """Why the last run of a playbook ended with ``status``; empty if the record is of something else."""
+    activity = read(home)
+    record = activity[0] if activity is not None else None
     if record is not None and is_users(playbook) and record.user_playbook is not None:
         record = record.user_playbook
     if record is None or (record.playbook, record.status) != (os.path.abspath(playbook), status):
@@ -242,7 +242,7 @@ def last_failure(home: Path, playbook: str, status: int) -> str:
 
 
 def read(home: Path) -> tuple[Activity, float] | None:
-    """The record and when it was written (seconds since the epoch); None where it is missing, damaged or foreign."""
+    """The record and when it was written (seconds since the epoch); None if it is missing, damaged or foreign."""
     return _read(home / FILE, _owners(home))
 
 

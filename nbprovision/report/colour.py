@@ -1,4 +1,4 @@
-"""Colour on a terminal, and what a terminal must not be told."""
+"""Colour on a terminal, and the characters that must not reach one."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def painted(text: str, colour: str) -> str:
 
 def shown(text: str) -> str:
     """``text`` as a person may see it: secrets masked, and each control character written out."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), mask(text))
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), mask(text))
 
 
 def shown_json(text: str) -> str:
     """A JSON document as a terminal may get it: the same document, with such characters as escapes."""
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -12,7 +12,7 @@ from nbprovision.system.secrets import mask
 
 
 class Line(NamedTuple):
-    """A line with the colour that shows what it tells of; none for most."""
+    """Colour a line by its meaning; most lines have no colour."""
 
     text: str
     colour: str = ""
@@ -43,7 +43,10 @@ def _table(packages: list[Change]) -> Iterator[Line]:
     rows = [("name", "from", "to", "channel")]
     rows += [(change.target, change.before or "-", change.after or "-", change.channel or "") for change in packages]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    colours = ["", *(GREEN if one.before is None else RED if one.after is None else YELLOW for one in packages)]
+    colours = [
+        "",
+        *(GREEN if package.before is None else RED if package.after is None else YELLOW for package in packages),
+    ]
     for row, colour in zip(rows, colours, strict=True):
         text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         yield Line(mask(text), colour)

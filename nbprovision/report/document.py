@@ -18,10 +18,10 @@ STATUSES = ("ok", "changed", "skipped", "failed", "deferred")
 
 def counts(results: Sequence[Result]) -> dict[str, int]:
     """How many results have each status, as Ansible counts: an ignored failure is ok, a rescued one none of them."""
-    ignored, rescued = (sum(one.forgiven == why for one in results) for why in ("ignored", "rescued"))
-    found = {status: sum(one.status == status for one in results if not one.forgiven) for status in STATUSES}
-    found["ok"] += ignored
-    return found | ({"rescued": rescued} if rescued else {}) | ({"ignored": ignored} if ignored else {})
+    ignored, rescued = (sum(result.forgiven == why for result in results) for why in ("ignored", "rescued"))
+    totals = {status: sum(result.status == status for result in results if not result.forgiven) for status in STATUSES}
+    totals["ok"] += ignored
+    return totals | ({"rescued": rescued} if rescued else {}) | ({"ignored": ignored} if ignored else {})
 
 
 def overall(results: Sequence[Result]) -> str:
@@ -51,7 +51,7 @@ def exit_status(results: Sequence[Result]) -> int:
 
 
 def first_error(results: Sequence[Result]) -> str:
-    """Why a run failed, in one line; empty where it did not."""
+    """Why a run failed, in one line; empty if it did not."""
     failed = (result for result in results if result.error is not None and not result.forgiven)
     return next((f"{result.task}: {result.name}: {result.error}" for result in failed), "")
 
@@ -62,7 +62,7 @@ def render(content: dict[str, Any]) -> str:
 
 
 def render_plain(content: dict[str, Any]) -> str:
-    """A document as text, as it stands."""
+    """Return a document as its text."""
     return shown_json(msgspec.json.format(msgspec.json.encode(content).decode(), indent=2)) + "\n"
 
 

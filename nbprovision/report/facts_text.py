@@ -32,88 +32,101 @@ def _machine(content: dict[str, Any]) -> Iterator[str]:
     ]
     size = f", {_bytes(home['size'])}" if "size" in home else ""
     rows.append(("tool home", home["path"] + (size if home["exists"] else " (not made yet)")))
-    for one in conda["installations"]:
-        versions = [f"{name} {one[name]}" for name in ("conda", "mamba") if one[name]] or ["no conda command"]
-        rows.append(("conda", f"{', '.join(versions)} in {one['prefix']}{' (platform)' if one['provided'] else ''}"))
+    for installation in conda["installations"]:
+        versions = [f"{name} {installation[name]}" for name in ("conda", "mamba") if installation[name]] or [
+            "no conda command"
+        ]
+        rows.append(
+            (
+                "conda",
+                f"{', '.join(versions)} in {installation['prefix']}{' (platform)' if installation['provided'] else ''}",
+            )
+        )
     if not conda["installations"]:
         rows.append(("conda", "none found"))
     if conda["command"]:
         rows.append(("", f"command {conda['command']}"))
     if "together" in content:
-        rows.append(("together", f"{_bytes(content['together'])}, what is shared counted once"))
+        rows.append(("together", f"{_bytes(content['together'])}, shared files counted once"))
     return _table(rows)
 
 
 def _environments(content: dict[str, Any]) -> Iterator[str]:
-    found = content["environments"]
-    if not found:
+    environments = content["environments"]
+    if not environments:
         yield "no environment was found"
         return
-    sizes = "size" in found[0]
+    sizes = "size" in environments[0]
     rows = [
         ("ENVIRONMENT", "MADE BY", "PYTHON", "CONDA", "PIP", "STATE", *(_SIZES if sizes else ()), "KERNELS", "PREFIX")
     ]
     rows += [
         (
-            one["name"] + ("*" if one["jupyter_server"] else ""),
-            _MAKERS[one["made_by"]],
-            one["python"] or "-",
-            str(one["conda_packages"]) if one["kind"] == "conda" else "venv",
-            str(one["pip_packages"]),
-            one["state"],
-            *((_bytes(one["size"]), _bytes(one["size"] - one["shared"])) if sizes else ()),
-            ", ".join(one["kernels"]) or "-",
-            one["prefix"],
+            environment["name"] + ("*" if environment["jupyter_server"] else ""),
+            _MAKERS[environment["made_by"]],
+            environment["python"] or "-",
+            str(environment["conda_packages"]) if environment["kind"] == "conda" else "venv",
+            str(environment["pip_packages"]),
+            environment["state"],
+            *((_bytes(environment["size"]), _bytes(environment["size"] - environment["shared"])) if sizes else ()),
+            ", ".join(environment["kernels"]) or "-",
+            environment["prefix"],
         )
-        for one in found
+        for environment in environments
     ]
     yield from _table(rows)
-    if any(one["jupyter_server"] for one in found):
+    if any(environment["jupyter_server"] for environment in environments):
         yield "* the Jupyter server runs from it"
-    yield from (f"{one['name']}: {one['state']}: {one['because']}" for one in found if one["because"])
+    yield from (
+        f"{environment['name']}: {environment['state']}: {environment['because']}"
+        for environment in environments
+        if environment["because"]
+    )
 
 
 _SIZES = ("SIZE", "NOT SHARED")
 
 
 def _distances(content: dict[str, Any]) -> Iterator[str]:
-    for one in content["environments"]:
-        moved = one["distance"]
+    for environment in content["environments"]:
+        moved = environment["distance"]
         if moved:
             shown = [_moved(change) for change in moved[:_LONGEST]]
             more = f" and {len(moved) - _LONGEST} more" if len(moved) > _LONGEST else ""
-            yield f"{one['name']} is not as its image brought it: {', '.join(shown)}{more}"
-        elif moved is None and one["made_by"] == "platform":
-            yield f"{one['name']}: what its image brought is written down by the first run after a restart, not by now"
+            yield f"{environment['name']} differs from its image: {', '.join(shown)}{more}"
+        elif moved is None and environment["made_by"] == "platform":
+            yield f"{environment['name']}: its image is not recorded yet; the first run after a restart records it"
 
 
 def _moved(change: dict[str, Any]) -> str:
     if change["from"] is None:
-        told = f"{change['name']} {change['to']} added"
+        text = f"{change['name']} {change['to']} added"
     elif change["to"] is None:
-        told = f"{change['name']} {change['from']} removed"
+        text = f"{change['name']} {change['from']} removed"
     else:
-        told = f"{change['name']} {change['from']} -> {change['to']}"
-    return told + (" (permitted)" if change["permitted"] else "")
+        text = f"{change['name']} {change['from']} -> {change['to']}"
+    return text + (" (permitted)" if change["permitted"] else "")
 
 
 def _kernels(content: dict[str, Any]) -> Iterator[str]:
     # The kernel that ipykernel brings is seen only by a Jupyter inside the same environment: there is one in each.
-    found = [one for one in content["kernels"] if not (one["scope"] == "env" and one["name"] == "python3")]
-    if not found:
+    kernels = [
+        kernel for kernel in content["kernels"] if not (kernel["scope"] == "env" and kernel["name"] == "python3")
+    ]
+    if not kernels:
         return iter(["no kernel is offered"])
-    names = {one["prefix"]: one["name"] for one in content["environments"]}
+    names = {environment["prefix"]: environment["name"] for environment in content["environments"]}
     rows = [("KERNEL", "DISPLAY NAME", "SCOPE", "ENVIRONMENT", "STARTS", "FOLDER")]
     rows += [
         (
-            one["name"],
-            one["display_name"] or "(kernel.json cannot be read)",
-            one["scope"],
-            names.get(one["prefix"]) or one["prefix"] or "-",
-            _starts(one),
-            one["folder"] + (f" (hidden by {one['hidden_by']})" if one["hidden_by"] else ""),
+            kernel["name"],
+            kernel["display_name"] or "(kernel.json cannot be read)",
+            kernel["scope"],
+            names.get(kernel["prefix"]) or kernel["prefix"] or "-",
+            _starts(kernel),
+            kernel["folder"] + (f" (hidden by {kernel['hidden_by']})" if kernel["hidden_by"] else ""),
         )
-        for one in found
+        for kernel in kernels
     ]
     return _table(rows)
 
@@ -131,24 +144,24 @@ def _indexes(content: dict[str, Any]) -> Iterator[str]:
             value = setting["value"]
             shown = " ".join(value) if isinstance(value, list) else str(value)
             rows.append((tool, field, shown, setting["origin"]))
-    found = content["conda"]["channels"]
-    rows += [("conda", one["name"], " ".join(one["urls"]), one["origin"]) for one in found]
+    channels = content["conda"]["channels"]
+    rows += [("conda", channel["name"], " ".join(channel["urls"]), channel["origin"]) for channel in channels]
     return _table(rows)
 
 
 def _caches(content: dict[str, Any]) -> Iterator[str]:
-    found = content["caches"]
-    if not found:
+    caches = content["caches"]
+    if not caches:
         return iter(())
-    sizes = "size" in found[0]
+    sizes = "size" in caches[0]
     rows = [("CACHE", *(_SIZES if sizes else ()), "FOLDER")]
     rows += [
         (
-            one["what"],
-            *((_bytes(one["size"]), _bytes(one["size"] - one["shared"])) if sizes else ()),
-            one["path"],
+            cache["what"],
+            *((_bytes(cache["size"]), _bytes(cache["size"] - cache["shared"])) if sizes else ()),
+            cache["path"],
         )
-        for one in found
+        for cache in caches
     ]
     return _table(rows)
 

@@ -17,12 +17,12 @@ class Follower:
     """Compares what it sees with what it has printed.
 
     Args:
-        tell: Prints a line.
+        print_line: Prints a line.
 
     """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
+    def __init__(self, print_line: Callable[[str], None]) -> None:
+        self._print_line = print_line
         self._head: tuple[Any, ...] = ()
         self._run: tuple[int, int] = (0, 0)
         self._in_line: set[tuple[str, int, int]] = set()
@@ -38,7 +38,7 @@ class Follower:
         Args:
             state: What the tool does.
             record: The record of the activity.
-            progress: How far the run at work is.
+            progress: The progress of the active run.
             waiting: The runs that wait for the lock.
 
         """
@@ -47,11 +47,11 @@ class Follower:
             if (record.pid, record.started) != self._run:
                 self._run = (record.pid, record.started)
                 self._seen, self._said, self._finished = {}, {}, Counter()
-            self._tell(f"{state}: {record.playbook or f'nbprovision {record.version}'}, {origin(record)}")
+            self._print_line(f"{state}: {record.playbook or f'nbprovision {record.version}'}, {origin(record)}")
         for run in waiting:
             if (run.host, run.pid, run.started) not in self._in_line:
                 self._in_line.add((run.host, run.pid, run.started))
-                self._tell(line_of_waiting(run))
+                self._print_line(line_of_waiting(run))
         for number, task in enumerate(progress.tasks if progress is not None else ()):
             self._look_at(number, task)
 
@@ -69,7 +69,7 @@ class Follower:
             if self._finished[key]:
                 self._finished[key] -= 1
             else:
-                self._tell(f"  {task['status'] + ':':<9} {task['task']}: {task['name']}")
+                self._print_line(f"  {task['status'] + ':':<9} {task['task']}: {task['name']}")
 
     def _look_at(self, number: int, task: TaskProgress) -> None:
         before = self._seen.get(number, "waiting")
@@ -77,9 +77,9 @@ class Follower:
             self._seen[number] = task.status
             if task.status in ENDED:
                 self._finished[task.task, task.name] += 1
-            self._tell(f"  {task.status + ':':<9} {task.task}: {task.name}")
+            self._print_line(f"  {task.status + ':':<9} {task.task}: {task.name}")
         if task.status == "running" and task.text:
             text, when = self._said.get(number, ("", 0.0))
             if task.text != text and time.monotonic() - when >= _BETWEEN:
                 self._said[number] = (task.text, time.monotonic())
-                self._tell(f"  {task.line()}")
+                self._print_line(f"  {task.line()}")

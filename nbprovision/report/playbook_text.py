@@ -18,7 +18,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: In a few words.
         kind: Its key.
-        parameters: Plain data; texts are written as they stand, templates and all.
+        parameters: Plain data; texts are copied as they are, templates included.
         comments: Lines before it.
 
     """

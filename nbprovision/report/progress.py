@@ -75,7 +75,7 @@ class RunProgress(msgspec.Struct):
 
 
 def origin(run: Activity) -> str:
-    """Since when a run is at work, which process it is, for which lifecycle script, and where if not here."""
+    """Describe a run: its start, process and lifecycle script, and its host if that is not this one."""
     by = f", {run.hook}" if run.hook else ""
     elsewhere = "" if run.host in ("", os.uname().nodename) else f" on {run.host}"
     return f"since {moment(run.started)}, process {run.pid}{elsewhere}{by}"
@@ -100,7 +100,7 @@ class ProgressFiles:
         self._home = home
         self._path = home / FILE
         self._record = record
-        # Root's runs are not told among the user's files.
+        # Root's runs are not reported among the user's files.
         writable = volume is not None and os.access(volume, os.W_OK) and trust.fault(volume) is None
         self._text_path = volume / TEXT_FILE if volume is not None and writable else None
         self._tasks = {id(step): TaskProgress(masked(step.name), step.kind) for step in steps}
@@ -132,9 +132,9 @@ class ProgressFiles:
         task.error = mask(str(result.error)) if result.error else ""
 
     def _told(self, step: Any) -> TaskProgress:
-        """The entry of a step; one that may never be carried out is told of when it is."""
+        """The entry of a step; a step that may never run gets its entry when it runs."""
         task = self._tasks[id(step)]
-        if step.conditional and not any(task is one for one in self._run.tasks):
+        if step.conditional and not any(task is entry for entry in self._run.tasks):
             self._run.tasks.append(task)
         return task
 
@@ -165,7 +165,7 @@ class ProgressFiles:
                 write_atomically(self._text_path, text + "\n", mode=0o644)
 
     def _write_now_and_then(self) -> None:
-        # A thread, so that a task from which nothing is heard for a while is told of too.
+        # A thread, so that the file also shows a task that is silent for a while.
         wait = _PATIENCE
         while not self._over.wait(wait):
             wait = _INTERVAL
@@ -215,12 +215,12 @@ def line_of_waiting(run: Activity) -> str:
 
 
 def log_line(home: Path) -> str:
-    """Where more is told; the last line of every status."""
+    """Name the sources of more information; the last line of every status."""
     return f"log: {home / 'log' / 'nbprovision.log'}"
 
 
 def read(home: Path, run: Activity) -> RunProgress | None:
-    """How far a run is; None where it has not said so yet."""
+    """Return the progress of a run; None if it has not recorded any yet."""
     try:
         progress = read_json(home / FILE, RunProgress, follow=False)
     except (OSError, msgspec.DecodeError):

@@ -1,4 +1,4 @@
-"""A run told from the process that does the work to the one that was called and waits, as JSON lines on a pipe."""
+"""The reports of a run, from the process that does the work to the waiting caller, as JSON lines on a pipe."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _ASK_EVERY = 10  # milliseconds
 
 
 class Relay:
-    """Sends what it hears; nobody listening any more is no fault.
+    """Sends what it hears; a listener that has gone is not an error.
 
     Args:
         pipe: A file descriptor to write to.
-        steps: All of the run, in order; they are told by their numbers.
+        steps: All of the run, in order; their numbers identify them.
     """
 
     def __init__(self, pipe: int, steps: Sequence[Any]) -> None:
@@ -43,10 +43,10 @@ class Relay:
     def finished(self, step: Any, result: Result) -> None:
         """A step has its result."""
         error = result.error
-        told = msgspec.to_builtins(msgspec.structs.replace(result, error=None, values={}))
+        message = msgspec.to_builtins(msgspec.structs.replace(result, error=None, values={}))
         if error is not None:
-            told["error"] = _told(error)
-        self._send({"finished": self._numbers[id(step)], "result": told})
+            message["error"] = _told(error)
+        self._send({"finished": self._numbers[id(step)], "result": message})
 
     def ended(self, content: dict[str, Any]) -> None:
         """The whole run is over."""
@@ -57,11 +57,11 @@ class Relay:
         self._send({"failed": _told(error)})
 
     def said(self, text: str) -> None:
-        """A message for whoever waits."""
+        """A message for the waiting caller."""
         self._send({"said": text})
 
     def waits(self, hook: str) -> None:
-        """The lock has to be waited for; ``hook`` is the lifecycle script whose work holds it, empty for other work."""
+        """The lock must be waited for; ``hook`` is the lifecycle script whose work holds it, empty for other work."""
         self._send({"waits": hook})
 
     def delivered(self) -> bool:
@@ -98,17 +98,17 @@ def _told(error: ProvisionError) -> dict[str, Any]:
     }
 
 
-def received_error(told: dict[str, Any]) -> ProvisionError:
+def received_error(message: dict[str, Any]) -> ProvisionError:
     """The error that the other process met; the exit status is that of its kind."""
-    position = Position(*told["position"]) if told["position"] else None
-    kind = LockTimeout if told["status"] == LockTimeout.exit_status else TaskFailed
-    return kind(told["message"], cause=told["cause"], cure=told["cure"], position=position)
+    position = Position(*message["position"]) if message["position"] else None
+    kind = LockTimeout if message["status"] == LockTimeout.exit_status else TaskFailed
+    return kind(message["message"], cause=message["cause"], cure=message["cure"], position=position)
 
 
-def received(told: dict[str, Any]) -> Result:
+def received(message: dict[str, Any]) -> Result:
     """The result that `Relay.finished` sent."""
-    error = told.pop("error", None)
-    result = msgspec.convert(told, Result)
+    error = message.pop("error", None)
+    result = msgspec.convert(message, Result)
     return result if error is None else msgspec.structs.replace(result, error=received_error(error))
 
 

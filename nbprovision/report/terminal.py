@@ -28,7 +28,7 @@ class Terminal:
         out: Where the lines go.
         diff: Show each change in full.
         verbosity: 0 for a line a task; 1 for each change too; 2 for each command with its time, and why a task is
-            looked at; 3 for what the engines said, and all that is told of long work.
+            checked; 3 for the engines' output and all reports of long work.
         env: Environment variables that rule colour.
         check: Nothing is changed; the first line and the last one say so.
 
@@ -98,16 +98,16 @@ class Terminal:
             self._line(f"    ...{result.forgiven}")
 
     def heard(self, event: str, fields: Mapping[str, Any]) -> None:
-        """Something happened on the way, of which the log tells too; called by whichever thread it happened in."""
+        """Show an event of the log; called by the thread in which it happened."""
         for line in verbose.lines(event, fields, self._verbose):
             self._line(f"    {line}")
 
     def recap(self, results: Sequence[Result], seconds: float) -> None:
         """The last lines, for a person and for grep."""
         self.close()
-        told = " ".join(f"{status}={count}" for status, count in counts(results).items())
+        totals = " ".join(f"{status}={count}" for status, count in counts(results).items())
         self._line("PLAY RECAP")
-        self._line(f"localhost : {told} ({seconds:.3f} s)")
+        self._line(f"localhost : {totals} ({seconds:.3f} s)")
         if self._check:
             self._line("nothing was changed: this was a check")
 
@@ -170,7 +170,7 @@ class _Bars:
         self._progress.update(self._tasks[key], description=self._escape(text), completed=done, total=total or None)
 
     def print(self, text: str) -> bool:
-        """Print a line above the bars; False where there are none."""
+        """Print a line above the bars; False if there are none."""
         if self._progress is None:
             return False
         from rich.text import Text

@@ -1,4 +1,4 @@
-"""What happens on the way of a run, for those who ask for it by ``-vv`` and ``-vvv``."""
+"""Events during a run, which ``-vv`` and ``-vvv`` show."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def lines(event: str, fields: Mapping[str, Any], verbosity: int) -> Iterator[str
 
     Args:
         event: Its name.
-        fields: What tells it apart.
-        verbosity: The number of ``v``: 2 tells of commands and decisions, 3 of what the engines said.
+        fields: What distinguishes it.
+        verbosity: The number of ``v``: 2 shows commands and decisions, 3 the engines' output.
 
     """
     if verbosity < 2 or event in _TOLD_OTHERWISE:
@@ -27,6 +27,6 @@ def lines(event: str, fields: Mapping[str, Any], verbosity: int) -> Iterator[str
         if verbosity >= 3:
             yield from (f"| {line}" for line in fields["text"].splitlines())
     elif event == "doubted":
-        yield f"{fields['task']}: is looked at again, as {fields['reason']}"
+        yield f"{fields['task']}: is checked again, because {fields['reason']}"
     else:
         yield f"{event}: {', '.join(f'{name} {value}' for name, value in fields.items())}"

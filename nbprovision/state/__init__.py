@@ -1,1 +1,1 @@
-"""What was proven true, and the witnesses that tell whether it still is."""
+"""Proven results, and the witnesses that show whether they still stand."""

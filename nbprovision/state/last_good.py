@@ -7,7 +7,7 @@ There is one file a playbook in ``last-good`` of the tool's home. It is written 
 contents of every file that the playbook is made of, secrets in files of variables among them: for this user alone.
 
     nbprovision-last-good 1 DIGEST
-    a `Kept` in MessagePack, of which that is the digest
+    a `Kept` in MessagePack, with this digest
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Start(msgspec.Struct, frozen=True):
     """What a lifecycle script says of a run.
 
     Attributes:
-        hook: ``on-start`` or ``on-create``; empty where no hook is at work.
-        user_playbook: The user's own playbook; None where the script names none.
+        hook: ``on-start`` or ``on-create``; empty outside hooks.
+        user_playbook: The user's own playbook; None if the script names none.
     """
 
     hook: str
@@ -130,7 +130,7 @@ def is_kept(home: Path, playbook: Path, content: Mapping[Path, bytes], start: St
 
 
 def read(home: Path, playbook: Path, start: Start) -> Kept:
-    """What is to be used in place of an invalid or missing playbook.
+    """Find the replacement for an invalid or missing playbook.
 
     Args:
         home: The tool's home folder.
@@ -156,7 +156,7 @@ def read(home: Path, playbook: Path, start: Start) -> Kept:
             if start.hook in kept.hooks and not start.is_users(kept.path):
                 return kept
     raise InvalidPlaybook(
-        f"there is no earlier {playbook} to use in its place",
+        f"no earlier {playbook} can be used in its place",
         cause=cause,
         cure=f"correct the playbook: nbprovision lint {playbook}",
     )

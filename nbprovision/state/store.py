@@ -1,4 +1,4 @@
-"""Writes what was proven, and tells of each task whether its own witnesses still stand.
+"""Writes the proofs of a run, and finds for each task whether its own witnesses still stand.
 
 The format, and the reading of it where nothing has changed, is in `state.witness`.
 """
@@ -28,7 +28,7 @@ _SMALL = 1 << 16  # bytes of a file whose content is compared
 
 
 class Witness(msgspec.Struct, frozen=True):
-    """One look at a path: ``kind`` is ``stat`` (links followed) or ``lstat``; identity ``-`` where nothing is there.
+    """One reading of a path: ``kind`` is ``stat`` (links followed) or ``lstat``; identity ``-`` if nothing is there.
 
     With the kind ``env`` the path is an environment variable, and the identity a digest of its value.
     """
@@ -58,7 +58,7 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 def look(paths: Iterable[str | Path]) -> tuple[Witness, ...] | None:
-    """Take the identity of each path, and of the link itself where it is one.
+    """Take the identity of each path, and of the link itself if it is one.
 
     Returns:
         The witnesses, or None when one of them cannot serve: its name has a tab or a line end in it.
@@ -91,14 +91,14 @@ def variable(name: str, value: str | None) -> Witness:
 
 
 def _witnesses(looks: Iterable[tuple[str, Look]]) -> tuple[Witness, ...] | None:
-    found = []
+    witnesses = []
     for path, look in looks:
         if "\t" in path or "\n" in path:
             return None
         if look.own is not None and stat.S_ISLNK(look.own.st_mode):
-            found.append(Witness("lstat", path, identity(look.own)))
-        found.append(Witness("stat", path, identity(look.followed) if look.followed is not None else "-"))
-    return tuple(found)
+            witnesses.append(Witness("lstat", path, identity(look.own)))
+        witnesses.append(Witness("stat", path, identity(look.followed) if look.followed is not None else "-"))
+    return tuple(witnesses)
 
 
 def unsettled(witnesses: Iterable[Witness]) -> float:
@@ -131,7 +131,7 @@ class Store:
         self._proofs = {proof.digest: proof for proof in self._read()}
 
     def proof_of(self, task_digest: str) -> Proof | None:
-        """What stands recorded of a task with these parameters, if all its witnesses hold now."""
+        """Return the proof of a task with these parameters, if all its witnesses hold now."""
         proof = self._proofs.get(task_digest)
         if proof is None:
             return None
@@ -174,7 +174,9 @@ class Store:
         ageing += [] if complete else [(0.0, 0.0)]
         ends, begins = zip(*ageing, strict=True) if ageing else ((), ())
         contents = {
-            one.path: _content(one.path) for one in numbers if self._is_lost_at_a_restart(one.path) and holds(one)
+            witness.path: _content(witness.path)
+            for witness in numbers
+            if self._is_lost_at_a_restart(witness.path) and holds(witness)
         }
         lines = [
             HEADER,
@@ -191,11 +193,11 @@ class Store:
         self._drop_old_states()
 
     def _as_it_is(self, witness: Witness) -> Witness | None:
-        """The witness, or that of a file which was written anew with the same content; None where it has changed."""
+        """The witness, or that of a file which was rewritten with the same content; None if it has changed."""
         if holds(witness, self._env):
             return witness
-        known = self._contents.get(witness.path) if witness.kind == "stat" else None
-        if known is None or known != _content(witness.path):
+        content = self._contents.get(witness.path) if witness.kind == "stat" else None
+        if content is None or content != _content(witness.path):
             return None
         return Witness("stat", witness.path, identity(os.stat(witness.path)))
 
@@ -239,7 +241,7 @@ class Store:
 
 
 def _content(path: str) -> str | None:
-    """What a small regular file says, who owns it and who may do what with it; None for anything else."""
+    """Return the content, owner and mode of a small regular file; None for anything else."""
     try:
         status = os.stat(path)
         said = read_bytes(path, most=_SMALL).hex() if stat.S_ISREG(status.st_mode) else None

@@ -1,4 +1,4 @@
-"""The start-up path: does everything that the last run proved still stand?
+"""The start-up path: whether everything that the last run proved still stands.
 
 This module runs before any other of ours, at every start of a notebook. It imports what the interpreter has loaded
 anyway and three small modules more, and a test holds it to that. `state.store` writes what is read here.
@@ -8,10 +8,10 @@ A state file is lines of text, fields parted by tabs:
     nbprovision-state 4
     until   END BEGIN, or -           when the results stop holding, and when they began to; seconds since the epoch
     env     NAME  DIGEST              a variable that the playbook's templates, or a task, read
-    stat    PATH  IDENTITY            os.stat, links followed; IDENTITY is "-" for a path that is not there
+    stat    PATH  IDENTITY            os.stat, links followed; IDENTITY is "-" for a missing path
     lstat   PATH  IDENTITY            os.lstat, where PATH is a link
     content PATH  DIGEST              what was in PATH, a small file of the user's home: a restart takes it away, a task
-                                      writes it anew; compared only where the identity differs
+                                      writes it again; compared only where the identity differs
     task    DIGEST  UNTIL  1,2,3,A=DIGEST  JSON    what the task was, its witnesses: paths by number, variables by name;
                                       what to report
     end     DIGEST                of all that stands before this line
@@ -47,7 +47,7 @@ _NEUTRAL = {
     "-C": 0,
     "--home": 1,
 }
-# Options that change what is looked at or told: they take the full path, but belong to the same state.
+# Options that change only what is checked or shown: they take the full path, but belong to the same state.
 _ANEW = ("-v", "-vv", "-vvv", "--verbose", "--no-witness", "--list-tasks", "--list-tags", "--step")
 # Options that are part of what is described: another value has another state file.
 _SELECTING = {"--tags": 1, "-t": 1, "--skip-tags": 1, "-e": 1, "--extra-vars": 1}
@@ -67,16 +67,16 @@ _OTHER_VARIABLES = (
 class Invocation:
     """What of a command line the start-up path understands: a run, its playbook, and how to report.
 
-    ``anew`` means that witnesses are not enough for what is asked.
+    ``again`` means that witnesses are not enough for the request.
     """
 
-    def __init__(self, playbook: str, home: str, selection: list[str], json: bool, check: bool, anew: bool) -> None:
+    def __init__(self, playbook: str, home: str, selection: list[str], json: bool, check: bool, again: bool) -> None:
         self.playbook = playbook
         self.home = home
         self.selection = selection
         self.json = json
         self.check = check
-        self.anew = anew
+        self.again = again
 
     @property
     def state_path(self) -> str:
@@ -90,7 +90,7 @@ def state_path(home: str, playbook: str, selection: list[str], env: dict[str, st
     Args:
         home: The tool's home folder.
         playbook: The absolute path of the playbook.
-        selection: The options that select tasks or set variables, as they stand on the command line.
+        selection: The options that select tasks or set variables, as written on the command line.
         env: The environment variables.
 
     """
@@ -106,12 +106,12 @@ def state_path(home: str, playbook: str, selection: list[str], env: dict[str, st
 
 
 def digest(text: str) -> str:
-    """A short digest of ``text``; tells texts apart, keeps no secret recoverable by looking."""
+    """A short digest that identifies ``text``; secrets in it cannot be recovered."""
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def identity(status: os.stat_result) -> str:
-    """What tells a file or folder from any other state of itself."""
+    """The identity of a file or folder: what differs in any other state of it."""
     return (
         f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_size} {status.st_ino} {status.st_mode} {status.st_uid}"
     )
@@ -123,7 +123,7 @@ def parse(argv: list[str]) -> Invocation | None:
         return None
     playbook = home = ""
     selection: list[str] = []
-    json = check = anew = False
+    json = check = again = False
     words = iter(argv[1:])
     for word in words:
         name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
@@ -133,7 +133,7 @@ def parse(argv: list[str]) -> Invocation | None:
             playbook = word
             continue
         if word in _ANEW:
-            anew = True
+            again = True
             continue
         takes = _NEUTRAL.get(name, _SELECTING.get(name))
         if takes is None or (equals and not takes):
@@ -152,17 +152,17 @@ def parse(argv: list[str]) -> Invocation | None:
             check = True
         elif name in ("--lock-timeout", "--deadline") and not value.isdigit():
             return None
-    if not playbook.isprintable() or not playbook:  # its name would reach the terminal as it stands
+    if not playbook.isprintable() or not playbook:  # its name would reach the terminal as written
         return None
     home = os.path.abspath(home) if home else tool_home(os.environ)
-    return Invocation(os.path.abspath(playbook), home, selection, json, check, anew)
+    return Invocation(os.path.abspath(playbook), home, selection, json, check, again)
 
 
 def read_lines(path: str) -> list[str]:
     """The lines of a state file.
 
     Raises:
-        OSError: there is none, it is no file, another user's (who may have written what he likes), of another version,
+        OSError: it is missing, not a file, another user's (who may have written anything), of another version,
             or damaged.
 
     """
@@ -170,15 +170,15 @@ def read_lines(path: str) -> list[str]:
     with open(handle, "rb") as stream:
         status = os.fstat(handle)
         if status.st_mode & 0o170000 != 0o100000:
-            raise OSError(0, "it is no file")
+            raise OSError(0, "it is not a file")
         if status.st_uid != os.getuid():
             raise OSError(0, f"it is user {status.st_uid}'s")
         if status.st_size > _MOST:
             raise OSError(0, "it is too large")
-        content, _, told = stream.read(_MOST).rpartition(b"\nend\t")
+        content, _, digest = stream.read(_MOST).rpartition(b"\nend\t")
     if not content.startswith(HEADER.encode() + b"\n"):
         raise OSError(0, "it is of another version, or cut short")
-    if blake2b(content, digest_size=16).hexdigest().encode() != told:
+    if blake2b(content, digest_size=16).hexdigest().encode() != digest:
         raise OSError(0, "it is damaged")
     return content.decode("utf-8", "surrogateescape").split("\n")
 
@@ -199,7 +199,7 @@ def still_stands(lines: list[str]) -> bool:
                 return False
         elif kind == "until":
             end, _, begin = rest.partition("\t")
-            if rest != "-" and not float(begin) <= time.time() < float(end):  # a clock set back is no proof
+            if rest != "-" and not float(begin) <= time.time() < float(end):  # a clock that was set back proves nothing
                 return False
         elif kind == "env":
             name, _, recorded = rest.partition("\t")
@@ -216,11 +216,11 @@ def try_witnesses(argv: list[str], started: float) -> int | None:
         started: ``time.perf_counter()`` at the start of the program.
 
     Returns:
-        The exit status, or None when the full path has to be taken.
+        The exit status, or None when the full path must be taken.
 
     """
     invocation = parse(argv)
-    if invocation is None or invocation.anew:
+    if invocation is None or invocation.again:
         return None
     try:
         lines = read_lines(invocation.state_path)
@@ -228,7 +228,7 @@ def try_witnesses(argv: list[str], started: float) -> int | None:
     except OSError:
         return None
     try:
-        # The same lock that a full run takes by filelock; if one is on its way, what stands is changing.
+        # The same lock that a full run takes by filelock; during a full run the state is changing.
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         if _leftovers(invocation.home) or not still_stands(lines):
             return None
@@ -245,15 +245,15 @@ def _leftovers(home: str) -> bool:
 
     A run leaves its journal then; an install of the tool itself, a slot without its marker.
     """
-    there = os.access
-    return there(home + "/journal", os.F_OK) or any(
-        not there(home + slot + "/.complete", os.F_OK) and there(home + slot, os.F_OK)
+    access = os.access
+    return access(home + "/journal", os.F_OK) or any(
+        not access(home + slot + "/.complete", os.F_OK) and access(home + slot, os.F_OK)
         for slot in ("/venv.1", "/venv.2")
     )
 
 
 def _report(invocation: Invocation, tasks: list[str], seconds: float) -> None:
-    # The JSON of each task was made when it was recorded, so that none has to be made (or json imported) now.
+    # The JSON of each task was made when it was recorded, so nothing has to be made (or json imported) now.
     entries = [line.split("\t", 4)[4] for line in tasks]
     skipped = sum('"status":"skipped"' in entry for entry in entries)
     ok = len(entries) - skipped
@@ -299,6 +299,6 @@ def _log(invocation: Invocation, fields: str) -> None:
 
 
 def _quoted(text: str) -> str:
-    """``text`` as a JSON string; only what can stand in a path needs care."""
+    """Return ``text`` as a JSON string; it only handles characters that are possible in a path."""
     text = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + "".join(c if c >= " " and not "\ud800" <= c <= "\udfff" else f"\\u{ord(c):04x}" for c in text) + '"'

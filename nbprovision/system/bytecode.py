@@ -15,7 +15,7 @@ _HEADER = 16  # bytes before the code (PEP 552)
 
 
 def remove_cut(folder: Path) -> int:
-    """Remove the compiled files below ``folder`` that are not whole; Python makes them anew.
+    """Remove incomplete compiled files below ``folder``; Python compiles them again.
 
     Returns:
         How many there were.

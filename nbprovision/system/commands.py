@@ -57,8 +57,8 @@ def run(
         cwd: Working folder; default the file system's root, so that no configuration of a project is picked up.
         stdin: Text for its standard input; default nothing.
         timeout: Seconds after which it is killed.
-        accept: Exit statuses that are no failure.
-        failure: The message where it fails; default that the command failed.
+        accept: Exit statuses that do not count as failure.
+        failure: The message for a failure; by default that the command failed.
         on_output: Hears each piece of its output that a NUL ends, as it comes.
         foreign: It is a command of the user's, who may have anything run by it: when it is killed, so is all that it
             has started; and what it leaves running keeps nobody waiting for more output.
@@ -73,7 +73,7 @@ def run(
     started = time.monotonic()
     launch.judge(words, env=env, cwd=cwd or "/", foreign=foreign)
     with contextlib.ExitStack() as files:
-        # A file has an end when the command has ended, a pipe only when all who hold it have.
+        # A file ends with the command, a pipe only when all its holders have ended.
         stdin_file, output_file, errors_file = (files.enter_context(nameless_file()) for _ in range(3))
         stdin_file.write((stdin or "").encode("utf-8", "surrogateescape"))
         stdin_file.seek(0)
@@ -100,7 +100,7 @@ def run(
         raise TaskFailed(
             failure or f"{words[0]} did not end",
             cause=f"killed after {timeout:.0f} seconds: {shown}",
-            cure="run once more; if it stays so, run the command by hand and see what it waits for",
+            cure="run again; if it is killed again, run the command by hand to see what it waits for",
         )
     detail("output", text=f"{output}\n{errors}".strip())
     if status not in accept:
@@ -108,7 +108,7 @@ def run(
         raise TaskFailed(
             failure or f"{words[0]} failed",
             cause=f"`{shown}` ended with {status}: {cause}",
-            cure="put right what it complains of, and run once more",
+            cure="fix the cause, and run again",
         )
     return Completed(status, output, errors, seconds)
 
@@ -133,7 +133,7 @@ def _start(words: Sequence[str], failure: str, **options: Any) -> sh.RunningComm
 
     program = launch.find(words[0], options["_env"], options["_cwd"])
     if program is None or not os.path.exists(program):
-        reason, cure = "there is no such program", "install it, or put its folder on the PATH"
+        reason, cure = "the program does not exist", "install it, or put its folder on the PATH"
     else:
         try:
             command: Callable[..., sh.RunningCommand] = sh.Command(program)
@@ -163,7 +163,7 @@ def _prepare(*, foreign: bool) -> Callable[[], None]:
 
 
 def _wait(process: sh.RunningCommand, timeout: float | None, *, all_of_it: bool) -> bool:
-    """Wait for the end of a process, and tell whether its time had to end it."""
+    """Wait for the end of a process; return whether its time limit ended it."""
     import sh
 
     expired = threading.Event()
@@ -191,13 +191,13 @@ class _Pieces:
     """Passes on each piece of an output that a NUL ends, as it comes, and keeps all of it in a file.
 
     Args:
-        tell: Hears the pieces, in the context of whoever made this: sh calls from a thread of its own.
+        report: Called with the pieces in the creator's context: sh calls from a thread of its own.
         file: Takes the output.
 
     """
 
-    def __init__(self, tell: Callable[[str], None], file: IO[bytes]) -> None:
-        self._tell, self._file = tell, file
+    def __init__(self, report: Callable[[str], None], file: IO[bytes]) -> None:
+        self._report, self._file = report, file
         self._context = contextvars.copy_context()
         self._rest = b""
 
@@ -207,7 +207,7 @@ class _Pieces:
         self._file.write(part)
         *pieces, self._rest = (self._rest + part).split(b"\0")
         for piece in pieces:
-            self._context.run(self._tell, piece.decode("utf-8", "replace"))
+            self._context.run(self._report, piece.decode("utf-8", "replace"))
 
 
 def _kill(pid: int, *, all_of_it: bool) -> None:

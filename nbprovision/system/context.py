@@ -1,4 +1,4 @@
-"""The context of a run: its log, secrets, processes and locks, of which every run in a process has its own."""
+"""The context of a run: its log, secrets, processes and locks. Every run in a process has its own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _current = contextvars.ContextVar("run_context", default=_PROCESS)
 
 
 def current(kind: type[Part]) -> Part:
-    """The object of type ``kind`` that belongs to the run at work in this thread."""
+    """Return the object of type ``kind`` of this thread's run."""
     return _current.get().part(kind)
 
 
@@ -47,5 +47,5 @@ def separate_run() -> Iterator[None]:
 
 
 def thread(work: Callable[..., object], *arguments: object) -> threading.Thread:
-    """A thread, not started yet, that belongs to the run at work in this one and keeps no process from ending."""
+    """Return an unstarted thread that belongs to this thread's run and does not keep the process alive."""
     return threading.Thread(target=contextvars.copy_context().run, args=(work, *arguments), daemon=True)

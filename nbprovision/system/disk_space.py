@@ -17,7 +17,7 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     """A file system, in bytes.
 
     Attributes:
-        path: Where it was asked.
+        path: The path that was asked about.
         total: All of it.
         free: What this user may still fill.
 
@@ -79,12 +79,12 @@ class Meter:
 
 
 def room(path: Path) -> Room | None:
-    """The file system at ``path``, None where that is not there."""
+    """The file system at ``path``; None if the path does not exist."""
     try:
-        found = os.statvfs(path)
+        status = os.statvfs(path)
     except OSError:
         return None
-    return Room(path=str(path), total=found.f_blocks * found.f_frsize, free=found.f_bavail * found.f_frsize)
+    return Room(path=str(path), total=status.f_blocks * status.f_frsize, free=status.f_bavail * status.f_frsize)
 
 
 def files_below(folder: str, apart_from: Collection[str] = ()) -> Iterator[os.stat_result]:
@@ -114,7 +114,7 @@ def freed(groups: Sequence[Sequence[Path]]) -> list[int]:
     A file with several names in them counts for the last.
     """
     names: dict[tuple[int, int], int] = {}
-    found = []
+    sizes = []
     for paths in groups:
         size = 0
         for status in itertools.chain.from_iterable(files_below(os.fspath(path)) for path in paths):
@@ -125,5 +125,5 @@ def freed(groups: Sequence[Sequence[Path]]) -> list[int]:
             key = (status.st_dev, status.st_ino)
             names[key] = names.get(key, status.st_nlink) - 1
             size += taken if names[key] == 0 else 0
-        found.append(size)
-    return found
+        sizes.append(size)
+    return sizes

@@ -1,4 +1,4 @@
-"""What stands at a path: an ordinary file and what is in it, a folder, a link, or nothing. No link is followed."""
+"""The state of a path: an ordinary file with its content, a folder, a link, or nothing. No link is followed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WORDS = {"file": "a file", "folder": "a folder", "link": "a link", "other": "a 
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One look at a path.
+    """One observation of a path.
 
     Attributes:
         kind: What it is.
@@ -51,7 +51,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str | None:
-        """What to show of it; None where there is no file."""
+        """The text to show; None if the file does not exist."""
         if self.kind != "file":
             return None
         return shown(self.data)
@@ -64,15 +64,15 @@ def shown(data: bytes | None) -> str:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        return f"({len(data)} bytes that are no text: {hashlib.sha256(data).hexdigest()[:12]})\n"
+        return f"({len(data)} bytes that are not text: {hashlib.sha256(data).hexdigest()[:12]})\n"
     return text.replace("\0", "\N{SYMBOL FOR NULL}")
 
 
 def look(path: Path) -> Entry:
-    """What stands at ``path``.
+    """Return the state of ``path``.
 
     Raises:
-        TaskFailed: it cannot be looked at.
+        TaskFailed: it cannot be read.
 
     """
     inputs.file(path)
@@ -107,8 +107,8 @@ def tree(folder: Path) -> Iterator[str]:
     while waiting:
         here = waiting.pop()
         with explained(f"cannot read {folder / here}"), os.scandir(folder / here) as entries:
-            found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
-        for name, is_folder in found:
+            children = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+        for name, is_folder in children:
             yield os.path.join(here, name)
             if is_folder:
                 waiting.append(os.path.join(here, name))

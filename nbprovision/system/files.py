@@ -21,7 +21,7 @@ from nbprovision.system.reading import read_bytes
 
 
 def read_text(path: Path) -> str | None:
-    """The text of ``path``, or None where there is no such file. Undecodable bytes are kept as surrogates."""
+    """The text of ``path``, or None if the file does not exist. Undecodable bytes are kept as surrogates."""
     try:
         return read_bytes(path).decode("utf-8", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
     except (FileNotFoundError, NotADirectoryError):
@@ -34,9 +34,9 @@ def write_atomically(path: Path, data: str | bytes, *, mode: int | None = None, 
     Args:
         path: The file. A link at this place is replaced, never followed.
         data: The whole content.
-        mode: Permission bits; None keeps those of the file that is there, else 0644.
+        mode: Permission bits; None keeps those of an existing file, else 0644.
         durable: Wait until the disk has it. Without, a failure of the power may leave an empty file, which is enough
-            where the next run compares the content and writes it anew.
+            where the next run compares the content and writes it again.
 
     Raises:
         TaskFailed: the folder cannot be written, the disk is full, ...
@@ -223,7 +223,7 @@ def explained(what: str, where: Path | None = None) -> Iterator[None]:
 
     Args:
         what: What fails then.
-        where: The place of it; a write tells no name of its own.
+        where: Its place; the error of a write contains no name.
 
     """
     try:
@@ -243,10 +243,10 @@ def refused(error: OSError, what: str = "", where: Path | None = None) -> TaskFa
     return failure
 
 
-_CURE = "look at what stands at that path, and at the disk: ls -ld, df"
+_CURE = "check that path and the disk: ls -ld, df"
 _CURES = {
-    1: "look at who owns the folder (ls -ld) and run as that user",
-    13: "look at who owns the folder (ls -ld) and run as that user",
+    1: "check who owns the folder (ls -ld) and run as that user",
+    13: "check who owns the folder (ls -ld) and run as that user",
     28: room.FREE_SOME,
 }
 

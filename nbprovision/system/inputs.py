@@ -23,7 +23,7 @@ _OF_THE_KERNEL = ("/proc/", "/sys/", "/dev/")
 
 
 class Look(NamedTuple):
-    """What stood at a path: by `os.lstat`, and by `os.stat`; None where nothing was; and when that was seen."""
+    """What stood at a path: by `os.lstat`, and by `os.stat`; None if nothing was; and when that was seen."""
 
     own: os.stat_result | None
     followed: os.stat_result | None
@@ -38,7 +38,7 @@ class Inputs:
         self.variables: dict[str, str | None] = {}
 
     def add(self, other: Inputs) -> None:
-        """Take up what another result rests on; of two looks at a file the first counts."""
+        """Add the inputs of another result; of two reads of a file the first counts."""
         self.files = {**other.files, **self.files}
         self.variables = {**other.variables, **self.variables}
 
@@ -49,14 +49,14 @@ _RECORDING: contextvars.ContextVar[Inputs | None] = contextvars.ContextVar("inpu
 
 @contextlib.contextmanager
 def recorded() -> Iterator[Inputs]:
-    """Record what is read while the body runs; whoever records around it has it too."""
-    found = Inputs()
-    token = _RECORDING.set(found)
+    """Record the reads of the body; an outer recording gets them too."""
+    inputs = Inputs()
+    token = _RECORDING.set(inputs)
     try:
-        yield found
+        yield inputs
     finally:
         _RECORDING.reset(token)
-        _take(found)
+        _take(inputs)
 
 
 @contextlib.contextmanager
@@ -74,23 +74,23 @@ def unrecorded() -> Iterator[None]:
 
 
 def file(path: str | Path) -> None:
-    """Record a file, a link or a folder that is about to be looked at, whether or not there is one."""
-    found = _RECORDING.get()
+    """Record a file, link or folder that is about to be read, whether it exists or not."""
+    inputs = _RECORDING.get()
     name = os.path.abspath(path)
-    if found is None or name in found.files or name.startswith(_OF_THE_KERNEL):
+    if inputs is None or name in inputs.files or name.startswith(_OF_THE_KERNEL):
         return
-    found.files[name] = look(name)
+    inputs.files[name] = look(name)
 
 
 def look(path: str) -> Look:
-    """What stands at a path now."""
+    """Return the current state of a path."""
     at = time.time_ns()
     own = status(os.lstat, path)
     return Look(own, own if own is None or not stat.S_ISLNK(own.st_mode) else status(os.stat, path), at)
 
 
 def status(look_at: Callable[[str], os.stat_result], path: str) -> os.stat_result | None:
-    """What a function of `os` says of a path, None where nothing is there."""
+    """What a function of `os` says of a path, None if nothing is there."""
     try:
         return look_at(path)
     except (OSError, ValueError):  # a NUL in it
@@ -98,9 +98,9 @@ def status(look_at: Callable[[str], os.stat_result], path: str) -> os.stat_resul
 
 
 def _take(other: Inputs) -> None:
-    found = _RECORDING.get()
-    if found is not None:
-        found.add(other)
+    inputs = _RECORDING.get()
+    if inputs is not None:
+        inputs.add(other)
 
 
 class Environment(dict[str, str]):
@@ -132,18 +132,18 @@ class Environment(dict[str, str]):
     @overload
     def get(self, name: str, default: Value, /) -> str | Value: ...
     def get(self, name: str, default: Any = None, /) -> Any:
-        """The variable, or ``default`` where it is not set."""
+        """Return the variable, or ``default`` if it is not set."""
         self._record(name)
         return super().get(name, default)
 
     def _record(self, name: str) -> None:
-        found = _RECORDING.get()
-        if found is not None and name not in self._given:
-            found.variables.setdefault(name, super().get(name))
+        inputs = _RECORDING.get()
+        if inputs is not None and name not in self._given:
+            inputs.variables.setdefault(name, super().get(name))
 
 
-class remembered(Generic[Value]):  # noqa: N801 - stands where functools.cached_property would
-    """A property that is worked out once; whoever asks for it later has read what it was worked out of as well."""
+class remembered(Generic[Value]):  # noqa: N801 - used in place of functools.cached_property
+    """A property that is computed once; each later use counts as a read of its sources."""
 
     def __init__(self, work: Callable[[Any], Value]) -> None:
         self._work = work
@@ -158,15 +158,15 @@ class remembered(Generic[Value]):  # noqa: N801 - stands where functools.cached_
     def __get__(self, instance: object | None, owner: type | None = None) -> remembered[Value] | Value:
         if instance is None:
             return self
-        known = instance.__dict__
-        if self._name in known:
-            _take(known.get(self._inputs, _NOTHING))
-            return known[self._name]  # type: ignore[no-any-return]
-        with recorded() as found:
+        values = instance.__dict__
+        if self._name in values:
+            _take(values.get(self._inputs, _NOTHING))
+            return values[self._name]  # type: ignore[no-any-return]
+        with recorded() as inputs:
             value = self._work(instance)
-        known[self._inputs], known[self._name] = found, value
+        values[self._inputs], values[self._name] = inputs, value
         return value
 
     def __set__(self, instance: object, value: Value) -> None:
-        """Take a value that somebody else has worked out."""
+        """Take a value that somebody else has computed."""
         instance.__dict__[self._name] = value

@@ -1,4 +1,4 @@
-"""Characters that nobody sees, or that let text be read in another order than it stands.
+"""Invisible characters, and characters that change the reading order of text.
 
 Sources: the general categories Cf, Zs, Zl and Zp of Unicode, its default-ignorable fillers and selectors
 (https://www.unicode.org/reports/tr44/), and https://trojansource.codes for what directs the order of reading.
@@ -29,18 +29,18 @@ def find(text: str, *, name: bool = False, plain: bool = False) -> int | None:
     """The index of the first character in ``text`` that should not be there, or None.
 
     Args:
-        text: A word or a line as it stands in a file.
+        text: A word or a line as written in a file.
         name: It is a name, which has no such character of any kind.
-        plain: It stands in YAML without quotes, where it may have been meant for a mapping or a list.
+        plain: It is YAML without quotes, and may have been meant as a mapping or a list.
 
     """
     rest = re.sub(_NOT_IN_ASCII, "", text)
     wrong = ANY if name else _NOT_IN_ASCII if rest.isascii() else _NEVER
-    found = wrong.search(text)
-    if found is None and plain:
-        found = _IN_PLACE_OF_SPACE.search(text)
-        return found.end() if found else None
-    return found.start() if found else None
+    match = wrong.search(text)
+    if match is None and plain:
+        match = _IN_PLACE_OF_SPACE.search(text)
+        return match.end() if match else None
+    return match.start() if match else None
 
 
 def named(character: str) -> str:

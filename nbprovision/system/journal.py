@@ -17,7 +17,7 @@ from nbprovision.system import room
 from nbprovision.system.context import current
 
 FILE = "journal"
-VARIABLE = "NBPROVISION_JOURNAL"  # tells a child process where it is
+VARIABLE = "NBPROVISION_JOURNAL"  # the journal's path for child processes
 _MOST = 1 << 26  # bytes that are read; a run notes some thousand names
 TEMPORARY_SUFFIX = ".nbprovision-tmp"
 
@@ -27,7 +27,7 @@ class _Journals(dict[int, str]):
 
 
 def note(temporary: Path) -> None:
-    """Write down that ``temporary`` is about to be made; without a run at work nothing is written."""
+    """Record that ``temporary`` is about to be created; nothing is written outside a run."""
     for journal in list(current(_Journals)):
         with contextlib.suppress(OSError):  # on a full disk what it names is not made either
             os.write(journal, os.fsencode(temporary) + b"\0")
@@ -50,7 +50,7 @@ def join() -> None:
 
 @contextlib.contextmanager
 def kept(home: Path) -> Iterator[bool]:
-    """Keep the journal of a run while the body is at work; to be called with the lock held.
+    """Keep the journal of a run during the body; the caller holds the lock.
 
     Yields:
         Whether the run before was killed; what it noted is gone then.

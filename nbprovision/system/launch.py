@@ -66,7 +66,7 @@ def start(
 
 
 def program(name: str | Path, *, env: Mapping[str, str], cwd: str = "/", depth: int = 0) -> None:
-    """Judge a program that is to be run, by its path or as the PATH leads to it; one that is missing cannot run.
+    """Judge a program before it runs, by its path or as found on the PATH; a missing one cannot run.
 
     The environment that it is part of is judged as well, and for a script its interpreter.
 
@@ -85,7 +85,7 @@ def program(name: str | Path, *, env: Mapping[str, str], cwd: str = "/", depth: 
     for file in dict.fromkeys([place, os.path.realpath(place)]):
         prefix = os.path.dirname(os.path.dirname(file))
         if os.path.basename(file).startswith("python") or _is_environment(prefix):
-            trust.environment(prefix, "run what is in", packages=packages)
+            trust.environment(prefix, "run the programs in", packages=packages)
         packages = not trust.has_own_packages_only(prefix)  # of the Python that a virtual environment's link leads to
     interpreter = _interpreter(place)
     if interpreter and depth < _MOST_SCRIPTS:
@@ -156,7 +156,7 @@ def _is_environment(prefix: str) -> bool:
 
 
 def _interpreter(script: str) -> str:
-    """The program that a script names in its first line, or has ``env`` look for; empty for what is no script."""
+    """The program that a script's first line names, or has ``env`` look for; empty if the file is not a script."""
     try:
         with open(script, "rb") as stream:
             first = stream.readline(_LONGEST_FIRST_LINE)

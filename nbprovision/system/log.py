@@ -96,7 +96,7 @@ def open_log(path: Path, *, rotates: bool = True) -> None:
 
 @contextlib.contextmanager
 def kept_in(home: Path) -> Iterator[None]:
-    """Write the events of the body to the log in the tool's home, as far as it can be written."""
+    """Write the events of the body to the log in the tool's home, if that is writable."""
     with contextlib.suppress(OSError):
         make_folder(home / "log", mode=0o700)
     open_log(home / "log" / "nbprovision.log")

@@ -32,7 +32,7 @@ class _Held:
 
 @contextlib.contextmanager
 def alone(
-    folders: Iterable[Path], tell: Callable[[str], None], timeout: float | None = None
+    folders: Iterable[Path], announce: Callable[[str], None], timeout: float | None = None
 ) -> Iterator[Callable[[Path], None]]:
     """Keep other runs out of ``folders`` while the body runs.
 
@@ -40,14 +40,14 @@ def alone(
 
     Args:
         folders: Environments.
-        tell: Hears once of each folder that has to be waited for.
+        announce: Called once for each folder that must be waited for.
         timeout: Seconds to wait, None for ever.
 
     Yields:
         A function to keep a folder as well that was made just now, and that nobody else knows of yet.
 
     Raises:
-        LockTimeout: another run was at work there for too long.
+        LockTimeout: another run held the lock for too long.
 
     """
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -57,29 +57,29 @@ def alone(
             _take(folder, stack)
 
         for folder in sorted(set(folders)):  # always in one order, so that no two wait for one another
-            _wait(folder, stack, tell, deadline)
+            _wait(folder, stack, announce, deadline)
         yield also
 
 
-def _wait(folder: Path, stack: contextlib.ExitStack, tell: Callable[[str], None], deadline: float | None) -> None:
-    told = False
+def _wait(folder: Path, stack: contextlib.ExitStack, announce: Callable[[str], None], deadline: float | None) -> None:
+    announced = False
     while True:
-        place = next(one for one in (folder, *folder.parents) if one.is_dir())
+        place = next(existing for existing in (folder, *folder.parents) if existing.is_dir())
         with contextlib.ExitStack() as taken:
             if _take(place, taken):
                 if place == folder or not folder.is_dir():  # else another run has made it while this one waited
                     stack.push(taken.pop_all())
                     return
                 continue
-        if not told:
-            tell(f"waiting for another run, which is at work in {folder}")
+        if not announced:
+            announce(f"waiting for another run, which is working on {folder}")
             event("waiting", folder=str(folder))
-            told = True
+            announced = True
         if deadline is not None and time.monotonic() >= deadline:
             raise LockTimeout(
-                f"{folder} was not had in time",
-                cause="another run, with another home for its state, is at work there",
-                cure="wait for it, or give --lock-timeout more seconds",
+                f"could not acquire the lock of {folder} in time",
+                cause="a run with another home folder is working there",
+                cure="wait for it, or increase --lock-timeout",
             )
         time.sleep(_ASK_EVERY)
 
@@ -89,15 +89,15 @@ def _take(place: Path, stack: contextlib.ExitStack) -> bool:
     try:
         handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return True  # who may not look into it changes nothing there
+        return True  # a user who may not read it changes nothing there
     status = os.fstat(handle)
     identity = status.st_dev, status.st_ino
     held = current(_Held)
     with held.lock:
-        known = held.folders.get(identity)
-        if known is not None:
+        depth = held.folders.get(identity)
+        if depth is not None:
             os.close(handle)
-            known[1] += 1
+            depth[1] += 1
         else:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,7 +113,7 @@ def _take(place: Path, stack: contextlib.ExitStack) -> bool:
         now = os.stat(place)
     except OSError:
         return False
-    return (now.st_dev, now.st_ino) == identity  # else it was removed, or made anew, by who had it before
+    return (now.st_dev, now.st_ino) == identity  # otherwise the previous holder removed or replaced it
 
 
 def _let_go(held: _Held, identity: tuple[int, int]) -> None:

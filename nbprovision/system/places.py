@@ -24,7 +24,7 @@ def is_notebook_instance() -> bool:
 
 
 def user_home(env: dict[str, str] | os._Environ[str]) -> str:
-    """The user's home folder: ``HOME``, else what the user database says; for a user whom it does not know, none."""
+    """The user's home folder: ``HOME``, else the one in the user database; None for an unknown user."""
     home = env.get("HOME")
     if home:
         return home
@@ -56,7 +56,7 @@ def tool_home(env: dict[str, str] | os._Environ[str]) -> str:
 
 
 def existing(path: Path, exists: Callable[[Path], bool] = os.path.exists) -> Path:
-    """``path``, or the nearest folder above it that exists as far as this user can see."""
+    """Return ``path``, or the nearest folder above it that this user can see."""
     while not exists(path) and path != path.parent:
         path = path.parent
     return path

@@ -1,6 +1,6 @@
 """Secrets that are written out where somebody else may read them: one rule for options, playbooks and their files.
 
-A template or a variable that stands for a secret is none: ``{{ lookup('env', 'X') }}``, ``${X}``.
+A template or a variable in place of a secret is not one: ``{{ lookup('env', 'X') }}``, ``${X}``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _VARIABLE = re.compile(r"\{\{|\$\{|\$\(|\*\*\*|^\$|^`|^%\(|^<[^>]*>$|^arn:")
 _SCHEME = r"(?<![A-Za-z0-9+.-])(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30})://"
 _TOKEN_LENGTH = 20  # characters; the shortest tokens of GitLab have as many
 _CHANGES = 3  # between letters and digits, within words
-# The forms that well-known issuers give to their keys, so that programs like this one can tell them; gitleaks
+# The forms that well-known issuers give to their keys, so that programs like this one recognise them; gitleaks
 # (https://github.com/gitleaks/gitleaks/blob/master/config/gitleaks.toml) looks for the same.
 _SHAPES = (
     ("an access key of AWS", re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b")),
@@ -63,9 +63,9 @@ def _is_secret_header(match: re.Match[str]) -> bool:
 
 # A variable may have a default, whose colon is not the one between user and password: ${NAME:-DEFAULT}.
 _EXPANSION = r"\$\{[^}\s]{0,100}\}|(?!\$\{)"
-# What may stand between the words of a command: spaces, and the quotes and commas of a list.
+# The separators between the words of a command: spaces, and the quotes and commas of a list.
 _BETWEEN = r"[\s\"',=\\]*"
-# The rest of a command, up to the next one; what is in quotes is no end of it.
+# The rest of a command, up to the next one; quoted text does not end it.
 _REST = r"(?:\"[^\"\n]*\"|'[^'\n]*'|\\\n|&(?!&)|[^\n;|&\"']){0,300}?"
 _FORMS = (
     _Form(
@@ -131,8 +131,8 @@ class PlainSecret(msgspec.Struct, frozen=True):
 
     Attributes:
         what: What it is: ``a URL with a password``, ``the value of 'api_key'``.
-        name: Name of a variable that could stand for it.
-        start: Where it begins in the text, counted from 0.
+        name: Name of a variable that could replace it.
+        start: Its start in the text, counted from 0.
 
     """
 
@@ -142,7 +142,7 @@ class PlainSecret(msgspec.Struct, frozen=True):
 
 
 def secret_in(text: str) -> PlainSecret | None:
-    """The first secret that can be told by its own form, in any text; None where there is none."""
+    """The first secret in a text that its form gives away; None if there is none."""
     for what, pattern in _SHAPES:
         if match := pattern.search(text):
             return PlainSecret(what, "SECRET", match.start())
@@ -208,5 +208,5 @@ def _by_name(
 
 
 def stands_for_another(value: str) -> bool:
-    """Whether a value is a template, a variable or a place-holder, which becomes the secret where it is needed."""
+    """Whether a value is a template, a variable or a placeholder that becomes the secret only when it is used."""
     return bool(_VARIABLE.search(value.strip()))

@@ -1,4 +1,4 @@
-"""Child processes that do heavy work beside the tool: told over a pipe, heard line by line, ended with their parent."""
+"""Child processes that do heavy work beside the tool: driven over a pipe, read line by line, killed with it."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ class Child:
             raise ChildEnded(
                 f"{self.module} ended before its work was done",
                 cause=_ending(status, complaint),
-                cure="free some memory (shut down kernels that nobody needs), and run once more"
+                cure="free some memory (shut down unused kernels), and run again"
                 if status == -signal.SIGKILL
-                else f"run once more; {REPORT} if it happens again",
+                else f"run again; {REPORT} if it happens again",
                 status=status,
             )
         return reply["result"]
@@ -152,7 +152,7 @@ class Child:
         return self._process.pid
 
     def _last_words(self) -> str:
-        """What it said on standard error before it died; all who waited for it want to know."""
+        """Return its last output on standard error, for all waiting callers."""
         with self._writing:
             if self._said is None:
                 self._errors.seek(0)
@@ -176,7 +176,7 @@ class Child:
 
 
 class _Replies:
-    """Hears a child, and hands each message to whoever waits for it; an empty one to all when the child has ended."""
+    """Reads a child's messages, and passes each to its waiting caller; after the child's end, an empty one to all."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._lock = threading.Lock()
@@ -246,7 +246,7 @@ def _end(process: subprocess.Popen[bytes], errors: IO[bytes], leftovers: list[Pa
     # Not asked but killed: what it has answered is safe, and a library's own end of the process may crash or hang.
     process.kill()
     process.wait()
-    for pipe in (process.stdin, errors):  # standard output is closed by who reads it
+    for pipe in (process.stdin, errors):  # the reader closes standard output
         with contextlib.suppress(OSError):
             pipe.close()  # type: ignore[union-attr]
     for folder in leftovers:
@@ -278,7 +278,7 @@ def call_module(
 
 
 def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
-    """The child's side of `Child`: for each request do ``work(request, tell)``, in a thread of its own, and reply.
+    """The child's side of `Child`: for each request do ``work(request, report)``, in a thread of its own, and reply.
 
     It leaves by ``os._exit``: py-rattler's runtime may crash the interpreter at its ordinary exit, after the work
     is done and safe (PyO3/pyo3-async-runtimes issue 40).
@@ -302,7 +302,7 @@ def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
             send(number, {"result": work(request, lambda **fields: send(number, fields))})
         except ProvisionError as error:  # one failed request does not end the child
             send(number, {"error": {"message": error.message, "cause": error.cause, "cure": error.cure}})
-        except BaseException:  # noqa: BLE001 - the parent tells the user; the traceback goes to its log
+        except BaseException:  # noqa: BLE001 - the parent informs the user; the traceback goes to its log
             import traceback
 
             traceback.print_exc()
@@ -313,8 +313,8 @@ def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
     for line in requests:
         serving.append(thread(serve, *msgspec.json.decode(line)))
         serving[-1].start()
-    for one in serving:
-        one.join()
+    for worker in serving:
+        worker.join()
     sys.stderr.flush()
     os._exit(0)
 

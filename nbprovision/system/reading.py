@@ -1,6 +1,6 @@
 """Files that anybody may have put there, read without trust: no pipe is waited for, no device read without end.
 
-What is read here is recorded for whoever listens (`inputs`), so that a result can be doubted when it has changed.
+Each read is recorded for listeners (`inputs`), so that a result can be doubted after a change.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def read_bytes(path: str | Path, *, most: int = MOST, follow: bool = True) -> by
     with open(handle, "rb", buffering=0) as stream:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, f"it is {kind_of(status)}, no file", str(path))
+            raise OSError(errno.EINVAL, f"it is {kind_of(status)}, not a file", str(path))
         content = stream.read(most + 1) if status.st_size <= most else b""
         if status.st_size > most or len(content) > most:
             raise OSError(errno.EFBIG, f"it has more than {most >> 20} MiB", str(path))
@@ -53,7 +53,7 @@ def read_end(path: str | Path, count: int) -> bytes:
     with open(handle, "rb", buffering=0) as stream:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, f"it is {kind_of(status)}, no file", str(path))
+            raise OSError(errno.EINVAL, f"it is {kind_of(status)}, not a file", str(path))
         stream.seek(max(0, status.st_size - count))
         return stream.read(count)
 
@@ -67,23 +67,23 @@ def read_json(path: str | Path, kind: Any = Any, *, most: int = MOST, follow: bo
 
     Args:
         path: The file.
-        kind: What it has to be.
+        kind: The expected type.
         most: Bytes that it may have.
         follow: A link to one will do.
 
     Raises:
         OSError: it cannot be read; see `read_bytes`.
-        msgspec.DecodeError: it is no JSON, or not of that kind.
+        msgspec.DecodeError: it is not JSON, or not of that kind.
 
     """
     return decode(msgspec.json.Decoder(kind), read_bytes(path, most=most, follow=follow))
 
 
 def decode(decoder: msgspec.json.Decoder[T], content: bytes) -> T:
-    """What ``decoder`` makes of ``content``; what is nested without end is no document, and no crash.
+    """What ``decoder`` makes of ``content``; endless nesting is an error, not a crash.
 
     Raises:
-        msgspec.DecodeError: it is no JSON, no UTF-8, or not of the decoder's kind.
+        msgspec.DecodeError: it is not JSON, not UTF-8, or not of the decoder's kind.
 
     """
     try:
@@ -93,7 +93,7 @@ def decode(decoder: msgspec.json.Decoder[T], content: bytes) -> T:
 
 
 def kind_of(status: os.stat_result) -> str:
-    """What stands at a path, in words: a folder, a named pipe, a device, ..."""
+    """Describe what is at a path: a folder, a named pipe, a device, ..."""
     for test, words in _KINDS:
         if test(status.st_mode):
             return words

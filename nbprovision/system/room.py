@@ -27,7 +27,7 @@ _REST_FILES = 32
 
 
 class Room(NamedTuple):
-    """What this user may still fill: bytes and names of files; ``inodes`` is None where these are not counted."""
+    """What this user may still fill: bytes and names of files; ``inodes`` is None if these are not counted."""
 
     place: Path
     free: int
@@ -35,20 +35,20 @@ class Room(NamedTuple):
 
 
 def left(path: Path) -> Room:
-    """The room on the file system of ``path``, or where that would be made."""
+    """The free space on the file system of ``path``, or of the folder where it would be created."""
     path = existing(path)
-    found = os.statvfs(path)
-    return Room(path, found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
+    status = os.statvfs(path)
+    return Room(path, status.f_bavail * status.f_frsize, status.f_favail if status.f_files else None)
 
 
 def trouble(text: str) -> int | None:
-    """The error number in what an engine says, where it is one of `TROUBLES`: full, quota used up, read-only."""
-    found = _WORDS.search(text)
-    if found is None:
+    """Find an error number of `TROUBLES` in an engine's output: full, quota used up, read-only."""
+    match = _WORDS.search(text)
+    if match is None:
         return None
-    if found["number"]:
-        return int(found["number"])
-    return errno.ENOSPC if found["full"] else errno.EDQUOT if found["quota"] else errno.EROFS
+    if match["number"]:
+        return int(match["number"])
+    return errno.ENOSPC if match["full"] else errno.EDQUOT if match["quota"] else errno.EROFS
 
 
 def explain(number: int, path: Path) -> tuple[str, str]:
@@ -56,7 +56,7 @@ def explain(number: int, path: Path) -> tuple[str, str]:
 
     Args:
         number: One of `TROUBLES`.
-        path: Where it was met.
+        path: The path of the failure.
 
     """
     room = left(path)
@@ -70,17 +70,17 @@ def explain(number: int, path: Path) -> tuple[str, str]:
     if room.inodes is not None and room.inodes < 16:
         return (
             f"no inodes are left at {room.place}, and each file takes one (bytes: {megabytes(room.free)} are free)",
-            "remove folders with many small files: `nbprovision clean --dry-run` says what caches and leftovers take",
+            "remove folders with many small files: `nbprovision clean --dry-run` lists caches and leftovers",
         )
     return f"the disk is full: {megabytes(room.free)} are free at {room.place}", FREE_SOME
 
 
 def explained(words: str, path: Path) -> tuple[str, str] | None:
-    """Why an engine could not write, its own words after that, and what to do; None where it is not for one of these.
+    """Why an engine could not write, its own words after that, and what to do; None if it is not for one of these.
 
     Args:
         words: What it said.
-        path: Where it was to write.
+        path: The path that it tried to write.
 
     """
     number = trouble(words)
@@ -97,10 +97,12 @@ def unwritable(path: Path) -> tuple[str, str]:
     place = left(path).place
     if os.statvfs(place).f_flag & os.ST_RDONLY:
         return explain(errno.EROFS, path)
-    return f"this user may not write in {place}", "look at who owns it (ls -ld) and run as that user"
+    return f"this user may not write in {place}", "check who owns it (ls -ld) and run as that user"
 
 
-FREE_SOME = "free some room (`nbprovision clean --dry-run` says what caches and leftovers take), or enlarge the volume"
+FREE_SOME = (
+    "free some space (`nbprovision clean --dry-run` shows the size of caches and leftovers), or enlarge the volume"
+)
 
 
 def megabytes(size: float) -> str:
@@ -125,9 +127,8 @@ def require_bytes(prefix: Path, need: int, place: Path) -> None:
     room = left(place)
     if need > room.free:
         raise NotBegun(
-            f"there is no room for what is to be installed into {prefix}",
-            cause=f"it takes {megabytes(need)} at least, by the sizes of the packages, and {megabytes(room.free)} are "
-            f"free at {room.place}",
+            f"not enough space to install into {prefix}",
+            cause=f"the packages need at least {megabytes(need)}, and {megabytes(room.free)} are free at {room.place}",
             cure=FREE_SOME,
         )
 
@@ -143,7 +144,7 @@ def require_rest(scratch: Path) -> None:
     if room.free < _REST or (room.inodes is not None and room.inodes < _REST_FILES):
         inodes = "" if room.inodes is None else f" and {room.inodes} inodes"
         raise NotBegun(
-            f"there is no room for what is to be installed into {scratch.parent}",
+            f"not enough space to install into {scratch.parent}",
             cause=f"with all packages in place {megabytes(room.free)}{inodes} would be free; {megabytes(_REST)} and "
             f"{_REST_FILES} inodes are needed for the rest",
             cure=FREE_SOME,

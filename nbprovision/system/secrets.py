@@ -17,7 +17,7 @@ _SHORTEST = 3  # characters; what is shorter would be masked in every other word
 _LONGEST_USER = 20  # characters of a user without a password; what is longer is a token
 # What a URL's user and password may hold unquoted (RFC 3986); some libraries quote all of it, others none.
 _UNQUOTED = "!$&'()*+,~"
-# user:password@ of any URL, whether or not anyone told us that it is a secret. A scheme has an end, so that a long
+# user:password@ of any URL, whether or not it was remembered as a secret. A scheme has an end, so that a long
 # word without one costs no quadratic search.
 _URL_CREDENTIALS = re.compile(
     r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{0,30}://)(?P<user>[^/\s:@'\"]*):(?P<password>[^/\s'\"]*)@"
@@ -29,14 +29,14 @@ _SECRET_WORD = re.compile(
     r"|.*(access|api|auth|master|private|secret|signing|ssh)keys?"
 )
 _SHORT_WORD = "pwd"  # of a password, unless it stands alone: the shell's folder
-# Keys that are no secrets: those of tables, caches and mappings, and the half of a pair that may be given away.
+# Keys that are not secrets: those of tables, caches and mappings, and the public half of a pair.
 _OPEN_KEYS = frozenset(
     ("primary", "foreign", "partition", "sort", "cache", "public", "group", "join", "hash", "object", "bucket", "row",
      "map", "dict", "lookup", "unique", "index",
      "idempotency")
 )  # fmt: skip
 _PLACES = ("file", "files", "path", "paths", "dir", "folder")
-# What says where a secret is kept, or tells something else of it than its value.
+# Words of names that say where a secret is kept, or something about it other than its value.
 _ABOUT = frozenset(
     (*_PLACES, "arn", "arns", "name", "names", "url", "uri", "endpoint", "env",
      "var", "variable", "ttl", "duration", "timeout", "expiry", "expires", "length", "type", "count", "limit", "helper")
@@ -46,13 +46,13 @@ _KEYS = frozenset(f"{kind}keys" for kind in ("access", "api", "auth", "private",
 _LOOKS_LIKE_A_PLACE = re.compile(r"[/\\~]|^\$|\.[A-Za-z0-9]{1,6}$")
 _COUNTED = frozenset(["max", "min", "num"])  # max_tokens: how many a model may write
 NO_SECRETS = ("", "true", "false", "yes", "no", "none", "null", "omit")  # values that are none, whatever the name
-# A token may stand in the place of the user, alone or before an empty password.
+# A token may take the place of the user, alone or before an empty password.
 _URL_LONE_TOKEN = re.compile(
     rf"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{{0,30}}://)(?:[^/\s:@'\"]{{{_LONGEST_USER + 1},2000}}(?=@)|[^/\s:@'\"]+:(?=@))"
 )
 # conda channels carry a token in the path.
 _URL_TOKEN = re.compile(r"/t/[^/\s'\"]+/")
-# Links that are signed, and what a request says of who makes it.
+# Signed links, and the credentials in the headers of a request.
 _QUERY = re.compile(
     r"(?P<name>[?&](?:[a-z-]*token|api_?key|password|secret|sig|signature|x-amz-(?:signature|credential)|key)=)"
     r"[^&\s'\"#]+",
@@ -70,7 +70,7 @@ class _Secrets:
 
 
 def remember(secret: str) -> None:
-    """Mask ``secret`` from now on in this run: as it stands, in base64, in URLs, JSON, Python, shells."""
+    """Mask ``secret`` from now on in this run: as written, in base64, in URLs, JSON, Python, shells."""
     for text in (secret, unquote(secret)):
         if len(text) >= _SHORTEST:
             current(_Secrets).texts.update(_written(text))
@@ -141,7 +141,7 @@ def is_secret(name: str, value: str) -> bool:
 
 
 def remember_if_secret(name: str, value: object) -> bool:
-    """Mask a text from now on if it `is_secret`, and the password of a URL in any case; tell whether it is one."""
+    """Mask a text from now on if it `is_secret`, and the password of a URL in any case; return whether it is one."""
     if not isinstance(value, str):
         return False
     remember_url(value)
@@ -166,13 +166,13 @@ def masked(value: Any) -> Any:
     """Plain data with the secrets in its texts masked; keys stay, so that a document keeps its form.
 
     It is masked before it is encoded: a quote or a letter with an accent stands otherwise in a document than in the
-    secret. Bytes of a file's name that are no UTF-8 become question marks, as no document could hold them.
+    secret. Bytes of a file's name that are not UTF-8 become question marks, as no document could hold them.
     """
     if isinstance(value, str):
         return mask(value.encode("utf-8", "replace").decode())
     if isinstance(value, dict):
-        return {key: masked(one) for key, one in value.items()}
-    return [masked(one) for one in value] if isinstance(value, (list, tuple)) else value
+        return {key: masked(entry) for key, entry in value.items()}
+    return [masked(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 def without_password(url: str) -> str:

@@ -30,10 +30,10 @@ def each(work: Callable[[Thing], Outcome], things: Sequence[Thing]) -> list[Outc
     if len(things) < 2:
         return [work(thing) for thing in things]
     begun = [_threads().submit(contextvars.copy_context().run, work, thing) for thing in things]
-    failures = [failure for failure in (one.exception() for one in begun) if failure is not None]
+    failures = [failure for failure in (future.exception() for future in begun) if failure is not None]
     if failures:
         raise next((failure for failure in failures if not isinstance(failure, NotBegun)), failures[0])
-    return [one.result() for one in begun]
+    return [future.result() for future in begun]
 
 
 @functools.cache

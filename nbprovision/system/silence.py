@@ -1,7 +1,7 @@
 """Ends an engine's process that waits for a network and makes no progress.
 
 py-rattler has a limit for a whole answer, which a large package on a slow line exceeds, and none for silence; nor can a
-wait of its be given up without its threads going on. So the process ends, and who asked begins anew with another.
+wait of its be given up without its threads going on. So the process ends, and the caller starts another one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Root obeys nobody: the one judge of every path that a process of root's runs, imports from, obeys or writes to.
 
 A path is trusted when nobody but root can change what it leads to. Each component on the way, and each symbolic link
-with the way that it leads, has to be owned by root and not writable for a group (unless that is root's) or for others.
+with the way that it leads, must be owned by root and not writable for a group (unless that is root's) or for others.
 The group bits of a file with a POSIX ACL are its mask (acl(5)), so they cover what the ACL grants.
 In a folder of root's with the sticky bit, such as /tmp, others can replace nothing that is root's (inode(7)): it may be
 passed through to an entry of root's, but root does not obey the folder itself, nor a name that is still free in it.
@@ -35,7 +35,7 @@ _trusted: set[tuple[str, bool]] = set()  # the environments that this process ha
 
 
 class Fault(NamedTuple):
-    """The component of a path that somebody other than root can change, its own status, and who can, in words."""
+    """A component of a path that somebody other than root can change: its status, and who can change it, in words."""
 
     path: str
     status: os.stat_result
@@ -43,7 +43,7 @@ class Fault(NamedTuple):
 
 
 def applies() -> bool:
-    """Whether this process is root's, so that paths have to be judged."""
+    """Whether this process is root's, so that paths must be judged."""
     return os.geteuid() == 0
 
 
@@ -103,8 +103,8 @@ def environment(prefix: str | Path, deed: str = "use", *, packages: bool = True)
     if not os.path.lexists(prefix):
         place(prefix, deed)
         return
-    known = os.path.abspath(prefix)
-    if (known, True) in _trusted or (known, packages) in _trusted:
+    root = os.path.abspath(prefix)
+    if (root, True) in _trusted or (root, packages) in _trusted:
         return
     _refuse(prefix, deed, fault(prefix))
     for path in _obeyed(Path(prefix), packages=packages):
@@ -112,7 +112,7 @@ def environment(prefix: str | Path, deed: str = "use", *, packages: bool = True)
     home = _setting(Path(prefix, "pyvenv.cfg"), "home")
     if home and os.path.isabs(home) and os.path.dirname(home) != os.fspath(prefix):
         environment(os.path.dirname(home), deed, packages=packages and not has_own_packages_only(prefix))
-    _trusted.add((known, packages))
+    _trusted.add((root, packages))
 
 
 def has_own_packages_only(prefix: str | Path) -> bool:
@@ -144,19 +144,19 @@ def fault(path: str | Path, *, shared: bool = False) -> Fault | None:
         name = ahead.pop(0)
         entry = os.path.dirname(reached) if name == ".." else os.path.join(reached, name)
         try:
-            found = os.lstat(entry)
+            entry_status = os.lstat(entry)
         except OSError:  # missing, below a file, or on a FUSE mount that keeps root out
             if ".." in ahead:
-                return Fault(reached, status, "is where the way goes on from a folder that is missing")
+                return Fault(reached, status, "is the start of a path through a missing folder")
             if reason and not shared:
                 return Fault(reached, status, reason)
             break
-        if not stat.S_ISLNK(found.st_mode):
-            reached, status = entry, found
+        if not stat.S_ISLNK(entry_status.st_mode):
+            reached, status = entry, entry_status
             continue
         links += 1
-        if found.st_uid != 0 or links > _MOST_LINKS:
-            return Fault(entry, found, _weakness(found) or "is a link of a circle")
+        if entry_status.st_uid != 0 or links > _MOST_LINKS:
+            return Fault(entry, entry_status, _weakness(entry_status) or "is a link of a circle")
         target = os.readlink(entry)
         ahead = _names(target) + ahead
         if target.startswith("/"):
@@ -183,7 +183,7 @@ def _is_sticky(status: os.stat_result) -> bool:
 
 
 def _weakness(status: os.stat_result) -> str:
-    """Who other than root can change what has this status, in words; empty for nobody."""
+    """Describe who other than root can change a file with this status; empty for nobody."""
     if status.st_uid != 0:
         return f"is {name_of(status.st_uid)}'s"
     if stat.S_ISLNK(status.st_mode) or stat.S_ISCHR(status.st_mode):
@@ -211,7 +211,7 @@ def _imported(ways: list[Path], seen: set[str]) -> Iterator[Path]:
 
     Args:
         ways: The folders.
-        seen: Those that need not be looked at, by their real paths; changed.
+        seen: The real paths that need no check; changed.
 
     """
     while ways:
@@ -259,24 +259,24 @@ def _lines(path: str | Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _refuse(path: str | Path, deed: str, found: Fault | None) -> None:
-    if found is None:
+def _refuse(path: str | Path, deed: str, breach: Fault | None) -> None:
+    if breach is None:
         return
-    kind = "link" if stat.S_ISLNK(found.status.st_mode) else f"mode {stat.S_IMODE(found.status.st_mode):04o}"
+    kind = "link" if stat.S_ISLNK(breach.status.st_mode) else f"mode {stat.S_IMODE(breach.status.st_mode):04o}"
     raise NotTrusted(
         f"root does not {deed} {path}",
-        cause=f"{found.path} {found.reason}, who could change it (owner {name_of(found.status.st_uid)}, {kind})"
-        if found.status.st_uid != 0
-        else f"{found.path} {found.reason} (owner root, {kind})",
-        cure=cure(found),
+        cause=f"{breach.path} {breach.reason}, who could change it (owner {name_of(breach.status.st_uid)}, {kind})"
+        if breach.status.st_uid != 0
+        else f"{breach.path} {breach.reason} (owner root, {kind})",
+        cure=cure(breach),
     )
 
 
-def cure(found: Fault) -> str:
+def cure(breach: Fault) -> str:
     """What to do about a fault: run as the owner, or take the permission away."""
-    owner = found.status.st_uid
+    owner = breach.status.st_uid
     if owner == 0:
-        return f"if nobody else needs to write there: chmod go-w {found.path}"
+        return f"if nobody else needs to write there: chmod go-w {breach.path}"
     return f"run it as that user: {as_user(owner)}" if account(owner) else f"run it as the user with the number {owner}"
 
 

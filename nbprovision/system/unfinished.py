@@ -30,7 +30,7 @@ class Unfinished(msgspec.Struct, frozen=True):
 
 
 def mark(prefix: Path, task: str, keep: Callable[[Path], None] = lambda folder: None) -> None:
-    """Mark ``prefix`` as unfinished; makes the folder, mark included, in one step where there is none.
+    """Mark ``prefix`` as unfinished; if it is missing, create the folder with the mark in one step.
 
     A prefix that is marked already keeps its mark: whether the tool made it is known only to the first one. Journals
     keep the order of what is made, so that after a failure of the power the mark is there if anything later is.
@@ -65,7 +65,7 @@ def mark(prefix: Path, task: str, keep: Callable[[Path], None] = lambda folder: 
 
 
 def withdraw(prefix: Path) -> None:
-    """Take back a mark that no work followed, and the folder with it where that holds nothing else."""
+    """Remove a mark without later work, and the folder too if it holds nothing else."""
     with contextlib.suppress(FileNotFoundError):
         if os.listdir(prefix) == [MARK]:
             clear(prefix)
@@ -73,7 +73,7 @@ def withdraw(prefix: Path) -> None:
 
 
 def is_marked(prefix: Path) -> bool:
-    """Whether ``prefix`` stands unfinished."""
+    """Whether ``prefix`` is unfinished."""
     return os.path.lexists(prefix / MARK)
 
 
@@ -89,7 +89,7 @@ def read_mark(prefix: Path) -> Unfinished | None:
 
 def clear(prefix: Path) -> None:
     """The environment is finished."""
-    if not is_marked(prefix):  # on a read-only volume not even a file that is not there can be removed
+    if not is_marked(prefix):  # on a read-only volume even the removal of a missing file fails
         return
     with (
         explained(f"cannot clear the mark of {prefix}", prefix),

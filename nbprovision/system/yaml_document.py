@@ -20,7 +20,7 @@ _LONG_NUMBER = re.compile(r"(?:\d:?){100}")
 
 
 class NoYaml(ValueError):
-    """A text that is no YAML, or more than it can mean; ``line`` and ``column`` count from 1."""
+    """A text is not YAML, or unfolds to too much; ``line`` and ``column`` count from 1."""
 
     def __init__(self, reason: str, line: int = 1, column: int = 1) -> None:
         super().__init__(reason)
@@ -33,7 +33,7 @@ def read(path: Path, *, texts: bool = False) -> Any:
 
     Raises:
         OSError: it cannot be read; `system.reading.read_bytes` says when.
-        NoYaml: it is no YAML.
+        NoYaml: it is not YAML.
 
     """
     return load(read_bytes(path, most=MAX_BYTES), texts=texts)
@@ -44,11 +44,11 @@ def load(content: bytes | str, *, texts: bool = False, unique: bool = False) -> 
 
     Args:
         content: The text.
-        texts: Take numbers, booleans and dates as the text that stands there: 3.10 is not 3.1.
-        unique: Refuse a key that stands twice in a mapping, as conda does; with ``texts`` it always is.
+        texts: Read numbers, booleans and dates as text: 3.10 is not 3.1.
+        unique: Refuse a duplicate key in a mapping, as conda does; with ``texts`` it always is.
 
     Raises:
-        NoYaml: it is no YAML, nested too deep, or its aliases unfold to more than any such file holds.
+        NoYaml: it is not YAML, nested too deep, or its aliases unfold to more than any such file holds.
 
     """
     import yaml
@@ -86,13 +86,13 @@ def decoded(content: bytes) -> str:
 
 @functools.cache
 def _loader(*, texts: bool) -> type[yaml.SafeLoader]:
-    """The safe loader that refuses a key which stands twice; with ``texts`` whatever is not empty is text to it."""
+    """The safe loader that refuses a duplicate key; with ``texts`` whatever is not empty is text to it."""
     import yaml
 
     class Loader(yaml.SafeLoader):
         yaml_implicit_resolvers = {
-            first: [(tag, pattern) for tag, pattern in known if not texts or tag.endswith((":null", ":merge"))]
-            for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+            first: [(tag, pattern) for tag, pattern in resolvers if not texts or tag.endswith((":null", ":merge"))]
+            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
         }
 
         def __init__(self, stream: str) -> None:
@@ -100,7 +100,7 @@ def _loader(*, texts: bool) -> type[yaml.SafeLoader]:
             self._checked: set[int] = set()
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
-            """As conda, refuse a key that stands twice: its first value would be lost. Merged keys may stand twice."""
+            """Refuse a duplicate key as conda does: its first value would be lost. Merged keys may be duplicates."""
             if id(node) not in self._checked:
                 self._checked.add(id(node))
                 _refuse_twice(node)
@@ -117,26 +117,26 @@ def _refuse_twice(node: yaml.MappingNode) -> None:
         if not isinstance(key, yaml.ScalarNode) or key.tag.endswith(":merge"):
             continue
         if key.value in names:
-            reason = f"the key '{key.value[:40]}' stands twice, and only one of the two can hold"
+            reason = f"the key '{key.value[:40]}' is a duplicate, and only one of the two can be valid"
             raise yaml.constructor.ConstructorError(problem=reason, problem_mark=key.start_mark)
         names.add(key.value)
 
 
-def _weigh(value: Any, known: dict[int, int | None], depth: int) -> int:
+def _weigh(value: Any, weights: dict[int, int | None], depth: int) -> int:
     """How many values there are in ``value`` with every alias unfolded: a few lines of aliases can fill any memory."""
     if not isinstance(value, list | dict | set | tuple):
         return 1
     if depth > _MAX_DEPTH:
         raise NoYaml(f"it is nested more than {_MAX_DEPTH} deep")
-    if id(value) in known:
-        weight = known[id(value)]
+    if id(value) in weights:
+        weight = weights[id(value)]
         if weight is None:
-            raise NoYaml("an alias stands inside of what it refers to")
+            raise NoYaml("an alias is inside the value that it refers to")
         return weight
-    known[id(value)] = None
+    weights[id(value)] = None
     entries = [*value.keys(), *value.values()] if isinstance(value, dict) else list(value)
-    weight = 1 + sum(_weigh(entry, known, depth + 1) for entry in entries)
+    weight = 1 + sum(_weigh(entry, weights, depth + 1) for entry in entries)
     if weight > _MAX_VALUES:
         raise NoYaml(f"its aliases unfold to more than {_MAX_VALUES} values")
-    known[id(value)] = weight
+    weights[id(value)] = weight
     return weight

@@ -242,7 +242,7 @@ class TestAsAPersonReadsIt:
             fcntl.flock(lock, fcntl.LOCK_EX)
             (line,) = (line for line in self.told(env, "--dry-run") if line.startswith("at work: "))
         assert line.startswith(f"at work: process {os.getpid()} (nbprovision run, since ")
-        assert line.endswith("; what it is making counts as left by a killed run here")
+        assert line.endswith("; its temporary files are counted as leftovers here")
         assert not any(line.startswith("at work: ") for line in self.told(env, "--dry-run")), "the lock is free"
 
     @pytest.mark.parametrize("at_work", [False, True])

@@ -102,10 +102,10 @@ def said(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         ("run a.yml --tgas x", "no option --tgas; did you mean '--tags'?"),
         ("run a.yml --tag=x", "no option --tag; did you mean '--tags'?"),
         ("run a.yml -check", "no option -check; did you mean '--check'?"),
-        ("run a.yml --zzz", "no option --zzz\n  fix: `nbprovision run --help` tells"),
+        ("run a.yml --zzz", "no option --zzz\n  fix: `nbprovision run --help` lists"),
         (
             "run a.yml -i hosts",
-            "no option -i\n  why: a playbook is for the machine that it is run on\n  fix: leave it out",
+            "no option -i\n  why: a playbook runs on this machine only\n  fix: leave it out",
         ),
         ("run -l web a.yml", "no option -l\n"),
         ("run --limit=web a.yml", "no option --limit\n"),
@@ -119,14 +119,14 @@ def said(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         ("run a.yml --deadline soon", "takes a number of seconds, not 'soon'"),
         ("run a.yml --deadline -5", "takes a number of seconds, not '-5'"),
         ("run a.yml --format xml", "'text'"),
-        ("run a.yml --step --deadline 9", "--step does not go with --deadline"),
-        ("run a.yml --exit-code", "--exit-code goes with --check"),
+        ("run a.yml --step --deadline 9", "--step cannot be combined with --deadline"),
+        ("run a.yml --exit-code", "--exit-code needs --check"),
         ("a.yml", "the command is missing\n  fix: write: nbprovision run a.yml\n"),
         ("a.yml -e token=hidden", "write: nbprovision run a.yml ...\n"),
         ("--check a.yml", "write: nbprovision run a.yml ...\n"),
         ("-v run a.yml", "write: nbprovision run -v ...\n"),
-        ("rnu a.yml", "there is no command 'rnu'; did you mean 'run'?"),
-        ("--verson", "there is no option '--verson'"),
+        ("rnu a.yml", "unknown command 'rnu'; did you mean 'run'?"),
+        ("--verson", "unknown option '--verson'"),
         ("facts x", "takes options only"),
         ("doc ensure_kernal", "did you mean 'ensure_kernel'?"),
         ("doc wen", "did you mean 'when'?"),
@@ -250,9 +250,9 @@ def test_colour(env: dict[str, str], terminal: bool, coloured: bool) -> None:
 def test_errors_are_coloured_as_asked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert said(capsys, "rnu").startswith("\033[31merror:\033[0m there is no command")
+    assert said(capsys, "rnu").startswith("\033[31merror:\033[0m unknown command")
     monkeypatch.setenv("NO_COLOR", "1")
-    assert said(capsys, "rnu").startswith("error: there is no command")
+    assert said(capsys, "rnu").startswith("error: unknown command")
 
 
 CHANGES = (
@@ -323,7 +323,7 @@ def test_each_v_tells_more() -> None:
     assert "$ uv" not in changes
     assert "$ uv pip install --index https://u:****@x/ six  (status 0, 0.250 s)" in commands
     assert "begins  ensure_pip_pkg: Packages" in commands
-    assert "Packages: is looked at again, as /x is not as it was" in commands
+    assert "Packages: is checked again, because /x is not as it was" in commands
     assert "(0.250 s, looked at)" in commands
     assert "Installed 1 package" not in commands
     assert "    | Installed 1 package\n    | using ****\n" in everything
@@ -359,8 +359,8 @@ def test_how_much_is_told_is_no_other_state(word: str) -> None:
     assert more is not None
     assert plain.state_path == more.state_path
     assert more.check
-    assert more.anew
-    assert not plain.anew
+    assert more.again
+    assert not plain.again
 
 
 def test_run_takes_what_the_start_up_path_takes() -> None:

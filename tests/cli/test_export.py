@@ -209,7 +209,7 @@ def test_where_nobody_wrote_anything_down_it_says_that_it_guesses(machine: Machi
     (prefix / "conda-meta/history").write_text("")
     text = exported(machine, ["x"], pinned=False)
     assert tasks(text)[0][1]["packages"] == ["beta"]
-    assert "# Nobody wrote down what was asked for" in text
+    assert "# The requested packages are not recorded" in text
 
 
 def test_an_environment_elsewhere_goes_by_its_path(machine: Machine, tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_the_text_is_clean(machine: Machine, tmp_path: Path) -> None:
     converge(EnsureCondaEnv(name="x", packages=["alpha>=1.0,<2"], channels=[tiny.url]), machine)
     machine.forget()
     lines = exported(machine, ["x"], pinned=False).splitlines()
-    assert re.fullmatch(r"# What was asked for in x on \d{4}-\d\d-\d\d,", lines[0])
+    assert re.fullmatch(r"# The requested packages in x on \d{4}-\d\d-\d\d,", lines[0])
     assert re.fullmatch(r"# written by nbprovision \S+ \(export\) on this machine: other\.", lines[1])
     assert lines[2:] == [
         "- name: As exported from x",
@@ -372,4 +372,4 @@ def test_one_that_is_not_finished_is_said_to_be_so(machine: Machine, tmp_path: P
     converge(EnsureCondaEnv(name="x", packages=["alpha"], channels=[tiny.url]), machine)
     unfinished.mark(machine.home / "envs/x", "ensure_conda_env")
     machine.forget()
-    assert "    # It was not finished when it was looked at." in exported(machine, ["x"], pinned=False).splitlines()
+    assert "    # It was unfinished at the time of the export." in exported(machine, ["x"], pinned=False).splitlines()

@@ -200,6 +200,6 @@ def test_without_a_baseline_what_is_newer_than_the_start(
     monkeypatch.setattr(requested, "_STAT", tmp_path / "stat")
     added(instance, tiny, "more")
     text = exported(instance.machine, ["python3"], pinned=True)
-    assert "# No run had written down what the image brought to python3" in text
+    assert "# No run has recorded the image's packages in python3" in text
     assert tasks(text) == [("ensure_conda_pkg", {"env": "python3", "channels": [tiny.url], "packages": ["more=1.0"]})]
     assert not (instance.machine.home / "baselines").exists()

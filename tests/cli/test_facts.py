@@ -270,7 +270,7 @@ def test_the_distance_from_the_image(instance: Instance, tmp_path: Path) -> None
     ]
     assert found["other"]["distance"] == []
     text = facts_text.text(masked(document(instance.machine)))
-    moved = "python3 is not as its image brought it: core 1.0 0 -> 2.0 0 (permitted), more 1.0 0 added"
+    moved = "python3 differs from its image: core 1.0 0 -> 2.0 0 (permitted), more 1.0 0 added"
     assert moved in text.splitlines()
 
 

@@ -91,5 +91,5 @@ def test_where_everything_is_in_place_it_asks_all_the_same(playbook: Path, env: 
 def test_without_a_terminal_nothing_is_done(playbook: Path, env: dict[str, str]) -> None:
     done = run(playbook, env, "--step")
     assert done.returncode == 5
-    assert "--step asks at a terminal, and there is none" in done.stderr
+    assert "--step needs a terminal to ask at" in done.stderr
     assert there(playbook) == set()

@@ -63,7 +63,7 @@ def test_a_program_that_cannot_be_run_is_reported_with_what_to_do(env: dict[str,
         assert done.status == 2
         assert all(word in done.result["error"]["message"] for word in words), done.result
     done = Done(env, {"argv": ["no-such-program"]}, "ensure_command")
-    assert "there is no such program" in done.result["error"]["message"]
+    assert "the program does not exist" in done.result["error"]["message"]
 
 
 WRONG = {
@@ -72,7 +72,7 @@ WRONG = {
     "a task's own rule": ('{"name": "x"}', 1, "ensure_kernel: a kernel of what?"),
     "not JSON": ('{"name": "x"', 1, "the parameters are not JSON"),
     "not an object": ("[]", 1, "the parameters are not a JSON object"),
-    "a name twice": ('{"name": "x", "name": "y"}', 1, "'name' stands twice in one object"),
+    "a name twice": ('{"name": "x", "name": "y"}', 1, "'name' is a duplicate"),
     "nested without end": ("[" * 100_000, 1, "the parameters are nested too deep"),
     "not a number": ('{"name": NaN}', 1, "NaN is not a JSON number"),
     "nothing": ("", 1, "the parameters are not JSON"),

@@ -243,7 +243,7 @@ def test_a_link_of_the_whole_machine_is_never_followed(machine: Machine, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("scope", "cure"), [("system", "use `scope: user`"), ("user", "look at who owns it (ls -ld) and run as that user")]
+    ("scope", "cure"), [("system", "use `scope: user`"), ("user", "check who owns it (ls -ld) and run as that user")]
 )
 def test_a_file_that_is_another_users_is_refused(machine: Machine, scope: Any, cure: str) -> None:
     task = EnsureCondarc(scope=scope, channels="team")

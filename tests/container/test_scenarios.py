@@ -146,7 +146,7 @@ def test_a_crash_of_the_tool_leaves_the_notebook_starting(provisioned: Instance)
     lines = provisioned.output().splitlines()
     assert lines[-1].startswith("nbprovision: done status=0"), lines
     assert any("defect of nbprovision" in line and "SyntaxError" in line for line in lines), lines
-    assert any("is damaged, and is made again" in line for line in lines), lines
+    assert any("is damaged, and is created again" in line for line in lines), lines
     assert provisioned.kernels()["team"] == "Team"
 
 

@@ -171,5 +171,5 @@ def test_a_killed_worker_is_told(there: Machine) -> None:
     os.kill(json.loads(holder.read_bytes())["pid"], signal.SIGKILL)
     _, errors = caller.communicate(timeout=300)
     assert caller.returncode == 2
-    assert "ended before it was done" in errors
+    assert "ended before the work was done" in errors
     assert there.run().returncode == 0, "the next run goes on from there"

@@ -24,7 +24,7 @@ SERVER = "    - ensure_jupyter_extension: {env: e, scope: env, server: {x: VALUE
 FILE = "    - ensure_file: {path: ROOT/x, content: a}\n"
 LINE = "    - ensure_line: {path: ROOT/x, line: a, create: true}\n"
 ONE_TASK = "make one task of the two"
-NO_DEEP = "leave `deep` away"
+NO_DEEP = "leave out `deep`"
 
 # The tasks, options of the run, the lines of the task that is undone and of the one that undoes it, what to do.
 FIGHTS = {

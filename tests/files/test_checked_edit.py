@@ -387,7 +387,7 @@ def test_what_conda_itself_refuses_is_refused_with_its_place() -> None:
     with pytest.raises(TaskFailed) as caught:
         yaml_text.edited(Path("/home/user/.condarc"), text, {"channels": ["a"]})
     assert str(caught.value.position) == "/home/user/.condarc:3:3"
-    assert "the key 'http' stands twice" in str(caught.value.cause)
+    assert "the key 'http' is a duplicate" in str(caught.value.cause)
 
 
 PIECES_OF_CONDA = st.sampled_from(

@@ -118,7 +118,7 @@ def test_it_runs_in_an_activated_environment(machine: Machine, home: Path, tmp_p
     [
         ({"shell": "echo a; echo b >&2; exit 3"}, "the command failed", "exit status 3: b"),
         ({"shell": "kill -9 $$"}, "the command failed", "killed by signal 9"),
-        ({"argv": ["no-such-program"]}, "cannot run no-such-program", "no such program"),
+        ({"argv": ["no-such-program"]}, "cannot run no-such-program", "the program does not exist"),
         ({"shell": "true", "creates": "made"}, "did not do what it is for", "there is still no"),
         ({"shell": "true", "removes": "."}, "did not do what it is for", "is still there"),
         ({"shell": "true", "chdir": "/no/such"}, "cannot run a command in /no/such", "no such folder"),

@@ -59,7 +59,7 @@ def test_a_copy_of_a_file_is_executable_where_the_original_is(machine: Machine, 
     source.write_bytes(b"#!/bin/sh\n\xff\0")
     source.chmod(0o700)
     (change,) = converge(EnsureFile(path="~/bin/program", src=str(source)), machine)
-    assert "bytes that are no text" in (change.after or "")
+    assert "bytes that are not text" in (change.after or "")
     assert mode_of(home / "bin/program") == 0o755
     assert (home / "bin/program").read_bytes() == source.read_bytes()
     source.write_bytes(b"other")

@@ -104,7 +104,7 @@ def test_a_missing_git_is_reported_and_needed_only_where_there_is_something_to_a
             (home / ".gitconfig").write_text(text)
         with pytest.raises(TaskFailed, match="git cannot edit") as caught:
             planned(EnsureGitConfig(name="user.email", value="a@b"), machine)
-        assert caught.value.cause == "git: there is no such program"
+        assert caught.value.cause == "git: the program does not exist"
         assert "install it" in caught.value.cure
 
 

@@ -122,7 +122,7 @@ def test_a_folder_of_wheels_needs_no_index_and_the_second_run_makes_nothing(
     home = tmp_path / "a home with a space"
     first = bootstrap(offline, NOT_THERE, "--home", str(home))
     assert first.returncode == REACHED, first.stderr
-    assert "making its environment" in first.stderr
+    assert "creating its environment" in first.stderr
     command = Path(offline["HOME"], ".local/bin/nbprovision")
     assert f"the command is {command}" in first.stderr
     assert "nbprovision" in subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout
@@ -215,7 +215,7 @@ def test_a_broken_environment_is_made_again(
     harm(home)
     done = bootstrap(env, NOT_THERE)
     assert done.returncode == REACHED, done.stderr
-    assert "making its environment" in done.stderr
+    assert "creating its environment" in done.stderr
     assert bootstrap(env, NOT_THERE).stderr.count("making") == 0
     assert venv_of(home).name == "venv.2", "the broken one is not written over while something may use it"
 
@@ -263,7 +263,7 @@ def test_two_at_once_do_it_once(offline: dict[str, str]) -> None:
     ]
     errors = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [REACHED, REACHED], errors
-    assert sum(text.count("making its environment") for text in errors) == 1
+    assert sum(text.count("creating its environment") for text in errors) == 1
     assert sum(text.count("waiting for another bootstrap") for text in errors) == 1
     assert not list(Path(env["NBPROVISION_HOME"]).glob("venv/lib/python3*/site-packages/pip")), "uv has done it"
 

@@ -150,10 +150,10 @@ class TestBudget:
         done = empty.start("--deadline", "1")
         assert done.returncode == 7, done.stdout + done.stderr
         assert "nbprovision: result worker" in done.stdout
-        assert "goes on in the background" in done.stderr
+        assert "continues in the background" in done.stderr
         wait_for(empty.offers)
         wait_for(lambda: not at_work(empty.home))
-        assert "making its environment" in (empty.home / "log/bootstrap.log").read_text()
+        assert "creating its environment" in (empty.home / "log/bootstrap.log").read_text()
         again = empty.start()
         assert again.returncode == 0
         assert os.readlink(empty.home / "venv.good") == "venv.1"
@@ -168,7 +168,7 @@ class TestBudget:
         done = empty.start("--deadline", "300")
         assert done.returncode == 0, done.stdout + done.stderr
         shown = done.stdout
-        assert shown.index("making its environment") < shown.index("changed=1")
+        assert shown.index("creating its environment") < shown.index("changed=1")
         assert empty.facts(done) == [f"version={__version__}"]
 
     def test_the_end_of_the_caller_does_not_reach_the_work(self, empty: Hook) -> None:
@@ -192,7 +192,7 @@ class TestBudget:
         os.killpg(int(str(empty.record()["pid"])), 9)
         _, errors = caller.communicate(timeout=300)
         assert caller.returncode == 2
-        assert "ended before it was done" in errors
+        assert "ended before the work was done" in errors
 
     def test_nobody_waits_for_an_install_of_another_start(self, empty: Hook) -> None:
         first = subprocess.Popen(
@@ -416,7 +416,7 @@ class TestRepair:
         hook.playbook.write_text(KERNEL.replace("NAME", "other"))
         done = hook.start()
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "is damaged, and is made again" in done.stdout + done.stderr
+        assert "is damaged, and is created again" in done.stdout + done.stderr
         assert hook.offers("other")
 
 

@@ -149,14 +149,14 @@ INFO = "nbprovision-9.8.dist-info/RECORD"
 @pytest.mark.parametrize(
     ("harm", "name", "said"),
     [
-        (cut, "nbprovision.py", "nbprovision.py is not as long as it was"),
+        (cut, "nbprovision.py", "nbprovision.py has another size than the installed file"),
         (Path.unlink, "nbprovision.py", "FileNotFoundError: "),
         (Path.unlink, INFO, "FileNotFoundError: "),
         (cut, INFO, "is not as it was installed"),
         (empty, INFO, "is not as it was installed"),
         (empty, "../../../pyvenv.cfg", "is not as it was installed"),
-        (empty, f"../../../{MARKER}", f"{MARKER} is not whole"),
-        (zero, f"../../../{MARKER}", f"{MARKER} is not whole"),
+        (empty, f"../../../{MARKER}", f"{MARKER} is incomplete"),
+        (zero, f"../../../{MARKER}", f"{MARKER} is incomplete"),
     ],
 )
 @pytest.mark.parametrize("depth", [["check"], ["check", "--deep"]], ids=["sizes", "deep"])
@@ -306,7 +306,7 @@ def test_the_slot_in_use_is_not_filled_while_a_run_may_import_from_it(
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert main(["spare", str(home)]) == 1
-        assert capsys.readouterr().err == f"  a run is at work from {home / 'venv.2'}, the slot to fill\n"
+        assert capsys.readouterr().err == f"  an active run uses {home / 'venv.2'}, the slot to fill\n"
     assert main(["spare", str(home)]) == 0
 
 

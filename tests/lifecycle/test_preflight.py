@@ -52,9 +52,9 @@ FRAUD = "ensure_conda_env: {name: fraud, packages: [python=3.12]}"
         ("- tasks:\n  - ensure_file: {path: /x, contents: a}\n", ":2:29", "no parameter 'contents'"),
         ("- tasks:\n  - ensure_file: {path: '{{ nowhere }}'}\n", ":2:25", "nowhere"),
         ("- tasks: [\n", ":2:1", "close every quote and bracket"),
-        ("- tasks: []\n", ":1:3", "there is nothing to do"),
-        ("- hosts: localhost\n- tasks:\n", ":1:3", "there is nothing to do"),
-        ("- handlers:\n  - {name: r, restart_jupyter: {}}\n", ":1:3", "there is nothing to do"),
+        ("- tasks: []\n", ":1:3", "the playbook has nothing to do"),
+        ("- hosts: localhost\n- tasks:\n", ":1:3", "the playbook has nothing to do"),
+        ("- handlers:\n  - {name: r, restart_jupyter: {}}\n", ":1:3", "the playbook has nothing to do"),
     ],
 )
 def test_an_invalid_playbook_is_refused_with_its_place(
@@ -242,7 +242,7 @@ def test_files_keep_their_places_to_one_another(tmp_path: Path) -> None:
 def test_files_without_a_common_folder_are_refused(tmp_path: Path) -> None:
     up = "../" * (len(tmp_path.parts) - 1)
     playbook = write(tmp_path, {"p.yml": tasks(f"ensure_file: {{path: /x, src: {up}etc/hostname}}")})
-    with pytest.raises(InvalidPlaybook, match=r"p\.yml:2:\d+: .*hostname lies in no folder together"):
+    with pytest.raises(InvalidPlaybook, match=r"p\.yml:2:\d+: .*hostname shares no folder"):
         examined(playbook)
 
 
@@ -297,7 +297,7 @@ def test_a_missing_file_is_refused_with_the_line_that_names_it(tmp_path: Path, l
 
 def test_a_missing_file_of_tasks_is_refused_whatever_its_condition(tmp_path: Path) -> None:
     playbook = write(tmp_path, {"p.yml": tasks("{when: nb.gpu, include_tasks: no.yml}")})
-    with pytest.raises(InvalidPlaybook, match=r"p\.yml:2:\d+: there is no file of tasks /.*no\.yml") as caught:
+    with pytest.raises(InvalidPlaybook, match=r"p\.yml:2:\d+: the file of tasks /.*no\.yml does not exist") as caught:
         examined(playbook)
     assert "/proc/" not in str(caught.value)
 
@@ -310,14 +310,14 @@ def test_a_shell_script_is_no_playbook(tmp_path: Path) -> None:
 def test_a_missing_nested_file_is_refused_with_its_own_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, {"p.yml": tasks("ensure_pip_pkg: {env: python3, requirements: r.txt}"), "r.txt": "\n-r no.txt\n"})
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidPlaybook, match=r"^r\.txt:2:1: there is no no\.txt"):
+    with pytest.raises(InvalidPlaybook, match=r"^r\.txt:2:1: no\.txt is missing"):
         examined(Path("p.yml"))
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"\x7fELF\0\0", "is no text (6 bytes)"),
+        (b"\x7fELF\0\0", "is not text (6 bytes)"),
         (b"a" * (MAX_FILE + 1), f"has {MAX_FILE + 1:,} bytes"),
     ],
 )
@@ -338,9 +338,7 @@ def test_a_link_in_a_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_name_that_only_the_instance_knows_is_refused(tmp_path: Path) -> None:
     playbook = write(tmp_path, {"p.yml": "- vars_files: [\"{{ lookup('env', 'TEAM') }}.yml\"]\n  tasks: []\n"})
-    with pytest.raises(
-        InvalidPlaybook, match=r"p\.yml:1:16: the files that the playbook needs are not known"
-    ) as caught:
+    with pytest.raises(InvalidPlaybook, match=r"p\.yml:1:16: the files of the playbook are unknown") as caught:
         examined(playbook)
     assert "--env" in caught.value.cure
 
@@ -367,5 +365,5 @@ def test_a_file_of_variables_of_the_instance_is_left_alone() -> None:
 
 
 def test_a_missing_file_of_variables_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"there is no file vars\.yml"):
+    with pytest.raises(UsageError, match=r"vars\.yml does not exist"):
         handed_on(["@vars.yml"])

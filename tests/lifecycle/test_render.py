@@ -212,7 +212,7 @@ def test_a_script_that_is_too_large_is_refused_with_its_size() -> None:
     import random
 
     noise = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=9000))
-    with pytest.raises(UsageError, match=rf"has [0-9,]+ bytes, and the platform takes {MAX_BYTES:,}"):
+    with pytest.raises(UsageError, match=rf"has [0-9,]+ bytes, and the platform accepts {MAX_BYTES:,}"):
         render(Wanted(playbook="team.yml", tool=WHEELS, payload={"team.yml": noise.encode()}))
 
 
@@ -260,10 +260,10 @@ def test_the_last_line_and_the_exit_status(status: int, facts: str, last: str, s
     [
         ({"playbook": "team.yml"}, "neither an absolute path"),
         ({"playbook": "s3://B/x"}, "not a URL of the form"),
-        ({"playbook": "/a\nb"}, "cannot stand"),
+        ({"playbook": "/a\nb"}, "cannot be part"),
         ({"playbook": "/\u00e4"}, "printable ASCII"),
         ({"tool": "s3://"}, "not a URL of the form"),
-        ({"tool": "/a\rb"}, "cannot stand"),
+        ({"tool": "/a\rb"}, "cannot be part"),
         ({"index_url": "ftp://host"}, "is not a URL"),
         ({"home": "relative"}, "not an absolute path"),
         ({"home": "/a/../b"}, "not an absolute path"),
@@ -274,7 +274,7 @@ def test_the_last_line_and_the_exit_status(status: int, facts: str, last: str, s
         ({"seconds": 1}, "between 30 and 290"),
         ({"environment": {"A B": "x"}}, "cannot be set"),
         ({"environment": {"PATH": "x"}}, "cannot be set"),
-        ({"options": ["\x1b[31m"]}, "cannot stand"),
+        ({"options": ["\x1b[31m"]}, "cannot be part"),
     ],
 )
 def test_what_cannot_stand_in_a_script_is_refused(change: dict[str, object], message: str) -> None:
@@ -412,8 +412,8 @@ def test_where_the_tool_comes_from_has_to_be_said(words: list[str], capsys: pyte
     told = capsys.readouterr()
     assert told.out == ""
     what, why, cure = told.err.splitlines()
-    assert what == "error: --tool or --index-url is required: where nbprovision comes from"
-    assert "whoever registers" in why
+    assert what == "error: --tool or --index-url is required: the source of nbprovision"
+    assert "anybody could register" in why
     for form in (
         "--tool FOLDER", "--tool WHEEL", "--tool s3://", "--tool https://HOST/WHEEL --sha256 H", "--index-url https://HOST",
         "--tool pypi:nbprovision==VERSION --sha256 H",
@@ -484,11 +484,11 @@ REFUSED = [
     (["--tool", f"nbprovision @ {WHEEL_URL}#sha256=ab"], "has no hash", "64 hexadecimal digits", "#sha256=..."),
     (["--tool", "nbprovision @ https://h/nbprovision-0.1.0.tar.gz#sha256=" + HASH], "is neither a wheel nor", "run code", "--tool WHEEL"),
     (["--tool", "nbprovision @ git+https://h/x.git@main"], "needs --assets-url", "before it can build", "--assets DIR"),
-    (["--tool", "nbprovision"], "is a name on the public index", "whoever registers", "--tool pypi:nbprovision==VERSION --sha256 H"),
-    (["--tool", "nbprovision==0.1.0"], "is a name on the public index", "whoever registers", "--index-url https://HOST/simple"),
-    (["--tool", "nbprovision==0.1.0", "--index-url", "HTTPS://PyPI.org:443/simple"], "public index, HTTPS://PyPI.org:443", "whoever registers", "--sha256 H"),
-    (["--tool", "nbprovision", "--index-url", "https://h/s", "--env", "PIP_EXTRA_INDEX_URL=https://h/t https://pypi.org/simple"], "public index, https://pypi.org/simple", "whoever registers", "--sha256 H"),
-    (["--tool", "pypi:nbprovision==0.1.0"], "has no hash", "whoever registers", "--tool pypi:nbprovision==0.1.0 --sha256 H"),
+    (["--tool", "nbprovision"], "is a name on the public index", "anybody could register", "--tool pypi:nbprovision==VERSION --sha256 H"),
+    (["--tool", "nbprovision==0.1.0"], "is a name on the public index", "anybody could register", "--index-url https://HOST/simple"),
+    (["--tool", "nbprovision==0.1.0", "--index-url", "HTTPS://PyPI.org:443/simple"], "public index, HTTPS://PyPI.org:443", "anybody could register", "--sha256 H"),
+    (["--tool", "nbprovision", "--index-url", "https://h/s", "--env", "PIP_EXTRA_INDEX_URL=https://h/t https://pypi.org/simple"], "public index, https://pypi.org/simple", "anybody could register", "--sha256 H"),
+    (["--tool", "pypi:nbprovision==0.1.0"], "has no hash", "anybody could register", "--tool pypi:nbprovision==0.1.0 --sha256 H"),
     (["--tool", "pypi:nbprovision", "--sha256", HASH], "is not pypi:nbprovision==0.1.0", f"exactly {__version__}", "--sha256 H"),
     (["--tool", "pypi:nbprovision==99.0", "--sha256", HASH], "is not pypi:nbprovision==0.1.0", f"exactly {__version__}", "--sha256 H"),
     (["--tool", "pypi:other==0.1.0", "--sha256", HASH], "is not pypi:nbprovision==0.1.0", f"exactly {__version__}", "--sha256 H"),
@@ -505,12 +505,12 @@ REFUSED = [
     (["--tool", "s3://bucket/w/nbprovision-0.1.0-py3-none-any.whl"], "is a single wheel", "under a prefix", "--tool s3://bucket/w"),
     (["--tool", ""], "--tool is empty", "variable of the shell", "leave the option out"),
     (["--tool", "~other/wheels"], "is not an absolute path", "notebook user's own ~/", "write it out"),
-    (["--assets-url", "http://h/a"], "is not a place", "s3:// and https:// only", "https://HOST/FOLDER"),
-    (["--assets-url", "ftp://h/a"], "is not a place", "s3:// and https:// only", "https://HOST/FOLDER"),
-    (["--assets-url", "file:///srv/a"], "is not a place", "written as paths", "write the path: /srv/a"),
+    (["--assets-url", "http://h/a"], "is not a source", "s3:// and https:// only", "https://HOST/FOLDER"),
+    (["--assets-url", "ftp://h/a"], "is not a source", "s3:// and https:// only", "https://HOST/FOLDER"),
+    (["--assets-url", "file:///srv/a"], "is not a source", "written as paths", "write the path: /srv/a"),
     (["--assets-url", "wheels"], "is not an absolute path", "it exists here", "write it out"),
     (["--assets-url", "https://h/a?x=1"], "is not the URL of a folder", "a query", "https://HOST/FOLDER"),
-    (["--assets-url", "https://"], "is not the URL of a folder", "the name of a file is added", "https://HOST/FOLDER"),
+    (["--assets-url", "https://"], "is not the URL of a folder", "appends a file name", "https://HOST/FOLDER"),
     (["--assets-url", "s3://Bad_Bucket/"], "is not a URL of the form", "lowercase", "aws s3 ls"),
     (["--assets-url", ""], "--assets-url is empty", "variable", "leave the option out"),
     (["--assets", "s3://bucket/a"], "is not a folder here", "is written into it", "--assets-url"),
@@ -518,9 +518,9 @@ REFUSED = [
     (["--assets", ""], "--assets is empty", "variable", "leave the option out"),
     (["--user-playbook", "mine.yml"], "is not an absolute path", ANOTHER_MACHINE, "/home/ec2-user/..."),
     (["--user-playbook", "~other/mine.yml"], "is not an absolute path", "own ~/", "write it out"),
-    (["--user-playbook", "s3://bucket/mine.yml"], "is a URL", "only a path of the machine", "write it out"),
+    (["--user-playbook", "s3://bucket/mine.yml"], "is a URL", "takes a path of the machine", "write it out"),
     (["--user-playbook", "/a/mine/"], "is a folder", "ends with a slash", "name the file"),
-    (["--user-playbook", f"/home/../{PLAYBOOK}"], "is the playbook of the team as well", "run twice", "leave the option out"),
+    (["--user-playbook", f"/home/../{PLAYBOOK}"], "is also the playbook of the team", "run twice", "leave the option out"),
     (["--user-playbook", ""], "--user-playbook is empty", "variable", "leave the option out"),
     (["--home", "relative"], "is not an absolute path", ANOTHER_MACHINE, "/home/ec2-user/..."),
     (["--home", ""], "--home is empty", "variable", "leave the option out"),
@@ -528,7 +528,7 @@ REFUSED = [
     (["--index-url", "pypi.example.com"], "is not a URL", "https:// or http://", "https://HOST/simple"),
     (["--index-url", ""], "--index-url is empty", "variable", "leave the option out"),
     (["--deadline", "1"], "is not between", "after 300 seconds", "write a number"),
-    (["--env", "A"], "takes NAME=VALUE", "no =", "--env A=VALUE"),
+    (["--env", "A"], "takes NAME=VALUE", "the = is missing", "--env A=VALUE"),
     (["--env", "HOME=/x"], "cannot be set", "sets it itself", "leave it out"),
 ]  # fmt: skip
 

@@ -84,7 +84,7 @@ def test_one_python_only_is_a_warning_with_the_command_that_adds_another(
     compiled(tmp_path, "fast", 11)
     assert main(["lifecycle", "render", PLAYBOOK, "--tool", str(tmp_path)]) == 0
     told = capsys.readouterr().err
-    assert "serve Python 3.11 on x86_64 only, and the next image may have another Python" in told
+    assert "the wheels only serve Python 3.11 on x86_64, and the next image may have another Python" in told
     assert "for 3.12 these are missing: fast>=1" in told
     assert "pip download --only-binary=:all: --python-version 3.12 " in told
     assert f"-d {tmp_path} {tmp_path}/nbprovision-0.1.0-py3-none-any.whl" in told, "not what the public index has"
@@ -99,7 +99,7 @@ def test_one_python_only_is_a_warning_with_the_command_that_adds_another(
             lambda folder: (tool(folder, "fast"), compiled(folder, "fast", 11, machine="win_amd64")),
             "none for Python 3.10 on x86_64 among fast-1.0-cp311-cp311-win_amd64.whl",
         ),
-        (lambda folder: make_wheel(folder, "other", "1"), "there is no wheel of nbprovision"),
+        (lambda folder: make_wheel(folder, "other", "1"), "this folder has no wheel of nbprovision"),
         (lambda folder: folder.joinpath("readme.txt").write_text(""), "it has no wheel at all"),
         (lambda folder: folder.joinpath("nbprovision.whl").write_text(""), "nbprovision.whl does not have the name"),
     ],
@@ -151,7 +151,7 @@ def test_a_folder_without_that_version_is_refused_with_what_it_has(
     words = ["lifecycle", "render", PLAYBOOK, "--tool", "s3://team/wheels", option, str(tmp_path)]
     assert main(words) == 5
     first, why, cure = capsys.readouterr().err.splitlines()
-    assert first == f"error: {option} {tmp_path}: there is no wheel of nbprovision 0.1.0 in this folder"
+    assert first == f"error: {option} {tmp_path}: this folder has no wheel of nbprovision 0.1.0"
     assert "of nbprovision the folder has 0.1.0.dev3, 0.1.0rc1, 0.9.0, 0.10.0" in why
     assert f"pip wheel --no-deps --wheel-dir {tmp_path} CHECKOUT" in cure
     assert "nbprovision==" not in cure

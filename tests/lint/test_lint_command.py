@@ -94,7 +94,7 @@ def test_the_command_tells_and_ends_with_its_status(env: dict[str, str], tmp_pat
     path.write_text(tasks("ensure_conda_env: {name: a, exact: yes}"))
     done = lint(env, str(path))
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"warning: {path}:2:42: 'yes' stands for true [truthy]\n  why: YAML 1.2")
+    assert done.stdout.startswith(f"warning: {path}:2:42: 'yes' means true [truthy]\n  why: YAML 1.2")
     assert done.stdout.endswith("lint : files=1 errors=0 warnings=1 fixed=0, 1 of them by --fix\n")
     assert lint(env, str(path), "--strict").returncode == 2
     assert not Path(env["NBPROVISION_HOME"]).exists()

@@ -208,7 +208,7 @@ def test_a_check_only_looks_for_the_command(machine: Machine, tmp_path: Path, pl
         ("lookup('aws_secret', 'gone')", "correct its name, or the region"),
         ("lookup('aws_ssm', '/gone')", "correct its name, or the region"),
         ("lookup('aws_secret', 'team/db', key='pass')", "it has: username, password"),
-        ("lookup('aws_secret', 'team/plain', key='pass')", "it is no JSON object"),
+        ("lookup('aws_secret', 'team/plain', key='pass')", "it is not a JSON object"),
         ("lookup('aws_secret', 'team/db', regio='x')", "did you mean 'region'"),
     ],
 )

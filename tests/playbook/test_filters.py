@@ -201,7 +201,7 @@ def test_lookups_of_files(tmp_path: Path) -> None:
     assert value("query('first_found', 'z.txt', skip=true)") == []
     assert made.outside.looked_at[tmp_path / "z.txt"] is False
     assert made.outside.looked_at[tmp_path] is True
-    with pytest.raises(InvalidPlaybook, match="none of the files is there"):
+    with pytest.raises(InvalidPlaybook, match="none of the files of first_found exists"):
         value("lookup('first_found', 'z.txt')")
 
 
@@ -217,32 +217,32 @@ def test_realpath_goes_by_every_folder_on_the_way(tmp_path: Path) -> None:
 MISTAKES = [
     ("1 | basenam", "did you mean 'basename'?"),
     ("1 | ansible.builtin.basenam", "did you mean 'basename'?"),
-    ("[1] | random", "it gives something else each time"),
-    ("[1] | shuffle", "it gives something else each time"),
-    ("'x' | password_hash", "it gives something else each time"),
+    ("[1] | random", "it has another result each time"),
+    ("[1] | shuffle", "it has another result each time"),
+    ("'x' | password_hash", "it has another result each time"),
     ("1 | community.general.json_query('a')", "the reference lists every filter that there is"),
     ("x | json_query('a')", "use selectattr"),
-    ("1 is reachable", "there is no other host to be reached"),
+    ("1 is reachable", "a playbook has one host"),
     ("1 is chnged", "did you mean 'changed'?"),
     ("1 is changed", "name the variable that `register` gives the result to"),
     ("lookup('pipe', 'ls')", "use ensure_command with `register`"),
     ("lookup('password', '/dev/null')", "a playbook describes a state"),
     ("lookup('fil', 'x')", "did you mean 'file'?"),
     ("lookup('file', 'x', deflt=1)", "lookup 'file' has no option 'deflt'"),
-    ("lookup('file', 'nowhere.txt')", "there is no file"),
-    ("'1' is version('2', '~=')", "'~=' compares no versions"),
-    ("'x y' is version('2', version_type='pep440')", "is no version by PEP 440"),
-    ("'(' | regex_search('(')", "is no regular expression"),
+    ("lookup('file', 'nowhere.txt')", "nowhere.txt does not exist"),
+    ("'1' is version('2', '~=')", "'~=' does not compare versions"),
+    ("'x y' is version('2', version_type='pep440')", "is not a version by PEP 440"),
+    ("'(' | regex_search('(')", "is not a regular expression"),
     ("'a' | regex_replace('a', '\\\\9')", "cannot replace a match"),
     ("'a' | regex_search('a', '\\\\1')", "has no group"),
     ("'a' | regex_replace('b', '\\\\9')", "cannot replace a match"),
-    ("'x' | regex_search('x{99999999999}')", "is no regular expression"),
+    ("'x' | regex_search('x{99999999999}')", "is not a regular expression"),
     ("['a'] | regex_replace('a', 'b')", "`map` for a list"),
     ("{'a': 1} | flatten", "put `| dict2items` before it"),
     ("'abc' | unique", "put it in brackets"),
     ("[1] | dict2items", "takes a mapping"),
     ("[1] | items2dict", "a list of mappings"),
-    ("'[1' | from_json", "that is no JSON"),
+    ("'[1' | from_json", "the value is not JSON"),
     ("'[1' | from_yaml", "is not closed"),
     ("('[' * 100000) | from_json", "it is nested too deep"),
     ("('[' * 100 ~ ']' * 100) | from_yaml", "nested more than 40 deep"),
@@ -253,12 +253,12 @@ MISTAKES = [
     ("nope | ternary(1, 2)", "variable 'nope' is not defined"),
     ("nope | regex_replace('a', 'b')", "variable 'nope' is not defined"),
     ("1 | to_nice_json(indent=10000000)", "an indentation is a number from 0 to 16"),
-    ("'x' | hash('nope')", "there is no hash 'nope'"),
-    ("'5 parsecs' | human_to_bytes", "is no size"),
+    ("'x' | hash('nope')", "unknown hash 'nope'"),
+    ("'5 parsecs' | human_to_bytes", "is not a size"),
     ("ansible_user_id", "write nb.user"),
     ("ansible_env.HOME", "write lookup('env', NAME)"),
     ("ansible_distribution == 'Amazon'", "write nb.distribution"),
-    ("inventory_hostname", "a playbook is for the machine that it is run on"),
+    ("inventory_hostname", "a playbook runs on this machine only"),
     ("ansible_memtotal_mb", "the reference lists them"),
 ]
 

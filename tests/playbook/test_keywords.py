@@ -115,7 +115,7 @@ def test_a_late_task_is_bound_with_results(playbook: Any) -> None:
         ("k (item=x)", "x"),
         ("k (item=y)", "y"),
     ]
-    with pytest.raises(InvalidPlaybook, match="there is no 'out' in the mapping"):
+    with pytest.raises(InvalidPlaybook, match="the mapping has no 'out'"):
         calls[1].bind({"r": {"changed": True}})
 
 
@@ -245,7 +245,7 @@ def test_an_empty_file_of_tasks_has_none(playbook: Any, tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("ensure_kernel: {env: a}\n", "a file of tasks is a list, not a mapping"),
-        ("- ensure_kernel: {env: a}\n- tasks: []\n  name: p\n", "a play stands where a task is expected"),
+        ("- ensure_kernel: {env: a}\n- tasks: []\n  name: p\n", "a play is in the place of a task"),
     ],
 )
 def test_what_is_no_file_of_tasks_is_told_with_its_place(playbook: Any, tmp_path: Path, text: str, said: str) -> None:

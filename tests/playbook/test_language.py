@@ -195,4 +195,4 @@ def test_a_handler_that_need_not_be_written_is_known_by_a_near_name(folder: Fold
     folder.write("play.yml", "- tasks:\n    - ensure_file: {path: f, content: ''}\n      notify: restrat_jupyter\n")
     done = subprocess.run(folder.argv(), env=folder.env, capture_output=True, text=True)
     assert done.returncode == 4
-    assert "there is no handler 'restrat_jupyter'; did you mean 'restart_jupyter'?" in done.stderr
+    assert "unknown handler 'restrat_jupyter'; did you mean 'restart_jupyter'?" in done.stderr

@@ -106,7 +106,7 @@ def refused(path: Path) -> str:
 def test_files_that_are_no_text(tmp_path: Path) -> None:
     """Missing, a folder, a pipe, binary, another encoding: each said as such."""
     path = tmp_path / "play.yml"
-    assert refused(path) == "there is no playbook DIR/play.yml\n  fix: look at the path"
+    assert refused(path) == "the playbook DIR/play.yml does not exist\n  fix: correct the path"
     (tmp_path / "playbook.yml").write_text("")
     assert "did you mean 'playbook.yml'?" in refused(path)
     path.mkdir()
@@ -153,7 +153,7 @@ def test_a_character_that_nobody_sees_is_named_with_its_place(
     monkeypatch.setattr(yaml, "CSafeLoader", getattr(yaml, loader))
     with pytest.raises(InvalidPlaybook) as caught:
         parsed(text)
-    assert str(caught.value).startswith(f"p.yml:{place}: there is a character that nobody sees: {name}\n")
+    assert str(caught.value).startswith(f"p.yml:{place}: invisible character: {name}\n")
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_what_pip_packages_need_is_told(machine: Machine) -> None:
         machine.volume.fill(5 * MB)
         ran = machine.run(PIP, "1.0")
         told_well(ran)
-        assert f"it takes {megabytes(size)} at least" in str(ran.document)
+        assert f"the packages need at least {megabytes(size)}" in str(ran.document)
         machine.volume.fill(int(size * 1.2))
         ran = machine.run(PIP, "1.0")
         told_well(ran)

@@ -130,7 +130,7 @@ def test_who_does_not_wait_leaves_with_6(runs: Runs, channel: Channel) -> None:
         status, document, _ = ended(runs.start(runs.folder / "r-demo.yml", "other", "--lock-timeout", "0"))
         assert status == 6
         first, kernel = document["tasks"]
-        assert "another run, with another home for its state, is at work there" in first["error"]["message"]
+        assert "a run with another home folder is working there" in first["error"]["message"]
         assert kernel["status"] in ("ok", "changed")  # what has no part in it goes on
     finally:
         os.killpg(run.pid, signal.SIGKILL)

@@ -44,13 +44,13 @@ def test_the_server_of_jupyter_has_a_star(content: dict[str, Any]) -> None:
 def test_how_far_an_environment_is_from_its_image(content: dict[str, Any]) -> None:
     (one,) = content["environments"]
     one["made_by"], one["distance"] = "platform", None
-    assert "is written down by the first run after a restart" in line(content, "fraud: ")
+    assert "the first run after a restart records it" in line(content, "fraud: ")
     moves = [("new", None, "1.0"), ("gone", "1.0", None), ("core", "1.0", "2.0")]
     one["distance"] = [{"name": name, "from": a, "to": b, "permitted": name == "core"} for name, a, b in moves]
-    told = "fraud is not as its image brought it: new 1.0 added, gone 1.0 removed, core 1.0 -> 2.0 (permitted)"
-    assert line(content, "fraud is not") == told
+    told = "fraud differs from its image: new 1.0 added, gone 1.0 removed, core 1.0 -> 2.0 (permitted)"
+    assert line(content, "fraud differs") == told
     one["distance"] *= 3
-    assert line(content, "fraud is not").endswith(" and 4 more")
+    assert line(content, "fraud differs").endswith(" and 4 more")
 
 
 def test_what_conda_command_there_is(content: dict[str, Any]) -> None:
@@ -81,4 +81,4 @@ def test_what_a_kernel_starts(content: dict[str, Any]) -> None:
 )
 def test_sizes_for_a_person(content: dict[str, Any], size: float, told: str) -> None:
     content["together"] = int(size)
-    assert line(content, "together ").split(maxsplit=1)[1] == f"{told}, what is shared counted once"
+    assert line(content, "together ").split(maxsplit=1)[1] == f"{told}, shared files counted once"

@@ -262,7 +262,7 @@ def test_the_slot_of_the_tool_that_ended_a_run_with_0_is_the_good_one(light: Sta
 class TestWhatIsNotObeyed:
     def test_nothing_is_kept(self, light: Start) -> None:
         done = light.run("--last-good", status=4)
-        assert "there is no earlier play.yml to use in its place" in done.stderr
+        assert "no earlier play.yml can be used in its place" in done.stderr
         assert "nbprovision lint play.yml" in done.stderr
 
     def test_a_terminal_never_falls_back(self, light: Start) -> None:
@@ -294,7 +294,7 @@ class TestWhatIsNotObeyed:
             other = light.folder / "other.yml"
             path.rename(last_good.path_of(light.tool, other))
             shutil.copy(last_good.path_of(light.tool, other), path)
-            with pytest.raises(InvalidPlaybook, match=r"there is no earlier .*other\.yml"):
+            with pytest.raises(InvalidPlaybook, match=r"no earlier .*other\.yml"):
                 last_good.read(light.tool, other, last_good.Start("on-start", other))
             return
         light.restart()
@@ -361,7 +361,7 @@ class TestAnotherPlaybookOfTheTeam:
     def test_the_users_own_is_replaced_by_itself_only(self, light: Start) -> None:
         light.run()
         told = light.run("--last-good", playbook="mine.yml", own="mine.yml", status=4).stderr
-        assert "there is no earlier mine.yml to use in its place" in told
+        assert "no earlier mine.yml can be used in its place" in told
         a_file(light.folder, "mine.yml", "mine")
         light.run(playbook="mine.yml", own="mine.yml")
         (light.folder / "mine.yml").unlink()
@@ -458,7 +458,7 @@ def test_the_document_of_a_run_is_as_ever(light: Start) -> None:
     assert json.loads(done.stdout)["status"] == "ok"
 
 
-FAULT = "play.yml:1:11: there is no task 'ensure_filee'; did you mean 'ensure_file'?"
+FAULT = "play.yml:1:11: unknown task 'ensure_filee'; did you mean 'ensure_file'?"
 
 
 @pytest.mark.parametrize("words", [[], ["--deadline", "60"]], ids=["at once", "in another process"])

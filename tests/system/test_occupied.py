@@ -56,13 +56,13 @@ def test_another_run_is_waited_for_and_told_of_once(tmp_path: Path, told: list[s
         stack.enter_context(another_run(tmp_path))
         threading.Timer(0.5, stack.pop_all().close).start()
         with occupied.alone([tmp_path], told.append, 60):
-            assert told == [f"waiting for another run, which is at work in {tmp_path}"]
+            assert told == [f"waiting for another run, which is working on {tmp_path}"]
 
 
 def test_it_is_not_waited_for_longer_than_is_said(tmp_path: Path, told: list[str]) -> None:
     with (
         another_run(tmp_path),
-        pytest.raises(LockTimeout, match="was not had in time") as raised,
+        pytest.raises(LockTimeout, match="could not acquire the lock of") as raised,
         occupied.alone([tmp_path], told.append, 0.2),
     ):
         pass

@@ -152,7 +152,7 @@ def test_options_are_refused_without_their_value(
     assert told.out == ""
     assert VALUE not in told.err
     assert f"error: {words[0]}" in told.err
-    assert "whoever may describe the lifecycle configuration can read it" in told.err
+    assert "everybody who may describe the lifecycle configuration can read it" in told.err
     assert len(told.err.splitlines()) == 3
 
 
@@ -218,7 +218,7 @@ def test_a_playbook_and_what_goes_beside_it_are_looked_at(tmp_path: Path, capsys
     (tmp_path / "conf.ini").write_text(f"password={VALUE}\n")
     assert main(["lifecycle", "render", str(playbook), "--inline"]) == 4
     told = capsys.readouterr().err
-    assert f"{tmp_path}/conf.ini:1:1: the value of 'password' would stand in the script" in told
+    assert f"{tmp_path}/conf.ini:1:1: the value of 'password' would be part of the script" in told
     assert VALUE not in told
     playbook.write_text(f"- vars: {{password: {VALUE}}}\n  tasks: [ensure_file: {{path: /x}}]\n")
     assert main(["lifecycle", "render", str(playbook), "--inline"]) == 4

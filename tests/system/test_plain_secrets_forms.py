@@ -193,7 +193,7 @@ def test_a_netrc_packed_in_is_refused_with_its_line(tmp_path: Path, capsys: pyte
     assert main(["lifecycle", "render", str(playbook), "--inline"]) == 4
     told = capsys.readouterr()
     assert told.out == ""
-    assert f"{tmp_path}/netrc:3:3: a password of a .netrc would stand in the script" in told.err
+    assert f"{tmp_path}/netrc:3:3: a password of a .netrc would be part of the script" in told.err
     assert "hunter22" not in told.err
 
 

@@ -72,7 +72,7 @@ def test_what_is_installed_or_in_a_cache_is_not_fetched(tmp_path: Path) -> None:
 def test_what_surely_does_not_fit_is_refused_with_need_and_room(tmp_path: Path) -> None:
     with pytest.raises(NotBegun) as caught:
         incoming.require_room(tmp_path / "env", [Package("vast", "1.0", "0", size=10**18)], [tmp_path / "pkgs"])
-    assert caught.value.cause.startswith("it takes 1000000000.0 GB at least")
+    assert caught.value.cause.startswith("the packages need at least 1000000000.0 GB")
     assert f"free at {tmp_path}" in caught.value.cause
     assert "clean --dry-run" in caught.value.cure
     assert list(tmp_path.iterdir()) == []
