@@ -12,7 +12,7 @@ import msgspec
 
 from nbprovision.conda import bookkeeping, environment_file, health
 from nbprovision.conda.environment_file import EnvironmentFile
-from nbprovision.conda.packages import ACTIONS, CondaWork, Packages, Wish
+from nbprovision.conda.packages import ACTIONS, CondaWork, EngineName, Packages, Wish
 from nbprovision.conda.specs import (
     Spec,
     channel_urls,
@@ -185,13 +185,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             "unstable notebook."
         ),
     ] = False
-    engine: Annotated[
-        Literal["auto", "rattler", "conda"],
-        parameter(
-            "What solves and installs: `rattler` is the built-in engine, `conda` the machine's own; `auto` is the "
-            "built-in one, and the machine's own where that cannot run."
-        ),
-    ] = "auto"
+    engine: EngineName = "auto"
 
     def check(self) -> None:
         """Check what can be known without looking at the machine."""

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from nbprovision.conda import packages as conda_packages
-from nbprovision.conda.packages import CondaWork, Packages, Wish
+from nbprovision.conda.packages import CondaWork, EngineName, Packages, Wish
 from nbprovision.conda.specs import (
     Spec,
     allows,
@@ -99,13 +99,7 @@ class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True)
             "says; `absent` removes it, and what cannot be without it."
         ),
     ] = "present"
-    engine: Annotated[
-        Literal["auto", "rattler", "conda"],
-        parameter(
-            "What solves and installs: `rattler` is the built-in engine, `conda` the machine's own; `auto` is the "
-            "built-in one, and the machine's own where that cannot run."
-        ),
-    ] = "auto"
+    engine: EngineName = "auto"
 
     def check(self) -> None:
         """Check what can be known without looking at the machine."""

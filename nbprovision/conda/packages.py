@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -26,10 +27,17 @@ from nbprovision.machine.network import NetworkFailed
 from nbprovision.machine.shared_files import Shared
 from nbprovision.model.errors import DEFECT, REPORT, TaskFailed
 from nbprovision.model.result import Change
-from nbprovision.model.task import Claim, Foretold
+from nbprovision.model.task import Claim, Foretold, parameter
 from nbprovision.system import secrets, unfinished
 from nbprovision.system.files import remove
 
+EngineName = Annotated[
+    Literal["auto", "rattler", "conda"],
+    parameter(
+        "What solves and installs: `rattler` is the built-in engine, `conda` the machine's own; `auto` is the "
+        "built-in one, and the machine's own where that cannot run."
+    ),
+]
 # What can be done to the packages of an environment, and what that means.
 ACTIONS = {
     "install": "a package",
