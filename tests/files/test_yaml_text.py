@@ -84,7 +84,7 @@ def test_what_is_edited(name: str) -> None:
         ("\tchannels: a\n", (1, 1), "cannot start any token"),
         ("x: 1\n- a\n", (2, 1), "expected <block end>"),
         ("- a\n", (1, 1), "not a mapping of settings"),
-        ("a: 1\nb: 2\na: 3\n", (3, 1), "twice"),
+        ("a: 1\nb: 2\na: 3\n", (3, 1), "duplicate"),
         ("a: 1\nb\x00: 1\n", (2, 2), "special characters"),
         ("a: 1\n---\nb: 1\n", (2, 1), "another document"),
         ("a: !new x\n", (1, 4), "could not determine a constructor"),

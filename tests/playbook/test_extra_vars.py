@@ -59,7 +59,7 @@ def test_files(tmp_path: Path) -> None:
     with pytest.raises(InvalidPlaybook, match=r"vars\.yml:2:1: there is a tab"):
         parse_extra_vars([f"@{path}"])
     path.write_text("- a")
-    with pytest.raises(UsageError, match="no mapping"):
+    with pytest.raises(UsageError, match="expected a mapping"):
         parse_extra_vars([f"@{path}"])
 
 
