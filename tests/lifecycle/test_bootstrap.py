@@ -129,7 +129,7 @@ def test_a_folder_of_wheels_needs_no_index_and_the_second_run_makes_nothing(
     before = inodes(home / "venv.1")
     second = bootstrap(offline, NOT_THERE, f"--home={home}")
     assert second.returncode == REACHED
-    assert "making" not in second.stderr
+    assert "creating" not in second.stderr
     assert inodes(home / "venv.1") == before
     assert not (home / "venv.2").exists()
     assert list((home / "venv/lib").glob("python*/site-packages/nbprovision/__pycache__/__main__.*.pyc"))
@@ -216,7 +216,7 @@ def test_a_broken_environment_is_made_again(
     done = bootstrap(env, NOT_THERE)
     assert done.returncode == REACHED, done.stderr
     assert "creating its environment" in done.stderr
-    assert bootstrap(env, NOT_THERE).stderr.count("making") == 0
+    assert bootstrap(env, NOT_THERE).stderr.count("creating") == 0
     assert venv_of(home).name == "venv.2", "the broken one is not written over while something may use it"
 
 
@@ -226,7 +226,7 @@ def test_a_touched_environment_is_looked_at_and_kept(complete: tuple[Path, dict[
     added.write_text("")
     done = bootstrap(env, NOT_THERE)
     assert done.returncode == REACHED
-    assert "making" not in done.stderr
+    assert "creating" not in done.stderr
     assert (venv_of(home) / ".complete").stat().st_mtime_ns >= added.stat().st_mtime_ns, "the next start is short again"
 
 
@@ -334,12 +334,12 @@ def test_from_a_clone_by_the_system_python(env: dict[str, str], tmp_path: Path) 
     assert first.returncode == REACHED, first.stderr
     home = Path(env["HOME"]) / ".local/state/nbprovision"
     before = inodes(venv_of(home))
-    assert "making" not in bootstrap(env, NOT_THERE, script=clone / "bootstrap.sh").stderr
+    assert "creating" not in bootstrap(env, NOT_THERE, script=clone / "bootstrap.sh").stderr
     assert inodes(venv_of(home)) == before
     with (clone / "nbprovision/__main__.py").open("a") as stream:
         stream.write("# changed\n")
     changed = bootstrap(env, NOT_THERE, script=clone / "bootstrap.sh")
-    assert "making" in changed.stderr
+    assert "creating" in changed.stderr
     (installed,) = venv_of(home).glob("lib/python*/site-packages/nbprovision/__main__.py")
     assert installed.read_text().endswith("# changed\n")
 
@@ -409,7 +409,7 @@ def no_half_slot_left(home: Path, env: dict[str, str], playbook: str) -> None:
     slots = [path for path in home.glob("venv*") if not path.is_symlink()]
     assert all((slot / ".complete").exists() and not (slot / ".complete.new").exists() for slot in slots)
     assert not list(home.glob("*.new"))
-    assert "making" not in bootstrap(env, playbook).stderr
+    assert "creating" not in bootstrap(env, playbook).stderr
 
 
 @pytest.mark.parametrize(("number", "mode"), [(3, "before"), (6, "before")])

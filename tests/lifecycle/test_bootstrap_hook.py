@@ -328,7 +328,7 @@ class TestAnotherImage:
         python.symlink_to(other_python.real())
         done = changed.start("--deadline", "300")
         assert done.returncode == 0, done.stdout
-        assert "making" not in done.stdout
+        assert "creating" not in done.stdout
 
 
 class TestVersions:
@@ -340,7 +340,7 @@ class TestVersions:
         assert [os.readlink(hook.home / link) for link in ("venv", "venv.good")] == ["venv.2", "venv.2"]
         back = hook.start(NBPROVISION_SOURCE=str(bucket), NBPROVISION_VERSION=__version__)
         assert back.returncode == 0
-        assert "making" not in back.stdout + back.stderr, "it is still installed"
+        assert "creating" not in back.stdout + back.stderr, "it is still installed"
         assert hook.facts(back) == [f"version={__version__}"]
 
     def test_without_a_version_the_newest_counts(self, hook: Hook, bucket: Path, wheels: Path) -> None:

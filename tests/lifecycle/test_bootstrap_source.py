@@ -94,9 +94,9 @@ class TestPublicIndex:
         marker = (home / "venv/.complete").read_text().splitlines()
         assert marker[:2] == [f"{PYPI} --hash=sha256:{sha256(wheels / WHEEL)}", __version__]
         again = bootstrap(env, *words)
-        assert (again.returncode, "making" in again.stderr) == (REACHED, False)
+        assert (again.returncode, "creating" in again.stderr) == (REACHED, False)
         by_variable = bootstrap({**env, "NBPROVISION_SOURCE": marker[0]}, NOT_THERE)
-        assert (by_variable.returncode, "making" in by_variable.stderr) == (REACHED, False), "the two are one"
+        assert (by_variable.returncode, "creating" in by_variable.stderr) == (REACHED, False), "the two are one"
         assert bool(list((home / "venv").glob("lib/python3*/site-packages/pip"))) is only_pip
         assert not (home / "venv/tool").exists()
 
@@ -235,8 +235,8 @@ REFUSED = [
     (["--tool", PYPI, "--sha256", "g" * 64], "is not a sha256", "64 digits and letters"),
     (["--tool", f"https://h/{WHEEL}"], f"https://h/{WHEEL} has no hash", "Anybody who changes the file"),
     (["--tool", f"nbprovision @ https://h/{WHEEL}"], "has no hash", "Anybody who changes the file"),
-    (["--tool", "/w", "--sha256", HASH], "--sha256 has no meaning for --tool /w", "by https:// or from the public"),
-    (["--sha256", HASH], "--sha256 has no meaning for --tool that is not given", "by https:// or from the public"),
+    (["--tool", "/w", "--sha256", HASH], "--sha256 has no meaning for --tool /w", "from https:// or from the public"),
+    (["--sha256", HASH], "--sha256 has no meaning for --tool that is not given", "from https:// or from the public"),
     (["--tool="], "--tool is empty", "Write a value"),
     (["--tool"], "--tool is empty", "Write a value"),
     (["--sha256", "", "--tool", PYPI], "--sha256 is empty", "Write a value"),
