@@ -937,6 +937,8 @@ skip() { # PLAYBOOK OPTIONS...
 # descriptor 4 it says how it ended, or that there is no use in waiting.
 wait_for_worker() { # PLAYBOOK OPTIONS...
     pipe=$own/.worker.$$
+    answer_file=$own/.answer.$$
+    find "$own" -maxdepth 1 -name '.answer.*' \( -mtime +0 -o -name "*.$$" \) -exec rm -f {} + 2>/dev/null # of callers that were killed
     { make_folder "$home" && mkdir -p "$own" "$home/log" && rm -f "$own"/.worker.* && mkfifo -m 600 "$pipe"; } 2>/dev/null || {
         work "$@" # on a volume that is full or read-only nothing can go on anyway
         return
@@ -946,7 +948,7 @@ wait_for_worker() { # PLAYBOOK OPTIONS...
         be_worker "$@" 4>"$pipe" &
     else
         open_log
-        NBPROVISION_WORKER=1 NBPROVISION_STARTED=$begun NBPROVISION_FALLBACK=$fallback \
+        NBPROVISION_WORKER=$answer_file NBPROVISION_STARTED=$begun NBPROVISION_FALLBACK=$fallback \
             setsid nice -n 5 sh "$script" "$@" --deadline "$deadline" >"$log" 2>&1 </dev/null 4>"$pipe" &
     fi
     exec 3<"$pipe"
@@ -959,8 +961,10 @@ wait_for_worker() { # PLAYBOOK OPTIONS...
         [ -z "$log" ] || seconds=0.5
         answer=$(timeout "$seconds" cat <&3)
         ended=$?
+        [ ! -s "$answer_file" ] || answer=$(cat "$answer_file")
         [ -z "$log" ] || show_log
     done
+    rm -f "$answer_file"
     case $answer in
     [0-9]*)
         [ "$answer" = "${answer%% *}" ] || report_result "${answer#* }"
@@ -987,7 +991,14 @@ show_log() { # what has come since the last time
     shown=$size
 }
 
-say_to_caller() { [ -z "$worker" ] || echo "$1$told" >&4; } 2>/dev/null # STATUS, with what else was reported
+# By a file, as what `cat` has read of the pipe is lost if its time is up before it writes; and by the pipe, which wakes the
+# caller, and has to do on a full volume.
+say_to_caller() { # STATUS, with what else was reported
+    [ -z "$worker" ] || {
+        echo "$1$told" >"$answer_file.new" && mv -f "$answer_file.new" "$answer_file"
+        echo "$1$told" >&4 || rm -f "$answer_file" # the caller has left
+    }
+} 2>/dev/null
 
 be_worker() { # PLAYBOOK OPTIONS...
     worker=1
@@ -1034,6 +1045,7 @@ script=$here/${0##*/}
 phase=${NBPROVISION_PHASE-}
 fallback=${NBPROVISION_FALLBACK-}
 worker=${NBPROVISION_WORKER-}
+answer_file=$worker
 told=
 explained=
 why_another=

@@ -159,7 +159,7 @@ FACTS: dict[str, Fact] = {
     "envs": Fact(
         lambda machine: [name for name, _ in _selected(machine)],
         _selection,
-        "names of the environments that were there at the start, as `envs: all` means them: a list",
+        "names of the environments that existed at the start, as for `envs: all`: a list",
     ),
     "prefixes": Fact(
         lambda machine: {name: str(prefix) for name, prefix in _selected(machine)},
@@ -171,7 +171,7 @@ FACTS: dict[str, Fact] = {
     "gpu": Fact(
         lambda machine: any(mark.exists() for mark in cuda.marks(machine.root)),
         lambda machine: cuda.marks(machine.root),
-        "whether the driver of an NVIDIA GPU is at work",
+        "whether the driver of an NVIDIA GPU is loaded",
     ),
     "cpus": Fact(lambda machine: os.cpu_count() or 1, _nothing, "the number of processors"),
     "architecture": Fact(lambda machine: platform.machine(), _nothing, "`x86_64`, `aarch64`"),

@@ -171,6 +171,17 @@ class TestBudget:
         assert shown.index("creating its environment") < shown.index("changed=1")
         assert empty.facts(done) == [f"version={__version__}"]
 
+    def test_the_answer_of_the_worker_arrives_when_its_reader_is_ended(self, empty: Hook, tmp_path: Path) -> None:
+        """`cat` may be ended after it has read and before it writes. Here nothing that it reads arrives."""
+        text = (ROOT / "bootstrap.sh").read_text()
+        assert text.count("cat <&3)") == 1
+        script = tmp_path / "bootstrap.sh"
+        script.write_text(text.replace("cat <&3)", "cat <&3 >/dev/null)"))
+        done = bootstrap(empty.env, str(empty.playbook), "--deadline", "300", script=script)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert empty.facts(done) == [f"version={__version__}"]
+        assert not list((empty.home / "lifecycle").glob(".answer.*"))
+
     def test_the_end_of_the_caller_does_not_reach_the_work(self, empty: Hook) -> None:
         caller = subprocess.Popen(
             ["sh", str(ROOT / "bootstrap.sh"), str(empty.playbook), "--deadline", "300"],

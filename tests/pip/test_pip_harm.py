@@ -130,13 +130,15 @@ def test_killed_at_any_moment_the_next_run_converges(
     converge(task("big==1.0"), machine)
     whole = time.monotonic() - began
     landed = 0
-    for number, wanted in zip(range(6), itertools.cycle(["big==2.0", "big==1.0"]), strict=False):
+    for number, wanted in zip(range(60), itertools.cycle(["big==2.0", "big==1.0"]), strict=False):
+        if landed == 3:  # on a fast machine uv may have ended before it is killed
+            break
         unfinished.mark(prefix, "ensure_pip_pkg")
         machine.sound.clear()  # as in a new run
         argv = [uv, "pip", "install", "--python", prefix / "bin/python", "--no-index", "--find-links", wheels,
                 "--cache-dir", machine.cache / "uv", wanted]  # fmt: skip
         process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", env=machine.env)
-        _kill_while_it_writes(process, prefix, whole, 0.01 * number)
+        _kill_while_it_writes(process, prefix, whole, 0.01 * (number % 6))
         landed += process.wait() == -signal.SIGKILL
         assert carried_out(task(wanted), machine).error is None
         version = wanted.split("==")[1]
@@ -144,7 +146,7 @@ def test_killed_at_any_moment_the_next_run_converges(
         assert not distributions.installed(prefix)["big"][0].files_missing(digests=machine.digests)
         assert len(list(prefix.glob("lib/python3.*/site-packages/big-*.dist-info"))) == 1
         assert not unfinished.is_marked(prefix)
-    assert landed >= 3
+    assert landed == 3
 
 
 def _kill_while_it_writes(process: subprocess.Popen[bytes], prefix: Path, limit: float, later: float) -> None:
@@ -217,7 +219,7 @@ class TestErrors:
             machine.env["UV_CACHE_DIR"] = str(full)
             with pytest.raises(TaskFailed) as caught:
                 converge(task("pear", "plum", "apple"), machine)
-            assert "room" in caught.value.cure
+            assert "free some space" in caught.value.cure
         finally:
             subprocess.run(["umount", full], check=True)
 
