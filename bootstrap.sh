@@ -938,8 +938,7 @@ skip() { # PLAYBOOK OPTIONS...
 wait_for_worker() { # PLAYBOOK OPTIONS...
     pipe=$own/.worker.$$
     answer_file=$own/.answer.$$
-    find "$own" -maxdepth 1 -name '.answer.*' \( -mtime +0 -o -name "*.$$" \) -exec rm -f {} + 2>/dev/null # of callers that were killed
-    { make_folder "$home" && mkdir -p "$own" "$home/log" && rm -f "$own"/.worker.* && mkfifo -m 600 "$pipe"; } 2>/dev/null || {
+    { make_folder "$home" && mkdir -p "$own" "$home/log" && rm -f "$own"/.worker.* "$answer_file" && mkfifo -m 600 "$pipe"; } 2>/dev/null || {
         work "$@" # on a volume that is full or read-only nothing can go on anyway
         return
     }
@@ -991,11 +990,11 @@ show_log() { # what has come since the last time
     shown=$size
 }
 
-# By a file, as what `cat` has read of the pipe is lost if its time is up before it writes; and by the pipe, which wakes the
-# caller, and has to do on a full volume.
+# The file holds the answer: if the time of `cat` is up after it has read from the pipe and before it writes, what it read
+# is lost. The pipe wakes the caller, and has to do on a full volume.
 say_to_caller() { # STATUS, with what else was reported
     [ -z "$worker" ] || {
-        echo "$1$told" >"$answer_file.new" && mv -f "$answer_file.new" "$answer_file"
+        echo "$1$told" >"$answer_file"
         echo "$1$told" >&4 || rm -f "$answer_file" # the caller has left
     }
 } 2>/dev/null

@@ -12,7 +12,7 @@ import msgspec
 
 from nbprovision.conda import bookkeeping, environment_file, health
 from nbprovision.conda.environment_file import EnvironmentFile
-from nbprovision.conda.packages import ACTIONS, CondaWork, EngineName, Packages, Wish
+from nbprovision.conda.packages import ACTIONS, Channels, CondaWork, EngineName, Packages, Wish
 from nbprovision.conda.specs import (
     Spec,
     channel_urls,
@@ -87,7 +87,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     relations = (
         OneOf(("name", "prefix"), required=False),
         AnyOf(("name", "prefix", "file"), cure="give name or prefix"),
-        Excludes("state", "absent", ("packages", "file", "clone", "exact")),
+        Excludes("state", "absent", ("packages", "file", "clone", "exact", "update")),
     )
     actions = {
         "create": "the environment",
@@ -137,13 +137,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     packages: Annotated[
         Strings, parameter("Match specs as conda writes them: `python=3.12`, `numpy>=2,<3`, `conda-forge::gdal`.")
     ] = msgspec.field(default_factory=list)
-    channels: Annotated[
-        Strings,
-        parameter(
-            "Channels by name, URL or path, the preferred one first. Default: those of `.condarc`, else conda-forge.",
-            extra={"path": "if-dot"},
-        ),
-    ] = msgspec.field(default_factory=list)
+    channels: Channels = msgspec.field(default_factory=list)
     file: Annotated[
         str | None,
         parameter(

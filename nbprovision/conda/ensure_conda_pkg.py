@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from nbprovision.conda import packages as conda_packages
-from nbprovision.conda.packages import CondaWork, EngineName, Packages, Wish
+from nbprovision.conda.packages import Channels, CondaWork, EngineName, Packages, Wish
 from nbprovision.conda.specs import (
     Spec,
     allows,
@@ -56,7 +56,7 @@ class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True)
 
     relations = (
         AnyOf(("packages",)),
-        OneOf(("env", "envs"), cure="name an environment"),
+        OneOf(("env", "envs"), cure_missing="name an environment"),
         *PackageSelection.relations,
     )
     by_conda = True
@@ -85,13 +85,7 @@ class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True)
     """
 
     packages: Annotated[Strings, parameter("Match specs as conda writes them; with `state: absent` names.")]
-    channels: Annotated[
-        Strings,
-        parameter(
-            "Channels by name, URL or path, the preferred one first. Default: those of `.condarc`, else conda-forge.",
-            extra={"path": "if-dot"},
-        ),
-    ] = msgspec.field(default_factory=list)
+    channels: Channels = msgspec.field(default_factory=list)
     state: Annotated[
         Literal["present", "latest", "absent"],
         parameter(

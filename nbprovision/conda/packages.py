@@ -27,10 +27,17 @@ from nbprovision.machine.network import NetworkFailed
 from nbprovision.machine.shared_files import Shared
 from nbprovision.model.errors import DEFECT, REPORT, TaskFailed
 from nbprovision.model.result import Change
-from nbprovision.model.task import Claim, Foretold, parameter
+from nbprovision.model.task import Claim, Foretold, Strings, parameter
 from nbprovision.system import secrets, unfinished
 from nbprovision.system.files import remove
 
+Channels = Annotated[
+    Strings,
+    parameter(
+        "Channels by name, URL or path, the preferred one first. Default: those of `.condarc`, else conda-forge.",
+        extra={"path": "if-dot"},
+    ),
+]
 EngineName = Annotated[
     Literal["auto", "rattler", "conda"],
     parameter(

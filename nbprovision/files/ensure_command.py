@@ -43,7 +43,10 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
     """
 
     relations = (
-        OneOf(("argv", "shell"), cure="write argv: [PROGRAM, ARGUMENT, ...]; or shell: for what a shell is to read"),
+        OneOf(
+            ("argv", "shell"),
+            cure_missing="write argv: [PROGRAM, ARGUMENT, ...], or shell: COMMAND to have a shell read it",
+        ),
     )
     actions: ClassVar[dict[str, str]] = {"run": "the command was run"}
     examples: ClassVar[str] = """
@@ -62,9 +65,9 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
     unless: test "$(git config --global init.defaultBranch)" = main
 """
     habits: ClassVar[dict[str, str]] = {
-        "cmd": "write argv: [PROGRAM, ARGUMENT, ...]; or shell: for what a shell is to read",
-        "_raw_params": "write argv: [PROGRAM, ARGUMENT, ...]; or shell: for what a shell is to read",
-        "free_form": "write argv: [PROGRAM, ARGUMENT, ...]; or shell: for what a shell is to read",
+        "cmd": "write argv: [PROGRAM, ARGUMENT, ...], or shell: COMMAND to have a shell read it",
+        "_raw_params": "write argv: [PROGRAM, ARGUMENT, ...], or shell: COMMAND to have a shell read it",
+        "free_form": "write argv: [PROGRAM, ARGUMENT, ...], or shell: COMMAND to have a shell read it",
         "warn": "remove it; there are no warnings of that kind",
         "expand_argument_vars": "remove it: words of argv are taken as they are, and shell: expands variables",
         "strip_empty_ends": "remove it; the last line ends of stdout and stderr are always left out",

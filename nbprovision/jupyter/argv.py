@@ -46,7 +46,7 @@ def check(task: EnsureKernel) -> None:
             cause="Jupyter puts there the file that tells the kernel where to listen",
             cure=f"add it as the program wants it, e.g. -f {CONNECTION_FILE}",
         )
-    if task.name is None and task.env is None and task.prefix is None and task.envs is None:
+    if task.name is None and task.env is None and task.prefix is None:
         raise ParameterError("name", "a kernel by argv needs a name")
     if task.validate:
         raise ParameterError("validate", "only an environment's Python can be asked for its prefix")

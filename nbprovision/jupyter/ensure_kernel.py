@@ -132,8 +132,13 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
         for key in ("display_name", "language", "env", "prefix"):
             kernel_argv.check_word(key, getattr(self, key) or "")
 
+    @property
+    def names_one(self) -> bool:
+        """Whether an environment or a command is named."""
+        return self.env is not None or self.prefix is not None or self.argv is not None
+
     def _check_name(self) -> None:
-        if self.envs is not None:
+        if self.is_several:
             for key, value in (("name", self.name), ("display_name", self.display_name)):
                 if value is not None and NAME not in value:
                     raise ParameterError(

@@ -73,6 +73,16 @@ class EnvSelection(Task[State], Generic[State], frozen=True, kw_only=True):
     ] = msgspec.field(default=None, name="except")
     allow_empty: Annotated[bool, parameter("Whether `envs` may match no environment.")] = False
 
+    @property
+    def names_one(self) -> bool:
+        """Whether a parameter names one environment, or what is in the place of one."""
+        return self.env is not None
+
+    @property
+    def is_several(self) -> bool:
+        """Whether ``envs`` says which environments: an empty list does only if no other parameter does."""
+        return self.envs is not None and (bool(as_list(self.envs)) or not self.names_one)
+
     def selected(self, machine: Machine) -> Selection:
         """The environment of a task without ``envs``.
 

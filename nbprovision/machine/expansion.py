@@ -23,7 +23,7 @@ Answer = TypeVar("Answer")
 
 def expanded(task: Task[Any]) -> Task[Any]:
     """The task, or with ``envs`` the one that stands for those of all environments."""
-    if isinstance(task, EnvSelection) and task.envs is not None:
+    if isinstance(task, EnvSelection) and task.is_several:
         return Expansion(task=task, deep=task.deep, refresh_every=task.refresh_every)
     return task
 

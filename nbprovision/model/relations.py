@@ -5,6 +5,7 @@ Names are those that a playbook writes. A parameter counts as given unless it ha
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from nbprovision.model.errors import ParameterError
@@ -13,11 +14,12 @@ from nbprovision.model.errors import ParameterError
 class Relation(Protocol):
     """A rule about parameters."""
 
-    def fault(self, values: dict[str, Any]) -> ParameterError | None:
+    def fault(self, given: Collection[str], values: Mapping[str, Any]) -> ParameterError | None:
         """What is wrong, None if the rule is kept.
 
         Args:
-            values: The parameters that are given, and the text of those that have a default.
+            given: The names of the parameters that are given.
+            values: The values of all parameters, their defaults included.
 
         """
 
@@ -26,19 +28,28 @@ class Relation(Protocol):
 
 
 class OneOf(NamedTuple):
-    """Of these parameters exactly one is given; without ``required``, one at most."""
+    """Of these parameters exactly one is given; without ``required``, one at most.
+
+    Attributes:
+        names: The parameters.
+        required: Whether one of them has to be given.
+        cure: What to do if several are given.
+        cure_missing: What to do if none is given.
+
+    """
 
     names: tuple[str, ...]
     required: bool = True
     cure: str = "give one of them"
+    cure_missing: str = "give one of them"
 
-    def fault(self, values: dict[str, Any]) -> ParameterError | None:
+    def fault(self, given: Collection[str], values: Mapping[str, Any]) -> ParameterError | None:
         """See `Relation`."""
-        given = [name for name in self.names if name in values]
-        if len(given) > 1:
-            return ParameterError(given[1], f"{_listed(given, 'and')} cannot be given together", cure=self.cure)
-        if self.required and not given:
-            return ParameterError(self.names[0], _missing(self.names), cure=self.cure)
+        several = [name for name in self.names if name in given]
+        if len(several) > 1:
+            return ParameterError(several[1], f"{_listed(several, 'and')} cannot be given together", cure=self.cure)
+        if self.required and not several:
+            return ParameterError(self.names[0], _missing(self.names), cure=self.cure_missing)
         return None
 
     def words(self) -> str:
@@ -52,9 +63,9 @@ class AnyOf(NamedTuple):
     names: tuple[str, ...]
     cure: str = ""
 
-    def fault(self, values: dict[str, Any]) -> ParameterError | None:
+    def fault(self, given: Collection[str], values: Mapping[str, Any]) -> ParameterError | None:
         """See `Relation`."""
-        if any(name in values for name in self.names):
+        if any(name in given for name in self.names):
             return None
         return ParameterError(
             self.names[0], _missing(self.names), cure=self.cure or f"give {_listed(self.names, 'or')}"
@@ -66,17 +77,23 @@ class AnyOf(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """A parameter is given only with one of others, or only with a value of another: ``("env", ("scope",), "env")``."""
+    """A parameter is given only with one of others, or only with a value of another: ``("env", ("scope",), "env")``.
+
+    Without a value, the default of the others is None or false.
+    """
 
     name: str
     others: tuple[str, ...]
     value: str | None = None
     cure: str = ""
 
-    def fault(self, values: dict[str, Any]) -> ParameterError | None:
+    def fault(self, given: Collection[str], values: Mapping[str, Any]) -> ParameterError | None:
         """See `Relation`."""
-        kept = any(other in values and self.value in (None, values[other]) for other in self.others)
-        if self.name not in values or kept:
+        if self.value is None:  # an empty list will do, as a template may make one
+            kept = any(values[other] not in (None, False) for other in self.others)
+        else:
+            kept = any(values[other] == self.value for other in self.others)
+        if self.name not in given or kept:
             return None
         return ParameterError(
             self.name,
@@ -101,9 +118,9 @@ class Excludes(NamedTuple):
     others: tuple[str, ...]
     cure: str = ""
 
-    def fault(self, values: dict[str, Any]) -> ParameterError | None:
+    def fault(self, given: Collection[str], values: Mapping[str, Any]) -> ParameterError | None:
         """See `Relation`."""
-        wrong = [other for other in self.others if other in values] if values.get(self.name) == self.value else []
+        wrong = [other for other in self.others if other in given] if values[self.name] == self.value else []
         if not wrong:
             return None
         return ParameterError(
@@ -125,9 +142,9 @@ class Requires(NamedTuple):
     others: tuple[str, ...]
     cure: str = ""
 
-    def fault(self, values: dict[str, Any]) -> ParameterError | None:
+    def fault(self, given: Collection[str], values: Mapping[str, Any]) -> ParameterError | None:
         """See `Relation`."""
-        if values.get(self.name) != self.value or any(other in values for other in self.others):
+        if values[self.name] != self.value or any(other in given for other in self.others):
             return None
         listed = _listed(self.others, "or")
         return ParameterError(
@@ -150,24 +167,18 @@ def hold(task: Any, relations: tuple[Relation, ...]) -> None:
         ParameterError: for the first that is not kept.
 
     """
-    values = _given(task)
-    for relation in relations:
-        fault = relation.fault(values)
-        if fault is not None:
-            raise fault
-
-
-def _given(task: Any) -> dict[str, Any]:
     fields, defaults = task.__struct_fields__, task.__struct_defaults__
     default = dict(zip(fields[len(fields) - len(defaults) :], defaults, strict=True))
-    values = {}
+    values, given = {}, set()
     for name, attribute in zip(task.__struct_encode_fields__, fields, strict=True):
-        value = getattr(task, attribute)
-        # A default that is made for each record is an empty list or mapping, which never counts as given. Words such as
-        # that of `state` are compared, whether or not they are the default.
-        if value not in ([], {}, ()) and (value != default.get(attribute) or isinstance(value, str)):
-            values[name] = value
-    return values
+        values[name] = value = getattr(task, attribute)
+        # A default that is created for each record is an empty list or mapping, which never counts as given.
+        if value not in ([], {}, ()) and value != default.get(attribute):
+            given.add(name)
+    for relation in relations:
+        fault = relation.fault(given, values)
+        if fault is not None:
+            raise fault
 
 
 def _listed(names: tuple[str, ...] | list[str], word: str) -> str:

@@ -14,7 +14,7 @@ from nbprovision.model.errors import Position
 from nbprovision.model.relations import Relation, hold
 from nbprovision.model.result import Change, Plan
 
-if TYPE_CHECKING:  # the machine is made of facts, a floor above; only its type is named here
+if TYPE_CHECKING:  # the machine lies above; only its type is named here
     from nbprovision.machine.machine import Machine
 
 State = TypeVar("State")

@@ -76,7 +76,7 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
     """
 
     relations = (
-        OneOf(("name", "path"), cure="give a name for one that other tasks know by it, or the path of its folder"),
+        OneOf(("name", "path"), cure_missing="give a name, by which other tasks know it, or the path of its folder"),
         Excludes("state", "absent", ("packages", "requirements", "python")),
     )
     actions = {

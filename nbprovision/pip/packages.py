@@ -45,7 +45,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
 
     relations = (
         AnyOf(("packages", "requirements")),
-        OneOf(("env", "envs", "python", "system"), cure="name the environment to install into"),
+        OneOf(("env", "envs", "python", "system"), cure_missing="name the environment to install into"),
         Excludes("state", "absent", ("constraints",)),
         OneOf(("target", "envs"), required=False, cure="`target` is for one Python: name it by `env`"),
         *PackageSelection.relations,
@@ -97,6 +97,11 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
     engine: Annotated[
         Literal["auto", "uv", "pip"], parameter("Who installs: uv, pip, or (`auto`) uv where it can.")
     ] = "auto"
+
+    @property
+    def names_one(self) -> bool:
+        """Whether an environment or an interpreter is named."""
+        return self.env is not None or self.python is not None or self.system
 
     def check(self) -> None:
         """Check what can be known without looking at the machine."""

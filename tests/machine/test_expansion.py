@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from nbprovision.catalogue import Catalogue
 from nbprovision.machine.env_selection import EnvSelection
 from nbprovision.machine.expansion import Expansion, expanded
 from nbprovision.machine.machine import Machine
@@ -152,3 +153,20 @@ def test_what_lies_beside_the_environments(
     nothing = tuple((member, (found, True)) for member, (found, _) in state)
     assert not Expansion(task=task).plan(nothing)
     assert Expansion(task=task).plan((nothing[0], state[1])).beside is beside[1]
+
+
+def test_an_empty_list_of_environments_means_none_unless_another_parameter_names_one(machine: Machine) -> None:
+    """As a template makes one, with `allow_empty` or without."""
+    for none in (EnsureSpot(envs=[]), EnsureSpot(envs=[], allow_empty=True)):
+        assert isinstance(expanded(none), Expansion)
+        assert expanded(none).read(machine) == ()
+    for kind, one in (
+        ("ensure_pip_pkg", {"packages": ["six"], "env": "a"}),
+        ("ensure_pip_pkg", {"packages": ["six"], "system": True}),
+        ("ensure_pip_pkg", {"packages": ["six"], "python": "/p"}),
+        ("ensure_conda_pkg", {"packages": ["six"], "env": "a"}),
+        ("ensure_kernel", {"prefix": "/p"}),
+        ("ensure_kernel", {"argv": ["x", "{connection_file}"], "name": "x"}),
+    ):
+        task = Catalogue()[kind](**one, envs=[])
+        assert expanded(task) is task
