@@ -31,6 +31,8 @@ _OBEYED = ("bin", "lib", "pyvenv.cfg", ".condarc", "condarc", "condarc.d", "etc"
 _ENTRIES = ("conda-meta/*", "etc/conda/activate.d/*", "condarc.d/*", "lib/*.so", "lib/*.so.*")
 _IMPORTED = ("lib*/python*", "local/lib*/python*")
 _PACKAGES = ("site-packages", "dist-packages")
+_OWN_TESTS = "test"  # beside the standard library: a third of Python's files, which nothing imports
+_SHARED = stat.S_IWGRP | stat.S_IWOTH
 _trusted: set[tuple[str, bool]] = set()  # the environments that this process has judged already, and if with packages
 
 
@@ -202,7 +204,8 @@ def _obeyed(prefix: Path, *, packages: bool) -> Iterator[Path]:
     for pattern in _ENTRIES:
         yield from prefix.glob(pattern)
     ways = [folder for pattern in _IMPORTED for folder in prefix.glob(pattern)]
-    left_out = () if packages else (os.path.join(os.path.realpath(way), name) for way in ways for name in _PACKAGES)
+    names = (_OWN_TESTS,) if packages else (_OWN_TESTS, *_PACKAGES)
+    left_out = (os.path.join(os.path.realpath(way), name) for way in ways for name in names)
     yield from _imported(ways, set(left_out))
 
 
@@ -226,11 +229,13 @@ def _imported(ways: list[Path], seen: set[str]) -> Iterator[Path]:
             seen.add(folder)
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.is_symlink():
+                    status = entry.stat(follow_symlinks=False)
+                    kind = stat.S_IFMT(status.st_mode)
+                    if kind == stat.S_IFLNK:
                         ways.append(Path(entry.path))
-                    elif _weakness(entry.stat(follow_symlinks=False)):
+                    elif status.st_uid or (status.st_mode & _SHARED and _weakness(status)):
                         yield Path(entry.path)
-                    elif entry.is_dir(follow_symlinks=False):
+                    elif kind == stat.S_IFDIR:
                         ahead.append(entry.path)
                     elif entry.name.endswith(".pth") and folder.endswith("-packages"):
                         for line in _lines(entry.path):

@@ -84,6 +84,20 @@ class TestEnvironments:
         file(planted, owner=USER)
         assert self.refused(prefix) == str(planted)
 
+    @pytest.mark.parametrize(
+        ("place", "refused"),
+        [("lib/python3.11/test/m.py", False), ("lib/python3.11/unittest/test/m.py", True)]
+        + [(f"lib/python3.11/site-packages/{name}/m.py", True) for name in ("test", "package/test")],
+    )
+    def test_only_pythons_own_tests_are_left_out(self, place: str, refused: bool, prefix: Path) -> None:
+        planted = prefix / place
+        planted.parent.mkdir(parents=True, exist_ok=True)
+        file(planted, owner=USER)
+        if refused:
+            assert self.refused(prefix) == str(planted)
+        else:
+            trust.environment(prefix)
+
     def test_a_folder_behind_a_link_is_gone_into(self, base: Path, prefix: Path) -> None:
         planted = file(folder(folder(base / "shared") / "package") / "m.py", owner=USER)
         link(self.packages(prefix) / "shared", base / "shared")
