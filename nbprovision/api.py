@@ -151,7 +151,7 @@ def _check_names(kind: type[Task[Any]], parameters: dict[str, Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """What Python users hand over in place of a playbook's strings and lists: paths, tuples."""
+    """Convert values that Python users pass in place of a playbook's strings and lists: paths, tuples."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What is made of a result: tried again until it holds, judged by ``failed_when`` and ``changed_when``."""
+"""Attempts at a task: repeated by ``until``, judged by ``failed_when`` and ``changed_when``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work that nobody waits for any more: it gives way to what the user does, and its end is reported where people look.
+"""Work in the background: it gives way to the user's own work, and reports its end where people look.
 
 The caller of a run with ``--deadline`` holds the other end of a pipe for as long as it waits. bootstrap.sh sets
 ``NBPROVISION_BACKGROUND=1`` for a run that it starts when its caller has left already. ``NBPROVISION_STARTED`` is the
@@ -41,13 +41,13 @@ def nobody_waits_from_the_start() -> bool:
 
 
 def die_first() -> None:
-    """Where memory runs out, have the kernel end this process and what it starts before anybody's notebook kernel."""
+    """If memory runs out, let Linux end this process and its children before a notebook kernel."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE), encoding="ascii")
 
 
 def give_way() -> None:
-    """Take the processor, and with it the disk, only where nobody else wants it (setpriority(2), ioprio_set(2)).
+    """Lower the priority of this work for the processor, and with it for the disk (setpriority(2), ioprio_set(2)).
 
     Linux keeps a priority for each thread: that of the process group reaches all threads and engines at work. A process
     that is not the leader of its group shares it with its caller, so only what it starts from now on follows.
@@ -142,10 +142,10 @@ def _since_the_start_of_the_hook() -> float:
 
 
 def report_end(home: Path, status: int, seconds: float, content: dict[str, Any] | None = None) -> None:
-    """Tell the journal, the log and the administrator's command (``NBPROVISION_ON_FINISH``) that work has ended.
+    """Report the end of work to the journal, the log and the administrator's command (``NBPROVISION_ON_FINISH``).
 
     The command gets the user's environment, with the exit status in ``NBPROVISION_STATUS`` and the line in
-    ``NBPROVISION_RESULT``; it has a minute, and what comes of it changes nothing.
+    ``NBPROVISION_RESULT``; it has a minute, and its result changes nothing.
 
     Args:
         home: The tool's home folder.

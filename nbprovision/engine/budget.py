@@ -133,7 +133,7 @@ def _detach(argv: Sequence[str], pipe: int, home: Path) -> subprocess.Popen[byte
 
 
 def _messages(pipe: int, deadline: float) -> Iterator[dict[str, Any]]:
-    """What comes through the pipe until it is closed, the work has ended, or the time is up.
+    """Read from the pipe until it is closed, the work has ended, or the time is up.
 
     What has come by then is heard to the end, so that no end of the work is lost between the two processes.
     """

@@ -1,7 +1,7 @@
-"""Which handlers have been notified and not been run yet, kept so that no end of a run can lose one.
+"""Notifications of handlers that have not run yet, kept in a file so that no end of a run can lose one.
 
-If a run is killed after a task's change, the next run finds nothing to do, and nobody would
-run the handler any more. So a notification is written down before the work begins, and taken back when there was none.
+If a run is killed after a task's change, the next run finds nothing to do and would never run the handler. So a
+notification is written before the work begins, and removed if the task changed nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Notices:
     """The notifications of one playbook.
 
     Args:
-        path: Where they are kept; None keeps them for as long as the run goes on.
+        path: The file that keeps them; None keeps them in memory for this run.
         lasting: Whether this run may forget what others have kept; not with ``check``.
 
     """
@@ -48,7 +48,7 @@ class Notices:
                 self.left_over = frozenset(self._waiting)
 
     def waiting(self, play: str) -> list[Notice]:
-        """Those of a play whose handlers have not been run yet, in the order in which they came."""
+        """The notifications of a play whose handlers have not run yet, oldest first."""
         with self._lock:
             return [notice for notice in self._waiting if notice.play == play]
 
@@ -114,7 +114,7 @@ class Notices:
 
 
 def path_of(home: Path, playbook: str) -> Path:
-    """Where the notifications of a playbook are kept.
+    """Return the file that keeps the notifications of a playbook.
 
     Args:
         home: The tool's home folder.

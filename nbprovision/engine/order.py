@@ -1,4 +1,4 @@
-"""Which task waits for which: found from what each provides, requires and changes."""
+"""The order of tasks, by what each provides, requires and changes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Node:
 
     Attributes:
         reads: Files of the playbook's author that it reads.
-        needs: Numbers of earlier steps that make what this one requires; their failure is its end.
+        needs: Numbers of earlier steps that make what this one requires; if one fails, this step is skipped.
         after: Numbers of earlier steps that touch the same thing; this one only waits for them.
-        weight: What its work is likely to take; see `Task.weight`.
+        weight: The expected cost of its work; see `Task.weight`.
         barrier: It keeps its place in the order of the playbook; see `Task.barrier`.
-        open: What it names may be made by a task that is not known yet, or what it reads is made by an earlier one; it
-            is looked at again when its turn comes.
+        open: It names something that a late task may make, or reads a file that an earlier one makes; its place is
+            found again when its turn comes.
 
     """
 
@@ -70,11 +70,11 @@ class Node:
             raise error.at(step.position) from None
 
     def reads_from(self, earlier: Node) -> bool:
-        """Whether it reads a file that an earlier step makes or changes."""
+        """Whether it reads a file that an earlier step creates or changes."""
         return _meet(self.reads, earlier.provides)
 
     def follows(self, earlier: Node) -> bool:
-        """Whether both touch one thing, so that the order of the playbook must be kept."""
+        """Whether both touch the same thing, so that the order of the playbook must be kept."""
         return bool(
             earlier.barrier
             or not self.provides.isdisjoint(earlier.provides)
@@ -84,14 +84,14 @@ class Node:
 
     @functools.cached_property
     def _touches(self) -> frozenset[Path]:
-        """What it changes, and the environments that it needs."""
+        """The paths that it changes, and the environments that it needs."""
         return self.changes | {Path(needed.identity) for needed in self.requires if needed.kind == "environment"}
 
 
 def arrange(
     steps: Sequence[Step], machine: Machine, *, linear: bool, bystanders: Sequence[Task[Any]] = ()
 ) -> list[Node]:
-    """Find the order, and tell the machine what the steps declare and claim.
+    """Find the order, and give the machine what the steps declare and claim.
 
     Args:
         steps: In the order of the playbook; a step sees only what earlier ones declare.
@@ -100,11 +100,11 @@ def arrange(
         bystanders: Tasks of the playbook that this run leaves out; what they declare and claim counts all the same.
 
     Raises:
-        InvalidPlaybook: an environment is not known, or two tasks can never both be satisfied.
+        InvalidPlaybook: an environment is unknown, or two tasks can never both be satisfied.
 
     """
     bystanders = list(map(expanded, bystanders))
-    # Before all else, as a place that a name leads to must be the same at the beginning of a run and at its end.
+    # First of all, because a name must lead to the same place at the beginning and at the end of a run.
     for task in bystanders:
         with contextlib.suppress(InvalidPlaybook):  # it is left out
             machine.expect(task.configures(machine))
@@ -122,18 +122,18 @@ def arrange(
     for number, step in enumerate(steps):
         unknown = unknown or (step.late and step.task is None)
         node = Node(step, machine, may_be_open=unknown, earlier=nodes)
-        unknown = unknown or node.open  # an environment's name may be in the file that is not there yet
+        unknown = unknown or node.open  # an environment's name may be in the missing file
         _place(node, nodes)
         if linear and number:
             node.after.add(number - 1)
         nodes.append(node)
-    known = [step for step, node in zip(steps, nodes, strict=True) if not node.open and not step.conditional]
-    _gather_claims(known, bystanders, machine)
+    settled = [step for step, node in zip(steps, nodes, strict=True) if not node.open and not step.conditional]
+    _gather_claims(settled, bystanders, machine)
     return nodes
 
 
 def arrange_late(step: Step, number: int, nodes: list[Node], machine: Machine) -> None:
-    """Find the place of a step that is known only now, and tell the machine what it declares and claims.
+    """Find the place of a late step, and give the machine what it declares and claims.
 
     Args:
         step: With its task.
@@ -142,7 +142,7 @@ def arrange_late(step: Step, number: int, nodes: list[Node], machine: Machine) -
         machine: As for `arrange`.
 
     Raises:
-        ProvisionError: it names what is not there.
+        ProvisionError: it names something that does not exist.
 
     """
     node = Node(step, machine)
@@ -168,37 +168,37 @@ def _relate(node: Node, number: int, earlier: Node) -> None:
 
 
 def _missing(reads: frozenset[Resource], earlier: Sequence[Node]) -> tuple[list[str], list[str]]:
-    """The files among those that a step reads which are missing: those that earlier steps make, and the others."""
+    """The missing files that a step reads: those that earlier steps make, and the others."""
     made: list[str] = []
     unmade: list[str] = []
-    for one in sorted(reads):
-        if not os.path.exists(one.identity):
-            by_a_task = any(_meet(frozenset({one}), node.provides) for node in earlier)
-            (made if by_a_task else unmade).append(one.identity)
+    for file in sorted(reads):
+        if not os.path.exists(file.identity):
+            by_a_task = any(_meet(frozenset({file}), node.provides) for node in earlier)
+            (made if by_a_task else unmade).append(file.identity)
     return made, unmade
 
 
 def _nobody_makes(path: str) -> MissingInput:
     return MissingInput(
-        f"there is no {path}",
-        cause="the task reads it, and no task before makes it",
-        cure="correct the name, or put the file there",
+        f"{path} does not exist",
+        cause="the task reads it, and no earlier task creates it",
+        cure="correct the name, or create the file",
     )
 
 
 def _read_by(task: Task[Any], machine: Machine) -> frozenset[Resource]:
     """The author's files that a task reads, which an earlier one may make."""
-    with contextlib.suppress(ProvisionError):  # the task itself will say so
-        return frozenset(Resource("file", str(one.path)) for one in task.inputs(machine))
+    with contextlib.suppress(ProvisionError):  # the task itself will report it
+        return frozenset(Resource("file", str(file.path)) for file in task.inputs(machine))
     return frozenset()
 
 
 def _meet(some: frozenset[Resource], others: frozenset[Resource]) -> bool:
-    """Whether a file of one is, or lies in, what the other provides: a folder that goes, an environment."""
-    for one, other in itertools.product(some, others):
-        if "file" in (one.kind, other.kind) and "distribution" not in (one.kind, other.kind):
-            place, there = f"{one.identity.rstrip('/')}/", f"{other.identity.rstrip('/')}/"
-            if place.startswith(there) or there.startswith(place):
+    """Whether a file of one set is, or lies in, a resource of the other: a removed folder, an environment."""
+    for first, second in itertools.product(some, others):
+        if "file" in (first.kind, second.kind) and "distribution" not in (first.kind, second.kind):
+            path, other = f"{first.identity.rstrip('/')}/", f"{second.identity.rstrip('/')}/"
+            if path.startswith(other) or other.startswith(path):
                 return True
     return False
 
@@ -220,7 +220,7 @@ def _gather_claims(steps: Sequence[Step], bystanders: Sequence[Task[Any]], machi
     for owner, claim in claims:
         for step in steps:
             if step is owner or step.task is None or step.late or owner.late:
-                continue  # of late ones perhaps only one is carried out
+                continue  # of late steps perhaps only one runs
             objection = step.task.objection(claim, machine)
             if objection is not None:
                 raise InvalidPlaybook(

@@ -28,18 +28,18 @@ class Run:
     Args:
         steps: In the order of the playbook.
         machine: The facts.
-        listener: Hears of each step.
-        program: The order beyond what the steps' needs say; by default there is none.
-        store: What earlier runs proved; None checks everything again.
-        check: Say what would change, and change nothing.
+        listener: Receives the events of each step.
+        program: The order of blocks and sections; default: only the needs of the steps.
+        store: The proofs of earlier runs; None checks everything again.
+        check: Report what would change, and change nothing.
         linear: One after the other, and stop at the first failure.
         bystanders: Tasks of the playbook that this run leaves out.
         allowed: Decides before each step with work whether it runs; None runs all.
-        notices: Which handlers are to be run.
+        notices: The handlers to run.
 
     Attributes:
-        work: Steps, results and what is known of both.
-        notices: The handlers that are to be run.
+        work: The steps and their results.
+        notices: The handlers to run.
         foretold: With ``check``, the handlers that would be run.
 
     Raises:
@@ -89,7 +89,7 @@ class Run:
             finally:
                 self.work.end()
         self._machine.keep()
-        return self.work.told()
+        return self.work.results()
 
     @property
     def undone(self) -> list[str]:
@@ -98,11 +98,11 @@ class Run:
 
     @property
     def proofs(self) -> tuple[list[Proof], bool]:
-        """What to record, and whether it is all: a run with nothing to do finds every step proven."""
+        """The proofs to record, and whether they are complete: one for every step."""
         return [proof for proof in self._proofs if proof is not None], None not in self._proofs
 
     def carry_out_late(self, number: int, *, saved: bool = False) -> None:
-        """Bind a step to what is known by now, and carry it out."""
+        """Bind a step to the results so far, and carry it out."""
         outcome = self._bind(number)
         if outcome is None:
             self.work.carry_out([number], saved=saved)
@@ -111,7 +111,7 @@ class Run:
             self.work.registry.take(self.work.steps[number], outcome.result)
 
     def _bind(self, number: int) -> Outcome | None:
-        """Give the work what a step is bound to; its outcome if the step has nothing to do."""
+        """Bind a step; return its outcome if it has nothing to do."""
         step, results = self.work.steps[number], self.work.registry.results
         try:
             binding = settling.bound(step, results)
@@ -134,7 +134,7 @@ class Run:
         return None
 
     def planned(self) -> str | None:
-        """The name of the last task whose result is registered, and which only says what it would do."""
+        """The name of the last task with a registered result that only reports what it would do."""
         plan = (
             step.name
             for number, step in reversed(list(enumerate(self.work.steps)))

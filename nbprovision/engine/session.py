@@ -1,4 +1,4 @@
-"""A whole run of a playbook under the lock: read, carry out, record. What the command line and the API share."""
+"""A whole run of a playbook under the lock: read, carry out, record. The command line and the API share it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.engine import secret_lookups
 from nbprovision.engine.guard import Holder, run_lock
 from nbprovision.engine.notices import Notices, path_of
 from nbprovision.engine.program import Compiler
@@ -27,6 +26,7 @@ from nbprovision.model.errors import InvalidPlaybook, NotTrusted, ProvisionError
 from nbprovision.model.result import Result
 from nbprovision.model.task import Task
 from nbprovision.playbook.calls import TaskCall
+from nbprovision.playbook.outside import Outside
 from nbprovision.playbook.read import Playbook, read_playbook
 from nbprovision.report import activity, document
 from nbprovision.report.progress import ProgressFiles
@@ -39,23 +39,23 @@ from nbprovision.system.places import existing
 
 Catalogue = Mapping[str, type[Task[Any]]]
 
-_SECRETS_HOLD = 3600.0  # seconds for which a secret of AWS is taken to be what it was
+_SECRETS_HOLD = 3600.0  # seconds for which a secret of AWS counts as unchanged
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked of a run.
+    """A requested run.
 
     Attributes:
         playbook: Its file.
         extra_vars: Variables that win over all others.
-        selection: The words that tell this request's state from that of others of the same playbook.
-        tags, skip_tags, start_at: Which tasks.
-        check: Say what would change, and change nothing.
+        selection: The words that distinguish this request's state from that of other runs of the playbook.
+        tags, skip_tags, start_at: Selection of the tasks.
+        check: Report what would change, and change nothing.
         deep: Compare the files of every package.
-        kept: Contents that are read in place of the playbook's files: those of the run of it that last succeeded.
-        replaced: With ``kept``, what is known of those files.
-        witness: Trust what earlier runs proved, as far as nothing has changed since.
-        lock_timeout: Seconds to wait for another run, None for ever.
+        kept: Contents to read in place of the playbook's files: those of its last successful run.
+        replaced: With ``kept``, a description of the replaced files.
+        witness: Trust the proofs of earlier runs as far as nothing has changed since.
+        lock_timeout: Seconds to wait for another run; None waits as long as it takes.
 
     """
 
@@ -74,10 +74,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def obeyed(path: Path) -> None:
-    """Judge a file that a playbook is made of, before it is read.
+    """Judge a file of a playbook before it is read.
 
     Raises:
-        InvalidPlaybook: this is root's, and somebody else can change the file.
+        InvalidPlaybook: this process is root's, and somebody else can change the file.
 
     """
     try:
@@ -87,16 +87,16 @@ def obeyed(path: Path) -> None:
 
 
 class Session:
-    """A playbook that was read and found valid, ready to be carried out.
+    """A valid playbook, ready to be carried out.
 
     Args:
-        request: What is asked.
+        request: The request.
         machine: The facts.
         catalogue: Every kind of task.
 
     Raises:
         InvalidPlaybook: with the position of each fault.
-        UsageError: ``start_at`` names no task, or the limit of the caches is no size.
+        UsageError: ``start_at`` names no task, or the limit of the caches is not a size.
 
     """
 
@@ -110,9 +110,9 @@ class Session:
         self._recording = threading.Lock()
         self._record: activity.Recorder | None = None
         self._in_background = False
-        # Hears who holds the lock when it has to be waited for.
+        # Called with the holder of the lock if the lock must be waited for.
         self.on_wait: Callable[[Holder | None], None] = lambda other: None
-        caches.limit(machine.env, existing(machine.home))  # a word that is no size is told before anything is done
+        caches.limit(machine.env, existing(machine.home))  # a malformed size is reported before anything changes
         self._playbook: Playbook = read_playbook(
             request.playbook,
             catalogue=catalogue,
@@ -123,54 +123,56 @@ class Session:
             skip_tags=request.skip_tags,
             kept=request.kept,
             judge=obeyed,
-            outside=secret_lookups.outside_of(machine, check=request.check),
+            outside=_outside(machine, check=request.check),
         )
         compiler = Compiler(self._carried_out(), deep=request.deep)
         self._program = compiler.program(self._playbook.plays)
         self.steps: tuple[Step, ...] = tuple(compiler.steps)
 
     def perform(
-        self, listener: Listener, tell: Callable[[str], None], allowed: Callable[[Step], bool] | None = None
+        self, listener: Listener, announce: Callable[[str], None], allowed: Callable[[Step], bool] | None = None
     ) -> tuple[list[Result], dict[str, Any]]:
         """Carry it out under the lock.
 
         Args:
-            listener: Hears of each step.
-            tell: Hears who holds the lock, when it has to be waited for.
-            allowed: Asked before each step, one after the other, whether it is to be carried out; None for all.
+            listener: Receives the events of each step.
+            announce: Receives warnings, and a line if the lock must be waited for.
+            allowed: Decides before each step, one after the other, whether it runs; None runs all.
 
         Returns:
             The results in the order of the steps, and the document of the run.
 
         Raises:
             LockTimeout: another run held the lock for too long.
-            InvalidPlaybook: an environment is not known, or two tasks can never both hold.
+            InvalidPlaybook: an environment is unknown, or two tasks can never both hold.
 
         """
         home = self._machine.home
         command = f"nbprovision run {self._request.playbook}"
         reads = self.only_reads
-        with run_lock(home, command, self._request.lock_timeout, tell, reads=reads, on_wait=self._waiting_for) as alone:
+        with run_lock(
+            home, command, self._request.lock_timeout, announce, reads=reads, on_wait=self._waiting_for
+        ) as alone:
             self._machine.beside_a_run = not alone
-            with _if_possible(tell, "the log"), explained("no log", home):
+            with _if_possible(announce, "the log"), explained("no log", home):
                 make_folder(home / "log", mode=0o700)
             log.open_log(home / "log" / "nbprovision.log", rotates=alone)
             if alone:
                 image.record_baselines(self._machine)
             if reads:
-                results, content = self._finish(listener, tell, allowed)
+                results, content = self._finish(listener, announce, allowed)
             else:
-                results, content = self._recorded(listener, tell, allowed)
+                results, content = self._recorded(listener, announce, allowed)
         return results, content
 
     @property
     def only_reads(self) -> bool:
-        """Whether the run changes nothing: ``check``, and no task that is carried out all the same."""
+        """Whether the run changes nothing: with ``check``, unless a task has ``check_mode: false``."""
         applies = any(step.call is not None and step.call.check_mode is False for step in self.steps)
         return self._request.check and not applies
 
     def nobody_waits(self) -> None:
-        """Whoever started the run has left, and it goes on in the background; any thread may say so."""
+        """Note that the caller has left and the run continues in the background; any thread may call this."""
         with self._recording:
             self._in_background = True
             if self._record is not None:
@@ -183,7 +185,7 @@ class Session:
             yield
 
     def _recorded(
-        self, listener: Listener, tell: Callable[[str], None], allowed: Callable[[Step], bool] | None
+        self, listener: Listener, announce: Callable[[str], None], allowed: Callable[[Step], bool] | None
     ) -> tuple[list[Result], dict[str, Any]]:
         """Carry it out, and keep the record and the progress for `nbprovision status`."""
         home, replaced = self._machine.home, self._request.replaced
@@ -196,7 +198,7 @@ class Session:
         files = ProgressFiles(home, self._volume, record.activity, self.steps)
         counts, status, reason = "", 1, ""
         try:
-            results, content = self._finish(Several(listener, files), tell, allowed)
+            results, content = self._finish(Several(listener, files), announce, allowed)
             counts = " ".join(f"{status}={count}" for status, count in content["counts"].items())
             status, reason = document.exit_status(results), document.first_error(results)
         except ProvisionError as error:
@@ -215,11 +217,11 @@ class Session:
         return results, content
 
     def _finish(
-        self, listener: Listener, tell: Callable[[str], None], allowed: Callable[[Step], bool] | None
+        self, listener: Listener, announce: Callable[[str], None], allowed: Callable[[Step], bool] | None
     ) -> tuple[list[Result], dict[str, Any]]:
-        results = self._carry_out(listener, tell, allowed)
+        results = self._carry_out(listener, announce, allowed)
         content = self.document_of(results)
-        with _if_possible(tell, "the document of this run, which `nbprovision status` shows"):
+        with _if_possible(announce, "the document of this run, which `nbprovision status` shows"):
             self._leave_behind(content)
         log.flush()
         return results, content
@@ -230,7 +232,7 @@ class Session:
         return platform.volume if platform.kind == "notebook-instance" else None
 
     def _carry_out(
-        self, listener: Listener, tell: Callable[[str], None], allowed: Callable[[Step], bool] | None
+        self, listener: Listener, announce: Callable[[str], None], allowed: Callable[[Step], bool] | None
     ) -> list[Result]:
         request = self._request
         state = store.Store(self._state_path(), self._machine.env)
@@ -249,34 +251,34 @@ class Session:
         )
         results = run.execute()
         for text in run.undone:
-            tell(f"warning: {text}")
+            announce(f"warning: {text}")
         if not request.check and any(change.kind == "package" for result in results for change in result.changes):
             caches.trim(self._machine)
         proofs, complete = run.proofs
         looked_at = {**self._facts_read, **self._playbook.looked_at}
-        # What is not told yet to a handler is one as well: by its file it keeps the next run from ending early.
+        # A pending notification is an input too: its file keeps the next run from ending early.
         pending = [notices.path] if notices.path is not None else []
         inputs = store.look([*self._playbook.content, *looked_at, *_own_code(), *pending]) or ()
-        # An input that changed in this very moment, or by this very run, may not be what was read.
+        # An input that changed just now, or by this run, may differ from what was read.
         fresh = not inputs or any(_changed_since(witness, self._began) for witness in inputs)
-        fresh = fresh or any(os.path.lexists(path) != there for path, there in looked_at.items())
+        fresh = fresh or any(os.path.lexists(path) != existed for path, existed in looked_at.items())
         variables = {name: self._machine.env.get(name) for name in self._playbook.env_read}
         if self._playbook.secrets_read:
             proofs = [_ageing(proof) for proof in proofs]
-        complete = self._approve(results, tell) and complete and not fresh and not any(map(Path.exists, pending))
+        complete = self._approve(results, announce) and complete and not fresh and not any(map(Path.exists, pending))
         if request.start_at is None and not self._machine.beside_a_run:
             with (
-                _if_possible(tell, "what was proven; the next run looks at everything anew"),
+                _if_possible(announce, "the proofs; the next run checks everything again"),
                 explained("", state.path),
             ):
                 state.write(inputs, variables, proofs, complete=complete)
         return results
 
-    def _approve(self, results: Sequence[Result], tell: Callable[[str], None]) -> bool:
-        """Remember what there is to fall back to, where all went well: this environment of the tool, this playbook.
+    def _approve(self, results: Sequence[Result], announce: Callable[[str], None]) -> bool:
+        """After a success, keep this environment of the tool and this playbook as a fallback.
 
         Returns:
-            Whether the next run has nothing of it left to do, so that witnesses are enough for it.
+            Whether all of it is kept, so that witnesses are enough for the next run.
         """
         request, home = self._request, self._machine.home
         succeeded = not request.check and document.overall(results) in ("ok", "changed")
@@ -285,29 +287,29 @@ class Session:
             with contextlib.suppress(OSError):  # a full disk
                 own_environment.good(home, slot)
         if request.kept is not None:
-            return False  # the files that were read are not those that the witnesses see
+            return False  # the files that were read are not those of the witnesses
         start = last_good.Start.of(self._machine.env)
         if not start.hook or request.tags or request.skip_tags or request.start_at is not None:
             return True
         if succeeded:
-            with _if_possible(tell, "this playbook, for a start at which it is invalid"):
+            with _if_possible(announce, "this playbook as a fallback for a start at which it is invalid"):
                 last_good.keep(home, self._playbook.path, self._playbook.content, start)
         return last_good.is_kept(home, self._playbook.path, self._playbook.content, start)
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do: no play has a task."""
+        """Whether no play has a task."""
         return not any(play.sections for play in self._playbook.plays)
 
     @property
     def tags(self) -> dict[str, int]:
-        """The tags of all tasks, chosen or not, each with the number of tasks that have it."""
+        """The tags of all tasks, chosen or not, each with the number of its tasks."""
         return dict(
             sorted(Counter(tag for play in self._playbook.plays for call in play.calls for tag in call.tags).items())
         )
 
     def document_of(self, results: Sequence[Result]) -> dict[str, Any]:
-        """The document that tells of ``results``."""
+        """The document of the run with ``results``."""
         seconds = time.perf_counter() - self._started
         return document.document(str(self._playbook.path), results, check=self._request.check, seconds=seconds)
 
@@ -316,11 +318,11 @@ class Session:
             more = {"started": self._began // 1_000_000_000, "pid": os.getpid(), "left_out": self._left_out}
             text = document.render({**content, **more})
             write_atomically(self._machine.home / "last-run.json", text, mode=0o600)
-        told = {key: content[key] for key in ("playbook", "status", "check", "counts", "seconds")}
-        log.event("run", proof="check", **told)
+        fields = {key: content[key] for key in ("playbook", "status", "check", "counts", "seconds")}
+        log.event("run", proof="check", **fields)
 
     def _carried_out(self) -> Callable[[TaskCall], bool]:
-        """Which calls are carried out: those that the tags choose, from the one on that the run is to start at."""
+        """Decides which calls run: those that the tags choose, from ``start_at`` on."""
         start = self._request.start_at
         if start is None:
             return lambda call: call.chosen
@@ -328,19 +330,19 @@ class Session:
         first = next((number for number, call in enumerate(calls) if start in (call.name, call.title)), None)
         if first is None:
             names = ", ".join(dict.fromkeys(f"'{call.title}'" for call in calls))
-            raise UsageError(f"there is no task '{start}' to start at", cure=f"there are: {names}")
+            raise UsageError(f"no task is named '{start}'", cure=f"start at one of: {names}")
         kept = {id(call) for call in calls[first:]}
         return lambda call: call.chosen and id(call) in kept
 
     @property
     def _left_out(self) -> list[str]:
-        """The tasks that the tags, or the one to start at, leave out."""
+        """The tasks that the tags or ``start_at`` leave out."""
         carried_out = self._carried_out()
         calls = (call for play in self._playbook.plays for call in play.calls)
         return list(dict.fromkeys(call.title for call in calls if not call.listen and not carried_out(call)))
 
     def _notices(self) -> Notices:
-        """The notifications of this playbook; those that no handler of it hears any longer are dropped."""
+        """The notifications of this playbook, without those that no handler listens to any longer."""
         playbook = os.path.abspath(self._playbook.path)
         notices = Notices(path_of(self._machine.home, playbook), lasting=not self._request.check)
         plays = self._playbook.plays
@@ -353,7 +355,9 @@ class Session:
         for play in self._playbook.plays:
             for call in play.calls:
                 if (call.position, call.name) not in carried_out:
-                    with contextlib.suppress(InvalidPlaybook):  # as in Ansible, what is left out need not make sense
+                    with contextlib.suppress(
+                        InvalidPlaybook
+                    ):  # as in Ansible, a task that is left out need not be valid
                         if call.wanted():
                             yield call.bind()
 
@@ -362,25 +366,47 @@ class Session:
         return Path(state_path(str(self._machine.home), playbook, list(self._request.selection), self._machine.env))
 
 
+def _outside(machine: Machine, *, check: bool) -> type[Outside]:
+    """The part of the machine that templates may read; a run fetches each secret of AWS once.
+
+    With ``check`` only the ``aws`` command is looked for.
+    """
+    values: dict[tuple[str, str, str | None], str] = {}
+
+    class Asking(Outside):
+        def secret(self, kind: str, name: str, region: str | None) -> str:
+            from nbprovision.machine import aws
+
+            placeholder = super().secret(kind, name, region)
+            if check:
+                aws.require_command(machine, kind, name)
+                return placeholder
+            if (kind, name, region) not in values:
+                values[kind, name, region] = aws.fetch_secret(machine, kind, name, region)
+            return values[kind, name, region]
+
+    return Asking
+
+
 @contextlib.contextmanager
-def _if_possible(tell: Callable[[str], None], what: str) -> Iterator[None]:
-    """Write what only serves later runs, or warn that it could not be: no work of this one depends on it."""
+def _if_possible(announce: Callable[[str], None], what: str) -> Iterator[None]:
+    """Write something that only serves later runs, or warn: no work of this run depends on it."""
     try:
         yield
     except TaskFailed as error:
-        tell(f"warning: cannot keep {what}: {error.cause}")
+        announce(f"warning: cannot keep {what}: {error.cause}")
 
 
 def _ageing(proof: store.Proof) -> store.Proof:
-    """The proof for as long as a secret of AWS is taken to be what it was: of its value nothing is kept."""
+    """The proof, limited to the time for which a secret of AWS counts as unchanged: its value is not kept."""
     now = time.time()
     until = now + _SECRETS_HOLD if proof.until is None else min(proof.until, now + _SECRETS_HOLD)
     return msgspec.structs.replace(proof, until=until, since=proof.since or now)
 
 
 def _own_code() -> list[Path]:
-    package = Path(__file__).parents[1]
-    return [package / "__init__.py", package / "tasks", Path(sys.executable)]
+    """The files that change when another version of the tool, or another Python, takes its place."""
+    return [Path(__file__).parents[1] / "__init__.py", Path(sys.executable)]
 
 
 def _changed_since(witness: store.Witness, began: int) -> bool:

@@ -24,7 +24,7 @@ from nbprovision.system.log import withholding
 
 
 class Bound(msgspec.Struct, frozen=True):
-    """What a late step is, given some results; ``turns`` are those of a loop, else None."""
+    """A late step with its task, bound to given results; ``turns`` are those of a loop, else None."""
 
     step: Step
     environment: dict[str, str]

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.engine import rights
+from nbprovision.engine.check_mode import refuse_unwritable
 from nbprovision.engine.guard import Guard
 from nbprovision.machine.expansion import expanded
 from nbprovision.machine.machine import Machine
@@ -26,14 +26,14 @@ from nbprovision.system.log import event, withholding
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """A task as a playbook calls it; ``task`` is None where its ``when`` is false.
+    """A task as a playbook calls it; ``task`` is None if its ``when`` is false.
 
     Attributes:
         play: The play's number and name, for the reporter's headings.
-        call: What the playbook says of it; None where it comes from elsewhere.
-        conditional: It may never be carried out, and is not told of then: a handler, or a task of a `rescue`.
+        call: The playbook's entry; None for a task from elsewhere.
+        conditional: It may never run, and is not reported then: a handler, or a task of a `rescue`.
         deep: Compare the files of every package.
-        diff: Show the changes in full, or not; None where the command line decides.
+        diff: Show the changes in full, or not; None lets the command line decide.
 
     """
 
@@ -49,7 +49,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     diff: bool | None = None
 
     def __post_init__(self) -> None:
-        """Take a task on several environments as the tasks that it stands for."""
+        """Expand a task on several environments."""
         if self.task is not None:
             msgspec.structs.force_setattr(self, "task", expanded(self.task))
 
@@ -59,7 +59,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         return self.call is not None and self.call.late
 
     def bound(self, task: Task[Any] | None) -> Step:
-        """The step with its task, which is known by now."""
+        """The step with its task."""
         if task is not None and self.deep:
             task = msgspec.structs.replace(task, deep=True)
         return msgspec.structs.replace(self, task=task)
@@ -74,14 +74,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
                 fields["error"] = TaskFailed(
                     "failed",
                     cause="the reason is withheld by no_log",
-                    cure="set `no_log: false` for a run that nobody else sees, and read what it says",
+                    cure="set `no_log: false` for a run that nobody else sees, and read its output",
                 ).at(self.position)
         if self.call is not None and self.call.entry:
             fields["values"] = {**fields.get("values", {}), **self.call.entry}
         return Result(name=self.name, task=self.kind, status=status, **fields)
 
 
-# Seconds of reading: what takes longer is proven right after the work, the rest together at the end of the run.
+# Seconds: a task that reads for longer is proven right after its work, all others together at the end of the run.
 _LONG = 0.1
 
 
@@ -93,7 +93,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def digest_of(task: Task[Any], machine: Machine) -> str:
-    """Tells a task with its parameters, and the claims of others on the same playbook, from any other."""
+    """A digest of a task with its parameters, and of the claims of the other tasks of the playbook."""
     environment = (sorted(machine.environment.items()),) if machine.environment else ()
     claims = [(str(claim.prefix), claim.requirement, claim.absent) for claim in machine.claims]
     wanted = sorted((str(prefix), name) for prefix, name in machine.wanted)
@@ -101,26 +101,26 @@ def digest_of(task: Task[Any], machine: Machine) -> str:
 
 
 def skipped(step: Step, *reasons: str) -> Outcome:
-    """The outcome of a step whose conditions do not hold, or which is left out for other reasons."""
+    """The outcome of a step whose conditions do not hold, or that is left out for other reasons."""
     return Outcome(step.result("skipped", warnings=reasons), None if reasons else skipping(step))
 
 
 def skipping(step: Step) -> store.Proof:
-    """The proof of a step whose conditions do not hold: they are read anew with whatever they turn on."""
+    """The proof of a step whose conditions do not hold; the conditions are read again with their own inputs."""
     return store.Proof(digest(step.name), None, (), "")
 
 
 def carry_out(
     step: Step, machine: Machine, guard: Guard, *, check: bool, before: Callable[[], None] = lambda: None
 ) -> Outcome:
-    """Bring about what a step describes, or with ``check`` say what that would take. Never raises but on a defect.
+    """Bring about what a step describes, or with ``check`` report what would change. Raises only on a defect.
 
     Args:
         step: The step.
         machine: The facts.
         guard: Marks what is unfinished.
         check: Change nothing.
-        before: Called when there is something to do, before it is begun; may raise `ProvisionError`.
+        before: Called before the first change; may raise `ProvisionError`.
 
     """
     task = step.task
@@ -140,7 +140,7 @@ def carry_out(
             if plan:
                 guard.judge(task, plan, machine)
             if plan and check:
-                rights.check(task, plan, machine)
+                refuse_unwritable(task, plan, machine)
                 machine.foretold.update(task.foretells(plan, machine))
             elif plan:
                 before()
@@ -182,11 +182,11 @@ def prove(task: Task[Any], machine: Machine, *, patient: bool = False) -> tuple[
     Args:
         task: The task.
         machine: The facts.
-        patient: Wait until the witnesses can serve. Without, there is no proof where one of them has changed within
-            the clock's last tick.
+        patient: Wait until the witnesses can serve. Otherwise there is no proof if one of them changed within the
+            clock's last tick.
 
     Returns:
-        The plan; the proof if there is nothing to do and it can be had.
+        The plan; the proof, or None if there is something to do or no witness can serve.
 
     """
     before = store.look(task.witnesses(machine))
@@ -197,22 +197,22 @@ def prove(task: Task[Any], machine: Machine, *, patient: bool = False) -> tuple[
         plan = task.plan(task.read(machine))
     if plan or noted or not settled or before is None:
         return plan, None
-    found = store.read_from(read)
-    if patient and (found is None or not all(store.holds(one, machine.env) for one in found)):
+    sources = store.read_from(read)
+    if patient and (sources is None or not all(store.holds(witness, machine.env) for witness in sources)):
         store.settle(store.look(read.files) or ())
-        machine.forget()  # what it knows was read too early as well, be it by another task
+        machine.forget()  # the facts were read too early as well, perhaps by another task
         with inputs.recorded() as read:
             plan = task.plan(task.read(machine))
-        found = store.read_from(read)
-    witnesses = None if plan or found is None else store.look([*task.witnesses(machine), *read.files])
-    if witnesses is None or found is None:
+        sources = store.read_from(read)
+    witnesses = None if plan or sources is None else store.look([*task.witnesses(machine), *read.files])
+    if witnesses is None or sources is None:
         return plan, None
-    witnesses += tuple(witness for witness in found if witness.kind == "env")
-    if {*witnesses} != {*before, *found}:
+    witnesses += tuple(witness for witness in sources if witness.kind == "env")
+    if {*witnesses} != {*before, *sources}:
         return plan, None
-    held = task.holds_for(machine)
+    duration = task.holds_for(machine)
     now = time.time()
-    until = None if held is None else now + held
+    until = None if duration is None else now + duration
     return plan, store.Proof(digest_of(task, machine), until, witnesses, "", now)
 
 
@@ -225,11 +225,11 @@ def _apply(
     *,
     patient: bool,
 ) -> tuple[store.Proof | None, tuple[Change, ...], tuple[str, ...]]:
-    """Apply and verify; ``patient`` gets the proof as well. Tells what was changed, and what to warn of."""
+    """Apply and verify; return the proof (if ``patient``), the changes and the warnings."""
     before = _seen(task, machine)
 
     def untouched() -> bool:
-        # What kept it from being done may keep a plan from being made as well: the network.
+        # The same failure, such as one of the network, may keep a plan from being made.
         if before is not None and _seen(task, machine) == before:
             return True
         return task.plan(task.read(machine)).changes == plan.changes
@@ -245,9 +245,9 @@ def _apply(
         if left:
             wrong = "; ".join(f"{change.action} {change.target}" for change in left.changes[:5])
             raise TaskFailed(
-                "the work was done, and what is there still differs from what is described",
+                "after the changes the machine still differs from the description",
                 cause=f"still to do: {wrong}",
-                cure="run once more with -v; if it stays so, something else changes the same thing",
+                cure="run again with -v; if the difference remains, something else changes the same thing",
             )
     # The mark of the unfinished is itself a witness, and has just gone.
     changes = plan.changes if changed is None else tuple(changed)
@@ -255,14 +255,14 @@ def _apply(
 
 
 def _keep_nothing(folder: Path) -> None:
-    """With ``check`` nothing is made."""
+    """Do nothing: with ``check`` nothing is created."""
 
 
 def _seen(task: Task[Any], machine: Machine) -> list[store.Witness] | None:
-    """The witnesses but for those that a mark changes."""
+    """The witnesses without those that a mark changes."""
     marked = {str(path) for prefix in task.guarded(machine) for path in (prefix, prefix / unfinished.MARK)}
-    found = store.look(task.witnesses(machine))
-    return None if found is None else [one for one in found if one.path not in marked]
+    witnesses = store.look(task.witnesses(machine))
+    return None if witnesses is None else [witness for witness in witnesses if witness.path not in marked]
 
 
 def _renewed(proof: store.Proof | None, task: Task[Any], machine: Machine) -> store.Proof | None:
@@ -280,7 +280,7 @@ def _renewed(proof: store.Proof | None, task: Task[Any], machine: Machine) -> st
 
 
 def _same_but(prefixes: set[str], before: tuple[store.Witness, ...], after: tuple[store.Witness, ...]) -> bool:
-    """Whether two looks agree, but for the prefixes (whose own time moves with the mark) and the marks in them."""
+    """Whether two looks agree, apart from the prefixes (whose own time moves with the mark) and their marks."""
 
     def rest(witnesses: tuple[store.Witness, ...]) -> set[store.Witness]:
         return {w for w in witnesses if w.path not in prefixes and str(Path(w.path).parent) not in prefixes}

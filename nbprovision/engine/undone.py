@@ -13,13 +13,13 @@ from nbprovision.model.result import Change, Plan, Result
 def undoer(number: int, left: Plan, outcomes: Mapping[int, Outcome], nodes: Sequence[Node]) -> int | None:
     """Find the later step that undid the work of a step; None if none is known.
 
-    A step may have more to do at the end of a run and be undone by nobody: `envs: all` means an environment that has
-    been made meanwhile. So either another step has changed the very thing that is to be changed again, or the step
-    itself has, and another one that bears on it has worked since.
+    A step may have more to do at the end of a run although nobody undid it: `envs: all` may match an environment that
+    was created meanwhile. So either another step has changed the same thing, or the step itself has, and another step
+    that bears on it has worked since.
 
     Args:
         number: The step.
-        left: What it has to do again, though it was verified in this run.
+        left: Its plan now, although it was verified in this run.
         outcomes: Of all steps, in the order in which they ended.
         nodes: The places of all steps in the order.
 
@@ -36,14 +36,14 @@ def undoer(number: int, left: Plan, outcomes: Mapping[int, Outcome], nodes: Sequ
     return undoers[-1] if undoers else None
 
 
-def told(earlier: Step, later: Step, left: Plan, done: Result) -> str:
-    """What to warn of, with the place of each task and what to do.
+def warning(earlier: Step, later: Step, left: Plan, done: Result) -> str:
+    """A warning with the place of each task and the fix.
 
     Args:
-        earlier: The task that is undone.
-        later: The one that undoes it.
-        left: What the earlier one has to do again.
-        done: What the later one has done.
+        earlier: The task whose work is undone.
+        later: The task that undoes it.
+        left: The plan of the earlier task, made again.
+        done: The result of the later task.
 
     """
     hidden = earlier.no_log or later.no_log
@@ -82,5 +82,5 @@ def _meet(some: Iterable[Change], others: Iterable[Change]) -> bool:
 
 
 def _thing(change: Change) -> str:
-    """What is changed; a task of several environments names behind a package the one that it is in."""
+    """The thing that is changed, without the environment that is named behind a package."""
     return change.target.partition(" in ")[0] if change.kind == "package" else change.target

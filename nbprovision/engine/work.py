@@ -1,4 +1,4 @@
-"""Steps that are given at once: each in an order that its needs allow, side by side where they do not meet."""
+"""Runs the steps of a batch: each after the steps that it needs, independent ones side by side."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from nbprovision.engine import makers, undone
+from nbprovision.engine import undone
 from nbprovision.engine.attempts import attempt, merged
+from nbprovision.engine.check_mode import maker_of
 from nbprovision.engine.guard import Guard
 from nbprovision.engine.notices import Notice, Notices
 from nbprovision.engine.order import Node, arrange
@@ -28,46 +29,46 @@ from nbprovision.system.context import thread
 from nbprovision.system.log import withholding
 from nbprovision.system.secrets import masked
 
-# The step that a thread works for, its own helpers included.
+# The step that a thread, or a helper thread of it, works on.
 _AT_WORK: contextvars.ContextVar[Step | None] = contextvars.ContextVar("step", default=None)
 _LEFT_OUT = "left out, as the answer was"
-# Seconds that a task works alone: short ones side by side would only fight for the interpreter.
+# Seconds before another task begins: short tasks side by side would only compete for the interpreter.
 ALONE = 0.01
 
 
 class Listener(Protocol):
-    """Hears how a run goes; called from several threads, never from two at once."""
+    """Receives the events of a run; called from several threads, never from two at once."""
 
     def started(self, step: Step) -> None:
         """A step takes the full path."""
 
     def progressed(self, step: Step, text: str, done: float, total: float) -> None:
-        """Long work is ``done`` of ``total`` far (0 of 0 where that is not known)."""
+        """Long work has reached ``done`` of ``total`` (0 of 0 if that is unknown)."""
 
     def finished(self, step: Step, result: Result) -> None:
         """A step has its result."""
 
 
 class Work:
-    """Carries out steps by number: those that are given at once in an order that their needs allow.
+    """Carries out steps by number; those of one batch in an order that their needs allow.
 
     Args:
         steps: In the order of the playbook.
         machine: The facts.
-        listener: Hears of each step.
-        store: What earlier runs proved; None looks at everything anew.
-        check: Say what would change, and change nothing.
-        linear: One after the other, as they stand.
+        listener: Receives the events of each step.
+        store: The proofs of earlier runs; None checks everything again.
+        check: Report what would change, and change nothing.
+        linear: One step after the other, in the order of the playbook.
         bystanders: Tasks of the playbook that this run leaves out.
-        notices: Which handlers are to be run.
-        allowed: Asked before each step that has work in it, in order; None for all.
+        notices: The handlers to run.
+        allowed: Decides before each step with work whether it runs; None runs all.
 
     Attributes:
-        steps: As they were given; what a listener hears of.
-        bound: The same with what is known by now.
+        steps: The steps as given; listeners receive these.
+        bound: The same steps with their tasks, as far as these are known.
         outcomes: By number.
-        registry: What was registered so far.
-        undone: What to warn of: tasks of which later ones have undone what they did.
+        registry: The results registered so far.
+        undone: Warnings about tasks whose work a later task undid.
 
     Raises:
         InvalidPlaybook: the steps cannot all hold.
@@ -93,8 +94,8 @@ class Work:
         self.check = check
         self.notices = notices
         self.nodes = arrange(steps, machine, linear=linear, bystanders=bystanders)
-        known = (step for step, node in zip(steps, self.nodes, strict=True) if not step.late and not node.open)
-        self.guard = Guard((step.task for step in known if step.task is not None), machine)
+        settled = (step for step, node in zip(steps, self.nodes, strict=True) if not step.late and not node.open)
+        self.guard = Guard((step.task for step in settled if step.task is not None), machine)
         self.outcomes: dict[int, Outcome] = {}
         self.registry = Registry()
         self.undone: list[str] = []
@@ -107,21 +108,21 @@ class Work:
         self._todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[int, Outcome | BaseException]] = queue.SimpleQueue()
         self._listening = threading.Lock()
-        self._told: dict[int, list[Result]] = {}
+        self._reported: dict[int, list[Result]] = {}
         machine.applies = not check
         machine.on_progress = self._progress
 
     def end(self) -> None:
-        """Let the threads go, when all is done: an engine's child process ends with the thread that made it."""
+        """Let the threads end; an engine's child process ends with the thread that started it."""
         for _ in self._threads:
             self._todo.put(None)
 
-    def told(self) -> list[Result]:
+    def results(self) -> list[Result]:
         """The results in the order of the steps; a handler may have several."""
-        return [result for number in sorted(self._told) for result in self._told[number]]
+        return [result for number in sorted(self._reported) for result in self._reported[number]]
 
     def settle(self, number: int, step: Step, environment: dict[str, str], turns: list[Step] | None = None) -> None:
-        """Give a late step what it is bound to."""
+        """Bind a late step to its task, or to the turns of its loop."""
         self.bound[number] = step
         self._environments[number] = environment
         if turns is not None:
@@ -130,15 +131,15 @@ class Work:
     def machine_of(self, number: int) -> Machine:
         """The machine as a step sees it."""
         call = self.steps[number].call
-        known = call.environment if call is not None else {}
-        environment = self._environments.get(number, known)
+        given = call.environment if call is not None else {}
+        environment = self._environments.get(number, given)
         applies = not self.checks(number)
         if not environment and applies == self.machine.applies:
             return self.machine
         return self.machine.seen_with(environment, applies=applies)
 
     def unmade(self, number: int) -> Outcome | None:
-        """The outcome of a step whose files are missing in its turn, where that is because of what should make them."""
+        """The outcome of a step whose input files are missing because the step that makes them did not run."""
         step, before = self.steps[number], range(number)
         makers = [n for n in before if n in self.nodes[number].needs or self.nodes[n].open]
         results = {n: self.outcomes[n].result for n in makers if n in self.outcomes}
@@ -150,16 +151,16 @@ class Work:
         return None
 
     def checks(self, number: int) -> bool:
-        """Whether a step only says what would change."""
+        """Whether a step only reports what would change."""
         call = self.steps[number].call
         return self.check if call is None or call.check_mode is None else call.check_mode
 
     def carry_out(self, numbers: Sequence[int], *, saved: bool = False) -> None:
-        """Do it all, side by side as far as the needs of the steps allow.
+        """Run the steps, side by side as far as their needs allow.
 
         Args:
             numbers: The steps.
-            saved: A failure is none of the run: the block around them knows what to do.
+            saved: The block around them handles a failure, so the run does not fail.
 
         """
         waiting = {number: self.nodes[number] for number in numbers}
@@ -187,22 +188,22 @@ class Work:
             self.registry.take(self.steps[number], self.outcomes[number].result)
 
     def finish(self, number: int, outcome: Outcome, *, saved: bool = False) -> None:
-        """Take down the outcome of a step, and tell of it."""
+        """Record the outcome of a step, and report it."""
         result, call = outcome.result, self.steps[number].call
         if result.status == "failed" and call is not None and call.ignore_errors:
             result = msgspec.structs.replace(result, forgiven="ignored")
         elif result.status == "failed" and saved:
             result = msgspec.structs.replace(result, forgiven="rescued")
         if result.changed and (self.check or not result.check_only):
-            with contextlib.suppress(ProvisionError):  # no room to write down what may be told at once
+            with contextlib.suppress(ProvisionError):  # no space for the notice, but the handler may still run
                 self.notices.add(self._notices(number), planned=result.check_only)
         self.outcomes[number] = Outcome(result, reporting(outcome.proof, result))
-        self._told.setdefault(number, []).append(result)
+        self._reported.setdefault(number, []).append(result)
         with self._listening:
             self._listener.finished(self.steps[number], result)
 
     def skip(self, numbers: Sequence[int], reason: str) -> None:
-        """Leave steps out that will not be carried out any more."""
+        """Report steps that will not run as left out."""
         for number in numbers:
             if number not in self.outcomes and not self.steps[number].conditional:
                 self.finish(number, skipped(self.bound[number], reason))
@@ -210,20 +211,20 @@ class Work:
             self.registry.take(self.steps[number], self.outcomes[number].result)
 
     def failure(self, numbers: Sequence[int]) -> int | None:
-        """The first of the steps that has failed, be it that the block around it knows what to do; None for none."""
+        """The first of the steps that failed, even if the block around it handles the failure; None for none."""
         failing = (n for n in numbers if n in self.outcomes and self.outcomes[n].result.status == "failed")
         return next((n for n in failing if self.outcomes[n].result.forgiven != "ignored"), None)
 
     def broken(self, numbers: Sequence[int]) -> bool:
-        """Whether the run has failed by one of the steps."""
+        """Whether one of the steps failed and the run with it."""
         return any(n in self.outcomes and self.outcomes[n].result.failed for n in numbers)
 
     def renew_proofs(self) -> None:
-        """Prove what was changed too lately for its witnesses to serve, and again what other steps have touched.
+        """Prove steps whose witnesses changed too recently to serve, and again those that other steps touched.
 
-        A pip task changes the folder that vouches for the conda task, and of two that worked side by side neither may
-        have been provable while the other changed what both look at. What was done first is looked at first, so that
-        hardly any of them has to wait for the clock.
+        A pip task changes the folder that is a witness of the conda task. While two steps work side by side, neither
+        may be provable, because the other changes something that both look at. The steps that ended first come first,
+        so that hardly any of them has to wait for the clock.
         """
         changed = any(outcome.result.changed for outcome in self.outcomes.values())
         for number, outcome in self.outcomes.items():
@@ -238,29 +239,29 @@ class Work:
             later = undone.undoer(number, left, self.outcomes, self.nodes) if left.changes else None
             if later is not None:
                 done = self.outcomes[later].result
-                self._warn(later, undone.told(self.bound[number], self.bound[later], left, done))
+                self._warn(later, undone.warning(self.bound[number], self.bound[later], left, done))
 
     def _is_doubtful(self, number: int, task: Task[Any], proof: Proof, *, changed: bool) -> bool:
         """Whether something that a proof rests on may have changed since.
 
-        The witnesses of a deep look are folders and records as well, in which an edit within a file does not show.
+        The witnesses of a deep check are folders and records, which do not show an edit within a file.
         """
         if not changed:
             return False
         since = (n for n, other in self.outcomes.items() if other.result.changed)
         if task.deep and any(number in self.nodes[n].needs | self.nodes[n].after for n in since):
             return True
-        return not all(holds(one, self.machine.env) for one in proof.witnesses)
+        return not all(holds(witness, self.machine.env) for witness in proof.witnesses)
 
     def _warn(self, number: int, text: str) -> None:
-        """Warn of a step that has been reported; what the next start will report of it is another matter."""
+        """Add a warning to a step that has been reported; the proof for the next start stays as it is."""
         self.undone.append(text)
-        *others, result = self._told[number]
-        self._told[number] = [*others, msgspec.structs.replace(result, warnings=(*result.warnings, text))]
+        *others, result = self._reported[number]
+        self._reported[number] = [*others, msgspec.structs.replace(result, warnings=(*result.warnings, text))]
 
     @staticmethod
     def _looked_at_again(task: Task[Any], machine: Machine) -> tuple[Plan, Proof | None]:
-        """What a task has to do now, and its proof: None where there is something to do, or no proof to be had."""
+        """The plan of a task now, and its proof; None if there is something to do or no proof is possible."""
         if not task.proves(machine):
             return Plan(), None
         try:
@@ -273,24 +274,24 @@ class Work:
         return [Notice(step.play[1], name, step.name) for name in (step.call.notify if step.call is not None else ())]
 
     def _next(self, waiting: dict[int, Node], among: set[int]) -> int | None:
-        """The first of the lightest steps that can begin: a notebook that starts waits for kernels, not for solves."""
+        """The first of the lightest steps that can begin: a starting notebook waits for kernels, not for solves."""
         done = self.outcomes.keys()
         ready = (n for n, node in waiting.items() if (node.needs | node.after) & among <= done)
         return min(ready, key=lambda number: (waiting[number].weight, number), default=None)
 
     def _without_work(self, number: int) -> Outcome | None:
-        """The outcome of a step for which nothing has to be looked at."""
+        """The outcome of a step that needs no check; None if it needs one."""
         step, node = self.bound[number], self.nodes[number]
         if number in self._turns:
             return None if self._allowed(step) else skipped(step, _LEFT_OUT)
         if step.task is None:
             return skipped(step)
         for other in sorted(node.needs) if not step.conditional else ():
-            found = self.outcomes.get(other)
-            if found is None or found.result.forgiven or self.bound[other].task is None:
+            outcome = self.outcomes.get(other)
+            if outcome is None or outcome.result.forgiven or self.bound[other].task is None:
                 continue
-            if found.result.status == "failed" or (found.result.status == "skipped" and found.proof is None):
-                reason = f"needs '{self.steps[other].name}', which {_past(found.result)}"
+            if outcome.result.status == "failed" or (outcome.result.status == "skipped" and outcome.proof is None):
+                reason = f"needs '{self.steps[other].name}', which {_past(outcome.result)}"
                 return skipped(step, reason)
         if not self._allowed(step):
             return skipped(step, _LEFT_OUT)
@@ -298,32 +299,32 @@ class Work:
         if moved and self.checks(number):
             return None
         call = step.call
-        if self._store is None or (call is not None and call.register):  # what it reports may be asked for
+        if self._store is None or (call is not None and call.register):  # a later task may need what it reports
             return None
         machine = self.machine_of(number)
         proof = self._store.proof_of(digest_of(step.task, machine))
-        # What is looked up anew from time to time may turn out otherwise with what has just been changed: an index.
+        # A result that ages, such as a newest version, may differ after what has just changed: an index.
         if proof is None or (moved and proof.until is not None):
             return None
         self.guard.proven(step.task, machine)
         return Outcome(step.result("ok", proof="witness"), proof)
 
     def _foreseen(self, number: int, step: Step, outcome: Outcome) -> Outcome:
-        """With ``check``: the outcome of a step that may build on what others would only now make."""
+        """With ``check``: the outcome of a step that may build on planned changes of other steps."""
         node, result = self.nodes[number], outcome.result
         results = {n: self.outcomes[n].result for n in sorted(node.needs | node.after) if n in self.outcomes}
-        planned = [n for n, one in results.items() if one.check_only and (one.changed or one.pending)]
+        planned = [n for n, other in results.items() if other.check_only and (other.changed or other.pending)]
         if not planned:
             return outcome
         if result.error is not None:
-            maker = makers.of(result.error, planned, node, self.nodes)
+            maker = maker_of(result.error, planned, node, self.nodes)
             return outcome if maker is None else planned_after(step, self.steps[maker].name)
         if result.changed and not result.warnings:
             note = f"will change after '{self.steps[planned[0]].name}'"
             result = msgspec.structs.replace(result, warnings=(note,))
         awaited = step.task.awaits if step.task is not None and node.barrier else frozenset()
-        meant = (n for n in planned if awaited & {one.kind for one in self.nodes[n].provides})
-        read = (n for n in planned if node.reads_from(self.nodes[n]))  # it was looked at as it still is
+        meant = (n for n in planned if awaited & {resource.kind for resource in self.nodes[n].provides})
+        read = (n for n in planned if node.reads_from(self.nodes[n]))  # the task has read the file as it is now
         maker = next(iter((*meant, *read)), None)
         return Outcome(result) if maker is None or result.changed else planned_after(step, self.steps[maker].name)
 
@@ -342,10 +343,10 @@ class Work:
                         outcome = merged(step, [self._attempt(number, turn) for turn in turns])
                 self._done.put((number, outcome))
             except BaseException as error:  # noqa: BLE001 - raised again in the main thread
-                self._done.put((number, RuntimeError("what it is is withheld by no_log") if step.no_log else error))
+                self._done.put((number, RuntimeError("the error is withheld by no_log") if step.no_log else error))
 
     def _attempt(self, number: int, step: Step) -> Outcome:
-        """Carry a step out; what it may notify stands written down while it works."""
+        """Carry a step out; its notifications are on disk while it works."""
         machine, fresh = self.machine_of(number), []
 
         def before() -> None:
@@ -362,7 +363,7 @@ class Work:
 
     @staticmethod
     def _done_after_all(step: Step, outcome: Outcome, machine: Machine) -> bool:
-        """Whether a task that failed has brought all about: the next run would find nothing to do, and notify none."""
+        """Whether a failed task has nothing left to do, so that the next run would find no change and notify nobody."""
         if outcome.result.status != "failed" or step.task is None or not step.task.proves(machine):
             return False
         try:
@@ -380,14 +381,14 @@ class Work:
 
 
 def planned_after(step: Step, maker: str) -> Outcome:
-    """The outcome, with ``check``, of a step that cannot be looked at before another has been carried out."""
+    """The outcome, with ``check``, of a step that cannot be checked before another one has run."""
     change = Change(action="change", target=step.name, after=f"after '{maker}'")
     note = f"will change after '{maker}'"
     return Outcome(step.result("changed", changes=(change,), warnings=(note,), check_only=True))
 
 
 def reporting(proof: Proof | None, result: Result) -> Proof | None:
-    """The proof with what the start-up path will report of its step."""
+    """The proof with the report that the start-up path will print for its step."""
     if proof is None:
         return None
     again = msgspec.structs.replace(

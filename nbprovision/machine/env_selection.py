@@ -22,12 +22,12 @@ PlatformChanges = Annotated[
 
 
 class Selection(NamedTuple):
-    """An environment that a task means.
+    """A selected environment.
 
     Attributes:
-        name: What to call it.
+        name: Its name in messages.
         prefix: Its folder.
-        by_glob: ``all`` or a glob means it, not its name or path.
+        by_glob: Selected by ``all`` or a glob, not by its name or path.
 
     """
 
@@ -37,7 +37,7 @@ class Selection(NamedTuple):
 
 
 class Member(NamedTuple):
-    """The task for one of several environments, and what to call the environment."""
+    """The task for one of several environments, and the name of the environment."""
 
     name: str
     task: Task[Any]
@@ -75,19 +75,19 @@ class EnvSelection(Task[State], Generic[State], frozen=True, kw_only=True):
 
     @property
     def names_one(self) -> bool:
-        """Whether a parameter names one environment, or what is in the place of one."""
+        """Whether a parameter names a single environment, or something in its place."""
         return self.env is not None
 
     @property
     def is_several(self) -> bool:
-        """Whether ``envs`` says which environments: an empty list does only if no other parameter does."""
+        """Whether ``envs`` selects the environments; an empty list does so only if no other parameter does."""
         return self.envs is not None and (bool(as_list(self.envs)) or not self.names_one)
 
     def selected(self, machine: Machine) -> Selection:
         """The environment of a task without ``envs``.
 
         Raises:
-            UnknownEnvironment: there is none of that name.
+            UnknownEnvironment: no environment has that name.
 
         """
         selected: Selection | None = machine.notes_of(self).get("selected")
@@ -97,17 +97,17 @@ class EnvSelection(Task[State], Generic[State], frozen=True, kw_only=True):
         return Selection(self.env, machine.prefix_of(self.env))
 
     def selection(self, machine: Machine) -> list[Selection]:
-        """The environments that ``envs`` means now.
+        """The environments that ``envs`` selects.
 
-        What later tasks of the playbook make is not among them, or a task would mean other environments when it is
-        carried out than when it was put in order.
+        Environments of later tasks are not among them; otherwise a task would select other environments when it runs
+        than when it was ordered.
 
         Raises:
-            UnknownEnvironment: there is none of that name, or a glob matches none.
+            UnknownEnvironment: a name is unknown, or a glob matches no environment.
 
         """
         declared: Mapping[str, Path] = machine.notes_of(self).setdefault("declared before", dict(machine.declared))
-        found = selectors.select(
+        selected = selectors.select(
             machine,
             as_list(self.envs),
             excluded=as_list(self.except_),
@@ -116,24 +116,24 @@ class EnvSelection(Task[State], Generic[State], frozen=True, kw_only=True):
             by_conda=self.by_conda,
             declared=declared,
         )
-        return [Selection(name, prefix, name not in as_list(self.envs)) for name, prefix in found]
+        return [Selection(name, prefix, name not in as_list(self.envs)) for name, prefix in selected]
 
     def members(self, machine: Machine) -> list[Member]:
-        """A task for each environment that ``envs`` means.
+        """A task for each environment that ``envs`` selects.
 
         Raises:
-            UnknownEnvironment: there is none of that name, or a glob matches none.
+            UnknownEnvironment: a name is unknown, or a glob matches no environment.
 
         """
         return [self.member(machine, selection) for selection in self.selection(machine)]
 
     def member(self, machine: Machine, selection: Selection, **parameters: Any) -> Member:
-        """This task for one environment; the same object throughout a run, by which it knows its own notes.
+        """This task for one environment: the same object throughout a run, so that it keeps its notes.
 
         Args:
             machine: The facts.
             selection: The environment.
-            parameters: What is different for it.
+            parameters: Parameters that differ for it.
 
         """
         members: dict[object, Member] = machine.notes_of(self).setdefault("members", {})
@@ -147,7 +147,7 @@ class EnvSelection(Task[State], Generic[State], frozen=True, kw_only=True):
         return members[key]
 
     def sources(self, machine: Machine) -> Iterator[Path]:
-        """Witnesses of which environments ``envs`` means."""
+        """Witnesses of the selection."""
         return selectors.sources(machine, as_list(self.envs))
 
 

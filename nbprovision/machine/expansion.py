@@ -22,14 +22,14 @@ Answer = TypeVar("Answer")
 
 
 def expanded(task: Task[Any]) -> Task[Any]:
-    """The task, or with ``envs`` the one that stands for those of all environments."""
+    """The task, or with ``envs`` an `Expansion` of it."""
     if isinstance(task, EnvSelection) and task.is_several:
         return Expansion(task=task, deep=task.deep, refresh_every=task.refresh_every)
     return task
 
 
 class MemberPlan(NamedTuple):
-    """What is planned for one environment; ``suffix`` names it in changes where there are several."""
+    """The plan for one environment; ``suffix`` names it in changes if there are several."""
 
     task: Task[Any]
     plan: Plan
@@ -52,7 +52,7 @@ class ExpandedPlan(Plan, frozen=True, kw_only=True):
 
 
 class Expansion(Task[tuple[tuple[Member, Any], ...]], frozen=True, kw_only=True):
-    """Answers for the members of a task together; for what is the same for all of them, the task itself answers."""
+    """Answers for all members of a task together; if they share the answer, the task itself gives it."""
 
     task: EnvSelection[Any]
 
@@ -64,11 +64,11 @@ class Expansion(Task[tuple[tuple[Member, Any], ...]], frozen=True, kw_only=True)
         return [answer for member in self.task.members(machine) for answer in answers(member.task)]
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
-        """What all members provide."""
+        """The resources that the members provide."""
         return frozenset(self._all(machine, lambda task: task.provides(machine)))
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """What all members require."""
+        """The resources that the members require."""
         return frozenset(self._all(machine, lambda task: task.requires(machine)))
 
     def claims(self, machine: Machine) -> list[Claim]:
@@ -121,28 +121,28 @@ class Expansion(Task[tuple[tuple[Member, Any], ...]], frozen=True, kw_only=True)
         return self.task.ages(machine)
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
-        """Witnesses of which environments are meant, and those of the members."""
+        """Witnesses of the selection, and those of the members."""
         of_members = self._all(machine, lambda task: task.witnesses(machine))
         return dict.fromkeys([*self.task.sources(machine), *of_members])
 
     def read(self, machine: Machine) -> tuple[tuple[Member, Any], ...]:
-        """The members, each with what it finds."""
+        """The members, each with its present state."""
         members = self.task.members(machine)
         states = side_by_side.each(lambda member: member.task.read(machine), members)
         return tuple(zip(members, states, strict=True))
 
     def plan(self, state: tuple[tuple[Member, Any], ...]) -> ExpandedPlan:
-        """What all members have to do."""
+        """The plans of all members."""
         every = [
-            MemberPlan(member.task, member.task.plan(found), f" in {member.name}" if len(state) > 1 else "")
-            for member, found in state
+            MemberPlan(member.task, member.task.plan(present), f" in {member.name}" if len(state) > 1 else "")
+            for member, present in state
         ]
-        work = tuple(one for one in every if one.plan)
+        work = tuple(member for member in every if member.plan)
         return ExpandedPlan(
-            changes=tuple(change for one in work for change in one.named(one.plan.changes)),
-            warnings=tuple(dict.fromkeys(warning for one in every for warning in one.plan.warnings)),
-            beside=all(one.plan.beside for one in work),
-            upkeep=any(one.plan.upkeep for one in work),
+            changes=tuple(change for member in work for change in member.named(member.plan.changes)),
+            warnings=tuple(dict.fromkeys(warning for member in every for warning in member.plan.warnings)),
+            beside=all(member.plan.beside for member in work),
+            upkeep=any(member.plan.upkeep for member in work),
             members=work,
         )
 
@@ -156,7 +156,7 @@ class Expansion(Task[tuple[tuple[Member, Any], ...]], frozen=True, kw_only=True)
         return list(itertools.chain.from_iterable(side_by_side.each(apply, plan.members)))
 
     def foretells(self, plan: ExpandedPlan, machine: Machine) -> dict[Path, Foretold]:
-        """What the plans of the members leave."""
+        """The content of environments after the plans of the members."""
         return {
             prefix: foretold
             for member in plan.members

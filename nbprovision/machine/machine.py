@@ -1,4 +1,4 @@
-"""Everything that is known of the machine, read when it is first asked for."""
+"""Facts about the machine, each read at its first use."""
 
 from __future__ import annotations
 
@@ -114,19 +114,19 @@ class Machine:
         Args:
             reference: A path (anything with a slash, ``~`` allowed), or a name known to conda, to ``envs_dirs`` or to
                 an earlier task of the playbook.
-            of: The environment that the task at work makes, which is none to name.
+            of: The environment that the current task makes, left out of the list.
 
         Raises:
-            UnknownEnvironment: no such name; the message lists those that are known.
+            UnknownEnvironment: no such name; the message lists the known ones.
 
         """
         if "/" in reference or reference.startswith("~"):
             return self.path(reference)
         if reference in self.declared:
             return self.declared[reference]
-        found = self.conda.prefix_of(reference)
-        if found is not None:
-            return found
+        prefix = self.conda.prefix_of(reference)
+        if prefix is not None:
+            return prefix
         from nbprovision.machine.selectors import unknown
         from nbprovision.machine.virtual_environments import named
 
@@ -163,22 +163,22 @@ class Machine:
         return prefix not in self.sound and unfinished.is_marked(prefix)
 
     def claims_on(self, prefix: Path) -> list[Claim]:
-        """What pip tasks of the playbook want in ``prefix``."""
+        """The distributions that pip tasks of the playbook want in ``prefix``."""
         return [claim for claim in self.claims if claim.prefix == prefix]
 
     def progress(self, text: str, done: float = 0, total: float = 0) -> None:
-        """Tell whoever watches how far long work is."""
+        """Report how far long work is."""
         self.on_progress(text, done, total)
 
     def report(self, **values: Any) -> None:
-        """Say more of the task at work than its changes do; later tasks may ask for it by its registered result."""
+        """Add values to the result of the current task, for later tasks that register it."""
         reported = _REPORTED.get()
         if reported is not None:
             reported.update(values)
 
     @contextlib.contextmanager
     def reporting(self) -> Iterator[dict[str, Any]]:
-        """Gather what `report` is told while the body runs."""
+        """Gather the values given to `report` while the body runs."""
         reported: dict[str, Any] = {}
         token = _REPORTED.set(reported)
         try:
@@ -187,9 +187,9 @@ class Machine:
             _REPORTED.reset(token)
 
     def note(self, text: str) -> None:
-        """Warn of how the task at work came to what it knows: from a cache, as its server stayed away.
+        """Warn that the current task relies on a cache because its server is unreachable.
 
-        What is known so is not proven; the next run looks again.
+        Its result is not proven, so the next run checks again.
         """
         noted = _NOTED.get()
         if noted is not None and text not in noted:
@@ -197,7 +197,7 @@ class Machine:
 
     @contextlib.contextmanager
     def noting(self) -> Iterator[list[str]]:
-        """Gather what `note` is told while the body runs; whoever gathers around it hears of it too."""
+        """Gather the notes while the body runs; an outer `noting` gets them too."""
         noted: list[str] = []
         token = _NOTED.set(noted)
         try:
@@ -208,30 +208,29 @@ class Machine:
                 self.note(text)
 
     def keep(self) -> None:
-        """Keep what was worked out at some cost for the next run."""
+        """Save expensive results for the next run."""
         if "digests" in self.__dict__ and not self.beside_a_run:
             self.digests.save()
 
     def expect(self, files: Mapping[Path, str | None]) -> None:
-        """Take configuration files as a task of the playbook is going to leave them; None for no file.
+        """Use configuration files in the form in which a task of the playbook will leave them; None for no file.
 
-        Later tasks are planned with it, and with ``--check`` as well: where an environment of some name will lie, which
-        channels it comes from.
+        Later tasks are planned with it, also with ``--check``: the folder of an environment, its channels.
         """
         if files:
             self.expected.update(files)
             self.forget()
 
     def forget(self) -> None:
-        """Read everything anew when it is next asked for; called after each change."""
+        """Forget the facts, so that each is read again at its next use; called after each change."""
         for view in self._views:
             view.__dict__.pop("conda", None)
 
     def seen_with(self, environment: Mapping[str, str], *, applies: bool) -> Machine:
-        """The same machine as a task sees it that works with more environment variables; what is known is shared.
+        """The same machine as seen by a task with more environment variables; facts are shared.
 
         Args:
-            environment: The variables, over those that are there.
+            environment: The variables, which override existing ones.
             applies: Whether what is planned with it will be applied.
 
         """

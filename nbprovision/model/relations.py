@@ -15,7 +15,7 @@ class Relation(Protocol):
     """A rule about parameters."""
 
     def fault(self, given: Collection[str], values: Mapping[str, Any]) -> ParameterError | None:
-        """What is wrong, None if the rule is kept.
+        """Describe a violation; None if the rule is kept.
 
         Args:
             given: The names of the parameters that are given.
@@ -28,7 +28,7 @@ class Relation(Protocol):
 
 
 class OneOf(NamedTuple):
-    """Of these parameters exactly one is given; without ``required``, one at most.
+    """Exactly one of these parameters is given; if not ``required``, at most one.
 
     Attributes:
         names: The parameters.
@@ -58,7 +58,7 @@ class OneOf(NamedTuple):
 
 
 class AnyOf(NamedTuple):
-    """Of these parameters at least one is given."""
+    """At least one of these parameters is given."""
 
     names: tuple[str, ...]
     cure: str = ""

@@ -1,4 +1,4 @@
-"""What a task would change, and what came of it."""
+"""Changes, plans and results of tasks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one task.
+    """The result of one task.
 
     Attributes:
         values: What else it has to say to the tasks after it.

@@ -1,4 +1,4 @@
-"""What the folders of the package bring, found by the names of their modules: no list of them is kept anywhere."""
+"""Finds the tasks, rules and facts of the package by the names of their modules, so that there is no list of them."""
 
 from __future__ import annotations
 

@@ -43,12 +43,12 @@ def by_path(value: Strings | None) -> list[Path]:
 
 
 def unfit(value: Any) -> str:
-    """What no file, command or variable can take in a parameter's texts, at any depth; empty where there is nothing."""
+    """Describe a character in a parameter's texts that no file, command or variable can hold; empty for none."""
     if isinstance(value, str):
         if "\0" in value:
             return "a NUL, which no path, command or variable can hold"
         if any("\ud800" <= character <= "\udfff" for character in value):
-            return "a byte, or half of a character, that is no UTF-8"
+            return "a byte, or half of a character, that is not UTF-8"
         return ""
     parts = (*value.keys(), *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
     return next((problem for part in parts if (problem := unfit(part))), "")
@@ -109,11 +109,11 @@ class Setting(NamedTuple):
 
     file: str  # its path
     key: tuple[str, ...]  # where it stands in the file, the outermost key first
-    value: object  # None for one that is not to be there
+    value: object  # None for a value that must be absent
     pattern: bool = False  # ``file`` is a pattern that means several
 
     def shares_file(self, other: Setting) -> bool:
-        """Whether both stand in one file, as far as patterns tell."""
+        """Whether both are in the same file, as far as patterns show."""
         if self.pattern == other.pattern:
             return self.file == other.file
         pattern, path = (self, other) if self.pattern else (other, self)
@@ -121,9 +121,9 @@ class Setting(NamedTuple):
 
 
 class Foretold(NamedTuple):
-    """What a plan leaves in an environment, as far as it is known: what later tasks find there with ``--check``."""
+    """The known content of an environment after a plan; later tasks use it with ``--check``."""
 
-    python: str | None  # the version that it will have, None for no Python
+    python: str | None  # its future version, None for no Python
     packages: Mapping[str, str]  # versions by normalised name
     whole: bool = True  # no package is missing there, as the dependencies of what pip will bring are
 
@@ -190,11 +190,11 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
-        """What later tasks may build on."""
+        """The resources that later tasks may build on."""
         return frozenset()
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """What must be there first; may raise `UnknownEnvironment`."""
+        """The resources that must exist first; may raise `UnknownEnvironment`."""
         return frozenset()
 
     def declares(self, machine: Machine) -> dict[str, Path]:
@@ -227,7 +227,7 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
     def inputs(self, machine: Machine) -> Iterable[Input]:
         """Files and folders that have to be there before the run, so that who moves a playbook can take them along.
 
-        Those that files name are among them. What is missing is named like the rest.
+        Files that are named in files are among them, and so are missing ones.
 
         Raises:
             InvalidPlaybook: a file among them says what cannot be understood.
@@ -248,7 +248,7 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         return False
 
     def weight(self, machine: Machine) -> Literal[0, 1, 2]:
-        """What its work is likely to take, by which tasks that could begin now are put in order.
+        """The expected cost of its work, by which tasks that could begin now are ordered.
 
         0 for a few small files, which a notebook needs when it starts; 1 for what is there and may have to change; 2
         for what has to be made. Nothing is read for it but whether something is there.
@@ -256,7 +256,7 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         return 1
 
     def read(self, machine: Machine) -> State:
-        """What is there now. Reads only, and starts no process where everything is in place."""
+        """The present state. Only reads, and starts no process if everything is in place."""
         raise NotImplementedError
 
     def plan(self, state: State) -> Plan:
@@ -284,7 +284,7 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         return None
 
     def foretells(self, plan: Any, machine: Machine) -> dict[Path, Foretold]:
-        """What a plan, once it is carried out, leaves in environments."""
+        """The content of environments after a plan has been carried out."""
         return {}
 
     def proves(self, machine: Machine) -> bool:
@@ -294,9 +294,9 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
     def holds_for(self, machine: Machine) -> float | None:
         """Seconds for which a verified result is trusted: ``refresh_every``, but never past what `ages` allows.
 
-        Witnesses are folders and records, in which an edit within a file does not show: a deep look is taken anew at
+        Witnesses are folders and records, which do not show an edit within a file: a deep check is repeated at
         each run, unless ``refresh_every`` says how long it may count.
         """
-        asked = (0.0 if self.deep else None) if self.refresh_every is None else seconds(self.refresh_every)
+        given = (0.0 if self.deep else None) if self.refresh_every is None else seconds(self.refresh_every)
         own = self.ages(machine)
-        return min((limit for limit in (asked, own) if limit is not None), default=None)
+        return min((limit for limit in (given, own) if limit is not None), default=None)

@@ -374,7 +374,7 @@ def test_tags_and_starting_points(playbook: Playbook) -> None:
         "d:changed", "loop (item=l):changed", "loop (item=m):changed",
     ]  # fmt: skip
     assert playbook.run(text, start_at="loop") == ["loop (item=l):ok", "loop (item=m):ok"]
-    with pytest.raises(UsageError, match="there is no task 'nowhere'"):
+    with pytest.raises(UsageError, match="no task is named 'nowhere'"):
         playbook.run(text, start_at="nowhere")
 
 

@@ -313,7 +313,7 @@ def test_a_volume_that_is_read_only(machine: Machine) -> None:
         assert machine.run(CONDA, "1.0").proofs == {"witness"}
         looked = machine.run(CONDA, "1.0", "--no-witness")
         assert looked.status == 0
-        assert "warning: cannot keep what was proven" in looked.errors
+        assert "warning: cannot keep the proofs" in looked.errors
         told_well(machine.run(CONDA, "2.0", "--check", "--exit-code"), about="read-only")  # as the run itself
         for playbook in (CONDA, INDEX, CLONE):
             told_well(machine.run(playbook, "2.0"), about="read-only")
@@ -331,7 +331,7 @@ def test_a_full_volume_keeps_no_notebook_from_starting(machine: Machine) -> None
     assert machine.run(CONDA, "1.0").proofs == {"witness"}
     looked = machine.run(CONDA, "1.0", "--no-witness")
     assert looked.status == 0
-    assert "warning: cannot keep what was proven" in looked.errors
+    assert "warning: cannot keep the proofs" in looked.errors
 
 
 def test_caches_lie_on_the_file_system_of_the_environment(tmp_path: Path, channel: Channel, volume: Volume) -> None:

@@ -1,15 +1,26 @@
-"""With ``--check``: whether a task fails only for want of what an earlier one is about to make."""
+"""``--check`` beyond the plans: which failures a run would not have, and which files it could not write."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from nbprovision.engine.order import Node
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Blocked, Inevitable, ProvisionError
+from nbprovision.model.result import Plan
+from nbprovision.model.task import Task
+from nbprovision.system import room
+from nbprovision.system.places import existing
+
+if TYPE_CHECKING:
+    from nbprovision.engine.order import Node
+
+_COMMAND = "run"  # the action whose target is a command line
 
 
-def of(error: ProvisionError, planned: Sequence[int], node: Node, nodes: Sequence[Node]) -> int | None:
+def maker_of(error: ProvisionError, planned: Sequence[int], node: Node, nodes: Sequence[Node]) -> int | None:
     """Find the earlier step that may remove the cause of a failure; None if a run would fail too.
 
     Args:
@@ -40,3 +51,25 @@ def _makes(node: Node, path: Path) -> bool:
     """Whether a step makes a path, something below it, or what it lies in."""
     places = [Path(resource.identity) for resource in node.provides if resource.kind != "distribution"]
     return any(path == place or place in path.parents or path in place.parents for place in places)
+
+
+def refuse_unwritable(task: Task[Any], plan: Plan, machine: Machine) -> None:
+    """Check the folders in which the plan creates, replaces or removes something.
+
+    Raises:
+        Blocked: one of them is not this user's to write.
+
+    """
+    for path in _written(task, plan, machine):
+        folder = existing(path if path.is_dir() and not path.is_symlink() else path.parent)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            cause, cure = room.unwritable(folder)
+            raise Blocked(path, f"cannot write {path}", cause=cause, cure=cure)
+
+
+def _written(task: Task[Any], plan: Plan, machine: Machine) -> Iterator[Path]:
+    for change in plan.changes:
+        if change.target.startswith("/") and change.action != _COMMAND and "\0" not in change.target:
+            yield Path(change.target)
+    if not plan.beside:
+        yield from task.guarded(machine)
