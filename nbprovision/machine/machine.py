@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import copy
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nbprovision.machine import platform as platform_facts
 from nbprovision.model.errors import ParameterError
 from nbprovision.model.task import Claim, Foretold
-from nbprovision.system import unfinished
-from nbprovision.system.inputs import Environment, remembered
+from nbprovision.system import inputs, unfinished
+from nbprovision.system.inputs import Environment, Inputs, remembered
 from nbprovision.system.places import existing, tool_home, user_home
 
 if TYPE_CHECKING:
@@ -31,6 +32,39 @@ _NOTED: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("noted
 CACHE_BESIDE = ".nbprovision-cache"
 _LONGEST_NAME = 255  # bytes
 _LONGEST_PATH = 3000  # of the 4095 that Linux takes
+
+SomeTask = TypeVar("SomeTask")
+Value = TypeVar("Value")
+
+
+class _Fact(NamedTuple):
+    """A fact about a task, and the files and variables that it was read from."""
+
+    task: object  # keeps the task alive, so that no other object gets its id
+    value: Any
+    sources: Inputs
+
+
+def once(method: Callable[[SomeTask, Machine], Value]) -> Callable[[SomeTask, Machine], Value]:
+    """Keep what a method of a task works out, such as its target, until something changes (`Machine.forget`).
+
+    A task is asked many times in a run: for its place in the order, its witnesses, its plan. Each use counts as a read
+    of the fact's sources. Two tasks with the same parameters have a fact each.
+    """
+
+    @functools.wraps(method)
+    def fact(task: SomeTask, machine: Machine) -> Value:
+        key = (id(task), method.__name__)
+        kept = machine.facts_of_tasks.get(key)
+        if kept is None:
+            with inputs.recorded() as sources:
+                value = method(task, machine)
+            machine.facts_of_tasks[key] = _Fact(task, value, sources)
+            return value
+        inputs.take(kept.sources)
+        return kept.value  # type: ignore[no-any-return]
+
+    return fact
 
 
 class Machine:
@@ -61,6 +95,7 @@ class Machine:
         # What a task's apply leaves for the reading that verifies it, under a key of the task's own.
         self.notes: dict[object, Any] = {}
         self._notes_of: dict[int, tuple[object, dict[object, Any]]] = {}
+        self.facts_of_tasks: dict[tuple[int, str], _Fact] = {}  # see `once`
         # What is planned will be applied at once, so that nobody waits to hear of it before.
         self.applies = False
         self.timeout: float | None = None
@@ -225,6 +260,7 @@ class Machine:
         """Forget the facts, so that each is read again at its next use; called after each change."""
         for view in self._views:
             view.__dict__.pop("conda", None)
+            view.facts_of_tasks = {}
 
     def seen_with(self, environment: Mapping[str, str], *, applies: bool) -> Machine:
         """The same machine as seen by a task with more environment variables; facts are shared.
@@ -239,6 +275,7 @@ class Machine:
                 return view
         view = copy.copy(self)
         view.__dict__.pop("conda", None)  # its configuration is read from the environment too
+        view.facts_of_tasks = {}
         view.environment = dict(environment)
         view.env = Environment({**self.env, **environment}, given=environment)
         view.user_home = Path(user_home(view.env))

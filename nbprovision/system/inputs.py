@@ -56,7 +56,7 @@ def recorded() -> Iterator[Inputs]:
         yield inputs
     finally:
         _RECORDING.reset(token)
-        _take(inputs)
+        take(inputs)
 
 
 @contextlib.contextmanager
@@ -97,7 +97,8 @@ def status(look_at: Callable[[str], os.stat_result], path: str) -> os.stat_resul
         return None
 
 
-def _take(other: Inputs) -> None:
+def take(other: Inputs) -> None:
+    """Record the inputs of a result that is used again."""
     inputs = _RECORDING.get()
     if inputs is not None:
         inputs.add(other)
@@ -160,7 +161,7 @@ class remembered(Generic[Value]):  # noqa: N801 - used in place of functools.cac
             return self
         values = instance.__dict__
         if self._name in values:
-            _take(values.get(self._inputs, _NOTHING))
+            take(values.get(self._inputs, _NOTHING))
             return values[self._name]  # type: ignore[no-any-return]
         with recorded() as inputs:
             value = self._work(instance)
