@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.lint.finding import Edit, Finding, Found, Rule, all_rules
+from nbprovision.lint.finding import Edit, Finding, Problem, Rule, all_rules
 from nbprovision.lint.subject import Catalogue, Playbook, Script, is_script
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, Position, nearest
@@ -95,9 +95,7 @@ def _faults(playbook: Playbook) -> Iterable[Finding]:
     start = Position(str(playbook.path), 1, 1)
     for fault in (*playbook.faults, *playbook.refused):
         rule = rule_named(fault.rule if isinstance(fault, InvalidPlaybook) else "invalid-playbook")
-        yield rule.finding(
-            Found(position=fault.position or start, message=fault.message, why=fault.cause, cure=fault.cure)
-        )
+        yield rule.finding(Problem(fault.position or start, fault.message, fault.cure, fault.cause))
 
 
 def _named(position: Position, playbook: Path) -> Position:
@@ -126,7 +124,7 @@ def _unknown_noqa(path: Path, text: str) -> Iterable[Finding]:
                 position = Position(str(path), number, line.index(name, match.start()) + 1 if match else 1)
                 message = f"unknown rule '{name}'{nearest(name, names)}"
                 yield rule_named("unknown-noqa").finding(
-                    Found(position=position, message=message, cure="nbprovision lint --list-rules lists the rules")
+                    Problem(position, message, "nbprovision lint --list-rules lists the rules")
                 )
 
 

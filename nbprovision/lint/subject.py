@@ -78,18 +78,23 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         """Return the position of the first given parameter of these; otherwise that of the task."""
         return next((node.position for key in keys if (node := self.parameters.get(key)) is not None), self.position)
 
-    def entry(self, key: str, number: int) -> Position:
-        """Return the position of an entry of a list."""
-        node = self.parameters.get(key)
-        if isinstance(node, ListNode) and number < len(node.items):
-            return node.items[number].position
-        return self.at(key)
+    def entries(self, *keys: str) -> Iterator[tuple[str, Position]]:
+        """Return the strings of parameters that take one or several, with their positions; no unevaluated templates."""
+        for key in keys:
+            value, node = self.values.get(key), self.parameters.get(key)
+            nodes = node.items if isinstance(node, ListNode) else ()
+            for number, text in enumerate(value if isinstance(value, list) else [value]):
+                if isinstance(text, str) and not has_template(text):
+                    yield text, nodes[number].position if number < len(nodes) else self.at(key)
 
-    def strings(self, key: str) -> list[str]:
-        """The values of a parameter that takes a string or several; templates that are not evaluated are left out."""
-        value = self.values.get(key)
-        entries = value if isinstance(value, list) else [] if value is None else [value]
-        return [entry for entry in entries if isinstance(entry, str) and not has_template(entry)]
+    def strings(self, *keys: str) -> list[str]:
+        """Return the same strings without their positions."""
+        return [text for text, _ in self.entries(*keys)]
+
+    @property
+    def state(self) -> str:
+        """The parameter ``state``."""
+        return str(self.values.get("state", "present"))
 
 
 # The mark of a platform that the command line names.
@@ -265,7 +270,7 @@ class Playbook:
         """Return the text of one of its files; empty if it cannot be read."""
         return _text(Path(file))
 
-    def asked(self, call: Call, question: Callable[[Task[Any]], Any]) -> Any:
+    def answer(self, call: Call, question: Callable[[Task[Any]], Any]) -> Any:
         """Return a task's answer to a question about the machine; None if it has none."""
         if call.task is None:
             return None
@@ -276,7 +281,7 @@ class Playbook:
 
     def provided(self, call: Call) -> frozenset[Resource]:
         """What a task makes."""
-        return self.asked(call, lambda task: task.provides(self.machine)) or frozenset()
+        return self.answer(call, lambda task: task.provides(self.machine)) or frozenset()
 
 
 class Script:
@@ -300,10 +305,6 @@ class Script:
     def at(self, line: int, column: int = 0) -> Position:
         """A place by numbers that count from 0."""
         return Position(str(self.path), line + 1, column + 1)
-
-    def offset(self, line: int) -> int:
-        """Where a line begins, comments left out."""
-        return sum(len(line_before) + 1 for line_before in self.lines[:line])
 
 
 def is_script(path: Path, data: bytes) -> bool:

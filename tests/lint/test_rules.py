@@ -427,7 +427,7 @@ def test_what_is_known_only_where_it_runs_is_no_fault(linted: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "happens"), [("auto", "uv takes a name from this index before"), ("pip", "pip takes the best version")]
+    ("engine", "happens"), [("auto", "uv prefers this index"), ("pip", "pip takes the best version")]
 )
 def test_an_extra_index_of_a_requirements_file(linted: Any, tmp_path: Path, engine: str, happens: str) -> None:
     """What the engine does with it, which is not the same for both."""
