@@ -23,7 +23,6 @@ from jinja2.visitor import NodeTransformer
 
 from nbprovision.model.errors import InvalidPlaybook, nearest
 from nbprovision.playbook import ansible, filters, value_tests
-from nbprovision.playbook.free_names import free_names
 from nbprovision.playbook.list_filters import fail
 from nbprovision.playbook.outside import Unset, stands_for_a_secret
 from nbprovision.playbook.template import OMIT, has_template
@@ -37,6 +36,9 @@ _MAX_DEPTH = 50  # lists and mappings of a value: what takes it goes down into i
 _INNER = ("gi_", "cr_", "ag_")  # of generators and coroutines
 _SCOPE = "@scope"  # no name that a template could write
 _RESULT = "nbprovision_result"
+_FORGIVING_FILTERS = ("default", "d")
+_FORGIVING_TESTS = ("defined", "undefined")
+_OWN_NAMES = frozenset(("loop", "self", "caller", "varargs", "kwargs"))  # Jinja2's, in loops and macros
 _LOSSY = re.compile(r"[0-9]+\.[0-9]*[1-9]0+|[0-9]+\.00+")
 
 
@@ -186,7 +188,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         with self._told(condition=condition):
             self._template_of(source, condition)
             tree = self.parse("{{ " + source + " }}" if condition and not has_template(source) else source)
-            for name in sorted(free_names(tree)):
+            for name in sorted(_free_names(tree)):
                 if name not in self.globals and not scope.has(name):
                     raise _not_defined(name, scope)
 
@@ -335,3 +337,28 @@ def _syntax_cause(error: jinja2.TemplateSyntaxError, end: str) -> str:
     for word in ("token 'end of print statement'", "'end of print statement'"):
         message = message.replace(word, end)
     return message.replace("'end of statement block'", "'%}'")
+
+
+def _free_names(tree: nodes.Node) -> set[str]:
+    """Return the variables that a template certainly reads and does not set.
+
+    A name in a branch (``x if x is defined else y``, ``x is defined and x``) is left out, as it may never be read.
+    """
+    stored = {name.name for name in tree.find_all(nodes.Name) if name.ctx != "load"}
+    return set(_names_read(tree)) - stored - _OWN_NAMES
+
+
+def _names_read(node: nodes.Node) -> Iterator[str]:
+    forgiving = (isinstance(node, nodes.Filter) and node.name in _FORGIVING_FILTERS) or (
+        isinstance(node, nodes.Test) and node.name in _FORGIVING_TESTS
+    )
+    if isinstance(node, nodes.Name):
+        if node.ctx == "load":
+            yield node.name
+    elif isinstance(node, nodes.CondExpr | nodes.If):
+        yield from _names_read(node.test)
+    elif isinstance(node, nodes.And | nodes.Or):
+        yield from _names_read(node.left)
+    elif not forgiving:
+        for child in node.iter_child_nodes():
+            yield from _names_read(child)

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbprovision.model.errors import InvalidPlaybook, Position
-from nbprovision.playbook.files import Files
 from nbprovision.playbook.outside import Outside
 from nbprovision.playbook.written import FormLost, passed_on
-from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
+from nbprovision.playbook.yaml_nodes import Files, ListNode, MapNode, Node, Scalar
 from nbprovision.system.secrets import remember_if_secret
 
 if TYPE_CHECKING:

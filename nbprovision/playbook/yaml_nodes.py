@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,39 @@ def _similar(path: Path) -> str:
         return nearest(path.name, [name for name in os.listdir(path.parent) if name.endswith((".yml", ".yaml"))])
     except OSError:
         return ""
+
+
+class Files:
+    """Reads the files of a playbook: itself, included ones, and files of variables.
+
+    Args:
+        kept: Contents by absolute path that replace the files on the disk.
+        judge: Called before a file is read from the disk; raises `InvalidPlaybook` for one not to obey.
+
+    Attributes:
+        content: The bytes that were read, by absolute path.
+    """
+
+    def __init__(
+        self, kept: Mapping[Path, bytes] | None = None, judge: Callable[[Path], None] = lambda path: None
+    ) -> None:
+        self._kept = kept or {}
+        self.judge = judge
+        self.content: dict[Path, bytes] = {}
+
+    def is_kept(self, path: Path) -> bool:
+        """Whether ``kept`` replaces this file."""
+        return Path(os.path.abspath(path)) in self._kept
+
+    def nodes(self, path: Path, what: str = "playbook") -> Node | None:
+        """Return the content of a YAML file, or None if it is empty; raises as `read_nodes` does."""
+        absolute = Path(os.path.abspath(path))
+        data = self._kept.get(absolute)
+        if data is None:
+            self.judge(path)
+            data = read_file_bytes(path, what)
+        self.content[absolute] = data
+        return parse_nodes(decode(data, str(path), what), str(path), what)
 
 
 def decode(data: bytes, name: str, what: str) -> str:
