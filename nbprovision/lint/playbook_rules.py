@@ -13,7 +13,7 @@ from nbprovision.lint.subject import Call, Playbook
 from nbprovision.machine.platform import PlatformKind
 from nbprovision.model.errors import Position, nearest
 from nbprovision.model.task import Input
-from nbprovision.playbook.written import Written
+from nbprovision.playbook.written import WrittenNumber
 from nbprovision.playbook.yaml_nodes import MapNode, Node, Scalar
 
 _CONDITIONS = ("when", "failed_when", "changed_when", "until")
@@ -139,7 +139,7 @@ def unquoted_number(playbook: Playbook) -> Iterable[Problem]:
     Everywhere, because another tool or the next reader may read it otherwise.
     """
     for _, value in playbook.scalars:
-        if isinstance(value.value, Written) and value.value.loses and value.plain:
+        if isinstance(value.value, WrittenNumber) and value.value.loses and value.plain:
             number = value.value.number()
             cure = f'write "{value.text}" if it is text, {number} if it is a number'
             yield Problem(value.position, f"YAML reads {value.text} as the number {number}", cure)

@@ -1,7 +1,7 @@
 """Advice for users of Ansible: the replacement for each of Ansible's words that nbprovision does not support.
 
-Advice on a module's parameters belongs to the task in its place (``habits`` of `model.task.Task`). The names are from
-these pages below https://docs.ansible.com/ansible/latest: collections/index_module.html,
+Advice on a module's parameters belongs to the task that replaces it (``habits`` of `model.task.Task`). The names are
+from these pages below https://docs.ansible.com/ansible/latest: collections/index_module.html,
 collections/ansible/builtin/index.html (filters, tests, lookups), reference_appendices/playbooks_keywords.html,
 cli/ansible-playbook.html.
 """
@@ -20,7 +20,7 @@ class Advice(NamedTuple):
     why: str = ""
 
     def fault(self, message: str, position: Position | None = None) -> InvalidPlaybook:
-        """The error for the word."""
+        """Return the error for the word."""
         return InvalidPlaybook(message, cause=self.why, cure=self.fix, position=position)
 
 
@@ -184,7 +184,7 @@ LOOKUPS = {
         Advice("write: lookup('file', PATH) | from_yaml, or from_json", "only JSON and YAML are read"),
     ),
 }
-# Some of them are Jinja2's.
+# Some of these filters are Jinja2's.
 FILTERS = {
     **dict.fromkeys(
         ("random", "shuffle", "password_hash"),
@@ -251,7 +251,7 @@ _RUN_NO_VAULT = Advice(
     "vaults are not supported",
 )
 _OTHER_NAME = "it has another name here"
-# Of `ansible-playbook`, and what else people try.
+# Options of `ansible-playbook`, and others that people try.
 RUN_OPTIONS = {
     **dict.fromkeys(("-i", "--inventory", "--inventory-file", "-l", "--limit", "--list-hosts"), _RUN_IS_LOCAL),
     **dict.fromkeys(("-u", "--user", "-c", "--connection", "--private-key", "--key-file"), _RUN_IS_LOCAL),
@@ -283,12 +283,12 @@ RUN_OPTIONS = {
 
 
 def module(name: str) -> Advice | None:
-    """The advice on a module, by its short or full name (``ansible.builtin.pip``); None if it is not known."""
+    """Return the advice on a module, by its short or full name (``ansible.builtin.pip``), or None."""
     return _MODULES.get(name.rpartition(".")[2])
 
 
 def keyword(name: str) -> Advice | None:
-    """The advice on a keyword that is refused; None if it is not known."""
+    """Return the advice on a refused keyword, or None."""
     if name.startswith("with_"):
         fix = _OLDER_LOOPS.get(name, "loop: and a list, or a template that gives one")
         return Advice(f"write {fix}", "'loop' does the same")
@@ -296,5 +296,5 @@ def keyword(name: str) -> Advice | None:
 
 
 def variable(name: str) -> str:
-    """What to do in place of a variable that Ansible has, or nothing."""
+    """Return the replacement for a variable of Ansible, or nothing."""
     return _VARIABLES.get(name, _OTHER_FACTS if name.startswith("ansible_") else "")

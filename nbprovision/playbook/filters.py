@@ -1,4 +1,4 @@
-"""Ansible's filters, beside those that Jinja2 has.
+"""Ansible's filters that Jinja2 lacks.
 
 Names, parameters and meaning: https://docs.ansible.com/ansible/latest/collections/ansible/builtin/index.html#filter-plugins
 """
@@ -23,7 +23,7 @@ from jinja2.runtime import Undefined
 from nbprovision.model.errors import InvalidPlaybook
 from nbprovision.playbook.list_filters import FILTERS_OF_LISTS, fail, listed
 from nbprovision.playbook.outside import Unset
-from nbprovision.playbook.written import Written
+from nbprovision.playbook.written import WrittenNumber
 from nbprovision.playbook.yaml_nodes import parse_nodes, plain
 from nbprovision.system import secrets
 
@@ -64,14 +64,14 @@ def filters(outside: Outside) -> dict[str, Filter]:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else str(value)  # what is undefined raises here
+    return "" if value is None else str(value)  # an undefined value raises here
 
 
 # ------------------------------------------------------------------------------------------------------- single values
 
 
 def boolean(value: Any) -> bool:
-    """Yes, on, 1, true and true itself are true, all else is not."""
+    """Whether a value is true: ``yes``, ``on``, ``1``, ``true``, and True itself are."""
     return str(value).strip().lower() in ("yes", "on", "1", "true")
 
 
@@ -98,7 +98,7 @@ def _digest(value: Any, hashtype: str = "sha1") -> str:
 def _b64encode(value: Any, encoding: str = "utf-8") -> str:
     text = _text(value)
     encoded = base64.b64encode(text.encode(encoding)).decode("ascii")
-    if secrets.mask(text) != text:  # a secret in another dress is a secret
+    if secrets.mask(text) != text:  # an encoded secret is a secret
         secrets.remember(encoded)
     return encoded
 
@@ -144,7 +144,7 @@ def _urlsplit(value: Any, query: str = "") -> Any:
 
 
 def _type_debug(value: Any) -> str:
-    if isinstance(value, Written):
+    if isinstance(value, WrittenNumber):
         value = value.number()
     return "AnsibleUndefined" if isinstance(value, Undefined) else type(value).__name__
 
@@ -290,7 +290,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple | set | range | Iterator):
         return [_plain(entry) for entry in value]
-    if isinstance(value, Written):
+    if isinstance(value, WrittenNumber):
         if value.loses:
             raise value.lost()
         return value.number()

@@ -48,7 +48,7 @@ from nbprovision.model.task import HOW_TO_FILL, Task, empty_secret, unfit
 from nbprovision.playbook import keywords
 from nbprovision.playbook.faults import Faults
 from nbprovision.playbook.template import OMIT, NotYetKnown, has_template
-from nbprovision.playbook.written import Written, text_of
+from nbprovision.playbook.written import WrittenNumber, text_of
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
 from nbprovision.system import secrets
 
@@ -252,8 +252,8 @@ def _as_wanted(data: Any, shape: Any, *, text: bool) -> Any:
     takes_text = any(isinstance(part, inspect.StrType) for part in types)
     takes_number = any(isinstance(part, numbers) for part in types)
     if takes_text and (text or not takes_number):
-        return text_of(data) if isinstance(data, int | Written) else data
-    if not isinstance(data, Written):
+        return text_of(data) if isinstance(data, int | WrittenNumber) else data
+    if not isinstance(data, WrittenNumber):
         return data
     if data.loses and (takes_text or any(isinstance(part, inspect.AnyType) for part in types)):
         raise data.lost()

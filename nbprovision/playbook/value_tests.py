@@ -71,7 +71,7 @@ def tests(outside: Outside) -> dict[str, Test]:
 
 
 def _of_result(name: str) -> Test:
-    """A test of what ``register`` keeps of a task."""
+    """Return a test of a registered result."""
 
     def test(result: Any) -> bool:
         if not isinstance(result, Mapping):
