@@ -26,10 +26,10 @@ from nbprovision.model.task import Task
 from nbprovision.playbook import parameters, read
 from nbprovision.playbook.calls import TaskCall
 from nbprovision.playbook.extra_vars import ExtraVars, parse_extra_vars
-from nbprovision.playbook.faults import SeveralFaults
+from nbprovision.playbook.faults import SeveralFaults, single_faults
 from nbprovision.playbook.template import NotYetKnown
 from nbprovision.playbook.written import as_flow
-from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
+from nbprovision.playbook.yaml_nodes import MapNode, scalars
 
 # Another name of the root folder, to distinguish paths below it from paths that begin with /.
 _ROOT = "/proc/self/root"
@@ -195,7 +195,7 @@ class _Reading:
                     outside=outside_of(machine),
                 )
             except InvalidPlaybook as fault:
-                faults = fault.faults if isinstance(fault, SeveralFaults) else (fault,)
+                faults = single_faults(fault)
                 missing = next((fault for fault in faults if isinstance(fault, MissingFile)), None)
                 if values is facts[0] and missing is None:
                     continue  # the names of its files depend on facts
@@ -259,10 +259,11 @@ class _Reading:
         given = call.written.call.parameters if call.written.call is not None else MapNode(call.position, ())
         if task is None:
             # Its values are known only there: take the existing files that its texts name.
-            for text, position in _texts(given):
+            for _, scalar in scalars(given):
+                text = scalar.value if isinstance(scalar.value, str) else ""
                 path = Path(os.path.normpath(call.written.setting.folder / text))
-                if not text.startswith(("/", "~")) and path.is_file():
-                    self._named.setdefault(path, _Named(path, position))
+                if text and "\n" not in text and not text.startswith(("/", "~")) and path.is_file():
+                    self._named.setdefault(path, _Named(path, scalar.position))
             return
         for text in parameters.texts(task):  # a command with {{ playbook_dir }}/FILE in it
             for name in _BY_LINK.findall(text):
@@ -321,12 +322,3 @@ def _calls(playbook: read.Playbook) -> Iterator[TaskCall]:
     for play in playbook.plays:
         yield from play.calls
         yield from play.handlers
-
-
-def _texts(node: Node) -> Iterator[tuple[str, Position]]:
-    if isinstance(node, Scalar):
-        if isinstance(node.value, str) and node.value and "\n" not in node.value:
-            yield node.value, node.position
-        return
-    for child in node.items if isinstance(node, ListNode) else [value for _, value in node.pairs]:
-        yield from _texts(child)

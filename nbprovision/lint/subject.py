@@ -26,11 +26,11 @@ from nbprovision.model.result import Result, as_variables
 from nbprovision.model.task import Resource, Task
 from nbprovision.playbook import read
 from nbprovision.playbook.calls import Block, Entry, TaskCall, calls_of
-from nbprovision.playbook.faults import SeveralFaults
+from nbprovision.playbook.faults import single_faults
 from nbprovision.playbook.outside import Outside
 from nbprovision.playbook.template import UNRESOLVED, NotYetKnown, Unknown, has_template
 from nbprovision.playbook.written import shown
-from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, plain, read_nodes
+from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, plain, read_nodes, scalars
 from nbprovision.system.reading import read_bytes
 
 _MAKER = "ensure_conda_env"
@@ -191,7 +191,7 @@ class Playbook:
                 path, catalogue, extra_vars, machine.variables(), env=env, outside=outside_of(machine)
             )
         except InvalidPlaybook as error:
-            self.faults = [fault for fault in _each(error) if not is_of_elsewhere(fault)]
+            self.faults = [fault for fault in single_faults(error) if not is_of_elsewhere(fault)]
         else:
             more = (path_read for path_read in playbook.content if path_read.name.endswith((".yml", ".yaml")))
             self.files = [path, *(other for other in more if other != Path(os.path.abspath(path)))]
@@ -255,7 +255,7 @@ class Playbook:
     @cached_property
     def scalars(self) -> list[tuple[tuple[Scalar, ...], Scalar]]:
         """Every value in the files, with the keys above it, the outermost first."""
-        return [scalar for node in self.nodes.values() for scalar in _scalars(node, ())]
+        return [scalar for node in self.nodes.values() for scalar in scalars(node)]
 
     def of(self, *kinds: str) -> Iterator[Call]:
         """Return the tasks of these kinds."""
@@ -313,14 +313,6 @@ class Script:
 def is_script(path: Path, data: bytes) -> bool:
     """Whether a file is a shell script rather than a playbook."""
     return path.suffix in (".sh", ".bash") or data.lstrip(b"\xef\xbb\xbf\r\n\t ").startswith(b"#!")
-
-
-def _each(fault: ProvisionError) -> Iterator[ProvisionError]:
-    if isinstance(fault, SeveralFaults):
-        for single in fault.faults:
-            yield from _each(single)
-    else:
-        yield fault
 
 
 def _read_calls(playbook: read.Playbook) -> Iterator[Call]:
@@ -400,7 +392,7 @@ def _is_skipped_if_quiet(call: TaskCall, quiet: Mapping[str, Any]) -> bool:
 
 def _checks_defined(conditions: Sequence[Node]) -> bool:
     """Whether a condition checks that a variable is defined, so that the task may use it."""
-    return any("defined" in value.text for node in conditions for _, value in _scalars(node, ()))
+    return any("defined" in value.text for node in conditions for _, value in scalars(node))
 
 
 def _written_values(node: MapNode) -> dict[str, Any]:
@@ -427,17 +419,6 @@ def _written_calls(node: Node, catalogue: Catalogue, *, handler: bool = False) -
                 )
             else:
                 yield from _written_calls(value, catalogue, handler=handler or key.value == "handlers")
-
-
-def _scalars(node: Node, keys: tuple[Scalar, ...]) -> Iterator[tuple[tuple[Scalar, ...], Scalar]]:
-    if isinstance(node, Scalar):
-        yield keys, node
-    elif isinstance(node, ListNode):
-        for item in node.items:
-            yield from _scalars(item, keys)
-    else:
-        for key, value in node.pairs:
-            yield from _scalars(value, (*keys, key))
 
 
 def _without_comment(line: str) -> str:

@@ -33,6 +33,11 @@ class SeveralFaults(InvalidPlaybook):
         return (*self.faults[0].blocks, *self._others)
 
 
+def single_faults(error: ProvisionError) -> tuple[ProvisionError, ...]:
+    """Return the faults in an error, each by itself."""
+    return error.faults if isinstance(error, SeveralFaults) else (error,)
+
+
 class Faults:
     """The faults of a playbook."""
 

@@ -298,12 +298,12 @@ def _concatenated(values: list[Any]) -> str:
 
 
 def _printed(value: Any) -> Any:
-    """Return the printed form of ``value``; as in Ansible, nothing for None."""
-    return "" if value is None else _shown(value)
+    """Return the printed form of ``value``; as in Ansible, nothing for None.
 
-
-def _shown(value: Any) -> Any:
-    """Convert other objects to plain data: they would print their address in memory, which differs each time."""
+    Other objects become plain data: they would print their address in memory, which differs each time.
+    """
+    if value is None:
+        return ""
     return value if isinstance(value, str | Mapping | list | Undefined) else _settled(value)
 
 

@@ -83,22 +83,6 @@ def _of_result(name: str) -> Test:
     return test
 
 
-def _succeeded(result: Any) -> bool:
-    return not _of_result("failed")(result)
-
-
-def _contains(container: Any, value: Any) -> bool:
-    return value in container
-
-
-def _subset(value: Any, other: Any) -> bool:
-    return all(entry in other for entry in value)
-
-
-def _superset(value: Any, other: Any) -> bool:
-    return all(entry in value for entry in other)
-
-
 def _truthy(value: Any, convert_bool: bool = False) -> bool:
     return boolean(value) if convert_bool and isinstance(value, str) else bool(value)
 
@@ -200,17 +184,17 @@ _PURE: dict[str, Test] = {
     "all": all,
     "any": any,
     **dict.fromkeys(("change", "changed"), _of_result("changed")),
-    "contains": _contains,
+    "contains": lambda container, value: value in container,
     **dict.fromkeys(("failed", "failure"), _of_result("failed")),
     "falsy": _falsy,
-    **dict.fromkeys(("issubset", "subset"), _subset),
-    **dict.fromkeys(("issuperset", "superset"), _superset),
+    **dict.fromkeys(("issubset", "subset"), lambda value, other: all(entry in other for entry in value)),
+    **dict.fromkeys(("issuperset", "superset"), lambda value, other: all(entry in value for entry in other)),
     "match": _matches,
     **dict.fromkeys(("nan", "isnan"), lambda value: isinstance(value, float) and math.isnan(value)),
     "regex": _regex,
     "search": lambda value, pattern, ignorecase=False, multiline=False: _regex(value, pattern, ignorecase, multiline),
     **dict.fromkeys(("skip", "skipped"), _of_result("skipped")),
-    **dict.fromkeys(("succeeded", "success", "successful"), _succeeded),
+    **dict.fromkeys(("succeeded", "success", "successful"), lambda result: not _of_result("failed")(result)),
     "truthy": _truthy,
     "url": _url,
     **dict.fromkeys(("version", "version_compare"), _compare),

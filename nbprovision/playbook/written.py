@@ -34,7 +34,7 @@ class WrittenNumber:
 
     def number(self) -> int | float:
         """Return the number alone."""
-        raise NotImplementedError
+        return float(self) if isinstance(self, float) else int(self)  # type: ignore[call-overload]
 
     @property
     def loses(self) -> bool:
@@ -74,17 +74,9 @@ class WrittenNumber:
 class WrittenInt(WrittenNumber, int):
     """A whole number."""
 
-    def number(self) -> int:
-        """Return the number alone."""
-        return int(self)
-
 
 class WrittenFloat(WrittenNumber, float):
     """A number with a fraction."""
-
-    def number(self) -> float:
-        """Return the number alone."""
-        return float(self)
 
 
 def written(value: Any, text: str, position: Position, *, passed_on: bool = False) -> Any:

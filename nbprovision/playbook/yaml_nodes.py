@@ -80,6 +80,18 @@ def plain(node: Node) -> Any:
     return node.value
 
 
+def scalars(node: Node, keys: tuple[Scalar, ...] = ()) -> Iterator[tuple[tuple[Scalar, ...], Scalar]]:
+    """Return every scalar in a node with the keys above it, the outermost first."""
+    if isinstance(node, Scalar):
+        yield keys, node
+    elif isinstance(node, ListNode):
+        for item in node.items:
+            yield from scalars(item, keys)
+    else:
+        for key, value in node.pairs:
+            yield from scalars(value, (*keys, key))
+
+
 def read_file(path: Path, what: str) -> str:
     """Return the text of a file, within the limits; raises as `read_nodes` does."""
     return decode(read_file_bytes(path, what), str(path), what)

@@ -541,3 +541,10 @@ def page() -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
+
+
+def test_an_entry_after_a_template_has_its_own_position(linted: Any) -> None:
+    """In a playbook with faults, parameters are not evaluated."""
+    text = tasks("ensure_conda_env: {name: a, channels: ['{{ channel }}', defaults]}")
+    [finding] = [finding for finding in linted(text) if finding.rule == "defaults-channel"]
+    assert finding.position.column == text.splitlines()[1].index("defaults") + 1
