@@ -1,16 +1,16 @@
 #!/bin/sh
-# nbprovision's own virtual environment (made once, repaired where it is broken), then `nbprovision run "$@"`.
+# Create nbprovision's own virtual environment, or repair it, then call `nbprovision run "$@"`.
 #
-# A person runs it from a checkout. A lifecycle script runs it as the notebook user, with NBPROVISION_PHASE set: then it
-# keeps to one budget of time, goes on in the background where that is too short, and falls back to what last worked.
-# Where everything is in place, no Python is started but the tool's own.
+# A person runs it from a checkout. A lifecycle script runs it as the notebook user, with NBPROVISION_PHASE set. Then it
+# keeps to a time budget, continues in the background after that, and falls back to the last working tool and playbook.
+# If everything is in place, it starts no Python but the tool's own.
 #
-# The exit status is the run's (docs/reference.md), or 2: could not install the tool, 5: wrong usage or refused.
+# The exit status is that of the run (docs/reference.md), or 2: could not install the tool, 5: wrong usage or refused.
 # shellcheck disable=SC3013,SC3067  # -ef and -O are not POSIX, but every sh of Linux has them
 
 version=0.1.0
 
-# Where the tool may come from; nbprovision/lifecycle/addresses.py has the same text.
+# The possible sources of the tool; nbprovision/lifecycle/addresses.py has the same text.
 sources="--tool FOLDER (of wheels), --tool WHEEL, --tool s3://BUCKET/PREFIX, --tool https://HOST/WHEEL --sha256 H, \
 --index-url https://HOST/simple (an index that has nbprovision), or --tool pypi:nbprovision==VERSION --sha256 H"
 
@@ -47,7 +47,7 @@ fail() { # STATUS WHAT-FAILED WHY WHAT-TO-DO
 
 # ---- time
 
-hundredths() { # SECONDS with two decimals, as /proc/uptime has them: no clock that is set changes these
+hundredths() { # SECONDS with two decimals, as in /proc/uptime, which setting the clock does not change
     echo $((${1%.*} * 100 + 1${1#*.} - 100))
 }
 
@@ -65,9 +65,9 @@ within() { # SECONDS COMMAND...: its status, or 124
 
 # ---- trust: root runs, reads and writes only what nobody but root can change
 
-# Judges PATH, the folders above it, and each link on the way, as nbprovision/system/trust.py does. Sets $weak to the first part that somebody
-# else can change. A folder of root's with the sticky bit is safe for an entry that root owns. What is missing is judged
-# by the folder that it would be made in.
+# Judge PATH, the folders above it, and each link in it, as nbprovision/system/trust.py does. Set $weak to the first
+# part that another user can change. An entry of root's in a sticky folder of root's is safe. A missing entry is as safe
+# as its folder.
 trusted() {
     [ "$user" = 0 ] || return 0
     case $1 in /*) remaining=$1 ;; *) remaining=$PWD/$1 ;; esac
@@ -87,7 +87,7 @@ trusted() {
         esac
         walked=$walked/$part
         if [ ! -e "$walked" ] && [ ! -L "$walked" ]; then
-            case /$remaining/ in */../*) return 1 ;; esac # it would lead back to somewhere else
+            case /$remaining/ in */../*) return 1 ;; esac # it could lead anywhere
             return 0
         fi
         judge_part "$walked" || return 1
@@ -111,7 +111,7 @@ judge_part() { # PATH
     return 1
 }
 
-# Prints the entries of a search path that root may use.
+# Print the entries of a search path that root may use.
 trusted_entries() { # A:B:C
     kept=
     IFS=:
@@ -122,20 +122,20 @@ trusted_entries() { # A:B:C
     printf '%s' "$kept"
 }
 
-refuse() { # WHAT: $weak is somebody else's
+refuse() { # WHAT: another user owns $weak
     owner=$(stat -c %U "$weak" 2>/dev/null) || owner=USER
     case $owner in root | UNKNOWN) owner=USER ;; esac
     fail 5 "root does not use $1" "$(stat -c '%n is %U:%G %A' "$weak" 2>/dev/null): another user can change it." \
         "Run this as that user: setsid --wait runuser -u $owner -- env HOME=~$owner sh $script ..., or use a copy that is root's."
 }
 
-# Make root's folder, and judge it once more: where anybody may make folders, somebody may have been faster.
+# Create root's folder, and judge it again: in a shared folder another user may have been faster.
 make_folder() { # DIR
     mkdir -p "$1" || return
     [ "$user" != 0 ] || { trusted "$1" && [ ! -k "$1" ]; } || refuse "$1"
 }
 
-# What decides what pip, uv and aws fetch, and from where: their files, and the paths in their variables.
+# Judge the configuration files of pip, uv and aws, and the paths in their variables: these decide the sources.
 refuse_foreign_settings() {
     [ "$user" = 0 ] || return 0
     trusted "$HOME" || refuse "the configuration in $HOME"
@@ -147,8 +147,8 @@ refuse_foreign_settings() {
     done
 }
 
-# Root uses nothing of another user's, and leaves nothing of root's in another user's folder. Others may not use a tool
-# that is somebody else's.
+# Root uses no file of another user, and leaves none in another user's folder. Other users may not use the tool of
+# another user.
 refuse_what_is_foreign() {
     trusted "$script" || refuse "$script"
     refuse_foreign_settings
@@ -161,15 +161,15 @@ refuse_what_is_foreign() {
             "Run this as that user, or give another --home DIR."
 }
 
-# A file in FOLDER that somebody other than root can change. Of links below the second level the ends are judged, not the way.
+# Print files in FOLDER that another user than root can change. For deep links only the targets are judged.
 foreign_file_in() { # FOLDER...
     find "$@" -maxdepth 2 -type l 2>/dev/null | while read -r link; do trusted "$link" || echo "$weak"; done | head -n 1
     find -L "$@" ! -type l \( ! -user 0 -o -perm -0002 -o -perm -0020 ! -group 0 \) -print 2>/dev/null | head -n 1
-} # at most two lines: who asks wants to know whether there is any
+} # two lines are enough: callers only test whether there are any
 
-# ---- where things are
+# ---- places
 
-# The tool's home folder, by the rule of nbprovision/system/places.py; --home wins.
+# Set the tool's home folder by the rule of nbprovision/system/places.py; --home wins.
 set_home() {
     volume=/home/ec2-user/SageMaker
     home=${NBPROVISION_HOME-}
@@ -199,7 +199,7 @@ set_home() {
     own=$home/lifecycle
 }
 
-# The name is nobody's on pypi.org: what can be had there by this name is somebody else's.
+# The project does not own its name on pypi.org: a package of this name there is not the tool.
 refuse_to_guess() {
     fail 5 "does not know what to install: neither a checkout nor a wheel of nbprovision is beside $script" "" \
         "Write --tool CHECKOUT or one of $sources. NBPROVISION_SOURCE takes the same."
@@ -209,7 +209,7 @@ refuse_source() { # WHAT WHY
     fail 5 "$1" "$2" "Write --tool CHECKOUT or one of $sources."
 }
 
-# $tool, $sha256 and $index as they were given become $NBPROVISION_SOURCE, as a rendered script has it.
+# Make $NBPROVISION_SOURCE of $tool, $sha256 and $index, as in a rendered script.
 name_source() {
     [ -z "$index" ] || export PIP_INDEX_URL="$index"
     [ -z "$index" ] || tool=${tool:-nbprovision==$version}
@@ -234,7 +234,7 @@ is_sha256() { # TEXT
     case ${#1}:$1 in 64:*[!0-9a-f]*) return 1 ;; 64:*) ;; *) return 1 ;; esac
 }
 
-# Nothing is installed that has nothing but the tool's name on the public index.
+# Refuse a source that is only the tool's name on the public index.
 judge_source() {
     public="Whoever registers nbprovision on the public index could run their code here."
     case ${NBPROVISION_SOURCE-} in
@@ -264,8 +264,8 @@ judge_source() {
     esac
 }
 
-# What to install: $source, given to pip; $wheels, the folder that it is taken from, if any; and $wanted, which differs
-# from the one of any other source and of any other state of this one.
+# Set $source, the argument for pip; $wheels, the folder of wheels, if any; and $wanted, which identifies the source and
+# its state.
 set_source() {
     source=${NBPROVISION_SOURCE-}
     wheels=
@@ -285,21 +285,21 @@ set_source() {
         source=$(cd "$source" && pwd)
         trusted "$source" || refuse "$source"
     fi
-    if [ -f "$source/pyproject.toml" ]; then # names and contents of all that goes into the package
+    if [ -f "$source/pyproject.toml" ]; then # names and contents of all files of the package
         [ "$user" != 0 ] || weak=$(foreign_file_in "$source/pyproject.toml" "$source/scripts" "$source/nbprovision")
         [ "$user" != 0 ] || [ -z "$weak" ] || refuse "$source"
         wanted="source $(cd "$source" && cksum pyproject.toml scripts/* nbprovision/*.* \
             nbprovision/[!_]*/*.* nbprovision/[!_]*/[!_]*/*.* 2>/dev/null | cksum)"
-    elif [ -d "$source" ]; then # the version that is asked for, else the newest, as pip compares versions
+    elif [ -d "$source" ]; then # the requested version, or else the newest in pip's order
         wheels=$source
-        # A folder that has more than the tool is meant to have all that it needs, and no index is asked: one that cannot be
-        # reached would take minutes to say so.
+        # A folder with other wheels too should have all dependencies. Use no index then: waiting for an
+        # unreachable one takes minutes.
         for wheel in "$wheels"/*.whl; do case ${wheel##*/} in nbprovision-*) ;; *.whl) wheels_only=1 ;; esac; done
         # shellcheck disable=SC2086  # without a version it is a pattern
         set -- "$wheels"/nbprovision-${NBPROVISION_VERSION:-*}-*.whl
         source=nbprovision${NBPROVISION_VERSION:+==$NBPROVISION_VERSION}
         wanted="wheel $(cat "$@" 2>/dev/null | cksum)"
-        # Where it is gone, the version that was installed from it will do: after a roll-back, or a clearing up.
+        # If the wheel is missing, after a roll-back or a clean-up, the version installed from it is enough.
         [ -z "${NBPROVISION_VERSION-}" ] || [ -f "$1" ] || wheel_is_gone=1
         wheel=$(printf '%s\n' "$@" | sort -V | tail -n 1)
     else
@@ -318,9 +318,9 @@ set_source() {
     [ "$user" != 0 ] || [ -z "$wheels" ] || [ -z "$weak" ] || refuse "$wheels"
 }
 
-# ---- the environment; nbprovision/lifecycle/own_environment.py says how it is laid out and what the marker holds
+# ---- the environment; nbprovision/lifecycle/own_environment.py describes its layout and its marker
 
-# Whether SLOT is complete. Sets $installed, $installed_version, $stamp and $venv, its real path.
+# Whether SLOT is complete. Set $installed, $installed_version, $stamp and $venv, its real path.
 is_complete() { # SLOT, or a link to one
     [ -f "$1/.complete" ] && [ -x "$1/bin/python" ] && [ -s "$1/bin/nbprovision" ] || return 1
     { read -r installed && read -r installed_version && read -r stamp && read -r venv; } <"$1/.complete" || return 1
@@ -328,15 +328,15 @@ is_complete() { # SLOT, or a link to one
     [ "$venv" -ef "$1" ]
 }
 
-# Whether SLOT is complete, and the one wanted.
+# Whether SLOT is complete and has the wanted source.
 is_wanted() { # SLOT
     is_complete "$1" || return 1
-    # Alone, this script is content with what is installed.
+    # Without a checkout beside it, this script accepts the installed tool.
     [ -z "$source" ] || [ "$installed" = "$wanted" ] ||
         { [ -n "$wheel_is_gone" ] && [ "$installed_version" = "$NBPROVISION_VERSION" ]; }
 }
 
-# Whether nothing in $venv has changed since it was marked; else whether it is sound still.
+# Whether $venv has not changed since it was marked; otherwise, whether it is still intact.
 is_whole() {
     if [ "$user" = 0 ]; then
         trusted "$venv/bin/python" || refuse "$venv/bin/python"
@@ -352,7 +352,7 @@ is_whole() {
     esac
 }
 
-# By its path: it is to work where other files of the tool are damaged, and where another Python looks elsewhere.
+# Run it by its path: it must work even if other files of the tool are damaged, and with another Python.
 own_environment() { # SECONDS ACTION VENV...
     limit=$1
     shift
@@ -361,12 +361,12 @@ own_environment() { # SECONDS ACTION VENV...
     done
 }
 
-turn() { # LINK SLOT: HOME/LINK leads to the slot, whole or not at all
+turn() { # LINK SLOT: make HOME/LINK point to the slot, atomically
     [ "$(readlink "$home/$1")" != "${2##*/}" ] || return 0
     ln -sfn "${2##*/}" "$home/$1.new" && mv -fT "$home/$1.new" "$home/$1"
 }
 
-# Whether the tool is there as it is wanted: in the slot in use, or, after a roll-back, in the other one.
+# Whether the wanted tool is installed: in the current slot or, after a roll-back, in the other one.
 is_ready() {
     is_wanted "$home/venv" && is_whole && return
     for slot in "$home/venv.1" "$home/venv.2"; do
@@ -375,7 +375,7 @@ is_ready() {
     return 1
 }
 
-# The slot that the next install fills: never the one that last ended a run with 0.
+# Print the slot for the next install: never the one that last ended a run with 0.
 spare_slot() {
     slot=$home/venv.1
     kept=$home/venv
@@ -389,7 +389,7 @@ candidates() {
         IFS=:
         for folder in ${callers_path-} /usr/local/bin /usr/bin; do
             case $folder in
-            */envs/* | "$home"/*) ;; # somebody's work, or ours, and may be gone tomorrow
+            */envs/* | "$home"/*) ;; # an environment of the user, or ours: it may be deleted at any time
             *) printf '%s\n' "$folder/$name" ;;
             esac
         done
@@ -419,7 +419,7 @@ is_trusted_prefix() { # PREFIX
     [ ! -f "$prefix/pyvenv.cfg" ] || [ "${base%/*}" = "$prefix" ] || is_trusted_prefix "${base%/*}"
 }
 
-# Sets $python to the first that will do.
+# Set $python to the first usable interpreter.
 find_python() {
     tried=
     while read -r candidate; do
@@ -446,7 +446,7 @@ END
         "Install one (apt-get install python3-venv, dnf install python3.12), or name one as NBPROVISION_PYTHON."
 }
 
-# Where $python looks for packages: Debian's and Amazon's have folders of their own.
+# Print the folders where $python looks for packages: Debian's and Amazon's have their own.
 has_trusted_packages() {
     [ "$user" = 0 ] || return 0
     for packages in $("$python" -I -S -c 'import site; print(*site.getsitepackages())'); do
@@ -456,13 +456,13 @@ has_trusted_packages() {
     done
 }
 
-# A virtual environment at $1, with what the other arguments say to uv or pip.
+# Create a virtual environment at $1, with the other arguments for uv or pip.
 make_venv() {
     make_folder "$1" && folder=$(cd "$1" && pwd) && "$python" -I -S -m venv --without-pip --clear "$folder" || return
     shift
     downloads=${UV_CACHE_DIR:-$folder/uv}
     [ "$1" != --no-index ] || downloads=$folder/uv
-    (   # settings for other installs; byte code makes later starts fast
+    (   # settings meant for other installs; byte code makes later starts fast
         unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH UV_NO_VERIFY_HASHES
         export PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1
         own_pip=
@@ -471,22 +471,22 @@ make_venv() {
             output=$(with_uv "$@" 2>&1) && exit
             is_full "$output" || ! with_pip "$@" >/dev/null 2>&1 || exit 0
         fi
-        # pip says the same of each attempt
+        # pip repeats the same lines for each attempt
         printf '%s\n' "$output" | sed 's/ (Retry([^)]*))//; s/<[^>]*>: //' | uniq | tail -n 8 >&2
         exit 1
     )
 }
 
-# No other way finds the disk larger.
+# Another way to install needs as much space.
 is_full() { case $1 in *"os error 28"* | *"No space left"*) ;; *) return 1 ;; esac; }
 
 have_own_pip() { said=$("$folder/bin/python" -I -m ensurepip 2>&1) && own_pip=1; }
 
-pip() { # Debian's python3 has a pip of its own, or none
+pip() { # Debian's python3 has its own pip, or none
     if [ -n "$own_pip" ]; then "$folder/bin/python" -I -m pip "$@"; else "$python" -I -m pip "$@"; fi
 }
 
-# What the machine says to `pip install`, in a file or a variable, holds for `pip download` and for uv too.
+# Settings of `pip install`, in a file or a variable, apply to `pip download` and uv too.
 take_settings() {
     output=$(pip config list 2>&1) || {
         output="$python has no pip, and its ensurepip fails"
@@ -507,8 +507,7 @@ take_settings() {
     case ${UV_NO_INDEX-} in [1TtYy]* | [Oo][Nn]) no_index=--no-index ;; esac
 }
 
-# Any pip can fetch a wheel, and an old one could not install it into another environment. It is kept for a start after
-# this one.
+# Even a pip that is too old to install into another environment can fetch a wheel. uv is kept for later starts.
 fetch_uv() { # ARGUMENTS
     case $1 in
     --no-index) set -- "$1" "$2" "$3" ;;
@@ -518,7 +517,7 @@ fetch_uv() { # ARGUMENTS
     PIP_REQUIRE_HASHES=0 pip download --no-deps --only-binary uv --dest "$downloads" "$@" uv
 }
 
-# A third of pip's time.
+# uv takes a third of pip's time.
 with_uv() { # ARGUMENTS
     wheel_of_uv=$(printf '%s\n' "$downloads"/uv-*.whl | sort -V | tail -n 1)
     "$python" -I -S -m zipfile -e "$wheel_of_uv" "$folder/uv" || { rm -f "$wheel_of_uv" && return 1; }
@@ -531,12 +530,12 @@ with_uv() { # ARGUMENTS
     return "$1"
 }
 
-# Where an index asks for what uv does not know (a keyring, a client's certificate).
+# For an index with requirements that uv lacks (a keyring, a client's certificate).
 with_pip() { # ARGUMENTS
     into=
     [ -n "$own_pip" ] || have_own_pip || into=$folder/bin/python
     case $* in
-    "--requirement $own/tool.txt") # with one hash, pip asks for the hash of everything: the tool comes first, then the rest
+    "--requirement $own/tool.txt") # with one hash pip requires all hashes: install the tool first, then the rest
         pip download --no-deps --dest "$folder/tool" "$@" && pip ${into:+--python "$into"} install "$folder"/tool/*.whl &&
             rm -rf "$folder/tool"
         ;;
@@ -544,11 +543,11 @@ with_pip() { # ARGUMENTS
     esac
 }
 
-# The tool is the wheel that was named, by its path or its hash, whatever the index has; the rest is the index's.
+# Take the tool from the wheel named by path or hash, whatever the index has, and the rest from the index.
 install_from_index() {
     set -- ${wheels:+--find-links "$wheels"} "${wheel:-$source}"
     case $source in
-    pypi:*) # uv and pip read hashes from files only; nothing is built, as that would run code
+    pypi:*) # uv and pip read hashes from files only; building would run code
         mkdir -p "$own" && printf '%s\n' "--only-binary nbprovision" "${source#pypi:}" >"$own/tool.txt" || return
         set -- --requirement "$own/tool.txt"
         ;;
@@ -556,7 +555,7 @@ install_from_index() {
     make_venv "$slot" "$@"
 }
 
-# Fill the slot that is not needed, then turn the link to it. Downloads are kept in the tool's home until one succeeds.
+# Fill the spare slot, then turn the link to it. Downloads stay in the tool's home until an install succeeds.
 install() {
     [ -n "$source" ] || refuse_to_guess
     spare_slot
@@ -565,13 +564,13 @@ install() {
             fail 6 "a run is using $slot, the only slot that may be replaced" "" "Wait for it: nbprovision status"
     fi
     tool_python=
-    rm -f "$slot/.complete" # a kill may leave half of what follows
+    rm -f "$slot/.complete" # a kill may interrupt what follows
     say "creating its environment in $home with $python (once)"
     errors=
     export UV_CACHE_DIR="${UV_CACHE_DIR:-$home/cache/install}"
     trap 'rm -rf "$slot"; exit 130' INT
     trap 'rm -rf "$slot"; exit 143' HUP TERM
-    if [ -n "$wheels" ] && [ ! -f "$wheel" ]; then # no index is asked for it
+    if [ -n "$wheels" ] && [ ! -f "$wheel" ]; then # no index may replace it
         fail 2 "could not install $source from $wheels" "It has no such wheel." "Put the wheel there."
     elif [ -n "$wheels" ] && errors=$(make_venv "$slot" --no-index --find-links "$wheels" "$source" 2>&1); then
         : # a folder of all wheels needs no index
@@ -582,7 +581,7 @@ install() {
     elif ! more=$(install_from_index 2>&1); then
         rm -rf "$slot"
         fail 2 "could not install $source${wheels:+ from $wheels}" "$errors${errors:+
-}$more" "Is there room? Are pip's index and the hash right? NBPROVISION_SOURCE may name a folder with all the wheels."
+}$more" "Check the free space, pip's index and the hash. NBPROVISION_SOURCE may name a folder with all the wheels."
     fi
     venv=$slot
     reason=$(own_environment 600 finish "$slot" "$home" "$wanted") ||
@@ -597,20 +596,20 @@ install() {
     esac
 }
 
-# The command, for the PATH of terminals.
+# Link the command, for the PATH of terminals.
 link_command() {
     mkdir -p "$home/bin" && ln -sfn ../venv/bin/nbprovision "$home/bin/nbprovision"
     [ -e "$HOME/.local/bin/nbprovision" ] ||
         { mkdir -p "$HOME/.local/bin" && ln -sfn "$home/bin/nbprovision" "$HOME/.local/bin/nbprovision"; }
 } 2>/dev/null
 
-# Under a lock, so that two at once do it once; the descriptor of this shell holds it.
+# Under a lock, so that two processes do it once; a descriptor of this shell holds it.
 prepare() (
     umask go-w
     find_python
     problem=$(mkdir -p "$home" 2>&1) || fail 2 "cannot write in $home" "${problem##*: }" "Choose another by --home DIR."
     make_folder "$home"
-    [ -f "$home/bootstrap.lock" ] || rm -rf "$home/bootstrap.lock" # such as a pipe, which nobody reads from
+    [ -f "$home/bootstrap.lock" ] || rm -rf "$home/bootstrap.lock" # such as a pipe without a reader
     problem=$({ true >>"$home/bootstrap.lock"; } 2>&1) ||
         fail 2 "cannot write in $home" "${problem##*: }" "Choose another by --home DIR."
     recording=1
@@ -619,7 +618,7 @@ prepare() (
     lock_shared="import fcntl; fcntl.flock(0, fcntl.LOCK_SH | fcntl.LOCK_NB)"
     "$python" -I -S -c "$lock | fcntl.LOCK_NB)" 9>&9 2>/dev/null || {
         say "waiting for another bootstrap in $home"
-        [ -z "$worker" ] || { say_to_caller 7 && : >"$own/.left.$$"; } # nobody need wait for somebody else's work
+        [ -z "$worker" ] || { say_to_caller 7 && : >"$own/.left.$$"; } # the caller need not wait for another process
         "$python" -I -S -c "$lock)" 9>&9 || exit 2
     }
     is_ready || {
@@ -628,7 +627,7 @@ prepare() (
     }
 )
 
-# ---- what is recorded for `nbprovision status`
+# ---- the record for `nbprovision status`
 
 record() { # STATE STATUS MESSAGE
     trusted "$home" || return 0
@@ -640,7 +639,7 @@ record() { # STATE STATUS MESSAGE
             "${installed_version:-$version}" "$shown_playbook" "$fallback" "$text" "$home/log/bootstrap.log"
     } 2>/dev/null >"$home/status.json.new" && chmod 600 "$home/status.json.new" &&
         mv -f "$home/status.json.new" "$home/status.json"
-    # For JupyterLab's file browser, as nbprovision/report/progress.py does it; its last line says whose text it is.
+    # For JupyterLab's file browser, as in nbprovision/report/progress.py; the last line names the author.
     case $user:$home in
     0:*) ;;
     *:"$volume"/*)
@@ -655,8 +654,8 @@ record() { # STATE STATUS MESSAGE
 
 # ---- the run
 
-# Run the tool. A tool that was damaged is installed again, once. In a lifecycle hook a playbook that is invalid is
-# replaced by the last good one.
+# Run the tool. Install a damaged tool again, once. In a lifecycle hook, replace an invalid playbook by the last good
+# one.
 run_tool() { # PLAYBOOK OPTIONS...
     call_tool "$@"
     status=$?
@@ -678,13 +677,13 @@ run_tool() { # PLAYBOOK OPTIONS...
         if [ $status_of_last_good -ne 4 ]; then
             status=$status_of_last_good
             fall_back playbook
-            explained=1 # the run has recorded what is wrong with the playbook
+            explained=1 # the run has recorded the faults of the playbook
         fi
     fi
     return $status
 }
 
-# Within what is left of the budget; once it is used up, nobody waits any longer.
+# Run within the rest of the budget; after it, no caller waits.
 call_tool() {
     ran=1
     [ ! -e "$own/.left.$$" ] || deadline=0 # the caller has left already
@@ -693,7 +692,7 @@ call_tool() {
         if [ "$seconds" -gt 0 ]; then set -- "$@" --deadline "$seconds"; else export NBPROVISION_BACKGROUND=1; fi
     fi
     [ -z "$fallback" ] || export NBPROVISION_FALLBACK="$fallback" # for the record
-    # Not by its first line, where a path with a space cannot stand.
+    # Not by its first line, which cannot have a path with a space.
     "${tool_python:-$venv/bin/python}" "$venv/bin/nbprovision" run "$@" 4>&-
 }
 
@@ -718,8 +717,8 @@ find_aws() {
     is_trusted_program "$aws" || refuse "$aws"
 }
 
-# What a bucket holds is brought to the volume, and stays there. Where an installed tool can do without, all that is asked
-# of `aws` has to end within the first third of the budget.
+# Files of a bucket are copied to the volume, and stay there. If an installed tool can replace them, `aws` must end
+# within the first third of the budget.
 s3() {
     limit=600
     if [ "${deadline:-0}" -gt 0 ] && is_complete "$home/venv"; then limit=$(($(left) - deadline * 2 / 3)); fi
@@ -729,7 +728,7 @@ s3() {
     return $status
 }
 
-# Wheels that the bucket no longer has stay: an earlier version is what is fallen back to.
+# Keep wheels that the bucket no longer has: the fallback is an earlier version.
 fetch_tool() {
     case ${NBPROVISION_SOURCE-} in s3://*) find_aws ;; *) return 0 ;; esac
     mkdir -p "$home/wheels" 2>/dev/null
@@ -751,7 +750,7 @@ fetch_playbook() { # URL
     [ ! -f "$playbook" ] || fall_back playbook
 }
 
-with_playbook() { # FUNCTION PLAYBOOK OPTIONS...: one that is in a bucket is fetched first
+with_playbook() { # FUNCTION PLAYBOOK OPTIONS...: fetch a playbook in a bucket first
     function=$1
     playbook=$2
     shift 2
@@ -759,8 +758,8 @@ with_playbook() { # FUNCTION PLAYBOOK OPTIONS...: one that is in a bucket is fet
     "$function" "$playbook" "$@"
 }
 
-# The playbook of a rendered script comes on standard input, with the files that it names: a tar archive as text. A file
-# with the same content keeps its time, which is a witness of the run.
+# The playbook of a rendered script comes on standard input, with its files: a tar archive as text. A file with the same
+# content keeps its time, which is a witness of the run.
 unpack_playbook() {
     new=$own/playbook.new
     rm -rf "$new"
@@ -774,8 +773,8 @@ unpack_playbook() {
     return $unpacked
 }
 
-# Have the tool in $venv: the one that is wanted; in a lifecycle hook, where that cannot be installed, the one that last
-# ended a run with 0; where none has yet, any other version that the folder has.
+# Set $venv to an environment with the wanted tool. If it cannot be installed in a lifecycle hook, use the tool that
+# last ended a run with 0; without one, any other version in the folder.
 have_tool() {
     set_source
     ! { is_ready || { prepare_in_time && is_ready; }; } || return 0
@@ -793,7 +792,7 @@ have_tool() {
     { is_ready || { prepare && is_ready; }; } && fall_back tool
 }
 
-# An upgrade may have half of what is left. Then the kernels are put back by the tool that is installed, and it goes on.
+# An upgrade may take half of the remaining time. Then the installed tool restores the kernels while it continues.
 prepare_in_time() {
     if [ -z "$phase" ] || [ -z "$deadline" ] || ! find_installed; then
         prepare
@@ -817,7 +816,7 @@ prepare_in_time() {
     return "$(cat "$prepared")"
 }
 
-# A tool that starts, whichever it is.
+# Find any tool that starts.
 find_installed() {
     for slot in "$home/venv.good" "$home/venv" "$home/venv.1" "$home/venv.2"; do
         { is_complete "$slot" && starts; } || find_python_of "$slot" && return
@@ -827,8 +826,8 @@ find_installed() {
 
 starts() { "${tool_python:-$venv/bin/python}" -I -c 'import nbprovision.cli.run' 2>/dev/null; }
 
-# Have $tool_python run what is in SLOT where the image has another Python than the slot was made with, and no wheels fit
-# it: the environments on the volume still have one of the right kind.
+# If the image has another Python than SLOT was made with, and no wheels fit it, set $tool_python to run SLOT with a
+# Python of the right kind from the environments on the volume.
 find_python_of() { # SLOT
     [ -f "$1/.complete" ] || return 1
     { read -r _ && read -r installed_version && read -r _ && read -r venv && read -r kind; } <"$1/.complete"
@@ -837,7 +836,7 @@ find_python_of() { # SLOT
         [ -x "$candidate" ] || continue
         is_trusted_python "$candidate" || continue
         [ "$("$candidate" -I -S -c "$print_kind" 2>/dev/null)" = "$kind" ] || continue
-        # An environment that has nothing but the way to the slot's packages and to its uv.
+        # An environment with nothing but the path of the slot's packages and a link to its uv.
         "$candidate" -I -m venv --without-pip --clear "$home/venv.other" || continue
         ln -s "$venv/bin/uv" "$home/venv.other/bin/uv"
         for packages in "$venv"/lib/python3*/site-packages; do
@@ -851,7 +850,7 @@ find_python_of() { # SLOT
 }
 print_kind='import os, sys; print(sys.implementation.cache_tag, os.uname().machine)'
 
-# Everything that one start does: the tool, the team's playbook, then the user's own where the team allows it.
+# Do the work of a start: the tool, the team's playbook, then the user's own if the team allows it.
 work() { # PLAYBOOK OPTIONS...
     fetch_tool
     [ -n "$ready" ] || have_tool || return
@@ -863,7 +862,7 @@ work() { # PLAYBOOK OPTIONS...
     return $status
 }
 
-# Nobody waits any longer: the install that took long ends, and what it has installed does the work once more.
+# When no caller waits any longer: let the long install end, then do the work again with the installed tool.
 finish_install() { # PLAYBOOK OPTIONS...
     say_to_caller $status
     record installing null ""
@@ -875,7 +874,7 @@ finish_install() { # PLAYBOOK OPTIONS...
         with_playbook run_tool "$@"
         return
     fi
-    ran= # nobody else reports how this ended
+    ran= # no run reports how this ended
     status=2
     record failed 2 "could not install the version of the tool that is wanted"
 }
@@ -909,13 +908,13 @@ finish_hook() {
     report_result "$result"
 }
 
-# For the rendered script, whose last line says the same.
+# Report to the rendered script, for its last line.
 report_result() {
     [ -n "${NBPROVISION_VERSION+rendered}" ] || return 0
-    if [ -n "$worker" ]; then told=" $1"; else echo "nbprovision: result $1"; fi
+    if [ -n "$worker" ]; then reported=" $1"; else echo "nbprovision: result $1"; fi
 }
 
-# HOME/skip: nothing is done, or, if it says "check", nothing is changed.
+# HOME/skip: do nothing, or, if it contains "check", change nothing.
 skip() { # PLAYBOOK OPTIONS...
     word=$(head -c 100 "$home/skip" | tr -d '[:space:]')
     if [ "$word" = check ] && is_complete "$home/venv"; then
@@ -930,16 +929,16 @@ skip() { # PLAYBOOK OPTIONS...
     report_result skipped
 }
 
-# ---- work that may outlast the one who waits for it
+# ---- work that may outlast its caller
 
-# Work in a process that goes on when the time is up. Where the tool is in place, that is a shell beside this one: the run
-# detaches its own work. Otherwise it has a session of its own, and its output is in a file from its first word. By
-# descriptor 4 it says how it ended, or that there is no use in waiting.
+# Work in a process that continues when the time is up. If the tool is installed, this is a subshell, because the run
+# detaches its own work. Otherwise it has its own session, and writes all its output to a file. By descriptor 4 it
+# reports how it ended, or that waiting is useless.
 wait_for_worker() { # PLAYBOOK OPTIONS...
     pipe=$own/.worker.$$
     answer_file=$own/.answer.$$
     { make_folder "$home" && mkdir -p "$own" "$home/log" && rm -f "$own"/.worker.* "$answer_file" && mkfifo -m 600 "$pipe"; } 2>/dev/null || {
-        work "$@" # on a volume that is full or read-only nothing can go on anyway
+        work "$@" # on a full or read-only volume nothing can continue in the background
         return
     }
     if [ -n "$ready" ]; then
@@ -977,32 +976,32 @@ wait_for_worker() { # PLAYBOOK OPTIONS...
     return 7
 }
 
-open_log() { # on a full volume, elsewhere
+open_log() { # on a full volume, in the folder for temporary files
     log=$home/log/bootstrap.log
     [ ! -s "$log" ] || mv -f "$log" "$log.1"
     head -c 65536 /dev/zero >"$log" 2>/dev/null || log=$(mktemp)
     : >"$log"
 }
 
-show_log() { # what has come since the last time
+show_log() { # the output since the last call
     size=$(stat -c %s "$log")
     [ "$size" -le "$shown" ] || tail -c "+$((shown + 1))" "$log" | head -c "$((size - shown))"
     shown=$size
 }
 
-# The file holds the answer: if the time of `cat` is up after it has read from the pipe and before it writes, what it read
-# is lost. The pipe wakes the caller, and has to do on a full volume.
-say_to_caller() { # STATUS, with what else was reported
+# The file keeps the answer, because `cat` may be ended after it has read from the pipe and before it writes. The pipe
+# wakes the caller, and is the only way on a full volume.
+say_to_caller() { # STATUS, together with $reported
     [ -z "$worker" ] || {
-        echo "$1$told" >"$answer_file"
-        echo "$1$told" >&4 || rm -f "$answer_file" # the caller has left
+        echo "$1$reported" >"$answer_file"
+        echo "$1$reported" >&4 || rm -f "$answer_file" # the caller has left
     }
 } 2>/dev/null
 
 be_worker() { # PLAYBOOK OPTIONS...
     worker=1
     trap '' HUP PIPE
-    echo 500 >/proc/self/oom_score_adj # what runs beside it, a kernel, is the last to be killed for memory
+    echo 500 >/proc/self/oom_score_adj # for lack of memory, kill this before a user's kernel
     work "$@"
     status=$?
     rm -f "$own/.left.$$"
@@ -1011,7 +1010,7 @@ be_worker() { # PLAYBOOK OPTIONS...
     exit $status
 }
 
-# The end of work that nobody waited for, where CloudWatch or the administrator's own command picks it up.
+# Report the end of work without a caller to the system log, for CloudWatch, and to the administrator's own command.
 report_end() {
     line="nbprovision: failed status=$status changed=- failed=- version=$version hook=$phase background=1"
     logger -t nbprovision -- "$line" 2>/dev/null
@@ -1020,7 +1019,7 @@ report_end() {
         NBPROVISION_STATUS=$status NBPROVISION_RESULT=$line within 60 sh -c "$NBPROVISION_ON_FINISH" 4>&-
 }
 
-# ---- from here on it runs
+# ---- main
 
 while read -r key _ user _; do [ "$key" != Uid: ] || break; done </proc/self/status
 callers_path=${PATH-}
@@ -1045,7 +1044,7 @@ phase=${NBPROVISION_PHASE-}
 fallback=${NBPROVISION_FALLBACK-}
 worker=${NBPROVISION_WORKER-}
 answer_file=$worker
-told=
+reported=
 explained=
 why_another=
 recording=
@@ -1068,7 +1067,7 @@ case ${1-} in
 esac
 refuse_what_is_foreign
 
-# The budget counts from the start of root's part, where there is one.
+# The budget begins with root's part, if there is one.
 begun=${NBPROVISION_STARTED-}
 [ -n "$begun" ] || read -r begun _ </proc/uptime
 started=$(hundredths "$begun")
@@ -1083,7 +1082,7 @@ while [ $count -gt 0 ]; do
     count=$((count - 1))
     case $word in
     --deadline | --tool | --sha256 | --index-url)
-        value= # after the last word come those that are kept
+        value= # the words after the last one are those that are kept
         [ $count -eq 0 ] || { value=$1 && shift && count=$((count - 1)); }
         ;;
     --deadline=* | --tool=* | --sha256=* | --index-url=*) value=${word#*=} ;;
@@ -1108,13 +1107,13 @@ name_source
 judge_source
 deadline=${deadline%.*}
 case $deadline in *[!0-9]*) fail 5 "--deadline takes a number of seconds, not '$deadline'" "" "" ;; esac
-# They differ from start to start, and the tool takes each variable of its name for a setting.
+# They differ at each start, and the tool treats each variable with its prefix as a setting.
 unset NBPROVISION_STARTED NBPROVISION_WORKER NBPROVISION_FALLBACK
-[ -z "$phase" ] || export NBPROVISION_STARTED="$begun" # but for this one: the end of late work tells how long all of it took
+[ -z "$phase" ] || export NBPROVISION_STARTED="$begun" # except this one: late work reports its total time
 
 [ -z "$phase" ] || link_command # the user's home is new at each start
 case ${1-} in
-inline:*) # where there is no room for it, that of the last start has to do
+inline:*) # without space for it, use that of the last start
     playbook=$own/playbook/${1#*:}
     if ! unpack_playbook; then
         complain "could not unpack the playbook in $own" "" "Free space: nbprovision clean. The one of an earlier start is used."

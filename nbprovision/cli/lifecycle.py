@@ -12,18 +12,17 @@ from packaging.version import Version
 
 from nbprovision.catalogue import Catalogue
 from nbprovision.cli.lint import assumed, show
-from nbprovision.lifecycle.extra_vars import handed_on
 from nbprovision.lifecycle.payload import Payload
-from nbprovision.lifecycle.playbook import examine
+from nbprovision.lifecycle.playbook import examine, handed_on
 from nbprovision.lifecycle.render import (
     BOOTSTRAP_NAME,
     DEFAULT_SECONDS,
     PLATFORMS,
     VERSION,
-    Wanted,
+    ScriptRequest,
     bootstrap,
-    judged,
     render,
+    validated,
 )
 from nbprovision.lifecycle.secret_text import refuse_in_option, refuse_in_variables
 from nbprovision.lifecycle.wheels import doubt, look, look_at_file
@@ -144,8 +143,8 @@ def execute(options: argparse.Namespace) -> int:
     refuse_in_variables(handed.variables)
     _tell(handed.notes)
     payload = _examined(options, environment, handed.variables) if options.inline else None
-    wanted = judged(
-        Wanted(
+    wanted = validated(
+        ScriptRequest(
             playbook=options.playbook,
             payload={} if payload is None else payload.files,
             executable=() if payload is None else payload.executable,

@@ -21,8 +21,8 @@ from nbprovision.machine.machine import Machine
 from nbprovision.machine.ownership import note, refuse_foreign
 from nbprovision.model.errors import InvalidPlaybook, ProvisionError, UsageError
 from nbprovision.model.result import Result
+from nbprovision.playbook.calls import SPECIAL_TAGS
 from nbprovision.playbook.read import parse_extra_vars
-from nbprovision.playbook.tags import SPECIAL_TAGS
 from nbprovision.report import verbose
 from nbprovision.report.activity import Replaced, hook, last_failure, record_failure
 from nbprovision.report.colour import shown

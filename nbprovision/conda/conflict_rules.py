@@ -1,4 +1,4 @@
-"""Tasks that fight over one thing: each run would undo with one what it did with the other, or fail."""
+"""The rule about conflicting tasks: each run would undo with one what it did with the other, or fail."""
 
 from __future__ import annotations
 
@@ -9,124 +9,120 @@ from pathlib import Path
 from typing import Any
 
 from nbprovision.conda import health, specs
-from nbprovision.lint.finding import Found, rule
+from nbprovision.lint.finding import Problem, rule
 from nbprovision.lint.subject import Call, Playbook
 from nbprovision.machine.environments import installed
 from nbprovision.model.errors import Position, ProvisionError
 from nbprovision.model.task import Claim, Resource, Setting
 from nbprovision.pip import requirements
 
-_Fight = tuple[Call, Call, str, str]  # the later task, the earlier one, what they fight over, how they differ
+_Conflict = tuple[Call, Call, str, str]  # the later task, the earlier one, the disputed thing, the difference
 
-# Kinds whose parameters say all of what they make: what one leaves out is its default, and no less another value.
+# Kinds whose parameters describe the whole thing: an omitted parameter means its default.
 _WHOLE = frozenset(("ensure_kernel", "ensure_git_config", "ensure_line", "ensure_block"))
-# Kinds that leave as it is what they do not name.
-_IN_PART = frozenset(("ensure_file", "ensure_pip_index", "ensure_condarc"))
-# Kinds of which only the being there can be fought over here; their packages are compared by themselves.
-_THERE = frozenset(("ensure_conda_env", "ensure_venv", "ensure_conda_channel"))
-# What tells two things of one kind apart that lie in one file.
-_WHICH = {
+# Kinds that keep whatever they do not name.
+_PARTIAL = frozenset(("ensure_file", "ensure_pip_index", "ensure_condarc"))
+# Kinds that conflict here only if one creates and the other removes; their packages are compared separately.
+_EXISTENCE = frozenset(("ensure_conda_env", "ensure_venv", "ensure_conda_channel"))
+# The parameters that identify one of several things of a kind in a file.
+_IDENTITY = {
     "ensure_line": ("regexp", "line"),
     "ensure_block": ("marker", "marker_begin", "marker_end"),
     "ensure_git_config": ("name",),
 }
-# What does not make the thing another one.
-_BESIDE = frozenset(("deep", "refresh_every", "validate", "engine", "state", "backup", "create", "firstmatch"))
-_OF_CONDA = ("ensure_conda_env", "ensure_conda_pkg")
-_PARTS_OF_FILES = ("ensure_line", "ensure_block", "ensure_pip_index", "ensure_condarc", "ensure_git_config")
-_ALL_AND_PART = "one says all that is in it, the other puts something into it"
+# Parameters that do not change the thing.
+_IRRELEVANT = frozenset(("deep", "refresh_every", "validate", "engine", "state", "backup", "create", "firstmatch"))
+_CONDA_TASKS = ("ensure_conda_env", "ensure_conda_pkg")
+_EDITS_OF_FILES = ("ensure_line", "ensure_block", "ensure_pip_index", "ensure_condarc", "ensure_git_config")
+_ALL_AND_PART = "one sets its whole content, the other a part of it"
+_CREATED_AND_REMOVED = "one creates it and the other removes it"
 _CONTENT = ("content", "template", "source", "copy", "src")
 
 
-@rule(
-    "conflicting-tasks",
-    "error",
-    "two tasks that fight over one thing: a kernel, file, index or package that they want different, or one wants gone",
-    "each run does with one task what it undoes with the other, so that it never comes to an end",
-)
-def conflicting_tasks(playbook: Playbook) -> Iterable[Found]:
-    """Tasks that both hold on this machine, each pair once; handlers and rescues act in their turn only."""
+@rule("error", "each run undoes with one task the work of the other, so that every run reports a change")
+def conflicting_tasks(playbook: Playbook) -> Iterable[Problem]:
+    """Two tasks with different states of one thing: a kernel, file, index or package.
+
+    Only tasks whose `when` is true on this machine are compared, and neither handlers nor rescues. Each pair is
+    reported once.
+    """
     calls = [call for call in playbook.calls if call.here and not call.handler and not call.rescue]
-    told: set[frozenset[Position]] = set()
-    fights = (
-        *_things(playbook, calls),
-        *_shared(playbook, calls),
-        *_owned(playbook, calls),
-        *_packages(playbook, calls),
-    )
-    for later, earlier, thing, reason in fights:
-        pair = frozenset((later.position, earlier.position))
-        if pair not in told:
-            told.add(pair)
-            yield Found(
-                position=later.position,
-                message=f"'{later.name}' and '{earlier.name}' ({earlier.position}) fight over {thing}: {reason}",
-                cure="make one task of the two, or give each its own thing",
-            )
+    reported: set[frozenset[Position]] = set()
+    for conflicts in (_resources, _shared_values, _package_files, _packages):
+        for later, earlier, thing, reason in conflicts(playbook, calls):
+            pair = frozenset((later.position, earlier.position))
+            if pair not in reported:
+                reported.add(pair)
+                message = f"'{later.name}' and '{earlier.name}' ({earlier.position}) conflict over {thing}: {reason}"
+                yield Problem(later.position, message, "merge the two tasks, or give each its own thing")
 
 
-def _things(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Fight]:
+def _in_order(first: Call, second: Call) -> tuple[Call, Call]:
+    """The later task, then the earlier one."""
+    earlier, later = sorted((first, second), key=lambda call: call.position[1:])
+    return later, earlier
+
+
+def _resources(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Conflict]:
     """Kernels, files, indexes, settings."""
     makers: dict[str, list[tuple[Call, Resource]]] = {}
     for call in calls:
         for resource in sorted(playbook.provided(call)):
             makers.setdefault(resource.identity, []).append((call, resource))
-    for several in makers.values():
-        for (first, one), (second, other) in combinations(several, 2):
+    for provisions in makers.values():
+        for (first, resource), (second, other) in combinations(provisions, 2):
             reason = _difference(first, second) if first is not second else ""
-            if reason and (one == other or "file" in (one.kind, other.kind)):
-                yield second, first, f"{one.kind} {one.identity}", reason
+            if reason and (resource == other or "file" in (resource.kind, other.kind)):
+                yield second, first, f"{resource.kind} {resource.identity}", reason
 
 
-def _shared(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Fight]:
-    """Values of one key in a file that tasks of any kind write to; all of the file, where a task says that."""
+def _shared_values(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Conflict]:
+    """Values of one key in a file that tasks of any kind write to, or the content of the whole file."""
     values: list[tuple[Call, Setting]] = []
     for call in calls:
-        values += [
-            (call, one) for one in playbook.asked(call, lambda task: list(task.shared_values(playbook.machine))) or ()
-        ]
-    for (first, one), (second, other) in combinations(values, 2):
-        if first is not second and one.key == other.key and one.value != other.value and one.shares_file(other):
-            reason = f"they differ in {other.key[-1]}"
-            yield second, first, f"file {one.file if other.pattern else other.file}", reason
+        settings = playbook.answer(call, lambda task: list(task.shared_values(playbook.machine))) or ()
+        values += [(call, setting) for setting in settings]
+    for (first, setting), (second, other) in combinations(values, 2):
+        differs = setting.key == other.key and setting.value != other.value
+        if first is not second and differs and setting.shares_file(other):
+            file = setting.file if other.pattern else other.file
+            yield second, first, f"file {file}", f"they differ in {other.key[-1]}"
     for whole in calls:
-        content = _settled(whole, "content") if whole.kind == "ensure_file" else None
+        content = _value(whole, "content") if whole.kind == "ensure_file" else None
         if isinstance(content, str):
             for (part, setting), resource in product(values, playbook.provided(whole)):
-                here = Setting(resource.identity, (), None)
-                if here.shares_file(setting) and _said(content, setting) != setting.value:
-                    earlier, later = sorted((whole, part), key=lambda call: call.position[1:])
-                    yield later, earlier, f"file {resource.identity}", _ALL_AND_PART
+                shared = Setting(resource.identity, (), None).shares_file(setting)
+                if shared and _json_value(content, setting.key) != setting.value:
+                    yield *_in_order(whole, part), f"file {resource.identity}", _ALL_AND_PART
 
 
-def _said(content: str, setting: Setting) -> object:
-    """What a text says of a key, if it is JSON; None where it says nothing."""
+def _json_value(content: str, keys: Iterable[Any]) -> object:
+    """The value under nested keys of a JSON text; None if there is none."""
     try:
-        found = json.loads(content)
-        for key in setting.key:
-            found = found[key]
+        value = json.loads(content)
+        for key in keys:
+            value = value[key]
     except (ValueError, RecursionError, LookupError, TypeError):
         return None
-    return found
+    return value
 
 
-def _owned(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Fight]:
-    """Files of conda packages that one task writes, and another one repairs at each run by a deep look."""
-    deep = [call for call in calls if call.kind in _OF_CONDA and _settled(call, "deep") is True]
-    for looking, writing in product(deep, calls):
-        if looking is writing or _state(writing) == "absent":
+def _package_files(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Conflict]:
+    """Files of conda packages that one task writes, and a task with ``deep`` repairs at each run."""
+    deep = [call for call in calls if call.kind in _CONDA_TASKS and _value(call, "deep") is True]
+    for repairing, writing in product(deep, calls):
+        if repairing is writing or writing.state == "absent":
             continue
-        for prefix, resource in product(_prefixes(playbook, looking), playbook.provided(writing)):
+        for prefix, resource in product(_prefixes(playbook, repairing), playbook.provided(writing)):
             path = Path(resource.identity) / ("kernel.json" if resource.kind == "kernel" else "")
             owner = _owner(prefix, path) if resource.kind in ("kernel", "file") and prefix in path.parents else ""
             if owner:
-                earlier, later = sorted((looking, writing), key=lambda call: call.position[1:])
                 reason = f"it is a file of the package {owner}, which `deep` repairs"
-                yield later, earlier, f"file {path}", reason
+                yield *_in_order(repairing, writing), f"file {path}", reason
 
 
 def _owner(prefix: Path, path: Path) -> str:
-    """The conda package that brings a file; nothing for none, and before the environment is made only a kernel's."""
+    """The conda package with a file, or nothing; in a missing environment only ipykernel's kernel is known."""
     place = str(path.relative_to(prefix))
     records = installed(prefix)
     if not records:
@@ -135,45 +131,43 @@ def _owner(prefix: Path, path: Path) -> str:
 
 
 def _difference(first: Call, second: Call) -> str:
-    """What the two want different of one thing, or nothing."""
-    if first.kind == second.kind and first.kind in _WHOLE | _IN_PART | _THERE:
-        return _alike(first, second) if _which(first) == _which(second) else ""
+    """Describe how two tasks on one thing differ; empty if they agree."""
+    if first.kind == second.kind and first.kind in _WHOLE | _PARTIAL | _EXISTENCE:
+        return _parameter_difference(first, second) if _identity(first) == _identity(second) else ""
     for whole, part in ((first, second), (second, first)):
-        if whole.kind != "ensure_file" or part.kind not in _PARTS_OF_FILES or _state(part) == "absent":
+        if whole.kind != "ensure_file" or part.kind not in _EDITS_OF_FILES or part.state == "absent":
             continue
-        if _state(whole) == "absent":
-            return "one wants it gone and the other a text in it"
+        if whole.state == "absent":
+            return "one removes it and the other edits it"
         if any(whole.values.get(key) is not None for key in _CONTENT):
             return _ALL_AND_PART
     return ""
 
 
-def _alike(first: Call, second: Call) -> str:
-    """What two tasks of one kind want different of one thing, or nothing."""
-    absent = [_state(call) for call in (first, second)].count("absent")
-    keys = sorted((first.values.keys() | second.values.keys()) - _BESIDE)
-    pairs = {key: (_settled(first, key), _settled(second, key)) for key in keys}
-    if first.kind in _IN_PART:
+def _parameter_difference(first: Call, second: Call) -> str:
+    absent = [first.state, second.state].count("absent")
+    keys = sorted((first.values.keys() | second.values.keys()) - _IRRELEVANT)
+    pairs = {key: (_value(first, key), _value(second, key)) for key in keys}
+    if first.kind in _PARTIAL:
         pairs = {key: pair for key, pair in pairs.items() if None not in pair}
     if first.kind == "ensure_condarc":  # lists and mappings are merged
-        common = [key for key, (one, other) in pairs.items() if key != "scope" and _entries(one) & _entries(other)]
         if absent == 1:
-            return f"one puts into {common[0]} what the other takes out" if common else ""
+            common = (key for key, pair in pairs.items() if key != "scope" and _entries(pair[0]) & _entries(pair[1]))
+            return next((f"one adds to {key} what the other removes" for key in common), "")
         pairs = {key: pair for key, pair in pairs.items() if not isinstance(pair[0], list | dict)}
     if absent == 1:
-        return "one wants it there and the other gone"
-    if absent == 2 or first.kind in _THERE:
+        return _CREATED_AND_REMOVED
+    if absent == 2 or first.kind in _EXISTENCE:
         return ""
-    different = [key for key, (one, other) in pairs.items() if one != other]
-    if _state(first) != _state(second):
+    different = [key for key, (value, other) in pairs.items() if value != other]
+    if first.state != second.state:
         different.append("state")
     return f"they differ in {', '.join(different)}" if different else ""
 
 
-def _which(call: Call) -> tuple[Any, ...]:
-    keys = _WHICH.get(call.kind, ())
-    found = tuple(_settled(call, key) for key in keys)
-    return found[:1] if call.kind == "ensure_line" and found[0] is not None else found
+def _identity(call: Call) -> tuple[Any, ...]:
+    values = tuple(_value(call, key) for key in _IDENTITY.get(call.kind, ()))
+    return values[:1] if call.kind == "ensure_line" and values[0] is not None else values
 
 
 def _entries(value: Any) -> set[str]:
@@ -182,67 +176,54 @@ def _entries(value: Any) -> set[str]:
     return {str(entry) for entry in (value if isinstance(value, list) else [value])}
 
 
-def _state(call: Call) -> str:
-    return str(call.values.get("state", "present"))
+def _value(call: Call, key: str) -> Any:
+    """A parameter with its default."""
+    return getattr(call.task, key, call.values.get(key))
 
 
-def _settled(call: Call, key: str) -> Any:
-    return getattr(call.task, key, call.values.get(key)) if call.task is not None else call.values.get(key)
-
-
-def _packages(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Fight]:
-    """Packages of one environment: wanted and unwanted, or in versions that exclude each other."""
+def _packages(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Conflict]:
+    """Packages of one environment: installed and removed, or in versions that exclude each other."""
     pip: list[tuple[Call, Claim]] = []
-    conda: list[tuple[Call, Path, str, bool]] = []
+    conda: list[tuple[Call, Path, str]] = []
     for call in calls:
-        claims = playbook.asked(call, lambda task: list(task.claims(playbook.machine))) or []
+        claims = playbook.answer(call, lambda task: list(task.claims(playbook.machine))) or ()
         pip += [(call, claim) for claim in claims]
-        if call.kind in _OF_CONDA and call.values.get("state") != "absent":
-            conda += [
-                (call, prefix, text, False) for prefix in _prefixes(playbook, call) for text in call.strings("packages")
-            ]
-        elif call.kind == "ensure_conda_pkg":
-            conda += [
-                (call, prefix, text, True) for prefix in _prefixes(playbook, call) for text in call.strings("packages")
-            ]
+        if call.kind == "ensure_conda_pkg" or (call.kind == "ensure_conda_env" and call.state != "absent"):
+            conda += [(call, *pair) for pair in product(_prefixes(playbook, call), call.strings("packages"))]
     for (first, claim), (second, other) in combinations(pip, 2):
         if first is not second and claim.prefix == other.prefix and _exclude(claim, other):
             yield second, first, f"'{other.requirement}' in {other.prefix}", f"the other wants '{claim.requirement}'"
-    for (first, prefix, text, gone), (second, place, also, also_gone) in combinations(conda, 2):
-        if first is second or prefix != place:
+    for (first, prefix, text), (second, other_prefix, other_text) in combinations(conda, 2):
+        if first is second or prefix != other_prefix:
             continue
-        one, two = specs.parse(text), specs.parse(also)
-        if one is None or two is None or one.name != two.name:
+        spec, other_spec = specs.parse(text), specs.parse(other_text)
+        if spec is None or other_spec is None or spec.name != other_spec.name:
             continue
-        if gone != also_gone:
-            yield second, first, f"'{also}' in {prefix}", "one wants it there and the other gone"
-        elif not gone and specs.exclude(one, two):
-            yield second, first, f"'{also}' in {prefix}", f"the other wants '{text}'"
-    for call, claim in pip:
-        for other_call in calls:
-            objection = _objection(playbook, other_call, claim) if other_call is not call else None
-            if objection:
-                earlier, later = sorted((call, other_call), key=lambda one: one.position[1:])
-                yield later, earlier, f"'{claim.requirement}' in {claim.prefix}", objection
+        absent = [first.state, second.state].count("absent")
+        if absent == 1:
+            yield second, first, f"'{other_text}' in {prefix}", _CREATED_AND_REMOVED
+        elif absent == 0 and specs.exclude(spec, other_spec):
+            yield second, first, f"'{other_text}' in {prefix}", f"the other wants '{text}'"
+    for (call, claim), other_call in product(pip, calls):
+        if other_call is not call and (objection := _objection(playbook, other_call, claim)):
+            yield *_in_order(call, other_call), f"'{claim.requirement}' in {claim.prefix}", objection
 
 
 def _objection(playbook: Playbook, call: Call, claim: Claim) -> str | None:
-    found: str | None = playbook.asked(call, lambda task: task.objection(claim, playbook.machine))
-    return found
+    objection: str | None = playbook.answer(call, lambda task: task.objection(claim, playbook.machine))
+    return objection
 
 
 def _prefixes(playbook: Playbook, call: Call) -> Iterable[Path]:
-    return playbook.asked(call, lambda task: list(task.guarded(playbook.machine))) or []
+    return playbook.answer(call, lambda task: list(task.guarded(playbook.machine))) or []
 
 
-def _exclude(one: Claim, other: Claim) -> bool:
+def _exclude(claim: Claim, other: Claim) -> bool:
     try:
-        first, second = requirements.parse(one.requirement), requirements.parse(other.requirement)
-        if first.name != second.name or not first.name:
+        first, second = requirements.parse(claim.requirement), requirements.parse(other.requirement)
+        if first.name != second.name or not first.name or (claim.absent and other.absent):
             return False
-        if one.absent and other.absent:
-            return False
-        # What is to go in one version is let alone in another.
-        return requirements.incompatible(first, second) != (one.absent != other.absent)
+        # A claim that removes one version allows any other.
+        return requirements.incompatible(first, second) != (claim.absent != other.absent)
     except (ProvisionError, ValueError):
         return False

@@ -215,7 +215,7 @@ class MetaOperation(Operation, frozen=True):
             if run.work.check and run.planned() is not None:
                 return None  # it turns on what is only planned
             raise
-        if self.meta.what == "end_play":
+        if self.meta.action == "end_play":
             return Stop(f"the play was ended before it ({self.meta.position})")
         if place.play is not None:
             place.play.flush(run, final=False)
@@ -228,7 +228,7 @@ class MetaOperation(Operation, frozen=True):
     def ends_play(self, settling: Settling) -> bool:
         """Whether the play would end here in a run with nothing to do."""
         try:
-            return self.meta.what == "end_play" and self.meta.wanted(settling.registry.results)
+            return self.meta.action == "end_play" and self.meta.wanted(settling.registry.results)
         except ProvisionError:
             return False
 

@@ -1,6 +1,6 @@
-"""The places that a script names, judged by their form: paths of the machine, buckets, URLs, requirements.
+"""Checks the form of the places in a script: paths of the machine, buckets, URLs, requirements.
 
-A path need not exist here, where the script is rendered. `nbprovision.lifecycle.wheels` checks existing ones.
+A path need not exist on this machine, which renders the script. `nbprovision.lifecycle.wheels` checks existing paths.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from nbprovision.model.errors import UsageError
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", re.IGNORECASE)
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _BUCKET = re.compile(r"s3://(?!.*\.\.[^/]*(?:/|$))[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?P<key>/.*)?")
-# A name of a file is added to it, so that it has neither a query nor a fragment; nobody puts a user there.
+# The script appends a file name, so that a query or a fragment is impossible; a user would be a secret.
 _HTTPS = re.compile(r"https://[^\s/?#@]+(/[^\s?#]*)?")
 _ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip", ".egg")
 _HOME = re.compile(r"(/[A-Za-z0-9._-]+)+")
 # The project does not own its name there: anybody could register it and run code at every start.
 _PUBLIC_INDEX = re.compile(r"https?://([^/@]*@)?([^/:]+\.)?(pypi\.org|pypi\.python\.org)(:\d+)?(/.*)?", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
-# Where the tool may come from, in the words of the command line; bootstrap.sh has the same text.
+# The possible sources of the tool on the command line; bootstrap.sh has the same text.
 SOURCES = (
     "--tool FOLDER (of wheels), --tool WHEEL, --tool s3://BUCKET/PREFIX, --tool https://HOST/WHEEL --sha256 H, "
     f"--index-url https://HOST/simple (an index that has {TOOL}), or --tool pypi:{TOOL}==VERSION --sha256 H"
@@ -35,16 +35,16 @@ SOURCES = (
 
 
 def path(option: str, text: str, user_home: str, *, is_file: bool = False) -> str:
-    """An absolute path of the machine; ``~/`` is the notebook user's home folder there.
+    """Return an absolute path of the machine; ``~/`` is the notebook user's home folder there.
 
     Args:
-        option: How the message names it: ``--user-playbook``.
-        text: What was given.
-        user_home: The home folder there.
-        is_file: A folder makes no sense.
+        option: The option, for messages: ``--user-playbook``.
+        text: Its value.
+        user_home: The home folder on the machine.
+        is_file: The option takes no folder.
 
     Raises:
-        UsageError: it is relative, a URL, or, for a file, ends with a slash.
+        UsageError: the path is relative, a URL, or, for a file, ends with a slash.
     """
     if text.startswith("~/"):
         text = f"{user_home}/{text[2:].lstrip('/')}"
@@ -70,10 +70,10 @@ def path(option: str, text: str, user_home: str, *, is_file: bool = False) -> st
 
 
 def bucket(option: str, url: str, *, is_file: bool = False) -> str:
-    """An ``s3://`` URL: of a prefix that files lie under, or of a file.
+    """Return an ``s3://`` URL of a prefix, or of a file.
 
     Raises:
-        UsageError: no bucket can have that name, or the name of the file is missing.
+        UsageError: a bucket cannot have that name, or the name of the file is missing.
     """
     match = _BUCKET.fullmatch(url)
     form = "s3://BUCKET/KEY" if is_file else "s3://BUCKET/PREFIX"
@@ -93,10 +93,10 @@ def bucket(option: str, url: str, *, is_file: bool = False) -> str:
 
 
 def folder(option: str, text: str, user_home: str) -> str:
-    """A folder to get a file from: a path of the machine, an ``s3://`` or an ``https://`` URL.
+    """Return the place of a folder: a path of the machine, an ``s3://`` or an ``https://`` URL.
 
     Raises:
-        UsageError: it is none of them.
+        UsageError: the text has another form.
     """
     if text.startswith("s3://"):
         return bucket(option, text)
@@ -118,10 +118,10 @@ def folder(option: str, text: str, user_home: str) -> str:
 
 
 def home(text: str, user_home: str) -> str:
-    """The tool's home folder; its path is unquoted in the script.
+    """Return the tool's home folder; its path is unquoted in the script.
 
     Raises:
-        UsageError: it is not an absolute path of plain letters.
+        UsageError: the text is not an absolute path of plain letters.
     """
     text = path("--home", text, user_home).rstrip("/")
     if not _HOME.fullmatch(text) or {".", ".."}.intersection(text.split("/")):
@@ -134,22 +134,22 @@ def home(text: str, user_home: str) -> str:
 
 
 def tool(text: str, user_home: str, version: str, sha256: str | None = None) -> str:
-    """Where the tool comes from: a folder of wheels or a wheel on the machine, a bucket, or a requirement.
+    """Return the source of the tool: a folder of wheels or a wheel on the machine, a bucket, or a requirement.
 
     Args:
-        text: What was given.
+        text: The value of ``--tool``.
         user_home: The notebook user's home folder on the machine.
-        version: The one that the script asks for.
-        sha256: Of the tool's wheel.
+        version: The version that the script requires.
+        sha256: The hash of the tool's wheel.
 
     Returns:
-        What ``NBPROVISION_SOURCE`` takes: the hash is a part of it.
+        The value of ``NBPROVISION_SOURCE``, which contains the hash.
 
     Raises:
-        UsageError: it is none of them, or can never be that version of the tool; or the hash is missing or wrong.
+        UsageError: the text has another form or excludes that version of the tool, or the hash is missing or wrong.
     """
     if sha256 is None and text.startswith("pypi:"):
-        text, in_one, digest = text.partition(" --hash=sha256:")  # as NBPROVISION_SOURCE has it
+        text, in_one, digest = text.partition(" --hash=sha256:")  # the form of NBPROVISION_SOURCE
         sha256 = digest if in_one else None
     if sha256 is not None and not _SHA256.fullmatch(sha256):
         raise UsageError(
@@ -201,19 +201,19 @@ def tool(text: str, user_home: str, version: str, sha256: str | None = None) -> 
 
 
 def comes_by_name(tool: str) -> bool:
-    """Whether a tool, as `tool` returns it, is any file that an index has under its name: ``nbprovision>=1``."""
+    """Whether a source, as `tool` returns it, is only the tool's name, for any index: ``nbprovision>=1``."""
     return not tool.startswith(("/", "s3://", "pypi:")) and Requirement(tool).url is None
 
 
 def refuse_public_name(tool: str, indexes: Iterable[str]) -> None:
-    """Refuse whatever somebody registers on the public index under the tool's name.
+    """Refuse the tool's name on the public index, where anybody may register it.
 
     Args:
-        tool: As `tool` returns it.
-        indexes: The URLs of the indexes that the script names; without any it is pip's own, the public one.
+        tool: The source, as `tool` returns it.
+        indexes: The URLs of the script's indexes; without any, pip uses the public one.
 
     Raises:
-        UsageError: the name alone decides what is installed, and everybody may register it.
+        UsageError: an index is public.
     """
     indexes = list(indexes)
     public = next(filter(_PUBLIC_INDEX.fullmatch, indexes), None)
@@ -295,7 +295,7 @@ def _with_hash(url: str) -> str:
 
 
 def _as_path(url: str) -> str:
-    """What to write in place of a ``file:`` URL; empty for another one."""
+    """Return the advice for a ``file:`` URL; empty for another URL."""
     parts = urlsplit(url)
     if parts.scheme.lower() != "file" or not parts.path.startswith("/") or parts.netloc not in ("", "localhost"):
         return ""

@@ -1,19 +1,19 @@
-"""The tool's own virtual environment, as bootstrap.sh makes and checks it; runs inside that environment.
+"""Marks and checks the tool's own virtual environment for bootstrap.sh; runs inside that environment.
 
-``venv`` in the home folder is a link to one of two slots, ``venv.1`` and ``venv.2``; ``venv.good`` is a link to the one
-that last ended a run with 0, which is what there is to fall back to when a newer one does not work. What is in a slot
-counts only once its marker ``.complete`` is there, which is written last, when the disk has the rest:
+``venv`` in the home folder is a link to one of two slots, ``venv.1`` and ``venv.2``. ``venv.good`` is a link to the
+slot that last ended a run with 0, which is the fallback if a newer one does not work. A slot is valid only with its
+marker ``.complete``, which is written last, after everything else is on the disk:
 
-    what was installed (a requirement, or the digest of a wheel or of a source tree)
+    the installed source (a requirement, or the digest of a wheel or of a source tree)
     version of nbprovision
     size and time of the interpreter
     the slot's path
     kind of interpreter
     names of the installed distributions
-    digest of their RECORDs and of pyvenv.cfg, which no RECORD vouches for
+    digest of their RECORDs and of pyvenv.cfg, which is in no RECORD
 
-This file imports nothing of nbprovision before it has to, and can be run by its path (``python -I FILE check VENV``),
-so that it works where other files of the tool are damaged, or where another Python looks elsewhere.
+This file imports nbprovision as late as possible, and can be run by its path (``python -I FILE check VENV``). So it
+works if other files of the tool are damaged, and with another Python.
 """
 
 from __future__ import annotations
@@ -31,22 +31,21 @@ SLOTS = ("venv.1", "venv.2")
 
 
 class OtherInterpreter(ValueError):
-    """An environment was made by a Python of another kind, and may be of use again when that one is back."""
+    """Another kind of Python made the environment, which is usable again with that Python."""
 
 
 def check(venv: Path, *, deep: bool = False) -> None:
-    """Check an environment closely, and mark it again if it is sound.
+    """Check an environment closely, and mark it again if it is intact.
 
     Args:
         venv: The slot.
         deep: Compare every file with its hash (PyPA, "Recording installed projects"): a power cut leaves files of zeros
-            with their old size and time. Compiled files, of which nobody has a hash, are removed: Python makes them
-            again.
+            with their old size and time. Compiled files have no hashes and are removed: Python makes them again.
 
     Raises:
         OSError: a file is missing.
-        ValueError: a file is not as it was recorded.
-        OtherInterpreter: the environment was made by another Python.
+        ValueError: a file differs from its record.
+        OtherInterpreter: another Python made the environment.
     """
     lines = (venv / MARKER).read_text(errors="replace").split("\n")
     if len(lines) != _LINES + 1:
@@ -64,24 +63,24 @@ def check(venv: Path, *, deep: bool = False) -> None:
 
 
 def finish(venv: Path, home: Path, installed: str) -> None:
-    """Mark a new environment complete and turn the link to it. The other slot stays: it may have to serve once more.
+    """Mark a new environment complete and turn the link to it. The other slot stays as a fallback.
 
     Args:
         venv: The slot that was just filled.
         home: The tool's home folder.
-        installed: Identifies what was installed.
+        installed: Identifies the installed source.
 
     Raises:
-        OSError: the disk does not have all of it.
-        ImportError: what was installed does not fit this machine.
-        StopIteration: the tool itself is not in it.
+        OSError: a file could not be written to the disk.
+        ImportError: a package does not fit this machine.
+        StopIteration: the tool itself is missing.
     """
     from nbprovision.system.bytecode import remove_cut
 
     remove_cut(site_packages(venv))
-    import rattler  # noqa: F401  # the largest wheel; one that does not fit this machine shows here
+    import rattler  # noqa: F401  # the largest wheel: fails on a machine that it does not fit
 
-    (venv / ".lock").unlink(missing_ok=True)  # uv's, and writable for everybody
+    (venv / ".lock").unlink(missing_ok=True)  # uv makes it writable for everybody
     own = next(site_packages(venv).glob("nbprovision-*.dist-info"))
     _write_to_disk(venv)
     mark(venv, installed, own.name.split("-")[1].removesuffix(".dist"))
@@ -92,18 +91,18 @@ def finish(venv: Path, home: Path, installed: str) -> None:
 
 
 def good(home: Path, slot: str | None = None) -> None:
-    """Make ``venv.good`` lead to a slot that has ended a run with 0. If it already does, nothing is written.
+    """Make ``venv.good`` a link to a slot that has ended a run with 0. Write nothing if it already is.
 
     In a shell: ``slot=$(readlink "$home/venv"); [ "$(readlink "$home/venv.good")" = "$slot" ] || {
     ln -sfn "$slot" "$home/venv.good.new" && mv -fT "$home/venv.good.new" "$home/venv.good"; }``
 
     Args:
         home: The tool's home folder.
-        slot: Its name; by default that of the slot in use.
+        slot: The name of the slot; default the slot in use.
 
     Raises:
         OSError: ``venv`` is not a link, or the folder cannot be written.
-        ValueError: that is not the name of a slot.
+        ValueError: the link does not name a slot.
     """
     slot = slot or os.readlink(home / "venv")
     if slot not in SLOTS:
@@ -117,16 +116,16 @@ def good(home: Path, slot: str | None = None) -> None:
 
 
 def own_slot(home: Path) -> str | None:
-    """The name of the slot that this process runs from, None if it runs from elsewhere."""
+    """Return the name of the slot that this process runs from; None if it runs from elsewhere."""
     prefix = os.path.realpath(sys.prefix)
     return next((slot for slot in SLOTS if prefix == os.path.realpath(home / slot)), None)
 
 
 def spare(home: Path) -> Path:
-    """The slot that the next install is to fill: not the good one if that is complete, else not the one in use.
+    """Return the slot for the next install: not the good one if that is complete, else not the one in use.
 
     Raises:
-        BlockingIOError: it is the slot in use, and an active run may still import from it.
+        BlockingIOError: it is the slot in use, from which an active run may still import.
     """
     kept = next((link for link in (home / "venv.good", home / "venv") if (link / MARKER).is_file()), home / "venv")
     slot = next(home / name for name in SLOTS if os.path.realpath(home / name) != os.path.realpath(kept))
@@ -137,9 +136,9 @@ def spare(home: Path) -> Path:
 
 
 def tidy(home: Path) -> None:
-    """Remove what a killed install left: a slot without its marker, and a link that was not turned.
+    """Remove the leftovers of a killed install: slots without a marker, and temporary links.
 
-    To be called by a run, with its lock held: no other run can be at work from there. One that is being filled stays.
+    A run calls this with its lock held, so that no other run uses these slots. A slot that is being filled stays.
     """
     if not (home / "venv").is_symlink() or not _leftovers(home):
         return
@@ -163,7 +162,7 @@ def _leftovers(home: Path) -> list[Path]:
 
 
 def mark(venv: Path, installed: str, version: str) -> None:
-    """Write the marker, whole or not at all."""
+    """Write the marker atomically."""
     interpreter = (venv / "bin/python").stat()
     names = sorted(path.name for path in site_packages(venv).glob("*.dist-info"))
     lines = [
@@ -181,22 +180,22 @@ def mark(venv: Path, installed: str, version: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(venv / MARKER)
-    # The rename touched the folder after the marker was written; "changed since" compares the times of the two.
+    # The rename changed the folder after the marker was written, and checks compare the times of the two.
     os.utime(venv / MARKER)
 
 
 def interpreter_kind() -> str:
-    """What compiled packages depend on: ``cpython-312 x86_64``."""
+    """Return what compiled packages depend on: ``cpython-312 x86_64``."""
     return f"{sys.implementation.cache_tag} {os.uname().machine}"
 
 
 def site_packages(venv: Path) -> Path:
-    """Where this interpreter looks for the packages of ``venv``."""
+    """Return the folder of ``venv`` for packages of this interpreter."""
     return venv / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 
 
 def _compare(site: Path, name: str, *, deep: bool) -> None:
-    """Whether the files of a distribution are as its RECORD has them: path, ``sha256=`` base64 without ``=``, size."""
+    """Compare the files of a distribution with its RECORD: path, ``sha256=`` base64 without ``=``, size."""
     import csv
 
     with (site / name / "RECORD").open(newline="") as record:
@@ -217,7 +216,7 @@ def _hash_of(path: Path, algorithm: str) -> str:
 
 
 def _digest_of_records(venv: Path, names: list[str]) -> str:
-    """Digest the files that describe all others; no other check would find them truncated or empty."""
+    """Digest the files that describe all others; no other check notices that one is truncated or empty."""
     digest = hashlib.sha256((venv / "pyvenv.cfg").read_bytes())
     for name in names:
         digest.update((site_packages(venv) / name / "RECORD").read_bytes())
@@ -232,13 +231,13 @@ def _remove_compiled(folder: Path) -> None:
 
 
 def _write_to_disk(folder: Path) -> None:
-    """Have the disk hold all that was written on the file system of ``folder``.
+    """Write all changes of the file system of ``folder`` to the disk.
 
-    One call for the file system: to sync some two thousand files one by one takes many times as long, and os.sync waits
+    One call for the file system: syncing some two thousand files one by one takes many times as long, and os.sync waits
     for other disks too.
 
     Raises:
-        OSError: something could not be written (reported by Linux 5.8 and newer).
+        OSError: a write failed (reported by Linux 5.8 and newer).
     """
     import ctypes
 
@@ -259,13 +258,13 @@ def _turn(link: Path, slot: str) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Carry out a command of bootstrap.sh.
+    """Run a command for bootstrap.sh.
 
-    There are ``check [--deep] VENV``, ``finish SLOT HOME INSTALLED``, ``good HOME`` and ``spare HOME`` (prints it).
-    ``check --deep`` says ``sound`` on standard output: a file of this name that was emptied would end with 0 too.
+    The commands are ``check [--deep] VENV``, ``finish SLOT HOME INSTALLED``, ``good HOME`` and ``spare HOME`` (prints
+    the slot). ``check --deep`` prints ``sound``, because an emptied file of this name would end with 0 too.
 
     Returns:
-        0 if all is well; else 1, or 3 for an environment of another Python, and one line on standard error says why.
+        0 for success; else 1, or 3 for an environment of another Python, with the reason on standard error.
     """
     try:
         match argv:
@@ -289,7 +288,7 @@ def main(argv: list[str]) -> int:
     except OtherInterpreter as error:
         sys.stderr.write(f"  {error}\n")
         return 3
-    except Exception as error:  # noqa: BLE001 - whatever is damaged, one line names it
+    except Exception as error:  # noqa: BLE001 - any damage is reported in one line
         sys.stderr.write("  " + " ".join(f"{type(error).__name__}: {error}".split()) + "\n")
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""The files that go into a script with the playbook: read, checked, and laid out as they are here."""
+"""Reads and checks the files that go into a script, and keeps their relative paths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbprovision.model.errors import InvalidPlaybook, Position
 from nbprovision.playbook.yaml_nodes import read_file
 from nbprovision.system.reading import kind_of, read_bytes
 
-# Of one file. A script has 12,288 bytes for everything, and text shrinks to a fifth or so.
+# The limit of one file. A script has 12,288 bytes for everything, and compressed text takes about a fifth.
 MAX_FILE = 64 * 1024
 _MAX_FILES = 200
 _BOM = b"\xef\xbb\xbf"
@@ -27,9 +27,9 @@ class Member(NamedTuple):
 
     Attributes:
         path: Its absolute path here.
-        shown: The same, as messages show it.
-        position: What names it.
-        document: A playbook, a file of tasks or of variables.
+        shown: The same path for messages.
+        position: The position of its name.
+        document: Whether it is a playbook, a file of tasks or of variables.
 
     """
 
@@ -40,11 +40,11 @@ class Member(NamedTuple):
 
 
 class Payload(msgspec.Struct, frozen=True):
-    """What a playbook needs beside it, and itself.
+    """A playbook and the files that it needs.
 
     Attributes:
-        files: Content by relative path, the playbook first. The paths begin at the folder that all of them lie in.
-        executable: Those that are programs: they are to be unpacked with mode 0755, the others with 0644.
+        files: Content by path, the playbook first. The paths are relative to the common folder of all files.
+        executable: The programs among them, which get mode 0755; the others get 0644.
 
     """
 
@@ -58,22 +58,22 @@ class Payload(msgspec.Struct, frozen=True):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes of each file, before anything is compressed."""
+        """The size of each file before compression."""
         return {name: len(content) for name, content in self.files.items()}
 
 
 def pack(members: Iterable[Member]) -> tuple[Payload, list[str]]:
-    """Read the files, those of folders among them.
+    """Read the files, including those of folders.
 
     Args:
-        members: The playbook first.
+        members: The files and folders, the playbook first.
 
     Returns:
-        The payload, and what was changed or left out, a sentence each.
+        The payload, and a sentence for each change of a file.
 
     Raises:
         InvalidPlaybook: a file is not an ordinary text file of at most 64 KiB, has a name that is not printable ASCII
-            or a first line that no system can run, or holds a secret; or the files share no folder but the root.
+            or a first line that no system can run, or holds a secret; or the files share only the root folder.
 
     """
     files: list[Member] = []
@@ -110,15 +110,14 @@ def pack(members: Iterable[Member]) -> tuple[Payload, list[str]]:
 
 
 def _files(member: Member) -> Iterator[Member]:
-    """The member, or every file of the folder that it is."""
+    """Return the member, or every file in it if it is a folder."""
     if not member.path.is_dir():
         yield member
         return
     for folder, folders, names in os.walk(member.path):
         folders.sort()
-        for name in sorted(
-            (*names, *(folder_name for folder_name in folders if os.path.islink(os.path.join(folder, folder_name))))
-        ):
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for name in sorted((*names, *links)):
             path = Path(folder, name)
             shown = os.path.join(member.shown, os.path.relpath(path, member.path))
             if path.is_symlink():
@@ -127,7 +126,7 @@ def _files(member: Member) -> Iterator[Member]:
 
 
 def _content(file: Member) -> bytes:
-    """The bytes of a file, after everything that would keep it from working."""
+    """Return the bytes of a file; refuse one that could not work."""
     try:
         status = file.path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -140,7 +139,7 @@ def _content(file: Member) -> bytes:
     except OSError as error:
         raise _refused(file, "cannot be read", error.strerror or str(error), "check its owner: ls -l") from None
     if file.document:
-        text = read_file(file.path, "playbook")  # says what is wrong with UTF-16 and the like
+        text = read_file(file.path, "playbook")  # explains UTF-16 and other encodings
     else:
         try:
             text = content.decode()

@@ -1,8 +1,7 @@
-"""Whether a playbook can work on another machine, and the files that have to go there with it.
+"""Checks whether a playbook can work on another machine, and collects the files and variables that go with it.
 
-Files are found by reading the playbook as a run reads it, through a link to the root folder: a path that is evaluated
-to lie below that link begins at a file of the playbook, and one that does not was written as an absolute path, which is
-one of the other machine.
+The playbook is read as in a run, but through a link to the root folder. A path below that link begins at a file of the
+playbook. Any other path is an absolute path in the playbook, and so belongs to the other machine.
 """
 
 from __future__ import annotations
@@ -26,14 +25,16 @@ from nbprovision.model.errors import InvalidPlaybook, MissingFile, Position, Pro
 from nbprovision.model.task import Task
 from nbprovision.playbook import parameters, read
 from nbprovision.playbook.calls import TaskCall
-from nbprovision.playbook.faults import SeveralFaults
+from nbprovision.playbook.extra_vars import ExtraVars, parse_extra_vars
+from nbprovision.playbook.faults import SeveralFaults, single_faults
 from nbprovision.playbook.template import NotYetKnown
-from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
+from nbprovision.playbook.written import as_flow
+from nbprovision.playbook.yaml_nodes import MapNode, scalars
 
-# The root folder by another name, to distinguish paths below it from paths that begin with /.
+# Another name of the root folder, to distinguish paths below it from paths that begin with /.
 _ROOT = "/proc/self/root"
 _BY_LINK = re.compile(rf"{_ROOT}/[^\s'\":;,|&<>()]+")
-# Rules that only the machine itself can decide, or that the rule for secrets decides here.
+# Only the machine itself can decide the first rule. `secret_text` decides the second.
 _UNDECIDED = "unknown-environment"
 _DECIDED = "plain-secret"
 _ANY_TAG = ("all", "tagged", "untagged", "always", "never")
@@ -44,8 +45,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         payload: Its files, itself first.
-        warnings: What lint says of it without refusing it.
-        notes: What is left alone or changed, a sentence each.
+        warnings: The warnings of lint.
+        notes: A sentence for each file that is left out or changed.
 
     """
 
@@ -54,12 +55,52 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+class HandedOn(msgspec.Struct, frozen=True):
+    """Variables that go into a script.
+
+    Attributes:
+        variables: The variables with values that exist on this machine.
+        arguments: The arguments for ``-e`` of the run; a file of this machine is replaced by its content in JSON.
+        notes: A sentence for each file that is not checked.
+
+    """
+
+    variables: ExtraVars
+    arguments: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def handed_on(arguments: Iterable[str]) -> HandedOn:
+    """Replace files of this machine by their values, since the other machine does not have them.
+
+    Args:
+        arguments: The arguments of ``-e``. A missing file with an absolute path belongs to the other machine.
+
+    Raises:
+        UsageError, InvalidPlaybook: as `parse_extra_vars` raises them.
+
+    """
+    variables = ExtraVars()
+    kept: list[str] = []
+    notes: list[str] = []
+    for argument in arguments:
+        name = argument.strip()
+        if name.startswith("@/") and not Path(name[1:]).exists():
+            kept.append(argument)
+            notes.append(f"-e {name}: this file must exist on the machine itself, and is not checked")
+            continue
+        values = parse_extra_vars([argument])
+        variables.update(values)
+        kept.append(as_flow(values) if name.startswith("@") else argument)
+    return HandedOn(variables, tuple(kept), tuple(notes))
+
+
 class _Named(NamedTuple):
-    """A path that something in the playbook names, perhaps by way of the link."""
+    """A path in the playbook, perhaps below the link."""
 
     path: Path
     position: Position | None
-    document: bool = False  # a playbook, a file of tasks or of variables: line ends do not matter in it
+    document: bool = False  # a playbook, a file of tasks or of variables, in which line ends do not matter
 
 
 class _UnknownFacts(dict[str, Any]):
@@ -69,7 +110,7 @@ class _UnknownFacts(dict[str, Any]):
         raise NotYetKnown(f"nb.{name}", ELSEWHERE)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """As ``[]``: no default is better than what the machine says."""
+        """Raise as ``[]`` does: the machine has a value, so that a default would be wrong."""
         return self[name]
 
 
@@ -86,16 +127,16 @@ def examine(
 
     Args:
         path: The playbook, a file of this machine.
-        machine: The known facts about its machine; see `nbprovision.cli.lint.assumed`. It
-            learns what the playbook declares, so it serves one playbook.
+        machine: The known facts about its machine; see `nbprovision.cli.lint.assumed`. Declarations of the playbook
+            are added to it, so that it can serve one playbook only.
         catalogue: Every kind of task.
         extra_vars: The variables of ``-e``.
-        tags: What the run will be given by ``--tags``.
-        skip_tags: The same of ``--skip-tags``.
+        tags: The value of ``--tags`` for the run.
+        skip_tags: The value of ``--skip-tags``.
 
     Raises:
-        InvalidPlaybook: a run would refuse the playbook (each fault with its place), or a file of it is missing, is
-            too large, is not text, or holds a secret.
+        InvalidPlaybook: a run would refuse the playbook (each fault has its position), or one of its files is missing,
+            is too large, is not text, or holds a secret.
 
     """
     errors, warnings = [], []
@@ -120,7 +161,7 @@ def _refused(findings: Iterable[Finding]) -> InvalidPlaybook:
 
 
 class _Reading:
-    """Reads the playbook twice: for every file that it may include, and for the values of its tasks' parameters."""
+    """Reads the playbook twice: for all files that it may include, and for the values of its tasks' parameters."""
 
     def __init__(
         self,
@@ -154,10 +195,10 @@ class _Reading:
                     outside=outside_of(machine),
                 )
             except InvalidPlaybook as fault:
-                faults = fault.faults if isinstance(fault, SeveralFaults) else (fault,)
+                faults = single_faults(fault)
                 missing = next((fault for fault in faults if isinstance(fault, MissingFile)), None)
                 if values is facts[0] and missing is None:
-                    continue  # the names of its files turn on facts
+                    continue  # the names of its files depend on facts
                 raise self._placed(missing or self._unclear(faults[0])) from None
             if not any(play.sections for play in playbook.plays):
                 raise self._placed(_nothing_to_do(playbook))
@@ -170,10 +211,10 @@ class _Reading:
                 self.notes.append(f"no task has the tag '{word}'{nearest(word, self._tags)}")
 
     def members(self) -> tuple[list[Member], list[str]]:
-        """The files to pack, the playbook first, and what is left alone.
+        """Return the files to pack, the playbook first, and a note for each file that is left out.
 
         Raises:
-            InvalidPlaybook: one is missing.
+            InvalidPlaybook: a file is missing.
 
         """
         own = Path(os.path.abspath(self.shown))
@@ -181,7 +222,7 @@ class _Reading:
         for named in self._named.values():
             made = any(made == named.path or made in named.path.parents for made in self._made)
             if made and not named.path.is_file():
-                continue  # a task makes it; a file that is here already is one that tasks edit
+                continue  # a task creates it; an existing file is one that tasks edit
             here = self._here(named.path)
             position = self._position(named.position) or self._start
             if here is None:
@@ -206,22 +247,23 @@ class _Reading:
                 self._gather_task(call)
         for path in [*playbook.content][1:]:
             self._named[path] = _Named(path, None, document=True)
-        for path in playbook.looked_at:  # what is asked for may be missing, and an absolute one is the machine's affair
+        for path in playbook.looked_at:  # it may be missing, and an absolute path belongs to the machine
             if self._here(path) is not None and path.is_file():
                 self._named.setdefault(path, _Named(path, None))
 
     def _gather_task(self, call: TaskCall) -> None:
         task: Task[Any] | None = call.task
         if task is None:
-            with contextlib.suppress(ProvisionError):  # what is left out here may be done there
+            with contextlib.suppress(ProvisionError):  # a task that is skipped here may run there
                 task = call.bind()
         given = call.written.call.parameters if call.written.call is not None else MapNode(call.position, ())
         if task is None:
-            # Its values are known only there; what it names as written, and is here, is meant.
-            for text, position in _texts(given):
+            # Its values are known only there: take the existing files that its texts name.
+            for _, scalar in scalars(given):
+                text = scalar.value if isinstance(scalar.value, str) else ""
                 path = Path(os.path.normpath(call.written.setting.folder / text))
-                if not text.startswith(("/", "~")) and path.is_file():
-                    self._named.setdefault(path, _Named(path, position))
+                if text and "\n" not in text and not text.startswith(("/", "~")) and path.is_file():
+                    self._named.setdefault(path, _Named(path, scalar.position))
             return
         for text in parameters.texts(task):  # a command with {{ playbook_dir }}/FILE in it
             for name in _BY_LINK.findall(text):
@@ -236,7 +278,7 @@ class _Reading:
             self._named.setdefault(path, _Named(path, where))
 
     def _here(self, path: Path) -> Path | None:
-        """The same path without the link; None for one that was absolute."""
+        """Return the path without the link; None for an absolute path of the playbook."""
         text = str(path)
         return Path(text.removeprefix(_ROOT)) if text.startswith(f"{_ROOT}/") else None
 
@@ -257,7 +299,7 @@ class _Reading:
 
     @staticmethod
     def _unclear(fault: ProvisionError) -> ProvisionError:
-        """What the fault is if it is that the name of a file turns on a variable which is set only there."""
+        """Explain the fault if the name of a file depends on a variable that is set only there."""
         if not is_of_elsewhere(fault):
             return fault
         return InvalidPlaybook(
@@ -280,12 +322,3 @@ def _calls(playbook: read.Playbook) -> Iterator[TaskCall]:
     for play in playbook.plays:
         yield from play.calls
         yield from play.handlers
-
-
-def _texts(node: Node) -> Iterator[tuple[str, Position]]:
-    if isinstance(node, Scalar):
-        if isinstance(node.value, str) and node.value and "\n" not in node.value:
-            yield node.value, node.position
-        return
-    for child in node.items if isinstance(node, ListNode) else [value for _, value in node.pairs]:
-        yield from _texts(child)

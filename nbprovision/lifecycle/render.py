@@ -1,7 +1,7 @@
-"""A lifecycle script from options: root's part, and the first stage of the notebook user's.
+"""Renders a lifecycle script from options: root's part, and the first stage of the notebook user's part.
 
-The first stage gets ``bootstrap.sh`` of this version, by its sha256, from beside the tool's wheels or out of the wheel
-itself; all the rest is there. So the script stays small, whatever the tool learns.
+The first stage fetches ``bootstrap.sh`` of this version, checked by its sha256, from beside the tool's wheels or from
+the wheel itself. All further code is in that file, so that the script stays small.
 
 Limits: https://docs.aws.amazon.com/sagemaker/latest/dg/notebook-lifecycle-config.html (16,384 characters of base64,
 five minutes). The template is ``script.sh`` beside this module.
@@ -29,22 +29,22 @@ from nbprovision.lifecycle import addresses
 from nbprovision.lifecycle.wheels import TOOL
 from nbprovision.model.errors import UsageError
 
-# Its base64 has exactly the 16,384 characters that the platform takes.
+# Its base64 has exactly the 16,384 characters that the platform accepts.
 MAX_BYTES = 12_288
 # The platform ends a script after 300 seconds. The difference is a reserve for a loaded machine.
 MOST_SECONDS = 290
 LEAST_SECONDS = 30
 DEFAULT_SECONDS = 240
-# Of the budget, what root's part keeps for ending the user's part and for its own last line.
+# The seconds of the budget in which root's part ends the user's part and prints its last line.
 _RESERVE = 4
 
 _TEMPLATE = Path(__file__).with_name("script.sh")
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.sh")
 BOOTSTRAP_NAME = f"nbprovision-{__version__}-bootstrap.sh"
-VERSION = str(Version(__version__))  # as names of wheels have it
+VERSION = str(Version(__version__))  # normalised, as in names of wheels
 _WHEEL_NAME = f"nbprovision-{VERSION}-py3-none-any.whl"
 
-# The lines that only root can write. Static: nothing of it is read from anywhere when it runs.
+# The lines that only root can write. They are static: root reads nothing of them when the script runs.
 _PROFILE = """\
     /bin/cat >/etc/profile.d/nbprovision.sh <<'NBPROVISION-END'
 if [ "$(/usr/bin/id -un)" = @USER@ ]; then PATH=$PATH:@HOME@/bin; fi
@@ -60,7 +60,7 @@ print(zipfile.ZipFile(sys.argv[1]).read("nbprovision/lifecycle/bootstrap.sh").de
 
 
 class Places(msgspec.Struct, frozen=True):
-    """Whose machine it is: the user, their home folder, the tool's home folder, the user's own playbook."""
+    """The places on a kind of machine: the user, their home, the tool's home, the user's own playbook."""
 
     user: str
     user_home: str
@@ -84,33 +84,33 @@ PLATFORMS = {
 }
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What the script is to do.
+class ScriptRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The contents of a lifecycle script.
 
     Attributes:
         playbook: An absolute path on the machine or an ``s3://`` URL; with ``payload``, the name of its first file.
-        payload: Files that go into the script, by their relative paths: the playbook and what it names.
-        executable: Those of them that are programs.
+        payload: Files that go into the script, by their relative paths: the playbook and the files that it names.
+        executable: The names of the programs among them.
         tool: The path of a folder of wheels or a wheel on the machine, an ``s3://`` URL that wheels lie under, the
             ``https://`` URL of a wheel, ``pypi:nbprovision==VERSION``, or a requirement for ``index_url``; None for
             this version from ``index_url``.
-        sha256: Of the wheel; the script checks it. Needed for one that comes by ``https://`` or from the public index.
-        assets_url: Where the versioned file of the second stage is: a folder on the machine, an ``s3://`` or an
-            ``https://`` URL; None for beside the wheels, or in the wheel.
-        index_url: The package index that the tool comes from, and the playbook's packages unless it says otherwise.
+        sha256: The hash of the wheel, which the script checks; required for ``https://`` and for the public index.
+        assets_url: The place of the file of the second stage: a folder on the machine, an ``s3://`` or an ``https://``
+            URL; None for beside the wheels, or in the wheel.
+        index_url: The package index for the tool, and for the playbook's packages unless it names another.
         on_create: The script runs once, when the instance is created, instead of at every start.
         strict: A failure keeps the notebook from starting.
-        seconds: The time that all of it may take.
+        seconds: The time limit of the script.
         platform: The kind of machine.
         home: The tool's home folder there; None for the platform's default.
         environment: Further environment variables of the user's part.
         options: Further options of ``nbprovision run``.
         user_playbook: The user's own playbook; it runs after the team's if it exists.
-        on_finish: A command of the shell, run as the user when work that went on in the background has ended.
+        on_finish: A shell command that runs as the user after work in the background.
 
     Raises:
-        UsageError: neither ``tool`` nor ``index_url`` says where the tool comes from. The public index is not a
-            default: the project does not own its name there.
+        UsageError: neither ``tool`` nor ``index_url`` names the source of the tool. The public index is not a default:
+            the project does not own its name there.
 
     """
 
@@ -132,7 +132,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     on_finish: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse to guess where the tool comes from."""
+        """Refuse to guess the source of the tool."""
         if self.tool is None and self.index_url is None:
             raise UsageError(
                 "--tool or --index-url is required: the source of nbprovision",
@@ -141,18 +141,18 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-def judged(wanted: Wanted) -> Wanted:
-    """The same with every place as the script has it, if it can be one of the machine; see `addresses`.
+def validated(request: ScriptRequest) -> ScriptRequest:
+    """Return the request with every place in the script's form; see `addresses`.
 
-    ``~/`` is written out, and ``tool`` is what ``NBPROVISION_SOURCE`` takes, its hash included.
+    ``~/`` is expanded, and ``tool`` becomes the value of ``NBPROVISION_SOURCE``, including its hash.
 
     Raises:
-        UsageError: one cannot.
+        UsageError: a place cannot be one of the machine.
 
     """
-    user_home = PLATFORMS[wanted.platform].user_home
-    playbook = wanted.playbook
-    if not wanted.payload:
+    user_home = PLATFORMS[request.platform].user_home
+    playbook = request.playbook
+    if not request.payload:
         if playbook.startswith("s3://"):
             addresses.bucket("PLAYBOOK", playbook, is_file=True)
         elif playbook.startswith(("/", "~")):
@@ -165,7 +165,7 @@ def judged(wanted: Wanted) -> Wanted:
                 else "the script runs on another machine",
                 cure="write its path there, or add --inline to put the content of a local file into the script",
             )
-    own = wanted.user_playbook
+    own = request.user_playbook
     if own is not None:
         own = addresses.path("--user-playbook", own, user_home, is_file=True)
         if posixpath.normpath(own) == posixpath.normpath(playbook):
@@ -175,76 +175,76 @@ def judged(wanted: Wanted) -> Wanted:
                 cure="leave the option out, or name the user's own playbook",
             )
     return msgspec.structs.replace(
-        wanted,
+        request,
         playbook=playbook,
         user_playbook=own,
-        tool=_origin(wanted, user_home),
+        tool=_source(request, user_home),
         sha256=None,
         assets_url=None
-        if wanted.assets_url is None
-        else addresses.folder("--assets-url", wanted.assets_url, user_home),
-        home=None if wanted.home is None else addresses.home(wanted.home, user_home),
+        if request.assets_url is None
+        else addresses.folder("--assets-url", request.assets_url, user_home),
+        home=None if request.home is None else addresses.home(request.home, user_home),
     )
 
 
-def _origin(wanted: Wanted, user_home: str) -> str:
-    """Where the tool comes from, if it is more than a name on the public index: in the first stage as well."""
-    tool = wanted.tool or f"{TOOL}=={VERSION}"
-    tool = addresses.tool(tool, user_home, VERSION, wanted.sha256)
-    if " @ git+" in tool and wanted.assets_url is None:
+def _source(request: ScriptRequest, user_home: str) -> str:
+    """Return the source of the tool; refuse one that is only a name on the public index."""
+    tool = request.tool or f"{TOOL}=={VERSION}"
+    tool = addresses.tool(tool, user_home, VERSION, request.sha256)
+    if " @ git+" in tool and request.assets_url is None:
         raise UsageError(
             f"--tool {tool} needs --assets-url",
             cause=f"the script gets {BOOTSTRAP_NAME} before it can build anything",
             cure="write that file with --assets DIR, upload it, and name its place with --assets-url",
         )
     if addresses.comes_by_name(tool):
-        extra = wanted.environment.get("PIP_EXTRA_INDEX_URL", "").split()
-        addresses.refuse_public_name(tool, [] if wanted.index_url is None else [wanted.index_url, *extra])
+        extra = request.environment.get("PIP_EXTRA_INDEX_URL", "").split()
+        addresses.refuse_public_name(tool, [] if request.index_url is None else [request.index_url, *extra])
     return tool
 
 
-def render(wanted: Wanted) -> str:
-    """The script.
+def render(request: ScriptRequest) -> str:
+    """Return the script.
 
     Raises:
         UsageError: a value is not possible in a script, or the script is larger than the platform accepts.
 
     """
-    wanted = judged(wanted)
-    places = PLATFORMS[wanted.platform]
-    home = places.home if wanted.home is None else wanted.home
-    if not LEAST_SECONDS <= wanted.seconds <= MOST_SECONDS:
+    request = validated(request)
+    places = PLATFORMS[request.platform]
+    home = places.home if request.home is None else request.home
+    if not LEAST_SECONDS <= request.seconds <= MOST_SECONDS:
         raise UsageError(
-            f"--deadline {wanted.seconds} is not between {LEAST_SECONDS} and {MOST_SECONDS} seconds",
+            f"--deadline {request.seconds} is not between {LEAST_SECONDS} and {MOST_SECONDS} seconds",
             cause="the platform ends a lifecycle script after 300 seconds, and the notebook does not start then",
             cure=f"write a number of seconds between them, or leave it out ({DEFAULT_SECONDS})",
         )
-    payload = _packed(wanted.payload, wanted.executable)
+    payload = _packed(request.payload, request.executable)
     parts = {
-        "PROFILE": "" if wanted.on_create or wanted.platform != "notebook-instance" else _PROFILE,
-        "FETCH": _fetch_lines(wanted),
-        "FROM": _quoted(_place(wanted)),
+        "PROFILE": "" if request.on_create or request.platform != "notebook-instance" else _PROFILE,
+        "FETCH": _fetch_lines(request),
+        "FROM": _quoted(_place(request)),
         "FILE": BOOTSTRAP_NAME,
         "SHA256": (digest := hashlib.sha256(bootstrap()).hexdigest()),
         "SHORT": digest[:8],
-        "PLAYBOOK": _playbook(wanted),
+        "PLAYBOOK": _quoted(f"inline:{next(iter(request.payload))}" if request.payload else request.playbook, _RENAME),
         "PAYLOAD": f" <<'NBPROVISION-END'\n{payload}\nNBPROVISION-END" if payload else "",
-        "OPTIONS": " ".join(map(_quoted, ["--deadline", str(wanted.seconds - _RESERVE), *wanted.options])),
-        "ENVIRONMENT": _environment(wanted, home),
-        "HOOK": "on-create" if wanted.on_create else "on-start",
+        "OPTIONS": " ".join(map(_quoted, ["--deadline", str(request.seconds - _RESERVE), *request.options])),
+        "ENVIRONMENT": _environment(request, home),
+        "HOOK": "on-create" if request.on_create else "on-start",
         "VERSION": VERSION,
         "USER_HOME": places.user_home,
         "USER": places.user,
         "HOME": home,
-        "SECONDS": str(wanted.seconds),
-        # Whatever root's part meets (no free process, no space), the notebook starts.
-        "TRAP": "" if wanted.strict else "trap 'exit 0' EXIT",
-        "END": _STRICT if wanted.strict else "exit 0",
+        "SECONDS": str(request.seconds),
+        # The notebook starts even if root's part fails (no free process, no space).
+        "TRAP": "" if request.strict else "trap 'exit 0' EXIT",
+        "END": _STRICT if request.strict else "exit 0",
     }
     script = _filled(_TEMPLATE.read_text(encoding="ascii"), parts)
     size = len(script.encode("ascii"))
     if size > MAX_BYTES:
-        sizes = ", ".join(f"{name} {len(content):,}" for name, content in wanted.payload.items())
+        sizes = ", ".join(f"{name} {len(content):,}" for name, content in request.payload.items())
         raise UsageError(
             f"the script has {size:,} bytes, and the platform accepts {MAX_BYTES:,}",
             cause=f"of these the playbook with its files takes {len(payload):,}, packed (unpacked: {sizes})"
@@ -258,9 +258,11 @@ def render(wanted: Wanted) -> str:
 
 
 def bootstrap() -> bytes:
-    """The second stage of a script: the file that the first one gets by its sha256 and runs as the user."""
+    """Return the second stage of a script: the file that the first stage fetches and runs as the user."""
     return _BOOTSTRAP.read_bytes()
 
+
+_RENAME = "rename the file or the folder, with plain letters"
 
 _STRICT = """\
 case $word in failed) exit "$status" ;; esac
@@ -268,9 +270,9 @@ exit 0"""
 
 
 def _filled(template: str, parts: Mapping[str, str]) -> str:
-    """The template with its ``@NAME@`` filled; what a value brings along is never taken for a placeholder.
+    """Fill each ``@NAME@`` of the template; placeholders in values stay as they are.
 
-    Comments below the head go, and so does a line that a value leaves empty.
+    Comments below the head are left out, and so are lines that become empty.
     """
 
     def fill(text: str) -> str:
@@ -287,16 +289,16 @@ def _filled(template: str, parts: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _environment(wanted: Wanted, home: str) -> str:
-    """The variables of the user's part, as words for ``env``."""
-    environment = {**wanted.environment, "NBPROVISION_HOME": home}
-    if wanted.index_url is not None:
-        environment["PIP_INDEX_URL"] = _index(wanted.index_url)
-    environment["NBPROVISION_SOURCE"] = wanted.tool or ""
-    if wanted.user_playbook is not None:
-        environment["NBPROVISION_USER_PLAYBOOK"] = wanted.user_playbook
-    if wanted.on_finish is not None:
-        environment["NBPROVISION_ON_FINISH"] = wanted.on_finish
+def _environment(request: ScriptRequest, home: str) -> str:
+    """Return the variables of the user's part, as words for ``env``."""
+    environment = {**request.environment, "NBPROVISION_HOME": home}
+    if request.index_url is not None:
+        environment["PIP_INDEX_URL"] = _index(request.index_url)
+    environment["NBPROVISION_SOURCE"] = request.tool or ""
+    if request.user_playbook is not None:
+        environment["NBPROVISION_USER_PLAYBOOK"] = request.user_playbook
+    if request.on_finish is not None:
+        environment["NBPROVISION_ON_FINISH"] = request.on_finish
     for name in environment:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in ("HOME", "PATH", "USER", "LOGNAME"):
             raise UsageError(
@@ -309,16 +311,16 @@ def _environment(wanted: Wanted, home: str) -> str:
     return "".join(f" \\\n    {name}={_quoted(value)}" for name, value in sorted(environment.items()))
 
 
-def _place(wanted: Wanted) -> str:
-    """Where the second stage is: an index counts where the tool is no more than a name."""
-    tool = wanted.tool or ""
-    return wanted.assets_url or (addresses.comes_by_name(tool) and wanted.index_url) or tool
+def _place(request: ScriptRequest) -> str:
+    """Return the place of the second stage, for a message; the index if the tool is only a name."""
+    tool = request.tool or ""
+    return request.assets_url or (addresses.comes_by_name(tool) and request.index_url) or tool
 
 
-def _fetch_lines(wanted: Wanted) -> str:
+def _fetch_lines(request: ScriptRequest) -> str:
     """Return the shell function ``fetch FILE``, which gets the second stage from its source."""
-    limit = max(10, wanted.seconds // 4)
-    source = wanted.assets_url or wanted.tool or ""
+    limit = max(10, request.seconds // 4)
+    source = request.assets_url or request.tool or ""
     if source.startswith("https://"):
         url = _quoted(f"{source.rstrip('/')}/{BOOTSTRAP_NAME}")
         return f'fetch() {{ curl -fsSL --max-time {limit} -o "$1" {url}; }}'
@@ -334,7 +336,7 @@ def _fetch_lines(wanted: Wanted) -> str:
         folder = _quoted(source.rsplit("/", 1)[0] if source.endswith(".whl") else source.rstrip("/"))
         lines = [f'cat {folder}/{BOOTSTRAP_NAME} >"$1" 2>/dev/null || from_wheel {folder}/{_WHEEL_NAME} >"$1"']
     else:
-        # A wheel by its URL is that file itself.
+        # The URL of a wheel is an exact requirement itself.
         requirement = _quoted(source if ".whl#" in source else f"nbprovision=={VERSION}")
         lines = []
         if source.startswith("pypi:"):  # pip reads a hash from files only
@@ -352,25 +354,18 @@ def _fetch_lines(wanted: Wanted) -> str:
 
 
 def _requirements(pypi: str) -> list[str]:
-    """The lines of a requirements file for ``pypi:NAME==VERSION --hash=...``: a wheel, as a build would run code."""
+    """Return the requirements file for ``pypi:NAME==VERSION --hash=...``: only a wheel, as a build would run code."""
     return [f"--only-binary {TOOL}", pypi.removeprefix("pypi:")]
 
 
-def _playbook(wanted: Wanted) -> str:
-    """The word that names the playbook to the second stage."""
-    if wanted.payload:
-        return _quoted(f"inline:{next(iter(wanted.payload))}", "rename the file, with plain letters")
-    return _quoted(wanted.playbook, "rename the file or the folder, with plain letters")
-
-
 def _packed(payload: Mapping[str, bytes], executable: Collection[str]) -> str:
-    """The files as one line of text: base64 of a compressed tar archive, the same for the same files."""
+    """Return the files as one line: base64 of a compressed tar archive, reproducible."""
     if not payload:
         return ""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in payload.items():
-            _quoted(name, "rename the file, with plain letters")
+            _quoted(name, _RENAME)
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(data), 0o755 if name in executable else 0o644
             archive.addfile(entry, io.BytesIO(data))
@@ -388,7 +383,7 @@ def _index(url: str) -> str:
 
 
 def _quoted(text: str, cure: str = "write such values into the playbook") -> str:
-    """One word of the shell."""
+    """Return one word of the shell."""
     if not text.isascii() or not text.isprintable():
         raise UsageError(
             f"{text!r} cannot be part of a lifecycle script",

@@ -2,8 +2,8 @@
 # @HOOK@ script of a SageMaker notebook instance, rendered by nbprovision @VERSION@; render it again to change it.
 # root's part names every program by its full path, and runs, reads and obeys nothing that @USER@ can write.
 #
-# Lines like these above this one stay in the rendered script; those below are left out of it, for its size.
-# shellcheck disable=SC2016,SC2086  # single quotes are meant as they stand; $as_user is several words
+# The comments above this line stay in the rendered script; those below are left out, for its size.
+# shellcheck disable=SC2016,SC2086  # nothing is expanded in single quotes on purpose; $as_user is several words
 umask 022
 cd / || exit
 exec </dev/null
@@ -14,14 +14,14 @@ tenths() { # of a second since the script began
     echo $((${now%.*} * 10 + 1${now#*.} / 10 - ${began%.*} * 10 - 1${began#*.} / 10))
 }
 
-as_user= # where this is not root (Studio), it is the user already
+as_user= # without root (Studio), the script runs as the user already
 run=${TMPDIR:-/tmp}
 if [ "$(/usr/bin/id -u)" -eq 0 ]; then
     as_user="/usr/sbin/runuser -u @USER@ --"
     run=/run/nbprovision
     /bin/mkdir -p $run
 @PROFILE@
-    # A unit of its own is not ended with the one that runs this script; work that takes longer goes on in it.
+    # Long work continues in its own unit, which does not end with the unit of this script.
     if [ -d /run/systemd/system ]; then
         name=nbprovision-@HOOK@
         state=$(/usr/bin/timeout 5 /usr/bin/systemctl show -p ActiveState $name.scope)
@@ -31,8 +31,8 @@ if [ "$(/usr/bin/id -u)" -eq 0 ]; then
     fi
 fi
 
-# What the user's part prints comes through a pipe that this part reads: it is bounded, has no control characters, and
-# never stands in the place of root's own lines. What is beyond the bound is read and dropped, so that no writer waits.
+# The output of the user's part comes through a pipe that this part reads: it is bounded, has no control characters, and
+# cannot imitate root's own lines. Output beyond the bound is read and dropped, so that no writer waits.
 out=/dev/null facts=/dev/null copier=
 if pipe=$(/usr/bin/mktemp -d $run/XXXXXX) && /usr/bin/mkfifo -m 600 $pipe/out && /bin/true >$pipe/facts; then
     out=$pipe/out facts=$pipe/facts
@@ -43,7 +43,7 @@ d}" -e "s/^ *nbprovision: *[a-z]* *status=/> &/" -e "\$a\\"' sh $pipe &
     copier=$!
 fi
 
-# No descriptor of root's, no terminal and none of root's variables reach the user's part.
+# The user's part gets no descriptor, terminal or variable of root's.
 left=$((@SECONDS@ - 2 - $(tenths) / 10))
 [ $left -gt 0 ] || left=1
 /usr/bin/timeout --kill-after=1 $left /bin/bash -c '
@@ -78,7 +78,7 @@ exit
 NBPROVISION-END-OF-USER-PART
 status=$?
 
-# Whoever holds the pipe open holds nobody up.
+# A process that keeps the pipe open delays nothing.
 if [ -n "$copier" ]; then
     (/bin/sleep 1 && kill $copier) >/dev/null 2>&1 &
     wait $copier
@@ -86,7 +86,7 @@ if [ -n "$copier" ]; then
     kill $! 2>/dev/null
 fi
 
-# What the user's part says of itself is data: numbers and a few words, or nothing.
+# The report of the user's part is data: numbers and a few words, or nothing.
 changed=- failed=- version=@VERSION@ after='' used='' rest='' word='done' worker=''
 set -f
 for fact in $(/usr/bin/tail -c 4000 $facts); do

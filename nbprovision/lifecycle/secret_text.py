@@ -1,4 +1,4 @@
-"""The rule for secrets, applied to what goes into a rendered script: options, the playbook, files beside it.
+"""Refuses secrets in the contents of a rendered script: options, the playbook, and its files.
 
 Everybody who may call DescribeNotebookInstanceLifecycleConfig can read the script:
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeNotebookInstanceLifecycleConfig.html
@@ -19,9 +19,9 @@ from nbprovision.system.plain_secrets import PlainSecret, secret_as, secret_in, 
 WHY = "everybody who may describe the lifecycle configuration can read it"
 _YAML = (".yml", ".yaml")
 _PROGRAMS = (".py", ".r", ".js", ".ts", ".ipynb")
-_WORDS = ("name", "display_name", "msg")  # text for people, which may well speak of --password
+_PROSE = ("name", "display_name", "msg")  # text for people, which may mention --password
 _QUIET = re.compile(r"#\s*noqa(:[^#]*\bplain-secret\b|\s*$)")
-# Where a user of a URL is refused whatever it looks like: an index that needs none has none.
+# A user in the URL of an index is refused whatever it looks like, since it is a password or a token.
 _USER = re.compile(r"\bhttps?://[^/\s]*@", re.IGNORECASE)
 
 
@@ -29,12 +29,12 @@ def refuse_in_option(option: str, value: str, name: str = "") -> None:
     """Refuse an option that holds a secret.
 
     Args:
-        option: As it is written on the command line: ``--env``, ``--index-url``.
+        option: The option: ``--env``, ``--index-url``.
         value: Its value, or that of the variable that it sets.
-        name: The variable that it sets; empty if it sets none, and no URL in it may have a user then.
+        name: The variable that it sets; empty if it sets none. Then no URL in the value may have a user.
 
     Raises:
-        UsageError: it holds one; the value is not in the message.
+        UsageError: the value holds a secret, which is not in the message.
 
     """
     if name:
@@ -62,10 +62,10 @@ _OPTION_CURES = {
 
 
 def refuse_in_variables(variables: Mapping[str, Any]) -> None:
-    """Refuse variables of ``-e`` that hold a secret, at any depth.
+    """Refuse secrets in variables of ``-e``, at any depth.
 
     Raises:
-        UsageError: one does.
+        UsageError: a variable holds a secret.
 
     """
     for name, value in variables.items():
@@ -74,20 +74,20 @@ def refuse_in_variables(variables: Mapping[str, Any]) -> None:
 
 
 def refuse_in_file(name: str, text: str) -> None:
-    """Refuse a playbook, or a file that goes beside it, that holds secrets.
+    """Refuse secrets in a playbook or in one of its files.
 
-    A line whose comment is ``# noqa: plain-secret`` is let pass, as in `nbprovision lint`.
+    A line with the comment ``# noqa: plain-secret`` is accepted, as in `nbprovision lint`.
 
     Args:
-        name: The file, as messages show it.
+        name: The file, for messages.
         text: Its text.
 
     Raises:
-        InvalidPlaybook: it holds one; with its place, without its value.
+        InvalidPlaybook: the text holds a secret; the error has its position, but not its value.
 
     """
     lines = text.splitlines()
-    for position, secret in _found(name, text):
+    for position, secret in _secrets(name, text):
         line = lines[position.line - 1] if position.line <= len(lines) else ""
         if not _QUIET.search(line):
             raise InvalidPlaybook(
@@ -100,7 +100,7 @@ def refuse_in_file(name: str, text: str) -> None:
             )
 
 
-def _found(name: str, text: str) -> Iterator[tuple[Position, PlainSecret]]:
+def _secrets(name: str, text: str) -> Iterator[tuple[Position, PlainSecret]]:
     node, is_yaml = None, name.endswith(_YAML)
     if is_yaml:
         try:
@@ -123,7 +123,7 @@ def _in_node(node: Node, key: str) -> Iterator[tuple[Position, PlainSecret]]:
         if isinstance(node.value, bool) or node.value is None:
             return
         secret = secret_as(key, node.text)
-        if secret is None and isinstance(node.value, str) and key not in _WORDS:  # a command, a file's content
+        if secret is None and isinstance(node.value, str) and key not in _PROSE:  # a command, a file's content
             secret = secret_in_command(node.text)
         if secret is not None:
             yield node.position, secret
@@ -139,7 +139,7 @@ def _in_node(node: Node, key: str) -> Iterator[tuple[Position, PlainSecret]]:
 
 
 def _in_words(items: Sequence[Node]) -> Iterator[tuple[Position, PlainSecret]]:
-    """A secret that only the words of a command together show: ``[curl, --user, 'me:...']``."""
+    """Find a secret that is split over the words of a command: ``[curl, --user, 'me:...']``."""
     words = [item.text if isinstance(item, Scalar) else "" for item in items]
     if any(word.startswith("-") for word in words):
         for number in range(2, len(words) + 1):

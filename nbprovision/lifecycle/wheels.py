@@ -1,6 +1,6 @@
-"""Whether a folder of wheels holds all that the tool needs, for each Python that an image may bring.
+"""Checks whether a folder of wheels has all dependencies of the tool, for each Python that an image may have.
 
-Wheels are taken by their tags, what they need by their METADATA, as pip does with ``--no-index --find-links``:
+As pip with ``--no-index --find-links``, it selects wheels by their tags and reads requirements from their METADATA:
 https://packaging.python.org/en/latest/specifications/platform-compatibility-tags/
 """
 
@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 
 import msgspec
-from packaging.markers import Marker
 from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -38,9 +37,9 @@ class Missing(msgspec.Struct, frozen=True):
     """A wheel that the folder lacks for one Python.
 
     Attributes:
-        requirement: What asks for it: ``uv>=0.9``.
-        by: The distribution that asks.
-        why: What the folder has instead.
+        requirement: The requirement for it: ``uv>=0.9``.
+        by: The distribution with the requirement.
+        why: The reason why no wheel of the folder fits.
 
     """
 
@@ -53,12 +52,12 @@ class Missing(msgspec.Struct, frozen=True):
 
 
 class Folder(msgspec.Struct, frozen=True):
-    """What a folder of wheels is good for.
+    """The Pythons that a folder of wheels serves.
 
     Attributes:
         path: The folder.
-        version: Of the tool, as the script asks for it.
-        missing: What it lacks, by machine and minor version of CPython 3; empty if it is complete.
+        version: The version of the tool.
+        missing: The missing wheels, by machine and minor version of CPython 3; empty if the folder is complete.
 
     """
 
@@ -67,17 +66,17 @@ class Folder(msgspec.Struct, frozen=True):
     missing: dict[tuple[str, int], tuple[Missing, ...]]
 
     def complete(self, machine: str) -> tuple[int, ...]:
-        """The minor versions of CPython 3 for which nothing is missing."""
+        """Return the minor versions of CPython 3 for which no wheel is missing."""
         return tuple(minor for minor in MINORS if not self.missing[machine, minor])
 
     @property
     def machine(self) -> str:
-        """The kind of machine that it is made for: the one with the most complete versions, x86_64 first."""
+        """The kind of machine with the most complete versions, x86_64 first."""
         return max(MACHINES, key=lambda machine: len(self.complete(machine)))
 
 
 class _Wheel:
-    """A wheel of the folder; its metadata is read when it is first asked for."""
+    """A wheel of the folder; its metadata is read at the first use."""
 
     def __init__(self, path: Path) -> None:
         name, self.version, _, self.tags = parse_wheel_filename(path.name)
@@ -86,7 +85,7 @@ class _Wheel:
 
     @cached_property
     def metadata(self) -> tuple[SpecifierSet, tuple[Requirement, ...]]:
-        """The Pythons that it takes, and what it needs.
+        """The supported Pythons, and the requirements.
 
         Raises:
             UsageError: the file is damaged.
@@ -109,17 +108,17 @@ def look(folder: Path, version: Version, option: str = "--tool") -> Folder:
 
     Args:
         folder: A folder of this machine.
-        version: Of the tool: the one that is judged.
-        option: How messages name what the folder is for.
+        version: The version of the tool.
+        option: The option with the folder, for messages.
 
     Raises:
-        UsageError: a wheel is cut or has no wheel's name, there is none of this version of the tool, or the folder is
-            complete for no Python: each with the names.
+        UsageError: a wheel is damaged or does not have the name of a wheel, the tool's wheel of this version is
+            missing, or the folder is complete for no Python.
 
     """
     wheels = [_named(path, f"{option} {folder}") for path in sorted(folder.glob("*.whl"))]
     for wheel in wheels:
-        _ = wheel.metadata  # a wheel that is cut stops pip, whether or not it would be chosen
+        _ = wheel.metadata  # a damaged wheel stops pip, even if pip would not choose it
     tools = [wheel for wheel in wheels if wheel.name == TOOL]
     tool = next((wheel for wheel in tools if wheel.version == version), None)
     if tool is None:
@@ -161,15 +160,15 @@ def look_at_file(path: Path) -> None:
 
 
 def refuse_other_wheel(path: str, version: Version, shown: str | None = None) -> None:
-    """Judge a wheel by its name: it need not exist here.
+    """Check a wheel by its name; the file need not exist here.
 
     Args:
         path: Its path, here or on another machine.
-        version: Of the tool, as the script asks for it.
-        shown: How the message names it, if not by its path.
+        version: The version of the tool that the script requires.
+        shown: Its name in messages; default its path.
 
     Raises:
-        UsageError: it is of another project or version, or its name is not that of a wheel.
+        UsageError: the wheel has another project or version, or its name is not that of a wheel.
 
     """
     shown = path if shown is None else shown
@@ -204,14 +203,14 @@ def doubt(content: Folder, option: str = "--tool") -> str:
 
 
 def command(folder: Path, version: Version, machine: str, minor: int) -> str:
-    """What downloads every wheel for one Python."""
+    """Return the command that downloads every wheel for one Python."""
     platforms = " ".join(
         f"--platform {name}_{machine}"
         for name in ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
     )
     return (
         f"pip download --only-binary=:all: --python-version 3.{minor} --implementation cp {platforms} "
-        # By its path: by its name pip would take whatever the public index has.
+        # The path, since pip would take the name from the public index.
         f"--find-links {shlex.quote(str(folder))} -d {shlex.quote(str(folder))} "
         f"{shlex.quote(str(folder / f'{TOOL}-{version}-py3-none-any.whl'))}"
     )
@@ -237,7 +236,7 @@ def _damaged(path: Path, why: str) -> UsageError:
 
 
 def _missing(tool: _Wheel, wheels: Sequence[_Wheel], machine: str, minor: int) -> Iterator[Missing]:
-    """What an install of the tool would look for in vain."""
+    """Return the wheels that an install of the tool would not find."""
     tags = frozenset(_tags(machine, minor))
     environment = _environment(machine, minor)
     python = environment["python_full_version"]
@@ -250,11 +249,12 @@ def _missing(tool: _Wheel, wheels: Sequence[_Wheel], machine: str, minor: int) -
     while wanted:
         by, requirement = wanted.pop(0)
         wanted_extras = extras.get(by, set()) or {""}
-        if not any(_holds(requirement.marker, {**environment, "extra": extra}) for extra in wanted_extras):
+        marker = requirement.marker
+        if marker and not any(marker.evaluate({**environment, "extra": extra}) for extra in wanted_extras):
             continue
         name = str(canonicalize_name(requirement.name))
         if name in lacking:
-            continue  # named once
+            continue  # reported already
         new = set(requirement.extras) - extras.get(name, set())
         if name in chosen and requirement.specifier.contains(chosen[name].version, prereleases=True) and not new:
             continue
@@ -278,10 +278,6 @@ def _missing(tool: _Wheel, wheels: Sequence[_Wheel], machine: str, minor: int) -
         wanted += [(name, requirement) for requirement in best.metadata[1]]
 
 
-def _holds(marker: Marker | None, environment: dict[str, str]) -> bool:
-    return marker is None or marker.evaluate(environment)
-
-
 def _tags(machine: str, minor: int) -> Iterator[Tag]:
     major, newest = _GLIBC
     platforms = [f"manylinux_{major}_{minor}_{machine}" for minor in range(newest, _OLDEST_GLIBC[machine] - 1, -1)]
@@ -292,7 +288,7 @@ def _tags(machine: str, minor: int) -> Iterator[Tag]:
 
 
 def _environment(machine: str, minor: int) -> dict[str, str]:
-    """The values of markers: https://packaging.python.org/en/latest/specifications/dependency-specifiers/."""
+    """Return the values of markers: https://packaging.python.org/en/latest/specifications/dependency-specifiers/."""
     full = f"3.{minor}.9"
     return {
         "implementation_name": "cpython",

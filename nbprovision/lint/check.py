@@ -1,16 +1,16 @@
-"""Checks files by every rule, drops the findings that a comment disables, and repairs those that it can."""
+"""Checks files by every rule, drops the findings that a comment disables, and repairs some of the others."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from nbprovision.lint.finding import Edit, Finding, Found, Rule, all_rules
+from nbprovision.lint.finding import Edit, Finding, Problem, Rule, all_rules
 from nbprovision.lint.subject import Catalogue, Playbook, Script, is_script
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, Position, nearest
@@ -22,11 +22,12 @@ _FROM_READING = ("invalid-playbook", "unknown-parameter", "unresolved-template",
 
 
 def check(path: Path, machine: Machine, catalogue: Catalogue, extra_vars: Mapping[str, Any]) -> list[Finding]:
-    """All that is found in a file, in the order of its lines.
+    """Return the findings in a file, in the order of its lines.
 
     Args:
-        path: A playbook, or a shell script: a file whose name ends with ``.sh`` or that begins with ``#!``.
-        machine: Facts of the machine that it is for; it learns what the playbook declares, so it serves one file.
+        path: A playbook, or a shell script: a file with a name that ends with ``.sh``, or with ``#!`` as first bytes.
+        machine: Facts of the machine that will use the file. Declarations of a playbook are added to it, so that it can
+            serve one file only.
         catalogue: Every kind of task.
         extra_vars: Variables of the command line.
 
@@ -38,56 +39,59 @@ def check(path: Path, machine: Machine, catalogue: Catalogue, extra_vars: Mappin
     findings: list[Finding] = []
     if is_script(path, data):
         script = Script(path, data)
-        for rule in all_rules():
-            if rule.about == "script":
-                findings += rule.findings(script)
+        findings += _findings(script, "script")
         texts = {str(path): script.text}
     else:
         playbook = Playbook(path, machine, catalogue, extra_vars)
-        findings += _faults(playbook)
-        for rule in all_rules():
-            if rule.about == "playbook":
-                findings += rule.findings(playbook)
+        findings += [*_faults(playbook), *_findings(playbook, "playbook")]
         findings = [msgspec.structs.replace(finding, position=_named(finding.position, path)) for finding in findings]
         texts = {file: playbook.text_of(file) for file in {str(path), *(finding.position.file for finding in findings)}}
     kept = [
-        finding for finding in dict.fromkeys(findings) if not _is_quiet(finding, texts.get(finding.position.file, ""))
+        finding
+        for finding in dict.fromkeys(findings)
+        if not _is_disabled(finding, texts.get(finding.position.file, ""))
     ]
     kept += _unknown_noqa(path, texts[str(path)])
     return sorted(kept, key=lambda finding: (finding.position.file != str(path), *finding.position, finding.rule))
 
 
+def _findings(subject: Playbook | Script, about: str) -> Iterator[Finding]:
+    for rule in all_rules():
+        if rule.about == about:
+            yield from rule.findings(subject)
+
+
 def fix(path: Path, findings: Iterable[Finding]) -> list[Finding]:
-    """Repair what can be repaired; every other byte stays as it was.
+    """Repair the findings that have edits; every other byte stays as it was.
 
     Args:
         path: The file.
-        findings: What `check` found in it.
+        findings: The findings of `check` in it.
 
     Returns:
-        What was repaired.
+        The repaired findings.
 
     """
     data = path.read_bytes()
     text = data.decode("utf-8", errors="surrogateescape")
     taken: list[Edit] = []
-    mended = []
+    repaired = []
     for finding in findings:
         edits = [edit for edit in finding.edits if edit not in taken]
         if finding.edits and not any(
             edit.start < other.end and other.start < edit.end for edit in edits for other in taken
         ):
             taken += edits
-            mended.append(finding)
-    for edit in sorted(taken, key=lambda edit_taken: edit_taken.start, reverse=True):
+            repaired.append(finding)
+    for edit in sorted(taken, key=lambda edit: edit.start, reverse=True):
         text = text[: edit.start] + edit.text + text[edit.end :]
     if taken:
         write_atomically(path, text.encode("utf-8", errors="surrogateescape"), mode=path.stat().st_mode & 0o7777)
-    return mended
+    return repaired
 
 
 def rule_named(name: str) -> Rule:
-    """A rule by its name."""
+    """Return a rule by its name."""
     return next(rule for rule in all_rules() if rule.name == name)
 
 
@@ -95,20 +99,18 @@ def _faults(playbook: Playbook) -> Iterable[Finding]:
     start = Position(str(playbook.path), 1, 1)
     for fault in (*playbook.faults, *playbook.refused):
         rule = rule_named(fault.rule if isinstance(fault, InvalidPlaybook) else "invalid-playbook")
-        yield rule.finding(
-            Found(position=fault.position or start, message=fault.message, why=fault.cause, cure=fault.cure)
-        )
+        yield rule.finding(Problem(fault.position or start, fault.message, fault.cure, fault.cause))
 
 
 def _named(position: Position, playbook: Path) -> Position:
-    """Name a file as the playbook was named: by a relative path if the playbook's was one."""
+    """Return the position with a relative path if the playbook has one."""
     if playbook.is_absolute() or not os.path.isabs(position.file):
         return position
     return position._replace(file=os.path.relpath(position.file))
 
 
-def _is_quiet(finding: Finding, text: str) -> bool:
-    """Whether a comment in the finding's line asks for it; what a run refuses cannot be kept quiet."""
+def _is_disabled(finding: Finding, text: str) -> bool:
+    """Whether a comment in the line disables the finding; it cannot if a run would refuse the playbook."""
     if finding.rule in _FROM_READING:
         return False
     lines = text.splitlines()
@@ -126,7 +128,7 @@ def _unknown_noqa(path: Path, text: str) -> Iterable[Finding]:
                 position = Position(str(path), number, line.index(name, match.start()) + 1 if match else 1)
                 message = f"unknown rule '{name}'{nearest(name, names)}"
                 yield rule_named("unknown-noqa").finding(
-                    Found(position=position, message=message, cure="nbprovision lint --list-rules lists the rules")
+                    Problem(position, message, "nbprovision lint --list-rules lists the rules")
                 )
 
 

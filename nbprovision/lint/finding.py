@@ -1,4 +1,4 @@
-"""A rule of the lint, and what it finds."""
+"""A rule of lint, the problems that its function yields, and the findings made of them."""
 
 from __future__ import annotations
 
@@ -18,24 +18,43 @@ Severity = Literal["error", "warning"]
 
 
 class Edit(msgspec.Struct, frozen=True):
-    """Text that takes the place of that from ``start`` to ``end`` (characters of the file, counted from 0)."""
+    """Text that replaces the characters from ``start`` to ``end`` of the file, counted from 0."""
 
     start: int
     end: int
     text: str
 
 
+class Problem(msgspec.Struct, frozen=True):
+    """A problem in the words of the function that checks for it.
+
+    Attributes:
+        position: The position of the problem.
+        message: The problem, in one sentence.
+        cure: The instruction that solves it.
+        why: The consequence; empty for the rule's own reason.
+        edits: The repair by ``--fix``; empty if a repair would not be safe.
+
+    """
+
+    position: Position
+    message: str
+    cure: str = ""
+    why: str = ""
+    edits: tuple[Edit, ...] = ()
+
+
+Check = Callable[[Any], Iterable[Problem]]
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that a rule found.
+    """A problem with the name and severity of its rule.
 
     Attributes:
         rule: The rule's name.
         severity: ``error``: it cannot work as written; ``warning``: it may do harm, or only work for now.
-        position: Where.
-        message: What is wrong, in one sentence.
-        why: What comes of it.
-        cure: What to do, or to write instead.
-        edits: What ``--fix`` does about it; empty if that would not be safe.
+
+    The other attributes are those of `Problem`.
 
     """
 
@@ -48,27 +67,17 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     edits: tuple[Edit, ...] = ()
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rule's function yields; name, severity and reason are the rule's."""
-
-    position: Position
-    message: str
-    cure: str = ""
-    why: str = ""
-    edits: tuple[Edit, ...] = ()
-
-
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
+class Rule(msgspec.Struct, frozen=True):
     """A rule.
 
     Attributes:
-        name: As ``# noqa: NAME`` and the documentation have it.
-        severity: Of all that it finds.
-        about: The subject that it checks.
-        finds: What it finds, in a few words.
-        why: Why that is a problem.
-        fixes: Whether ``--fix`` can repair all or some of it.
-        check: Checks a playbook or a script. None for faults that reading the playbook finds.
+        name: The name in ``# noqa: NAME`` and in the documentation.
+        severity: The severity of all its findings.
+        about: The kind of file that it checks.
+        finds: The problem that it looks for.
+        why: The consequence of the problem.
+        fixes: Whether ``--fix`` can repair some or all of its findings.
+        check: The function that checks a playbook or a script; None for faults that reading the playbook reports.
 
     """
 
@@ -78,23 +87,22 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     finds: str
     why: str
     fixes: bool = False
-    check: Callable[[Any], Iterable[Found]] | None = None
+    check: Check | None = None
 
     def findings(self, subject: Playbook | Script) -> Iterator[Finding]:
-        """All that it finds."""
-        for found_fault in self.check(subject) if self.check is not None else ():
-            yield self.finding(found_fault)
+        """Check a playbook or a script."""
+        return map(self.finding, self.check(subject) if self.check is not None else ())
 
-    def finding(self, found: Found) -> Finding:
-        """What was found, in this rule's name."""
+    def finding(self, problem: Problem) -> Finding:
+        """Return a problem as a finding of this rule."""
         return Finding(
             rule=self.name,
             severity=self.severity,
-            position=found.position,
-            message=found.message,
-            why=found.why or self.why,
-            cure=found.cure,
-            edits=found.edits,
+            position=problem.position,
+            message=problem.message,
+            why=problem.why or self.why,
+            cure=problem.cure,
+            edits=problem.edits,
         )
 
 
@@ -102,26 +110,29 @@ RULES: list[Rule] = []
 
 
 def rule(
-    name: str,
-    severity: Severity,
-    finds: str,
-    why: str,
-    *,
-    about: Literal["playbook", "script"] = "playbook",
-    fixes: bool = False,
-) -> Callable[[Callable[[Any], Iterable[Found]]], Callable[[Any], Iterable[Found]]]:
-    """Make a function a rule; see `Rule`."""
+    severity: Severity, why: str, *, about: Literal["playbook", "script"] = "playbook", fixes: bool = False
+) -> Callable[[Check], Check]:
+    """Make a function a rule.
 
-    def made(check: Callable[[Any], Iterable[Found]]) -> Callable[[Any], Iterable[Found]]:
-        RULES.append(Rule(name=name, severity=severity, about=about, finds=finds, why=why, fixes=fixes, check=check))
+    The rule has the function's name, with ``script-`` before it for scripts. The first line of the docstring says what
+    the rule finds. The arguments are those of `Rule`.
+    """
+
+    def register(check: Check) -> Check:
+        name = ("script_" if about == "script" else "") + check.__name__
+        finds = (check.__doc__ or "").partition("\n")[0].removesuffix(".")
+        RULES.append(Rule(name.replace("_", "-"), severity, about, finds, why, fixes, check))
         return check
 
-    return made
+    return register
+
+
+script_rule = functools.partial(rule, about="script")
 
 
 @functools.cache
 def all_rules() -> tuple[Rule, ...]:
-    """Every rule, sorted by name."""
-    for _ in subjects.imported("_rules"):  # each module notes its rules when it is imported
+    """Every rule: those about playbooks first, sorted by name."""
+    for _ in subjects.imported("_rules"):  # importing a module registers its rules
         pass
     return tuple(sorted(RULES, key=lambda rule: (rule.about, rule.name)))

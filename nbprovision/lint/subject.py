@@ -1,4 +1,4 @@
-"""The subjects of rules: a playbook as it was read, or the text of a lifecycle script."""
+"""The files that rules check: a playbook with its tasks, or the text of a lifecycle script."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from nbprovision.model.result import Result, as_variables
 from nbprovision.model.task import Resource, Task
 from nbprovision.playbook import read
 from nbprovision.playbook.calls import Block, Entry, TaskCall, calls_of
-from nbprovision.playbook.faults import SeveralFaults
+from nbprovision.playbook.faults import single_faults
 from nbprovision.playbook.outside import Outside
 from nbprovision.playbook.template import UNRESOLVED, NotYetKnown, Unknown, has_template
 from nbprovision.playbook.written import shown
-from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, plain, read_nodes
+from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, plain, read_nodes, scalars
 from nbprovision.system.reading import read_bytes
 
 _MAKER = "ensure_conda_env"
@@ -42,20 +42,20 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """A task of the playbook.
 
     Attributes:
-        kind: Its key.
-        name: As the playbook names it.
+        kind: The task's key.
+        name: Its name in the playbook.
         position: The position of the key.
-        parameters: The mapping below it.
-        values: Its parameters, evaluated if possible; otherwise as written, with their templates.
-        task: None if its parameters are wrong, or known only when earlier tasks have been run.
-        handler: It is listed under ``handlers``.
-        rescue: It is listed under ``rescue``.
-        here: Its ``when`` is true on this machine, as far as that is known.
-        conditional: A run that finds everything in place leaves it out, as far as the results of earlier tasks show.
-        register: Name of the variable that gets its result, or nothing.
+        parameters: The mapping below the key.
+        values: Its parameters, evaluated if possible; otherwise with their templates.
+        task: The task; None if its parameters are wrong, or depend on the results of earlier tasks.
+        handler: Whether it is listed under ``handlers``.
+        rescue: Whether it is listed under ``rescue``.
+        here: Whether its ``when`` is true on this machine, or not known yet.
+        conditional: Whether its ``when`` skips it if no earlier task changes anything.
+        register: The name of the variable for its result, or nothing.
         notify: The handlers that it notifies.
-        listen: What it listens to, for a handler.
-        unresolved: The fault in its templates, if it is left out on this machine.
+        listen: The names to which a handler listens.
+        unresolved: The fault in its templates, if it is skipped on this machine.
 
     """
 
@@ -78,27 +78,32 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         """Return the position of the first given parameter of these; otherwise that of the task."""
         return next((node.position for key in keys if (node := self.parameters.get(key)) is not None), self.position)
 
-    def entry(self, key: str, number: int) -> Position:
-        """Return the position of an entry of a list."""
-        node = self.parameters.get(key)
-        if isinstance(node, ListNode) and number < len(node.items):
-            return node.items[number].position
-        return self.at(key)
+    def entries(self, *keys: str) -> Iterator[tuple[str, Position]]:
+        """Return the strings of parameters that take one or several, with their positions; no unevaluated templates."""
+        for key in keys:
+            value, node = self.values.get(key), self.parameters.get(key)
+            nodes = node.items if isinstance(node, ListNode) else ()
+            for number, text in enumerate(value if isinstance(value, list) else [value]):
+                if isinstance(text, str) and not has_template(text):
+                    yield text, nodes[number].position if number < len(nodes) else self.at(key)
 
-    def strings(self, key: str) -> list[str]:
-        """The values of a parameter that takes a string or several; templates that are not evaluated are left out."""
-        value = self.values.get(key)
-        entries = value if isinstance(value, list) else [] if value is None else [value]
-        return [entry for entry in entries if isinstance(entry, str) and not has_template(entry)]
+    def strings(self, *keys: str) -> list[str]:
+        """Return the same strings without their positions."""
+        return [text for text, _ in self.entries(*keys)]
+
+    @property
+    def state(self) -> str:
+        """The parameter ``state``."""
+        return str(self.values.get("state", "present"))
 
 
-# The mark of a platform that the command line names.
+# The origin of a platform that the command line names.
 ASSUMED = "--platform"
 ELSEWHERE = Unknown("the run")
 
 
 def is_of_elsewhere(fault: ProvisionError) -> bool:
-    """Whether it is only that a value is known where the playbook runs, and not here."""
+    """Whether a fault is only that a value is unknown here; the machine that runs the playbook knows it."""
     return isinstance(fault, NotYetKnown) and fault.unknown is ELSEWHERE
 
 
@@ -106,10 +111,10 @@ class Elsewhere(dict[str, str]):
     """Environment variables; a variable that is unset here may be set on the machine that runs the playbook."""
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The value, or the template's own default.
+        """Return the value, or the template's own default.
 
         Raises:
-            NotYetKnown: there is neither.
+            NotYetKnown: both are missing.
 
         """
         if name in self or default is not None:
@@ -117,27 +122,27 @@ class Elsewhere(dict[str, str]):
         raise NotYetKnown(f"lookup('env', '{name}')", ELSEWHERE)
 
 
-# Where the machines of the platform keep what is theirs.
-_THEIRS = ("/home/ec2-user/", "/home/sagemaker-user/", "/home/studio-lab-user/", "/opt/ml/", "/mnt/")
+# Folders that exist on the machines of the platform only.
+_PLATFORM_FOLDERS = ("/home/ec2-user/", "/home/sagemaker-user/", "/home/studio-lab-user/", "/opt/ml/", "/mnt/")
 
 
 class OutsideElsewhere(Outside):
     """The files that templates read; a file that is missing here may exist on the machine that runs the playbook."""
 
     def read(self, path: Path, what: str) -> str:
-        """The text of a file.
+        """Return the text of a file.
 
         Raises:
-            NotYetKnown: it is one of the other machine's.
+            NotYetKnown: the file belongs to the other machine.
 
         """
-        if str(path).startswith(_THEIRS) and not path.exists():
+        if str(path).startswith(_PLATFORM_FOLDERS) and not path.exists():
             raise NotYetKnown(str(path), ELSEWHERE)
         return super().read(path, what)
 
 
 def outside_of(machine: Machine) -> type[Outside]:
-    """Return the reader of files for a playbook that is meant for ``machine``."""
+    """Return the reader of files for a playbook that will run on ``machine``."""
     if machine.platform.because == ASSUMED:
         return OutsideElsewhere
 
@@ -152,20 +157,20 @@ def outside_of(machine: Machine) -> type[Outside]:
 
 
 class Playbook:
-    """The readable part of a playbook.
+    """A playbook, as far as it can be read.
 
     Args:
         path: Its file.
-        machine: Facts of the machine that it is for.
+        machine: Facts of the machine that will run it.
         catalogue: Every kind of task.
         extra_vars: Variables of the command line.
 
     Attributes:
-        faults: What is wrong with it, so that a run would refuse it.
-        calls: Its tasks in order, handlers last; those of a wrong playbook as they are written.
-        objections: What tasks said that name an environment which nothing makes.
-        idle: Where the plays begin that have no task.
-        refused: What tasks said of their parameters, and of the files that these name, so that a run would refuse it.
+        faults: The faults for which reading it in a run would fail.
+        refused: The faults of parameters, and of files that these name, for which a run would refuse it.
+        calls: Its tasks in order, handlers last; with unevaluated values if it has faults.
+        objections: The errors of tasks that name a missing environment.
+        idle: The positions of plays without a task.
         certain: Whether the name of every environment that the playbook makes is known.
 
     """
@@ -180,13 +185,13 @@ class Playbook:
         self.files: list[Path] = [path]
         self.nodes: dict[Path, Node] = {}
         try:
-            # On this machine the answer is that of a run; elsewhere a variable may be set that is not set here.
+            # Another machine may set a variable that is unset here.
             env = Elsewhere(machine.env) if machine.platform.because == ASSUMED else machine.env
             playbook = read.read_playbook(
                 path, catalogue, extra_vars, machine.variables(), env=env, outside=outside_of(machine)
             )
         except InvalidPlaybook as error:
-            self.faults = [fault for fault in _each(error) if not is_of_elsewhere(fault)]
+            self.faults = [fault for fault in single_faults(error) if not is_of_elsewhere(fault)]
         else:
             more = (path_read for path_read in playbook.content if path_read.name.endswith((".yml", ".yaml")))
             self.files = [path, *(other for other in more if other != Path(os.path.abspath(path)))]
@@ -204,14 +209,14 @@ class Playbook:
             self.calls = [call for node in self.nodes.values() for call in _written_calls(node, catalogue)]
 
     def _arranged(self) -> Iterator[tuple[Call, UnknownEnvironment]]:
-        """Tell the machine, task by task, what is configured and made, as before a run."""
+        """Declare to the machine, task by task, the configured and created things, as before a run."""
         here = [call for call in self.calls if call.here]
         for call in here:
             self._judged(call, lambda task: self.machine.expect(task.configures(self.machine)))
         for call in here:
             declared = self._judged(call, lambda task: self.machine.declared.update(task.declares(self.machine)))
-            self.certain = self.certain and declared  # a name may be in a file that a task has yet to make
-            if call.task is None and call.kind == _MAKER:  # its name may be known, if not what is in it
+            self.certain = self.certain and declared  # a name may be in a file that a task will create
+            if call.task is None and call.kind == _MAKER:  # its name may be known although its packages are not
                 self.certain = self.certain and not any(has_template(str(call.values.get(key))) for key in _NAMES)
                 names = {name: self.machine.conda.new_prefix(name) for name in call.strings("name")}
                 self.machine.declared.update(names)
@@ -222,13 +227,13 @@ class Playbook:
                 yield call, error
 
     def _judged(self, call: Call, question: Callable[[Task[Any]], Any]) -> bool:
-        """Ask a task what a run asks of it before the first one is run, and note what it would be refused for.
+        """Ask a task a question that a run asks before it starts, and note the error for which a run would refuse it.
 
         Returns:
-            Whether all files are there that the answer takes.
+            Whether all files for the answer exist.
 
         Raises:
-            UnknownEnvironment: it names one that nothing makes.
+            UnknownEnvironment: the task names a missing environment.
 
         """
         if call.task is None:
@@ -249,23 +254,26 @@ class Playbook:
 
     @cached_property
     def scalars(self) -> list[tuple[tuple[Scalar, ...], Scalar]]:
-        """Return every value in its files with the keys above it, the outermost first."""
-        return [scalar for node in self.nodes.values() for scalar in _scalars(node, ())]
+        """Every value in the files, with the keys above it, the outermost first."""
+        return [scalar for node in self.nodes.values() for scalar in scalars(node)]
 
     def of(self, *kinds: str) -> Iterator[Call]:
-        """The tasks of these kinds."""
+        """Return the tasks of these kinds."""
         return (call for call in self.calls if call.kind in kinds)
 
     @cached_property
     def text(self) -> str:
-        """The playbook's own text, line ends as they are."""
+        """The playbook's own text, with its line ends."""
         return self.text_of(str(self.path))
 
     def text_of(self, file: str) -> str:
         """Return the text of one of its files; empty if it cannot be read."""
-        return _text(Path(file))
+        try:
+            return read_bytes(Path(file)).decode("utf-8", errors="surrogateescape")
+        except OSError:
+            return ""
 
-    def asked(self, call: Call, question: Callable[[Task[Any]], Any]) -> Any:
+    def answer(self, call: Call, question: Callable[[Task[Any]], Any]) -> Any:
         """Return a task's answer to a question about the machine; None if it has none."""
         if call.task is None:
             return None
@@ -275,8 +283,8 @@ class Playbook:
             return None
 
     def provided(self, call: Call) -> frozenset[Resource]:
-        """What a task makes."""
-        return self.asked(call, lambda task: task.provides(self.machine)) or frozenset()
+        """Return the resources that a task provides."""
+        return self.answer(call, lambda task: task.provides(self.machine)) or frozenset()
 
 
 class Script:
@@ -287,7 +295,7 @@ class Script:
         data: Its bytes.
 
     Attributes:
-        lines: Without their ends; comments are blanked out, so that what they mention counts for nothing.
+        lines: The lines without their ends and comments.
 
     """
 
@@ -298,12 +306,8 @@ class Script:
         self.lines: Sequence[str] = [_without_comment(line) for line in self.text.split("\n")]
 
     def at(self, line: int, column: int = 0) -> Position:
-        """A place by numbers that count from 0."""
+        """Return the position for numbers that count from 0."""
         return Position(str(self.path), line + 1, column + 1)
-
-    def offset(self, line: int) -> int:
-        """Where a line begins, comments left out."""
-        return sum(len(line_before) + 1 for line_before in self.lines[:line])
 
 
 def is_script(path: Path, data: bytes) -> bool:
@@ -311,16 +315,8 @@ def is_script(path: Path, data: bytes) -> bool:
     return path.suffix in (".sh", ".bash") or data.lstrip(b"\xef\xbb\xbf\r\n\t ").startswith(b"#!")
 
 
-def _each(fault: ProvisionError) -> Iterator[ProvisionError]:
-    if isinstance(fault, SeveralFaults):
-        for single in fault.faults:
-            yield from _each(single)
-    else:
-        yield fault
-
-
 def _read_calls(playbook: read.Playbook) -> Iterator[Call]:
-    """The tasks in order, handlers last; files that are included only when it is known which have none yet."""
+    """Return the tasks in order, handlers last, without those of files that are included late."""
     names = (call.register for play in playbook.plays for call in play.calls if call.register)
     nothing = as_variables(Result(name="", task="", status="ok"))
     quiet = {name: {**nothing, "results": []} for name in names}
@@ -344,12 +340,14 @@ def _read_call(call: TaskCall, quiet: Mapping[str, Any], *, handler: bool = Fals
     task, here = call.task, call.task is not None or call.late
     unresolved: ProvisionError | None = None
     if task is None:
-        try:  # what is left out here may be meant for another machine
+        try:  # a task that is skipped here may run on another machine
             task = call.bind()
         except ProvisionError as error:
-            unresolved = error if getattr(error, "rule", "") == UNRESOLVED and not _asks(call.written.when) else None
+            unresolved = (
+                error if getattr(error, "rule", "") == UNRESOLVED and not _checks_defined(call.written.when) else None
+            )
     written = call.written.call
-    assert written is not None  # noqa: S101 - those without are left out
+    assert written is not None  # noqa: S101 - callers skip the others
     values = _written_values(written.parameters)
     if task is not None:
         values |= {
@@ -365,7 +363,7 @@ def _read_call(call: TaskCall, quiet: Mapping[str, Any], *, handler: bool = Fals
         handler=handler,
         rescue=rescue,
         here=here,
-        conditional="never" in call.tags or _is_left_out(call, quiet),
+        conditional="never" in call.tags or _is_skipped_if_quiet(call, quiet),
         register=call.register,
         notify=call.notify,
         listen=call.listen,
@@ -373,11 +371,10 @@ def _read_call(call: TaskCall, quiet: Mapping[str, Any], *, handler: bool = Fals
     )
 
 
-def _is_left_out(call: TaskCall, quiet: Mapping[str, Any]) -> bool:
-    """Whether a task turns on the results of others, and is left out where ``quiet`` is all that they report.
+def _is_skipped_if_quiet(call: TaskCall, quiet: Mapping[str, Any]) -> bool:
+    """Whether a task depends on results of other tasks, and is skipped if all of these report ``quiet``.
 
-    A condition on what only a command can answer (`stdout`, `rc`) is the answer to a question: what it guards is not
-    run each time.
+    A condition on a value that only a command has (`stdout`, `rc`) counts as one that skips it.
     """
     try:
         call.written.setting.holds(call.written.when, "when")
@@ -393,9 +390,9 @@ def _is_left_out(call: TaskCall, quiet: Mapping[str, Any]) -> bool:
         return True
 
 
-def _asks(conditions: Sequence[Node]) -> bool:
-    """Whether one of the conditions is whether a variable is defined, so that the task may count on it."""
-    return any("defined" in value.text for node in conditions for _, value in _scalars(node, ()))
+def _checks_defined(conditions: Sequence[Node]) -> bool:
+    """Whether a condition checks that a variable is defined, so that the task may use it."""
+    return any("defined" in value.text for node in conditions for _, value in scalars(node))
 
 
 def _written_values(node: MapNode) -> dict[str, Any]:
@@ -410,15 +407,13 @@ def _written_calls(node: Node, catalogue: Catalogue, *, handler: bool = False) -
     elif isinstance(node, MapNode):
         for key, value in node.pairs:
             if key.value in catalogue and isinstance(value, MapNode):
-                given = node.get("name")
-                name = given.text if isinstance(given, Scalar) else key.text
-                values = _written_values(value)
+                name = node.get("name")
                 yield Call(
                     kind=key.text,
-                    name=name,
+                    name=name.text if isinstance(name, Scalar) else key.text,
                     position=key.position,
                     parameters=value,
-                    values=values,
+                    values=_written_values(value),
                     task=None,
                     handler=handler,
                 )
@@ -426,26 +421,8 @@ def _written_calls(node: Node, catalogue: Catalogue, *, handler: bool = False) -
                 yield from _written_calls(value, catalogue, handler=handler or key.value == "handlers")
 
 
-def _scalars(node: Node, keys: tuple[Scalar, ...]) -> Iterator[tuple[tuple[Scalar, ...], Scalar]]:
-    if isinstance(node, Scalar):
-        yield keys, node
-    elif isinstance(node, ListNode):
-        for item in node.items:
-            yield from _scalars(item, keys)
-    else:
-        for key, value in node.pairs:
-            yield from _scalars(value, (*keys, key))
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_bytes(path).decode("utf-8", errors="surrogateescape")
-    except OSError:
-        return ""
-
-
 def _without_comment(line: str) -> str:
-    """The line up to a ``#`` that begins a word outside of quotes, but for the first line's ``#!``."""
+    """Return the line up to a ``#`` that begins a word outside of quotes; ``#!`` is not a comment."""
     quote = ""
     for number, letter in enumerate(line):
         if quote:

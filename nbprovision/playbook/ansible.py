@@ -1,14 +1,15 @@
 """Advice for users of Ansible: the replacement for each of Ansible's words that nbprovision does not support.
 
-Advice on a module's parameters belongs to the task in its place (``habits`` of `model.task.Task`). The names are from
-these pages below https://docs.ansible.com/ansible/latest: collections/index_module.html,
+Advice on a module's parameters belongs to the task that replaces it (``habits`` of `model.task.Task`). The names are
+from these pages below https://docs.ansible.com/ansible/latest: collections/index_module.html,
 collections/ansible/builtin/index.html (filters, tests, lookups), reference_appendices/playbooks_keywords.html,
 cli/ansible-playbook.html.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
 
 from nbprovision.model.errors import InvalidPlaybook, Position
 
@@ -20,8 +21,16 @@ class Advice(NamedTuple):
     why: str = ""
 
     def fault(self, message: str, position: Position | None = None) -> InvalidPlaybook:
-        """The error for the word."""
+        """Return the error for the word."""
         return InvalidPlaybook(message, cause=self.why, cure=self.fix, position=position)
+
+
+_Value = TypeVar("_Value", Advice, str)
+
+
+def _by_word(words: Mapping[_Value, str]) -> dict[str, _Value]:
+    """Return the advice for each of the words."""
+    return {word: advice for advice, names in words.items() for word in names.split()}
 
 
 _ROOT = "it needs root, and every task runs as the notebook's user"
@@ -184,7 +193,7 @@ LOOKUPS = {
         Advice("write: lookup('file', PATH) | from_yaml, or from_json", "only JSON and YAML are read"),
     ),
 }
-# Some of them are Jinja2's.
+# Some of these filters are Jinja2's.
 FILTERS = {
     **dict.fromkeys(
         ("random", "shuffle", "password_hash"),
@@ -211,84 +220,63 @@ TESTS = {
     "mount": Advice("write: is directory", "no file shows the next run whether it is still mounted"),
 }
 
-_VARIABLES = {
-    "ansible_architecture": "write nb.architecture",
-    "ansible_distribution": "write nb.distribution",
-    "ansible_distribution_major_version": "write nb.distribution_version",
-    "ansible_distribution_version": "write nb.distribution_version",
-    "ansible_env": "write lookup('env', NAME)",
-    "ansible_env_home": "write nb.user_home",
-    "ansible_machine": "write nb.architecture",
-    "ansible_os_family": "write nb.distribution",
-    "ansible_processor_count": "write nb.cpus",
-    "ansible_processor_nproc": "write nb.cpus",
-    "ansible_processor_vcpus": "write nb.cpus",
-    "ansible_python_version": "write nb.python",
-    "ansible_real_user_id": "write nb.user",
-    "ansible_user": "write nb.user",
-    "ansible_user_dir": "write nb.user_home",
-    "ansible_user_id": "write nb.user",
-    "ansible_version": "write nb.version",
-    "role_path": "write playbook_dir",
-    **dict.fromkeys(
-        ("inventory_hostname", "inventory_hostname_short", "hostvars", "groups", "group_names", "ansible_play_hosts"),
-        f"{_ONE_MACHINE}, localhost",
-    ),
-    **dict.fromkeys(
-        ("ansible_host", "ansible_hostname", "ansible_nodename", "ansible_fqdn"), f"{_ONE_MACHINE}, localhost"
-    ),
-    "ansible_date_time": f"{_STATE}; write the value",
-}
+_VARIABLES = _by_word(
+    {
+        "write nb.architecture": "ansible_architecture ansible_machine",
+        "write nb.cpus": "ansible_processor_count ansible_processor_nproc ansible_processor_vcpus",
+        "write nb.distribution": "ansible_distribution ansible_os_family",
+        "write nb.distribution_version": "ansible_distribution_major_version ansible_distribution_version",
+        "write nb.python": "ansible_python_version",
+        "write nb.user": "ansible_real_user_id ansible_user ansible_user_id",
+        "write nb.user_home": "ansible_env_home ansible_user_dir",
+        "write nb.version": "ansible_version",
+        "write lookup('env', NAME)": "ansible_env",
+        "write playbook_dir": "role_path",
+        f"{_ONE_MACHINE}, localhost": "inventory_hostname inventory_hostname_short hostvars groups group_names "
+        "ansible_play_hosts ansible_host ansible_hostname ansible_nodename ansible_fqdn",
+        f"{_STATE}; write the value": "ansible_date_time",
+    }
+)
 _OTHER_FACTS = "facts of the machine are nb.platform, nb.user, nb.envs and so on; the reference lists them"
 
-_RUN_IS_LOCAL = Advice("leave it out", _ONE_MACHINE)
-_RUN_AS_USER = Advice(
-    "leave it out; put work that needs root into the image or the lifecycle script",
-    "every task runs as the user who starts it: root never runs a playbook's tasks",
-)
-_RUN_NO_VAULT = Advice(
-    "keep the secret in an environment variable, and write \"{{ lookup('env', 'NAME') }}\" in the playbook",
-    "vaults are not supported",
-)
 _OTHER_NAME = "it has another name here"
-# Of `ansible-playbook`, and what else people try.
-RUN_OPTIONS = {
-    **dict.fromkeys(("-i", "--inventory", "--inventory-file", "-l", "--limit", "--list-hosts"), _RUN_IS_LOCAL),
-    **dict.fromkeys(("-u", "--user", "-c", "--connection", "--private-key", "--key-file"), _RUN_IS_LOCAL),
-    **dict.fromkeys(("--ssh-common-args", "--ssh-extra-args", "--sftp-extra-args", "--scp-extra-args"), _RUN_IS_LOCAL),
-    **dict.fromkeys(("-b", "--become", "--become-user", "--become-method", "-K", "--ask-become-pass"), _RUN_AS_USER),
-    **dict.fromkeys(("-k", "--ask-pass", "--become-password-file", "--connection-password-file"), _RUN_AS_USER),
-    **dict.fromkeys(
-        ("-J", "--ask-vault-pass", "--ask-vault-password", "--vault-id", "--vault-password-file"), _RUN_NO_VAULT
-    ),
-    **dict.fromkeys(("-n", "--dry-run", "--dryrun"), Advice("write --check", _OTHER_NAME)),
-    **dict.fromkeys(
-        ("-f", "--forks"),
-        Advice("leave it out", "tasks that do not depend on each other are run side by side anyway"),
-    ),
-    **dict.fromkeys(
-        ("-M", "--module-path"),
-        Advice("leave it out; `nbprovision doc` lists them", "every kind of task comes with the tool"),
-    ),
-    "--syntax-check": Advice("write: nbprovision lint PLAYBOOK", "that is a command of its own"),
-    "--flush-cache": Advice("leave it out; --no-witness checks everything again", "facts are never kept"),
-    "--force-handlers": Advice("leave it out", "a failure loses no handler: the next run that succeeds runs it"),
-    **dict.fromkeys(("-T", "--timeout"), Advice("write --deadline SECONDS", _OTHER_NAME)),
-    **dict.fromkeys(("-y", "--yes"), Advice("leave it out", "nothing is asked")),
-    **dict.fromkeys(
-        ("-q", "--quiet"), Advice("send standard output elsewhere: >/dev/null", "a run prints a line a task")
-    ),
-    "--json": Advice("write --format json", _OTHER_NAME),
-}
+# Options of `ansible-playbook`, and others that people try.
+RUN_OPTIONS = _by_word(
+    {
+        Advice("leave it out", _ONE_MACHINE): "-i --inventory --inventory-file -l --limit --list-hosts -u --user -c "
+        "--connection --private-key --key-file --ssh-common-args --ssh-extra-args --sftp-extra-args --scp-extra-args",
+        Advice(
+            "leave it out; put work that needs root into the image or the lifecycle script",
+            "every task runs as the user who starts it: root never runs a playbook's tasks",
+        ): "-b --become --become-user --become-method -K --ask-become-pass -k --ask-pass --become-password-file "
+        "--connection-password-file",
+        Advice(
+            "keep the secret in an environment variable, and write \"{{ lookup('env', 'NAME') }}\" in the playbook",
+            "vaults are not supported",
+        ): "-J --ask-vault-pass --ask-vault-password --vault-id --vault-password-file",
+        Advice("write --check", _OTHER_NAME): "-n --dry-run --dryrun",
+        Advice("leave it out", "independent tasks run side by side anyway"): "-f --forks",
+        Advice(
+            "leave it out; `nbprovision doc` lists them", "every kind of task comes with the tool"
+        ): "-M --module-path",
+        Advice("write: nbprovision lint PLAYBOOK", "that is a command of its own"): "--syntax-check",
+        Advice("leave it out; --no-witness checks everything again", "facts are never kept"): "--flush-cache",
+        Advice("leave it out", "a failure loses no handler: the next run that succeeds runs it"): "--force-handlers",
+        Advice("write --deadline SECONDS", _OTHER_NAME): "-T --timeout",
+        Advice("leave it out", "a run never asks"): "-y --yes",
+        Advice("send standard output elsewhere: >/dev/null", "a run prints a line a task"): "-q --quiet",
+        Advice("write --format json", _OTHER_NAME): "--json",
+    }
+)
 
 
 def module(name: str) -> Advice | None:
-    """The advice on a module, by its short or full name (``ansible.builtin.pip``); None if it is not known."""
+    """Return the advice on a module, by its short or full name (``ansible.builtin.pip``), or None."""
     return _MODULES.get(name.rpartition(".")[2])
 
 
 def keyword(name: str) -> Advice | None:
-    """The advice on a keyword that is refused; None if it is not known."""
+    """Return the advice on a refused keyword, or None."""
     if name.startswith("with_"):
         fix = _OLDER_LOOPS.get(name, "loop: and a list, or a template that gives one")
         return Advice(f"write {fix}", "'loop' does the same")
@@ -296,5 +284,5 @@ def keyword(name: str) -> Advice | None:
 
 
 def variable(name: str) -> str:
-    """What to do in place of a variable that Ansible has, or nothing."""
+    """Return the replacement for a variable of Ansible, or nothing."""
     return _VARIABLES.get(name, _OTHER_FACTS if name.startswith("ansible_") else "")

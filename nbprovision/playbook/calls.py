@@ -1,12 +1,12 @@
-"""The content of a playbook: plays of sections, of tasks and blocks, each with its position.
+"""The content of a playbook: plays, their sections, and the tasks and blocks in these, each with its position.
 
-A task that depends on the result of another task is late: it is checked as far as possible, and bound when
-its turn has come.
+A task that depends on the result of another task is late: reading the playbook checks it as far as possible, and the
+run binds it when its turn has come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,35 @@ from nbprovision.playbook.written import shown, text_of
 from nbprovision.playbook.yaml_nodes import Node
 from nbprovision.system.secrets import remember_if_secret
 
+# These tags have a meaning for every task.
+SPECIAL_TAGS = ("all", "always", "never", "tagged", "untagged")
+
 Results = Mapping[str, Any]  # registered results by name: plain data, or `template.Unknown`
+
+
+def selected(own: Collection[str], tags: Collection[str] = (), skip_tags: Collection[str] = ()) -> bool:
+    """Whether ``--tags`` and ``--skip-tags`` choose a task, as in Ansible.
+
+    Source: https://docs.ansible.com/ansible/latest/playbook_guide/playbooks_tags.html
+
+    Args:
+        own: The tags of the task. With ``always`` it runs unless this tag is skipped; with ``never`` only if one of its
+            tags is requested.
+        tags: The tags to run; empty for all. ``all``, ``tagged`` and ``untagged`` can be requested and skipped.
+        skip_tags: The tags to leave out; they win.
+
+    """
+    own = set(own) or {"untagged"}
+    wanted = set(tags) or {"all"}
+    skipped = set(skip_tags)
+    tagged = own != {"untagged"}
+    if "always" not in own:
+        everything = "all" in wanted or ("tagged" in wanted and tagged)
+        if not ((everything and "never" not in own) or own & wanted):
+            return False
+    if "all" in skipped and ("always" not in own or "always" in skipped):
+        return False
+    return not (own & skipped or ("tagged" in skipped and tagged))
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -34,12 +62,12 @@ class Setting(msgspec.Struct, frozen=True):
     folder: Path
 
     def knowing(self, results: Results) -> Setting:
-        """The same with results of tasks that have been run; those that have not been are not there."""
+        """Return the same setting with the results of finished tasks, and without those of other tasks."""
         values = {name: value if isinstance(value, Unknown) else Known(value) for name, value in results.items()}
         return msgspec.structs.replace(self, scope=self.scope.settled().knowing(values, over=self.extra))
 
     def render(self, node: Node) -> Any:
-        """A node with its templates evaluated."""
+        """Evaluate the templates in a node."""
         return self.templates.render(node, self.scope)
 
     def holds(self, conditions: Sequence[Node], keyword: str) -> bool:
@@ -60,7 +88,7 @@ class Loop(msgspec.Struct, frozen=True):
         return {self.variable: Known(item), **({self.index: Known(number)} if self.index else {})}
 
     def described(self, item: Any, number: int) -> dict[str, Any]:
-        """What the result of one turn says of it, by Ansible's names."""
+        """The loop's variables in the result of one turn, by Ansible's names."""
         index = {self.index: number, "ansible_index_var": self.index} if self.index else {}
         return {self.variable: shown(item), "ansible_loop_var": self.variable, **index}
 
@@ -70,8 +98,8 @@ class Turn(msgspec.Struct, frozen=True):
 
     Attributes:
         setting: Its setting.
-        label: What is shown of its entry.
-        entry: What its result says of it.
+        label: The text that shows its entry.
+        entry: The loop's variables for its result.
 
     """
 
@@ -80,16 +108,16 @@ class Turn(msgspec.Struct, frozen=True):
     entry: Mapping[str, Any]
 
 
-class Written(msgspec.Struct, frozen=True):
-    """A call as written, to evaluate it again when more variables are known.
+class CallSource(msgspec.Struct, frozen=True):
+    """The nodes of a call, which are evaluated again when more variables are known.
 
     Attributes:
-        call: The task's key and parameters; None in the place of a file of tasks that is not read.
+        call: The task's key and parameters; None for a file of tasks that is not read.
         kind: The class of the task.
-        setting: Its setting.
-        when: Its own conditions and those of its surroundings.
+        setting: The variables of its templates, and the folder of its relative paths.
+        when: Its own and inherited conditions.
         environment: Mappings of variables, the outermost first.
-        loop: Only where its list is known late.
+        loop: Its loop, if the list is known late.
 
     """
 
@@ -115,23 +143,23 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
     """A task as a playbook calls it.
 
     Attributes:
-        name: As the playbook gives it, with the label of its turn of a loop; else the kind.
+        name: The name in the playbook, or else the kind; with the label of its turn of a loop.
         title: The same without the label.
         kind: The task's key: ``ensure_kernel``.
         position: The position of that key.
-        tags: Its own and those of its surroundings.
+        tags: Its own and inherited tags.
         no_log: Hide all of its values.
         task: None if ``when`` does not hold, the tags do not choose it, or its parameters are known late.
         chosen: Whether the tags choose it.
-        late: Whether its conditions, parameters or list are known only when earlier tasks have been run.
+        late: Whether its conditions, parameters or list depend on the results of earlier tasks.
         environment: The known variables for its work.
-        register: Name of the variable that gets its result, or nothing.
-        turn: The number of its loop; None outside loops.
+        register: The name of the variable for its result, or nothing.
+        turn: The number of its loop; None outside of loops.
         empty: It represents a loop without a turn.
-        entry: What its result says of its turn: the entry, and the names of the loop's variables.
-        notify: Handlers, by the names that are listened to.
-        listen: For a handler: what it listens to, its name among them.
-        ignore_errors, check_mode, diff: As the keywords say; None if the command line decides.
+        entry: The loop's variables for its result.
+        notify: The names to which handlers listen.
+        listen: The names to which a handler listens, its own among them.
+        ignore_errors, check_mode, diff: The keywords; None if the command line decides.
         judgement: The judgement of its result.
 
     """
@@ -144,7 +172,7 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
     no_log: bool
     task: Task[Any] | None
     chosen: bool
-    written: Written
+    written: CallSource
     late: bool = False
     environment: Mapping[str, str] = {}
     register: str = ""
@@ -159,7 +187,7 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
     judgement: Judgement = Judgement()
 
     def wanted(self, results: Results | None = None) -> bool:
-        """Whether ``when`` holds, with more variables than were known at first.
+        """Whether ``when`` is true, with the results of earlier tasks.
 
         Raises:
             InvalidPlaybook: a variable is not defined, or the condition is wrong.
@@ -168,7 +196,7 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
         return self.written.setting.knowing(results or {}).holds(self.written.when, "when")
 
     def bind(self, results: Results | None = None) -> Task[Any]:
-        """The task, with more variables than were known at first.
+        """Return the task, with the results of earlier tasks.
 
         Raises:
             InvalidPlaybook: a parameter is wrong, or a variable is not defined.
@@ -177,27 +205,27 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
         faults = Faults()
         task = bound(self.written, self.written.setting.knowing(results or {}), faults)
         faults.raise_any()
-        assert task is not None  # noqa: S101 - without a fault there is one
+        assert task is not None  # noqa: S101 - set unless there is a fault
         return task
 
     def variables(self, results: Results | None = None) -> dict[str, str]:
-        """The environment variables for its work.
+        """Return the environment variables for its work.
 
         Raises:
-            InvalidPlaybook: one is wrong, or not defined.
+            InvalidPlaybook: a variable is wrong, or not defined.
 
         """
         return environment(self.written.environment, self.written.setting.knowing(results or {}))
 
     def turns(self, results: Results) -> list[TaskCall]:
-        """One call for each entry of a list that is known by now.
+        """Return one call for each entry of the list.
 
         Raises:
-            InvalidPlaybook: it is not a list, or uses something undefined.
+            InvalidPlaybook: the value is not a list, or uses an undefined variable.
 
         """
         loop = self.written.loop
-        assert loop is not None  # noqa: S101 - only asked where there is one
+        assert loop is not None  # noqa: S101 - called only for a loop
         setting = self.written.setting.knowing(results)
         return [
             msgspec.structs.replace(
@@ -211,15 +239,15 @@ class TaskCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Meta(msgspec.Struct, frozen=True):
-    """``meta``: ``flush_handlers`` or ``end_play``, where the conditions hold."""
+    """``meta``: ``flush_handlers`` or ``end_play``, if the conditions are true."""
 
-    what: str
+    action: str
     position: Position
     setting: Setting
     when: tuple[Node, ...] = ()
 
     def wanted(self, results: Results) -> bool:
-        """Whether ``when`` holds.
+        """Whether ``when`` is true.
 
         Raises:
             InvalidPlaybook: a variable is not defined, or the condition is wrong.
@@ -229,7 +257,7 @@ class Meta(msgspec.Struct, frozen=True):
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
-    """Tasks, the tasks that run after a failure of one, and those that run in any case; keywords are in each task."""
+    """Tasks, tasks to run after a failure, and tasks to run in any case; each task has the block's keywords."""
 
     position: Position
     body: tuple[Entry, ...]
@@ -258,13 +286,13 @@ class Section(msgspec.Struct, frozen=True):
 
 
 class Play(msgspec.Struct, frozen=True, kw_only=True):
-    """A play: its name, and what is done in it.
+    """A play.
 
     Attributes:
-        name: Shown in the output.
+        name: Its name in the output.
         position: Its first position.
-        sections: In the order in which they are run; those without a task are left out.
-        handlers: In the order in which they are run.
+        sections: Its sections with tasks, in the order in which they run.
+        handlers: Its handlers, in the order in which they run.
 
     """
 
@@ -285,11 +313,11 @@ class Playbook(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         path: Its file.
         plays: In order.
-        content: Every file that it is made of, by absolute path, with the bytes that were read; itself first.
-        env_read: Names of the environment variables that its templates asked for; grows as ``looked_at`` does.
-        looked_at: What its templates read or looked for, and whether something was there; grows while more of them are
-            evaluated.
-        secrets_read: What its templates asked for at AWS; grows as ``looked_at`` does.
+        content: The bytes of each of its files, by absolute path; the playbook itself first.
+        env_read: Names of the environment variables that its templates read. This set and the next two grow while
+            late templates are evaluated.
+        looked_at: Paths that its templates read or looked for, and whether each exists.
+        secrets_read: Names of the secrets of AWS that its templates read.
 
     """
 
@@ -301,18 +329,18 @@ class Playbook(msgspec.Struct, frozen=True, kw_only=True):
     secrets_read: AbstractSet[str] = frozenset()
 
 
-def bound(written: Written, setting: Setting, faults: Faults) -> Task[Any] | None:
-    """Return the task with its parameters; None if one of them is wrong.
+def bound(source: CallSource, setting: Setting, faults: Faults) -> Task[Any] | None:
+    """Return the task with its parameters; None if a parameter is wrong.
 
     Raises:
-        NotYetKnown: one of them is not known yet, and the others are right.
+        NotYetKnown: a parameter is not known yet, and the others are right.
 
     """
-    if written.call is None:
+    if source.call is None:
         return None
     return parameters.bind(
-        written.call,
-        written.kind,
+        source.call,
+        source.kind,
         render=setting.render,
         render_file=lambda path: setting.templates.render_file(path, setting.scope),
         folder=setting.folder,
@@ -321,10 +349,10 @@ def bound(written: Written, setting: Setting, faults: Faults) -> Task[Any] | Non
 
 
 def environment(layers: Sequence[Node], setting: Setting) -> dict[str, str]:
-    """The variables that ``environment`` sets, inner layers over outer ones.
+    """Return the variables that ``environment`` sets, inner layers over outer ones.
 
     Raises:
-        InvalidPlaybook: it holds something else than names and texts.
+        InvalidPlaybook: the value is not a mapping of names to texts.
 
     """
     variables: dict[str, str] = {}
@@ -351,12 +379,9 @@ def _variable(name: Any, node: Node) -> str:
 
 def _text(name: str, value: Any, node: Node) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        what = str(value).lower() if isinstance(value, bool) else "no text"
-        raise InvalidPlaybook(
-            f"the environment variable {name} takes text, and is {what}",
-            cure=f'write it in quotes: {name}: "..."',
-            position=node.position,
-        )
+        actual = str(value).lower() if isinstance(value, bool) else "something else"
+        message = f"the environment variable {name} takes text, not {actual}"
+        raise InvalidPlaybook(message, cure=f'write it in quotes: {name}: "..."', position=node.position)
     text = text_of(value)
     if "\0" in text:
         raise InvalidPlaybook(f"the environment variable {name} holds a NUL", position=node.position)
@@ -368,7 +393,7 @@ def _text(name: str, value: Any, node: Node) -> str:
 
 
 def turns(loop: Loop, setting: Setting) -> list[Turn]:
-    """The turns of a loop whose list is known.
+    """Return the turns of a loop with a known list.
 
     Raises:
         InvalidPlaybook: the value is not a list, or a label is wrong.

@@ -1,4 +1,4 @@
-"""``-e``: variables from the command line, which win over all others."""
+"""Reads the options ``-e``: variables of the command line, which win over all others."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from nbprovision.model.errors import InvalidPlaybook, UsageError
-from nbprovision.playbook.files import Files
 from nbprovision.playbook.template import variable_problem
-from nbprovision.playbook.yaml_nodes import MapNode, Node, parse_nodes, plain
+from nbprovision.playbook.yaml_nodes import Files, MapNode, Node, parse_nodes, plain
 from nbprovision.system.secrets import remember_if_secret
 
 
 class ExtraVars(dict[str, Any]):
-    """Names and values; ``files`` are those that they were read from."""
+    """Names and values; ``files`` records the files that they come from."""
 
     def __init__(self, files: Files | None = None) -> None:
         super().__init__()
@@ -27,12 +26,13 @@ def parse_extra_vars(
     kept: Mapping[Path, bytes] | None = None,
     judge: Callable[[Path], None] = lambda path: None,
 ) -> ExtraVars:
-    """The variables that the options ``-e`` give; later ones win.
+    """Return the variables of the options ``-e``; later ones win.
 
     Args:
-        arguments: Each ``KEY=VALUE`` (or several, with spaces between them and quotes around values that have some;
-            values are strings), ``@FILE`` (a mapping in YAML or JSON), or the mapping itself (``{...}``).
-        kept: Contents that are read in place of files, see `Files`.
+        arguments: Each is ``KEY=VALUE``, ``@FILE`` (a mapping in YAML or JSON), or the mapping itself (``{...}``). One
+            argument may have several pairs with spaces between them; quotes enclose values with spaces. The values of
+            pairs are strings.
+        kept: Contents that replace files, see `Files`.
         judge: Called before a file is read; raises `InvalidPlaybook` for one not to obey.
 
     Raises:
@@ -76,7 +76,7 @@ def _mapping(node: Node | None, where: str) -> dict[str, Any]:
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """``a=1 b="two words"``; a backslash is a backslash, as passwords have them."""
+    """Split ``a=1 b="two words"``; a backslash has no meaning, since passwords contain some."""
     lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
     lexer.whitespace_split = True
     lexer.commenters = lexer.escape = ""
@@ -87,7 +87,7 @@ def _pairs(text: str) -> dict[str, str]:
     pairs = {}
     for number, word in enumerate(words, 1):
         name, equals, value = word.partition("=")
-        if not equals:  # the word itself is not shown: it may be half of a password
+        if not equals:  # never show the word itself: it may be half of a password
             raise UsageError(f"-e: word {number} of '{words[0].partition('=')[0]}...' has no '='", cure=_CURE)
         pairs[name] = value
     if not pairs:

@@ -1,4 +1,4 @@
-"""Gathers the faults of a playbook, so that one reading reports all of them."""
+"""Collects the faults of a playbook, so that one reading reports all of them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _SHOWN = 20
 
 
 class SeveralFaults(InvalidPlaybook):
-    """More than one fault: shown as the first of them, with the others below it.
+    """More than one fault: shown as the first, with the others below it.
 
     Attributes:
-        faults: Each by itself.
+        faults: The faults.
 
     """
 
@@ -33,25 +33,30 @@ class SeveralFaults(InvalidPlaybook):
         return (*self.faults[0].blocks, *self._others)
 
 
+def single_faults(error: ProvisionError) -> tuple[ProvisionError, ...]:
+    """Return the faults in an error, each by itself."""
+    return error.faults if isinstance(error, SeveralFaults) else (error,)
+
+
 class Faults:
-    """The faults that were found so far."""
+    """The faults of a playbook."""
 
     def __init__(self) -> None:
-        self._found: dict[str, ProvisionError] = {}  # by text: a wrong variable shows up wherever it is used
-        self._noted = 0
+        self._faults: dict[str, ProvisionError] = {}  # by text: each use of a wrong variable is the same fault
+        self._added = 0
 
     def __len__(self) -> int:
-        """The number of notes; a fault that was noted twice counts twice, although it is shown once."""
-        return self._noted
+        """Count the added faults; a fault that was added twice counts twice, although it is shown once."""
+        return self._added
 
     def add(self, fault: ProvisionError) -> None:
-        """Note one more, unless it is known."""
-        self._noted += 1
-        self._found.setdefault(str(fault), fault)
+        """Add a fault."""
+        self._added += 1
+        self._faults.setdefault(str(fault), fault)
 
     @contextlib.contextmanager
     def gathered(self) -> Iterator[None]:
-        """Note what the body raises, and go on after it."""
+        """Add the fault that the body raises, and continue after the body."""
         try:
             yield
         except InvalidPlaybook as fault:
@@ -59,13 +64,12 @@ class Faults:
 
     @contextlib.contextmanager
     def silenced(self) -> Iterator[None]:
-        """Drop the faults that the body raises, which something else makes irrelevant."""
+        """Drop the fault that the body raises."""
         with contextlib.suppress(InvalidPlaybook):
             yield
 
     def raise_any(self) -> None:
-        """Raise the faults: one as it is; several as the first of them, with the others below it."""
-        faults = list(self._found.values())
-        if not faults:
-            return
-        raise faults[0] if len(faults) == 1 else SeveralFaults(faults)
+        """Raise the faults, if there are any: several as `SeveralFaults`."""
+        faults = list(self._faults.values())
+        if faults:
+            raise faults[0] if len(faults) == 1 else SeveralFaults(faults)

@@ -1,4 +1,4 @@
-"""Ansible's filters, beside those that Jinja2 has.
+"""Ansible's filters that Jinja2 lacks.
 
 Names, parameters and meaning: https://docs.ansible.com/ansible/latest/collections/ansible/builtin/index.html#filter-plugins
 """
@@ -21,10 +21,9 @@ from jinja2.exceptions import UndefinedError
 from jinja2.runtime import Undefined
 
 from nbprovision.model.errors import InvalidPlaybook
-from nbprovision.playbook import patterns
 from nbprovision.playbook.list_filters import FILTERS_OF_LISTS, fail, listed
 from nbprovision.playbook.outside import Unset
-from nbprovision.playbook.written import Written
+from nbprovision.playbook.written import WrittenNumber
 from nbprovision.playbook.yaml_nodes import parse_nodes, plain
 from nbprovision.system import secrets
 
@@ -65,14 +64,14 @@ def filters(outside: Outside) -> dict[str, Filter]:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else str(value)  # what is undefined raises here
+    return "" if value is None else str(value)  # an undefined value raises here
 
 
 # ------------------------------------------------------------------------------------------------------- single values
 
 
 def boolean(value: Any) -> bool:
-    """Yes, on, 1, true and true itself are true, all else is not."""
+    """Whether a value is true: ``yes``, ``on``, ``1``, ``true``, and True itself are."""
     return str(value).strip().lower() in ("yes", "on", "1", "true")
 
 
@@ -99,7 +98,7 @@ def _digest(value: Any, hashtype: str = "sha1") -> str:
 def _b64encode(value: Any, encoding: str = "utf-8") -> str:
     text = _text(value)
     encoded = base64.b64encode(text.encode(encoding)).decode("ascii")
-    if secrets.mask(text) != text:  # a secret in another dress is a secret
+    if secrets.mask(text) != text:  # an encoded secret is a secret
         secrets.remember(encoded)
     return encoded
 
@@ -145,9 +144,86 @@ def _urlsplit(value: Any, query: str = "") -> Any:
 
 
 def _type_debug(value: Any) -> str:
-    if isinstance(value, Written):
+    if isinstance(value, WrittenNumber):
         value = value.number()
     return "AnsibleUndefined" if isinstance(value, Undefined) else type(value).__name__
+
+
+# ------------------------------------------------------------------------------------------------ regular expressions
+
+
+def _regex_replace(
+    value: Any,
+    pattern: str = "",
+    replacement: str = "",
+    ignorecase: bool = False,
+    multiline: bool = False,
+    count: int = 0,
+    mandatory_count: int = 0,
+) -> str:
+    r"""Ansible's filter ``regex_replace``: every match (or the first ``count``) replaced; ``\1`` is a group."""
+    text = text_of_pattern(value)
+    regex = compiled(pattern, ignorecase=ignorecase, multiline=multiline)
+    replacement = text_of_pattern(replacement)
+    try:
+        replaced, times = regex.subn(replacement, text, count)
+    except (re.error, IndexError) as error:
+        raise InvalidPlaybook(f"'{replacement[:40]}' cannot replace a match", cause=str(error)) from None
+    if times < mandatory_count:
+        raise InvalidPlaybook(f"'{pattern[:40]}' matches {times} times, not {mandatory_count}")
+    return replaced
+
+
+def _regex_search(value: Any, pattern: str, *groups: str, ignorecase: bool = False, multiline: bool = False) -> Any:
+    r"""Ansible's filter ``regex_search``: the first match, or with ``\1`` and ``\g<name>`` a list of its groups."""
+    match = compiled(pattern, ignorecase=ignorecase, multiline=multiline).search(text_of_pattern(value))
+    if match is None:
+        return None
+    if not groups:
+        return match.group()
+    try:
+        return [match.group(_group(name)) for name in groups]
+    except IndexError:
+        raise InvalidPlaybook(f"'{pattern[:40]}' has no group {', '.join(groups)[:40]}") from None
+
+
+def _regex_findall(value: Any, pattern: str, multiline: bool = False, ignorecase: bool = False) -> list[Any]:
+    """Ansible's filter ``regex_findall``: every match, or where the pattern has groups, these."""
+    matches = compiled(pattern, ignorecase=ignorecase, multiline=multiline).findall(text_of_pattern(value))
+    return [list(match) if isinstance(match, tuple) else match for match in matches]
+
+
+def _regex_escape(value: Any, re_type: str = "python") -> str:
+    """Ansible's filter ``regex_escape``."""
+    if re_type not in ("python", "posix_basic"):
+        raise InvalidPlaybook(f"unknown re_type '{str(re_type)[:20]}'", cure="there are: python, posix_basic")
+    text = text_of_pattern(value)
+    return re.escape(text) if re_type == "python" else re.sub(r"([].[^$*\\])", r"\\\1", text)
+
+
+def compiled(pattern: Any, *, ignorecase: bool, multiline: bool) -> re.Pattern[str]:
+    """Return a regular expression of a template."""
+    text = text_of_pattern(pattern)
+    try:
+        return re.compile(text, (re.IGNORECASE if ignorecase else 0) | (re.MULTILINE if multiline else 0))
+    except (re.error, RecursionError, OverflowError) as error:
+        raise InvalidPlaybook(f"'{text[:60]}' is not a regular expression", cause=str(error)) from None
+
+
+def _group(name: str) -> int | str:
+    match = re.fullmatch(r"\\(\d+)|\\g<([^<>]+)>", str(name))
+    if match is None:
+        raise InvalidPlaybook(f"'{str(name)[:20]}' is not a group", cure="write '\\\\1' or '\\\\g<name>'")
+    return int(match[1]) if match[1] else int(match[2]) if match[2].isdecimal() else match[2]
+
+
+def text_of_pattern(value: Any) -> str:
+    """Return the text of a pattern, or for a pattern; lists and mappings have none."""
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, list | dict) or (callable(value) and not isinstance(value, Undefined)):
+        raise InvalidPlaybook("a regular expression needs text", cure="put `| string` before it, or `map` for a list")
+    return str(value)
 
 
 # ----------------------------------------------------------------------------------------------------------- documents
@@ -214,7 +290,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple | set | range | Iterator):
         return [_plain(entry) for entry in value]
-    if isinstance(value, Written):
+    if isinstance(value, WrittenNumber):
         if value.loses:
             raise value.lost()
         return value.number()
@@ -262,10 +338,10 @@ _PURE: dict[str, Filter] = {
     "normpath": lambda path: os.path.normpath(_text(path)),
     "path_join": _path_join,
     "quote": lambda value: shlex.quote(_text(value)),
-    "regex_escape": patterns.escape,
-    "regex_findall": patterns.findall,
-    "regex_replace": patterns.replace,
-    "regex_search": patterns.search,
+    "regex_escape": _regex_escape,
+    "regex_findall": _regex_findall,
+    "regex_replace": _regex_replace,
+    "regex_search": _regex_search,
     "sha1": lambda value: _digest(value, "sha1"),
     "split": lambda value, separator=None, maxsplit=-1: _text(value).split(separator, maxsplit),
     "splitext": _splitext,

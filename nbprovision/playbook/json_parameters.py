@@ -1,4 +1,4 @@
-"""The parameters of one task as a JSON document: the same checks and words as in a playbook, and no templates."""
+"""Reads the parameters of a task from a JSON document: with the checks of a playbook, and without templates."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, par
 
 
 def bind(text: str, name: str, kind: type[Task[Any]], folder: Path) -> Task[Any]:
-    """The task that a JSON object describes.
+    """Return the task with the parameters of a JSON object.
 
     Args:
         text: The document (RFC 8259).
         name: The name of the file in positions.
         kind: The kind of task.
-        folder: Where relative paths begin.
+        folder: The folder where relative paths begin.
 
     Raises:
         InvalidPlaybook: it is not a JSON object, or a parameter is wrong.
@@ -31,7 +31,7 @@ def bind(text: str, name: str, kind: type[Task[Any]], folder: Path) -> Task[Any]
     parameters.check_names(call, kind, faults)
     task = parameters.bind(call, kind, render=plain, render_file=_refuse_template, folder=folder, faults=faults)
     faults.raise_any()
-    assert task is not None  # noqa: S101 - without a fault there is one
+    assert task is not None  # noqa: S101 - set unless there is a fault
     return task
 
 
@@ -61,7 +61,7 @@ def _object(text: str, name: str) -> MapNode:
     except InvalidPlaybook:
         places = None
     node = _node(value, places, start)
-    assert isinstance(node, MapNode)  # noqa: S101 - made of a dict
+    assert isinstance(node, MapNode)  # noqa: S101 - the value is a dict
     return node
 
 
@@ -78,7 +78,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _node(value: Any, place: Node | None, near: Position) -> Node:
-    """A value with the place that YAML has for it, else with a place near it."""
+    """Return a value with its position in YAML, or else a position near it."""
     position = near if place is None else place.position
     if isinstance(value, dict):
         keys = {key.value: (key.position, item) for key, item in place.pairs} if isinstance(place, MapNode) else {}

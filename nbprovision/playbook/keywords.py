@@ -83,7 +83,7 @@ META: Mapping[str, str] = {
 
 
 def unknown(key: str, keywords: Mapping[str, str], where: str, position: Position) -> InvalidPlaybook | None:
-    """Describe the fault in a keyword; None if it is valid.
+    """Return the fault of a keyword; None if it is valid.
 
     Args:
         key: The keyword.

@@ -13,11 +13,11 @@ from nbprovision.model.errors import InvalidPlaybook
 
 def fail(value: Undefined) -> NoReturn:
     """Raise the error of an undefined value."""
-    value._fail_with_undefined_error()  # noqa: SLF001 - the one way to do so
+    value._fail_with_undefined_error()  # noqa: SLF001 - Jinja2 has no public function for it
 
 
 def listed(value: Any, name: str) -> list[Any]:
-    """The entries of a list that the filter ``name`` is given."""
+    """Return the entries of the list that the filter ``name`` gets."""
     if isinstance(value, Undefined):
         fail(value)
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
@@ -35,7 +35,7 @@ def _mapping(value: Any, name: str) -> Mapping[Any, Any]:
 
 
 def _key(value: Any) -> Hashable:
-    """Equal values have equal keys; lists and mappings too."""
+    """Return a key that is equal for equal values, lists and mappings included."""
     if isinstance(value, Undefined):
         fail(value)
     if isinstance(value, Mapping):
@@ -46,7 +46,7 @@ def _key(value: Any) -> Hashable:
 
 
 def _unique(value: Any, case_sensitive: bool | None = None, attribute: Any = None) -> list[Any]:
-    """Each once, in order. As in Ansible and Jinja2, case is ignored unless ``case_sensitive`` is set."""
+    """Return each entry once, in order; as in Ansible and Jinja2, ignore case unless ``case_sensitive`` is set."""
 
     def key(entry: Any) -> Hashable:
         for part in str(attribute).split(".") if attribute is not None else ():
@@ -125,7 +125,7 @@ def _items2dict(value: Any, key_name: str = "key", value_name: str = "value") ->
 
 
 def _combine(*mappings: Any, recursive: bool = False, list_merge: str = "replace") -> dict[Any, Any]:
-    """Later mappings win; with ``recursive``, mappings in them are combined as well."""
+    """Combine mappings: later ones win, and with ``recursive`` the mappings in them are combined too."""
     choices = ("replace", "keep", "append", "prepend", "append_rp", "prepend_rp")
     if list_merge not in choices:
         raise InvalidPlaybook(f"list_merge is one of {', '.join(choices)}")

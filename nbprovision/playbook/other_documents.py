@@ -1,4 +1,4 @@
-"""Documents given in place of a playbook, or of another document: what each is, and what uses it."""
+"""Recognises documents of other tools, and knows the task that uses each."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from nbprovision.playbook.yaml_nodes import MapNode, Node
 from nbprovision.system.reading import read_bytes
 
 _REQUIREMENTS = re.compile(r"(^|[/_.-])(requirements|constraints)[\w.-]*\.(txt|in)$")
-_LARGEST = 16 << 20  # bytes; a lock file of conda-lock may have some of them
+_LARGEST = 16 << 20  # bytes; a lock file of conda-lock may have several MiB
 # A package in a channel: NAME-VERSION-BUILD; version and build have no dash (CEP 26).
 _CONDA_PACKAGE = re.compile(r"(?m)/([A-Za-z0-9_.-]+)-([^-/\s]+)-([^-/\s]+)\.(?:conda|tar\.bz2)\b")
 _CONDA_EXPORT = re.compile(r"(?m)^[a-z0-9_.-]+=[^=\s]+=\S+$|^# \$ conda create --name ")
 
 
-# What a parameter that is marked with a kind takes.
+# The documents that a parameter marked with a kind takes.
 WANTED = {"environment": "an environment.yml of conda", "requirements": "a requirements file of pip"}
 
 
 class Document(NamedTuple):
-    """What a document is.
+    """A recognised document.
 
     Attributes:
-        kind: One word for it, as fields of tasks are marked with (see `parameters`).
+        kind: The word that marks a field for such documents (see `parameters`).
         what: The same for people.
         task: The kind of task that uses it, empty for none.
-        parameters: What to write below that.
-        advice: What to do besides, or instead.
+        parameters: The lines below the task's key.
+        advice: Further or other advice.
 
     """
 
@@ -41,13 +41,13 @@ class Document(NamedTuple):
 
     @property
     def as_playbook(self) -> str:
-        """A playbook that uses it."""
+        """Advice with a playbook that uses the document."""
         play = f"- hosts: localhost\n  tasks:\n    - {self.task}: {{{', '.join(self.parameters)}}}"
         return self._cure("write a playbook that uses it:", play)
 
     @property
     def as_task(self) -> str:
-        """The task that uses it."""
+        """Advice with the task that uses the document."""
         task = "".join(f"\n    {parameter}" for parameter in self.parameters)
         return self._cure("this uses it:", f"- {self.task}:{task}")
 
@@ -59,11 +59,11 @@ def named(path: Path, node: Node | None = None) -> Document | None:
     """Recognise a document that is not a playbook.
 
     Args:
-        path: Its file; some kinds are known by their names (https://peps.python.org/pep-0751/ for ``pylock.toml``).
+        path: Its file; some kinds have fixed names (https://peps.python.org/pep-0751/ for ``pylock.toml``).
         node: Its content, if it can be read as YAML.
 
     Returns:
-        What it is; None if that is not known.
+        The document; None if its kind is unknown.
 
     """
     document = _by_name(path, path.name)
@@ -80,11 +80,14 @@ def named(path: Path, node: Node | None = None) -> Document | None:
 
 
 def recognised(path: Path, shown: str) -> Document | None:
-    """What a file is that a task is given, by its content, else by its name.
+    """Recognise the file in a task's parameter by its content, or else by its name.
 
     Args:
-        path: The file; one that cannot be read is nothing.
-        shown: As it was written.
+        path: The file.
+        shown: Its path in the playbook.
+
+    Returns:
+        The document; None if its kind is unknown or the file cannot be read.
 
     """
     try:

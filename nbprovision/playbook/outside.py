@@ -1,4 +1,4 @@
-"""Reads of templates outside the playbook; they are recorded, because the next run checks them."""
+"""Reads the machine for templates. Each read is recorded, because the next run checks it."""
 
 from __future__ import annotations
 
@@ -9,37 +9,38 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nbprovision.model.errors import InvalidPlaybook, nearest
 from nbprovision.playbook import ansible
 from nbprovision.playbook.yaml_nodes import read_file
 from nbprovision.system.secrets import remember_if_secret
 
-_WORDS = re.compile(r"\((?:aws_secret|aws_ssm) [^()]*\)")
+_PLACEHOLDER = re.compile(r"\((?:aws_secret|aws_ssm) [^()]*\)")
 
 
 def stands_for_a_secret(value: Any) -> bool:
     """Whether this is the placeholder that a check uses for a secret."""
-    return isinstance(value, str) and _WORDS.fullmatch(value) is not None
+    return isinstance(value, str) and _PLACEHOLDER.fullmatch(value) is not None
 
 
-class Unset:
-    """An environment variable that is not set; a template takes it as undefined."""
+class Unset(msgspec.Struct, frozen=True):
+    """An unset environment variable; it is undefined in a template."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
 
 
 class Outside:
     """The part of the machine that templates may read: environment variables, and files by name.
 
     Args:
-        folder: Where relative paths begin.
+        folder: The folder where relative paths begin.
         env: The environment variables.
 
     Attributes:
-        env_read: Names of the variables that were asked for.
-        looked_at: Every path that was read or looked for, and whether something was there.
-        secrets_read: The names of the secrets of AWS that were read, or would be; never the values.
+        env_read: Names of the variables that templates read.
+        looked_at: Every path that templates read or look for, and whether it exists.
+        secrets_read: The names of the secrets of AWS that templates read; never the values.
 
     """
 
@@ -59,7 +60,7 @@ class Outside:
         }
 
     def lookup(self, kind: str, *terms: Any, **options: Any) -> Any:
-        """What ``lookup(KIND, ...)`` gives, as in Ansible: several values as one text with commas between them."""
+        """Return the result of ``lookup(KIND, ...)``: as in Ansible, several values are one text with commas."""
         values = self.query(kind, *terms, **options)
         unset = next((value for value in values if isinstance(value, Unset)), None)
         if unset is not None:
@@ -67,10 +68,10 @@ class Outside:
         return ",".join(map(str, values)) if len(values) != 1 else values[0]
 
     def query(self, kind: str, *terms: Any, **options: Any) -> list[Any]:
-        """What ``query(KIND, ...)`` gives: the values as a list.
+        """Return the result of ``query(KIND, ...)``: the values as a list.
 
         Raises:
-            InvalidPlaybook: the lookup is unknown, or what it names is missing.
+            InvalidPlaybook: the lookup or an option is unknown, or its file is missing.
 
         """
         name = str(kind).removeprefix("ansible.builtin.").removeprefix("amazon.aws.")
@@ -105,18 +106,18 @@ class Outside:
         return f"({kind} {name})"
 
     def path(self, text: Any) -> Path:
-        """A path as a playbook writes it: from the playbook's folder, or from the user's home."""
+        """Return the path for a text of the playbook; relative ones begin at its folder."""
         return Path(os.path.normpath(self.folder / self.expanded(str(text))))
 
     def expanded(self, text: str) -> str:
-        """``~`` as the user's home folder; that of another user as the machine knows it."""
+        """Replace ``~`` by the user's home folder, and ``~NAME`` by that of another user."""
         if text == "~" or text.startswith("~/"):
             home = self.variable("HOME", "")
             return home + text[1:] if home else os.path.expanduser(text)
         return os.path.expanduser(text)
 
     def status(self, path: Path, *, follow: bool = True) -> os.stat_result | None:
-        """Return the status of ``path``; None if nothing is there."""
+        """Return the status of ``path``; None if it is missing."""
         self.looked_at.setdefault(path, os.path.lexists(path))
         try:
             return os.stat(path) if follow else os.lstat(path)
@@ -130,18 +131,18 @@ class Outside:
         return Path(os.path.realpath(path))
 
     def globbed(self, pattern: str) -> list[Path]:
-        """The files (no folders) that a pattern matches in its folder, sorted."""
-        wanted = self.path(pattern)
-        self.looked_at.setdefault(wanted.parent, os.path.lexists(wanted.parent))
+        """Return the files (no folders) that match a pattern in its folder, sorted."""
+        glob = self.path(pattern)
+        self.looked_at.setdefault(glob.parent, os.path.lexists(glob.parent))
         try:
-            names = os.listdir(wanted.parent)
+            names = os.listdir(glob.parent)
         except OSError:
             return []
-        matching = (wanted.parent / name for name in sorted(fnmatch.filter(names, wanted.name)))
+        matching = (glob.parent / name for name in sorted(fnmatch.filter(names, glob.name)))
         return [path for path in matching if os.path.isfile(path)]
 
     def read(self, path: Path, what: str) -> str:
-        """The text of a file; ``what`` it is, for messages. Raises as `yaml_nodes.read_file` does."""
+        """Return the text of a file; messages name it by ``what``. Raises as `yaml_nodes.read_file` does."""
         self.looked_at.setdefault(path, os.path.lexists(path))
         return read_file(path, what)
 
@@ -173,12 +174,9 @@ class Outside:
         return document[key] if isinstance(document[key], str) else json.dumps(document[key])
 
     def _file(self, *names: Any, rstrip: bool = True, lstrip: bool = False) -> list[str]:
-        return [self._text(self.path(name), rstrip=rstrip, lstrip=lstrip) for name in names]
-
-    def _text(self, path: Path, *, rstrip: bool, lstrip: bool) -> str:
-        text = self.read(path, "file")
-        text = text.rstrip() if rstrip else text
-        return text.lstrip() if lstrip else text
+        texts = [self.read(self.path(name), "file") for name in names]
+        texts = [text.rstrip() for text in texts] if rstrip else texts
+        return [text.lstrip() for text in texts] if lstrip else texts
 
     def _fileglob(self, *patterns: Any) -> list[str]:
         return [str(path) for pattern in patterns for path in self.globbed(str(pattern))]
@@ -206,7 +204,7 @@ def _flat(terms: tuple[Any, ...]) -> Iterator[Any]:
 
 
 def _places(term: Any) -> Iterator[str]:
-    """What one term of first_found names: a file, or with ``files`` and ``paths`` each file in each folder."""
+    """Return the files of one term of first_found: the file itself, or each of ``files`` in each of ``paths``."""
     if not isinstance(term, Mapping):
         yield str(term)
         return

@@ -1,25 +1,25 @@
 """Makes a task from the mapping under its key: names, types, values, each fault with its position.
 
-A field may be marked, in its description, as one that holds a path; relative ones begin at the playbook's folder:
+The description of a field may mark it as a path. Relative paths begin at the playbook's folder:
 
 - ``parameter("...", extra={"path": True})``: every value (or entry of a list) is a path;
-- ``extra={"path": "if-slash"}``: those with a slash are (``env: ./x`` beside ``env: fraud``);
-- ``extra={"path": "if-dot"}``: those that begin with ``./`` or ``../`` are (``[./chan, conda-forge/label/x]``);
-- ``extra={"path": "if-no-url"}``: those that are not a URL are;
-- ``extra={"path": anchored}``: a function makes the paths in a value absolute, of the value and the folder;
-- ``extra={"path": True, "but_with": ("state", "link")}``: the value is one, unless ``state`` is ``link``.
+- ``extra={"path": "if-slash"}``: values with a slash are (``env: ./x`` beside ``env: fraud``);
+- ``extra={"path": "if-dot"}``: values that begin with ``./`` or ``../`` are (``[./chan, conda-forge/label/x]``);
+- ``extra={"path": "if-no-url"}``: values that are not a URL are;
+- ``extra={"path": anchored}``: the function ``anchored(value, folder)`` makes the paths in a value absolute;
+- ``extra={"path": True, "but_with": ("state", "link")}``: the value is a path, unless ``state`` is ``link``.
 
-Absolute paths and what begins with ``~/`` stay as they are; so do URLs with ``if-dot``, ``if-no-url`` and a
-function. The other marks refuse them, and all an empty text and the home of another user.
+Absolute paths and those that begin with ``~/`` stay as they are, and so do URLs with ``if-dot``, ``if-no-url`` and a
+function. The other marks refuse URLs. All refuse an empty text and the home of another user.
 
-A number is taken as the text that stands in the file where the type takes text, numbers as well or not; in a field that
-is marked ``extra={"numbers": True}`` only where the type takes no numbers.
+If a type takes text, a number becomes its text in the file, even if the type takes numbers too. In a field with
+``extra={"numbers": True}`` it does so only if the type takes no numbers.
 
-``extra={"path": True, "document": "requirements"}`` marks the path of a document that is not to be another tool's; the
-kinds are those of `other_documents`.
+``extra={"path": True, "document": "requirements"}`` marks the path of a document, and refuses documents of other kinds;
+`other_documents` lists the kinds.
 
-``extra={"path": True, "renders": "content"}`` marks the path of a template file: the parameter ``content`` becomes what
-the file says with the playbook's variables.
+``extra={"path": True, "renders": "content"}`` marks the path of a template file: the parameter ``content`` becomes the
+file's text with the playbook's variables.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from nbprovision.model.task import HOW_TO_FILL, Task, empty_secret, unfit
 from nbprovision.playbook import keywords
 from nbprovision.playbook.faults import Faults
 from nbprovision.playbook.template import OMIT, NotYetKnown, has_template
-from nbprovision.playbook.written import Written, text_of
+from nbprovision.playbook.written import WrittenNumber, text_of
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
 from nbprovision.system import secrets
 
-_COMMON = frozenset(Task.__struct_fields__)  # what every task has; listed last
+_COMMON = frozenset(Task.__struct_fields__)  # every task has them; listed last
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _WORDS_FOR_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
@@ -66,12 +66,12 @@ class Call(msgspec.Struct, frozen=True):
 
 
 def names(task: type[Task[Any]]) -> frozenset[str]:
-    """The parameters that a task has, as a playbook writes them."""
+    """Return the names of a task's parameters in a playbook."""
     return frozenset(_fields(task))
 
 
 def texts(task: Task[Any]) -> list[str]:
-    """The texts in a task's parameters, at any depth, but for those of parameters that hold paths."""
+    """Return the texts in a task's parameters, at any depth, without those that are paths."""
     fields = _fields(type(task)).values()
     return [text for field in fields if _marked(field, "path") is None for text in _texts(getattr(task, field.name))]
 
@@ -84,34 +84,28 @@ def _texts(value: Any) -> list[str]:
 
 
 def check_names(call: Call, task: type[Task[Any]], faults: Faults, beside: Collection[Any] = ()) -> None:
-    """Note every parameter that the task does not have, and every required one that is neither given nor ``beside``."""
+    """Note every unknown parameter, and every required one that is missing and not in ``beside``."""
     fields = _fields(task)
     given = [key for key, _ in call.parameters.pairs]
     for key in given:
-        if key.value not in fields:
-            name = key.text[:40]
-            if key.value in keywords.HANDLER:
-                faults.add(
-                    UnknownParameter(
-                        f"'{name}' is a keyword of the task, not a parameter of {call.kind}",
-                        cure=f"write it in the column of {call.kind}: {call.position.column}",
-                        position=key.position,
-                    )
-                )
-                continue
+        if key.value in fields:
+            continue
+        name = key.text[:40]
+        if key.value in keywords.HANDLER:
+            message = f"'{name}' is a keyword of the task, not a parameter of {call.kind}"
+            cure = f"write it in the column of {call.kind}: {call.position.column}"
+        else:
             habit = task.habits.get(name, "")
             near = "" if habit else nearest(name, fields)
-            faults.add(
-                UnknownParameter(
-                    f"{call.kind} has no parameter '{name}'{near}",
-                    cure=habit or ("" if near else f"it has: {', '.join(sorted(fields, key=_COMMON.__contains__))}"),
-                    position=key.position,
-                )
-            )
+            message = f"{call.kind} has no parameter '{name}'{near}"
+            cure = habit or ("" if near else f"it has: {', '.join(sorted(fields, key=_COMMON.__contains__))}")
+        faults.add(UnknownParameter(message, cure=cure, position=key.position))
     names = {*beside, *(key.value for key in given)}
     for name, field in fields.items():
         if field.required and name not in names:
-            faults.add(InvalidPlaybook(f"{call.kind} needs '{name}'", cure=_described(field), position=call.position))
+            description = next((meta.description for meta in _meta(field.type) if meta.description), "")
+            cure = f"{name}: {description}" if description else ""
+            faults.add(InvalidPlaybook(f"{call.kind} needs '{name}'", cure=cure, position=call.position))
 
 
 def bind(
@@ -123,14 +117,15 @@ def bind(
     folder: Path,
     faults: Faults,
 ) -> Task[Any] | None:
-    """The task with its parameters, or None if they are wrong.
+    """Return the task with its parameters, or None if they are wrong.
 
     Args:
-        call: What the playbook says.
+        call: The task's key and parameters.
         task: The kind of task.
-        render: Works out the templates in a node; raises `InvalidPlaybook`.
-        render_file: The text of a template file with the variables that ``render`` knows; raises `InvalidPlaybook`.
-        folder: Where relative paths begin.
+        render: Evaluates the templates in a node; raises `InvalidPlaybook`.
+        render_file: Returns the text of a template file with the variables that ``render`` knows; raises
+            `InvalidPlaybook`.
+        folder: The folder where relative paths begin.
         faults: Collects the faults.
 
     Raises:
@@ -152,20 +147,14 @@ def bind(
                 late = unknown
                 continue
             if data != OMIT:
-                _refuse_unfit(call.kind, key.value, node, data)
-                data = _as_wanted(data, msgspec.inspect.type_info(field.type), text=not _marked(field, "numbers"))
-                values[field.name] = _typed(call.kind, key.value, field.type, node, data)
+                values[field.name] = _value(call.kind, field, node, data)
     if late is not None:
         raise late
     for field in fields.values():
         if field.name in values:
             with faults.gathered():
-                _refuse_places(call, values, field)
-            values[field.name], written = _located(values, field, folder), values[field.name]
-            with faults.gathered():
-                _refuse_other_documents(call, field, values[field.name], written)
-            with faults.gathered():
                 try:
+                    values[field.name] = _located(call, values, field, folder)
                     _render_into(values, field, call, render_file)
                 except NotYetKnown as unknown:
                     late = unknown
@@ -182,13 +171,13 @@ def bind(
     try:
         return task(**values)
     except ParameterError as error:
-        at_fault = call.parameters.get(error.key)
-        position = at_fault.position if at_fault else call.position
+        node_at_fault = call.parameters.get(error.key)
+        position = node_at_fault.position if node_at_fault else call.position
         message = f"{call.kind}: {error.message}"
         faults.add(InvalidPlaybook(message, cause=error.cause, cure=error.cure, position=position))
     except ProvisionError as error:
         faults.add(error.at(call.position))
-    except (TypeError, ValueError) as error:  # what __post_init__ of a msgspec record raises by custom
+    except (TypeError, ValueError) as error:  # __post_init__ of a msgspec record raises these
         faults.add(InvalidPlaybook(f"{call.kind}: {error}", position=call.position))
     return None
 
@@ -204,11 +193,6 @@ def _meta(annotation: Any) -> Iterable[msgspec.Meta]:
     return []
 
 
-def _described(field: msgspec.structs.FieldInfo) -> str:
-    description = next((meta.description for meta in _meta(field.type) if meta.description), "")
-    return f"{field.encode_name}: {description}" if description else ""
-
-
 def _without_omitted(data: Any) -> Any:
     """The data without entries that are ``omit``."""
     if isinstance(data, list):
@@ -218,14 +202,22 @@ def _without_omitted(data: Any) -> Any:
     return data
 
 
-def _refuse_unfit(kind: str, name: str, node: Node, data: Any) -> None:
-    problem = unfit(data)
-    if problem:
-        message = f"{kind}: '{name}' holds {problem}"
-        raise InvalidPlaybook(message, cure="remove it from the value", position=node.position)
-    problem = empty_secret(data)
-    if problem:
-        raise InvalidPlaybook(f"{kind}: '{name}' holds {problem}", cure=HOW_TO_FILL, position=node.position)
+def _value(kind: str, field: msgspec.structs.FieldInfo, node: Node, data: Any) -> Any:
+    """Return the value of a parameter in its type."""
+    name = field.encode_name
+    for problem, cure in ((unfit(data), "remove it from the value"), (empty_secret(data), HOW_TO_FILL)):
+        if problem:
+            raise InvalidPlaybook(f"{kind}: '{name}' holds {problem}", cure=cure, position=node.position)
+    data = _as_wanted(data, msgspec.inspect.type_info(field.type), text=not _marked(field, "numbers"))
+    try:
+        return msgspec.convert(data, field.type)
+    except (msgspec.ValidationError, OverflowError) as error:
+        complaint = str(error)
+    # Text from templates and -e may represent numbers and booleans.
+    for attempt, strict in ((_as_written(node, data), True), (_booleans(data), False)):
+        with contextlib.suppress(msgspec.ValidationError, OverflowError):
+            return msgspec.convert(attempt, field.type, strict=strict)
+    raise _misfit(kind, name, field.type, node, data, complaint)
 
 
 def _as_wanted(data: Any, shape: Any, *, text: bool) -> Any:
@@ -233,24 +225,24 @@ def _as_wanted(data: Any, shape: Any, *, text: bool) -> Any:
 
     Args:
         data: The value in the playbook, with its templates evaluated.
-        shape: The type that is wanted.
+        shape: The type of the parameter.
         text: Prefer text if the type takes both.
 
     Raises:
-        FormLost: text is wanted and lost, or the value could be either.
+        FormLost: text is needed and lost, or the value could be either.
 
     """
     inspect = msgspec.inspect
     types = _alternatives(shape)
     if isinstance(data, list):
-        entry = next((shape.item_type for shape in types if isinstance(shape, inspect.ListType)), inspect.AnyType())
+        entry = next((part.item_type for part in types if isinstance(part, inspect.ListType)), inspect.AnyType())
         return [_as_wanted(item, entry, text=text) for item in data]
     if isinstance(data, dict):
         fields = {
             field.encode_name: field.type
-            for kind in types
-            if isinstance(kind, inspect.StructType)
-            for field in kind.fields
+            for part in types
+            if isinstance(part, inspect.StructType)
+            for field in part.fields
         }
         other = next((part.value_type for part in types if isinstance(part, inspect.DictType)), inspect.AnyType())
         return {_key(key): _as_wanted(item, fields.get(key, other), text=text) for key, item in data.items()}
@@ -260,8 +252,8 @@ def _as_wanted(data: Any, shape: Any, *, text: bool) -> Any:
     takes_text = any(isinstance(part, inspect.StrType) for part in types)
     takes_number = any(isinstance(part, numbers) for part in types)
     if takes_text and (text or not takes_number):
-        return text_of(data) if isinstance(data, int | Written) else data
-    if not isinstance(data, Written):
+        return text_of(data) if isinstance(data, int | WrittenNumber) else data
+    if not isinstance(data, WrittenNumber):
         return data
     if data.loses and (takes_text or any(isinstance(part, inspect.AnyType) for part in types)):
         raise data.lost()
@@ -269,7 +261,7 @@ def _as_wanted(data: Any, shape: Any, *, text: bool) -> Any:
 
 
 def _alternatives(shape: Any) -> list[Any]:
-    """The types of a union, without what describes them."""
+    """Return the types of a union, without their metadata."""
     if isinstance(shape, msgspec.inspect.Metadata):
         return _alternatives(shape.type)
     if isinstance(shape, msgspec.inspect.UnionType):
@@ -281,20 +273,8 @@ def _key(key: Any) -> Any:
     return str(key) if isinstance(key, int | float) and not isinstance(key, bool) else key
 
 
-def _typed(kind: str, name: str, wanted: Any, node: Node, data: Any) -> Any:
-    """Convert ``data`` to the parameter's type; text from templates and ``-e`` may represent numbers and booleans."""
-    try:
-        return msgspec.convert(data, wanted)
-    except (msgspec.ValidationError, OverflowError) as error:
-        complaint = str(error)
-    for attempt, strict in ((_as_written(node, data), True), (_booleans(data), False)):
-        with contextlib.suppress(msgspec.ValidationError, OverflowError):
-            return msgspec.convert(attempt, wanted, strict=strict)
-    raise _misfit(kind, name, wanted, node, data, complaint)
-
-
 def _as_written(node: Node, data: Any) -> Any:
-    """Whole numbers that a template gave as text; a fraction is not: 3.10 would have become 3.1."""
+    """Convert the whole numbers from templates to text; a fraction stays, since 3.10 would have become 3.1."""
     if isinstance(node, ListNode) and isinstance(data, list) and len(data) == len(node.items):
         return [_as_written(item, entry) for item, entry in zip(node.items, data, strict=True)]
     if isinstance(node, MapNode) and isinstance(data, dict) and len(data) == len(node.pairs):
@@ -318,7 +298,7 @@ def _booleans(data: Any) -> Any:
     return _WORDS_FOR_BOOLEANS.get(data.strip().lower(), data.strip()) if isinstance(data, str) else data
 
 
-# What other tools call a state; and an engine that nbprovision does not drive.
+# The words of other tools for states and engines.
 _HABITS = {
     **dict.fromkeys(("installed", "install", "exists", "created", "started", "enabled", "true"), "present"),
     **dict.fromkeys(("removed", "remove", "uninstalled", "deleted", "disabled", "false"), "absent"),
@@ -327,11 +307,12 @@ _HABITS = {
 }
 
 
-def _misfit(kind: str, name: str, wanted: Any, node: Node, data: Any, complaint: str) -> InvalidPlaybook:
+def _misfit(kind: str, name: str, type_: Any, node: Node, data: Any, complaint: str) -> InvalidPlaybook:
     """Describe what a parameter takes and what it got; ``complaint`` is msgspec's message."""
-    shape = msgspec.inspect.type_info(wanted)
-    node, data, where = _at_fault(node, data, wanted, complaint)
-    choices = _choices(shape)
+    shape = msgspec.inspect.type_info(type_)
+    node, data, where = _at_fault(node, data, type_, complaint)
+    literals = (part for part in _alternatives(shape) if isinstance(part, msgspec.inspect.LiteralType))
+    choices = [str(value) for literal in literals for value in literal.values]
     if choices and isinstance(data, str) and not where:
         habit = _HABITS.get(data.strip().lower(), "")
         near, cure = ("", f"write {habit}") if habit in choices else (nearest(data, choices), "")
@@ -343,7 +324,7 @@ def _misfit(kind: str, name: str, wanted: Any, node: Node, data: Any, complaint:
             reason = reason.replace(word, plain_word)
         return InvalidPlaybook(f"{kind}: '{name}'{where} {reason[:1].lower()}{reason[1:]}", position=node.position)
     takes = words(shape)
-    actual = _found(data)
+    actual = _described(data)
     message = f"{kind}: '{name}' takes {takes}, {f'and{where} is {actual}' if where else f'not {actual}'}"
     return InvalidPlaybook(message, cure=_cure(node, data, takes), position=node.position)
 
@@ -358,7 +339,7 @@ def _cure(node: Node, data: Any, takes: str) -> str:
     return "write the value in quotes in the variable's definition"
 
 
-def _at_fault(node: Node, data: Any, wanted: Any, complaint: str) -> tuple[Node, Any, str]:
+def _at_fault(node: Node, data: Any, type_: Any, complaint: str) -> tuple[Node, Any, str]:
     """Return the node and the data that msgspec's path names, and a description of their place."""
     where = ""
     above: list[str | None] = []  # keys on the way there, None for a list
@@ -372,9 +353,7 @@ def _at_fault(node: Node, data: Any, wanted: Any, complaint: str) -> tuple[Node,
         else:
             key = step[1:]
             if step == "[...]":  # some key of the mapping
-                key = next(
-                    candidate for candidate in data if not _fits(_within(above, {candidate: data[candidate]}), wanted)
-                )
+                key = next(name for name in data if not _fits(_within(above, {name: data[name]}), type_))
             above.append(key)
             data, where = data[key], f"{where} '{key}'"
             node = (node.get(key) or node) if isinstance(node, MapNode) else node
@@ -387,63 +366,47 @@ def _within(above: Iterable[str | None], data: Any) -> Any:
     return data
 
 
-def _fits(data: Any, wanted: Any) -> bool:
+def _fits(data: Any, type_: Any) -> bool:
     try:
-        msgspec.convert(data, wanted)
+        msgspec.convert(data, type_)
     except (msgspec.ValidationError, OverflowError):
         return False
     return True
 
 
-def _choices(shape: Any) -> list[str]:
-    inspect = msgspec.inspect
-    if isinstance(shape, inspect.Metadata):
-        return _choices(shape.type)
-    if isinstance(shape, inspect.UnionType):
-        return [choice for part in shape.types for choice in _choices(part)]
-    return [str(value) for value in shape.values] if isinstance(shape, inspect.LiteralType) else []
+# The words for a value of each type, and for several.
+_WORDS: dict[type, tuple[str, str]] = {
+    msgspec.inspect.StrType: ("a string", "strings"),
+    msgspec.inspect.BoolType: ("true or false", "values"),
+    msgspec.inspect.IntType: ("a whole number", "whole numbers"),
+    msgspec.inspect.FloatType: ("a number", "numbers"),
+    msgspec.inspect.DictType: ("a mapping", "mappings"),
+    msgspec.inspect.StructType: ("a mapping", "mappings"),
+}
 
 
 def words(shape: Any) -> str:
     """Describe the values of a type in words: ``a string or a list of strings``."""
+    parts = _alternatives(shape)
+    return " or ".join(_word(part) for part in parts if not isinstance(part, msgspec.inspect.NoneType))
+
+
+def _word(shape: Any) -> str:
     inspect = msgspec.inspect
-    if isinstance(shape, inspect.Metadata):
-        return words(shape.type)
-    if isinstance(shape, inspect.UnionType):
-        return " or ".join(words(part) for part in shape.types if not isinstance(part, inspect.NoneType))
     if isinstance(shape, inspect.ListType | inspect.VarTupleType):
         return f"a list of {_plural(shape.item_type)}"
     if isinstance(shape, inspect.DictType):
         return f"a mapping of {_plural(shape.key_type)} to {_plural(shape.value_type)}"
     if isinstance(shape, inspect.LiteralType):
-        return f"one of {', '.join(str(value) for value in shape.values)}"
-    simple: dict[type, str] = {
-        inspect.StrType: "a string",
-        inspect.BoolType: "true or false",
-        inspect.IntType: "a whole number",
-        inspect.FloatType: "a number",
-        inspect.StructType: "a mapping",
-    }
-    return simple.get(type(shape), "another value")
+        return f"one of {', '.join(map(str, shape.values))}"
+    return _WORDS.get(type(shape), ("another value", ""))[0]
 
 
 def _plural(shape: Any) -> str:
-    inspect = msgspec.inspect
-    if isinstance(shape, inspect.Metadata):
-        return _plural(shape.type)
-    if isinstance(shape, inspect.UnionType):
-        return " or ".join(_plural(part) for part in shape.types)
-    plurals: dict[type, str] = {
-        inspect.StrType: "strings",
-        inspect.IntType: "whole numbers",
-        inspect.FloatType: "numbers",
-        inspect.DictType: "mappings",
-        inspect.StructType: "mappings",
-    }
-    return plurals.get(type(shape), "values")
+    return " or ".join(_WORDS.get(type(part), ("", "values"))[1] for part in _alternatives(shape))
 
 
-def _found(data: Any) -> str:
+def _described(data: Any) -> str:
     if data is None:
         return "empty"
     if isinstance(data, bool):
@@ -475,60 +438,63 @@ def _marked(field: msgspec.structs.FieldInfo, mark: str) -> Any:
     return next((meta.extra[mark] for meta in _meta(field.type) if meta.extra and mark in meta.extra), None)
 
 
-def _refuse_places(call: Call, values: Mapping[str, Any], field: msgspec.structs.FieldInfo) -> None:
-    """Refuse a value that cannot be a path, in a field that is marked as a path."""
+def _located(call: Call, values: Mapping[str, Any], field: msgspec.structs.FieldInfo, folder: Path) -> Any:
+    """Return the value of a field, with absolute paths if it is marked as a path.
+
+    Raises:
+        InvalidPlaybook: an entry cannot be a path, or names a document of another kind.
+
+    """
     value, rule, unless = values[field.name], _marked(field, "path"), _marked(field, "but_with")
     if rule is None or (unless is not None and values.get(unless[0]) == unless[1]):
-        return
+        return value
     node = call.parameters.get(field.encode_name)
-    for number, text in enumerate(value if isinstance(value, list) else [value]):
-        if not isinstance(text, str):
+    located = []
+    for number, entry in enumerate(value if isinstance(value, list) else [value]):
+        if not isinstance(entry, str):
+            located.append(entry)
             continue
-        cause = cure = ""
-        if not text.strip():
-            cause, cure = "it is empty", "name a file or folder, or leave the parameter out"
-        elif rule not in ("if-dot", "if-no-url") and not callable(rule) and _URL.match(text):
-            cause, cure = URL_FOR_PATH, f"write {text[7:]}" if text.startswith("file:///") else FETCH_FIRST
-        elif re.match(r"~[^/]+/|~[^/]+$", text):
-            cause, cure = "it would begin at the home of another user", "begin it with ~/ or /"
-        if cause:
+        try:
+            _refuse_place(call, field, rule, entry)
+            located.append(_path(entry, rule, folder))
+            _refuse_other_document(call, field, located[-1], entry)
+        except InvalidPlaybook as fault:
             at = node.items[number] if isinstance(node, ListNode) and number < len(node.items) else node
-            message = f"{call.kind}: '{field.encode_name}' cannot be '{secrets.mask(text)[:80]}'"
-            place = at.position if at is not None else call.position
-            raise InvalidPlaybook(message, cause=cause, cure=cure, position=place)
+            fault.at(at.position if at is not None else call.position)
+            raise
+    return located if isinstance(value, list) else located[0]
 
 
-def _refuse_other_documents(call: Call, field: msgspec.structs.FieldInfo, value: Any, written: Any) -> None:
+def _refuse_place(call: Call, field: msgspec.structs.FieldInfo, rule: Any, text: str) -> None:
+    """Refuse a text that cannot be a path."""
+    if not text.strip():
+        cause, cure = "it is empty", "name a file or folder, or leave the parameter out"
+    elif rule not in ("if-dot", "if-no-url") and not callable(rule) and _URL.match(text):
+        cause, cure = URL_FOR_PATH, f"write {text[7:]}" if text.startswith("file:///") else FETCH_FIRST
+    elif re.match(r"~[^/]+/|~[^/]+$", text):
+        cause, cure = "it would begin at the home of another user", "begin it with ~/ or /"
+    else:
+        return
+    message = f"{call.kind}: '{field.encode_name}' cannot be '{secrets.mask(text)[:80]}'"
+    raise InvalidPlaybook(message, cause=cause, cure=cure)
+
+
+def _refuse_other_document(call: Call, field: msgspec.structs.FieldInfo, path: str, written: str) -> None:
     """Refuse a document of another tool, and name the task that uses it; faults in the right one are found later."""
     kind = _marked(field, "document")
     if kind is None:
         return
     from nbprovision.playbook import other_documents  # few tasks have such a parameter
 
-    node = call.parameters.get(field.encode_name)
-    pairs = zip(value, written, strict=True) if isinstance(value, list) else [(value, written)]
-    for number, (text, shown) in enumerate(pairs):
-        path = Path(os.path.expanduser(text)) if isinstance(text, str) else None
-        document = other_documents.recognised(path, shown) if path is not None else None
-        if document is not None and document.kind != kind:
-            at = node.items[number] if isinstance(node, ListNode) and number < len(node.items) else node
-            wanted = other_documents.WANTED[kind]
-            message = f"{call.kind}: '{field.encode_name}' takes {wanted}, and {shown} is {document.what}"
-            place = at.position if at is not None else call.position
-            raise InvalidPlaybook(message, cure=document.as_task, position=place)
+    document = other_documents.recognised(Path(os.path.expanduser(path)), written)
+    if document is not None and document.kind != kind:
+        wanted = other_documents.WANTED[kind]
+        message = f"{call.kind}: '{field.encode_name}' takes {wanted}, and {written} is {document.what}"
+        raise InvalidPlaybook(message, cure=document.as_task)
 
 
-def _located(values: Mapping[str, Any], field: msgspec.structs.FieldInfo, folder: Path) -> Any:
-    """Relative paths made absolute, in a field that is marked as one of paths."""
-    value, rule = values[field.name], _marked(field, "path")
-    unless = _marked(field, "but_with")
-    if rule is None or (unless is not None and values.get(unless[0]) == unless[1]):
-        return value
-    return [_path(entry, rule, folder) for entry in value] if isinstance(value, list) else _path(value, rule, folder)
-
-
-def _path(value: Any, rule: Any, folder: Path) -> Any:
-    if not isinstance(value, str) or not value or value.startswith(("~", "/")) or _URL.match(value):
+def _path(value: str, rule: Any, folder: Path) -> Any:
+    if not value or value.startswith(("~", "/")) or _URL.match(value):
         return value
     if callable(rule):
         return rule(value, folder)

@@ -1,8 +1,8 @@
-"""Jinja2 as playbooks use it: sandboxed, and undefined is an error.
+"""Jinja2 for playbooks: sandboxed, and undefined variables are errors.
 
-Imported only when a string holds a template. The language is Jinja2's (https://jinja.palletsprojects.com), with what
-Ansible adds to it: a string that is one ``{{ expression }}`` gives the value itself, whatever its type; ``omit``;
-undefined variables that ``default`` may replace at any depth; None is printed as nothing.
+Imported only when a string has a template. The language is Jinja2's (https://jinja.palletsprojects.com), with the
+additions of Ansible: a string that is one ``{{ expression }}`` gives the value itself, whatever its type; ``omit``;
+``default`` may replace undefined variables at any depth; None is printed as nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from jinja2.visitor import NodeTransformer
 
 from nbprovision.model.errors import InvalidPlaybook, nearest
 from nbprovision.playbook import ansible, filters, value_tests
-from nbprovision.playbook.free_names import free_names
 from nbprovision.playbook.list_filters import fail
 from nbprovision.playbook.outside import Unset, stands_for_a_secret
 from nbprovision.playbook.template import OMIT, has_template
@@ -32,20 +31,23 @@ if TYPE_CHECKING:
     from nbprovision.playbook.outside import Outside
     from nbprovision.playbook.template import Scope
 
-_PASSED = (Context, nodes.EvalContext, jinja2.Environment)  # what Jinja2 itself hands to a filter, before the value
-_MAX_DEPTH = 50  # lists and mappings of a value: what takes it goes down into it as well
-_INNER = ("gi_", "cr_", "ag_")  # of generators and coroutines
-_SCOPE = "@scope"  # no name that a template could write
+_PASSED = (Context, nodes.EvalContext, jinja2.Environment)  # Jinja2 itself passes them to a filter, before the value
+_MAX_DEPTH = 50  # of lists and mappings in a value, since callers recurse into it
+_INTERNAL = ("gi_", "cr_", "ag_")  # attributes of generators and coroutines
+_SCOPE = "@scope"  # a template cannot write this name
 _RESULT = "nbprovision_result"
+_FORGIVING_FILTERS = ("default", "d")
+_FORGIVING_TESTS = ("defined", "undefined")
+_OWN_NAMES = frozenset(("loop", "self", "caller", "varargs", "kwargs"))  # Jinja2's, in loops and macros
 _LOSSY = re.compile(r"[0-9]+\.[0-9]*[1-9]0+|[0-9]+\.00+")
 
 
 class UndefinedVariable(InvalidPlaybook):
-    """A variable, or an entry of one, is not there."""
+    """A variable, or an entry of a variable, is missing."""
 
 
-class _Named(StrictUndefined):
-    """Undefined at any depth (``a.b.c | default('x')``, as in Ansible), with an error that knows the nearest name."""
+class _Missing(StrictUndefined):
+    """Undefined at any depth (``a.b.c | default('x')``, as in Ansible), with an error that suggests a name."""
 
     __slots__ = ()
 
@@ -73,7 +75,7 @@ class _Named(StrictUndefined):
 
 
 class _Context(Context):
-    """Asks the scope for a variable when a template wants it."""
+    """Takes the variables of a template from the scope."""
 
     def resolve_or_missing(self, key: str) -> Any:
         value = super().resolve_or_missing(key)
@@ -83,14 +85,14 @@ class _Context(Context):
         try:
             if scope.has(key):
                 return scope.get(key)
-        except UndefinedVariable as error:  # undefined for what it is made of; `default` may still replace it
-            inner = error
-            return _Named(name=key, exc=lambda _message: inner)  # type: ignore[arg-type]
-        return _Named(name=key, exc=lambda _message: _not_defined(key, scope))  # type: ignore[arg-type]
+        except UndefinedVariable as error:  # it refers to an undefined variable; `default` may still replace it
+            cause = error
+            return _Missing(name=key, exc=lambda _message: cause)  # type: ignore[arg-type]
+        return _Missing(name=key, exc=lambda _message: _not_defined(key, scope))  # type: ignore[arg-type]
 
 
 def _defined(value: Any) -> Any:
-    """What was read from outside, with an environment variable that is not set as undefined."""
+    """Replace unset environment variables in the result of a lookup by undefined values."""
     if isinstance(value, list):
         return [_defined(entry) for entry in value]
     if not isinstance(value, Unset):
@@ -100,7 +102,7 @@ def _defined(value: Any) -> Any:
         f"the environment variable {name} is not set",
         cure=f"set it for the run, or write lookup('env', '{name}') | default('...')",
     )
-    return _Named(name=name, exc=lambda _message: error)  # type: ignore[arg-type]
+    return _Missing(name=name, exc=lambda _message: error)  # type: ignore[arg-type]
 
 
 def _not_defined(name: str, scope: Scope) -> UndefinedVariable:
@@ -113,7 +115,7 @@ def _not_defined(name: str, scope: Scope) -> UndefinedVariable:
 
 
 class _Concatenating(NodeTransformer):
-    """Makes of ``~`` what is put out for its parts, as in Ansible: nothing for None."""
+    """Makes ``~`` print its operands as in Ansible: nothing for None."""
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - Jinja2's name
         self.generic_visit(node)
@@ -125,12 +127,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
     """Evaluates templates and conditions.
 
     Args:
-        outside: The part of the machine that templates may read.
+        outside: Reads the machine for templates.
     """
 
     def __init__(self, outside: Outside) -> None:
         super().__init__(
-            undefined=_Named, keep_trailing_newline=True, trim_blocks=True, cache_size=0, finalize=_printed
+            undefined=_Missing, keep_trailing_newline=True, trim_blocks=True, cache_size=0, finalize=_printed
         )
         self.context_class = _Context
         self._outside = outside
@@ -156,43 +158,43 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def _offered(
         self, of_jinja: dict[str, Any], of_ansible: dict[str, Any], refused: Collection[str]
     ) -> dict[str, Any]:
-        """What there is, Ansible's by their long names too."""
+        """Return the filters or tests by name, Ansible's by their long names too."""
         both = {name: function for name, function in of_jinja.items() if name not in refused} | of_ansible
         offered = {name: _aware_of_secrets(function) for name, function in both.items()}
         return offered | {f"ansible.builtin.{name}": offered[name] for name in of_ansible}
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Whether a template may have ``obj.attr``; of generators Jinja2 refuses a part of what is inner."""
-        return not attr.startswith(_INNER) and super().is_safe_attribute(obj, attr, value)
+        """Whether a template may read ``obj.attr``; Jinja2 alone allows some internal attributes of generators."""
+        return not attr.startswith(_INTERNAL) and super().is_safe_attribute(obj, attr, value)
 
     def evaluate(self, source: str, scope: Scope, *, condition: bool = False) -> Any:
-        """The value of a template, or with ``condition`` of an expression without braces.
+        """Evaluate a template, or with ``condition`` an expression without braces.
 
         Raises:
-            InvalidPlaybook: the template is wrong, fails, or refers to what is not defined.
+            InvalidPlaybook: the template is wrong, fails, or uses an undefined variable.
         """
-        with self._told(condition=condition):
+        with self._explained(condition=condition):
             template, native = self._template_of(source, condition)
             context = template.new_context({_SCOPE: scope, **self.globals}, shared=True)
             text = "".join(template.root_render_func(context))
             return _settled(context.vars[_RESULT] if native else text)
 
     def check(self, source: str, scope: Scope, *, condition: bool = False) -> None:
-        """Find what is wrong with a template without evaluating it.
+        """Check a template without evaluating it.
 
         Raises:
-            InvalidPlaybook: its syntax is wrong, or a variable is not defined that it certainly asks for.
+            InvalidPlaybook: its syntax is wrong, or it certainly uses an undefined variable.
         """
-        with self._told(condition=condition):
+        with self._explained(condition=condition):
             self._template_of(source, condition)
             tree = self.parse("{{ " + source + " }}" if condition and not has_template(source) else source)
-            for name in sorted(free_names(tree)):
+            for name in sorted(_free_names(tree)):
                 if name not in self.globals and not scope.has(name):
                     raise _not_defined(name, scope)
 
     @contextlib.contextmanager
-    def _told(self, *, condition: bool) -> Iterator[None]:
-        """Tell what the body raises as a fault of the playbook."""
+    def _explained(self, *, condition: bool) -> Iterator[None]:
+        """Raise every error of the body as a fault of the playbook."""
         try:
             yield
         except InvalidPlaybook:
@@ -207,7 +209,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise InvalidPlaybook("the template fails", cause="it is nested too deep") from None
         except MemoryError:
             raise InvalidPlaybook("the template fails", cause="it needs too much memory") from None
-        except Exception as error:  # noqa: BLE001 - an expression of the user's can fail in any way
+        except Exception as error:  # noqa: BLE001 - a user's expression can fail in any way
             raise InvalidPlaybook("the template fails", cause=f"{type(error).__name__}: {error}"[:300]) from None
 
     def _syntax_fault(self, error: jinja2.TemplateSyntaxError, *, condition: bool) -> InvalidPlaybook:
@@ -225,26 +227,26 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if name in refused:
             return f"{refused[name].why}; {refused[name].fix}"
         near = nearest(name, (offered for offered in supported if not offered.startswith(("@", "ansible."))))
-        return near.removeprefix("; ") or f"the reference lists every {kind} that there is"
+        return near.removeprefix("; ") or f"the reference lists every {kind}"
 
     def handle_exception(self, source: str | None = None) -> NoReturn:
-        """Raise the current error. Jinja2 would rewrite tracebacks at every level, and nobody sees them."""
+        """Raise the current error. Jinja2 would rewrite tracebacks at every level, which nobody sees."""
         raise  # noqa: PLE0704 - called while an exception is handled
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """``obj.attribute``; of a secret that is not known yet every entry is the word in its place."""
+        """Return ``obj.attribute``; each attribute of a secret's placeholder is the placeholder."""
         if stands_for_a_secret(obj) and not hasattr(obj, attribute):
             return obj
         return super().getattr(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """``obj[argument]``, the same."""
+        """Return ``obj[argument]``; likewise for a placeholder."""
         if stands_for_a_secret(obj) and isinstance(argument, str):
             return obj
         return super().getitem(obj, argument)
 
     def _template_of(self, source: str, condition: bool) -> tuple[jinja2.Template, bool]:
-        """The template, and whether its result is a value rather than text."""
+        """Return the template, and whether its result is a value rather than text."""
         key = source, condition
         if key not in self._compiled:
             bare = condition and not has_template(source)
@@ -263,7 +265,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return self._compiled[key]
 
     def _refuse_lossy(self, source: str) -> None:
-        """Refuse ``3.10`` in a template: it is 3.1 there, and a version is meant."""
+        """Refuse ``3.10`` in a template: there it is 3.1, but the author may mean a version."""
         if not _LOSSY.search(source):
             return
         for _, kind, text in self.lex(source):
@@ -275,18 +277,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 def _aware_of_secrets(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter or test that lets the word pass which a check has in the place of a secret."""
+    """Make a filter or test return the placeholder of a secret unchanged, if it fails on it."""
 
-    @functools.wraps(function)  # takes over the marks by which Jinja2 knows what to pass
+    @functools.wraps(function)  # copies the attributes that make Jinja2 pass a context
     def aware(*args: Any, **kwargs: Any) -> Any:
         try:
-            made = function(*args, **kwargs)
+            result = function(*args, **kwargs)
         except InvalidPlaybook:
             value = next((given for given in (*args, *kwargs.values()) if not isinstance(given, _PASSED)), None)
             if stands_for_a_secret(value):
-                return value  # whether the secret is what the filter takes shows when it is known
+                return value  # only a run can check the secret itself
             raise
-        return _defined(made) if isinstance(made, Unset) else made
+        return _defined(result) if isinstance(result, Unset) else result
 
     return aware
 
@@ -296,17 +298,17 @@ def _concatenated(values: list[Any]) -> str:
 
 
 def _printed(value: Any) -> Any:
-    """What is put out for ``value``; as in Ansible, nothing for None."""
-    return "" if value is None else _shown(value)
+    """Return the printed form of ``value``; as in Ansible, nothing for None.
 
-
-def _shown(value: Any) -> Any:
-    """Make text of a value; other objects would show their address in memory, which differs each time."""
+    Other objects become plain data: they would print their address in memory, which differs each time.
+    """
+    if value is None:
+        return ""
     return value if isinstance(value, str | Mapping | list | Undefined) else _settled(value)
 
 
 def _settled(value: Any, depth: int = 0) -> Any:
-    """The value as plain data: text, numbers, lists, mappings."""
+    """Return a value as plain data: text, numbers, lists, mappings."""
     if depth > _MAX_DEPTH:
         raise InvalidPlaybook(f"the template gives a value that is nested more than {_MAX_DEPTH} deep")
     if isinstance(value, Undefined):
@@ -314,10 +316,10 @@ def _settled(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
-        format(value, "d")  # raises where Python makes no text of so long a number
+        format(value, "d")  # raises for a number that is too long for text
         return value
     if isinstance(value, str):
-        return str(value)  # Markup is a str of its own kind
+        return str(value)  # Markup is a subclass of str
     if isinstance(value, Mapping):
         return {_settled(key, depth + 1): _settled(entry, depth + 1) for key, entry in value.items()}
     if isinstance(value, list | tuple | set | range | Iterator) or type(value).__name__.startswith("dict_"):
@@ -335,3 +337,28 @@ def _syntax_cause(error: jinja2.TemplateSyntaxError, end: str) -> str:
     for word in ("token 'end of print statement'", "'end of print statement'"):
         message = message.replace(word, end)
     return message.replace("'end of statement block'", "'%}'")
+
+
+def _free_names(tree: nodes.Node) -> set[str]:
+    """Return the variables that a template certainly reads and does not set.
+
+    A name in a branch (``x if x is defined else y``, ``x is defined and x``) is left out, as it may never be read.
+    """
+    stored = {name.name for name in tree.find_all(nodes.Name) if name.ctx != "load"}
+    return set(_names_read(tree)) - stored - _OWN_NAMES
+
+
+def _names_read(node: nodes.Node) -> Iterator[str]:
+    forgiving = (isinstance(node, nodes.Filter) and node.name in _FORGIVING_FILTERS) or (
+        isinstance(node, nodes.Test) and node.name in _FORGIVING_TESTS
+    )
+    if isinstance(node, nodes.Name):
+        if node.ctx == "load":
+            yield node.name
+    elif isinstance(node, nodes.CondExpr | nodes.If):
+        yield from _names_read(node.test)
+    elif isinstance(node, nodes.And | nodes.Or):
+        yield from _names_read(node.left)
+    elif not forgiving:
+        for child in node.iter_child_nodes():
+            yield from _names_read(child)

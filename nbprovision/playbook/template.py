@@ -1,4 +1,4 @@
-"""Variables and templates: the meaning of a string in its place in a playbook."""
+"""Variables and templates: evaluates the strings of a playbook."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from nbprovision.model.errors import InvalidPlaybook, Position
-from nbprovision.playbook.files import Files
 from nbprovision.playbook.outside import Outside
 from nbprovision.playbook.written import FormLost, passed_on
-from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
+from nbprovision.playbook.yaml_nodes import Files, ListNode, MapNode, Node, Scalar
 from nbprovision.system.secrets import remember_if_secret
 
 if TYPE_CHECKING:
     from nbprovision.playbook.sandbox import Sandbox
 
-OMIT = "__nbprovision_omit__"  # what the variable `omit` holds: a parameter with this value is left out
+OMIT = "__nbprovision_omit__"  # the value of the variable `omit`; a parameter with it is left out
 
-FACTS = "nb"  # the variable that holds the machine's facts
+FACTS = "nb"  # the variable with the machine's facts
 
-UNRESOLVED = "unresolved-template"  # the rule of lint for what templates raise
+UNRESOLVED = "unresolved-template"  # the rule of lint for errors of templates
 
 _MARKS = ("{{", "{%", "{#")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -32,45 +33,42 @@ _RESERVED = frozenset(
         *("and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None"),
     )
 )
-_NESTED = 30  # variables made of variables
+_NESTED = 30  # levels of variables that refer to variables
 
 
 def has_template(text: str) -> bool:
-    """Whether Jinja2 would find something to do in ``text``."""
+    """Whether ``text`` has a template of Jinja2."""
     return any(mark in text for mark in _MARKS)
 
 
 def variable_problem(name: Any) -> str:
-    """Why ``name`` cannot be the name of a variable, or nothing."""
+    """Return the reason why ``name`` cannot be the name of a variable, or nothing."""
     if not isinstance(name, str) or not _VARIABLE_NAME.fullmatch(name):
         return f"'{name}' is not a name for a variable: letters, digits and _, no digit first"
     return f"the name '{name}' is taken: templates know something else by it" if name in _RESERVED else ""
 
 
-class Known:
-    """A value that is taken as it is, though it may look like a template: a result, an entry of a loop."""
+class Known(msgspec.Struct, frozen=True):
+    """A value that is never evaluated as a template: a result, an entry of a loop."""
 
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-class Unknown:
-    """A value that is not known yet: the result of ``task``, which has not been run, or has failed for good."""
-
-    def __init__(self, task: str) -> None:
-        self.task = task
+    value: Any
 
 
-class Deferred:
-    """A value that is evaluated where it was written, not where it is used: ``vars`` of an include."""
+class Unknown(msgspec.Struct, frozen=True, eq=False):
+    """A value that is not known yet: the result of ``task``, which has not run yet, or has failed for good."""
 
-    def __init__(self, node: Node, scope: Scope) -> None:
-        self.node = node
-        self.scope = scope
+    task: str
+
+
+class Deferred(msgspec.Struct, frozen=True):
+    """A value that is evaluated with the variables of its definition, not of its use: ``vars`` of an include."""
+
+    node: Node
+    scope: Scope
 
 
 class NotYetKnown(InvalidPlaybook):
-    """A template asks for a value that is not known yet."""
+    """A template uses a value that is not known yet."""
 
     def __init__(self, name: str, unknown: Unknown) -> None:
         super().__init__(
@@ -84,10 +82,10 @@ class Scope:
     """The variables of a task. Each value is evaluated once, at its first use.
 
     Args:
-        templates: What evaluates them.
-        layers: Name to node (as written in a playbook), `Known`, `Unknown`, `Deferred` or plain data; later layers win.
-        facts: Values that are taken as they are, though they may look like templates.
-        results: What was registered so far, which deferred variables may be made of.
+        templates: Evaluates them.
+        layers: Name to node, `Known`, `Unknown`, `Deferred` or plain data; later layers win.
+        facts: Values that are never evaluated as templates.
+        results: The registered results, for deferred variables.
     """
 
     def __init__(
@@ -103,84 +101,79 @@ class Scope:
         self._written: dict[str, Any] = {}
         for layer in layers:
             self._written |= layer
-        self._known: dict[str, Any] = {}
-        self._open: list[str] = []
+        self._values: dict[str, Any] = {}
+        self._open: list[str] = []  # the variables that are being evaluated
 
     def extended(self, layer: Mapping[str, Any], *, over: Mapping[str, Any]) -> Scope:
-        """The same scope with ``layer`` over it, and ``over`` (what the command line sets) over both."""
+        """Return the scope with ``layer`` over it, and ``over`` (the variables of the command line) over both."""
         return Scope(self._templates, (self._written, layer, over), self._facts, self._results) if layer else self
 
     def knowing(self, results: Mapping[str, Any], *, over: Mapping[str, Any]) -> Scope:
-        """The same scope with results (`Known` or `Unknown`) over it, and ``over`` over both."""
+        """Return the scope with results (`Known` or `Unknown`) over it, and ``over`` over both."""
         values = {**self._results, **results}
         return Scope(self._templates, (self._written, results, over), self._facts, values) if results else self
 
     def settled(self) -> Scope:
-        """The same scope without what is not known yet."""
+        """Return the scope without unknown values."""
         values = {name: value for name, value in self._written.items() if not isinstance(value, Unknown)}
         results = {name: value for name, value in self._results.items() if not isinstance(value, Unknown)}
         return Scope(self._templates, (values,), self._facts, results)
 
     def written(self, name: str) -> Any:
-        """A variable as it was given, not evaluated."""
+        """Return the definition of a variable."""
         return self._written[name]
 
     def has(self, name: str) -> bool:
-        """Whether there is such a variable."""
+        """Whether a variable is defined."""
         return name in self._written or name in self._facts
 
     def names(self) -> set[str]:
-        """Every variable's name."""
+        """Return the names of all variables."""
         return {*self._written, *self._facts}
 
     def get(self, name: str) -> Any:
-        """The value of a variable.
+        """Return the value of a variable.
 
         Raises:
-            InvalidPlaybook: it refers to itself, or to what is not defined, or its template is wrong.
+            InvalidPlaybook: it refers to itself or to an undefined variable, or its template is wrong.
         """
         if name not in self._written:
             return self._facts[name]
-        if name not in self._known:
-            written = self._written[name]
-            position = written.position if isinstance(written, Scalar | ListNode | MapNode) else None
-            if name in self._open:
-                chain = " -> ".join([*self._open[self._open.index(name) :], name])
-                raise InvalidPlaybook(f"variable '{name}' refers to itself: {chain}", position=position)
-            if len(self._open) >= _NESTED:
-                raise InvalidPlaybook(
-                    f"variable '{name}' refers to variables more than {_NESTED} levels deep", position=position
-                )
+        if name in self._values:
+            return self._values[name]
+        written = self._written[name]
+        position = written.position if isinstance(written, Scalar | ListNode | MapNode) else None
+        if name in self._open:
+            chain = " -> ".join([*self._open[self._open.index(name) :], name])
+            raise InvalidPlaybook(f"variable '{name}' refers to itself: {chain}", position=position)
+        if len(self._open) >= _NESTED:
+            message = f"variable '{name}' refers to variables more than {_NESTED} levels deep"
+            raise InvalidPlaybook(message, position=position)
+        if isinstance(written, Unknown):
+            raise NotYetKnown(name, written)
+        self._open.append(name)
+        try:
             if isinstance(written, Known):
-                remember_if_secret(name, written.value)
-                return written.value
-            if isinstance(written, Unknown):
-                raise NotYetKnown(name, written)
-            self._open.append(name)
-            try:
-                if isinstance(written, Deferred):
-                    scope = written.scope.knowing(self._results, over={})
-                    self._known[name] = self._templates.render(written.node, scope)
-                else:
-                    self._known[name] = self._templates.render(written, self)
-            finally:
-                self._open.pop()
-            remember_if_secret(name, self._known[name])
-        return self._known[name]
+                value = written.value
+            elif isinstance(written, Deferred):
+                value = self._templates.render(written.node, written.scope.knowing(self._results, over={}))
+            else:
+                value = self._templates.render(written, self)
+        finally:
+            self._open.pop()
+        remember_if_secret(name, value)
+        self._values[name] = value
+        return value
 
 
 class Templates:
-    """Evaluates the templates of one playbook, and remembers what they read from outside.
+    """Evaluates the templates of one playbook.
 
     Args:
-        folder: Where relative paths begin.
-        env: The environment variables that ``lookup('env', NAME)`` sees.
-        files: Reads the files that the playbook is made of; by default from the disk.
-        outside: Reads the machine for them.
-
-    Attributes:
-        outside: What they read from outside so far.
-        files: As given; it knows what was read.
+        folder: The folder where relative paths begin.
+        env: The environment variables for ``lookup('env', NAME)``.
+        files: Reads the files of the playbook, and records them; by default from the disk.
+        outside: Reads the machine for templates, and records what it read.
     """
 
     def __init__(
@@ -196,15 +189,17 @@ class Templates:
 
     @cached_property
     def _sandbox(self) -> Sandbox:
-        from nbprovision.playbook.sandbox import Sandbox  # Jinja2 takes as long to import as all else here
+        from nbprovision.playbook.sandbox import (
+            Sandbox,
+        )  # importing Jinja2 takes as long as importing all other modules
 
         return Sandbox(self.outside)
 
     def render(self, value: Any, scope: Scope) -> Any:
-        """A node, or plain data, with every template in it replaced by its value.
+        """Replace every template in a node or in plain data by its value.
 
         Raises:
-            InvalidPlaybook: with the position of the string at fault.
+            InvalidPlaybook: a template is wrong; with the position of its string.
         """
         if isinstance(value, Scalar):
             if isinstance(value.value, str) and has_template(value.value):
@@ -223,7 +218,7 @@ class Templates:
         return value
 
     def render_file(self, path: Path, scope: Scope) -> str:
-        """The text of a template file, which is read again whenever it changes.
+        """Evaluate a template file.
 
         Raises:
             InvalidPlaybook: it cannot be read, is larger than 1 MiB, or a template in it is wrong; with its line.
@@ -233,8 +228,8 @@ class Templates:
         if not has_template(text):
             return text
         try:
-            # The prefix makes text of a file that is a single expression.
-            made = str(self._sandbox.evaluate("{{ '' }}" + text, scope))
+            # With the prefix, even a single expression gives text.
+            rendered = str(self._sandbox.evaluate("{{ '' }}" + text, scope))
         except InvalidPlaybook as error:
             line = getattr(error.__context__, "lineno", None)  # Jinja2 sets it on errors of compilation
             if line is not None:
@@ -242,13 +237,13 @@ class Templates:
             elif error.position is None:
                 error.cause = "; ".join(part for part in (error.cause, f"it is in the template {path}") if part)
             raise
-        return made.replace("\n", "\r\n") if "\r\n" in text else made
+        return rendered.replace("\n", "\r\n") if "\r\n" in text else rendered
 
     def check(self, value: Any, scope: Scope, *, condition: bool = False) -> None:
-        """Find what is wrong with templates whose values are not known yet: their syntax, variables that nobody sets.
+        """Check templates with unknown values: their syntax and the names of their variables.
 
         Raises:
-            InvalidPlaybook: with the position of the string at fault.
+            InvalidPlaybook: a template is wrong; with the position of its string.
         """
         if isinstance(value, MapNode):
             for _, entry in value.pairs:
@@ -265,18 +260,18 @@ class Templates:
                 raise
 
     def condition(self, node: Node, scope: Scope, keyword: str = "when") -> bool:
-        """Whether a ``when`` holds: an expression, true or false itself, or a list of them, all of which must hold.
+        """Whether a condition is true: an expression, ``true`` or ``false``, or a list in which all must be true.
 
-        A value counts as Ansible counts it: empty text, lists and mappings, 0 and none do not hold. Text that reads as
-        a boolean is an error, since ``-e flag=false`` would hold otherwise.
+        As in Ansible, empty text, lists and mappings, 0 and none are false. Text that reads as a boolean is an error,
+        since ``-e flag=false`` would be true otherwise.
 
         Args:
-            node: What is written.
+            node: The value of the keyword.
             scope: The variables.
-            keyword: What it is the value of, for messages.
+            keyword: The keyword, for messages.
 
         Raises:
-            InvalidPlaybook: with the position of the condition.
+            InvalidPlaybook: the condition is wrong; with its position.
         """
         if isinstance(node, ListNode):
             return all(self.condition(entry, scope, keyword) for entry in node.items)
@@ -286,13 +281,12 @@ class Templates:
                 cure="write an expression with ': ' in it, or { at its beginning, in quotes",
                 position=node.position,
             )
-        if node.value is None:
-            raise _empty(keyword, node)
-        if not isinstance(node.value, str):
+        if node.value is not None and not isinstance(node.value, str):
             return bool(node.value)
-        source = node.value.strip()
+        source = (node.value or "").strip()
         if not source:
-            raise _empty(keyword, node)
+            cure = "write an expression, or remove it"
+            raise InvalidPlaybook(f"'{keyword}' is empty", cure=cure, position=node.position)
         value = self._evaluate(source, scope, node.position, condition=True)
         if isinstance(value, str) and value.strip().lower() in ("true", "false", "yes", "no", "on", "off", "0", "1"):
             raise InvalidPlaybook(
@@ -313,7 +307,3 @@ class Templates:
             error.rule = UNRESOLVED
             error.at(position)
             raise
-
-
-def _empty(keyword: str, node: Node) -> InvalidPlaybook:
-    return InvalidPlaybook(f"'{keyword}' is empty", cure="write an expression, or remove it", position=node.position)

@@ -1,4 +1,4 @@
-"""The values of keywords: what each accepts, and the errors for other values."""
+"""Reads the values of keywords."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Values:
     """Reads the values of keywords, and collects their faults.
 
     Args:
-        templates: What evaluates templates.
-        faults: Takes up what is wrong.
+        templates: Evaluates templates.
+        faults: Collects the faults.
 
     """
 
@@ -28,11 +28,11 @@ class Values:
         self.faults = faults
 
     def fault(self, message: str, node: Node | None, cure: str = "", cause: str = "") -> None:
-        """Note that something is wrong."""
+        """Add a fault."""
         self.faults.add(InvalidPlaybook(message, cause=cause, cure=cure, position=node.position if node else None))
 
     def keywords(self, node: MapNode, allowed: Mapping[str, str], where: str, but: Collection[Any] = ()) -> None:
-        """Note every key that is not a keyword of this place, except those in ``but``."""
+        """Add a fault for every key that is not ``allowed``, except those in ``but``."""
         for key, _ in node.pairs:
             if key.value not in but:
                 fault = keywords.unknown(str(key.value), allowed, where, key.position)
@@ -40,7 +40,7 @@ class Values:
                     self.faults.add(fault)
 
     def variables(self, node: Node | None, keyword: str = "vars") -> dict[str, Node]:
-        """Names to values, the templates in them not evaluated yet."""
+        """Return names and values, with templates."""
         if is_nothing(node):
             return {}
         if not isinstance(node, MapNode):
@@ -56,7 +56,7 @@ class Values:
         return values
 
     def variable_name(self, node: Node | None, keyword: str) -> str:
-        """The name of a variable that a keyword gives a value to, or nothing."""
+        """Return the value of a keyword that takes the name of a variable; empty if it is missing or wrong."""
         if node is None:
             return ""
         name = node.value if isinstance(node, Scalar) else None
@@ -67,7 +67,7 @@ class Values:
         return str(name)
 
     def strings(self, node: Node | None, keyword: str, scope: Scope) -> Iterator[str]:
-        """The values of a keyword that takes a string or a list of strings."""
+        """Return the values of a keyword that takes a string or a list of strings."""
         if node is None:
             return
         with self.faults.gathered():
@@ -79,7 +79,7 @@ class Values:
                     self.fault(f"'{keyword}' takes a string or a list of strings", node)
 
     def words(self, node: Node | None, keyword: str, scope: Scope) -> tuple[str, ...]:
-        """The same, with each string split at commas."""
+        """Return the same, with each string split at commas."""
         words = (word.strip() for text in self.strings(node, keyword, scope) for word in text.split(","))
         return tuple(word for word in words if word)
 
@@ -128,20 +128,18 @@ class Values:
             self.fault(f"'{keyword}' takes a {'whole ' if whole else ''}number, 0 or more", given)
         return None
 
-    def one_of(self, node: MapNode, keyword: str, choices: tuple[str, ...]) -> str | None:
-        """The value of a keyword that takes one of some words."""
+    def one_of(self, node: MapNode, keyword: str, choices: tuple[str, ...]) -> None:
+        """Check a keyword that takes one of some words."""
         given = node.get(keyword)
         if given is None:
-            return None
+            return
         value = text_of(given.value) if isinstance(given, Scalar) else kind_of(given)
-        if value in choices:
-            return value
-        shown = value[:40]
-        self.fault(f"'{keyword}' is {' or '.join(choices)}, not '{shown}'{nearest(shown, choices)}", given)
-        return None
+        if value not in choices:
+            shown = value[:40]
+            self.fault(f"'{keyword}' is {' or '.join(choices)}, not '{shown}'{nearest(shown, choices)}", given)
 
     def listed(self, node: Node | None, keyword: str) -> tuple[Node, ...]:
-        """The entries of a keyword that takes a list of tasks."""
+        """Return the entries of a keyword that takes a list of tasks."""
         if is_nothing(node):
             return ()
         if isinstance(node, ListNode):
@@ -150,12 +148,12 @@ class Values:
         return ()
 
     def file_of_variables(self, path: Path, node: Node) -> dict[str, Node]:
-        """What a file of ``vars_files`` sets."""
+        """Return the variables of a file of ``vars_files``."""
         content = None
         with self.faults.gathered():
             try:
                 content = self.templates.files.nodes(path, "file of variables")
-            except InvalidPlaybook as error:  # what cannot be opened has no place of its own
+            except InvalidPlaybook as error:  # a file that cannot be opened has no position of its own
                 error.at(node.position)
                 raise
         if content is not None and not isinstance(content, MapNode):
@@ -165,7 +163,7 @@ class Values:
 
 
 def without(node: MapNode, *keys: str) -> MapNode:
-    """The mapping without some of its keys."""
+    """Return a mapping without some of its keys."""
     return MapNode(node.position, tuple(pair for pair in node.pairs if pair[0].value not in keys))
 
 

@@ -1,8 +1,8 @@
 """Numbers that remember how they are written.
 
-YAML 1.1 reads ``3.10`` as 3.1, ``010`` as 8, ``12:30`` as 750 and ``1_0`` as 10 (https://yaml.org/type/). Who wrote
-them may have meant text. So a number whose own text would be another one keeps what stands in the file: where a task
-takes text, it gets that; where only the number has come so far, through a variable, making text of it is an error.
+YAML 1.1 reads ``3.10`` as 3.1, ``010`` as 8, ``12:30`` as 750 and ``1_0`` as 10 (https://yaml.org/type/). The author
+may have meant text. So a number whose own text would differ keeps its text in the file. A task that takes text gets
+this text. If the number went through a variable, making text of it is an error.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ class FormLost(InvalidPlaybook):
     """A number is needed as text, but its text would differ from the written one."""
 
 
-class Written:
-    """A number as it is written: the base of `WrittenInt` and `WrittenFloat`.
+class WrittenNumber:
+    """A number with its text in the file: the base of `WrittenInt` and `WrittenFloat`.
 
     Attributes:
         text: The text in the file.
-        position: Where.
-        passed_on: It went through a template.
+        position: The position of the text.
+        passed_on: Whether the number went through a template.
 
     """
 
@@ -33,16 +33,16 @@ class Written:
     passed_on: bool = False
 
     def number(self) -> int | float:
-        """The number alone."""
-        raise NotImplementedError
+        """Return the number alone."""
+        return float(self) if isinstance(self, float) else int(self)  # type: ignore[call-overload]
 
     @property
     def loses(self) -> bool:
-        """Whether the number's own text is another one."""
+        """Whether the number's own text differs from the text in the file."""
         return str(self.number()) != self.text
 
     def lost(self) -> FormLost:
-        """The error to raise where text would be made of the number."""
+        """Return the error for making text of the number."""
         return FormLost(
             f"YAML reads {self.text[:40]} as the number {str(self.number())[:40]}, but text is wanted",
             cure=f'write it in quotes: "{self.text[:40]}"',
@@ -50,17 +50,17 @@ class Written:
         )
 
     def as_text(self) -> str:
-        """The number as text.
+        """Return the number as text.
 
         Raises:
-            FormLost: that is not what was written.
+            FormLost: this text differs from the text in the file.
 
         """
         if self.loses:
             raise self.lost()
         return self.text
 
-    # What templates do: `{{ x }}`, `~`, `join`, `format`, ...
+    # Templates use these: `{{ x }}`, `~`, `join`, `format`, ...
     def __str__(self) -> str:
         return self.as_text()
 
@@ -71,39 +71,28 @@ class Written:
         return self.text
 
 
-class WrittenInt(Written, int):
+class WrittenInt(WrittenNumber, int):
     """A whole number."""
 
-    def number(self) -> int:
-        """The number alone."""
-        return int(self)
 
-
-class WrittenFloat(Written, float):
+class WrittenFloat(WrittenNumber, float):
     """A number with a fraction."""
-
-    def number(self) -> float:
-        """The number alone."""
-        return float(self)
 
 
 def written(value: Any, text: str, position: Position, *, passed_on: bool = False) -> Any:
-    """Return a value as YAML read it; a number with another text than its own keeps the written text.
-
-    Of a fraction the text is remembered in any case: one that was computed has none.
-    """
+    """Return a value that YAML read; a whole number with a different text, and every fraction, keeps its text."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     if isinstance(value, int) and str(value) == text:
         return value
-    made: Written = WrittenFloat(value) if isinstance(value, float) else WrittenInt(value)
-    made.text, made.position, made.passed_on = text, position, passed_on
-    return made
+    number: WrittenNumber = WrittenFloat(value) if isinstance(value, float) else WrittenInt(value)
+    number.text, number.position, number.passed_on = text, position, passed_on
+    return number
 
 
 def passed_on(value: Any) -> Any:
-    """Data as a template gives it: its numbers went through a variable."""
-    if isinstance(value, Written):
+    """Mark the numbers in the data as passed through a variable."""
+    if isinstance(value, WrittenNumber):
         return written(value.number(), value.text, value.position, passed_on=True)
     if isinstance(value, dict):
         return {key: passed_on(entry) for key, entry in value.items()}
@@ -111,18 +100,18 @@ def passed_on(value: Any) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """Return the text of a value as it is in the file.
+    """Return the text of a value in the file.
 
     Raises:
-        FormLost: only the number is known, since it went through a variable, and its text would be another one.
+        FormLost: the number went through a variable, and its own text differs.
 
     """
-    return value.text if isinstance(value, Written) and not value.passed_on else str(value)
+    return value.text if isinstance(value, WrittenNumber) and not value.passed_on else str(value)
 
 
 def as_flow(value: Any) -> str:
-    """Data as YAML of one line, in which each number is written as it was."""
-    if isinstance(value, Written):
+    """Write data as YAML on one line; each number has its text in the file."""
+    if isinstance(value, WrittenNumber):
         return value.text
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{json.dumps(str(key))}: {as_flow(entry)}" for key, entry in value.items()) + "}"
@@ -132,8 +121,8 @@ def as_flow(value: Any) -> str:
 
 
 def shown(value: Any) -> Any:
-    """Data to be shown or compared: in the place of each such number its text."""
-    if isinstance(value, Written):
+    """Return data to show or compare: numbers whose own text differs are replaced by their text."""
+    if isinstance(value, WrittenNumber):
         return value.text if value.loses else value.number()
     if isinstance(value, Mapping):
         return {key: shown(entry) for key, entry in value.items()}

@@ -1,12 +1,11 @@
-"""YAML to nodes that know their positions.
+"""Reads YAML as nodes with positions.
 
-The text is read as a stream of events, and every limit (depth, number of nodes, what aliases unfold to) is held while
-the nodes are made from it. PyYAML's own composer is never used: the one written in C crashes the process on some
-30,000 nested brackets, and neither of the two knows a limit.
+PyYAML reads the text as a stream of events. The nodes are made from it within limits (depth, number of nodes, unfolded
+aliases). PyYAML's own composers have no limits, and the one in C crashes the process on some 30,000 nested brackets.
 
-Scalars are what PyYAML's ``SafeLoader`` makes of them (YAML 1.1, https://yaml.org/type/): ``yes`` is true, ``1:30`` the
-number 90; a number knows how it is written (`written`), and a date is text, as no task takes anything else for one.
-As a key, ``NO`` is text too: it names something.
+Scalars have the values of PyYAML's ``SafeLoader`` (YAML 1.1, https://yaml.org/type/): ``yes`` is true, ``1:30`` is the
+number 90. A number keeps its text (`written`). A date is text, since no task takes another value for it. As a key,
+``NO`` is text too: it is a name.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ import msgspec
 import yaml
 
 from nbprovision.model.errors import InvalidPlaybook, MissingFile, Position, nearest
-from nbprovision.playbook.written import Written, written
+from nbprovision.playbook.written import WrittenNumber, written
 from nbprovision.system import invisible
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 40
 MAX_NODES = 50_000
-MAX_DIGITS = 100  # of a number; YAML 1.1's base 60 would take minutes for long ones
+MAX_DIGITS = 100  # of a number; base 60 of YAML 1.1 takes minutes for a long one
 
 _SHOWN = 40  # characters of a wrong value in a message
 
@@ -37,7 +36,7 @@ _TYPES = ("null", "bool", "int", "float", "timestamp")
 
 
 class Scalar(msgspec.Struct, frozen=True):
-    """One value: ``value`` as YAML reads it, ``text`` as it is written, ``plain`` if without quotes."""
+    """A single value: ``value`` as YAML reads it, ``text`` as in the file, ``plain`` if it has no quotes."""
 
     position: Position
     value: Any
@@ -48,7 +47,7 @@ class Scalar(msgspec.Struct, frozen=True):
 
 
 class ListNode(msgspec.Struct, frozen=True):
-    """A list. ``weight`` counts the nodes in it with every alias unfolded, ``height`` the levels below it."""
+    """A list. ``weight`` counts its nodes with every alias unfolded, ``height`` the levels below it."""
 
     position: Position
     items: tuple[Node, ...]
@@ -57,7 +56,7 @@ class ListNode(msgspec.Struct, frozen=True):
 
 
 class MapNode(msgspec.Struct, frozen=True):
-    """A mapping, its pairs in the order in which they are written; merge keys (``<<``) are merged already."""
+    """A mapping, with its pairs in the order of the file; merge keys (``<<``) are merged already."""
 
     position: Position
     pairs: tuple[tuple[Scalar, Node], ...]
@@ -65,7 +64,7 @@ class MapNode(msgspec.Struct, frozen=True):
     height: int = 1
 
     def get(self, key: str) -> Node | None:
-        """The value of ``key``, or None."""
+        """Return the value of ``key``, or None."""
         return next((value for name, value in self.pairs if name.value == key), None)
 
 
@@ -73,7 +72,7 @@ Node = Scalar | ListNode | MapNode
 
 
 def plain(node: Node) -> Any:
-    """The node as lists, dicts and values."""
+    """Return the node as lists, dicts and values."""
     if isinstance(node, MapNode):
         return {key.value: plain(value) for key, value in node.pairs}
     if isinstance(node, ListNode):
@@ -81,17 +80,29 @@ def plain(node: Node) -> Any:
     return node.value
 
 
+def scalars(node: Node, keys: tuple[Scalar, ...] = ()) -> Iterator[tuple[tuple[Scalar, ...], Scalar]]:
+    """Return every scalar in a node with the keys above it, the outermost first."""
+    if isinstance(node, Scalar):
+        yield keys, node
+    elif isinstance(node, ListNode):
+        for item in node.items:
+            yield from scalars(item, keys)
+    else:
+        for key, value in node.pairs:
+            yield from scalars(value, (*keys, key))
+
+
 def read_file(path: Path, what: str) -> str:
-    """The text of a file, within the limits; raises as `read_nodes` does."""
+    """Return the text of a file, within the limits; raises as `read_nodes` does."""
     return decode(read_file_bytes(path, what), str(path), what)
 
 
 def read_nodes(path: Path, what: str = "playbook") -> Node | None:
-    """The content of a YAML file, or None if there is nothing in it.
+    """Return the content of a YAML file, or None if it is empty.
 
     Args:
-        path: The file; positions name it as it is written here.
-        what: What the file is, for messages.
+        path: The file; positions contain this path.
+        what: The kind of file, for messages.
 
     Raises:
         InvalidPlaybook: the file cannot be read, is larger than 1 MiB, or is not UTF-8 text or YAML within the limits.
@@ -100,7 +111,7 @@ def read_nodes(path: Path, what: str = "playbook") -> Node | None:
 
 
 def parse_nodes(text: str, name: str, what: str = "playbook") -> Node | None:
-    """The content of YAML text; ``name`` is the file in positions. Raises as `read_nodes` does."""
+    """Return the content of YAML text; ``name`` is the file in positions. Raises as `read_nodes` does."""
     unprintable = yaml.reader.Reader.NON_PRINTABLE.search(text)
     if unprintable:
         raise InvalidPlaybook(
@@ -108,7 +119,7 @@ def parse_nodes(text: str, name: str, what: str = "playbook") -> Node | None:
             cure='write it as an escape in double quotes, such as "\\e"',
             position=_position_of(text, unprintable.start(), name),
         )
-    # Each %TAG is compared with all before it, in C, before the first event: refused before it costs anything.
+    # libyaml compares each %TAG with all earlier ones before the first event: refuse it before it costs anything.
     directive = re.search(r"^%(?!YAML)", text, re.MULTILINE)
     if directive and not text[: directive.start()].strip():
         raise InvalidPlaybook(
@@ -121,21 +132,21 @@ def parse_nodes(text: str, name: str, what: str = "playbook") -> Node | None:
     try:
         return _Composer(yaml.parse(text, Loader=loader), name, what, text).document()
     except yaml.MarkedYAMLError as error:
-        _refuse_unseen_in_line(error, text, name)
+        _refuse_invisible_in_line(error, text, name)
         raise _explained(error, text, name) from None
     except yaml.YAMLError as error:
         raise InvalidPlaybook(f"{name} is not YAML", cause=str(error)) from None
 
 
 def read_file_bytes(path: Path, what: str) -> bytes:
-    """The bytes of a regular file, at most the limit; asked for its size before any is read. Raises as `read_nodes`."""
+    """Return the bytes of a regular file within the limit; raises as `read_nodes` does."""
     try:
-        # Not blocking, so that a named pipe can be refused as well.
+        # O_NONBLOCK, to refuse a named pipe instead of waiting for it.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
-                kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no ordinary file"
+                kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not an ordinary file"
                 raise InvalidPlaybook(f"{path} is {kind}", cure=f"name the {what} file itself")
             if status.st_size <= MAX_BYTES:
                 data = stream.read(MAX_BYTES + 1)
@@ -165,8 +176,41 @@ def _similar(path: Path) -> str:
         return ""
 
 
+class Files:
+    """Reads the files of a playbook: itself, included ones, and files of variables.
+
+    Args:
+        kept: Contents by absolute path that replace the files on the disk.
+        judge: Called before a file is read from the disk; raises `InvalidPlaybook` for one not to obey.
+
+    Attributes:
+        content: The bytes that were read, by absolute path.
+    """
+
+    def __init__(
+        self, kept: Mapping[Path, bytes] | None = None, judge: Callable[[Path], None] = lambda path: None
+    ) -> None:
+        self._kept = kept or {}
+        self.judge = judge
+        self.content: dict[Path, bytes] = {}
+
+    def is_kept(self, path: Path) -> bool:
+        """Whether ``kept`` replaces this file."""
+        return Path(os.path.abspath(path)) in self._kept
+
+    def nodes(self, path: Path, what: str = "playbook") -> Node | None:
+        """Return the content of a YAML file, or None if it is empty; raises as `read_nodes` does."""
+        absolute = Path(os.path.abspath(path))
+        data = self._kept.get(absolute)
+        if data is None:
+            self.judge(path)
+            data = read_file_bytes(path, what)
+        self.content[absolute] = data
+        return parse_nodes(decode(data, str(path), what), str(path), what)
+
+
 def decode(data: bytes, name: str, what: str) -> str:
-    """The text in the bytes of the file ``name``; raises as `read_nodes` does."""
+    """Decode the bytes of the file ``name``; raises as `read_nodes` does."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InvalidPlaybook(f"{name} is UTF-16 text", cure="save it as UTF-8")
     if b"\0" in data:
@@ -193,7 +237,7 @@ class _Composer:
     def __init__(self, events: Iterator[Any], name: str, what: str, text: str) -> None:
         self.events = events
         self.text = text
-        self.unseen = invisible.ANY.search(text) is not None
+        self.has_invisible = invisible.ANY.search(text) is not None
         self.name = name
         self.what = what
         self.count = 0
@@ -264,7 +308,7 @@ class _Composer:
         return node
 
     def measured(self, children: tuple[Node, ...], position: Position) -> tuple[int, int]:
-        """Weight and height of a node with these children."""
+        """Return the weight and height of a node with these children."""
         weight = 1 + sum(child.weight for child in children)
         height = 1 + max((child.height for child in children), default=0)
         if weight > MAX_NODES:
@@ -285,12 +329,12 @@ class _Composer:
         pairs: dict[Any, tuple[Scalar, Node]] = {}
         merged: list[MapNode] = []
         for event in self.until(yaml.MappingEndEvent):
-            self.refuse_unseen(event, name=True)
+            self.refuse_invisible(event, name=True)
             key = self.node(event, depth + 1)
             value = self.node(next(self.events), depth + 1)
             if not isinstance(key, Scalar):
-                raise self.no_key(key)
-            if (isinstance(key.value, Written) and key.value.loses) or _is_word(key):
+                raise self.invalid_key(key)
+            if (isinstance(key.value, WrittenNumber) and key.value.loses) or _is_word(key):
                 key = msgspec.structs.replace(key, value=key.text)
             if key.plain and key.text == "<<":
                 merged += self.merged(value)
@@ -311,7 +355,7 @@ class _Composer:
 
     @staticmethod
     def merged(value: Node) -> list[MapNode]:
-        """What a merge key names: a mapping or several, the first winning (https://yaml.org/type/merge.html)."""
+        """Return the mappings of a merge key; the first wins (https://yaml.org/type/merge.html)."""
         sources = value.items if isinstance(value, ListNode) else (value,)
         mappings = [source for source in sources if isinstance(source, MapNode)]
         if len(mappings) < len(sources):
@@ -319,7 +363,7 @@ class _Composer:
         return mappings
 
     @staticmethod
-    def no_key(key: Node) -> InvalidPlaybook:
+    def invalid_key(key: Node) -> InvalidPlaybook:
         if isinstance(key, MapNode):
             return InvalidPlaybook(
                 "a mapping cannot be a key",
@@ -338,9 +382,9 @@ class _Composer:
             cure = "hand secrets over in an environment variable: \"{{ lookup('env', 'NAME') }}\""
         raise InvalidPlaybook(f"the tag '{shown}' is not supported here", cure=cure, position=position)
 
-    def refuse_unseen(self, event: Any, *, name: bool = False) -> None:
-        """Refuse a character that nobody sees; an escape of one is meant, and text of several lines has none."""
-        if not self.unseen or not isinstance(event, yaml.ScalarEvent) or event.style in ("|", ">"):
+    def refuse_invisible(self, event: Any, *, name: bool = False) -> None:
+        """Refuse an invisible character; as an escape, or in text of several lines, it is allowed."""
+        if not self.has_invisible or not isinstance(event, yaml.ScalarEvent) or event.style in ("|", ">"):
             return
         if event.start_mark is None or event.end_mark is None:
             return
@@ -348,11 +392,11 @@ class _Composer:
         written = self.text[start : event.end_mark.index]
         place = invisible.find(written, name=name, plain=not event.style)
         if place is not None:
-            raise _unseen(self.text, start + place, self.name)
+            raise _invisible(self.text, start + place, self.name)
 
     def scalar(self, event: Any, position: Position) -> Scalar:
         self.refuse_tag(event.tag, ("str", "null", "bool", "int", "float"), position)
-        self.refuse_unseen(event)
+        self.refuse_invisible(event)
         text: str = event.value
         unquoted = not event.style and event.tag is None
         weight = 1 + len(text) // 1000
@@ -381,11 +425,11 @@ class _Composer:
 
 
 def _is_word(key: Scalar) -> bool:
-    """Whether YAML 1.1 alone takes a key for a boolean: `NO` and `on` are names, of variables for one."""
+    """Whether only YAML 1.1 reads a key as a boolean: `NO` and `on` can be names of variables."""
     return isinstance(key.value, bool) and key.plain and key.text.lower() not in ("true", "false")
 
 
-def _unseen(text: str, index: int, name: str) -> InvalidPlaybook:
+def _invisible(text: str, index: int, name: str) -> InvalidPlaybook:
     character = text[index]
     escape = f"\\u{ord(character):04x}" if ord(character) < 1 << 16 else f"\\U{ord(character):08x}"
     return InvalidPlaybook(
@@ -396,16 +440,16 @@ def _unseen(text: str, index: int, name: str) -> InvalidPlaybook:
     )
 
 
-def _refuse_unseen_in_line(error: yaml.MarkedYAMLError, text: str, name: str) -> None:
+def _refuse_invisible_in_line(error: yaml.MarkedYAMLError, text: str, name: str) -> None:
     """Raise an error that names an invisible character, if one makes a line invalid YAML."""
     mark = error.problem_mark or error.context_mark
     start = sum(map(len, text.splitlines(keepends=True)[: mark.line])) if mark else 0
     place = invisible.find(text[start:].partition("\n")[0]) if mark else None
     if place is not None:
-        raise _unseen(text, start + place, name)
+        raise _invisible(text, start + place, name)
 
 
-# Errors of libyaml and their meanings to the author of the line: (part of its words, message, cure).
+# Errors of libyaml and their meanings to the author of the line: (part of the error, message, cure).
 _SYNTAX = (
     (
         "mapping values are not allowed",
@@ -435,7 +479,7 @@ _THINGS = {"mapping": "mapping", "sequence": "list", "collection": "list", "quot
 
 
 def _explained(error: yaml.MarkedYAMLError, text: str, name: str) -> InvalidPlaybook:
-    """PyYAML's syntax error in the words of a person."""
+    """Explain a syntax error of PyYAML."""
     problem = error.problem or "it is not YAML"
     mark = error.problem_mark or error.context_mark
     line = mark.line if mark else 0

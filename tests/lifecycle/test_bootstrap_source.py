@@ -17,7 +17,7 @@ import pytest
 
 from nbprovision import __version__
 from nbprovision.lifecycle.addresses import SOURCES
-from nbprovision.lifecycle.render import Wanted, render
+from nbprovision.lifecycle.render import ScriptRequest, render
 from tests.lifecycle.test_bootstrap_hook import Index, an_index, another_version
 from tests.lifecycle.test_render import fetched, program
 from tests.support.bootstrapping import NOT_THERE, REACHED, ROOT, bootstrap
@@ -146,7 +146,7 @@ class TestPublicIndex:
             index.claimed = {WHEEL: digest}
             settings = f"PIP_INDEX_URL={index.url} PIP_CONFIG_FILE=/dev/null"
             program(tmp_path / "bin/python3", f'{settings} exec {sys.executable} "$@"')
-            done = fetched(render(Wanted(playbook="/p.yml", tool=PYPI, sha256=digest)), tmp_path)
+            done = fetched(render(ScriptRequest(playbook="/p.yml", tool=PYPI, sha256=digest)), tmp_path)
         assert done.returncode == (0 if right else 1), done.stdout
         if right:
             assert (tmp_path / "got").read_bytes() == (ROOT / "bootstrap.sh").read_bytes()

@@ -10,9 +10,8 @@ import pytest
 from nbprovision.catalogue import Catalogue
 from nbprovision.cli import main
 from nbprovision.cli.lint import assumed
-from nbprovision.lifecycle.extra_vars import handed_on
 from nbprovision.lifecycle.payload import MAX_FILE
-from nbprovision.lifecycle.playbook import Checked, examine
+from nbprovision.lifecycle.playbook import Checked, examine, handed_on
 from nbprovision.model.errors import InvalidPlaybook, UsageError
 from nbprovision.playbook.extra_vars import parse_extra_vars
 

@@ -23,7 +23,7 @@ import pytest
 
 from nbprovision import __version__
 from nbprovision.cli import main
-from nbprovision.lifecycle.render import BOOTSTRAP_NAME, MAX_BYTES, Wanted, bootstrap, render
+from nbprovision.lifecycle.render import BOOTSTRAP_NAME, MAX_BYTES, ScriptRequest, bootstrap, render
 from nbprovision.model.errors import UsageError
 
 PLAYBOOK = "/home/ec2-user/SageMaker/team.yml"
@@ -49,21 +49,21 @@ HOSTILE = [
 ]
 
 VARIANTS = {
-    "path": Wanted(playbook=PLAYBOOK, tool=WHEELS),
-    "bucket": Wanted(playbook="s3://team-bucket/books/team.yml", tool="s3://team-bucket/wheels"),
-    "inline": Wanted(
+    "path": ScriptRequest(playbook=PLAYBOOK, tool=WHEELS),
+    "bucket": ScriptRequest(playbook="s3://team-bucket/books/team.yml", tool="s3://team-bucket/wheels"),
+    "inline": ScriptRequest(
         playbook="team.yml",
         payload={"team.yml": "- tasks: []\n# \u00e4\n".encode(), "tasks/more.yml": b"[]\n"},
         tool=WHEELS,
     ),
-    "index": Wanted(playbook=PLAYBOOK, tool="nbprovision>=0.1", index_url="https://pypi.example.com/simple"),
-    "index alone": Wanted(playbook=PLAYBOOK, index_url="https://pypi.example.com/simple"),
-    "public index": Wanted(playbook=PLAYBOOK, tool=f"pypi:nbprovision=={__version__}", sha256=HASH),
-    "wheel by https": Wanted(playbook=PLAYBOOK, tool=WHEEL_URL, sha256=HASH),
-    "on-create": Wanted(playbook=PLAYBOOK, tool=WHEELS, on_create=True, strict=True, seconds=280),
-    "studio": Wanted(playbook="/home/sagemaker-user/team.yml", platform="studio", tool="~/wheels"),
-    "https": Wanted(playbook=PLAYBOOK, tool=WHEELS, assets_url="https://assets.example.com/nbprovision/"),
-    "everything": Wanted(
+    "index": ScriptRequest(playbook=PLAYBOOK, tool="nbprovision>=0.1", index_url="https://pypi.example.com/simple"),
+    "index alone": ScriptRequest(playbook=PLAYBOOK, index_url="https://pypi.example.com/simple"),
+    "public index": ScriptRequest(playbook=PLAYBOOK, tool=f"pypi:nbprovision=={__version__}", sha256=HASH),
+    "wheel by https": ScriptRequest(playbook=PLAYBOOK, tool=WHEEL_URL, sha256=HASH),
+    "on-create": ScriptRequest(playbook=PLAYBOOK, tool=WHEELS, on_create=True, strict=True, seconds=280),
+    "studio": ScriptRequest(playbook="/home/sagemaker-user/team.yml", platform="studio", tool="~/wheels"),
+    "https": ScriptRequest(playbook=PLAYBOOK, tool=WHEELS, assets_url="https://assets.example.com/nbprovision/"),
+    "everything": ScriptRequest(
         playbook="team.yml",
         payload={
             "team.yml": b"""\
@@ -170,7 +170,7 @@ def test_root_reads_and_writes_nothing_of_the_users() -> None:
 @pytest.mark.parametrize("value", HOSTILE)
 def test_whatever_a_value_says_it_stays_one_word(value: str, tmp_path: Path) -> None:
     script = render(
-        Wanted(
+        ScriptRequest(
             playbook=PLAYBOOK,
             tool=f"/wheels/{value}",
             environment={"V": value},
@@ -193,10 +193,10 @@ def test_whatever_a_value_says_it_stays_one_word(value: str, tmp_path: Path) -> 
 def test_an_inline_playbook_and_its_files_arrive_byte_for_byte() -> None:
     content = "- name: \u00e4\n  vars: {a: \"NBPROVISION-END\"}\n'$(id)'\n\nNBPROVISION-END\n".encode()
     files = {"team.yml": content, "tasks/a b.yml": b"[]\r\n"}
-    script = render(Wanted(playbook="team.yml", tool=WHEELS, payload=files))
+    script = render(ScriptRequest(playbook="team.yml", tool=WHEELS, payload=files))
     assert unpacked(script) == files
     assert "inline:team.yml" in script
-    assert render(Wanted(playbook="team.yml", tool=WHEELS, payload=files)) == script, (
+    assert render(ScriptRequest(playbook="team.yml", tool=WHEELS, payload=files)) == script, (
         "the same files give the same script"
     )
 
@@ -213,7 +213,7 @@ def test_a_script_that_is_too_large_is_refused_with_its_size() -> None:
 
     noise = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=9000))
     with pytest.raises(UsageError, match=rf"has [0-9,]+ bytes, and the platform accepts {MAX_BYTES:,}"):
-        render(Wanted(playbook="team.yml", tool=WHEELS, payload={"team.yml": noise.encode()}))
+        render(ScriptRequest(playbook="team.yml", tool=WHEELS, payload={"team.yml": noise.encode()}))
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -240,7 +240,7 @@ def test_a_script_that_is_too_large_is_refused_with_its_size() -> None:
 )  # fmt: skip
 def test_the_last_line_and_the_exit_status(status: int, facts: str, last: str, strict: bool, tmp_path: Path) -> None:
     """Whatever the user's part says of itself, it is a number or one of a few words, or it is not shown."""
-    ending = render(Wanted(playbook=PLAYBOOK, tool=WHEELS, strict=strict)).split(
+    ending = render(ScriptRequest(playbook=PLAYBOOK, tool=WHEELS, strict=strict)).split(
         "NBPROVISION-END-OF-USER-PART\nstatus=$?\n"
     )[1]
     (tmp_path / "facts").write_text(facts + "\n")
@@ -279,13 +279,13 @@ def test_the_last_line_and_the_exit_status(status: int, facts: str, last: str, s
 )
 def test_what_cannot_stand_in_a_script_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        render(msgspec.structs.replace(Wanted(playbook=PLAYBOOK, tool=WHEELS), **change))
+        render(msgspec.structs.replace(ScriptRequest(playbook=PLAYBOOK, tool=WHEELS), **change))
 
 
 @pytest.mark.parametrize("playbook", ["/\u00e4/team.yml", "s3://bucket/\u00e4.yml"])
 def test_a_place_that_cannot_stand_in_a_script_is_to_be_renamed(playbook: str) -> None:
     with pytest.raises(UsageError) as caught:
-        render(Wanted(playbook=playbook, tool=WHEELS))
+        render(ScriptRequest(playbook=playbook, tool=WHEELS))
     assert caught.value.cure.startswith("rename ")
 
 
@@ -310,7 +310,7 @@ def test_the_command_prints_the_script(capsys: pytest.CaptureFixture[str], tmp_p
         HASH,
     ]
     assert main(words) == 0
-    wanted = Wanted(
+    wanted = ScriptRequest(
         playbook=str(playbook),
         payload={"team.yml": playbook.read_bytes()},
         tool=f"pypi:nbprovision=={__version__}",
@@ -385,7 +385,7 @@ def unnamed(script: str, index: str | None, extra: str | None) -> str | None:
 def script_of(**wanted: Any) -> str | None:
     """The script, or None for what is refused, which is most of it."""
     try:
-        return render(Wanted(playbook=PLAYBOOK, **wanted))
+        return render(ScriptRequest(playbook=PLAYBOOK, **wanted))
     except UsageError as error:
         assert error.cause  # noqa: PT017
         assert error.cure  # noqa: PT017
@@ -407,7 +407,7 @@ def test_no_script_names_just_a_name_on_the_public_index(tool: str | None, index
 @pytest.mark.parametrize("words", [[], ["--sha256", HASH], ["--assets-url", "s3://team/assets"]])
 def test_where_the_tool_comes_from_has_to_be_said(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match="--tool or --index-url is required"):
-        Wanted(playbook=PLAYBOOK)
+        ScriptRequest(playbook=PLAYBOOK)
     assert main(["lifecycle", "render", PLAYBOOK, *words]) == 5
     told = capsys.readouterr()
     assert told.out == ""
@@ -427,7 +427,7 @@ def program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-FROM_BUCKET = Wanted(playbook=PLAYBOOK, tool="s3://team-bucket/wheels")
+FROM_BUCKET = ScriptRequest(playbook=PLAYBOOK, tool="s3://team-bucket/wheels")
 
 
 def test_the_first_stage_finds_the_aws_that_comes_with_anaconda(tmp_path: Path) -> None:
@@ -445,7 +445,9 @@ def test_the_first_stage_says_that_aws_hangs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wanted", [VARIANTS["index alone"], VARIANTS["public index"]])
-def test_the_first_stage_shows_what_pip_said_and_not_which_pythons_have_none(wanted: Wanted, tmp_path: Path) -> None:
+def test_the_first_stage_shows_what_pip_said_and_not_which_pythons_have_none(
+    wanted: ScriptRequest, tmp_path: Path
+) -> None:
     program(tmp_path / "bin/python3", "echo 'python3: No module named pip' >&2; exit 1")
     program(tmp_path / "anaconda3/bin/python", "echo 'ERROR: No matching distribution found' >&2; exit 1")
     done = fetched(render(wanted), tmp_path)

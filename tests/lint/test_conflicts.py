@@ -1,4 +1,4 @@
-"""Tasks that fight over one thing, and those that only look as if they did."""
+"""Tasks that conflict over one thing, and those that only seem to."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from nbprovision.machine.machine import Machine
 
 ENV = "ensure_conda_env: {name: a, packages: [python=3.12]}"
 
-# What two tasks fight over, as the lint says it.
+# The conflict of two tasks in the words of lint.
 FIGHTS = {
     "a file that is to go, and a line in it": (
         ["ensure_file: {path: /x/a, state: absent}", "ensure_line: {path: /x/a, line: b}"],
-        "fight over file /x/a: one wants it gone and the other a text in it",
+        "conflict over file /x/a: one removes it and the other edits it",
     ),
     "a line, and a file that is to go": (
         ["ensure_line: {path: /x/a, line: b}", "ensure_file: {path: /x/a, state: absent}"],
-        "fight over file /x/a: one wants it gone and the other a text in it",
+        "conflict over file /x/a: one removes it and the other edits it",
     ),
     "a file and a folder": (
         ["ensure_file: {path: /x/a, state: directory}", "ensure_file: {path: /x/a, content: b}"],
-        "fight over file /x/a: they differ in state",
+        "conflict over file /x/a: they differ in state",
     ),
     "an entry of a mapping": (
         ["ensure_condarc: {custom_channels: {lab: 'https://a.example'}}",
          "ensure_condarc: {custom_channels: {lab: 'https://a.example'}, state: absent}"],
-        "one puts into custom_channels what the other takes out",
+        "one adds to custom_channels what the other removes",
     ),
     "a variable of a kernel": (
         ["ensure_kernel: {name: k, argv: [/bin/cat, '{connection_file}'], environment: {V: a}}",
@@ -53,11 +53,11 @@ FIGHTS = {
     "an extension, and the file that says which are on": (
         [ENV, "ensure_jupyter_extension: {env: a, scope: env, server: {x: true}}",
          "ensure_file: {path: HOME/envs/a/etc/jupyter/jupyter_server_config.json, content: '{}'}"],
-        "one says all that is in it, the other puts something into it",
+        "one sets its whole content, the other a part of it",
     ),
     "pip.conf, and an index in it": (
         ["ensure_file: {path: USER/.config/pip/pip.conf, content: a}", "ensure_pip_index: {url: 'https://a.example/simple'}"],
-        "one says all that is in it, the other puts something into it",
+        "one sets its whole content, the other a part of it",
     ),
     "a kernel of an environment whose packages are repaired": (
         ["ensure_conda_env: {name: a, packages: [python, ipykernel], deep: true}",
@@ -67,7 +67,7 @@ FIGHTS = {
     "a conda package that is to go": (
         [ENV, "ensure_conda_pkg: {env: a, packages: [numpy]}",
          "ensure_conda_pkg: {env: a, packages: [numpy], state: absent}"],
-        "one wants it there and the other gone",
+        "one creates it and the other removes it",
     ),
     "a Python package that is to go": (
         [ENV, "ensure_pip_pkg: {env: a, packages: [numpy]}",

@@ -427,7 +427,7 @@ def test_what_is_known_only_where_it_runs_is_no_fault(linted: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "happens"), [("auto", "uv takes a name from this index before"), ("pip", "pip takes the best version")]
+    ("engine", "happens"), [("auto", "uv prefers this index"), ("pip", "pip takes the best version")]
 )
 def test_an_extra_index_of_a_requirements_file(linted: Any, tmp_path: Path, engine: str, happens: str) -> None:
     """What the engine does with it, which is not the same for both."""
@@ -541,3 +541,10 @@ def page() -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
+
+
+def test_an_entry_after_a_template_has_its_own_position(linted: Any) -> None:
+    """In a playbook with faults, parameters are not evaluated."""
+    text = tasks("ensure_conda_env: {name: a, channels: ['{{ channel }}', defaults]}")
+    [finding] = [finding for finding in linted(text) if finding.rule == "defaults-channel"]
+    assert finding.position.column == text.splitlines()[1].index("defaults") + 1

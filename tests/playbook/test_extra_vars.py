@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from nbprovision.model.errors import InvalidPlaybook, UsageError
+from nbprovision.playbook.calls import selected
 from nbprovision.playbook.extra_vars import parse_extra_vars
-from nbprovision.playbook.tags import selected
 from nbprovision.system import secrets
 
 
@@ -72,10 +71,6 @@ def test_secrets_are_masked_from_the_start() -> None:
     assert "horse" not in str(caught.value)
 
 
-class Tagged(msgspec.Struct):
-    tags: tuple[str, ...] = ()
-
-
 @pytest.mark.parametrize(
     ("own", "tags", "skip", "run"),
     [
@@ -111,4 +106,4 @@ class Tagged(msgspec.Struct):
 )
 def test_tags(own: str, tags: str, skip: str, run: bool) -> None:
     """Ansible's rules, always and never among them."""
-    assert selected(Tagged(tuple(own.split())), tags.split(), skip.split()) is run
+    assert selected(own.split(), tags.split(), skip.split()) is run

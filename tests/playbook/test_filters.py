@@ -220,7 +220,7 @@ MISTAKES = [
     ("[1] | random", "it has another result each time"),
     ("[1] | shuffle", "it has another result each time"),
     ("'x' | password_hash", "it has another result each time"),
-    ("1 | community.general.json_query('a')", "the reference lists every filter that there is"),
+    ("1 | community.general.json_query('a')", "the reference lists every filter"),
     ("x | json_query('a')", "use selectattr"),
     ("1 is reachable", "a playbook has one host"),
     ("1 is chnged", "did you mean 'changed'?"),

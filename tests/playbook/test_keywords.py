@@ -10,8 +10,8 @@ import pytest
 from nbprovision.model.errors import InvalidPlaybook
 from nbprovision.playbook import ansible, keywords
 from nbprovision.playbook.calls import Block, Meta, TaskCall
-from nbprovision.playbook.includes import MAX_FILES
 from nbprovision.playbook.read import Playbook, read_playbook
+from nbprovision.playbook.task_lists import MAX_FILES
 from tests.support.playbook_tasks import CATALOGUE
 
 
@@ -183,7 +183,7 @@ def test_sections_and_meta(playbook: Any) -> None:
     flush, end = play.sections[1].entries
     assert isinstance(flush, Meta)
     assert isinstance(end, Meta)
-    assert (flush.what, end.what) == ("flush_handlers", "end_play")
+    assert (flush.action, end.action) == ("flush_handlers", "end_play")
     assert end.wanted({"r": {"changed": True}})
     assert told(play.calls) == ["ensure_kernel: a", "ensure_kernel: c"]
 

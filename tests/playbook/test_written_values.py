@@ -9,7 +9,7 @@ import pytest
 
 from nbprovision.catalogue import Catalogue
 from nbprovision.conda import environment_file
-from nbprovision.lifecycle.extra_vars import handed_on
+from nbprovision.lifecycle.playbook import handed_on
 from nbprovision.model.errors import InvalidPlaybook
 from nbprovision.playbook.extra_vars import parse_extra_vars
 from nbprovision.playbook.read import read_playbook

@@ -113,7 +113,7 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
     assert "DIR/play.yml is a folder" in refused(path)
     path.rmdir()
     os.mkfifo(path)
-    assert "no ordinary file" in refused(path)
+    assert "not an ordinary file" in refused(path)
     path.unlink()
     path.write_bytes(b"\x7fELF\0\0")
     assert "is a binary file" in refused(path)
