@@ -22,8 +22,8 @@ from nbprovision.report.colour import shown
 from nbprovision.report.document import render_plain
 from nbprovision.state.witness import read_lines
 from nbprovision.system import disk_space
+from nbprovision.system.disk_space import free_space, megabytes
 from nbprovision.system.files import remove, remove_at_once
-from nbprovision.system.room import left, megabytes
 from nbprovision.system.secrets import masked
 
 # What its owner removes, and how.
@@ -63,7 +63,7 @@ def execute(options: argparse.Namespace) -> int:
             disposables = [*_found(machine), *(disposable.slots(machine.home) if alone else ())]
             content = _document(machine, disposables, dry_run=False)
             content["errors"] = list(_remove(disposables))
-            content["room"]["free"] = left(machine.home).free
+            content["room"]["free"] = free_space(machine.home).free
     sys.stdout.write(render_plain(masked(content)) if options.format == "json" else shown(_text(content)))
     return 2 if content["errors"] else 0
 
@@ -78,7 +78,7 @@ def _document(machine: Machine, disposables: Sequence[Disposable], *, dry_run: b
     if dry_run:
         disposables = [*disposables, *disposable.slots(machine.home)]
     sizes = disk_space.freed([(disposable.path, *disposable.beside) for disposable in disposables])
-    room = left(machine.home)
+    space = free_space(machine.home)
     used = [entry for folder in caches.folders(machine) for entry in caches.entries(folder) if entry.shared]
     return {
         "dry_run": dry_run,
@@ -97,7 +97,7 @@ def _document(machine: Machine, disposables: Sequence[Disposable], *, dry_run: b
             for cache in inventory.caches(machine)
             if cache.what in _OWN_COMMANDS and not Path(cache.path).is_relative_to(machine.home)
         ],
-        "room": {"path": str(room.place), "free": room.free},
+        "room": {"path": str(space.folder), "free": space.free},
         "running": None,
         "errors": [],
     }

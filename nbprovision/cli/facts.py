@@ -84,15 +84,15 @@ def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
     return content
 
 
-def _space(machine: Machine) -> list[disk_space.Room]:
+def _space(machine: Machine) -> list[dict[str, Any]]:
     """The space of the volume, of the root, and of the tool's home if that is on neither."""
     places = [*([machine.platform.volume] if machine.platform.volume else []), machine.root, existing(machine.home)]
     devices: dict[int, Path] = {}
     for place in places:
         if os.path.exists(place):
             devices.setdefault(place.stat().st_dev, place)
-    rooms = (disk_space.room(place) for place in devices.values())
-    return [room for room in rooms if room is not None]
+    spaces = map(disk_space.free_space, devices.values())
+    return [{"path": str(space.folder), "total": space.total, "free": space.free} for space in spaces]
 
 
 def _distance(machine: Machine, environment: FoundEnvironment) -> list[dict[str, Any]] | None:

@@ -29,10 +29,10 @@ from nbprovision.machine.environments import META, CondaRecord, installed
 from nbprovision.machine.network import NetworkFailed, Server, network_failure
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import commands, secrets, trust
+from nbprovision.system.disk_space import beside, require_rest
 from nbprovision.system.files import make_folder, remove, temporary_folder
 from nbprovision.system.places import existing
 from nbprovision.system.process import ChildEnded
-from nbprovision.system.room import beside, require_rest
 from nbprovision.system.silence import SILENT
 
 if TYPE_CHECKING:

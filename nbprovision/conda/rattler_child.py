@@ -34,7 +34,7 @@ from rattler.exceptions import (
 from nbprovision.conda.engine import Attempt, InstallRequest, RehearseRequest, Request, SolveRequest
 from nbprovision.machine import package_names
 from nbprovision.model.errors import DEFECT, REPORT, TaskFailed, nearest
-from nbprovision.system import room, silence
+from nbprovision.system import disk_space, silence
 from nbprovision.system.process import answer
 from nbprovision.system.reading import read_json
 
@@ -448,7 +448,7 @@ def _failed(
     culprit = next((record for record in solved if record.file_name in text), None)
     if culprit is not None and culprit.url not in text:
         text += f" ({culprit.url})"
-    no_room = room.explained(text, Path(request.prefix))
+    no_room = disk_space.explain_output(text, Path(request.prefix))
     if no_room is not None:
         text, cure = no_room
     elif "os error 13" in text:

@@ -11,7 +11,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Blocked
 from nbprovision.model.result import Plan
 from nbprovision.model.task import Task
-from nbprovision.system import room
+from nbprovision.system import disk_space
 from nbprovision.system.places import existing
 
 _COMMAND = "run"  # the action whose target is a command line
@@ -27,7 +27,7 @@ def check(task: Task[Any], plan: Plan, machine: Machine) -> None:
     for path in _written(task, plan, machine):
         folder = existing(path if path.is_dir() and not path.is_symlink() else path.parent)
         if not os.access(folder, os.W_OK | os.X_OK):
-            cause, cure = room.unwritable(folder)
+            cause, cure = disk_space.unwritable(folder)
             raise Blocked(path, f"cannot write {path}", cause=cause, cure=cure)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system import journal, room, trust
+from nbprovision.system import disk_space, journal, trust
 from nbprovision.system.journal import TEMPORARY_SUFFIX
 from nbprovision.system.reading import read_bytes
 
@@ -236,8 +236,8 @@ def refused(error: OSError, what: str = "", where: Path | None = None) -> TaskFa
     """What the machine refused, as a failure that says what to do about it."""
     cause, cure = f"{error.strerror or error}", _CURES.get(error.errno or 0, _CURE)
     named = error.filename2 or error.filename or where
-    if error.errno in room.TROUBLES and isinstance(named, (str, Path)):
-        cause, cure = room.explain(error.errno, Path(named))
+    if error.errno in disk_space.WRITE_ERRORS and isinstance(named, (str, Path)):
+        cause, cure = disk_space.explain_error(error.errno, Path(named))
     failure = TaskFailed(what or f"the machine refuses to use {named or 'a file'}", cause=cause, cure=cure)
     failure.__cause__ = error
     return failure
@@ -247,7 +247,7 @@ _CURE = "check that path and the disk: ls -ld, df"
 _CURES = {
     1: "check who owns the folder (ls -ld) and run as that user",
     13: "check who owns the folder (ls -ld) and run as that user",
-    28: room.FREE_SOME,
+    28: disk_space.FREE_SOME,
 }
 
 

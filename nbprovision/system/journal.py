@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from nbprovision.system import room
+from nbprovision.system import disk_space
 from nbprovision.system.context import current
 
 FILE = "journal"
@@ -66,7 +66,7 @@ def kept(home: Path) -> Iterator[bool]:
         path.unlink(missing_ok=True)
         journal = os.open(path, flags, 0o600)
     except OSError as error:
-        if error.errno not in room.TROUBLES:
+        if error.errno not in disk_space.WRITE_ERRORS:
             raise
         yield killed  # all may be in place, and what is not can hardly be begun
         return
