@@ -32,8 +32,7 @@ from nbprovision.system import commands, secrets, trust
 from nbprovision.system.disk_space import beside, require_rest
 from nbprovision.system.files import make_folder, remove, temporary_folder
 from nbprovision.system.places import existing
-from nbprovision.system.process import ChildEnded
-from nbprovision.system.silence import SILENT
+from nbprovision.system.process import SILENT, ChildEnded
 
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine

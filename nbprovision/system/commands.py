@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system import launch
+from nbprovision.system import trust
 from nbprovision.system.files import nameless_file
 from nbprovision.system.log import detail, event
 from nbprovision.system.process import dying_with_parent
@@ -71,7 +71,7 @@ def run(
     words = [os.fspath(word) for word in argv]
     shown = mask(shlex.join(words))
     started = time.monotonic()
-    launch.judge(words, env=env, cwd=cwd or "/", foreign=foreign)
+    trust.command(words, env=env, cwd=cwd or "/", foreign=foreign)
     with contextlib.ExitStack() as files:
         # A file ends with the command, a pipe only when all its holders have ended.
         stdin_file, output_file, errors_file = (files.enter_context(nameless_file()) for _ in range(3))
@@ -131,7 +131,7 @@ def _start(words: Sequence[str], failure: str, **options: Any) -> sh.RunningComm
     """
     import sh
 
-    program = launch.find(words[0], options["_env"], options["_cwd"])
+    program = trust.find_program(words[0], options["_env"], options["_cwd"])
     if program is None or not os.path.exists(program):
         reason, cure = "the program does not exist", "install it, or put its folder on the PATH"
     else:

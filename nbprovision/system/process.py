@@ -1,4 +1,4 @@
-"""Child processes that do heavy work beside the tool: driven over a pipe, read line by line, killed with it."""
+"""Starts processes, and drives children of ours that do heavy work: over a pipe, line by line, killed with the tool."""
 
 from __future__ import annotations
 
@@ -14,20 +14,50 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
 from nbprovision.model.errors import REPORT, ProvisionError, TaskFailed
-from nbprovision.system import journal, launch
+from nbprovision.system import journal, trust
 from nbprovision.system.context import current, thread
 from nbprovision.system.files import nameless_file
 from nbprovision.system.log import event
 from nbprovision.system.secrets import mask
 
+DEVNULL = subprocess.DEVNULL
+SILENT = 75  # exit status: EX_TEMPFAIL of sysexits.h
+_CHECK_SILENCE_EVERY = 0.5  # seconds
 _PR_SET_PDEATHSIG = 1
+
+
+def start(
+    words: Sequence[str | Path],
+    *,
+    env: Mapping[str, str],
+    cwd: str | Path | None = "/",
+    foreign: bool = False,
+    **options: Any,
+) -> subprocess.Popen[bytes]:
+    """Start a process without a shell, after `trust.command` has judged it.
+
+    Args:
+        words: Program and arguments.
+        env: The whole environment.
+        cwd: The working folder; None for the caller's own.
+        foreign: As for `trust.command`.
+        options: Others of `subprocess.Popen`.
+
+    Raises:
+        NotTrusted: this is root's, and somebody else can change what it would run, obey or write to.
+        OSError: the program is missing or cannot be run.
+
+    """
+    argv = [os.fspath(word) for word in words]
+    trust.command(argv, env=env, cwd=cwd, foreign=foreign)
+    return subprocess.Popen(argv, env=dict(env), cwd=cwd, **options)  # noqa: S603 - no shell sees it
 
 
 @functools.cache
@@ -66,7 +96,7 @@ class Child:
         self.module = module
         self._env = dict(env)
         self._errors = nameless_file()  # closed by _end
-        self._process = launch.start(
+        self._process = start(
             [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -317,6 +347,71 @@ def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
         worker.join()
     sys.stderr.flush()
     os._exit(0)
+
+
+class _SilenceWatch:
+    """Ends this process when the network is silent; see `ending_when_silent`."""
+
+    def __init__(self) -> None:
+        self._calls: dict[object, tuple[float, Callable[[], Collection[str]], Callable[[], object]]] = {}
+        self._lock = threading.Lock()
+        self._started = False
+
+    @contextlib.contextmanager
+    def watching(
+        self, limit: float, awaited: Callable[[], Collection[str]], progress: Callable[[], object]
+    ) -> Iterator[None]:
+        key = object()
+        with self._lock:
+            self._calls[key] = limit, awaited, progress
+            if not self._started:
+                self._started = True
+                thread(self._watch).start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._calls[key]
+
+    def _watch(self) -> None:
+        since, work = time.monotonic(), time.process_time()
+        before: object = None
+        while True:
+            time.sleep(_CHECK_SILENCE_EVERY)
+            with self._lock:
+                calls = list(self._calls.values())
+            names = sorted({name for _, awaited, _ in calls for name in awaited()})
+            state = names, [progress() for _, _, progress in calls]
+            now, busy = time.monotonic(), time.process_time()
+            # The checks themselves take some time, too.
+            if not names or state != before or busy - work > 0.05 + 0.02 * (now - since):
+                since, work, before = now, busy, state
+            elif now - since >= min(limit for limit, _, _ in calls):
+                sys.stderr.write(f"gave no answer in time: {now - since:.0f} s without a byte of {', '.join(names)}\n")
+                sys.stderr.flush()
+                os._exit(SILENT)
+
+
+def ending_when_silent(
+    limit: float | None, awaited: Callable[[], Collection[str]], progress: Callable[[], object]
+) -> contextlib.AbstractContextManager[None]:
+    """While the body runs, end this process after ``limit`` seconds of silence; its caller starts another one.
+
+    py-rattler limits the time of a whole answer, which a large package on a slow line exceeds, but not the silence. Nor
+    can its waiting be cancelled without its threads continuing.
+
+    Silence means: something is awaited, no call makes progress, and no work is done. The process then names on standard
+    error what it awaited, and exits with the status `SILENT`.
+
+    Args:
+        limit: Seconds; None for no limit.
+        awaited: Returns the names of what is awaited from the network; called often.
+        progress: Returns a value that changes with each arrival; called often.
+
+    """
+    if limit is None:
+        return contextlib.nullcontext()
+    return current(_SilenceWatch).watching(limit, awaited, progress)
 
 
 def _kill_after(child: subprocess.Popen[bytes], timeout: float | None) -> Any:

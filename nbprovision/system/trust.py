@@ -1,13 +1,13 @@
-"""Root obeys nobody: the one judge of every path that a process of root's runs, imports from, obeys or writes to.
+"""Judges every path that a process of root's runs, imports from, obeys or writes to: root obeys nobody else.
 
-A path is trusted when nobody but root can change what it leads to. Each component on the way, and each symbolic link
-with the way that it leads, must be owned by root and not writable for a group (unless that is root's) or for others.
-The group bits of a file with a POSIX ACL are its mask (acl(5)), so they cover what the ACL grants.
-In a folder of root's with the sticky bit, such as /tmp, others can replace nothing that is root's (inode(7)): it may be
-passed through to an entry of root's, but root does not obey the folder itself, nor a name that is still free in it.
+A path is trusted when nobody but root can change its target. Each component on the way, and each symbolic link with its
+own way, must be owned by root and not writable for a group (unless that is root's) or for others.
+The group bits of a file with a POSIX ACL are its mask (acl(5)), so they cover the rights that the ACL grants.
+In root's folder with the sticky bit, such as /tmp, others cannot replace root's entries (inode(7)). Such a folder may
+be on the way to an entry of root's, but root does not obey the folder itself, nor a name that is still free in it.
 
 A verdict stays true: only root can make a trusted path untrusted. So a path is judged before it is used, not after.
-All this holds only where the effective user is root; for anybody else the kernel's permissions decide.
+Nothing is judged unless the effective user is root; for anybody else the kernel's permissions decide.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,14 +26,37 @@ from nbprovision.model.errors import NotTrusted
 from nbprovision.system.reading import read_bytes
 
 _MOST_LINKS = 40  # the kernel's own limit: path_resolution(7)
-# Below a prefix: what its Python and conda obey, the folders of which every entry is obeyed as well (of libraries those
-# that are shared), and those that Python imports from, with all that is in them however deep. Debian's Python imports
-# from /usr/local too (https://wiki.debian.org/Python).
+# Below a prefix: the files that its Python and conda obey, the patterns of further such files (of libraries the shared
+# ones), and the folders that Python imports from, at any depth. Debian's Python imports from /usr/local too
+# (https://wiki.debian.org/Python).
 _OBEYED = ("bin", "lib", "pyvenv.cfg", ".condarc", "condarc", "condarc.d", "etc")
 _ENTRIES = ("conda-meta/*", "etc/conda/activate.d/*", "condarc.d/*", "lib/*.so", "lib/*.so.*")
 _IMPORTED = ("lib*/python*", "local/lib*/python*")
 _PACKAGES = ("site-packages", "dist-packages")
-_trusted: set[tuple[str, bool]] = set()  # the environments that this process has judged already, and if with packages
+_trusted: set[tuple[str, bool]] = set()  # the environments that this process has judged, and whether with packages
+
+# Variables with lists of paths, and their separators; an empty or relative entry starts at the working folder.
+# ld.so(8) takes spaces and semicolons in some of them as well.
+_PATH_LISTS = {
+    "PATH": ":",
+    "LD_LIBRARY_PATH": ":;",
+    "LD_PRELOAD": ": ",
+    "LD_AUDIT": ":",
+    "PYTHONPATH": ":",
+    "PYTHONHOME": ":",
+    "PYTHONPYCACHEPREFIX": "",
+    "PYTHONUSERBASE": "",
+    "PYTHONSTARTUP": "",
+    "ENV": "",
+}
+# Beginnings of the names of variables by which programs find code, configuration, caches and certificates.
+_PATH_VARIABLES = (
+    "AWS_", "BASH_ENV", "CONDA", "CURL_CA", "GCONV_", "GIT_", "IPYTHON", "JUPYTER_", "LD_", "LOCPATH", "MAMBA", "NETRC",
+    "NODE_", "OPENSSL_", "PERL", "PIP_", "PYTHON", "REQUESTS_CA", "R_", "SSL_CERT", "UV_", "XDG_C",
+)  # fmt: skip
+_OF_PYTHON = ("PYTHON", "LD_", "GCONV_", "LOCPATH", "OPENSSL_")  # those that reach this very process
+_MOST_SCRIPTS = 5  # scripts that interpret each other: execve(2)
+_LONGEST_FIRST_LINE = 4096  # bytes; the kernel reads 255 of them
 
 
 class Fault(NamedTuple):
@@ -115,6 +140,90 @@ def environment(prefix: str | Path, deed: str = "use", *, packages: bool = True)
     _trusted.add((root, packages))
 
 
+def program(name: str | Path, *, env: Mapping[str, str], cwd: str = "/", depth: int = 0) -> None:
+    """Judge a program before it runs, by its path or as found on the PATH; a missing one is not judged.
+
+    Its environment is judged as well, and the interpreter of a script.
+
+    Raises:
+        NotTrusted: somebody other than root can change one of them.
+
+    """
+    path = find_program(os.fspath(name), env, cwd) if applies() else None
+    if path is None:
+        return
+    obey(path, "run")
+    packages = True
+    for file in dict.fromkeys([path, os.path.realpath(path)]):
+        prefix = os.path.dirname(os.path.dirname(file))
+        if os.path.basename(file).startswith("python") or _is_environment(prefix):
+            environment(prefix, "run the programs in", packages=packages)
+        packages = not has_own_packages_only(prefix)  # of the Python that a virtual environment's link leads to
+    interpreter = _interpreter(path)
+    if interpreter and depth < _MOST_SCRIPTS:
+        program(interpreter, env=env, cwd=cwd, depth=depth + 1)
+
+
+def find_program(name: str, env: Mapping[str, str], cwd: str) -> str | None:
+    """Return a program's path: as given if it has a slash, else the first executable one on the PATH of ``env``."""
+    if "/" in name:
+        return os.path.join(cwd, name)
+    paths = (os.path.join(cwd, folder, name) for folder in os.get_exec_path(env))
+    return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)
+
+
+def variables(env: Mapping[str, str], cwd: str, *, of_this_process: bool = False) -> None:
+    """Judge the paths in environment variables by which programs find code, configuration and caches.
+
+    Args:
+        env: The variables.
+        cwd: The working folder.
+        of_this_process: Only the variables by which this process found its own code.
+
+    Raises:
+        NotTrusted: somebody other than root can change one of the paths.
+
+    """
+    for variable, value in env.items() if applies() else ():
+        if of_this_process and not variable.startswith(_OF_PYTHON):
+            continue
+        for path in _paths(variable, value, cwd):
+            obey(path, f"obey {variable}, which leads to")
+
+
+def command(words: Sequence[str], *, env: Mapping[str, str], cwd: str | Path | None, foreign: bool = False) -> None:
+    """Judge a command before it starts.
+
+    Args:
+        words: Program and arguments.
+        env: The whole environment.
+        cwd: The working folder; None for the caller's own, which is not judged: the program must not look there.
+        foreign: The command is from the playbook's author, who answers for its arguments. The arguments of our own
+            commands are environments, files and folders that the program runs, reads or fills.
+
+    Raises:
+        NotTrusted: somebody other than root can change what it would run, obey or write to.
+
+    """
+    if not applies():
+        return
+    if cwd is not None:
+        place(cwd, "work in")
+    cwd = os.getcwd() if cwd is None else os.fspath(cwd)
+    variables(env, cwd)
+    if os.path.isabs(env.get("TMPDIR", "")):
+        place(env["TMPDIR"], "make temporary files in")
+    program(words[0], env=env, cwd=cwd)
+    for word in [] if foreign else words[1:]:
+        path = word.partition("=")[2] if word.startswith("--") else word
+        if not os.path.isabs(path) or path == "/dev/stdin":
+            continue
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            program(path, env=env, cwd=cwd)
+        else:
+            environment(path)
+
+
 def has_own_packages_only(prefix: str | Path) -> bool:
     """Whether an environment is a virtual one that imports no package of the Python that it was made from.
 
@@ -162,6 +271,34 @@ def fault(path: str | Path, *, shared: bool = False) -> Fault | None:
         if target.startswith("/"):
             reached, status = "/", os.lstat("/")
     return _elsewhere(path, status)
+
+
+def _paths(variable: str, value: str, cwd: str) -> Iterator[str]:
+    if variable == "PYTHONPLATLIBDIR" and "/" in value:  # relative to the interpreter's prefix
+        yield from (f"{prefix}/{value}" for prefix in {cwd, sys.prefix, sys.base_prefix})
+    elif variable in _PATH_LISTS and value:
+        separators = _PATH_LISTS[variable]
+        parts = re.split(f"[{separators}]", value) if separators else [value]
+        yield from (os.path.join(cwd, part) for part in parts)
+    elif variable.startswith(_PATH_VARIABLES):
+        yield from filter(os.path.isabs, re.split(r"[\s,:;]+", value))
+
+
+def _is_environment(prefix: str) -> bool:
+    return os.path.exists(f"{prefix}/pyvenv.cfg") or os.path.isdir(f"{prefix}/conda-meta")
+
+
+def _interpreter(script: str) -> str:
+    """The program in a script's first line, after ``env`` if that is there; empty if the file is not a script."""
+    try:
+        with open(script, "rb") as stream:
+            first = stream.readline(_LONGEST_FIRST_LINE)
+    except OSError:
+        return ""
+    words = os.fsdecode(first[2:]).split() if first.startswith(b"#!") else []
+    if words and os.path.basename(words[0]) == "env":
+        words = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
+    return words[0] if words else ""
 
 
 def _elsewhere(path: str | Path, judged: os.stat_result) -> Fault | None:
