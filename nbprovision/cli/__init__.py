@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 
 from nbprovision import __version__
 from nbprovision.cli.parser import Parser, check_command
 from nbprovision.model.errors import REPORT, ProvisionError, TaskFailed, UsageError
-from nbprovision.report.colour import RED, painted, shown, wants_colour
+from nbprovision.report.colour import RED, painted, shown
 
 # Each is a module of this package with ``configure(parser)`` and ``execute(options) -> int``.
 COMMANDS = {
@@ -50,7 +49,7 @@ def main(argv: list[str]) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
     except ProvisionError as error:
-        sys.stderr.write("".join(shown(f"{_red('error:')} {text}") + "\n" for text in error.blocks))
+        sys.stderr.write("".join(shown(f"{painted('error:', RED, sys.stderr)} {text}") + "\n" for text in error.blocks))
         if isinstance(error, TaskFailed):
             _reported(options, error)
         return error.exit_status
@@ -65,10 +64,6 @@ def main(argv: list[str]) -> int:
             sys.stderr.write(f"  {REPORT}\n")
         return 1
     return status
-
-
-def _red(text: str) -> str:
-    return painted(text, RED) if wants_colour(sys.stderr, os.environ) else text
 
 
 def _reported(options: argparse.Namespace, error: Exception) -> bool:

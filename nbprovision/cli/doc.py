@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from nbprovision.model.errors import UsageError, nearest
 from nbprovision.playbook import keywords
 from nbprovision.reference import page, text
 from nbprovision.reference.definition import define
-from nbprovision.report.colour import BOLD, painted, wants_colour
+from nbprovision.report.colour import BOLD, painted
 
 _WIDEST = 100  # columns
 
@@ -54,10 +53,9 @@ def tables() -> dict[str, Mapping[str, str]]:
 
 def _text(subject: str | None) -> str:
     width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
-    bold = wants_colour(sys.stdout, os.environ)
 
     def heading(line: str) -> str:
-        return painted(line, BOLD) if bold else line
+        return painted(line, BOLD, sys.stdout)
 
     catalogue = Catalogue()
     if subject is None:

@@ -20,7 +20,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.machine.platform import Platform, PlatformKind
 from nbprovision.model.errors import UsageError, explained
 from nbprovision.playbook.extra_vars import ExtraVars, parse_extra_vars
-from nbprovision.report.colour import RED, YELLOW, painted, shown, wants_colour
+from nbprovision.report.colour import RED, YELLOW, painted, shown
 from nbprovision.system.secrets import mask
 
 _ANACONDA = "/home/ec2-user/anaconda3"
@@ -137,10 +137,8 @@ def assumed(kind: PlatformKind, env: Mapping[str, str], root: Path) -> Machine:
 
 def show(findings: Iterable[Finding], stream: TextIO) -> None:
     """Print findings for people: place, message and rule in one line, why and what to do below it."""
-    colour = wants_colour(stream, os.environ)
     for finding in findings:
-        hue = RED if finding.severity == "error" else YELLOW
-        word = painted(finding.severity, hue) if colour else finding.severity
+        word = painted(finding.severity, RED if finding.severity == "error" else YELLOW, stream)
         message = f"{finding.message} [{finding.rule}]"
         stream.write(shown(f"{word}: {explained(message, finding.why, finding.cure, finding.position)}\n"))
 

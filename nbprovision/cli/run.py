@@ -23,12 +23,11 @@ from nbprovision.model.errors import InvalidPlaybook, ProvisionError, UsageError
 from nbprovision.model.result import Result
 from nbprovision.playbook.read import parse_extra_vars
 from nbprovision.playbook.tags import SPECIAL_TAGS
-from nbprovision.report import verbose
 from nbprovision.report.activity import Replaced, hook, last_failure, record_failure
 from nbprovision.report.colour import shown
 from nbprovision.report.document import Silent, exit_status, render
 from nbprovision.report.relay import Relay
-from nbprovision.report.terminal import Terminal
+from nbprovision.report.terminal import Terminal, event_lines
 from nbprovision.state import last_good
 from nbprovision.state.witness import parse
 from nbprovision.system import log
@@ -255,7 +254,7 @@ def _heard(verbosity: int, print_line: Callable[[str], None]) -> log.Listener:
     """Prints each event that ``-v`` asks for."""
 
     def hearer(event: str, fields: Mapping[str, Any]) -> None:
-        for line in verbose.lines(event, fields, verbosity):
+        for line in event_lines(event, fields, verbosity):
             print_line(mask(line))
 
     return hearer

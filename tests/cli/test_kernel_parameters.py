@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from nbprovision.cli.export import kernel_parameters as parameters
 from nbprovision.cli.inventory import FoundKernel
-from nbprovision.cli.kernel_parameters import parameters
 
 PYTHON = ["/e/bin/python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 ACTIVATED = ["/e/share/nbprovision/activate.sh", *PYTHON]
