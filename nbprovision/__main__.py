@@ -58,9 +58,9 @@ def _begin_anew() -> None:
     """Where a full disk has cut one of the tool's own compiled files, do without it; else come back."""
     from pathlib import Path
 
-    from nbprovision.system.bytecode import remove_cut
+    from nbprovision.system.bytecode import remove_truncated
 
-    if remove_cut(Path(__file__).parents[1]):
+    if remove_truncated(Path(__file__).parents[1]):
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # the disk may still be full
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this very program
 

@@ -1,4 +1,4 @@
-"""The command line: a file a command; contract and exit statuses are in docs/reference.md."""
+"""The command line: one file for each command. docs/reference.md describes options and exit statuses."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ def main(argv: list[str]) -> int:
     """Parse ``argv`` and run the command that it names.
 
     Returns:
-        The exit status: 0 as described, 2 a task failed, 4 invalid playbook, 5 bad options, 3, 6 and 7 as the reference
-        says, 130 interrupted, 1 a defect of the tool.
+        The exit status, as in docs/reference.md; 130 after an interrupt, 1 for a defect of the tool.
 
     """
     options = argparse.Namespace()
@@ -51,23 +50,23 @@ def main(argv: list[str]) -> int:
     except ProvisionError as error:
         sys.stderr.write("".join(shown(f"{painted('error:', RED, sys.stderr)} {text}") + "\n" for text in error.blocks))
         if isinstance(error, TaskFailed):
-            _reported(options, error)
+            _report(options, error)
         return error.exit_status
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the next run continues from here\n")
         return 130
-    except (BrokenPipeError, EOFError):  # __main__ knows what to do about them
+    except (BrokenPipeError, EOFError):  # __main__ handles them
         raise
-    except Exception as error:  # noqa: BLE001 - the last net: a defect is reported in one line
+    except Exception as error:  # noqa: BLE001 - the last resort: a defect is reported in one line
         sys.stderr.write(shown(f"defect of nbprovision {__version__}: {type(error).__name__}: {error}\n"))
-        if not _reported(options, error):
+        if not _report(options, error):
             sys.stderr.write(f"  {REPORT}\n")
         return 1
     return status
 
 
-def _reported(options: argparse.Namespace, error: Exception) -> bool:
-    """With -vvv: show where in the code it came up, and write a report. Whether that was asked for."""
+def _report(options: argparse.Namespace, error: Exception) -> bool:
+    """With -vvv: show the traceback and write a report; return whether the option is set."""
     from nbprovision.cli import report
 
     return report.show([error], options, lambda text: print(text, file=sys.stderr))

@@ -1,4 +1,4 @@
-"""``nbprovision doc``: what the tasks and keywords of a playbook are, from their own definitions."""
+"""``nbprovision doc``: describes the tasks and keywords of a playbook, from their definitions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print it.
+    """Print the description.
 
     Returns:
         0.
@@ -40,7 +40,7 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def tables() -> dict[str, Mapping[str, str]]:
-    """The keywords with their descriptions, by what may say them."""
+    """The keywords with their descriptions, by the part of a playbook that accepts them."""
     return {
         "play": keywords.PLAY,
         "task": keywords.TASK,
@@ -62,7 +62,7 @@ def _text(subject: str | None) -> str:
         return text.overview((define(catalogue[name]) for name in catalogue), width=width, heading=heading)
     if subject in catalogue:
         return text.page(define(catalogue[subject]), width=width, heading=heading)
-    return text.keywords(_meant(subject, catalogue), width=width, heading=heading)
+    return text.keywords(_keyword_tables(subject, catalogue), width=width, heading=heading)
 
 
 def _markdown(subject: str | None) -> str:
@@ -71,11 +71,11 @@ def _markdown(subject: str | None) -> str:
         return "\n".join(page.section(define(catalogue[name])) for name in catalogue)
     if subject in catalogue:
         return page.section(define(catalogue[subject]))
-    return page.keywords(_meant(subject, catalogue))
+    return page.keywords(_keyword_tables(subject, catalogue))
 
 
-def _meant(subject: str, catalogue: Catalogue) -> dict[str, Mapping[str, str]]:
-    """The keywords that a word means: one, those of a play, a task, a block or a handler, or all."""
+def _keyword_tables(subject: str, catalogue: Catalogue) -> dict[str, Mapping[str, str]]:
+    """The keywords that ``subject`` names: a single one, those of a play, task, block or handler, or all."""
     all_tables = tables()
     if subject in ("keywords", "playbook"):
         return all_tables

@@ -1,4 +1,4 @@
-"""``nbprovision lifecycle render``: a lifecycle script on standard output."""
+"""``nbprovision lifecycle render``: prints a lifecycle script."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from nbprovision.playbook.extra_vars import ExtraVars
 from nbprovision.report.colour import shown
 from nbprovision.system.files import write_atomically
 
-_USUAL = object()  # --user-playbook without a path
+_DEFAULT_PATH = object()  # --user-playbook without a path
 _PLACES = ("playbook", "tool", "sha256", "assets", "assets_url", "index_url", "home", "user_playbook", "on_finish")
-# Handed on to the run that the script starts.
+# Passed to the run that the script starts.
 _RUN_OPTIONS = (
     (("-e", "--extra-vars"), "KEY=VALUE"),
     (("-t", "--tags"), "A,B"),
@@ -96,7 +96,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--user-playbook",
         nargs="?",
-        const=_USUAL,
+        const=_DEFAULT_PATH,
         metavar="PATH",
         help="run the notebook user's own playbook after this one, in the same budget "
         f"(default path: {PLATFORMS['notebook-instance'].user_playbook})",
@@ -118,7 +118,7 @@ def execute(options: argparse.Namespace) -> int:
         0.
 
     Raises:
-        UsageError: an option that makes no sense, or a script that the platform would refuse.
+        UsageError: an option is invalid, or the platform would refuse the script.
 
     """
     for name in _PLACES:
@@ -142,8 +142,8 @@ def execute(options: argparse.Namespace) -> int:
         refuse_in_option(f"--{option.replace('_', '-')}", getattr(options, option) or "")
     handed = handed_on(options.extra_vars)
     refuse_in_variables(handed.variables)
-    _tell(handed.notes)
-    payload = _examined(options, environment, handed.variables) if options.inline else None
+    _warn(handed.notes)
+    payload = _examine(options, environment, handed.variables) if options.inline else None
     wanted = judged(
         Wanted(
             playbook=options.playbook,
@@ -160,7 +160,7 @@ def execute(options: argparse.Namespace) -> int:
             home=options.home,
             environment=environment,
             user_playbook=PLATFORMS[options.platform].user_playbook
-            if options.user_playbook is _USUAL
+            if options.user_playbook is _DEFAULT_PATH
             else options.user_playbook,
             on_finish=options.on_finish,
             options=[
@@ -173,7 +173,7 @@ def execute(options: argparse.Namespace) -> int:
             ],
         )
     )
-    _look(wanted.tool, options.assets)
+    _check_wheels(wanted.tool, options.assets)
     script = render(wanted)
     if options.assets is not None:
         write_atomically(Path(options.assets) / BOOTSTRAP_NAME, bootstrap(), mode=0o644)
@@ -181,8 +181,8 @@ def execute(options: argparse.Namespace) -> int:
     return 0
 
 
-def _examined(options: argparse.Namespace, environment: Mapping[str, str], variables: ExtraVars) -> Payload:
-    """The playbook with the files that it needs, after all that can be known wrong of it.
+def _examine(options: argparse.Namespace, environment: Mapping[str, str], variables: ExtraVars) -> Payload:
+    """The playbook with its files, after all checks that need no run.
 
     The script starts the run with few variables (`env -i`), and with those of ``--env``.
     """
@@ -193,20 +193,20 @@ def _examined(options: argparse.Namespace, environment: Mapping[str, str], varia
     machine = assumed(options.platform, env, Path("/"))
     examined = examine(Path(options.playbook), machine, Catalogue(), variables, tags=tags, skip_tags=skip_tags)
     show(examined.warnings, sys.stderr)
-    _tell(examined.notes)
+    _warn(examined.notes)
     return examined.payload
 
 
-def _look(tool: str | None, assets: str | None) -> None:
-    """Check the wheels that exist here; those of the machine need not.
+def _check_wheels(tool: str | None, assets: str | None) -> None:
+    """Check the wheels that exist on this machine; those of the notebook may be missing here.
 
     Raises:
-        UsageError: they are not what the script asks for, or damaged.
+        UsageError: they are damaged, or not the version that the script needs.
     """
     version = Version(VERSION)
     if tool is not None and os.path.isabs(tool) and os.path.exists(tool):
         if os.path.isdir(tool):
-            _tell([doubt(look(Path(tool), version))])
+            _warn([doubt(look(Path(tool), version))])
         elif tool.endswith(".whl"):
             look_at_file(Path(tool))
         else:
@@ -224,9 +224,9 @@ def _look(tool: str | None, assets: str | None) -> None:
             cure="write a folder of this machine; --assets-url names the script's source of the file",
         )
     if any(Path(assets).glob("nbprovision-*.whl")):
-        _tell([doubt(look(Path(assets), version, "--assets"), "--assets")])
+        _warn([doubt(look(Path(assets), version, "--assets"), "--assets")])
 
 
-def _tell(notes: Iterable[str]) -> None:
+def _warn(notes: Iterable[str]) -> None:
     for note in filter(None, notes):
         sys.stderr.write(shown(f"warning: {note}\n"))

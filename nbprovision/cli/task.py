@@ -1,4 +1,4 @@
-"""``nbprovision task``: one task, for programs: parameters as JSON on standard input, the result as JSON."""
+"""``nbprovision task``: runs one task for a program: parameters as JSON on standard input, the result as JSON."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ echo '{"env": "fraud", "display_name": "Fraud"}' | nbprovision task ensure_kerne
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Carry the task out and print its result, as ``run --format json`` has it under ``tasks``.
+    """Run the task and print its result in the form of ``tasks`` of ``run --format json``.
 
     Returns:
-        0, or 2 where the task failed.
+        0, or 2 if the task failed.
 
     Raises:
         UsageError: the task is unknown.
-        InvalidPlaybook: a parameter is wrong; the result says it too.
+        InvalidPlaybook: a parameter is invalid; the printed result contains the error too.
 
     """
     catalogue = Catalogue()

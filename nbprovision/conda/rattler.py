@@ -112,7 +112,7 @@ class RattlerSolution(Solution):
                 self._call(machine, prefix, request)
             except TaskFailed:
                 # The engine reports the first fault, and other threads of it go on linking: no removal is the last one.
-                self._child.leaves(scratch)
+                self._child.remove_at_end(scratch)
                 raise
             inside.refuse_written(prefix, scratch)
             require_rest(scratch)

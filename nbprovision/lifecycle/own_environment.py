@@ -76,9 +76,9 @@ def finish(venv: Path, home: Path, installed: str) -> None:
         ImportError: what was installed does not fit this machine.
         StopIteration: the tool itself is not in it.
     """
-    from nbprovision.system.bytecode import remove_cut
+    from nbprovision.system.bytecode import remove_truncated
 
-    remove_cut(site_packages(venv))
+    remove_truncated(site_packages(venv))
     import rattler  # noqa: F401  # the largest wheel; one that does not fit this machine shows here
 
     (venv / ".lock").unlink(missing_ok=True)  # uv's, and writable for everybody

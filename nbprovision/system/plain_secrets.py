@@ -1,6 +1,6 @@
-"""Secrets that are written out where somebody else may read them: one rule for options, playbooks and their files.
+"""Finds secrets in plain text that others may read: one rule for options, playbooks and their files.
 
-A template or a variable in place of a secret is not one: ``{{ lookup('env', 'X') }}``, ``${X}``.
+A template or a variable is not a secret: ``{{ lookup('env', 'X') }}``, ``${X}``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _VARIABLE = re.compile(r"\{\{|\$\{|\$\(|\*\*\*|^\$|^`|^%\(|^<[^>]*>$|^arn:")
 _SCHEME = r"(?<![A-Za-z0-9+.-])(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30})://"
 _TOKEN_LENGTH = 20  # characters; the shortest tokens of GitLab have as many
 _CHANGES = 3  # between letters and digits, within words
-# The forms that well-known issuers give to their keys, so that programs like this one recognise them; gitleaks
-# (https://github.com/gitleaks/gitleaks/blob/master/config/gitleaks.toml) looks for the same.
+# Well-known issuers give their keys these forms, so that programs can recognise them. gitleaks uses the same:
+# https://github.com/gitleaks/gitleaks/blob/master/config/gitleaks.toml
 _SHAPES = (
     ("an access key of AWS", re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b")),
     ("a token of GitHub", re.compile(r"\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}")),
@@ -36,7 +36,7 @@ _SHAPES = (
 
 
 class _Form(NamedTuple):
-    """A way to write a secret of any shape, which is `value`; `at`, where there is such a group, is its place."""
+    """A notation of a secret of any shape: the group `value` is the secret, and `at`, if it exists, its position."""
 
     what: str
     pattern: re.Pattern[str]
@@ -44,14 +44,14 @@ class _Form(NamedTuple):
 
 
 def _is_random(text: str) -> bool:
-    """Whether no name looks like that: ``user-at-123456789012`` and ``the-team-of-fraud`` are made of words."""
+    """Whether a text looks random: ``user-at-123456789012`` and ``the-team-of-fraud`` consist of words."""
     words = re.split(r"[^A-Za-z0-9]", text)
     changes = sum(len(re.findall(r"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]", word)) for word in words)
     return len(text) >= _TOKEN_LENGTH and (changes >= _CHANGES or any(len(word) >= _TOKEN_LENGTH for word in words))
 
 
 def _is_token_of_url(match: re.Match[str]) -> bool:
-    """Users of ssh are names: ``ssh://APKA...@git-codecommit.eu-west-1.amazonaws.com``."""
+    """Users of ssh are names, not tokens: ``ssh://APKA...@git-codecommit.eu-west-1.amazonaws.com``."""
     is_ssh = "ssh" in match["scheme"].lower() or match["scheme"].lower() == "sftp"
     return bool(match["colon"]) or (not is_ssh and _is_random(match["value"]))
 
@@ -61,7 +61,7 @@ def _is_secret_header(match: re.Match[str]) -> bool:
     return name in ("authorization", "proxy-authorization", "cookie") or is_secret_name(name)
 
 
-# A variable may have a default, whose colon is not the one between user and password: ${NAME:-DEFAULT}.
+# A variable with a default contains a colon that does not separate user and password: ${NAME:-DEFAULT}.
 _EXPANSION = r"\$\{[^}\s]{0,100}\}|(?!\$\{)"
 # The separators between the words of a command: spaces, and the quotes and commas of a list.
 _BETWEEN = r"[\s\"',=\\]*"
@@ -99,10 +99,10 @@ _FORMS = (
         _is_secret_header,
     ),
 )
-# These may go over several lines.
+# These may span several lines.
 _SPANNING = (
-    # https://curl.se/docs/manpage.html#-u: user:password; one that it is to ask for the password of has no colon, and
-    # an empty password is none.
+    # https://curl.se/docs/manpage.html#-u: user:password; without a colon curl asks for the password, and an empty
+    # password is not a secret.
     _Form(
         "a password for curl",
         re.compile(
@@ -127,10 +127,10 @@ _OPTION = re.compile(rf"(?<!\S)--(?P<name>[a-z][a-z0-9-]*)\s+(?!-){_VALUE}")
 
 
 class PlainSecret(msgspec.Struct, frozen=True):
-    """A secret in a text; its value is nowhere in here.
+    """A secret in a text, without its value.
 
     Attributes:
-        what: What it is: ``a URL with a password``, ``the value of 'api_key'``.
+        what: Its kind: ``a URL with a password``, ``the value of 'api_key'``.
         name: Name of a variable that could replace it.
         start: Its start in the text, counted from 0.
 
@@ -142,7 +142,7 @@ class PlainSecret(msgspec.Struct, frozen=True):
 
 
 def secret_in(text: str) -> PlainSecret | None:
-    """The first secret in a text that its form gives away; None if there is none."""
+    """The first secret in a text, recognised by its form; None if there is none."""
     for what, pattern in _SHAPES:
         if match := pattern.search(text):
             return PlainSecret(what, "SECRET", match.start())
@@ -160,7 +160,7 @@ def _of_forms(text: str, forms: Iterable[_Form]) -> Iterator[PlainSecret]:
 
 
 def secret_as(name: str, value: str) -> PlainSecret | None:
-    """A secret as the value of something with that name: by the name, or by the value's own form."""
+    """A secret in a named value, recognised by the name or by the value's form."""
     if is_secret_name(name) and is_secret(name, value) and not stands_for_another(value):
         return PlainSecret(f"the value of '{name}'", re.sub(r"\W", "_", name).upper())
     return secret_in(value)
@@ -169,7 +169,7 @@ def secret_as(name: str, value: str) -> PlainSecret | None:
 def secret_in_command(text: str) -> PlainSecret | None:
     """A secret in a command or in the content of a file.
 
-    By its own form, as the value of an option of such a name, or, if something in it is assigned, of any such name.
+    It is recognised by its form or by the name of its option; in a text with an assignment also by any name.
     """
     if "=" in text:
         return next((secret for _, secret in secrets_in_lines(text)), None)
@@ -181,17 +181,17 @@ def secrets_in_lines(text: str, *, quoted: bool = False) -> Iterator[tuple[int, 
 
     Args:
         text: The file's text.
-        quoted: Only values in quotes count as such: ``token = get()`` of a program names none.
+        quoted: Only quoted values count: ``token = get()`` in a program is not a secret.
 
     """
-    spanning = {}
+    by_line = {}
     for secret in _of_forms(text, _SPANNING):
         before = text[: secret.start + 1].splitlines()
-        spanning[len(before) - 1] = msgspec.structs.replace(secret, start=len(before[-1]) - 1)
+        by_line[len(before) - 1] = msgspec.structs.replace(secret, start=len(before[-1]) - 1)
     for number, line in enumerate(text.splitlines()):
-        of_line = secret_in(line) or next(_by_name(line, quoted=quoted), None) or spanning.get(number)
-        if of_line is not None:
-            yield number, of_line
+        in_line = secret_in(line) or next(_by_name(line, quoted=quoted), None) or by_line.get(number)
+        if in_line is not None:
+            yield number, in_line
 
 
 def _by_name(
@@ -208,5 +208,5 @@ def _by_name(
 
 
 def stands_for_another(value: str) -> bool:
-    """Whether a value is a template, a variable or a placeholder that becomes the secret only when it is used."""
+    """Whether a value is a template, a variable or a placeholder, which is replaced at its use."""
     return bool(_VARIABLE.search(value.strip()))

@@ -60,7 +60,7 @@ _LONGEST_FIRST_LINE = 4096  # bytes; the kernel reads 255 of them
 
 
 class Fault(NamedTuple):
-    """A component of a path that somebody other than root can change: its status, and who can change it, in words."""
+    """A component of a path that somebody other than root can change, with its status and the reason in words."""
 
     path: str
     status: os.stat_result
@@ -73,11 +73,11 @@ def applies() -> bool:
 
 
 def obey(path: str | Path, deed: str = "use") -> None:
-    """Judge a file or folder whose content decides what root does; one that is missing must be for root to make.
+    """Judge a file or folder that controls what root does; only root may be able to create a missing one.
 
     Args:
         path: A relative one starts at the working folder.
-        deed: What root would do with it, for the message.
+        deed: The use that root would make of it, for the message.
 
     Raises:
         NotTrusted: somebody other than root can change it.
@@ -87,20 +87,20 @@ def obey(path: str | Path, deed: str = "use") -> None:
 
 
 def write(path: str | Path) -> None:
-    """Judge the folder of an entry that root makes, replaces or removes; a link at the path itself is not followed.
+    """Judge the folder of an entry that root creates, replaces or removes; a link at the path itself is not followed.
 
     Raises:
-        NotTrusted: the folder is not root's alone, so the entry would lie among somebody else's.
+        NotTrusted: somebody other than root can change the folder.
 
     """
     place(os.path.dirname(path) or ".", "write to")
 
 
 def place(folder: str | Path, deed: str = "use") -> None:
-    """Judge a folder for root's entries; a sticky one of root's will do, and a missing one may be made in such.
+    """Judge a folder for root's entries; it may be root's with the sticky bit, or a missing one in such a folder.
 
     Raises:
-        NotTrusted: somebody other than root can change it, or what root puts there.
+        NotTrusted: somebody other than root can change it, or root's entries in it.
 
     """
     _refuse(folder, deed, fault(folder, shared=True))
@@ -109,15 +109,15 @@ def place(folder: str | Path, deed: str = "use") -> None:
 def environment(prefix: str | Path, deed: str = "use", *, packages: bool = True) -> None:
     """Judge a Python or conda environment, or a folder that takes packages, before root runs or changes it.
 
-    Judged are the prefix, its configuration, all that is in the folders that its Python imports from, however deep, and
-    what its activation reads; for a virtual environment those of the Python that it was made from as well
-    (https://docs.python.org/3/library/site.html). Each is judged once a process, as 30,000 files take 0.15 s.
+    It judges the prefix, its configuration, its activation scripts, and all files that its Python can import. For a
+    virtual environment it judges those of the base Python as well (https://docs.python.org/3/library/site.html). Each
+    environment is judged once per process, as 30,000 files take 0.15 s.
 
     Args:
         prefix: The environment.
-        deed: What root would do with it, for the message.
-        packages: Whether its packages are imported; those below a virtual environment of its own are not
-            (``has_own_packages_only``), and they are most of the files of a large installation.
+        deed: The use that root would make of it, for the message.
+        packages: Whether its packages are imported. Those of a base Python may not be (``has_own_packages_only``), and
+            they are most of the files of a large installation.
 
     Raises:
         NotTrusted: somebody other than root can change one of them.
@@ -158,7 +158,7 @@ def program(name: str | Path, *, env: Mapping[str, str], cwd: str = "/", depth: 
         prefix = os.path.dirname(os.path.dirname(file))
         if os.path.basename(file).startswith("python") or _is_environment(prefix):
             environment(prefix, "run the programs in", packages=packages)
-        packages = not has_own_packages_only(prefix)  # of the Python that a virtual environment's link leads to
+        packages = not has_own_packages_only(prefix)  # for the base Python, the target of a virtual environment's link
     interpreter = _interpreter(path)
     if interpreter and depth < _MOST_SCRIPTS:
         program(interpreter, env=env, cwd=cwd, depth=depth + 1)
@@ -225,15 +225,15 @@ def command(words: Sequence[str], *, env: Mapping[str, str], cwd: str | Path | N
 
 
 def has_own_packages_only(prefix: str | Path) -> bool:
-    """Whether an environment is a virtual one that imports no package of the Python that it was made from.
+    """Whether an environment is a virtual one that does not import the packages of its base Python.
 
-    Without the setting it imports them (https://docs.python.org/3/library/site.html).
+    By default it imports them (https://docs.python.org/3/library/site.html).
     """
     return _setting(Path(prefix, "pyvenv.cfg"), "include-system-site-packages").lower() == "false"
 
 
 def fault(path: str | Path, *, shared: bool = False) -> Fault | None:
-    """The first component on the way to ``path`` that somebody other than root can change; None for a trusted path.
+    """The first component of ``path`` that somebody other than root can change; None for a trusted path.
 
     Args:
         path: A relative one starts at the working folder.
@@ -243,7 +243,7 @@ def fault(path: str | Path, *, shared: bool = False) -> Fault | None:
     if not applies():
         return None
     ahead = _names(os.path.join("" if os.path.isabs(path) else os.getcwd(), path))
-    reached, status, links = "/", os.lstat("/"), 0  # never a link, so that `..` is its real parent
+    reached, status, links = "/", os.lstat("/"), 0  # never a link, so `..` is its real parent
     while True:
         reason = _weakness(status)
         if reason and not (_is_sticky(status) and (ahead or shared)):
@@ -302,7 +302,7 @@ def _interpreter(script: str) -> str:
 
 
 def _elsewhere(path: str | Path, judged: os.stat_result) -> Fault | None:
-    """A link of /proc leads to what a process has open, whatever its text says (proc(5)): that is judged by itself."""
+    """Judge the target of a link in /proc, which leads to a process's open file whatever its text is (proc(5))."""
     try:
         status = os.stat(path)
     except OSError:
@@ -324,7 +324,7 @@ def _weakness(status: os.stat_result) -> str:
     if status.st_uid != 0:
         return f"is {name_of(status.st_uid)}'s"
     if stat.S_ISLNK(status.st_mode) or stat.S_ISCHR(status.st_mode):
-        return ""  # a link's mode means nothing, and nobody reads what another one writes to /dev/null
+        return ""  # the mode of a link means nothing, and /dev/null keeps nothing
     if status.st_mode & stat.S_IWOTH:
         return "is writable for everybody"
     if status.st_mode & stat.S_IWGRP and status.st_gid != 0:
@@ -333,28 +333,28 @@ def _weakness(status: os.stat_result) -> str:
 
 
 def _obeyed(prefix: Path, *, packages: bool) -> Iterator[Path]:
-    """What an environment obeys beside its prefix; of what is imported only what is not plainly root's."""
+    """The paths that an environment obeys, apart from its prefix; of its modules only the suspicious ones."""
     for name in _OBEYED:
         yield prefix / name
     for pattern in _ENTRIES:
         yield from prefix.glob(pattern)
-    ways = [folder for pattern in _IMPORTED for folder in prefix.glob(pattern)]
-    left_out = () if packages else (os.path.join(os.path.realpath(way), name) for way in ways for name in _PACKAGES)
-    yield from _imported(ways, set(left_out))
+    folders = [folder for pattern in _IMPORTED for folder in prefix.glob(pattern)]
+    skipped = () if packages else (os.path.join(os.path.realpath(path), name) for path in folders for name in _PACKAGES)
+    yield from _imported(folders, set(skipped))
 
 
-def _imported(ways: list[Path], seen: set[str]) -> Iterator[Path]:
-    """Folders that Python imports from, and of all that is in them the links and what somebody else can change.
+def _imported(paths: list[Path], seen: set[str]) -> Iterator[Path]:
+    """Paths that Python imports from; of the entries in folders only links and those that others can change.
 
     Args:
-        ways: The folders.
+        paths: Files and folders; used up.
         seen: The real paths that need no check; changed.
 
     """
-    while ways:
-        way = ways.pop()
-        yield way
-        top = os.path.realpath(way)
+    while paths:
+        path = paths.pop()
+        yield path
+        top = os.path.realpath(path)
         ahead = [top] if os.path.isdir(top) else []
         while ahead:
             folder = ahead.pop()
@@ -364,7 +364,7 @@ def _imported(ways: list[Path], seen: set[str]) -> Iterator[Path]:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.is_symlink():
-                        ways.append(Path(entry.path))
+                        paths.append(Path(entry.path))
                     elif _weakness(entry.stat(follow_symlinks=False)):
                         yield Path(entry.path)
                     elif entry.is_dir(follow_symlinks=False):
@@ -373,17 +373,17 @@ def _imported(ways: list[Path], seen: set[str]) -> Iterator[Path]:
                         for line in _lines(entry.path):
                             if not line.startswith(("#", "import")):
                                 yield Path(folder, line)
-                                ways += _of_project(os.path.join(folder, line))
+                                paths += _of_project(os.path.join(folder, line))
 
 
 def _of_project(folder: str) -> list[Path]:
-    """What can be imported from a folder that a .pth file names: that of a project has hidden ones (.git), too."""
+    """The importable entries of a folder in a .pth file: a project has hidden folders (.git), too."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return [Path(folder, name) for name in names if not name.startswith(".")]
 
 
 def _setting(path: Path, name: str) -> str:
-    """The value of ``name`` in a pyvenv.cfg; empty for none."""
+    """The value of ``name`` in a pyvenv.cfg; empty if it is missing."""
     pairs = (line.partition("=") for line in _lines(path))
     return next((value.strip() for key, _, value in pairs if key.strip().lower() == name), "")
 
@@ -410,7 +410,7 @@ def _refuse(path: str | Path, deed: str, breach: Fault | None) -> None:
 
 
 def cure(breach: Fault) -> str:
-    """What to do about a fault: run as the owner, or take the permission away."""
+    """The fix for a fault: run as the owner, or remove the permission."""
     owner = breach.status.st_uid
     if owner == 0:
         return f"if nobody else needs to write there: chmod go-w {breach.path}"
@@ -418,17 +418,17 @@ def cure(breach: Fault) -> str:
 
 
 def as_user(owner: int) -> str:
-    """The command that runs another one as ``owner``, in a session without root's terminal (runuser(1), setsid(1))."""
+    """The command prefix to run as ``owner`` in a session without root's terminal (runuser(1), setsid(1))."""
     return f"setsid --wait runuser -u {account(owner)} -- ..."
 
 
 def name_of(user: int) -> str:
-    """A user's name, or the number of one that the user database does not know."""
+    """A user's name, or the number if the user database has no name."""
     return account(user) or f"user {user}"
 
 
 def account(user: int) -> str | None:
-    """The name to log in with; None for a number that the user database does not know, as containers have it."""
+    """The login name; None if the user database does not contain the number, as in containers."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:

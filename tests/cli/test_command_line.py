@@ -113,7 +113,7 @@ def said(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         ("run a.yml --ask-vault-pass", "lookup('env', 'NAME')"),
         ("run a.yml --dry-run", "write --check"),
         ("run a.yml --syntax-check", "nbprovision lint PLAYBOOK"),
-        ("run a.yml b.yml", "'b.yml' is too much: `nbprovision run` takes one PLAYBOOK"),
+        ("run a.yml b.yml", "unexpected argument 'b.yml': `nbprovision run` takes one PLAYBOOK"),
         ("run", "PLAYBOOK"),
         ("run a.yml --deadline soon", "takes a number of seconds, not 'soon'"),
         ("run a.yml --deadline -5", "takes a number of seconds, not '-5'"),
