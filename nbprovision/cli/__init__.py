@@ -9,7 +9,7 @@ import sys
 from nbprovision import __version__
 from nbprovision.cli.parser import Parser, check_command
 from nbprovision.model.errors import REPORT, ProvisionError, TaskFailed, UsageError
-from nbprovision.report.colour import RED, painted, shown
+from nbprovision.report.colour import RED, painted, print_message
 
 # Each is a module of this package with ``configure(parser)`` and ``execute(options) -> int``.
 COMMANDS = {
@@ -48,19 +48,20 @@ def main(argv: list[str]) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
     except ProvisionError as error:
-        sys.stderr.write("".join(shown(f"{painted('error:', RED, sys.stderr)} {text}") + "\n" for text in error.blocks))
+        for text in error.blocks:
+            print_message(f"{painted('error:', RED, sys.stderr)} {text}")
         if isinstance(error, TaskFailed):
             _report(options, error)
         return error.exit_status
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the next run continues from here\n")
+        print_message("interrupted; the next run continues from here")
         return 130
     except (BrokenPipeError, EOFError):  # __main__ handles them
         raise
     except Exception as error:  # noqa: BLE001 - the last resort: a defect is reported in one line
-        sys.stderr.write(shown(f"defect of nbprovision {__version__}: {type(error).__name__}: {error}\n"))
+        print_message(f"defect of nbprovision {__version__}: {type(error).__name__}: {error}")
         if not _report(options, error):
-            sys.stderr.write(f"  {REPORT}\n")
+            print_message(f"  {REPORT}")
         return 1
     return status
 

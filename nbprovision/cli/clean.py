@@ -25,7 +25,7 @@ from nbprovision.machine.environments import META
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.report.activity import is_held
-from nbprovision.report.colour import shown
+from nbprovision.report.colour import print_message, shown
 from nbprovision.report.document import render_plain
 from nbprovision.state.witness import read_lines
 from nbprovision.system import disk_space, unfinished
@@ -87,10 +87,11 @@ def execute(options: argparse.Namespace) -> int:
     machine = Machine(home=options.home.absolute() if options.home else None)
     if options.dry_run or not machine.home.is_dir():
         content = _document(machine, _disposables(machine), dry_run=options.dry_run)
-        content["running"] = str(at_work) if (at_work := _at_work(machine.home)) else None
+        if is_held(machine.home / "lock") and (run := holder(machine.home)) is not None:
+            content["running"] = str(run)
     else:
         # Not tidied by the lock, as the output lists all that is removed.
-        locked = run_lock(machine.home, "nbprovision clean", None, _print_error, tidy=False)
+        locked = run_lock(machine.home, "nbprovision clean", None, print_message, tidy=False)
         with locked, _no_bootstrap(machine.home) as alone:
             disposables = [*_disposables(machine), *(_slots(machine.home) if alone else ())]
             content = _document(machine, disposables, dry_run=False)
@@ -185,23 +186,15 @@ def _no_bootstrap(home: Path) -> Iterator[bool]:
         os.close(lock)
 
 
-def _at_work(home: Path) -> Any:
-    return holder(home) if is_held(home / "lock") else None
-
-
-def _print_error(text: str) -> None:
-    print(shown(text), file=sys.stderr, flush=True)
-
-
 def _disposables(machine: Machine) -> list[Disposable]:
     """All disposables, each path once. Call it under the lock of a run, or the work of a run is among them."""
     by_path: dict[Path, Disposable] = {}
-    for disposable in _found(machine):
+    for disposable in _candidates(machine):
         by_path.setdefault(disposable.path, disposable)
     return list(by_path.values())
 
 
-def _found(machine: Machine) -> Iterator[Disposable]:
+def _candidates(machine: Machine) -> Iterator[Disposable]:
     yield from _of_killed_runs(machine)
     yield from (Disposable(what=_UNFINISHED, path=path) for path in _unfinished_environments(machine))
     for folder in caches.folders(machine):

@@ -72,7 +72,7 @@ def exported(machine: Machine, names: list[str], *, pinned: bool) -> str:
 
     """
     prefixes = {_prefix_of(machine, name): name for name in names}
-    kernels = inventory.found_kernels(machine)
+    kernels = inventory.all_kernels(machine)
     hidden = _Secrets()
     tasks: list[ExportedTask] = []
     for prefix in prefixes:
@@ -153,15 +153,8 @@ class _Export:
         self._prefix = prefix
         self._hidden = hidden
         self._pinned = pinned
-        real = os.path.realpath(prefix)
-        self._environment = next(
-            (
-                environment
-                for environment in machine.conda.environments()
-                if os.path.realpath(environment.prefix) == real
-            ),
-            Environment(prefix.name, prefix),
-        )
+        by_path = {os.path.realpath(listed.prefix): listed for listed in reversed(machine.conda.environments())}
+        self._environment = by_path.get(os.path.realpath(prefix), Environment(prefix.name, prefix))
         self._name = prefix.name if self._environment.name == "base" else self._environment.name
 
     @property
@@ -173,7 +166,7 @@ class _Export:
             return self._environment.name
         return self._name if is_known and conda.new_prefix(self._name) == self._prefix else str(self._prefix)
 
-    def tasks(self, kernels: list[inventory.FoundKernel]) -> Iterator[ExportedTask]:
+    def tasks(self, kernels: list[inventory.KernelInfo]) -> Iterator[ExportedTask]:
         """The tasks of the environment itself, of its pip packages, and of its kernels."""
         if self._environment.provided:
             yield from self._changes_of_image()
@@ -234,11 +227,8 @@ class _Export:
     def _by_pip(self, requests: list[PipAsked], comments: tuple[str, ...], **more: Any) -> Iterator[ExportedTask]:
         if not requests:
             return
-        gone = tuple(
-            f"{request.name} was installed from {request.gone}, which no longer exists"
-            for request in requests
-            if request.gone
-        )
+        gone = [request for request in requests if request.gone]
+        lost = tuple(f"{request.name} was installed from {request.gone}, which no longer exists" for request in gone)
         yield ExportedTask(
             name=_untemplated(f"Packages requested from pip and uv in {self._name}"),
             kind="ensure_pip_pkg",
@@ -247,10 +237,10 @@ class _Export:
                 "packages": [self._hidden.without(request.requirement) for request in requests],
                 **more,
             },
-            comments=comments + gone,
+            comments=comments + lost,
         )
 
-    def _kernels(self, kernels: list[inventory.FoundKernel]) -> Iterator[ExportedTask]:
+    def _kernels(self, kernels: list[inventory.KernelInfo]) -> Iterator[ExportedTask]:
         for kernel in kernels:
             if kernel.prefix != str(self._prefix) or kernel.hidden_by is not None or self._is_provided(kernel):
                 continue
@@ -265,7 +255,7 @@ class _Export:
                 name=_untemplated(f"The kernel {kernel.name}"), kind="ensure_kernel", parameters=parameters
             )
 
-    def _is_provided(self, kernel: inventory.FoundKernel) -> bool:
+    def _is_provided(self, kernel: inventory.KernelInfo) -> bool:
         """Whether the kernel belongs to ipykernel or to the platform's image."""
         if kernel.scope == "env" and kernel.name == "python3":
             return True
@@ -297,9 +287,7 @@ class _Export:
     def _since(self) -> tuple[Since, tuple[str, ...]]:
         recorded = image.known_baseline(self._machine, self._prefix)
         if recorded is None:
-            comment = (
-                f"No run has recorded the image's packages in {self._name}: these packages are newer than the start"
-            )
+            comment = f"No run has recorded the image's packages in {self._name}: these are newer than the start"
             return requested.since_start(self._prefix), (comment,)
         changes = image.differences(recorded.content, image.content(self._prefix))
         gone = [change.name for change in changes if change.after is None]
@@ -307,16 +295,12 @@ class _Export:
         moved = {change.name for change in kept if change.before is not None}
         packages = {change.name for change in kept if change.kind == "conda"}
         # A package that conda moved is listed once; the folders show which one pip replaced.
-        python = {entry.name for entry in kept if entry.kind == "pip"} | {
-            distributions.normalized(entry) for entry in packages
-        }
-        return (
-            Since(frozenset(packages), frozenset(python), frozenset(moved)),
-            (f"These packages of the image are missing: {', '.join(gone)}",) if gone else (),
-        )
+        python = {change.name for change in kept if change.kind == "pip"} | set(map(distributions.normalized, packages))
+        comments = (f"These packages of the image are missing: {', '.join(gone)}",) if gone else ()
+        return Since(frozenset(packages), frozenset(python), frozenset(moved)), comments
 
 
-def kernel_parameters(kernel: inventory.FoundKernel, prefix: Path, reference: str) -> dict[str, Any] | None:
+def kernel_parameters(kernel: inventory.KernelInfo, prefix: Path, reference: str) -> dict[str, Any] | None:
     """The parameters of an ``ensure_kernel`` task that creates this kernel; None if its kernel.json is unreadable.
 
     Args:
@@ -363,11 +347,8 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _guessed(request: CondaAsked) -> list[str]:
-    return (
-        ["The requested packages are not recorded: these are the packages that no other needs."]
-        if request.guessed
-        else []
-    )
+    comment = "The requested packages are not recorded: these are the packages that no other needs."
+    return [comment] * request.guessed
 
 
 def _left_over(names: list[str]) -> tuple[str, ...]:

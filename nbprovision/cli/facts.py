@@ -12,7 +12,7 @@ import msgspec
 
 from nbprovision import __version__
 from nbprovision.cli import inventory
-from nbprovision.cli.inventory import FoundEnvironment
+from nbprovision.cli.inventory import EnvironmentInfo
 from nbprovision.machine import image
 from nbprovision.machine.machine import Machine
 from nbprovision.report import facts_text
@@ -52,11 +52,11 @@ def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
 
     """
     warnings: list[str] = []
-    kernels = inventory.found_kernels(machine)
+    kernels = inventory.all_kernels(machine)
     environments = inventory.environments(machine, kernels)
     platform = machine.platform
     indexes = inventory.index_settings(machine, warnings.append)
-    warnings[:0] = machine.conda.condarc.warnings
+    warnings = [*machine.conda.condarc.warnings, *warnings]
     document_content: dict[str, Any] = {
         "nbprovision": __version__,
         "platform": platform,
@@ -94,20 +94,15 @@ def _space(machine: Machine) -> list[dict[str, Any]]:
     return [{"path": str(space.folder), "total": space.total, "free": space.free} for space in spaces]
 
 
-def _distance(machine: Machine, environment: FoundEnvironment) -> list[dict[str, Any]] | None:
+def _distance(machine: Machine, environment: EnvironmentInfo) -> list[dict[str, Any]] | None:
     """The differences from the image; None if they are unknown, and for environments outside the image."""
     recorded = image.known_baseline(machine, Path(environment.prefix)) if environment.made_by == "platform" else None
     if recorded is None or environment.state == "unreadable":
         return None
     permitted = {change.name for change in recorded.permitted}
     return [
-        {
-            "kind": change.kind,
-            "name": change.name,
-            "from": change.before,
-            "to": change.after,
-            "permitted": change.name in permitted,
-        }
+        {"kind": change.kind, "name": change.name, "from": change.before, "to": change.after}
+        | {"permitted": change.name in permitted}
         for change in image.differences(recorded.content, image.content(Path(environment.prefix)))
     ]
 

@@ -35,7 +35,7 @@ _HEAD = 4096  # bytes
 _DEPENDS = re.compile(rb'"depends"\s*:\s*(\[[^\[\]]*\])')
 
 
-class Installation(msgspec.Struct, frozen=True, kw_only=True):
+class Installation(msgspec.Struct, frozen=True):
     """A conda installation; a version is None if the package is not installed."""
 
     prefix: str
@@ -44,7 +44,7 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
     provided: bool
 
 
-class FoundEnvironment(msgspec.Struct, frozen=True, kw_only=True):
+class EnvironmentInfo(msgspec.Struct, frozen=True, kw_only=True):
     """An environment of this machine.
 
     Attributes:
@@ -65,17 +65,17 @@ class FoundEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     prefix: str
     kind: Literal["conda", "virtual"]
-    made_by: Literal["platform", "nbprovision", "other"]
-    jupyter_server: bool
+    made_by: Literal["platform", "nbprovision", "other"] = "other"
+    jupyter_server: bool = False
     python: str | None
-    conda_packages: int
+    conda_packages: int = 0
     pip_packages: int
     kernels: tuple[str, ...]
     state: State
     because: str | None
 
 
-class FoundKernel(msgspec.Struct, frozen=True, kw_only=True):
+class KernelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A kernel that Jupyter lists.
 
     Attributes:
@@ -128,28 +128,22 @@ def installations(machine: Machine) -> list[Installation]:
     """The conda installations, the one in use first."""
     result = []
     for prefix in machine.conda.installations:
-        versions = {record.name: record.version for record in _records(prefix)}
-        result.append(
-            Installation(
-                prefix=str(prefix),
-                conda=versions.get("conda"),
-                mamba=versions.get("mamba"),
-                provided=prefix == machine.platform.provided,
-            )
-        )
+        versions = {record.name: record.version for record in _records(prefix) if record.name in ("conda", "mamba")}
+        provided = prefix == machine.platform.provided
+        result.append(Installation(str(prefix), versions.get("conda"), versions.get("mamba"), provided))
     return result
 
 
-def environments(machine: Machine, found_kernels: Iterable[FoundKernel]) -> list[FoundEnvironment]:
+def environments(machine: Machine, listed: Iterable[KernelInfo]) -> list[EnvironmentInfo]:
     """All environments: those of conda, virtual ones on the volume, and those that kernels start.
 
     Args:
         machine: The machine.
-        found_kernels: Its kernels.
+        listed: Its kernels, from `all_kernels`.
 
     """
     started: dict[str, list[str]] = {}
-    for kernel in found_kernels:
+    for kernel in listed:
         if kernel.prefix is not None and kernel.hidden_by is None and not _is_own(kernel):
             started.setdefault(kernel.prefix, []).append(kernel.name)
     result = [_environment(environment, started) for environment in machine.conda.environments()]
@@ -161,7 +155,7 @@ def environments(machine: Machine, found_kernels: Iterable[FoundKernel]) -> list
     return result
 
 
-def found_kernels(machine: Machine) -> list[FoundKernel]:
+def all_kernels(machine: Machine) -> list[KernelInfo]:
     """Every kernel that a Jupyter of this user, of all users, or of an environment lists."""
     environments = machine.conda.environments()
     server = next((environment.prefix for environment in environments if environment.jupyter_server), None)
@@ -224,12 +218,11 @@ def caches(machine: Machine) -> list[Cache]:
     return [cache for cache in places if unique[cache.path] is cache and os.path.isdir(cache.path)]
 
 
-def _environment(environment: Environment, started: Mapping[str, list[str]]) -> FoundEnvironment:
+def _environment(environment: Environment, started: Mapping[str, list[str]]) -> EnvironmentInfo:
     prefix = environment.prefix
     records = _records(prefix)
-    distributions_found = _distributions(prefix)
     state, because = _state(environment, records)
-    return FoundEnvironment(
+    return EnvironmentInfo(
         name=environment.name,
         prefix=str(prefix),
         kind="conda",
@@ -237,23 +230,20 @@ def _environment(environment: Environment, started: Mapping[str, list[str]]) -> 
         jupyter_server=environment.jupyter_server,
         python=distributions.python_version(prefix),
         conda_packages=len(records),
-        pip_packages=_by_pip(distributions_found, records),
+        pip_packages=_by_pip(_distributions(prefix), records),
         kernels=tuple(started.get(str(prefix), ())),
         state=state,
         because=because,
     )
 
 
-def _virtual_environment(prefix: Path, started: Mapping[str, list[str]]) -> FoundEnvironment:
+def _virtual_environment(prefix: Path, started: Mapping[str, list[str]]) -> EnvironmentInfo:
     alive = os.access(prefix / "bin/python", os.X_OK)
-    return FoundEnvironment(
+    return EnvironmentInfo(
         name=prefix.name,
         prefix=str(prefix),
         kind="virtual",
-        made_by="other",
-        jupyter_server=False,
         python=distributions.python_version(prefix),
-        conda_packages=0,
         pip_packages=len(_distributions(prefix)),
         kernels=tuple(started.get(str(prefix), ())),
         state="ready" if alive else "broken interpreter",
@@ -347,13 +337,13 @@ def _by_pip(installed: Mapping[str, list[distributions.Distribution]], records: 
 
 def _kernel(
     name: str, place: Path, scope: kernels.Scope, owner: Path | None, prefixes: list[Path], first: Path
-) -> FoundKernel:
+) -> KernelInfo:
     spec = kernels.decoded(kernels.read_file(place / kernels.SPEC))
     spec = spec if isinstance(spec, dict) else {}
     argv = spec.get("argv")
     words = [word for word in argv if isinstance(word, str)] if isinstance(argv, list) else []
     program, prefix = _started(words, owner, prefixes)
-    return FoundKernel(
+    return KernelInfo(
         name=name,
         display_name=_text(spec.get("display_name")),
         language=_text(spec.get("language")),
@@ -387,7 +377,7 @@ def _started(words: list[str], owner: Path | None, prefixes: list[Path]) -> tupl
     return program, None
 
 
-def _is_own(kernel: FoundKernel) -> bool:
+def _is_own(kernel: KernelInfo) -> bool:
     """Whether it is ipykernel's own kernel, which only a Jupyter inside the same environment lists."""
     return kernel.scope == "env" and kernel.name == "python3"
 

@@ -29,17 +29,18 @@ from nbprovision.lifecycle.secret_text import refuse_in_option, refuse_in_variab
 from nbprovision.lifecycle.wheels import doubt, look, look_at_file
 from nbprovision.model.errors import UsageError
 from nbprovision.playbook.extra_vars import ExtraVars
-from nbprovision.report.colour import shown
+from nbprovision.report.colour import print_message
 from nbprovision.system.files import write_atomically
 
 _DEFAULT_PATH = object()  # --user-playbook without a path
 _PLACES = ("playbook", "tool", "sha256", "assets", "assets_url", "index_url", "home", "user_playbook", "on_finish")
+# Passed to the script as they are.
+_SCRIPT_OPTIONS = (
+    "playbook", "tool", "sha256", "assets_url", "index_url", "on_create", "strict", "platform", "home", "user_playbook",
+    "on_finish",
+)  # fmt: skip
 # Passed to the run that the script starts.
-_RUN_OPTIONS = (
-    (("-e", "--extra-vars"), "KEY=VALUE"),
-    (("-t", "--tags"), "A,B"),
-    (("--skip-tags",), "A,B"),
-)
+_RUN_OPTIONS = ((("-e", "--extra-vars"), "KEY=VALUE"), (("-t", "--tags"), "A,B"), (("--skip-tags",), "A,B"))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -129,48 +130,24 @@ def execute(options: argparse.Namespace) -> int:
                 cause="such as from a variable of the shell that is not set",
                 cure="write a value, or leave the option out",
             )
-    environment = {}
-    for setting in options.env:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise UsageError(
-                f"--env {setting}: takes NAME=VALUE", cause="the = is missing", cure=f"write --env {setting}=VALUE"
-            )
-        environment[name] = value
-        refuse_in_option("--env", value, name)
+    environment = _environment(options.env)
     for option in ("index_url", "tool", "assets_url", "on_finish"):
         refuse_in_option(f"--{option.replace('_', '-')}", getattr(options, option) or "")
     handed = handed_on(options.extra_vars)
     refuse_in_variables(handed.variables)
     _warn(handed.notes)
-    payload = _examine(options, environment, handed.variables) if options.inline else None
+    payload = _examine(options, environment, handed.variables) if options.inline else Payload({})
+    if options.user_playbook is _DEFAULT_PATH:
+        options.user_playbook = PLATFORMS[options.platform].user_playbook
+    run_options = {"--extra-vars": handed.arguments, "--tags": options.tags, "--skip-tags": options.skip_tags}
     wanted = judged(
         Wanted(
-            playbook=options.playbook,
-            payload={} if payload is None else payload.files,
-            executable=() if payload is None else payload.executable,
-            tool=options.tool,
-            sha256=options.sha256,
-            assets_url=options.assets_url,
-            index_url=options.index_url,
-            on_create=options.on_create,
-            strict=options.strict,
+            **{name: getattr(options, name) for name in _SCRIPT_OPTIONS},
+            payload=payload.files,
+            executable=payload.executable,
             seconds=options.deadline,
-            platform=options.platform,
-            home=options.home,
             environment=environment,
-            user_playbook=PLATFORMS[options.platform].user_playbook
-            if options.user_playbook is _DEFAULT_PATH
-            else options.user_playbook,
-            on_finish=options.on_finish,
-            options=[
-                word
-                for names, _ in _RUN_OPTIONS
-                for value in (
-                    handed.arguments if names[0] == "-e" else getattr(options, names[-1].lstrip("-").replace("-", "_"))
-                )
-                for word in (names[-1], value)
-            ],
+            options=[word for option, values in run_options.items() for value in values for word in (option, value)],
         )
     )
     _check_wheels(wanted.tool, options.assets)
@@ -179,6 +156,19 @@ def execute(options: argparse.Namespace) -> int:
         write_atomically(Path(options.assets) / BOOTSTRAP_NAME, bootstrap(), mode=0o644)
     sys.stdout.write(script)
     return 0
+
+
+def _environment(settings: Iterable[str]) -> dict[str, str]:
+    environment = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(
+                f"--env {setting}: takes NAME=VALUE", cause="the = is missing", cure=f"write --env {setting}=VALUE"
+            )
+        environment[name] = value
+        refuse_in_option("--env", value, name)
+    return environment
 
 
 def _examine(options: argparse.Namespace, environment: Mapping[str, str], variables: ExtraVars) -> Payload:
@@ -229,4 +219,4 @@ def _check_wheels(tool: str | None, assets: str | None) -> None:
 
 def _warn(notes: Iterable[str]) -> None:
     for note in filter(None, notes):
-        sys.stderr.write(shown(f"warning: {note}\n"))
+        print_message(f"warning: {note}")

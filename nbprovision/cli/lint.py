@@ -60,14 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--strict", action="store_true", help="exit status 2 if there are warnings")
     add("--format", choices=("text", "json"), default="text", help="json: one document on standard output")
     add("--platform", choices=get_args(PlatformKind), help="the target machine; default: this one")
-    add(
-        "-e",
-        "--extra-vars",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE|@FILE",
-        help="set variables, as for run",
-    )
+    add("-e", "--extra-vars", action="append", default=[], metavar="KEY=VALUE|@FILE", help="set variables, as for run")
     add("--list-rules", action="store_true", help="print the rules, and exit")
 
 
@@ -94,11 +87,7 @@ def execute(options: argparse.Namespace) -> int:
         document = {
             "findings": [_as_json(finding, fixed=False) for finding in findings]
             + [_as_json(finding, fixed=True) for finding in fixed],
-            "counts": {
-                "error": _count(findings, "error"),
-                "warning": _count(findings, "warning"),
-                "fixed": len(fixed),
-            },
+            "counts": {"error": _count(findings, "error"), "warning": _count(findings, "warning"), "fixed": len(fixed)},
         }
         sys.stdout.write(mask(json.dumps(document, indent=2)) + "\n")
     else:

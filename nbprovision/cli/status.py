@@ -145,12 +145,10 @@ class Status(msgspec.Struct, frozen=True):
 
     def text(self) -> str:
         """Return some lines for a person."""
-        lines = [
-            self._head(),
-            *self._more_of_record(),
-            *(line_of_waiting(run) for run in self.waiting if self.state != "waiting"),
-        ]
-        lines += [line_of_waiting(run) for run in self.waiting[1:] if self.state == "waiting"]
+        lines = [self._head()]
+        if self.record is not None and self.witnessed is None:
+            lines += lines_below(self.record)
+        lines += map(line_of_waiting, self.waiting[1:] if self.state == "waiting" else self.waiting)
         if self.holder is not None:
             lines.append(f"the lock is held by {self.holder}")
         if self.word is not None:
@@ -175,12 +173,6 @@ class Status(msgspec.Struct, frozen=True):
             end = "it ended before its work was done, and the next run continues"
             return f"interrupted: {called(run)}, {origin(run)}; {end}"
         return line_of_end(run, self.ended)
-
-    def _more_of_record(self) -> list[str]:
-        """Further values of the record, if the record describes the current state."""
-        if self.record is None or self.witnessed is not None:
-            return []
-        return lines_below(self.record)
 
     def document(self) -> dict[str, Any]:
         """The same as plain data."""
@@ -210,10 +202,8 @@ def _state_now(home: Path, record: Activity, lock_holder: Holder | None, *, lock
         return "installing" if installing else "interrupted"
     if record.state == "waiting" and installing:
         return "waiting"
-    another = lock_holder is not None and (lock_holder.pid, lock_holder.host or record.host) != (
-        record.pid,
-        record.host,
-    )
+    process = record.pid, record.host
+    another = lock_holder is not None and (lock_holder.pid, lock_holder.host or record.host) != process
     return "interrupted" if not locked or (another and record.state != "waiting") else record.state
 
 

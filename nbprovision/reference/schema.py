@@ -166,10 +166,7 @@ def _entry(
         "additionalProperties": False,
         "oneOf": [{"required": [name]} for keys, _ in forms for name in keys],
         "allOf": [
-            {
-                "if": {"anyOf": [{"required": [name]} for name in keys]},
-                "then": {"propertyNames": {"enum": list(words)}},
-            }
+            {"if": {"anyOf": [{"required": [name]} for name in keys]}, "then": {"propertyNames": {"enum": list(words)}}}
             for keys, words in forms
         ],
     }

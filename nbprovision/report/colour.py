@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from typing import TextIO
 
@@ -45,3 +46,8 @@ def shown(text: str) -> str:
 def shown_json(text: str) -> str:
     """The same JSON document for a terminal: control characters as escapes."""
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def print_message(text: str) -> None:
+    """Print a message for a person on standard error."""
+    print(shown(text), file=sys.stderr, flush=True)

@@ -28,15 +28,9 @@ def _machine(content: dict[str, Any]) -> Iterator[str]:
     size = f", {_bytes(home['size'])}" if "size" in home else ""
     rows.append(("tool home", home["path"] + (size if home["exists"] else " (does not exist yet)")))
     for installation in conda["installations"]:
-        versions = [f"{name} {installation[name]}" for name in ("conda", "mamba") if installation[name]] or [
-            "no conda command"
-        ]
-        rows.append(
-            (
-                "conda",
-                f"{', '.join(versions)} in {installation['prefix']}{' (platform)' if installation['provided'] else ''}",
-            )
-        )
+        versions = ", ".join(f"{name} {installation[name]}" for name in ("conda", "mamba") if installation[name])
+        provided = " (platform)" if installation["provided"] else ""
+        rows.append(("conda", f"{versions or 'no conda command'} in {installation['prefix']}{provided}"))
     if not conda["installations"]:
         rows.append(("conda", "none found"))
     if conda["command"]:
@@ -51,10 +45,8 @@ def _environments(content: dict[str, Any]) -> Iterator[str]:
     if not environments:
         yield "no environment was found"
         return
-    sizes = "size" in environments[0]
-    rows = [
-        ("ENVIRONMENT", "MADE BY", "PYTHON", "CONDA", "PIP", "STATE", *(_SIZES if sizes else ()), "KERNELS", "PREFIX")
-    ]
+    sizes = _SIZES if "size" in environments[0] else ()
+    rows = [("ENVIRONMENT", "MADE BY", "PYTHON", "CONDA", "PIP", "STATE", *sizes, "KERNELS", "PREFIX")]
     rows += [
         (
             environment["name"] + ("*" if environment["jupyter_server"] else ""),
@@ -63,7 +55,7 @@ def _environments(content: dict[str, Any]) -> Iterator[str]:
             str(environment["conda_packages"]) if environment["kind"] == "conda" else "venv",
             str(environment["pip_packages"]),
             environment["state"],
-            *((_bytes(environment["size"]), _bytes(environment["size"] - environment["shared"])) if sizes else ()),
+            *_sizes(environment),
             ", ".join(environment["kernels"]) or "-",
             environment["prefix"],
         )
@@ -80,6 +72,10 @@ def _environments(content: dict[str, Any]) -> Iterator[str]:
 
 
 _SIZES = ("SIZE", "NOT SHARED")
+
+
+def _sizes(entry: dict[str, Any]) -> tuple[str, ...]:
+    return (_bytes(entry["size"]), _bytes(entry["size"] - entry["shared"])) if "size" in entry else ()
 
 
 def _distances(content: dict[str, Any]) -> Iterator[str]:
@@ -105,9 +101,7 @@ def _moved(change: dict[str, Any]) -> str:
 
 def _kernels(content: dict[str, Any]) -> Iterator[str]:
     # Not ipykernel's own kernel, which each environment has, and only a Jupyter inside it lists.
-    kernels = [
-        kernel for kernel in content["kernels"] if not (kernel["scope"] == "env" and kernel["name"] == "python3")
-    ]
+    kernels = [kernel for kernel in content["kernels"] if (kernel["scope"], kernel["name"]) != ("env", "python3")]
     if not kernels:
         return iter(["no kernel is offered"])
     names = {environment["prefix"]: environment["name"] for environment in content["environments"]}
@@ -148,17 +142,8 @@ def _caches(content: dict[str, Any]) -> Iterator[str]:
     caches = content["caches"]
     if not caches:
         return iter(())
-    sizes = "size" in caches[0]
-    rows = [("CACHE", *(_SIZES if sizes else ()), "FOLDER")]
-    rows += [
-        (
-            cache["what"],
-            *((_bytes(cache["size"]), _bytes(cache["size"] - cache["shared"])) if sizes else ()),
-            cache["path"],
-        )
-        for cache in caches
-    ]
-    return _table(rows)
+    rows = [("CACHE", *(_SIZES if "size" in caches[0] else ()), "FOLDER")]
+    return _table(rows + [(cache["what"], *_sizes(cache), cache["path"]) for cache in caches])
 
 
 def _warnings(content: dict[str, Any]) -> Iterator[str]:

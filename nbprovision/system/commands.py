@@ -19,7 +19,7 @@ from nbprovision.model.errors import TaskFailed
 from nbprovision.system import trust
 from nbprovision.system.files import nameless_file
 from nbprovision.system.log import detail, event
-from nbprovision.system.process import dying_with_parent
+from nbprovision.system.process import dying_with_parent, time_limit
 from nbprovision.system.secrets import mask
 
 if TYPE_CHECKING:
@@ -172,18 +172,12 @@ def _wait(process: sh.RunningCommand, timeout: float | None, *, with_children: b
         expired.set()
         _kill(process.pid, with_children=with_children)
 
-    timer = threading.Timer(threading.TIMEOUT_MAX if timeout is None else timeout, expire)
-    timer.daemon = True
-    if timeout is not None:
-        timer.start()
     try:
-        with contextlib.suppress(sh.ErrorReturnCode):  # the exit status shows it too
+        with time_limit(timeout, expire), contextlib.suppress(sh.ErrorReturnCode):  # the exit status shows it too
             process.wait()
     except BaseException:
         _kill(process.pid, with_children=with_children)
         raise
-    finally:
-        timer.cancel()
     return expired.is_set()
 
 

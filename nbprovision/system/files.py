@@ -173,19 +173,26 @@ def replacing(path: Path, *, mode: int | None = None, durable: bool = True) -> I
     """
     if mode is None:
         mode = _mode_of(path)
+    with _temporary_in_place_of(path, f"cannot write {path}", durable=durable) as temporary:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fchmod(stream.fileno(), mode)
+            if durable:
+                os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def _temporary_in_place_of(path: Path, failure: str, *, durable: bool = True) -> Iterator[Path]:
+    """Name a temporary file for the body to create, which then replaces ``path``."""
     temporary = temporary_beside(path)
-    with explained(f"cannot write {path}", path):
+    with explained(failure, path):
         make_folder(path.parent)
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
         try:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with os.fdopen(handle, "wb") as stream:
-                yield stream
-                stream.flush()
-                os.fchmod(stream.fileno(), mode)
-                if durable:
-                    os.fsync(stream.fileno())
+            yield temporary
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -261,14 +268,8 @@ def own_temporary_files(env: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 def link_atomically(path: Path, target: str) -> None:
     """Make ``path`` a symbolic link to ``target``, in place of an existing file or link."""
-    temporary = temporary_beside(path)
-    with explained(f"cannot link {path}", path):
-        make_folder(path.parent)
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+    with _temporary_in_place_of(path, f"cannot link {path}") as temporary:
         os.symlink(target, temporary)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
 
 
 def make_folder(path: Path, *, mode: int = 0o755) -> None:

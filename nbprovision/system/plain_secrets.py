@@ -20,18 +20,18 @@ _CHANGES = 3  # between letters and digits, within words
 # Well-known issuers give their keys these forms, so that programs can recognise them. gitleaks uses the same:
 # https://github.com/gitleaks/gitleaks/blob/master/config/gitleaks.toml
 _SHAPES = (
-    ("an access key of AWS", re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b")),
-    ("a token of GitHub", re.compile(r"\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}")),
-    ("a token of GitLab", re.compile(r"\bgl(?:pat|dt|rt|ft|oas|soat|ptt|cbt|imt|agent)-[A-Za-z0-9_-]{20,}")),
-    ("a token of Slack", re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}")),
-    ("a token of PyPI", re.compile(r"\bpypi-AgE[A-Za-z0-9_-]{20,}")),
-    ("a token of npm", re.compile(r"\bnpm_[A-Za-z0-9]{36}\b")),
-    ("a token of Docker Hub", re.compile(r"\bdckr_pat_[A-Za-z0-9_-]{20,}")),
-    ("a token of Databricks", re.compile(r"\bdapi[0-9a-f]{32}\b")),
-    ("a token of Hugging Face", re.compile(r"\bhf_[A-Za-z0-9]{30,}")),
-    ("a key of Google", re.compile(r"\bAIza[A-Za-z0-9_-]{35}\b")),
-    ("a signed token (JWT)", re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.")),
-    ("a private key", re.compile(r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----")),
+    ("an access key of AWS", r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b"),
+    ("a token of GitHub", r"\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}"),
+    ("a token of GitLab", r"\bgl(?:pat|dt|rt|ft|oas|soat|ptt|cbt|imt|agent)-[A-Za-z0-9_-]{20,}"),
+    ("a token of Slack", r"\bxox[abprs]-[A-Za-z0-9-]{10,}"),
+    ("a token of PyPI", r"\bpypi-AgE[A-Za-z0-9_-]{20,}"),
+    ("a token of npm", r"\bnpm_[A-Za-z0-9]{36}\b"),
+    ("a token of Docker Hub", r"\bdckr_pat_[A-Za-z0-9_-]{20,}"),
+    ("a token of Databricks", r"\bdapi[0-9a-f]{32}\b"),
+    ("a token of Hugging Face", r"\bhf_[A-Za-z0-9]{30,}"),
+    ("a key of Google", r"\bAIza[A-Za-z0-9_-]{35}\b"),
+    ("a signed token (JWT)", r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\."),
+    ("a private key", r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"),
 )
 
 
@@ -39,7 +39,7 @@ class _Form(NamedTuple):
     """A notation of a secret of any shape: the group `value` is the secret, and `at`, if it exists, its position."""
 
     what: str
-    pattern: re.Pattern[str]
+    pattern: str
     counts: Callable[[re.Match[str]], bool] = lambda match: True
 
 
@@ -68,34 +68,23 @@ _BETWEEN = r"[\s\"',=\\]*"
 # The rest of a command, up to the next one; quoted text does not end it.
 _REST = r"(?:\"[^\"\n]*\"|'[^'\n]*'|\\\n|&(?!&)|[^\n;|&\"']){0,300}?"
 _FORMS = (
-    _Form(
-        "a URL with a password", re.compile(rf"{_SCHEME}(?:{_EXPANSION}[^/\s:@'\"]){{0,300}}:(?P<value>[^/\s@'\"]+)@")
-    ),
+    _Form("a URL with a password", rf"{_SCHEME}(?:{_EXPANSION}[^/\s:@'\"]){{0,300}}:(?P<value>[^/\s@'\"]+)@"),
     # A token in the place of the user.
-    _Form(
-        "a URL with a token",
-        re.compile(rf"{_SCHEME}(?P<value>[^/\s:@'\"]{{1,2000}})(?P<colon>:?)@"),
-        _is_token_of_url,
-    ),
-    _Form("a URL with a token", re.compile(rf"{_SCHEME}[^\s'\"]{{0,300}}?/t/(?P<value>[^/\s'\"]+)/")),
+    _Form("a URL with a token", rf"{_SCHEME}(?P<value>[^/\s:@'\"]{{1,2000}})(?P<colon>:?)@", _is_token_of_url),
+    _Form("a URL with a token", rf"{_SCHEME}[^\s'\"]{{0,300}}?/t/(?P<value>[^/\s'\"]+)/"),
     _Form(
         "a signed URL",
-        re.compile(
-            r"[?&](?:[a-z-]*token|api_?key|password|secret|sig|signature|x-amz-signature)=(?P<value>[^&\s'\"#]+)",
-            re.IGNORECASE,
-        ),
+        r"(?i)[?&](?:[a-z-]*token|api_?key|password|secret|sig|signature|x-amz-signature)=(?P<value>[^&\s'\"#]+)",
     ),
     _Form(
         "an Authorization header",
-        re.compile(r"authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer|token)\s+(?P<value>[^\s'\"]+)", re.IGNORECASE),
+        r"(?i)authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer|token)\s+(?P<value>[^\s'\"]+)",
     ),
     # https://curl.se/docs/manpage.html#-H
     _Form(
         "a header with a secret",
-        re.compile(
-            rf"(?<![^\s\"',\[])(?P<at>-H|--(?:proxy-)?header){_BETWEEN}(?P<name>[A-Za-z][A-Za-z0-9-]*):[ ]*"
-            r"(?i:(?:basic|bearer|token|apikey)[ ]+)?(?P<value>[^\s\"']+)"
-        ),
+        rf"(?<![^\s\"',\[])(?P<at>-H|--(?:proxy-)?header){_BETWEEN}(?P<name>[A-Za-z][A-Za-z0-9-]*):[ ]*"
+        r"(?i:(?:basic|bearer|token|apikey)[ ]+)?(?P<value>[^\s\"']+)",
         _is_secret_header,
     ),
 )
@@ -105,18 +94,14 @@ _SPANNING = (
     # password is not a secret.
     _Form(
         "a password for curl",
-        re.compile(
-            rf"\bcurl\b[\"']?{_REST}[\s,][\"']?(?P<at>-[fsSLkviIgGnNOqRJa#0-9]*[uU]|--(?:proxy-)?user){_BETWEEN}"
-            rf"(?:{_EXPANSION}[^\s\"':,]){{0,300}}:(?P<value>[^\s\"',\]]+)"
-        ),
+        rf"\bcurl\b[\"']?{_REST}[\s,][\"']?(?P<at>-[fsSLkviIgGnNOqRJa#0-9]*[uU]|--(?:proxy-)?user){_BETWEEN}"
+        rf"(?:{_EXPANSION}[^\s\"':,]){{0,300}}:(?P<value>[^\s\"',\]]+)",
     ),
     # https://everything.curl.dev/usingcurl/netrc.html
     _Form(
         "a password of a .netrc",
-        re.compile(
-            r"(?<!\S)(?:machine\s+\S+|default)\s+(?:login\s+(?P<login>\S+)\s+(?:account\s+\S+\s+)?"
-            r"(?P<at>password)\s+(?P<value>\S+)|password\s+(?P<first>\S+)\s+login\s)"
-        ),
+        r"(?<!\S)(?:machine\s+\S+|default)\s+(?:login\s+(?P<login>\S+)\s+(?:account\s+\S+\s+)?"
+        r"(?P<at>password)\s+(?P<value>\S+)|password\s+(?P<first>\S+)\s+login\s)",
         lambda match: match["login"] != "anonymous",
     ),
 )
@@ -144,14 +129,14 @@ class PlainSecret(msgspec.Struct, frozen=True):
 def secret_in(text: str) -> PlainSecret | None:
     """The first secret in a text, recognised by its form; None if there is none."""
     for what, pattern in _SHAPES:
-        if match := pattern.search(text):
+        if match := re.search(pattern, text):
             return PlainSecret(what, "SECRET", match.start())
     return next(_of_forms(text, (*_FORMS, *_SPANNING)), None)
 
 
 def _of_forms(text: str, forms: Iterable[_Form]) -> Iterator[PlainSecret]:
     for form in forms:
-        for match in form.pattern.finditer(text):
+        for match in re.finditer(form.pattern, text):
             parts = match.groupdict()
             value = parts["value"] or parts.get("first") or ""
             if form.counts(match) and not stands_for_another(value):

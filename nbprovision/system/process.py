@@ -72,6 +72,21 @@ def dying_with_parent() -> Callable[[], None]:
     return functools.partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
+@contextlib.contextmanager
+def time_limit(seconds: float | None, expire: Callable[[], object]) -> Iterator[None]:
+    """Call ``expire`` in a thread if the body takes longer than ``seconds``; None means no limit."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 class ChildEnded(TaskFailed):
     """A child ended before its work was done; ``status`` is its exit status, negative for a signal."""
 
@@ -119,15 +134,12 @@ class Child:
 
         """
         started = time.monotonic()
-        timer = _kill_after(self._process, timeout)
         try:
-            reply = self._exchange(request, on_event)
+            with time_limit(timeout, self._process.kill):
+                reply = self._exchange(request, on_event)
         except BaseException:
             self.close()
             raise
-        finally:
-            if timer is not None:
-                timer.cancel()
         status = None if reply else self._process.wait()
         # A child that answers stays alive, so its answer determines the logged status.
         event(
@@ -284,11 +296,7 @@ def _end(process: subprocess.Popen[bytes], errors: IO[bytes], leftovers: list[Pa
 
 
 def call_module(
-    module: str,
-    request: Any,
-    *,
-    env: Mapping[str, str],
-    on_event: Callable[[dict[str, Any]], None],
+    module: str, request: Any, *, env: Mapping[str, str], on_event: Callable[[dict[str, Any]], None]
 ) -> Any:
     """Send one request to a new `Child`.
 
@@ -412,15 +420,6 @@ def ending_when_silent(
     if limit is None:
         return contextlib.nullcontext()
     return current(_SilenceWatch).watching(limit, awaited, progress)
-
-
-def _kill_after(child: subprocess.Popen[bytes], timeout: float | None) -> Any:
-    if timeout is None:
-        return None
-    timer = threading.Timer(timeout, child.kill)
-    timer.daemon = True
-    timer.start()
-    return timer
 
 
 def _ending(status: int, complaint: str) -> str:

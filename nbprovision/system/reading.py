@@ -61,16 +61,15 @@ def _opened(path: str | Path, *, follow: bool) -> io.FileIO:
 
 
 @overload
-def read_json(path: str | Path, kind: type[T], *, most: int = MOST, follow: bool = True) -> T: ...
+def read_json(path: str | Path, kind: type[T], *, follow: bool = True) -> T: ...
 @overload
-def read_json(path: str | Path, *, most: int = MOST, follow: bool = True) -> Any: ...
-def read_json(path: str | Path, kind: Any = Any, *, most: int = MOST, follow: bool = True) -> Any:
+def read_json(path: str | Path, *, follow: bool = True) -> Any: ...
+def read_json(path: str | Path, kind: Any = Any, *, follow: bool = True) -> Any:
     """The JSON document in a file.
 
     Args:
         path: The file.
         kind: The expected type.
-        most: The largest size, in bytes.
         follow: Accept a link to a file.
 
     Raises:
@@ -78,7 +77,7 @@ def read_json(path: str | Path, kind: Any = Any, *, most: int = MOST, follow: bo
         msgspec.DecodeError: it is not JSON, or not of that kind.
 
     """
-    return decode(msgspec.json.Decoder(kind), read_bytes(path, most=most, follow=follow))
+    return decode(msgspec.json.Decoder(kind), read_bytes(path, follow=follow))
 
 
 def decode(decoder: msgspec.json.Decoder[T], content: bytes) -> T:

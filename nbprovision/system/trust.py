@@ -33,7 +33,7 @@ _OBEYED = ("bin", "lib", "pyvenv.cfg", ".condarc", "condarc", "condarc.d", "etc"
 _ENTRIES = ("conda-meta/*", "etc/conda/activate.d/*", "condarc.d/*", "lib/*.so", "lib/*.so.*")
 _IMPORTED = ("lib*/python*", "local/lib*/python*")
 _PACKAGES = ("site-packages", "dist-packages")
-_trusted: set[tuple[str, bool]] = set()  # the environments that this process has judged, and whether with packages
+_trusted: set[tuple[str, bool]] = set()  # the environments that this process has judged already, and if with packages
 
 # Variables with lists of paths, and their separators; an empty or relative entry starts at the working folder.
 # ld.so(8) takes spaces and semicolons in some of them as well.
@@ -289,7 +289,7 @@ def _is_environment(prefix: str) -> bool:
 
 
 def _interpreter(script: str) -> str:
-    """The program in a script's first line, after ``env`` if that is there; empty if the file is not a script."""
+    """The program in a script's first line, after ``env`` if it is there; empty if the file is not a script."""
     try:
         with open(script, "rb") as stream:
             first = stream.readline(_LONGEST_FIRST_LINE)
@@ -338,23 +338,23 @@ def _obeyed(prefix: Path, *, packages: bool) -> Iterator[Path]:
         yield prefix / name
     for pattern in _ENTRIES:
         yield from prefix.glob(pattern)
-    folders = [folder for pattern in _IMPORTED for folder in prefix.glob(pattern)]
-    skipped = () if packages else (os.path.join(os.path.realpath(path), name) for path in folders for name in _PACKAGES)
-    yield from _imported(folders, set(skipped))
+    ways = [folder for pattern in _IMPORTED for folder in prefix.glob(pattern)]
+    left_out = () if packages else (os.path.join(os.path.realpath(way), name) for way in ways for name in _PACKAGES)
+    yield from _imported(ways, set(left_out))
 
 
-def _imported(paths: list[Path], seen: set[str]) -> Iterator[Path]:
+def _imported(ways: list[Path], seen: set[str]) -> Iterator[Path]:
     """Paths that Python imports from; of the entries in folders only links and those that others can change.
 
     Args:
-        paths: Files and folders; used up.
+        ways: Files and folders; used up.
         seen: The real paths that need no check; changed.
 
     """
-    while paths:
-        path = paths.pop()
-        yield path
-        top = os.path.realpath(path)
+    while ways:
+        way = ways.pop()
+        yield way
+        top = os.path.realpath(way)
         ahead = [top] if os.path.isdir(top) else []
         while ahead:
             folder = ahead.pop()
@@ -364,7 +364,7 @@ def _imported(paths: list[Path], seen: set[str]) -> Iterator[Path]:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.is_symlink():
-                        paths.append(Path(entry.path))
+                        ways.append(Path(entry.path))
                     elif _weakness(entry.stat(follow_symlinks=False)):
                         yield Path(entry.path)
                     elif entry.is_dir(follow_symlinks=False):
@@ -373,7 +373,7 @@ def _imported(paths: list[Path], seen: set[str]) -> Iterator[Path]:
                         for line in _lines(entry.path):
                             if not line.startswith(("#", "import")):
                                 yield Path(folder, line)
-                                paths += _of_project(os.path.join(folder, line))
+                                ways += _of_project(os.path.join(folder, line))
 
 
 def _of_project(folder: str) -> list[Path]:
