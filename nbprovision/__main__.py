@@ -69,9 +69,9 @@ def _begin_anew() -> None:
     """Run the program again without a compiled file of the tool that a full disk has cut short; else return."""
     from pathlib import Path
 
-    from nbprovision.system.bytecode import remove_cut
+    from nbprovision.system.bytecode import remove_truncated
 
-    if remove_cut(Path(__file__).parents[1]):
+    if remove_truncated(Path(__file__).parents[1]):
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # the disk may still be full
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this very program
 

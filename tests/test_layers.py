@@ -158,8 +158,8 @@ STARTS = {
     "sh": {"Command"},
 }
 MAY_START = {
-    "system/commands.py",  # has launch.py judge
-    "system/launch.py",  # judges first what root would run: see system/trust.py
+    "system/commands.py",  # judges by system/trust.py what root would run
+    "system/process.py",  # the same
     "__main__.py",  # this very program again, without its compiled files
 }
 # What changes files beside system/, where every function judges first; and why it may.
@@ -220,7 +220,7 @@ def called(tree: ast.AST, functions: dict[str, set[str]]) -> Iterator[tuple[int,
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_processes_are_started_in_one_place(path: Path) -> None:
     if path.relative_to(PACKAGE).as_posix() not in MAY_START:
-        assert list(called(ast.parse(path.read_text()), STARTS)) == [], "start it by system.commands or system.launch"
+        assert list(called(ast.parse(path.read_text()), STARTS)) == [], "start it by system.commands or system.process"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
@@ -266,7 +266,7 @@ def test_the_python_api_is_there_when_it_is_asked_for() -> None:
 @pytest.mark.parametrize("module", ["nbprovision.__main__", "nbprovision.state.witness"])
 def test_the_way_in_judges_nothing(module: str) -> None:
     """A run with nothing to do starts and writes nothing that would have to be judged, and does not pay for it."""
-    assert not {"nbprovision.system.trust", "nbprovision.system.launch"} & loaded_by(f"import {module}")
+    assert not {"nbprovision.system.trust", "nbprovision.system.process"} & loaded_by(f"import {module}")
 
 
 # What a distribution is imported as, if not by its name.

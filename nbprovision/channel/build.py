@@ -22,7 +22,7 @@ from nbprovision.channel.package import NATIVE, Package
 from nbprovision.channel.wheel import convert, is_pure
 from nbprovision.machine.network import only_logged, pip_log
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system import room
+from nbprovision.system import disk_space
 from nbprovision.system.commands import run
 from nbprovision.system.files import own_temporary_files, temporary_folder, write_atomically
 from nbprovision.system.process import answer
@@ -77,7 +77,7 @@ def build(order: Order, tell: Tell) -> list[Built]:
         tell(text="indexing", done=0, total=0)
         asyncio.run(_index(channel))
     except Exception as error:
-        no_room = room.explained(f"{type(error).__name__}: {error}", channel)
+        no_room = disk_space.explain_output(f"{type(error).__name__}: {error}", channel)
         if no_room is None:
             raise
         raise TaskFailed(f"cannot build the channel {channel}", cause=no_room[0], cure=no_room[1]) from error
@@ -178,7 +178,7 @@ def _download(order: Order, python: Interpreter, requirements: list[str], folder
                 raise
     except TaskFailed as error:
         complaint = "\n".join(line for line in error.cause.splitlines() if "WARNING" not in line)
-        no_room = room.explained(complaint, folder)
+        no_room = disk_space.explain_output(complaint, folder)
         if no_room is not None:
             raise TaskFailed(failure, cause=no_room[0], cure=no_room[1]) from None
         raise TaskFailed(

@@ -1,16 +1,15 @@
-"""The command line: a file a command; contract and exit statuses are in docs/reference.md."""
+"""The command line: one file for each command. docs/reference.md describes options and exit statuses."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 
 from nbprovision import __version__
 from nbprovision.cli.parser import Parser, check_command
 from nbprovision.model.errors import REPORT, ProvisionError, TaskFailed, UsageError
-from nbprovision.report.colour import RED, painted, shown, wants_colour
+from nbprovision.report.colour import RED, painted, print_message
 
 # Each is a module of this package with ``configure(parser)`` and ``execute(options) -> int``.
 COMMANDS = {
@@ -39,8 +38,7 @@ def main(argv: list[str]) -> int:
     """Parse ``argv`` and run the command that it names.
 
     Returns:
-        The exit status: 0 as described, 2 a task failed, 4 invalid playbook, 5 bad options, 3, 6 and 7 as the reference
-        says, 130 interrupted, 1 a defect of the tool.
+        The exit status, as in docs/reference.md; 130 after an interrupt, 1 for a defect of the tool.
 
     """
     options = argparse.Namespace()
@@ -50,29 +48,26 @@ def main(argv: list[str]) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
     except ProvisionError as error:
-        sys.stderr.write("".join(shown(f"{_red('error:')} {text}") + "\n" for text in error.blocks))
+        for text in error.blocks:
+            print_message(f"{painted('error:', RED, sys.stderr)} {text}")
         if isinstance(error, TaskFailed):
-            _reported(options, error)
+            _report(options, error)
         return error.exit_status
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the next run continues from here\n")
+        print_message("interrupted; the next run continues from here")
         return 130
-    except (BrokenPipeError, EOFError):  # __main__ knows what to do about them
+    except (BrokenPipeError, EOFError):  # __main__ handles them
         raise
-    except Exception as error:  # noqa: BLE001 - the last net: a defect is reported in one line
-        sys.stderr.write(shown(f"defect of nbprovision {__version__}: {type(error).__name__}: {error}\n"))
-        if not _reported(options, error):
-            sys.stderr.write(f"  {REPORT}\n")
+    except Exception as error:  # noqa: BLE001 - the last resort: a defect is reported in one line
+        print_message(f"defect of nbprovision {__version__}: {type(error).__name__}: {error}")
+        if not _report(options, error):
+            print_message(f"  {REPORT}")
         return 1
     return status
 
 
-def _red(text: str) -> str:
-    return painted(text, RED) if wants_colour(sys.stderr, os.environ) else text
-
-
-def _reported(options: argparse.Namespace, error: Exception) -> bool:
-    """With -vvv: show where in the code it came up, and write a report. Whether that was asked for."""
+def _report(options: argparse.Namespace, error: Exception) -> bool:
+    """With -vvv: show the traceback and write a report; return whether the option is set."""
     from nbprovision.cli import report
 
     return report.show([error], options, lambda text: print(text, file=sys.stderr))

@@ -16,12 +16,12 @@ _HELP = "y: carry it out, n: leave it out, c: carry out this and all that follow
 
 
 class Asking:
-    """Ask the person at the terminal whether to run a task.
+    """Asks the person at the terminal whether to run a task.
 
     Args:
-        source: Where the answers come from.
-        out: Where the questions go.
-        before: Called before each question: what else is shown makes room.
+        source: The stream of answers.
+        out: The stream of questions.
+        before: Called before each question, to remove the bars.
 
     """
 
@@ -32,7 +32,7 @@ class Asking:
         self._rest: bool | None = None
 
     def __call__(self, step: Any) -> bool:
-        """Ask about a step; an end of the answers is a no to all that follows."""
+        """Ask about a step; the end of the input is a no for all that follow."""
         while self._rest is None:
             self._before()
             self._out.write(mask(f"Carry out '{step.name}' ({step.kind})? y/n/c/q "))
@@ -49,10 +49,10 @@ class Asking:
 
 
 def at_terminal(before: Callable[[], None] | None = None) -> Asking:
-    """Ask at the terminal that the process belongs to, wherever its output goes.
+    """Ask at the terminal of the process, even if its output is redirected.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the process has no terminal.
 
     """
     with contextlib.suppress(OSError):

@@ -1,4 +1,7 @@
-"""``nbprovision clean``: removes the tool's leftovers and unneeded caches, or lists them with ``--dry-run``."""
+"""``nbprovision clean``: removes the tool's leftovers and unneeded caches, or lists them with ``--dry-run``.
+
+It never removes what others made: caches of conda, uv or pip that the user has, or finished environments.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +9,63 @@ import argparse
 import contextlib
 import fcntl
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbprovision.cli import disposable, inventory
-from nbprovision.cli.disposable import Disposable
+import msgspec
+
+from nbprovision.cli import inventory
+from nbprovision.conda import health
 from nbprovision.engine.guard import holder, run_lock
-from nbprovision.machine import caches
+from nbprovision.machine import caches, kernels
+from nbprovision.machine.environments import META
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.report.activity import is_held
-from nbprovision.report.colour import shown
+from nbprovision.report.colour import print_message, shown
 from nbprovision.report.document import render_plain
 from nbprovision.state.witness import read_lines
-from nbprovision.system import disk_space
+from nbprovision.system import disk_space, unfinished
+from nbprovision.system.disk_space import free_space, megabytes
 from nbprovision.system.files import remove, remove_at_once
-from nbprovision.system.room import left, megabytes
+from nbprovision.system.journal import TEMPORARY_SUFFIX
 from nbprovision.system.secrets import masked
 
-# What its owner removes, and how.
+_UNFINISHED = "unfinished environment"
+_CACHE_ENTRIES = {
+    "conda package": "conda packages that no environment shares",
+    "Python package": "Python packages that no environment shares",
+    "wheel": "wheels for channels",
+    "index": "answers of indexes",
+}
+_SLOTS = ("venv.1", "venv.2")
+# uv creates these in the cache folder, its TMPDIR, for the time of one command.
+_SCRATCH = re.compile(r"(uv-|\.tmp).*")
+# Caches that belong to others, and the commands by which their owners clear them.
 _OWN_COMMANDS = {
     "conda packages": "conda clean --all",
     "uv, started by hand": "uv cache clean",
     "uv, as this tool uses it": "uv cache clean",
     "pip": "pip cache purge",
 }
+
+
+class Disposable(msgspec.Struct, frozen=True, kw_only=True):
+    """A file or folder to remove.
+
+    Attributes:
+        what: Its kind, for a person.
+        path: Its path.
+        beside: Paths to remove before it.
+
+    """
+
+    what: str
+    path: Path
+    beside: tuple[Path, ...] = ()
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,40 +78,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Remove, or say what would be removed.
+    """Remove the disposables, or list them.
 
     Returns:
-        0, or 2 where something could not be removed.
+        0, or 2 if something could not be removed.
 
     """
     machine = Machine(home=options.home.absolute() if options.home else None)
     if options.dry_run or not machine.home.is_dir():
-        content = _document(machine, _found(machine), dry_run=options.dry_run)
-        content["running"] = str(at_work) if (at_work := _at_work(machine.home)) else None
+        content = _document(machine, _disposables(machine), dry_run=options.dry_run)
+        if is_held(machine.home / "lock") and (run := holder(machine.home)) is not None:
+            content["running"] = str(run)
     else:
-        locked = run_lock(
-            machine.home, "nbprovision clean", None, _tell, tidy=False
-        )  # the output lists what is removed
+        # Not tidied by the lock, as the output lists all that is removed.
+        locked = run_lock(machine.home, "nbprovision clean", None, print_message, tidy=False)
         with locked, _no_bootstrap(machine.home) as alone:
-            disposables = [*_found(machine), *(disposable.slots(machine.home) if alone else ())]
+            disposables = [*_disposables(machine), *(_slots(machine.home) if alone else ())]
             content = _document(machine, disposables, dry_run=False)
             content["errors"] = list(_remove(disposables))
-            content["room"]["free"] = left(machine.home).free
+            content["room"]["free"] = free_space(machine.home).free
     sys.stdout.write(render_plain(masked(content)) if options.format == "json" else shown(_text(content)))
     return 2 if content["errors"] else 0
 
 
-def _found(machine: Machine) -> list[Disposable]:
-    states = [Disposable(what="state of no use", path=path) for path in _unreadable_states(machine.home)]
-    return [*disposable.find(machine), *states]
-
-
 def _document(machine: Machine, disposables: Sequence[Disposable], *, dry_run: bool) -> dict[str, Any]:
-    """The output; sizes are measured before anything is removed."""
+    """The output as plain data; sizes are measured before anything is removed."""
     if dry_run:
-        disposables = [*disposables, *disposable.slots(machine.home)]
+        disposables = [*disposables, *_slots(machine.home)]
     sizes = disk_space.freed([(disposable.path, *disposable.beside) for disposable in disposables])
-    room = left(machine.home)
+    space = free_space(machine.home)
     used = [entry for folder in caches.folders(machine) for entry in caches.entries(folder) if entry.shared]
     return {
         "dry_run": dry_run,
@@ -97,7 +125,7 @@ def _document(machine: Machine, disposables: Sequence[Disposable], *, dry_run: b
             for cache in inventory.caches(machine)
             if cache.what in _OWN_COMMANDS and not Path(cache.path).is_relative_to(machine.home)
         ],
-        "room": {"path": str(room.place), "free": room.free},
+        "room": {"path": str(space.folder), "free": space.free},
         "running": None,
         "errors": [],
     }
@@ -116,7 +144,7 @@ def _text(content: dict[str, Any]) -> str:
     if kept["entries"]:
         lines.append(
             f"kept: {kept['entries']} package{'' if kept['entries'] == 1 else 's'} in the caches, "
-            f"{megabytes(kept['shared'])} of which environments share, so that removing them would free next to nothing"
+            f"{megabytes(kept['shared'])} of which environments share; removing them would free next to nothing"
         )
     lines += [
         f"left alone: {entry['path']}, which is not this tool's: {entry['command']}" for entry in content["left_alone"]
@@ -129,25 +157,16 @@ def _text(content: dict[str, Any]) -> str:
 
 
 def _remove(disposables: Sequence[Disposable]) -> Iterator[str]:
-    """Remove it all, caches first: on a full disk the rest may need a little room to go in one step."""
-    for item in sorted(disposables, key=lambda entry: entry.what == "unfinished environment"):
+    """Remove the disposables, caches first: on a full disk the other removals may need a little free space."""
+    for item in sorted(disposables, key=lambda entry: entry.what == _UNFINISHED):
         try:
-            if item.what == "unfinished environment":
+            if item.what == _UNFINISHED:
                 remove_at_once(item.path)
             else:
                 for path in (*item.beside, item.path):
                     remove(path)
-        except TaskFailed as error:  # noqa: PERF203 - the others can go all the same
+        except TaskFailed as error:  # noqa: PERF203 - the others can still be removed
             yield error.text.replace("\n", "; ")
-
-
-def _unreadable_states(home: Path) -> Iterator[Path]:
-    """State that this version cannot read; a run checks everything with or without it."""
-    for path in sorted((home / "state").glob("*.state")):
-        try:
-            read_lines(str(path))
-        except OSError:  # noqa: PERF203 - each is to be tried
-            yield path
 
 
 @contextlib.contextmanager
@@ -167,9 +186,86 @@ def _no_bootstrap(home: Path) -> Iterator[bool]:
         os.close(lock)
 
 
-def _at_work(home: Path) -> Any:
-    return holder(home) if is_held(home / "lock") else None
+def _disposables(machine: Machine) -> list[Disposable]:
+    """All disposables, each path once. Call it under the lock of a run, or the work of a run is among them."""
+    by_path: dict[Path, Disposable] = {}
+    for disposable in _candidates(machine):
+        by_path.setdefault(disposable.path, disposable)
+    return list(by_path.values())
 
 
-def _tell(text: str) -> None:
-    print(shown(text), file=sys.stderr, flush=True)
+def _candidates(machine: Machine) -> Iterator[Disposable]:
+    yield from _of_killed_runs(machine)
+    yield from (Disposable(what=_UNFINISHED, path=path) for path in _unfinished_environments(machine))
+    for folder in caches.folders(machine):
+        for entry in caches.entries(folder):
+            if not entry.shared:
+                yield Disposable(what=_CACHE_ENTRIES[entry.kind], path=entry.path, beside=entry.beside)
+    yield from (Disposable(what="older log", path=path) for path in sorted((machine.home / "log").glob("*.log.[0-9]*")))
+    for path in sorted((machine.home / "state").glob("*.state")):
+        try:
+            read_lines(str(path))
+        except OSError:  # noqa: PERF203 - this version cannot read it, and a run can do without it
+            yield Disposable(what="state of no use", path=path)
+
+
+def _slots(home: Path) -> list[Disposable]:
+    """The slots of the tool's own environment that are neither in use nor the last good one.
+
+    bootstrap.sh may be creating one (bootstrap.lock).
+    """
+    link = home / "venv"
+    kept = {os.path.realpath(path) for path in (link, home / "venv.good", sys.prefix)}
+    unused = [home / name for name in _SLOTS if (home / name).is_dir() and os.path.realpath(home / name) not in kept]
+    if not link.is_symlink():  # the creator of the slots is unknown
+        return []
+    return [Disposable(what="older environment of the tool itself", path=path) for path in unused]
+
+
+def _unfinished_environments(machine: Machine) -> list[Path]:
+    """Environments that a run created and no install ever completed: nobody can have worked with them."""
+    places = [folder / name for folder in machine.conda.folders for name in _names(folder)]
+    environments = []
+    for prefix in dict.fromkeys([*places, *machine.conda.registered]):
+        mark = unfinished.read_mark(prefix)
+        if mark is not None and mark.made and not _has_history(prefix):
+            environments.append(prefix)
+    return environments
+
+
+def _of_killed_runs(machine: Machine) -> Iterator[Disposable]:
+    what = "left by killed runs"
+    prefixes = [environment.prefix for environment in machine.conda.environments()]
+    for prefix in dict.fromkeys([*prefixes, *machine.conda.registered]):
+        yield from (Disposable(what=what, path=path) for path in health.leftovers(prefix))
+        yield from (Disposable(what=what, path=path) for path in _temporary(prefix))
+        yield from (Disposable(what=what, path=path) for path in _temporary(prefix / META))
+    own = [machine.home, *(machine.home / name for name in ("state", "log", "cache", "cache/constraints"))]
+    configuration = [machine.user_home / ".config/pip", machine.user_home / ".config/uv", machine.user_home / ".conda"]
+    kernel_folder = kernels.data_dir(machine.env, machine.user_home) / "kernels"
+    each_kernel = [kernel_folder / name for name in _names(kernel_folder)]
+    for folder in [*machine.conda.folders, *own, *configuration, kernel_folder, *each_kernel]:
+        yield from (Disposable(what=what, path=path) for path in _temporary(folder))
+    for name in _names(machine.cache):
+        if _SCRATCH.fullmatch(name):
+            yield Disposable(what=what, path=machine.cache / name)
+    for folder in (machine.cache / "wheels").glob("*"):
+        yield from (Disposable(what=what, path=path) for path in _temporary(folder))
+
+
+def _temporary(folder: Path) -> list[Path]:
+    return [folder / name for name in _names(folder) if name.endswith(TEMPORARY_SUFFIX) and name.startswith(".")]
+
+
+def _has_history(prefix: Path) -> bool:
+    try:
+        return (prefix / META / "history").stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []

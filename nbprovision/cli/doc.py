@@ -1,9 +1,8 @@
-"""``nbprovision doc``: what the tasks and keywords of a playbook are, from their own definitions."""
+"""``nbprovision doc``: describes the tasks and keywords of a playbook, from their definitions."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from nbprovision.model.errors import UsageError, nearest
 from nbprovision.playbook import keywords
 from nbprovision.reference import page, text
 from nbprovision.reference.definition import define
-from nbprovision.report.colour import BOLD, painted, wants_colour
+from nbprovision.report.colour import BOLD, painted
 
 _WIDEST = 100  # columns
 
@@ -27,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print it.
+    """Print the description.
 
     Returns:
         0.
@@ -41,7 +40,7 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def tables() -> dict[str, Mapping[str, str]]:
-    """The keywords with their descriptions, by what may say them."""
+    """The keywords with their descriptions, by the part of a playbook that accepts them."""
     return {
         "play": keywords.PLAY,
         "task": keywords.TASK,
@@ -54,17 +53,16 @@ def tables() -> dict[str, Mapping[str, str]]:
 
 def _text(subject: str | None) -> str:
     width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
-    bold = wants_colour(sys.stdout, os.environ)
 
     def heading(line: str) -> str:
-        return painted(line, BOLD) if bold else line
+        return painted(line, BOLD, sys.stdout)
 
     catalogue = Catalogue()
     if subject is None:
         return text.overview((define(catalogue[name]) for name in catalogue), width=width, heading=heading)
     if subject in catalogue:
         return text.page(define(catalogue[subject]), width=width, heading=heading)
-    return text.keywords(_meant(subject, catalogue), width=width, heading=heading)
+    return text.keywords(_keyword_tables(subject, catalogue), width=width, heading=heading)
 
 
 def _markdown(subject: str | None) -> str:
@@ -73,11 +71,11 @@ def _markdown(subject: str | None) -> str:
         return "\n".join(page.section(define(catalogue[name])) for name in catalogue)
     if subject in catalogue:
         return page.section(define(catalogue[subject]))
-    return page.keywords(_meant(subject, catalogue))
+    return page.keywords(_keyword_tables(subject, catalogue))
 
 
-def _meant(subject: str, catalogue: Catalogue) -> dict[str, Mapping[str, str]]:
-    """The keywords that a word means: one, those of a play, a task, a block or a handler, or all."""
+def _keyword_tables(subject: str, catalogue: Catalogue) -> dict[str, Mapping[str, str]]:
+    """The keywords that ``subject`` names: a single one, those of a play, task, block or handler, or all."""
     all_tables = tables()
     if subject in ("keywords", "playbook"):
         return all_tables

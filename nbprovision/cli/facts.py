@@ -1,4 +1,4 @@
-"""``nbprovision facts``: what is on this machine, found by looking; no process is started and nothing is written."""
+"""``nbprovision facts``: shows the content of this machine; it starts no process and writes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 
 from nbprovision import __version__
 from nbprovision.cli import inventory
-from nbprovision.cli.inventory import FoundEnvironment
+from nbprovision.cli.inventory import EnvironmentInfo
 from nbprovision.machine import image
 from nbprovision.machine.machine import Machine
 from nbprovision.report import facts_text
@@ -31,10 +31,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Tell all that was found.
+    """Print the facts.
 
     Returns:
-        0; that something is broken is an answer too.
+        0, even if something is broken.
 
     """
     machine = Machine(home=options.home.absolute() if options.home else None)
@@ -44,7 +44,7 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
-    """The document, whose keys docs/reference.md describes; secrets not masked yet.
+    """The facts as plain data, as docs/reference.md describes them; secrets not masked yet.
 
     Args:
         machine: The machine.
@@ -52,11 +52,11 @@ def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
 
     """
     warnings: list[str] = []
-    kernels = inventory.found_kernels(machine)
+    kernels = inventory.all_kernels(machine)
     environments = inventory.environments(machine, kernels)
     platform = machine.platform
     indexes = inventory.index_settings(machine, warnings.append)
-    warnings[:0] = machine.conda.condarc.warnings
+    warnings = [*machine.conda.condarc.warnings, *warnings]
     document_content: dict[str, Any] = {
         "nbprovision": __version__,
         "platform": platform,
@@ -84,37 +84,31 @@ def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
     return content
 
 
-def _space(machine: Machine) -> list[disk_space.Room]:
-    """The space of the volume, of the root, and of the tool's home if that is on neither."""
-    places = [*([machine.platform.volume] if machine.platform.volume else []), machine.root, existing(machine.home)]
+def _space(machine: Machine) -> list[dict[str, Any]]:
+    """The space of the volume, the root, and the tool's home if that is on another file system."""
     devices: dict[int, Path] = {}
-    for place in places:
-        if os.path.exists(place):
-            devices.setdefault(place.stat().st_dev, place)
-    rooms = (disk_space.room(place) for place in devices.values())
-    return [room for room in rooms if room is not None]
+    for path in (machine.platform.volume, machine.root, existing(machine.home)):
+        if path is not None and os.path.exists(path):
+            devices.setdefault(path.stat().st_dev, path)
+    spaces = map(disk_space.free_space, devices.values())
+    return [{"path": str(space.folder), "total": space.total, "free": space.free} for space in spaces]
 
 
-def _distance(machine: Machine, environment: FoundEnvironment) -> list[dict[str, Any]] | None:
+def _distance(machine: Machine, environment: EnvironmentInfo) -> list[dict[str, Any]] | None:
     """The differences from the image; None if they are unknown, and for environments outside the image."""
     recorded = image.known_baseline(machine, Path(environment.prefix)) if environment.made_by == "platform" else None
     if recorded is None or environment.state == "unreadable":
         return None
     permitted = {change.name for change in recorded.permitted}
     return [
-        {
-            "kind": change.kind,
-            "name": change.name,
-            "from": change.before,
-            "to": change.after,
-            "permitted": change.name in permitted,
-        }
+        {"kind": change.kind, "name": change.name, "from": change.before, "to": change.after}
+        | {"permitted": change.name in permitted}
         for change in image.differences(recorded.content, image.content(Path(environment.prefix)))
     ]
 
 
 def _measure(content: dict[str, Any]) -> None:
-    """Add ``size`` and ``shared`` to what has a folder; one that lies in another counts for itself alone."""
+    """Add ``size`` and ``shared`` to each entry with a folder; a folder within another counts only for itself."""
     meter = disk_space.Meter()
     measured = [(entry, entry["prefix"]) for entry in content["environments"]]
     measured += [(entry, entry["path"]) for entry in content["caches"]]

@@ -35,7 +35,7 @@ _HEAD = 4096  # bytes
 _DEPENDS = re.compile(rb'"depends"\s*:\s*(\[[^\[\]]*\])')
 
 
-class Installation(msgspec.Struct, frozen=True, kw_only=True):
+class Installation(msgspec.Struct, frozen=True):
     """A conda installation; a version is None if the package is not installed."""
 
     prefix: str
@@ -44,50 +44,50 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
     provided: bool
 
 
-class FoundEnvironment(msgspec.Struct, frozen=True, kw_only=True):
-    """An environment as written.
+class EnvironmentInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An environment of this machine.
 
     Attributes:
-        name: By which tasks know it; of a virtual environment its folder's.
+        name: Its name in tasks; for a virtual environment the name of its folder.
         prefix: Its folder.
         kind: Whether conda knows of it.
         made_by: The platform's image, this tool, or somebody else.
         jupyter_server: The platform's Jupyter server runs from it.
-        python: Version, None for no Python.
-        conda_packages: How many packages conda's records name.
+        python: The version of its Python; None without Python.
+        conda_packages: The number of conda's records.
         pip_packages: The number of distributions that pip or uv added.
         kernels: Names of the kernels that start it.
-        state: Whether it can be worked with.
-        because: Why not.
+        state: Whether it is usable.
+        because: The reason, if it is not.
 
     """
 
     name: str
     prefix: str
     kind: Literal["conda", "virtual"]
-    made_by: Literal["platform", "nbprovision", "other"]
-    jupyter_server: bool
+    made_by: Literal["platform", "nbprovision", "other"] = "other"
+    jupyter_server: bool = False
     python: str | None
-    conda_packages: int
+    conda_packages: int = 0
     pip_packages: int
     kernels: tuple[str, ...]
     state: State
     because: str | None
 
 
-class FoundKernel(msgspec.Struct, frozen=True, kw_only=True):
+class KernelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A kernel that Jupyter lists.
 
     Attributes:
-        name: By which Jupyter knows it.
-        display_name: What Jupyter shows, None if its kernel.json cannot be read.
-        language: Of its notebooks.
+        name: Its name in Jupyter.
+        display_name: The name that Jupyter shows; None if kernel.json is unreadable.
+        language: The language of its notebooks.
         folder: Its folder.
         scope: Its users, as in `ensure_kernel`.
-        prefix: The environment that it starts, None if that is not known.
-        program: What is started in the end: the Python, else the first word of its command.
+        prefix: The environment that it starts; None if unknown.
+        program: The program that it starts: the Python, else the first word of its command.
         program_exists: Whether the program exists; None if only the server's PATH could show it.
-        hidden_by: Folder of a kernel of the same name that Jupyter finds first.
+        hidden_by: The folder of a kernel of the same name that Jupyter finds first.
 
     """
 
@@ -118,7 +118,7 @@ class Channel(msgspec.Struct, frozen=True):
 
 
 class Cache(msgspec.Struct, frozen=True):
-    """A folder that may be deleted: what is in it is fetched again."""
+    """A folder that may be deleted: its content is fetched again."""
 
     what: str
     path: str
@@ -128,28 +128,22 @@ def installations(machine: Machine) -> list[Installation]:
     """The conda installations, the one in use first."""
     result = []
     for prefix in machine.conda.installations:
-        versions = {record.name: record.version for record in _records(prefix)}
-        result.append(
-            Installation(
-                prefix=str(prefix),
-                conda=versions.get("conda"),
-                mamba=versions.get("mamba"),
-                provided=prefix == machine.platform.provided,
-            )
-        )
+        versions = {record.name: record.version for record in _records(prefix) if record.name in ("conda", "mamba")}
+        provided = prefix == machine.platform.provided
+        result.append(Installation(str(prefix), versions.get("conda"), versions.get("mamba"), provided))
     return result
 
 
-def environments(machine: Machine, found_kernels: Iterable[FoundKernel]) -> list[FoundEnvironment]:
-    """Every environment that can be found: those of conda, virtual ones on the volume, those that kernels start.
+def environments(machine: Machine, listed: Iterable[KernelInfo]) -> list[EnvironmentInfo]:
+    """All environments: those of conda, virtual ones on the volume, and those that kernels start.
 
     Args:
         machine: The machine.
-        found_kernels: Its kernels.
+        listed: Its kernels, from `all_kernels`.
 
     """
     started: dict[str, list[str]] = {}
-    for kernel in found_kernels:
+    for kernel in listed:
         if kernel.prefix is not None and kernel.hidden_by is None and not _is_own(kernel):
             started.setdefault(kernel.prefix, []).append(kernel.name)
     result = [_environment(environment, started) for environment in machine.conda.environments()]
@@ -161,8 +155,8 @@ def environments(machine: Machine, found_kernels: Iterable[FoundKernel]) -> list
     return result
 
 
-def found_kernels(machine: Machine) -> list[FoundKernel]:
-    """Every kernel that a Jupyter of this user, of all users, or of one of the environments lists."""
+def all_kernels(machine: Machine) -> list[KernelInfo]:
+    """Every kernel that a Jupyter of this user, of all users, or of an environment lists."""
     environments = machine.conda.environments()
     server = next((environment.prefix for environment in environments if environment.jupyter_server), None)
     dirs = kernels.kernel_dirs(machine.env, machine.user_home, prefix=server, root=machine.root)
@@ -180,7 +174,7 @@ def found_kernels(machine: Machine) -> list[FoundKernel]:
 
 
 def index_settings(machine: Machine, warn: Callable[[str], None]) -> dict[str, dict[str, Setting]]:
-    """What pip and uv go by, each by its own configuration. Passwords in it are masked from now on."""
+    """The index settings of pip and uv, each from its own configuration; their passwords are masked from now on."""
     by_tool = {}
     for tool, read in (("pip", indexes.of_pip), ("uv", indexes.of_uv)):
         try:
@@ -194,7 +188,7 @@ def index_settings(machine: Machine, warn: Callable[[str], None]) -> dict[str, d
 
 
 def channels(machine: Machine) -> list[Channel]:
-    """The channels of conda that packages come from where a task names none."""
+    """The channels of conda for tasks that name none."""
     configured = machine.conda.condarc.channels
     origin: Literal["configured", "default"] = "configured" if configured else "default"
     return [
@@ -224,12 +218,11 @@ def caches(machine: Machine) -> list[Cache]:
     return [cache for cache in places if unique[cache.path] is cache and os.path.isdir(cache.path)]
 
 
-def _environment(environment: Environment, started: Mapping[str, list[str]]) -> FoundEnvironment:
+def _environment(environment: Environment, started: Mapping[str, list[str]]) -> EnvironmentInfo:
     prefix = environment.prefix
     records = _records(prefix)
-    distributions_found = _distributions(prefix)
     state, because = _state(environment, records)
-    return FoundEnvironment(
+    return EnvironmentInfo(
         name=environment.name,
         prefix=str(prefix),
         kind="conda",
@@ -237,23 +230,20 @@ def _environment(environment: Environment, started: Mapping[str, list[str]]) -> 
         jupyter_server=environment.jupyter_server,
         python=distributions.python_version(prefix),
         conda_packages=len(records),
-        pip_packages=_by_pip(distributions_found, records),
+        pip_packages=_by_pip(_distributions(prefix), records),
         kernels=tuple(started.get(str(prefix), ())),
         state=state,
         because=because,
     )
 
 
-def _virtual_environment(prefix: Path, started: Mapping[str, list[str]]) -> FoundEnvironment:
+def _virtual_environment(prefix: Path, started: Mapping[str, list[str]]) -> EnvironmentInfo:
     alive = os.access(prefix / "bin/python", os.X_OK)
-    return FoundEnvironment(
+    return EnvironmentInfo(
         name=prefix.name,
         prefix=str(prefix),
         kind="virtual",
-        made_by="other",
-        jupyter_server=False,
         python=distributions.python_version(prefix),
-        conda_packages=0,
         pip_packages=len(_distributions(prefix)),
         kernels=tuple(started.get(str(prefix), ())),
         state="ready" if alive else "broken interpreter",
@@ -276,7 +266,7 @@ def _state(environment: Environment, records: list[CondaRecord]) -> tuple[State,
 
 
 def _inconsistency(records: list[CondaRecord]) -> str | None:
-    """What is wrong with the records, in a few words: a torn one, a missing dependency."""
+    """The first fault of the records, in a few words: a truncated one, a missing dependency."""
     by_name = {record.name: record for record in records}
     if len(by_name) < len(records):
         names = [record.name for record in records]
@@ -284,19 +274,19 @@ def _inconsistency(records: list[CondaRecord]) -> str | None:
     for record in records:
         depends = _depends(record.path)
         if depends is None:
-            return f"the record {record.path.name} is torn"
+            return f"the record {record.path.name} is truncated"
         for text in depends:
             name = _name(text)
             installed = by_name.get(name)
             if name and installed is None:
-                return f"{record.name} needs {name}, which is not there"
+                return f"{record.name} needs {name}, which is missing"
             if installed is not None and _excluded(text, installed.version, installed.build):
-                return f"{record.name} needs {text}, and {installed.version} is there"
+                return f"{record.name} needs {text}, but {installed.version} is installed"
     return None
 
 
 def _depends(path: Path) -> tuple[str, ...] | None:
-    """Return the dependencies of a package without reading its whole record if possible; None for a torn one."""
+    """Return the dependencies of a package, if possible without its whole record; None for a truncated one."""
     try:
         with open(path, "rb", buffering=0) as stream:
             head = tail = stream.read(_HEAD)
@@ -306,7 +296,7 @@ def _depends(path: Path) -> tuple[str, ...] | None:
     except OSError:
         return ()
     if not tail.rstrip().endswith(b"}"):
-        return None  # a crash has cut it short
+        return None  # truncated by a crash
     match = _DEPENDS.search(head)
     if match is not None:
         return _texts(match[1])
@@ -314,7 +304,7 @@ def _depends(path: Path) -> tuple[str, ...] | None:
     return None if details is None else tuple(details.depends)
 
 
-# Environments have much in common, so that most of what their packages depend on has been read before.
+# Environments have many packages in common, so most of their dependencies have been parsed before.
 @functools.lru_cache(maxsize=65536)
 def _texts(array: bytes) -> tuple[str, ...] | None:
     try:
@@ -325,7 +315,7 @@ def _texts(array: bytes) -> tuple[str, ...] | None:
 
 @functools.lru_cache(maxsize=65536)
 def _name(text: str) -> str:
-    """The package that a spec is about; empty for a virtual one, which is the machine itself, and for no spec."""
+    """The package of a match spec; empty for a virtual package (the machine itself) and for an invalid spec."""
     spec = parse(text)
     return spec.name if spec is not None and not spec.name.startswith("__") else ""
 
@@ -340,20 +330,20 @@ def _excluded(text: str, version: str, build: str) -> bool:
 
 
 def _by_pip(installed: Mapping[str, list[distributions.Distribution]], records: Iterable[CondaRecord]) -> int:
-    """How many distributions conda did not bring; its packages are mostly called like what is in them."""
+    """The number of distributions not from conda, whose packages mostly have the names of their distributions."""
     conda = {distributions.normalized(record.name) for record in records}
     return sum(1 for name, several in installed.items() if name not in conda and several[0].installer != "conda")
 
 
 def _kernel(
     name: str, place: Path, scope: kernels.Scope, owner: Path | None, prefixes: list[Path], first: Path
-) -> FoundKernel:
+) -> KernelInfo:
     spec = kernels.decoded(kernels.read_file(place / kernels.SPEC))
     spec = spec if isinstance(spec, dict) else {}
     argv = spec.get("argv")
     words = [word for word in argv if isinstance(word, str)] if isinstance(argv, list) else []
     program, prefix = _started(words, owner, prefixes)
-    return FoundKernel(
+    return KernelInfo(
         name=name,
         display_name=_text(spec.get("display_name")),
         language=_text(spec.get("language")),
@@ -367,10 +357,10 @@ def _kernel(
 
 
 def _started(words: list[str], owner: Path | None, prefixes: list[Path]) -> tuple[str | None, Path | None]:
-    """The program that a kernel's command ends in, and the environment that this belongs to.
+    """The program that a kernel's command starts in the end, and its environment.
 
-    A bare ``python`` is that of the Jupyter server (jupyter_client.manager.KernelManager.format_kernel_cmd), which for
-    a kernel in an environment's own folder is a Jupyter of that environment.
+    A bare ``python`` is that of the Jupyter server (jupyter_client.manager.KernelManager.format_kernel_cmd). For a
+    kernel in an environment's own folder, that is a Jupyter of that environment.
     """
     if not words:
         return None, None
@@ -387,8 +377,8 @@ def _started(words: list[str], owner: Path | None, prefixes: list[Path]) -> tupl
     return program, None
 
 
-def _is_own(kernel: FoundKernel) -> bool:
-    """Whether it is the kernel that ipykernel brings, which only a Jupyter inside the same environment lists."""
+def _is_own(kernel: KernelInfo) -> bool:
+    """Whether it is ipykernel's own kernel, which only a Jupyter inside the same environment lists."""
     return kernel.scope == "env" and kernel.name == "python3"
 
 

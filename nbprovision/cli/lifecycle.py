@@ -1,4 +1,4 @@
-"""``nbprovision lifecycle render``: a lifecycle script on standard output."""
+"""``nbprovision lifecycle render``: prints a lifecycle script."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ from nbprovision.lifecycle.secret_text import refuse_in_option, refuse_in_variab
 from nbprovision.lifecycle.wheels import doubt, look, look_at_file
 from nbprovision.model.errors import UsageError
 from nbprovision.playbook.extra_vars import ExtraVars
-from nbprovision.report.colour import shown
+from nbprovision.report.colour import print_message
 from nbprovision.system.files import write_atomically
 
-_USUAL = object()  # --user-playbook without a path
+_DEFAULT_PATH = object()  # --user-playbook without a path
 _PLACES = ("playbook", "tool", "sha256", "assets", "assets_url", "index_url", "home", "user_playbook", "on_finish")
-# Handed on to the run that the script starts.
-_RUN_OPTIONS = (
-    (("-e", "--extra-vars"), "KEY=VALUE"),
-    (("-t", "--tags"), "A,B"),
-    (("--skip-tags",), "A,B"),
-)
+# Passed to the script as they are.
+_SCRIPT_OPTIONS = (
+    "playbook", "tool", "sha256", "assets_url", "index_url", "on_create", "strict", "platform", "home", "user_playbook",
+    "on_finish",
+)  # fmt: skip
+# Passed to the run that the script starts.
+_RUN_OPTIONS = ((("-e", "--extra-vars"), "KEY=VALUE"), (("-t", "--tags"), "A,B"), (("--skip-tags",), "A,B"))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +96,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--user-playbook",
         nargs="?",
-        const=_USUAL,
+        const=_DEFAULT_PATH,
         metavar="PATH",
         help="run the notebook user's own playbook after this one, in the same budget "
         f"(default path: {PLATFORMS['notebook-instance'].user_playbook})",
@@ -117,7 +118,7 @@ def execute(options: argparse.Namespace) -> int:
         0.
 
     Raises:
-        UsageError: an option that makes no sense, or a script that the platform would refuse.
+        UsageError: an option is invalid, or the platform would refuse the script.
 
     """
     for name in _PLACES:
@@ -128,51 +129,27 @@ def execute(options: argparse.Namespace) -> int:
                 cause="such as from a variable of the shell that is not set",
                 cure="write a value, or leave the option out",
             )
-    environment = {}
-    for setting in options.env:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise UsageError(
-                f"--env {setting}: takes NAME=VALUE", cause="the = is missing", cure=f"write --env {setting}=VALUE"
-            )
-        environment[name] = value
-        refuse_in_option("--env", value, name)
+    environment = _environment(options.env)
     for option in ("index_url", "tool", "assets_url", "on_finish"):
         refuse_in_option(f"--{option.replace('_', '-')}", getattr(options, option) or "")
     handed = handed_on(options.extra_vars)
     refuse_in_variables(handed.variables)
-    _tell(handed.notes)
-    payload = _examined(options, environment, handed.variables) if options.inline else None
+    _warn(handed.notes)
+    payload = _examine(options, environment, handed.variables) if options.inline else Payload({})
+    if options.user_playbook is _DEFAULT_PATH:
+        options.user_playbook = PLATFORMS[options.platform].user_playbook
+    run_options = {"--extra-vars": handed.arguments, "--tags": options.tags, "--skip-tags": options.skip_tags}
     wanted = validated(
         ScriptRequest(
-            playbook=options.playbook,
-            payload={} if payload is None else payload.files,
-            executable=() if payload is None else payload.executable,
-            tool=options.tool,
-            sha256=options.sha256,
-            assets_url=options.assets_url,
-            index_url=options.index_url,
-            on_create=options.on_create,
-            strict=options.strict,
+            **{name: getattr(options, name) for name in _SCRIPT_OPTIONS},
+            payload=payload.files,
+            executable=payload.executable,
             seconds=options.deadline,
-            platform=options.platform,
-            home=options.home,
             environment=environment,
-            user_playbook=PLATFORMS[options.platform].user_playbook
-            if options.user_playbook is _USUAL
-            else options.user_playbook,
-            on_finish=options.on_finish,
-            options=[
-                word
-                for names, _ in _RUN_OPTIONS
-                for value in (
-                    handed.arguments if names[0] == "-e" else getattr(options, names[-1].lstrip("-").replace("-", "_"))
-                )
-                for word in (names[-1], value)
-            ],
+            options=[word for option, values in run_options.items() for value in values for word in (option, value)],
         )
     )
-    _look(wanted.tool, options.assets)
+    _check_wheels(wanted.tool, options.assets)
     script = render(wanted)
     if options.assets is not None:
         write_atomically(Path(options.assets) / BOOTSTRAP_NAME, bootstrap(), mode=0o644)
@@ -180,8 +157,21 @@ def execute(options: argparse.Namespace) -> int:
     return 0
 
 
-def _examined(options: argparse.Namespace, environment: Mapping[str, str], variables: ExtraVars) -> Payload:
-    """The playbook with the files that it needs, after all that can be known wrong of it.
+def _environment(settings: Iterable[str]) -> dict[str, str]:
+    environment = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(
+                f"--env {setting}: takes NAME=VALUE", cause="the = is missing", cure=f"write --env {setting}=VALUE"
+            )
+        environment[name] = value
+        refuse_in_option("--env", value, name)
+    return environment
+
+
+def _examine(options: argparse.Namespace, environment: Mapping[str, str], variables: ExtraVars) -> Payload:
+    """The playbook with its files, after all checks that need no run.
 
     The script starts the run with few variables (`env -i`), and with those of ``--env``.
     """
@@ -192,20 +182,20 @@ def _examined(options: argparse.Namespace, environment: Mapping[str, str], varia
     machine = assumed(options.platform, env, Path("/"))
     examined = examine(Path(options.playbook), machine, Catalogue(), variables, tags=tags, skip_tags=skip_tags)
     show(examined.warnings, sys.stderr)
-    _tell(examined.notes)
+    _warn(examined.notes)
     return examined.payload
 
 
-def _look(tool: str | None, assets: str | None) -> None:
-    """Check the wheels that exist here; those of the machine need not.
+def _check_wheels(tool: str | None, assets: str | None) -> None:
+    """Check the wheels that exist on this machine; those of the notebook may be missing here.
 
     Raises:
-        UsageError: they are not what the script asks for, or damaged.
+        UsageError: they are damaged, or not the version that the script needs.
     """
     version = Version(VERSION)
     if tool is not None and os.path.isabs(tool) and os.path.exists(tool):
         if os.path.isdir(tool):
-            _tell([doubt(look(Path(tool), version))])
+            _warn([doubt(look(Path(tool), version))])
         elif tool.endswith(".whl"):
             look_at_file(Path(tool))
         else:
@@ -223,9 +213,9 @@ def _look(tool: str | None, assets: str | None) -> None:
             cure="write a folder of this machine; --assets-url names the script's source of the file",
         )
     if any(Path(assets).glob("nbprovision-*.whl")):
-        _tell([doubt(look(Path(assets), version, "--assets"), "--assets")])
+        _warn([doubt(look(Path(assets), version, "--assets"), "--assets")])
 
 
-def _tell(notes: Iterable[str]) -> None:
+def _warn(notes: Iterable[str]) -> None:
     for note in filter(None, notes):
-        sys.stderr.write(shown(f"warning: {note}\n"))
+        print_message(f"warning: {note}")

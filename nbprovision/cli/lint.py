@@ -1,4 +1,4 @@
-"""``nbprovision lint``: what can be known wrong of playbooks and lifecycle scripts without running them."""
+"""``nbprovision lint``: finds mistakes in playbooks and lifecycle scripts without running them."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from nbprovision.machine.machine import Machine
 from nbprovision.machine.platform import Platform, PlatformKind
 from nbprovision.model.errors import UsageError, explained
 from nbprovision.playbook.extra_vars import ExtraVars, parse_extra_vars
-from nbprovision.report.colour import RED, YELLOW, painted, shown, wants_colour
+from nbprovision.report.colour import RED, YELLOW, painted, shown
 from nbprovision.system.secrets import mask
 
 _ANACONDA = "/home/ec2-user/anaconda3"
-# Of each kind: the user's home, what survives a restart, and the conda of its image.
+# For each kind: the user's home, the folder that survives a restart, and the conda of its image.
 _PLACES: dict[PlatformKind, tuple[str | None, str | None, str | None]] = {
     "notebook-instance": ("/home/ec2-user", "/home/ec2-user/SageMaker", _ANACONDA),
     "studio": ("/home/sagemaker-user", "/home/sagemaker-user", "/opt/conda"),
     "studio-lab": ("/home/studio-lab-user", "/home/studio-lab-user", None),
     "other": (None, None, None),
 }
-# Environments that the current image of a notebook instance (notebook-al2023-v1) brings:
+# Environments in the current image of a notebook instance (notebook-al2023-v1):
 # https://docs.aws.amazon.com/sagemaker/latest/dg/nbi-jl.html
-_BROUGHT = ("JupyterSystemEnv", "R", "python3", "pytorch")
+_IMAGE_ENVIRONMENTS = ("JupyterSystemEnv", "R", "python3", "pytorch")
 
 
-class _Image(CondaFacts):
-    """What conda finds on a notebook instance that is not this machine: the environments of its image are there."""
+class _InstanceConda(CondaFacts):
+    """The conda of a notebook instance that is not this machine, with the environments of its image."""
 
     def _prefixes(self) -> Iterator[tuple[str, Path]]:
         yield from super()._prefixes()
-        yield from ((name, Path(_ANACONDA, "envs", name)) for name in _BROUGHT)
+        yield from ((name, Path(_ANACONDA, "envs", name)) for name in _IMAGE_ENVIRONMENTS)
 
 
 class _Instance(Machine):
@@ -49,7 +49,7 @@ class _Instance(Machine):
 
     @cached_property
     def conda(self) -> CondaFacts:
-        return _Image(self.env, self.user_home, self.home, self.platform, self.root, self.expected)
+        return _InstanceConda(self.env, self.user_home, self.home, self.platform, self.root, self.expected)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -60,14 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--strict", action="store_true", help="exit status 2 if there are warnings")
     add("--format", choices=("text", "json"), default="text", help="json: one document on standard output")
     add("--platform", choices=get_args(PlatformKind), help="the target machine; default: this one")
-    add(
-        "-e",
-        "--extra-vars",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE|@FILE",
-        help="set variables, as for run",
-    )
+    add("-e", "--extra-vars", action="append", default=[], metavar="KEY=VALUE|@FILE", help="set variables, as for run")
     add("--list-rules", action="store_true", help="print the rules, and exit")
 
 
@@ -75,7 +68,7 @@ def execute(options: argparse.Namespace) -> int:
     """Check each file.
 
     Returns:
-        0 where nothing or only warnings were found, 2 for warnings with ``--strict``, 4 for errors.
+        0 for no findings or only warnings, 2 for warnings with ``--strict``, 4 for errors.
 
     """
     if options.list_rules:
@@ -84,50 +77,50 @@ def execute(options: argparse.Namespace) -> int:
     if not options.files:
         raise UsageError("nbprovision lint needs PLAYBOOK", cure="write: nbprovision lint PLAYBOOK...")
     extra_vars = parse_extra_vars(options.extra_vars)
-    left: list[Finding] = []
-    mended: list[Finding] = []
+    findings: list[Finding] = []
+    fixed: list[Finding] = []
     for file in dict.fromkeys(options.files):
-        findings, done = _looked_at(Path(file), options, extra_vars)
-        left += findings
-        mended += done
+        of_file, fixed_in_file = _check(Path(file), options, extra_vars)
+        findings += of_file
+        fixed += fixed_in_file
     if options.format == "json":
         document = {
-            "findings": [_as_json(finding, fixed=False) for finding in left]
-            + [_as_json(finding, fixed=True) for finding in mended],
-            "counts": {"error": _count(left, "error"), "warning": _count(left, "warning"), "fixed": len(mended)},
+            "findings": [_as_json(finding, fixed=False) for finding in findings]
+            + [_as_json(finding, fixed=True) for finding in fixed],
+            "counts": {"error": _count(findings, "error"), "warning": _count(findings, "warning"), "fixed": len(fixed)},
         }
         sys.stdout.write(mask(json.dumps(document, indent=2)) + "\n")
     else:
-        show(left, sys.stdout)
-        _sum_up(left, mended, len(options.files))
-    if _count(left, "error"):
+        show(findings, sys.stdout)
+        _sum_up(findings, fixed, len(options.files))
+    if _count(findings, "error"):
         return 4
-    return 2 if left and options.strict else 0
+    return 2 if findings and options.strict else 0
 
 
-def _looked_at(path: Path, options: argparse.Namespace, extra_vars: ExtraVars) -> tuple[list[Finding], list[Finding]]:
-    """What is wrong with a file, and what was repaired of it."""
+def _check(path: Path, options: argparse.Namespace, extra_vars: ExtraVars) -> tuple[list[Finding], list[Finding]]:
+    """The findings in a file, and those that were fixed."""
     findings = check(path, _machine(options.platform), Catalogue(), extra_vars)
-    if not options.fix:
-        return findings, []
-    mended: list[Finding] = []
-    # A repair may uncover more, such as faults in a line that was not YAML.
-    while done := fix(
-        Path(os.path.realpath(path)), [finding for finding in findings if finding.position.file == str(path)]
+    fixed: list[Finding] = []
+    # A fix may uncover more findings, such as faults in a line that was not YAML.
+    while options.fix and (
+        of_pass := fix(
+            Path(os.path.realpath(path)), [finding for finding in findings if finding.position.file == str(path)]
+        )
     ):
-        mended += done
+        fixed += of_pass
         findings = check(path, _machine(options.platform), Catalogue(), extra_vars)
-    return findings, mended
+    return findings, fixed
 
 
 def _machine(kind: PlatformKind | None) -> Machine:
-    """This machine, or one of a given platform with no other known facts."""
+    """This machine, or an assumed machine of another platform."""
     machine = Machine()
     return assumed(kind, machine.env, machine.root) if kind not in (None, machine.platform.kind) else machine
 
 
 def assumed(kind: PlatformKind, env: Mapping[str, str], root: Path) -> Machine:
-    """A machine with only a known kind, and the content of that kind's image."""
+    """A machine of which only the platform is known, and so the content of its image."""
     home, volume, provided = _PLACES[kind]
     of_kind = _Instance if kind == "notebook-instance" else Machine
     machine = of_kind({**env, **({"HOME": home} if home else {})}, root=root)
@@ -136,34 +129,25 @@ def assumed(kind: PlatformKind, env: Mapping[str, str], root: Path) -> Machine:
 
 
 def show(findings: Iterable[Finding], stream: TextIO) -> None:
-    """Print findings for people: place, message and rule in one line, why and what to do below it."""
-    colour = wants_colour(stream, os.environ)
+    """Print findings for people: position, message and rule in one line; cause and fix below."""
     for finding in findings:
-        hue = RED if finding.severity == "error" else YELLOW
-        word = painted(finding.severity, hue) if colour else finding.severity
+        word = painted(finding.severity, RED if finding.severity == "error" else YELLOW, stream)
         message = f"{finding.message} [{finding.rule}]"
         stream.write(shown(f"{word}: {explained(message, finding.why, finding.cure, finding.position)}\n"))
 
 
-def _sum_up(left: Sequence[Finding], mended: Sequence[Finding], files: int) -> None:
-    for finding in mended:
+def _sum_up(findings: Sequence[Finding], fixed: Sequence[Finding], files: int) -> None:
+    for finding in fixed:
         sys.stdout.write(shown(f"fixed: {finding.position}: {finding.message} [{finding.rule}]\n"))
-    errors, warnings = _count(left, "error"), _count(left, "warning")
-    fixable = sum(1 for finding in left if finding.edits)
+    errors, warnings = _count(findings, "error"), _count(findings, "warning")
+    fixable = sum(1 for finding in findings if finding.edits)
     more = f", {fixable} of them by --fix" if fixable else ""
-    sys.stdout.write(f"lint : files={files} errors={errors} warnings={warnings} fixed={len(mended)}{more}\n")
+    sys.stdout.write(f"lint : files={files} errors={errors} warnings={warnings} fixed={len(fixed)}{more}\n")
 
 
 def _list_rules(form: str) -> None:
     rules = [
-        {
-            "rule": rule.name,
-            "severity": rule.severity,
-            "about": rule.about,
-            "finds": rule.finds,
-            "why": rule.why,
-            "fixes": rule.fixes,
-        }
+        {"rule": rule.name} | {name: getattr(rule, name) for name in ("severity", "about", "finds", "why", "fixes")}
         for rule in all_rules()
     ]
     if form == "json":
@@ -176,14 +160,9 @@ def _list_rules(form: str) -> None:
 
 def _as_json(finding: Finding, *, fixed: bool) -> dict[str, Any]:
     return {
-        "rule": finding.rule,
-        "severity": finding.severity,
-        "file": finding.position.file,
-        "line": finding.position.line,
-        "column": finding.position.column,
-        "message": finding.message,
-        "why": finding.why,
-        "cure": finding.cure,
+        **{name: getattr(finding, name) for name in ("rule", "severity")},
+        **{name: getattr(finding.position, name) for name in ("file", "line", "column")},
+        **{name: getattr(finding, name) for name in ("message", "why", "cure")},
         "fixable": bool(finding.edits),
         "fixed": fixed,
     }

@@ -1,4 +1,4 @@
-"""Reads the words of a command line; a wrong one is answered with what to write instead."""
+"""Parses a command line; an error names the correct form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nbprovision.model.errors import UsageError, nearest
 from nbprovision.playbook import ansible
 
 _NUMBER = re.compile(r"-\d+(\.\d*)?|-\.\d+")
-# argparse's own words, which differ a little between the versions of Python.
+# argparse's messages, which differ a little between versions of Python.
 _MISSING = re.compile(r"the following arguments are required: (?P<names>.+)")
 _CHOICE = re.compile(r"argument (?P<name>\S+): invalid choice: (?P<value>.+?) \(choose from (?P<choices>.+)\)")
 _ARGUMENT = re.compile(r"^argument (\S+): ")
@@ -19,14 +19,14 @@ _PLAYBOOK = re.compile(r".+\.(ya?ml|json)")
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that takes options by their whole names, and raises `UsageError` (exit status 5)."""
+    """An ArgumentParser that accepts only full option names, and raises `UsageError` (exit status 5)."""
 
     def __init__(self, **settings: Any) -> None:
-        # An abbreviation that means one option today may mean two tomorrow.
+        # An abbreviation of one option may match two in a later version.
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
 
     def error(self, message: str) -> NoReturn:
-        """Refuse the command line, in our words where argparse has its own."""
+        """Raise a `UsageError` with our own message for argparse's."""
         cure = f"`{self.prog} --help` lists the options"
         missing = _MISSING.fullmatch(message)
         choice = _CHOICE.fullmatch(message)
@@ -39,13 +39,13 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, cure=cure)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, and refuse what is left over, by the parser that knows what it might have meant."""
+        """Parse, and refuse the rest, in the parser that can suggest a correction."""
         if any(isinstance(action, argparse._SubParsersAction) for action in self._actions):  # noqa: SLF001
             return super().parse_known_args(args, namespace)
         self._check_names(args)
         options, rest = super().parse_known_args(args, namespace)
         if rest:
-            self.error(f"'{rest[0]}' is too much: {self._takes()}")
+            self.error(f"unexpected argument '{rest[0]}': {self._takes()}")
         return options, rest
 
     def _check_names(self, words: Sequence[str]) -> None:
@@ -80,10 +80,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def check_command(argv: Sequence[str], commands: Collection[str]) -> None:
-    """Refuse a command line that does not begin with a command; most often it was forgotten.
+    """Refuse a command line that does not begin with a command.
 
     Raises:
-        UsageError: with what to write.
+        UsageError: the first word is not a command; the error names the correct form.
 
     """
     first = argv[0]
@@ -94,7 +94,7 @@ def check_command(argv: Sequence[str], commands: Collection[str]) -> None:
     if first.startswith("-") and command is not None:
         raise UsageError(f"{first} must follow the command", cure=f"write: nbprovision {command} {first} ...")
     if playbook is not None and (first == playbook or first.startswith("-")):
-        more = " ..." * (len(argv) > 1)  # not the words themselves: one of them may set a secret
+        more = " ..." * (len(argv) > 1)  # not the words themselves, as one may set a secret
         raise UsageError("the command is missing", cure=f"write: nbprovision run {playbook}{more}")
     what = "option" if first.startswith("-") else "command"
     near = nearest(first, commands)
@@ -102,7 +102,7 @@ def check_command(argv: Sequence[str], commands: Collection[str]) -> None:
 
 
 def seconds(text: str) -> float:
-    """The type of an option that takes a duration: seconds, none of them negative or without end."""
+    """The type of an option with a duration in seconds: not negative, and finite."""
     try:
         value = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The report of a run that went wrong: a file to attach to an issue, with all that is of use in it and no secret."""
+"""Reports of failed runs: files to attach to an issue, with all useful facts and without secrets."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from nbprovision.system.reading import read_bytes
 from nbprovision.system.secrets import MASK, mask
 
 _VERBOSE = 3  # -vvv: tracebacks are shown, and kept in a report
-KEPT = 10  # reports; older ones go
+KEPT = 10  # reports; older ones are removed
 _LOG_LINES = 60
-# Options whose value is a variable, which may be a secret.
+# Options with variables, whose values may be secrets.
 _VARIABLES = ("-e", "--extra-vars")
-_OF_USE = ("NBPROVISION_", "PIP_", "UV_", "CONDA_", "MAMBA_", "JUPYTER_", "XDG_", "SSL_", "HTTP", "http", "NO_PROXY")
+_USEFUL = ("NBPROVISION_", "PIP_", "UV_", "CONDA_", "MAMBA_", "JUPYTER_", "XDG_", "SSL_", "HTTP", "http", "NO_PROXY")
 
 
 def tracebacks(errors: Iterable[BaseException]) -> str:
-    """Where in the code each error came up, secrets masked."""
+    """The tracebacks of errors, secrets masked."""
     return mask("\n".join("".join(traceback.format_exception(error)) for error in errors))
 
 
 def show(errors: Sequence[BaseException], options: argparse.Namespace, print_line: Callable[[str], None]) -> bool:
-    """With ``-vvv``: show where in the code each error was raised, and write a report.
+    """With ``-vvv``: show the traceback of each error, and write a report.
 
     Args:
-        errors: What went wrong.
-        options: The understood part of the command line.
+        errors: The errors of the run.
+        options: The parsed part of the command line.
         print_line: Prints a line.
 
     Returns:
-        Whether it was asked for.
+        Whether the option is set.
 
     """
     if getattr(options, "verbose", 0) < _VERBOSE:
@@ -65,14 +65,14 @@ def write(argv: Sequence[str], errors: Sequence[BaseException], home: Path | Non
 
     Args:
         argv: The words of the command line.
-        errors: What went wrong.
-        home: The tool's home folder; the report goes into ``reports`` in it.
+        errors: The errors of the run.
+        home: The tool's home folder; its folder ``reports`` receives the report.
 
     Returns:
-        The report, which its owner alone may read.
+        The report, which only its owner may read.
 
     Raises:
-        TaskFailed: it cannot be written.
+        TaskFailed: the report cannot be written.
 
     """
     home = home or Path(tool_home(os.environ))
@@ -99,7 +99,7 @@ def _text(argv: Sequence[str], errors: Sequence[BaseException], home: Path) -> s
         "platform": f"{detected.kind} ({detected.because})",
         "user": str(os.getuid()),
         "home": str(home),
-        "variables": ", ".join(sorted(name for name in os.environ if name.startswith(_OF_USE))) or "none of use",
+        "variables": ", ".join(sorted(name for name in os.environ if name.startswith(_USEFUL))) or "none",
     }
     messages = "\n\n".join(str(error) or type(error).__name__ for error in errors)
     return "\n".join(
@@ -113,20 +113,20 @@ def _text(argv: Sequence[str], errors: Sequence[BaseException], home: Path) -> s
 
 
 def _shown(argv: Iterable[str]) -> Iterable[str]:
-    """The words of the command line; of variables only the names."""
+    """The words of the command line, without the values of variables."""
     value_follows = False
     for word in argv:
         option, equals, rest = word.partition("=") if word.startswith("--") else (word[:2], "", word[2:])
         if value_follows:
-            yield _named(word)
+            yield _without_value(word)
         elif option in _VARIABLES and rest:
-            yield f"{option}{equals}{_named(rest)}"
+            yield f"{option}{equals}{_without_value(rest)}"
         else:
             yield word
         value_follows = word in _VARIABLES
 
 
-def _named(variable: str) -> str:
+def _without_value(variable: str) -> str:
     name, equals, _ = variable.partition("=")
     return variable if variable.startswith("@") else f"{name}={MASK}" if equals and name.isidentifier() else MASK
 

@@ -23,18 +23,17 @@ from nbprovision.model.errors import InvalidPlaybook, ProvisionError, UsageError
 from nbprovision.model.result import Result
 from nbprovision.playbook.calls import SPECIAL_TAGS
 from nbprovision.playbook.read import parse_extra_vars
-from nbprovision.report import verbose
 from nbprovision.report.activity import Replaced, hook, last_failure, record_failure
-from nbprovision.report.colour import shown
+from nbprovision.report.colour import print_message, shown
 from nbprovision.report.document import Silent, exit_status, render
 from nbprovision.report.relay import Relay
-from nbprovision.report.terminal import Terminal
+from nbprovision.report.terminal import Terminal, event_lines
 from nbprovision.state import last_good
 from nbprovision.state.witness import parse
 from nbprovision.system import log
 from nbprovision.system.secrets import mask
 
-_TELLS_EVENTS = 2  # the number of `v` from which on
+_SHOWS_EVENTS = 2  # the number of `v`
 
 _EPILOG = """
 examples:
@@ -143,11 +142,11 @@ def _execute(options: argparse.Namespace, machine: Machine, report: background.R
     if background.nobody_waits_from_the_start():
         session.nobody_waits()
     if session.idle:
-        _tell(f"warning: {options.playbook} has no task, so nothing is done")
+        print_message(f"warning: {options.playbook} has no task, so nothing is done")
     text = note(machine.env, machine.user_home)
     if text is not None:
-        _tell(text)
-    _tell_of_tags(options, session)
+        print_message(text)
+    _warn_of_unknown_tags(options, session)
     terminal = None
     listener: Listener = Silent()
     if options.format == "text":
@@ -155,16 +154,16 @@ def _execute(options: argparse.Namespace, machine: Machine, report: background.R
             sys.stdout, diff=options.diff, verbosity=options.verbose, env=machine.env, check=options.check
         )
     allowed = at_terminal(terminal.close if terminal is not None else None) if options.step else None
-    if options.verbose >= _TELLS_EVENTS:
-        log.listen(terminal.heard if terminal is not None else _heard(options.verbose, _tell))
+    if options.verbose >= _SHOWS_EVENTS:
+        log.listen(terminal.heard if terminal is not None else _event_printer(options.verbose, print_message))
     try:
         if options.deadline is None:
-            results, content = session.perform(listener, _tell, allowed)
-            _report(results, options, _tell)
+            results, content = session.perform(listener, print_message, allowed)
+            _report(results, options, print_message)
         else:
             left = options.deadline - (time.perf_counter() - started)
             argv = _without("--deadline", options.argv)
-            results, content = perform_within(session, left, argv, machine.home, listener, _tell)
+            results, content = perform_within(session, left, argv, machine.home, listener, print_message)
     finally:
         log.listen(None)
         if terminal is not None:
@@ -179,11 +178,11 @@ def _execute(options: argparse.Namespace, machine: Machine, report: background.R
     return exit_status(results)
 
 
-def _tell_of_tags(options: argparse.Namespace, session: Session) -> None:
+def _warn_of_unknown_tags(options: argparse.Namespace, session: Session) -> None:
     for tag in (*_split(options.tags), *_split(options.skip_tags)):
         if tag not in session.tags and tag not in SPECIAL_TAGS:
             choices = f"there are: {', '.join(session.tags)}" if session.tags else "no task has a tag"
-            _tell(f"warning: no task has the tag '{tag}'; {choices}")
+            print_message(f"warning: no task has the tag '{tag}'; {choices}")
 
 
 def _session(options: argparse.Namespace, machine: Machine) -> Session:
@@ -209,7 +208,7 @@ def _last_good(options: argparse.Namespace, machine: Machine) -> last_good.Kept:
     kept = last_good.read(machine.home, Path(options.playbook), start)
     if options.relay is None:
         what = "the one" if _is_of(kept, options.playbook) else f"the team's {kept.path}"
-        _tell(f"the playbook is invalid; using {what} that last succeeded, of {kept.date}")
+        print_message(f"the playbook is invalid; using {what} that last succeeded, of {kept.date}")
     return kept
 
 
@@ -251,14 +250,14 @@ def _request(
     )
 
 
-def _heard(verbosity: int, print_line: Callable[[str], None]) -> log.Listener:
+def _event_printer(verbosity: int, print_line: Callable[[str], None]) -> log.Listener:
     """Prints each event that ``-v`` asks for."""
 
-    def hearer(event: str, fields: Mapping[str, Any]) -> None:
-        for line in verbose.lines(event, fields, verbosity):
+    def print_event(event: str, fields: Mapping[str, Any]) -> None:
+        for line in event_lines(event, fields, verbosity):
             print_line(mask(line))
 
-    return hearer
+    return print_event
 
 
 def _relay(session: Session, options: argparse.Namespace, home: Path) -> int:
@@ -272,8 +271,8 @@ def _relay(session: Session, options: argparse.Namespace, home: Path) -> int:
         session.nobody_waits()
 
     background.when_nobody_waits(options.relay, nobody_waits)
-    if options.verbose >= _TELLS_EVENTS:
-        log.listen(_heard(options.verbose, relay.said))
+    if options.verbose >= _SHOWS_EVENTS:
+        log.listen(_event_printer(options.verbose, relay.said))
     with background.reported(home, lambda: not relay.delivered()) as report:
         try:
             results, report.content = session.perform(relay, relay.said)
@@ -304,10 +303,6 @@ def _without(option: str, argv: Sequence[str]) -> list[str]:
         elif not word.startswith(f"{option}="):
             kept.append(word)
     return kept
-
-
-def _tell(text: str) -> None:
-    print(shown(text), file=sys.stderr, flush=True)
 
 
 def _split(values: Sequence[str]) -> tuple[str, ...]:

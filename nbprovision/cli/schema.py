@@ -1,4 +1,4 @@
-"""``nbprovision schema``: the JSON Schema of a playbook, by which an editor completes and checks it."""
+"""``nbprovision schema``: prints the JSON Schema of a playbook, for completion and checks in an editor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:  # noqa: ARG001 - as every command
-    """Print it.
+    """Print the schema.
 
     Returns:
         0.

@@ -1,4 +1,4 @@
-"""``nbprovision status``: what the tool does now, how far it is, and how the last run ended."""
+"""``nbprovision status``: the current activity, its progress, and the result of the last run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 import os
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,13 @@ from nbprovision.engine.guard import Holder, holder
 from nbprovision.machine import platform
 from nbprovision.machine.ownership import refuse_foreign_code
 from nbprovision.report import activity
-from nbprovision.report.activity import IN_PROGRESS, Activity, Moment, State, Word
+from nbprovision.report.activity import IN_PROGRESS, Activity, Moment, State, Witnessed, Word, witnessed_since
 from nbprovision.report.colour import shown
 from nbprovision.report.document import render_plain
-from nbprovision.report.follow import Follower
 from nbprovision.report.progress import (
+    ENDED,
     RunProgress,
+    TaskProgress,
     called,
     correct_text,
     line_of_end,
@@ -31,11 +34,11 @@ from nbprovision.report.progress import (
     origin,
     read,
 )
-from nbprovision.report.witnessed import Witnessed, witnessed_since
 from nbprovision.system.places import tool_home
 from nbprovision.system.reading import read_json
 
 _EVERY = 0.5  # seconds between two looks with --follow
+_TASK_LINES_EVERY = 5.0  # seconds between two lines about one running task
 _WORDS: dict[str, State] = {"done": "ok", "failed": "failed", "skipped": "skipped"}
 
 
@@ -50,13 +53,13 @@ def execute(options: argparse.Namespace) -> int:
     """Print active and waiting runs, and the result of the last run.
 
     Returns:
-        0; that nothing ran yet is an answer too.
+        0, even if nothing ran yet.
 
     Raises:
         UsageError: this is root's, and somebody else can change the tool.
 
     """
-    refuse_foreign_code()  # root may read a user's state, but not with a user's program
+    refuse_foreign_code()  # root may read a user's state, but not run a user's program
     home = options.home.absolute() if options.home else Path(tool_home(os.environ))
     if options.follow:
         _follow(home, json=options.format == "json")
@@ -73,19 +76,19 @@ def execute(options: argparse.Namespace) -> int:
 
 
 class Status(msgspec.Struct, frozen=True):
-    """All that is known at one moment.
+    """The status at one moment.
 
     Attributes:
         home: The tool's home folder.
-        state: What the tool does, or how it ended.
+        state: The current activity, or how the last one ended.
         record: The record of the current or last activity.
         ended: When that record was last written, seconds since the epoch.
         progress: The progress of the active run.
         waiting: The runs that wait for the lock.
         holder: The holder of the lock, if the record does not name it.
-        word: The last line of root's part of the lifecycle script, if it says more than the record.
+        word: The last line of root's part of the lifecycle script, if it differs from the record.
         last: The document of the last run that checked everything.
-        witnessed: When a run ended after that record that found everything in place.
+        witnessed: The run after that record that ended at its witnesses.
 
     """
 
@@ -117,7 +120,7 @@ class Status(msgspec.Struct, frozen=True):
             witnessed = witnessed_since(home, written, failed)
             if witnessed is not None:
                 state, written = "ok", witnessed.when
-            word = _telling(activity.root_word(), state, written, record)
+            word = _newer_word(activity.root_word(), state, written, record)
             if word is not None and (word.word != "failed" or state != "interrupted"):
                 state = _WORDS[word.word]
             if waiting:
@@ -141,13 +144,11 @@ class Status(msgspec.Struct, frozen=True):
         return self.state in IN_PROGRESS
 
     def text(self) -> str:
-        """Some lines for a person."""
-        lines = [
-            self._head(),
-            *self._more_of_record(),
-            *(line_of_waiting(run) for run in self.waiting if self.state != "waiting"),
-        ]
-        lines += [line_of_waiting(run) for run in self.waiting[1:] if self.state == "waiting"]
+        """Return some lines for a person."""
+        lines = [self._head()]
+        if self.record is not None and self.witnessed is None:
+            lines += lines_below(self.record)
+        lines += map(line_of_waiting, self.waiting[1:] if self.state == "waiting" else self.waiting)
         if self.holder is not None:
             lines.append(f"the lock is held by {self.holder}")
         if self.word is not None:
@@ -172,12 +173,6 @@ class Status(msgspec.Struct, frozen=True):
             end = "it ended before its work was done, and the next run continues"
             return f"interrupted: {called(run)}, {origin(run)}; {end}"
         return line_of_end(run, self.ended)
-
-    def _more_of_record(self) -> list[str]:
-        """Further values of the record, if the record describes the current state."""
-        if self.record is None or self.witnessed is not None:
-            return []
-        return lines_below(self.record)
 
     def document(self) -> dict[str, Any]:
         """The same as plain data."""
@@ -207,14 +202,12 @@ def _state_now(home: Path, record: Activity, lock_holder: Holder | None, *, lock
         return "installing" if installing else "interrupted"
     if record.state == "waiting" and installing:
         return "waiting"
-    another = lock_holder is not None and (lock_holder.pid, lock_holder.host or record.host) != (
-        record.pid,
-        record.host,
-    )
+    process = record.pid, record.host
+    another = lock_holder is not None and (lock_holder.pid, lock_holder.host or record.host) != process
     return "interrupted" if not locked or (another and record.state != "waiting") else record.state
 
 
-def _telling(word: Word | None, state: State, written: float, record: Activity | None) -> Word | None:
+def _newer_word(word: Word | None, state: State, written: float, record: Activity | None) -> Word | None:
     """Return root's line if it is newer than the record and differs from it."""
     if word is None or word.when < written or word.word not in _WORDS:
         return None
@@ -241,9 +234,62 @@ def _follow(home: Path, *, json: bool) -> None:
     """Print news for as long as a run is active or waiting; with ``json`` as messages."""
     follower = Follower(lambda line: print(shown(line), file=sys.stderr if json else sys.stdout, flush=True))
     while (status := Status.of(home)).busy or activity.is_held(home / "lock"):
-        follower.look(status.state, status.record, status.progress, status.waiting)
+        follower.look(status)
         time.sleep(_EVERY)
     follower.end(status.last)
+
+
+class Follower:
+    """Prints each event of ``--follow`` once: compares each state with the lines printed so far."""
+
+    def __init__(self, print_line: Callable[[str], None]) -> None:
+        self._print_line = print_line
+        self._head: tuple[Any, ...] = ()
+        self._run: tuple[int, int] = (0, 0)
+        self._waiting: set[tuple[str, int, int]] = set()
+        self._seen: dict[int, str] = {}
+        self._texts: dict[int, tuple[str, float]] = {}
+        self._finished: Counter[tuple[str, str]] = Counter()
+
+    def look(self, status: Status) -> None:
+        """Print the news."""
+        state, record, progress = status.state, status.record, status.progress
+        if record is not None and state != "waiting" and (state, record.pid, record.started) != self._head:
+            self._head = (state, record.pid, record.started)
+            if (record.pid, record.started) != self._run:
+                self._run = (record.pid, record.started)
+                self._seen, self._texts, self._finished = {}, {}, Counter()
+            self._print_line(f"{state}: {record.playbook or f'nbprovision {record.version}'}, {origin(record)}")
+        for run in status.waiting:
+            if (run.host, run.pid, run.started) not in self._waiting:
+                self._waiting.add((run.host, run.pid, run.started))
+                self._print_line(line_of_waiting(run))
+        for number, task in enumerate(progress.tasks if progress is not None else ()):
+            self._look_at(number, task)
+
+    def end(self, last: dict[str, Any] | None) -> None:
+        """Print the tasks that finished since the last look; ``last`` is the document of the last run of all."""
+        if last is None or last.get("pid") != self._run[0]:
+            return
+        for task in last["tasks"]:
+            key = (task["task"], task["name"])
+            if self._finished[key]:
+                self._finished[key] -= 1
+            else:
+                self._print_line(f"  {task['status'] + ':':<9} {task['task']}: {task['name']}")
+
+    def _look_at(self, number: int, task: TaskProgress) -> None:
+        before = self._seen.get(number, "waiting")
+        if task.status != before:
+            self._seen[number] = task.status
+            if task.status in ENDED:
+                self._finished[task.task, task.name] += 1
+            self._print_line(f"  {task.status + ':':<9} {task.task}: {task.name}")
+        if task.status == "running" and task.text:
+            text, when = self._texts.get(number, ("", 0.0))
+            if task.text != text and time.monotonic() - when >= _TASK_LINES_EVERY:
+                self._texts[number] = (task.text, time.monotonic())
+                self._print_line(f"  {task.line()}")
 
 
 def _last(home: Path) -> dict[str, Any] | None:
@@ -267,7 +313,7 @@ class _Task(msgspec.Struct):
 
 
 class _Last(msgspec.Struct):
-    """What is shown here of the document of a run; a file of another form counts as missing."""
+    """The used parts of a run's document; a file of another form counts as missing."""
 
     playbook: str
     status: str

@@ -1,4 +1,4 @@
-"""``nbprovision task``: one task, for programs: parameters as JSON on standard input, the result as JSON."""
+"""``nbprovision task``: runs one task for a program: parameters as JSON on standard input, the result as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbprovision.model.result import Result
 from nbprovision.playbook import json_parameters
 from nbprovision.playbook.yaml_nodes import decode
 from nbprovision.report import document
-from nbprovision.report.colour import shown
+from nbprovision.report.colour import print_message
 
 _NAME = "<stdin>"
 
@@ -26,10 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="report what would change, and change nothing")
     parser.add_argument("--no-log", action="store_true", help="hide values and reasons in the result and the log")
     parser.add_argument(
-        "--lock-timeout",
-        type=seconds,
-        metavar="SECONDS",
-        help="time to wait for another run (default: no limit)",
+        "--lock-timeout", type=seconds, metavar="SECONDS", help="time to wait for another run (default: no limit)"
     )
     parser.add_argument("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
     parser.epilog = """
@@ -38,21 +35,20 @@ echo '{"env": "fraud", "display_name": "Fraud"}' | nbprovision task ensure_kerne
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Carry the task out and print its result, as ``run --format json`` has it under ``tasks``.
+    """Run the task and print its result in the form of ``tasks`` of ``run --format json``.
 
     Returns:
-        0, or 2 where the task failed.
+        0, or 2 if the task failed.
 
     Raises:
         UsageError: the task is unknown.
-        InvalidPlaybook: a parameter is wrong; the result says it too.
+        InvalidPlaybook: a parameter is invalid; the printed result contains the error too.
 
     """
     catalogue = Catalogue()
     if options.kind not in catalogue:
         raise UsageError(
-            f"unknown task '{options.kind[:40]}'{nearest(options.kind, catalogue)}",
-            cure="`nbprovision doc` lists them",
+            f"unknown task '{options.kind[:40]}'{nearest(options.kind, catalogue)}", cure="`nbprovision doc` lists them"
         )
     kind = catalogue[options.kind]
     try:
@@ -63,7 +59,7 @@ def execute(options: argparse.Namespace) -> int:
             home=options.home,
             lock_timeout=options.lock_timeout,
             no_log=options.no_log,
-            announce=lambda line: print(shown(line), file=sys.stderr, flush=True),
+            announce=print_message,
         )
     except ProvisionError as error:
         _print(Result(name=kind.kind(), task=kind.kind(), status="failed", error=error), check=options.check)

@@ -26,9 +26,9 @@ from nbprovision.machine.caches import PROBE
 from nbprovision.machine.distributions import DIST_INFO
 from nbprovision.machine.environments import MADE_BY_US, META
 from nbprovision.model.errors import NotBegun, TaskFailed
+from nbprovision.system.disk_space import FREE_SOME, free_space, megabytes
 from nbprovision.system.files import explained, make_folder, make_temporary_folder, remove, write_atomically
 from nbprovision.system.reading import read_json
-from nbprovision.system.room import FREE_SOME, left, megabytes
 from nbprovision.system.unfinished import MARK
 
 if TYPE_CHECKING:
@@ -86,11 +86,11 @@ class _Copy:
 
     def _check_room(self, files: list[tuple[str, os.stat_result]]) -> None:
         need = sum(status.st_size for name, status in files if not os.path.lexists(self._target / name))
-        there, free, _ = left(self._target)
-        if need + _RESERVE > free:
+        space = free_space(self._target)
+        if need + _RESERVE > space.free:
             raise NotBegun(
-                f"there is no room for a copy of {self._source.name} in {there}",
-                cause=f"it takes {megabytes(need)}, and {megabytes(free)} are free",
+                f"there is no room for a copy of {self._source.name} in {space.folder}",
+                cause=f"it takes {megabytes(need)}, and {megabytes(space.free)} are free",
                 cure=FREE_SOME,
             )
 

@@ -25,9 +25,9 @@ from nbprovision.conda.engine import Package
 from nbprovision.machine.digests import digest_of
 from nbprovision.machine.environments import installed
 from nbprovision.model.errors import NotBegun, TaskFailed
+from nbprovision.system.disk_space import free_space, megabytes, require_bytes
 from nbprovision.system.files import read_text, remove, write_atomically
 from nbprovision.system.reading import read_bytes, read_json
-from nbprovision.system.room import left, megabytes, require_bytes
 
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
@@ -128,9 +128,9 @@ def room_note(prefix: Path, packages: Iterable[Package], caches: Sequence[Path])
     need = download(prefix, packages, caches)
     if need < _WORTH_TELLING:
         return ()
-    room = left(next(iter(caches), prefix))
-    verdict = "" if need <= room.free else ": there is no room"
-    sizes = f"downloads {megabytes(need)} and takes more unpacked; {megabytes(room.free)} are free at {room.place}"
+    space = free_space(next(iter(caches), prefix))
+    verdict = "" if need <= space.free else ": there is no room"
+    sizes = f"downloads {megabytes(need)} and takes more unpacked; {megabytes(space.free)} are free at {space.folder}"
     return (sizes + verdict,)
 
 

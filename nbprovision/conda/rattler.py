@@ -29,11 +29,10 @@ from nbprovision.machine.environments import META, CondaRecord, installed
 from nbprovision.machine.network import NetworkFailed, Server, network_failure
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import commands, secrets, trust
+from nbprovision.system.disk_space import beside, require_rest
 from nbprovision.system.files import make_folder, remove, temporary_folder
 from nbprovision.system.places import existing
-from nbprovision.system.process import ChildEnded
-from nbprovision.system.room import beside, require_rest
-from nbprovision.system.silence import SILENT
+from nbprovision.system.process import SILENT, ChildEnded
 
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
@@ -113,7 +112,7 @@ class RattlerSolution(Solution):
                 self._call(machine, prefix, request)
             except TaskFailed:
                 # The engine reports the first fault, and other threads of it go on linking: no removal is the last one.
-                self._child.leaves(scratch)
+                self._child.remove_at_end(scratch)
                 raise
             inside.refuse_written(prefix, scratch)
             require_rest(scratch)

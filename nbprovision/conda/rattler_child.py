@@ -34,8 +34,8 @@ from rattler.exceptions import (
 from nbprovision.conda.engine import Attempt, InstallRequest, RehearseRequest, Request, SolveRequest
 from nbprovision.machine import package_names
 from nbprovision.model.errors import DEFECT, REPORT, TaskFailed, nearest
-from nbprovision.system import room, silence
-from nbprovision.system.process import answer
+from nbprovision.system import disk_space
+from nbprovision.system.process import answer, ending_when_silent
 from nbprovision.system.reading import read_json
 
 Tell = Callable[..., None]
@@ -50,10 +50,10 @@ def work(message: Any, tell: Tell) -> Any:
     """Do what a request asks for."""
     request = msgspec.convert(message, Request)
     if isinstance(request, SolveRequest):
-        with silence.watched(request.silence, lambda: request.shown, lambda: _kept(request.repodata)):
+        with ending_when_silent(request.silence, lambda: request.shown, lambda: _kept(request.repodata)):
             return asyncio.run(_solve(request))
     reporter = _Reporter(tell)
-    with silence.watched(request.silence, lambda: list(reporter.coming.values()), lambda: reporter.progress):
+    with ending_when_silent(request.silence, lambda: list(reporter.coming.values()), lambda: reporter.progress):
         if isinstance(request, RehearseRequest):
             return asyncio.run(_rehearse(request, reporter))
         return asyncio.run(_install(request, reporter))
@@ -448,7 +448,7 @@ def _failed(
     culprit = next((record for record in solved if record.file_name in text), None)
     if culprit is not None and culprit.url not in text:
         text += f" ({culprit.url})"
-    no_room = room.explained(text, Path(request.prefix))
+    no_room = disk_space.explain_output(text, Path(request.prefix))
     if no_room is not None:
         text, cure = no_room
     elif "os error 13" in text:

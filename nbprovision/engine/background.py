@@ -19,9 +19,9 @@ from typing import Any
 from nbprovision import __version__
 from nbprovision.model.errors import NotTrusted, ProvisionError, TaskFailed
 from nbprovision.report.activity import hook
-from nbprovision.system import launch
 from nbprovision.system.context import thread
 from nbprovision.system.files import make_folder, write_atomically
+from nbprovision.system.process import DEVNULL, start
 from nbprovision.system.reading import read_end
 
 VARIABLE = "NBPROVISION_BACKGROUND"
@@ -177,12 +177,12 @@ def report_end(home: Path, status: int, seconds: float, content: dict[str, Any] 
 def _run(argv: list[str], log: int, patience: float, more: dict[str, str] | None = None) -> None:
     """Run a command to its end or for ``patience`` seconds; what it says goes to the log."""
     with contextlib.suppress(OSError, ValueError, NotTrusted):
-        process = launch.start(
+        process = start(
             argv,
             env={**os.environ, **(more or {})},
             cwd="/",
             foreign=True,
-            stdin=launch.DEVNULL,
+            stdin=DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -19,7 +19,7 @@ from nbprovision.model.errors import TaskFailed
 from nbprovision.model.result import Result
 from nbprovision.report.activity import hook
 from nbprovision.report.relay import received, received_error
-from nbprovision.system import launch
+from nbprovision.system.process import DEVNULL, start
 
 if TYPE_CHECKING:
     import subprocess
@@ -117,12 +117,12 @@ def perform_within(
 def _detach(argv: Sequence[str], pipe: int, home: Path) -> subprocess.Popen[bytes]:
     output = background.open_log(home)
     try:
-        return launch.start(
+        return start(
             [sys.executable, "-c", _PROGRAM, *argv, "--relay", str(pipe)],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
             cwd=None,  # where the paths in `argv` start
             foreign=True,
-            stdin=launch.DEVNULL,
+            stdin=DEVNULL,
             stdout=output,
             stderr=output,
             pass_fds=(pipe,),

@@ -11,7 +11,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Blocked, Inevitable, ProvisionError
 from nbprovision.model.result import Plan
 from nbprovision.model.task import Task
-from nbprovision.system import room
+from nbprovision.system import disk_space
 from nbprovision.system.places import existing
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def refuse_unwritable(task: Task[Any], plan: Plan, machine: Machine) -> None:
     for path in _written(task, plan, machine):
         folder = existing(path if path.is_dir() and not path.is_symlink() else path.parent)
         if not os.access(folder, os.W_OK | os.X_OK):
-            cause, cure = room.unwritable(folder)
+            cause, cure = disk_space.unwritable(folder)
             raise Blocked(path, f"cannot write {path}", cause=cause, cure=cure)
 
 

@@ -24,8 +24,7 @@ from nbprovision.model.errors import ProvisionError
 from nbprovision.model.result import Change, Plan, Result
 from nbprovision.model.task import Task
 from nbprovision.state.store import Proof, Store, holds
-from nbprovision.system import side_by_side
-from nbprovision.system.context import thread
+from nbprovision.system.context import MOST_THREADS, thread
 from nbprovision.system.log import withholding
 from nbprovision.system.secrets import masked
 
@@ -166,7 +165,7 @@ class Work:
         waiting = {number: self.nodes[number] for number in numbers}
         running = 0
         while waiting or running:
-            number = self._next(waiting, set(numbers)) if running < side_by_side.MOST else None
+            number = self._next(waiting, set(numbers)) if running < MOST_THREADS else None
             if number is not None:
                 del waiting[number]
                 outcome = self._without_work(number)

@@ -15,7 +15,7 @@ from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import Needs, Relation, Requires
 from nbprovision.model.result import Change
 from nbprovision.model.task import Resource, State, Task, parameter
-from nbprovision.system import inputs, room, secrets
+from nbprovision.system import disk_space, inputs, secrets
 from nbprovision.system.files import link_atomically, remove, remove_if_empty, write_atomically
 from nbprovision.system.reading import MOST, kind_of, read_bytes
 
@@ -244,7 +244,7 @@ class ConfigScope(Task[State], frozen=True, kw_only=True):
 
         """
         if not file.writable:
-            cause, cure = room.unwritable(file.path)
+            cause, cure = disk_space.unwritable(file.path)
             if self.scope == "system":
                 cure = "use `scope: user`"
             raise TaskFailed(f"cannot write {file.path}", cause=cause, cure=cure)

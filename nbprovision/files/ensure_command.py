@@ -18,7 +18,7 @@ from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import OneOf
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Duration, Resource, Strings, Task, as_list, parameter, seconds
-from nbprovision.system import commands, launch, secrets, trust
+from nbprovision.system import commands, secrets, trust
 
 _ANY = range(-64, 256)  # exit statuses, killed by a signal or not
 
@@ -282,7 +282,7 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
         path = f"{prefix}/bin:{machine.env.get('PATH', os.defpath)}"
         for program in (words[0], machine.conda.executable):
             if program is not None:
-                launch.program(program, env={"PATH": path}, cwd=str(self._folder(machine)))
+                trust.program(program, env={"PATH": path}, cwd=str(self._folder(machine)))
         kept = " ".join(name for name in variables if name.isidentifier() and name != "PATH") or "-"
         return [
             *activation.shell(),

@@ -29,8 +29,8 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, nearest
 from nbprovision.model.relations import AnyOf, Needs
 from nbprovision.model.task import Resource, Setting, Strings, Task, as_list, parameter
-from nbprovision.system import entries, secrets
-from nbprovision.system.entries import Entry
+from nbprovision.system import secrets
+from nbprovision.system.files import PathState, path_state
 
 # A login shell of bash reads the first of these that is there, another one ~/.bashrc, and a terminal of JupyterLab may
 # be either: https://www.gnu.org/software/bash/manual/html_node/Bash-Startup-Files.html
@@ -45,7 +45,7 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     """A kernel's description: its file, and what it says (None for what is no description)."""
 
     path: Path
-    entry: Entry
+    entry: PathState
     spec: Any
 
 
@@ -312,7 +312,7 @@ def _kernel(folder: Path) -> Kernel:
     found = kernels.read_folder(folder)
     path = folder / kernels.SPEC
     spec = found.spec if found is not None and found.mode is not None else None
-    return Kernel(path=path, entry=entries.look(path), spec=spec)
+    return Kernel(path=path, entry=path_state(path), spec=spec)
 
 
 def _in_kernel(value: str) -> str:

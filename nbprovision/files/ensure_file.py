@@ -32,7 +32,7 @@ from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import OneOf, Requires
 from nbprovision.model.result import Change
 from nbprovision.model.task import Input, Resource, parameter
-from nbprovision.system.entries import Entry, look, tree
+from nbprovision.system.files import PathState, path_state, tree
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,8 +40,8 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
 
     path: Path
     place: Path
-    found: Entry
-    wanted: Entry | None = None
+    found: PathState
+    wanted: PathState | None = None
     source: Path | None = None
 
 
@@ -212,7 +212,7 @@ class EnsureFile(FileTask[FileState], frozen=True, kw_only=True):
         place = path
         if self.follow and self.state != "link":
             place = place_of(path, follow=True)
-        found = look(place)
+        found = path_state(place)
         if self.state == "absent":
             return FileState(pieces=(Piece(path=path, place=place, found=found),), precious=_kept_by(place, machine))
         if self.state == "link":
@@ -221,7 +221,7 @@ class EnsureFile(FileTask[FileState], frozen=True, kw_only=True):
         if self.state == "directory" or self.src is None:
             return FileState(pieces=(Piece(path=path, place=place, found=found),))
         source = machine.path(self.src)
-        wanted = look(Path(os.path.realpath(source)))
+        wanted = path_state(Path(os.path.realpath(source)))
         if wanted.kind not in ("file", "folder"):
             raise _nothing_to_copy(source, wanted)
         first = Piece(path=path, place=place, found=found, wanted=wanted, source=source)
@@ -321,13 +321,13 @@ def _copies(source: Path, path: Path, place: Path) -> Iterator[Piece]:
         yield Piece(
             path=path / name,
             place=place / name,
-            found=look(place / name),
-            wanted=look(source / name),
+            found=path_state(place / name),
+            wanted=path_state(source / name),
             source=source / name,
         )
 
 
-def _nothing_to_copy(source: Path, found: Entry) -> TaskFailed:
+def _nothing_to_copy(source: Path, found: PathState) -> TaskFailed:
     if found.kind == "other":
         return TaskFailed(f"cannot copy {source}", cause=f"it is {found.word}", cure="name a file or a folder")
     usual = source.parent / "files" / source.name  # where Ansible looks as well

@@ -15,8 +15,17 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Resource, State, Task
-from nbprovision.system.entries import Entry, look, shown
-from nbprovision.system.files import copy_atomically, link_atomically, make_folder, remove, set_mode, write_atomically
+from nbprovision.system.files import (
+    PathState,
+    copy_atomically,
+    link_atomically,
+    make_folder,
+    path_state,
+    remove,
+    set_mode,
+    shown,
+    write_atomically,
+)
 
 # Permission bits as people write them: ``0644`` or ``u=rw,go=r`` (chmod(1),
 # https://pubs.opengroup.org/onlinepubs/9699919799/utilities/chmod.html).
@@ -90,7 +99,7 @@ class TextState(msgspec.Struct, frozen=True, kw_only=True):
 
     path: Path
     place: Path
-    entry: Entry
+    entry: PathState
 
     @property
     def text(self) -> str | None:
@@ -205,7 +214,7 @@ def read_text(path: Path, *, follow: bool) -> TextState:
 
     """
     place = place_of(path, follow=follow)
-    return TextState(path=path, place=place, entry=look(place))
+    return TextState(path=path, place=place, entry=path_state(place))
 
 
 def edited(state: TextState, text: str | None, *, mode: str | None = None, backup: bool = False) -> FilePlan:
@@ -222,7 +231,7 @@ def edited(state: TextState, text: str | None, *, mode: str | None = None, backu
 def written(
     path: Path,
     place: Path,
-    found: Entry,
+    found: PathState,
     *,
     data: bytes | None,
     source: Path | None = None,
@@ -270,7 +279,7 @@ def written(
     return FilePlan(changes=changes, work=(work,) if changes else ())
 
 
-def mode_change(path: Path, found: Entry, bits: int) -> Iterator[Change]:
+def mode_change(path: Path, found: PathState, bits: int) -> Iterator[Change]:
     """The change of a mode, for an existing file or folder."""
     if found.kind in ("file", "folder") and found.mode != bits:
         yield Change("set mode", str(path), f"{found.mode:04o}", f"{bits:04o}")
@@ -297,7 +306,7 @@ def carry_out(plan: FilePlan, machine: Machine) -> None:
         if work.backup:
             stamp = time.strftime("%Y-%m-%d@%H:%M:%S")
             kept = work.path.with_name(f"{work.path.name}.{os.getpid()}.{stamp}~")
-            copy_atomically(work.path, kept, mode=look(work.path).mode)
+            copy_atomically(work.path, kept, mode=path_state(work.path).mode)
             machine.report(backup_file=str(kept))
         if work.do == "write":
             write_atomically(work.path, work.data, mode=work.mode)

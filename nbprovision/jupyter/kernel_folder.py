@@ -100,10 +100,10 @@ def try_out(machine: Machine, prefix: Path, spec: Mapping[str, Any], folder: Pat
         TaskFailed: it did not start, did not answer in time, or runs another Python.
 
     """
-    from nbprovision.system import launch
+    from nbprovision.system import trust
     from nbprovision.system.commands import run
 
-    launch.program(spec["argv"][0], env=machine.env)  # the trial's Python starts it
+    trust.program(spec["argv"][0], env=machine.env)  # the trial's Python starts it
     failure = f"the kernel '{folder.name}' does not work"
     with temporary_folder(machine.cache / "kernel-trial") as scratch:
         request = {"spec": spec, "folder": str(folder), "scratch": str(scratch), "seconds": _TRIAL_SECONDS}

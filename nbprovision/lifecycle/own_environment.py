@@ -75,10 +75,10 @@ def finish(venv: Path, home: Path, installed: str) -> None:
         ImportError: a package does not fit this machine.
         StopIteration: the tool itself is missing.
     """
-    from nbprovision.system.bytecode import remove_cut
+    from nbprovision.system.bytecode import remove_truncated
 
-    remove_cut(site_packages(venv))
-    import rattler  # noqa: F401  # the largest wheel: fails on a machine that it does not fit
+    remove_truncated(site_packages(venv))
+    import rattler  # noqa: F401  # the largest wheel; one that does not fit this machine shows here
 
     (venv / ".lock").unlink(missing_ok=True)  # uv makes it writable for everybody
     own = next(site_packages(venv).glob("nbprovision-*.dist-info"))

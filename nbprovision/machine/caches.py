@@ -19,7 +19,7 @@ import msgspec
 
 from nbprovision.machine.machine import CACHE_BESIDE
 from nbprovision.model.errors import TaskFailed, UsageError
-from nbprovision.system.disk_space import BLOCK, files_below
+from nbprovision.system.disk_space import files_below, space_taken
 from nbprovision.system.files import remove
 from nbprovision.system.log import event
 
@@ -180,7 +180,7 @@ def _look(path: Path) -> list[_File]:
     for status in files_below(os.fspath(path)):
         folder = stat.S_ISDIR(status.st_mode)
         names = 1 if folder else status.st_nlink
-        found.append(_File((status.st_dev, status.st_ino), names, status.st_blocks * BLOCK, status.st_ctime, folder))
+        found.append(_File((status.st_dev, status.st_ino), names, space_taken(status), status.st_ctime, folder))
     return found
 
 

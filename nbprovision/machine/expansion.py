@@ -12,7 +12,7 @@ import msgspec
 from nbprovision.machine.env_selection import EnvSelection, Member
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Claim, Foretold, Input, Resource, Setting, Task
-from nbprovision.system import side_by_side
+from nbprovision.system.context import in_parallel
 
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
@@ -128,7 +128,7 @@ class Expansion(Task[tuple[tuple[Member, Any], ...]], frozen=True, kw_only=True)
     def read(self, machine: Machine) -> tuple[tuple[Member, Any], ...]:
         """The members, each with its present state."""
         members = self.task.members(machine)
-        states = side_by_side.each(lambda member: member.task.read(machine), members)
+        states = in_parallel(lambda member: member.task.read(machine), members)
         return tuple(zip(members, states, strict=True))
 
     def plan(self, state: tuple[tuple[Member, Any], ...]) -> ExpandedPlan:
@@ -153,7 +153,7 @@ class Expansion(Task[tuple[tuple[Member, Any], ...]], frozen=True, kw_only=True)
             changed = member.task.apply(member.plan, machine)
             return member.named(member.plan.changes if changed is None else changed)
 
-        return list(itertools.chain.from_iterable(side_by_side.each(apply, plan.members)))
+        return list(itertools.chain.from_iterable(in_parallel(apply, plan.members)))
 
     def foretells(self, plan: ExpandedPlan, machine: Machine) -> dict[Path, Foretold]:
         """The content of environments after the plans of the members."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nbprovision.model.errors import NotTrusted, UsageError
-from nbprovision.system import launch, trust
+from nbprovision.system import trust
 
 
 def refuse_foreign(env: Mapping[str, str], user_home: Path, home: Path) -> None:
@@ -74,7 +74,7 @@ def refuse_foreign_code() -> None:
     try:
         trust.obey(Path(__file__).parents[1], "run the nbprovision in")
         trust.environment(sys.prefix, "run the Python in")
-        launch.variables(os.environ, os.getcwd(), of_this_process=True)
+        trust.variables(os.environ, os.getcwd(), of_this_process=True)
     except NotTrusted as error:
         raise UsageError(error.message, cause=error.cause, cure=error.cure) from None
 

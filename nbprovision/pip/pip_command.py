@@ -20,7 +20,7 @@ from nbprovision.machine.network import only_logged, pip_log
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip import editable_clone, engine_options, requirements, target_folder
 from nbprovision.pip.request import Move, Request, child_environment, failure, index_settings, interpreter
-from nbprovision.system import commands, room
+from nbprovision.system import commands, disk_space
 from nbprovision.system.files import make_folder, own_temporary_files, remove, temporary_folder
 
 if TYPE_CHECKING:
@@ -69,12 +69,12 @@ def _taken_back(request: Request) -> Iterator[None]:
     try:
         yield
     except TaskFailed as error:
-        if folder is not None and room.trouble(error.cause) in (errno.ENOSPC, errno.EDQUOT):
+        if folder is not None and disk_space.write_error(error.cause) in (errno.ENOSPC, errno.EDQUOT):
             whole = [one for several in distributions.in_folder(folder).values() for one in several if not one.broken]
             named = {name.partition("/")[0] for one in whole for name in distributions.recorded(one.path)}
             for entry in set(os.listdir(folder)) - before - named:
                 remove(folder / entry)
-            left = room.explained(error.cause.partition("\n")[2], folder)
+            left = disk_space.explain_output(error.cause.partition("\n")[2], folder)
             error.cause = left[0] if left is not None else error.cause
         raise
 

@@ -21,7 +21,7 @@ from nbprovision.machine.network import NetworkFailed, Server, network_failure
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip.install_settings import Options
 from nbprovision.pip.requirements import HASHES_OF_ALL
-from nbprovision.system import room, secrets
+from nbprovision.system import disk_space, secrets
 from nbprovision.system.commands import Completed
 from nbprovision.system.files import read_text, write_atomically
 
@@ -180,7 +180,7 @@ def failure(
     else:
         index = " and ".join(secrets.mask(url) for url in _asked(settings, said)) if settings else "the index"
         cure = cure.replace("INDEX", index)
-    no_room = room.explained(cause[-3000:], request.prefix) if request is not None else None
+    no_room = disk_space.explain_output(cause[-3000:], request.prefix) if request is not None else None
     if no_room is not None:
         return TaskFailed(what, cause=no_room[0], cure=no_room[1])
     return TaskFailed(what, cause=cause[-3000:] or f"exit status {done.status}", cure=cure)

@@ -22,8 +22,8 @@ from nbprovision.pip import engine_options
 from nbprovision.pip.request import Move, Request, child_environment, failure, index_settings, interpreter
 from nbprovision.pip.requirements import source_version
 from nbprovision.system import commands, secrets
+from nbprovision.system.disk_space import beside, free_space, megabytes, require_bytes, require_rest, write_error
 from nbprovision.system.files import make_folder, remove, temporary_folder
-from nbprovision.system.room import beside, left, megabytes, require_bytes, require_rest, trouble
 from nbprovision.system.secrets import without_password
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def perform(machine: Machine, request: Request) -> list[Move]:
     for one in (one for name in request.reinstall for one in request.found().get(name, ())):
         for path in one.path.glob(".tmp*"):  # a killed uv's, which another one leaves where it is
             remove(path)
-    if request.location is None and left(request.prefix).free < _PLENTY:
+    if request.location is None and free_space(request.prefix).free < _PLENTY:
         _rehearse(machine, request)
     return _moves(_install(machine, request, dry_run=False))
 
@@ -105,7 +105,7 @@ def _rehearse(machine: Machine, request: Request) -> None:
                 trial = msgspec.structs.replace(request, lines=tuple(coming), options=options, location=scratch)
                 _install(machine, trial, dry_run=False, alone=True)
         except TaskFailed as error:
-            if trouble(error.cause) is None:
+            if write_error(error.cause) is None:
                 return  # such as a build that needs more than its own files; the install itself says what is wrong
             known = f"it takes more than {megabytes(need)}, by the sizes of the packages; " if need else ""
             raise NotBegun(error.message, cause=known + error.cause, cure=error.cure) from error

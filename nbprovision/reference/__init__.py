@@ -1,1 +1,1 @@
-"""The descriptions of the tool's language, made from the tasks' definitions: pages, help, and a JSON Schema."""
+"""Descriptions of playbooks, generated from the tasks' definitions: reference pages, help, and a JSON Schema."""

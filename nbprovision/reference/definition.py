@@ -1,4 +1,4 @@
-"""What a kind of task says of itself: parameters, defaults, examples, and what it can report."""
+"""The description of a kind of task: parameters, defaults, examples, and possible results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import msgspec
 from nbprovision.model.task import Task
 from nbprovision.playbook.parameters import words
 
-# What every task can end as, with what it means.
+_HANDLER_ONLY = "Use it under `handlers`. It runs after a task that notifies it has changed something."
+# The possible results of every task.
 STATES = {
     "ok": "everything is as described",
     "changed": "something was changed; with `--check` it would be",
@@ -27,9 +28,9 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: As a playbook writes it.
-        takes: The values that it takes, in words.
+        takes: The type of its values, in words.
         choices: The possible values, if they are limited.
-        default: As a playbook would write it; empty if there is none.
+        default: The default in a playbook's notation; empty if there is none.
         required: Whether it must be given.
         description: One or more sentences.
 
@@ -48,13 +49,12 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: Its key in a playbook.
-        text: What it is for: paragraphs, with code between backticks.
-        parameters: Its own, in order.
-        shared: Those that every task has.
-        relations: Which parameters go together, a sentence each.
-        actions: What it can have changed, each with what that means.
+        text: Its purpose: paragraphs, with code between backticks.
+        parameters: Its own parameters, in order.
+        shared: The parameters of every task.
+        relations: Sentences about parameters that belong together.
+        actions: The possible changes, with their meanings.
         examples: A list of tasks in YAML.
-        handler_only: Whether it can only be a handler.
 
     """
 
@@ -65,7 +65,6 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     relations: tuple[str, ...]
     actions: Mapping[str, str]
     examples: str
-    handler_only: bool
 
     @property
     def summary(self) -> str:
@@ -74,18 +73,18 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def define(kind: type[Task[Any]]) -> Definition:
-    """Gather what a kind of task says of itself."""
+    """Return the description of a kind of task."""
     common = set(Task.__struct_fields__)
     fields = msgspec.structs.fields(kind)
+    text = inspect.cleandoc(kind.__doc__ or "").replace("``", "`")
     return Definition(
         kind=kind.kind(),
-        text=inspect.cleandoc(kind.__doc__ or "").replace("``", "`"),
+        text=f"{text}\n\n{_HANDLER_ONLY}" if kind.handler_only else text,
         parameters=tuple(_parameter(field) for field in fields if field.name not in common),
         shared=tuple(_parameter(field) for field in fields if field.name in common),
         relations=tuple(relation.words() for relation in kind.relations),
         actions=kind.actions,
         examples=inspect.cleandoc(kind.examples),
-        handler_only=kind.handler_only,
     )
 
 

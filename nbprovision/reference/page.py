@@ -10,8 +10,6 @@ from nbprovision.reference.definition import Definition, Parameter
 def section(definition: Definition) -> str:
     """Describe one kind of task, its parameters and changes, under a heading of its own."""
     lines = [f"### {definition.kind}", "", definition.text, ""]
-    if definition.handler_only:
-        lines += ["Use it under `handlers`. It runs after a task that notifies it has changed something.", ""]
     lines += [*_table(definition.parameters), ""]
     if definition.relations:
         lines += [" ".join(definition.relations), ""]

@@ -1,7 +1,7 @@
-"""The JSON Schema of a playbook, by which an editor completes and checks what is written.
+"""The JSON Schema of a playbook, for completion and checks in an editor.
 
-Draft 7 (https://json-schema.org/draft-07), which editors' YAML language servers know. It takes what the reader takes,
-as far as a schema can express it: it cannot judge the values of templates, or parameters that exclude each other.
+It is draft 7 (https://json-schema.org/draft-07), which editors' YAML language servers support. It accepts the same
+playbooks as the reader, except that a schema cannot check values of templates, or parameters that exclude each other.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _FILE: Schema = {
 _TASKS: Schema = {"type": ["array", "null"], "items": {"$ref": "#/definitions/task"}}
 _HANDLERS: Schema = {"type": ["array", "null"], "items": {"$ref": "#/definitions/handler"}}
 
-# The values that keywords take; of one that is not here, any.
+# The values of keywords; a keyword that is missing here takes any value.
 _SHAPES: Mapping[str, Schema] = {
     "name": _TEXT,
     "hosts": {"anyOf": [*_HOST["anyOf"], {"type": "array", "items": _HOST}]},
@@ -123,13 +123,13 @@ def schema(catalogue: Mapping[str, type[Task[Any]]]) -> Schema:
         "A task: its own key, and keywords.", runnable, keywords.TASK, (_BLOCK, _INCLUDE, _DIRECTION)
     )
     definitions["handler"] = _entry(
-        "A task that is run when another one notifies it.", kinds, keywords.HANDLER, (_INCLUDE,)
+        "A task that runs when another one notifies it.", kinds, keywords.HANDLER, (_INCLUDE,)
     )
     definitions["play"] = _play()
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Playbook of nbprovision",
-        "description": "A list of plays, which bring the machine that they are run on to the state that they describe.",
+        "description": "A list of plays. They bring the machine on which they run to the state that they describe.",
         "type": "array",
         "minItems": 1,
         "items": {"$ref": "#/definitions/play"},
@@ -152,7 +152,7 @@ def _play() -> Schema:
 def _entry(
     description: str, kinds: Iterable[type[Task[Any]]], keyword_table: Mapping[str, str], others: Iterable[Form]
 ) -> Schema:
-    """An entry of a list of tasks; one mapping with all the keys, so that an editor offers each of them."""
+    """An entry of a list of tasks: one mapping with all keys, so that an editor offers each of them."""
     names = [kind.kind() for kind in kinds]
     forms: list[Form] = [(tuple(names), {**dict.fromkeys(names, ""), **keyword_table}), *others]
     properties: Schema = {}
@@ -166,10 +166,7 @@ def _entry(
         "additionalProperties": False,
         "oneOf": [{"required": [name]} for keys, _ in forms for name in keys],
         "allOf": [
-            {
-                "if": {"anyOf": [{"required": [name]} for name in keys]},
-                "then": {"propertyNames": {"enum": list(words)}},
-            }
+            {"if": {"anyOf": [{"required": [name]} for name in keys]}, "then": {"propertyNames": {"enum": list(words)}}}
             for keys, words in forms
         ],
     }
@@ -207,7 +204,7 @@ def _value(schema: Schema) -> Schema:
     forms: list[Schema] = []
     for form in shape.get("anyOf", [shape]):
         forms += [alternative for alternative in _forms(form) if alternative not in forms]
-    if {"type": "string"} in forms:  # any text, templates among it
+    if {"type": "string"} in forms:  # any text, including templates
         forms = [form for form in forms if form.get("type") != "string" or form == {"type": "string"}]
     return {**description, **(forms[0] if len(forms) == 1 else {"anyOf": forms})}
 

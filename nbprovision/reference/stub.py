@@ -1,4 +1,4 @@
-"""The type stub of the Python API: what type checkers and editors know of functions that are made when asked for."""
+"""The type stub of the Python API, for type checkers and editors: its functions are created at their first use."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def stub(
     """The text of ``nbprovision/__init__.pyi``.
 
     Args:
-        classes: Classes of the API, each with the module that it comes from.
-        functions: Functions of the API that are written by hand.
+        classes: Classes of the API, each with its module.
+        functions: The handwritten functions of the API.
         kinds: The tasks.
-        settings: By task, what its function takes beside the parameters: type, default and meaning of each.
+        settings: By task, further arguments of its function: type, default and meaning of each.
 
     """
     lines = [
@@ -74,7 +74,7 @@ def _signature(name: str, parameters: list[tuple[str, str, bool]], returns: str)
 
 
 def _written(function: Any) -> list[tuple[str, str, bool]]:
-    """The parameters of a function as they are written."""
+    """The parameters of a handwritten function."""
     parameters: list[tuple[str, str, bool]] = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and ("*", "", True) not in parameters:
@@ -84,7 +84,7 @@ def _written(function: Any) -> list[tuple[str, str, bool]]:
 
 
 def _annotation(shape: Any, *, paths: bool) -> str:
-    """What a parameter takes, as Python writes it: where a playbook has a path, a `Path` as well."""
+    """The type of a parameter in Python's notation; a path in a playbook may be a `Path` too."""
     if isinstance(shape, msgspec.inspect.Metadata):
         return _annotation(shape.type, paths=paths)
     if isinstance(shape, msgspec.inspect.UnionType):

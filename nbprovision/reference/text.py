@@ -25,11 +25,6 @@ def page(definition: Definition, *, width: int = 100, heading: Callable[[str], s
         for paragraph in definition.text.split("\n\n"):
             yield from _filled(paragraph, width)
             yield ""
-        if definition.handler_only:
-            yield from _filled(
-                "Use it under `handlers`. It runs after a task that notifies it has changed something.", width
-            )
-            yield ""
         yield heading("PARAMETERS")
         for parameter in definition.parameters:
             yield from _parameter(parameter, width)
@@ -70,7 +65,7 @@ def overview(definitions: Iterable[Definition], *, width: int = 100, heading: Ca
 
 
 def keywords(tables: Mapping[str, Mapping[str, str]], *, width: int = 100, heading: Callable[[str], str] = str) -> str:
-    """The keywords, by what may say them."""
+    """The keywords, by the part of a playbook that accepts them."""
     parts = ("\n".join([heading(where.upper()), *_listed(rows, width)]) for where, rows in tables.items())
     return "\n\n".join(parts) + "\n"
 

@@ -1,16 +1,17 @@
-"""What the tool does now or did last, as one small record that ``nbprovision status`` reads: ``status.json``.
+"""The record of the current or last activity, which ``nbprovision status`` reads: ``status.json``.
 
-bootstrap.sh writes it while it installs the tool, then the holder of the run lock. A run that waits for the lock leaves
-that record alone and puts one of its own into the folder ``waiting``. Locks say whether a record still holds, since a
-process id may belong to another program, another machine or another boot.
+bootstrap.sh writes it while it installs the tool, then the holder of the run lock. A run that waits for the lock writes
+its own record into the folder ``waiting``. Locks show whether a record is still true, since a process id may belong to
+another program, another machine or another boot.
 
-A lifecycle script runs the team's playbook and then, where the team allows it, the user's own. The second run
-keeps the record of the first: how the team's ended is what the script's exit status says.
+A lifecycle script runs the team's playbook and then, if the team allows it, the user's own. The second run keeps the
+record of the first, since the script's exit status is that of the team's playbook.
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import fcntl
 import os
 import re
@@ -25,22 +26,21 @@ import msgspec
 
 from nbprovision import __version__
 from nbprovision.model.errors import InvalidPlaybook, TaskFailed
-from nbprovision.report.witnessed import witnessed_since
 from nbprovision.system.files import make_folder, write_atomically
-from nbprovision.system.reading import decode
+from nbprovision.system.reading import decode, read_end
 from nbprovision.system.secrets import mask
 
 FILE = "status.json"
-WAITING = "waiting"  # the folder of those that wait for the lock
-USER_PLAYBOOK = "NBPROVISION_USER_PLAYBOOK"  # the variable by which a lifecycle script names the user's own playbook
-ROOT_FOLDER = Path("/run/nbprovision")  # where root's part of a lifecycle script leaves its last line
+WAITING = "waiting"  # the folder of the records of waiting runs
+USER_PLAYBOOK = "NBPROVISION_USER_PLAYBOOK"  # variable of a lifecycle script: the user's own playbook
+ROOT_FOLDER = Path("/run/nbprovision")  # root's part of a lifecycle script writes its last line here
 HOOKS = ("on-start", "on-create")
-_MOST = 1 << 16  # bytes of a record
+_MOST = 1 << 16  # bytes of a record, and of the end of the log
 _WORD = re.compile(r"nbprovision: (?P<word>done|background|failed|skipped)\b(?P<rest>[^\n]*)")
 
 State = Literal["never", "installing", "waiting", "running", "background", "interrupted", "failed", "ok", "skipped"]
 IN_PROGRESS = ("installing", "waiting", "running", "background")
-# Seconds since the epoch that a calendar has a day for.
+# Seconds since the epoch within the years of a calendar.
 _IN_CALENDAR = msgspec.Meta(ge=0, lt=253_402_300_800)
 Moment = Annotated[float, _IN_CALENDAR]
 
@@ -57,12 +57,12 @@ class Activity(msgspec.Struct, kw_only=True):
         status: The exit status; None while it is in progress.
         version: The tool's.
         playbook: Its path.
-        fallback: What of an earlier start was used in place of what the script asks for.
-        message: One line, of a failure the reason.
-        why: One line, of a fallback what was wrong with the playbook that is not used.
-        log: Where more is.
-        team: Of the user's own playbook while it is run, how the team's ended before it.
-        user_playbook: Of the team's, how the user's own ended after it.
+        fallback: The part of an earlier start that was used instead of the script's: a playbook, the tool, or both.
+        message: One line, such as the reason of a failure.
+        why: One line: the fault of the playbook that a fallback replaced.
+        log: The path of the log.
+        team: While the user's own playbook runs: the record of the team's, which ended before.
+        user_playbook: After the team's playbook: the record of the user's own.
 
     """
 
@@ -84,11 +84,11 @@ class Activity(msgspec.Struct, kw_only=True):
 
 
 class Replaced(msgspec.Struct, frozen=True):
-    """A playbook in whose place the one that last succeeded is run.
+    """An invalid playbook that the last successful one replaces.
 
     Attributes:
-        date: Since when that one has been kept, for a person.
-        why: What is wrong with the one that is not used.
+        date: The date since which the successful one has been kept, for a person.
+        why: The fault of the invalid one.
 
     """
 
@@ -97,7 +97,7 @@ class Replaced(msgspec.Struct, frozen=True):
 
 
 class Word(msgspec.Struct, frozen=True):
-    """The last line of a lifecycle script, as root's part left it, and when (seconds since the epoch)."""
+    """The last line of a lifecycle script, written by root's part, and its time (seconds since the epoch)."""
 
     line: str
     word: str
@@ -106,13 +106,13 @@ class Word(msgspec.Struct, frozen=True):
 
 
 def hook() -> str:
-    """Which lifecycle script this process works for; empty at a terminal."""
+    """The lifecycle hook that this process works for; empty at a terminal."""
     phase = os.environ.get("NBPROVISION_PHASE", "")
     return phase if phase in HOOKS else ""
 
 
 def boot() -> str:
-    """This boot of the machine (proc(5), ``random/boot_id``); empty if the kernel does not say."""
+    """The boot id of the machine (proc(5), ``random/boot_id``); empty if the kernel has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -120,9 +120,9 @@ def boot() -> str:
 
 
 def begin(home: Path, playbook: str, state: State) -> Activity:
-    """An activity of this process that begins now."""
+    """Return the record of an activity of this process that begins now."""
     fallback = os.environ.get("NBPROVISION_FALLBACK", "")
-    if is_users(playbook):  # what the team's was replaced by is not said of the user's own
+    if is_users(playbook):  # a replaced team's playbook is not the user's
         fallback = "tool" if fallback in ("tool", "both") else ""
     return Activity(
         state=state,
@@ -144,7 +144,7 @@ class Recorder:
     Args:
         home: The tool's home folder.
         playbook: The run's.
-        replaced: What is known of the playbook in whose place this run runs an earlier one.
+        replaced: The invalid playbook that this run's replaces, if it does.
 
     """
 
@@ -168,10 +168,10 @@ class Recorder:
                 _write(self._path, self.activity)
 
     def end(self, status: int, message: str = "") -> None:
-        """The run is over. One in the place of an invalid playbook is a failure, however well it did: see bootstrap.sh.
+        """Record the end of the run. The replacement of an invalid playbook is always a failure: see bootstrap.sh.
 
         Args:
-            status: Its exit status.
+            status: The exit status.
             message: Why it failed.
 
         """
@@ -185,7 +185,7 @@ class Recorder:
 
 
 def _ended(activity: Activity, status: int, message: str) -> Activity:
-    """The record of an activity that has ended: its own, or the team's with it."""
+    """Return the record of an ended activity, within the record of the team's playbook if that ran before."""
     team, activity.team = activity.team, None
     activity.state = "failed" if status else "ok"
     activity.status = status
@@ -197,20 +197,20 @@ def _ended(activity: Activity, status: int, message: str) -> Activity:
 
 
 def _team_of(home: Path, activity: Activity) -> Activity | None:
-    """How the team's playbook ended at this start, if ``activity`` is of the user's own; None if nobody knows."""
-    record_found = read(home)
-    if not activity.hook or not is_users(activity.playbook) or record_found is None:
+    """The record of the team's playbook at this start, if ``activity`` is of the user's own; None if unknown."""
+    content = read(home)
+    if not activity.hook or not is_users(activity.playbook) or content is None:
         return None
-    team, written = record_found
-    if team.team is not None:  # the user's own was run before, and killed
+    team, written = content
+    if team.team is not None:  # an earlier run of the user's own was killed
         team = team.team
     this_start = (team.hook, team.boot) == (activity.hook, activity.boot)
-    over = team.state in IN_PROGRESS or witnessed_since(home, written) is not None
-    return team if this_start and not over and team.playbook != activity.playbook else None
+    outdated = team.state in IN_PROGRESS or witnessed_since(home, written) is not None
+    return team if this_start and not outdated and team.playbook != activity.playbook else None
 
 
 def is_users(playbook: str) -> bool:
-    """Whether a playbook is the user's own, that a lifecycle script runs after the team's."""
+    """Whether a playbook is the user's own, which a lifecycle script runs after the team's."""
     named = os.environ.get(USER_PLAYBOOK, "")
     return named != "" and os.path.abspath(named) == os.path.abspath(playbook)
 
@@ -231,9 +231,9 @@ def record_failure(home: Path, playbook: str, status: int, message: str) -> None
 
 
 def last_failure(home: Path, playbook: str, status: int) -> str:
-    """Why the last run of a playbook ended with ``status``; empty if the record is of something else."""
-    activity = read(home)
-    record = activity[0] if activity is not None else None
+    """Why the last run of a playbook ended with ``status``; empty if the record is of another run."""
+    content = read(home)
+    record = content[0] if content is not None else None
     if record is not None and is_users(playbook) and record.user_playbook is not None:
         record = record.user_playbook
     if record is None or (record.playbook, record.status) != (os.path.abspath(playbook), status):
@@ -248,14 +248,14 @@ def read(home: Path) -> tuple[Activity, float] | None:
 
 @contextlib.contextmanager
 def waiting(home: Path, playbook: str) -> Iterator[None]:
-    """Leave a record of this process among those that wait for the lock while the body runs.
+    """Keep a record of this process among the runs that wait for the lock while the body runs.
 
-    It is locked before it has its name, so that a record without a lock is one whose process is gone.
+    The file is locked before it gets its name: if a record is not locked, its process has ended.
     """
     path = home / WAITING / f"{os.uname().nodename}.{os.getpid()}.json"
     temporary = path.with_name(f".{path.name}")
     with contextlib.ExitStack() as kept:
-        with contextlib.suppress(OSError):  # full or read-only: it waits all the same
+        with contextlib.suppress(OSError):  # a full or read-only disk does not stop the waiting
             make_folder(path.parent, mode=0o700)
             temporary.unlink(missing_ok=True)
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -269,7 +269,7 @@ def waiting(home: Path, playbook: str) -> Iterator[None]:
 
 
 def in_line(home: Path) -> list[Activity]:
-    """The runs that wait for the lock, in the order in which they came."""
+    """The runs that wait for the lock, in the order of their start."""
     waiting = []
     with contextlib.suppress(OSError):
         for path in (home / WAITING).glob("[!.]*.json"):
@@ -280,7 +280,7 @@ def in_line(home: Path) -> list[Activity]:
 
 
 def tidy(home: Path) -> None:
-    """Remove what killed runs left among those that wait."""
+    """Remove the records of waiting runs that were killed."""
     with contextlib.suppress(OSError):
         for path in (home / WAITING).glob("[!.]*.json"):
             if not is_held(path):
@@ -288,7 +288,7 @@ def tidy(home: Path) -> None:
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a process holds a lock file, asked of the lock itself; one that cannot be asked is free."""
+    """Whether a process holds a lock file; an unreadable one counts as free."""
     try:
         with _held_for_a_moment(lock, fcntl.LOCK_SH) as free:
             return not free
@@ -297,7 +297,7 @@ def is_held(lock: Path) -> bool:
 
 
 def root_word() -> Word | None:
-    """What root's part of a lifecycle script said last, of the hooks that ran since the machine started."""
+    """The newest last line of root's part of a lifecycle script, of the hooks since the machine's start."""
     words = []
     for name in HOOKS:
         content = _content(ROOT_FOLDER / name, {0})
@@ -310,7 +310,10 @@ def root_word() -> Word | None:
 
 @contextlib.contextmanager
 def _held_for_a_moment(lock: Path, how: int) -> Iterator[bool]:
-    """Whether a lock file was free; it is ours while the body runs then. It is made only to be held exclusively."""
+    """Acquire a lock file if it is free, for the time of the body; yield whether it was.
+
+    Only an exclusive lock creates the file.
+    """
     flags = os.O_RDONLY if how == fcntl.LOCK_SH else os.O_RDWR | os.O_CREAT
     handle = os.open(lock, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -325,7 +328,7 @@ def _held_for_a_moment(lock: Path, how: int) -> Iterator[bool]:
 
 
 def _write(path: Path, activity: Activity) -> None:
-    with contextlib.suppress(TaskFailed):  # full or read-only: the work counts, not the record of it
+    with contextlib.suppress(TaskFailed):  # a full or read-only disk does not stop the work
         write_atomically(path, msgspec.json.encode(activity) + b"\n", mode=0o600, durable=False)
 
 
@@ -340,19 +343,19 @@ def _read(path: Path, owners: set[int]) -> tuple[Activity, float] | None:
 
 
 def _content(path: Path, owners: set[int]) -> tuple[bytes, float] | None:
-    """A small regular file that nobody but one of ``owners`` can write, and when it was written."""
+    """A small regular file that only one of ``owners`` can write, and when it was written."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with open(handle, "rb", buffering=0) as stream:
             status = os.fstat(handle)
-            believed = stat.S_ISREG(status.st_mode) and status.st_uid in owners and not status.st_mode & 0o022
-            return (stream.read(_MOST), status.st_mtime) if believed and status.st_size <= _MOST else None
+            trusted = stat.S_ISREG(status.st_mode) and status.st_uid in owners and not status.st_mode & 0o022
+            return (stream.read(_MOST), status.st_mtime) if trusted and status.st_size <= _MOST else None
     except OSError:
         return None
 
 
 def _owners(home: Path) -> set[int]:
-    """Whose records are believed: this user's and those of the home folder's owner."""
+    """The owners of trusted records: this user and the owner of the home folder."""
     try:
         return {os.geteuid(), os.stat(home).st_uid}
     except OSError:
@@ -362,3 +365,48 @@ def _owners(home: Path) -> set[int]:
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
+
+
+class Witnessed(msgspec.Struct, frozen=True):
+    """A run that ended at its witnesses: its playbook, and when it ended (seconds since the epoch)."""
+
+    playbook: str
+    when: float
+
+
+def witnessed_since(home: Path, since: float, failed: str = "") -> Witnessed | None:
+    """The last run, if it ended at its witnesses after a moment; such a run leaves only a line in the log.
+
+    Args:
+        home: The tool's home folder.
+        since: The moment, in seconds since the epoch.
+        failed: The playbook that had failed by then. A later run of the user's own playbook proves nothing about it.
+
+    """
+    path = home / "log" / "nbprovision.log"
+    for log in (path, path.with_name(f"{path.name}.1")):
+        try:
+            lines = read_end(log, _MOST).splitlines()
+        except OSError:
+            continue
+        for line in reversed(lines):
+            try:
+                entry = msgspec.json.decode(line, type=_LogEntry)
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                continue
+            if entry.event != "run" or entry.check or (entry.users and failed not in ("", entry.playbook)):
+                continue
+            when = entry.timestamp.timestamp()
+            return Witnessed(entry.playbook, when) if entry.proof == "witness" and when > since else None
+    return None
+
+
+class _LogEntry(msgspec.Struct):
+    """The used fields of a log entry."""
+
+    event: str
+    timestamp: dt.datetime
+    proof: str = ""
+    playbook: str = ""
+    check: bool = False
+    users: bool = False

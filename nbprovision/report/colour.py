@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Mapping
 from typing import TextIO
 
@@ -11,8 +13,8 @@ from nbprovision.system.secrets import mask
 
 RED, GREEN, YELLOW, MAGENTA, CYAN = "31", "32", "33", "35", "36"
 BOLD = "1"
-# What moves the cursor, sets the title or answers for the user, and what nobody sees or lets text be read in another
-# order than it stands: of a terminal's sequences only colours may pass.
+# Of a terminal's escape sequences only colours may pass: others move the cursor, set the title or answer for the user.
+# Invisible characters, and those that change the reading order, are written out too.
 _CONTROL = re.compile(
     f"\x1b(?!\\[[0-9]{{1,2}}m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u200e\u200f\ud800-\udfff{NEVER}]"
 )
@@ -21,7 +23,7 @@ _CONTROL = re.compile(
 def wants_colour(stream: TextIO, env: Mapping[str, str]) -> bool:
     """Whether to colour ``stream``: https://no-color.org and https://force-color.org, else on a terminal.
 
-    NO_COLOR wins over FORCE_COLOR. ``FORCE_COLOR=0`` asks for none, as the tools that had the variable first take it.
+    NO_COLOR wins over FORCE_COLOR. ``FORCE_COLOR=0`` means no colour, as in the tools that introduced the variable.
     """
     if env.get("NO_COLOR"):
         return False
@@ -31,16 +33,21 @@ def wants_colour(stream: TextIO, env: Mapping[str, str]) -> bool:
     return stream.isatty() and env.get("TERM") != "dumb"
 
 
-def painted(text: str, colour: str) -> str:
-    """``text`` in a colour."""
-    return f"\033[{colour}m{text}\033[0m"
+def painted(text: str, colour: str, stream: TextIO, env: Mapping[str, str] = os.environ) -> str:
+    """``text`` in a colour, if ``stream`` takes colours and ``colour`` is not empty."""
+    return f"\033[{colour}m{text}\033[0m" if colour and wants_colour(stream, env) else text
 
 
 def shown(text: str) -> str:
-    """``text`` as a person may see it: secrets masked, and each control character written out."""
+    """``text`` for a person: secrets masked, and control characters written out."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), mask(text))
 
 
 def shown_json(text: str) -> str:
-    """A JSON document as a terminal may get it: the same document, with such characters as escapes."""
+    """The same JSON document for a terminal: control characters as escapes."""
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def print_message(text: str) -> None:
+    """Print a message for a person on standard error."""
+    print(shown(text), file=sys.stderr, flush=True)

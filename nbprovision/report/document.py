@@ -1,4 +1,4 @@
-"""The JSON document of a run, whose form docs/reference.md fixes."""
+"""The JSON document of a run, in the form of docs/reference.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATUSES = ("ok", "changed", "skipped", "failed", "deferred")
 
 
 def counts(results: Sequence[Result]) -> dict[str, int]:
-    """How many results have each status, as Ansible counts: an ignored failure is ok, a rescued one none of them."""
+    """The number of results of each status as in Ansible: an ignored failure is ok, a rescued one does not count."""
     ignored, rescued = (sum(result.forgiven == why for result in results) for why in ("ignored", "rescued"))
     totals = {status: sum(result.status == status for result in results if not result.forgiven) for status in STATUSES}
     totals["ok"] += ignored
@@ -25,7 +25,7 @@ def counts(results: Sequence[Result]) -> dict[str, int]:
 
 
 def overall(results: Sequence[Result]) -> str:
-    """The status of a whole run: the gravest of its tasks'."""
+    """The status of a run: the gravest of its tasks."""
     present = {result.status for result in results if not result.forgiven}
     return next((status for status in ("failed", "deferred", "changed") if status in present), "ok")
 
@@ -43,7 +43,7 @@ def document(playbook: str, results: Sequence[Result], *, check: bool, seconds: 
 
 
 def exit_status(results: Sequence[Result]) -> int:
-    """The exit status of a run with these results (docs/reference.md), for what changes nothing by ``--exit-code``."""
+    """The exit status of a run with these results (docs/reference.md), apart from ``--exit-code``."""
     errors = [result.error for result in results if result.status == "failed"]
     if errors and all(isinstance(error, LockTimeout) for error in errors):
         return LockTimeout.exit_status
@@ -51,7 +51,7 @@ def exit_status(results: Sequence[Result]) -> int:
 
 
 def first_error(results: Sequence[Result]) -> str:
-    """Why a run failed, in one line; empty if it did not."""
+    """The first error of a run in one line; empty if it succeeded."""
     failed = (result for result in results if result.error is not None and not result.forgiven)
     return next((f"{result.task}: {result.name}: {result.error}" for result in failed), "")
 
@@ -62,18 +62,18 @@ def render(content: dict[str, Any]) -> str:
 
 
 def render_plain(content: dict[str, Any]) -> str:
-    """Return a document as its text."""
+    """The document as text; its secrets are masked already."""
     return shown_json(msgspec.json.format(msgspec.json.encode(content).decode(), indent=2)) + "\n"
 
 
 class Silent:
-    """Hears a run and says nothing until its document is rendered."""
+    """A listener of a run that prints nothing: the document follows at the end."""
 
     def started(self, step: Any) -> None:
-        """Nothing to say yet."""
+        """Print nothing."""
 
     def progressed(self, step: Any, text: str, done: float, total: float) -> None:
-        """Nothing to say yet."""
+        """Print nothing."""
 
     def finished(self, step: Any, result: Result) -> None:
-        """Nothing to say yet."""
+        """Print nothing."""

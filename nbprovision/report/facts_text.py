@@ -1,4 +1,4 @@
-"""What is on a machine, as text for a person; the form may change, unlike that of the JSON document."""
+"""The facts about a machine as text for a person; unlike the JSON document, its form may change."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 _MAKERS = {"platform": "platform", "nbprovision": "nbprovision", "other": "somebody else"}
-_LONGEST = 5  # changes of an image that are named one by one; the JSON document has all
+_LONGEST = 5  # listed changes of an image; the JSON document has all
 
 
 def text(content: dict[str, Any]) -> str:
-    """The whole text.
-
-    Args:
-        content: The document, secrets masked.
-
-    """
+    """Return the text of the document ``content``, whose secrets are masked."""
     sections = (_machine, _environments, _distances, _kernels, _indexes, _caches, _warnings)
     parts = ("".join(f"{_printable(line)}\n" for line in section(content)) for section in sections)
     return "\n".join(part for part in parts if part)
@@ -31,17 +26,11 @@ def _machine(content: dict[str, Any]) -> Iterator[str]:
         for room in content["space"]
     ]
     size = f", {_bytes(home['size'])}" if "size" in home else ""
-    rows.append(("tool home", home["path"] + (size if home["exists"] else " (not made yet)")))
+    rows.append(("tool home", home["path"] + (size if home["exists"] else " (does not exist yet)")))
     for installation in conda["installations"]:
-        versions = [f"{name} {installation[name]}" for name in ("conda", "mamba") if installation[name]] or [
-            "no conda command"
-        ]
-        rows.append(
-            (
-                "conda",
-                f"{', '.join(versions)} in {installation['prefix']}{' (platform)' if installation['provided'] else ''}",
-            )
-        )
+        versions = ", ".join(f"{name} {installation[name]}" for name in ("conda", "mamba") if installation[name])
+        provided = " (platform)" if installation["provided"] else ""
+        rows.append(("conda", f"{versions or 'no conda command'} in {installation['prefix']}{provided}"))
     if not conda["installations"]:
         rows.append(("conda", "none found"))
     if conda["command"]:
@@ -56,10 +45,8 @@ def _environments(content: dict[str, Any]) -> Iterator[str]:
     if not environments:
         yield "no environment was found"
         return
-    sizes = "size" in environments[0]
-    rows = [
-        ("ENVIRONMENT", "MADE BY", "PYTHON", "CONDA", "PIP", "STATE", *(_SIZES if sizes else ()), "KERNELS", "PREFIX")
-    ]
+    sizes = _SIZES if "size" in environments[0] else ()
+    rows = [("ENVIRONMENT", "MADE BY", "PYTHON", "CONDA", "PIP", "STATE", *sizes, "KERNELS", "PREFIX")]
     rows += [
         (
             environment["name"] + ("*" if environment["jupyter_server"] else ""),
@@ -68,7 +55,7 @@ def _environments(content: dict[str, Any]) -> Iterator[str]:
             str(environment["conda_packages"]) if environment["kind"] == "conda" else "venv",
             str(environment["pip_packages"]),
             environment["state"],
-            *((_bytes(environment["size"]), _bytes(environment["size"] - environment["shared"])) if sizes else ()),
+            *_sizes(environment),
             ", ".join(environment["kernels"]) or "-",
             environment["prefix"],
         )
@@ -85,6 +72,10 @@ def _environments(content: dict[str, Any]) -> Iterator[str]:
 
 
 _SIZES = ("SIZE", "NOT SHARED")
+
+
+def _sizes(entry: dict[str, Any]) -> tuple[str, ...]:
+    return (_bytes(entry["size"]), _bytes(entry["size"] - entry["shared"])) if "size" in entry else ()
 
 
 def _distances(content: dict[str, Any]) -> Iterator[str]:
@@ -109,10 +100,8 @@ def _moved(change: dict[str, Any]) -> str:
 
 
 def _kernels(content: dict[str, Any]) -> Iterator[str]:
-    # The kernel that ipykernel brings is seen only by a Jupyter inside the same environment: there is one in each.
-    kernels = [
-        kernel for kernel in content["kernels"] if not (kernel["scope"] == "env" and kernel["name"] == "python3")
-    ]
+    # Not ipykernel's own kernel, which each environment has, and only a Jupyter inside it lists.
+    kernels = [kernel for kernel in content["kernels"] if (kernel["scope"], kernel["name"]) != ("env", "python3")]
     if not kernels:
         return iter(["no kernel is offered"])
     names = {environment["prefix"]: environment["name"] for environment in content["environments"]}
@@ -134,7 +123,7 @@ def _kernels(content: dict[str, Any]) -> Iterator[str]:
 def _starts(kernel: dict[str, Any]) -> str:
     if kernel["program"] is None:
         return "nothing"
-    return f"{kernel['program']} (not there)" if kernel["program_exists"] is False else str(kernel["program"])
+    return f"{kernel['program']} (missing)" if kernel["program_exists"] is False else str(kernel["program"])
 
 
 def _indexes(content: dict[str, Any]) -> Iterator[str]:
@@ -153,17 +142,8 @@ def _caches(content: dict[str, Any]) -> Iterator[str]:
     caches = content["caches"]
     if not caches:
         return iter(())
-    sizes = "size" in caches[0]
-    rows = [("CACHE", *(_SIZES if sizes else ()), "FOLDER")]
-    rows += [
-        (
-            cache["what"],
-            *((_bytes(cache["size"]), _bytes(cache["size"] - cache["shared"])) if sizes else ()),
-            cache["path"],
-        )
-        for cache in caches
-    ]
-    return _table(rows)
+    rows = [("CACHE", *(_SIZES if "size" in caches[0] else ()), "FOLDER")]
+    return _table(rows + [(cache["what"], *_sizes(cache), cache["path"]) for cache in caches])
 
 
 def _warnings(content: dict[str, Any]) -> Iterator[str]:
@@ -171,7 +151,7 @@ def _warnings(content: dict[str, Any]) -> Iterator[str]:
 
 
 def _table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Columns as wide as their widest entry; the last one is not filled up."""
+    """Lines with aligned columns."""
     rows = [[_printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
@@ -179,7 +159,7 @@ def _table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def _printable(line: str) -> str:
-    """What names and files say may hold anything; a terminal is not to be ruled by it."""
+    """Replace characters that could control a terminal: names and files may contain any."""
     return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 

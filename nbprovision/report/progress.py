@@ -1,7 +1,7 @@
-"""How far a run is, in files that others read while it goes on.
+"""The progress of a run, in files that others read meanwhile.
 
-``progress.json`` in the tool's home serves ``nbprovision status``; on a notebook instance a plain text file at the top
-of the volume says the same where JupyterLab's file browser shows it.
+``nbprovision status`` reads ``progress.json`` in the tool's home. On a notebook instance, a text file at the top of the
+volume shows the same in JupyterLab's file browser.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ENDED = ("ok", "changed", "skipped", "failed")
 
 
 class TaskProgress(msgspec.Struct):
-    """One task of a run that goes on; ``done`` of ``total`` is in whatever unit ``text`` speaks of, 0 where unknown."""
+    """A task of an active run; ``done`` and ``total`` are in the unit of ``text``, and 0 if unknown."""
 
     name: str
     task: str
@@ -47,14 +47,14 @@ class TaskProgress(msgspec.Struct):
     error: str = ""
 
     def line(self) -> str:
-        """One line for a person."""
+        """Return one line for a person."""
         share = f" {100 * self.done / self.total:.0f}%" if self.total else ""
         lasting = f", for {max(0.0, time.time() - self.since):.0f} s" if self.status == "running" and self.since else ""
         return f"{self.status + ':':<9} {self.task}: {self.name}{'  ' + self.text if self.text else ''}{share}{lasting}"
 
 
 class RunProgress(msgspec.Struct):
-    """A run that goes on, or was killed: its record says which."""
+    """A run that is active or was killed: its record shows which."""
 
     playbook: str
     pid: int
@@ -63,7 +63,7 @@ class RunProgress(msgspec.Struct):
     tasks: list[TaskProgress]
 
     def text(self, run: Activity) -> str:
-        """Some lines for a person.
+        """Return some lines for a person.
 
         Args:
             run: The record of the run.
@@ -87,20 +87,20 @@ def moment(seconds: float) -> str:
 
 
 class ProgressFiles:
-    """Hears a run and keeps the files.
+    """A listener of a run that keeps the files up to date.
 
     Args:
         home: The tool's home folder.
-        volume: The folder for the text file, None for no such file.
+        volume: The folder of the text file; None for no text file.
         record: The run's record.
-        steps: All of the run, in order.
+        steps: All steps of the run, in order.
     """
 
     def __init__(self, home: Path, volume: Path | None, record: Activity, steps: Sequence[Any]) -> None:
         self._home = home
         self._path = home / FILE
         self._record = record
-        # Root's runs are not reported among the user's files.
+        # Root writes no status into a folder of the user's.
         writable = volume is not None and os.access(volume, os.W_OK) and trust.fault(volume) is None
         self._text_path = volume / TEXT_FILE if volume is not None and writable else None
         self._tasks = {id(step): TaskProgress(masked(step.name), step.kind) for step in steps}
@@ -116,34 +116,34 @@ class ProgressFiles:
         thread(self._write_now_and_then).start()
 
     def started(self, step: Any) -> None:
-        """A step takes the full path."""
-        task = self._told(step)
+        """Record that the work on a step starts."""
+        task = self._task(step)
         task.status, task.since = "running", time.time()
 
     def progressed(self, step: Any, text: str, done: float, total: float) -> None:
-        """Long work goes on."""
-        task = self._told(step)
+        """Record the progress of long work."""
+        task = self._task(step)
         task.text, task.done, task.total = mask(text), done, total
 
     def finished(self, step: Any, result: Result) -> None:
-        """A step has its result."""
-        task = self._told(step)
+        """Record the result of a step."""
+        task = self._task(step)
         task.status, task.text, task.done, task.total = result.status, "", 0.0, 0.0
         task.error = mask(str(result.error)) if result.error else ""
 
-    def _told(self, step: Any) -> TaskProgress:
-        """The entry of a step; a step that may never run gets its entry when it runs."""
+    def _task(self, step: Any) -> TaskProgress:
+        """Return the entry of a step; a conditional step is listed when it runs."""
         task = self._tasks[id(step)]
         if step.conditional and not any(task is entry for entry in self._run.tasks):
             self._run.tasks.append(task)
         return task
 
     def ended(self, record: Activity, counts: str = "") -> None:
-        """The run is over; the text file keeps failures and long runs.
+        """Record the end of the run; the text file keeps failures and long runs.
 
         Args:
-            record: What the record says by now.
-            counts: How many tasks ended how.
+            record: The current record.
+            counts: The number of tasks of each status.
 
         """
         self._over.set()
@@ -161,11 +161,11 @@ class ProgressFiles:
             now = time.time()
             head = line_of_end(record, now) if below else f"{record.state}: {record.playbook}  {counts}".rstrip()
             text = "\n".join([head if below else f"{head} ({moment(now)})", *below, *errors, log_line(self._home)])
-            with contextlib.suppress(TaskFailed):  # no room for it; the log and the output say the same
+            with contextlib.suppress(TaskFailed):  # the disk is full; the log and the output show the same
                 write_atomically(self._text_path, text + "\n", mode=0o644)
 
     def _write_now_and_then(self) -> None:
-        # A thread, so that the file also shows a task that is silent for a while.
+        # A thread, so that the file also shows a task without news.
         wait = _PATIENCE
         while not self._over.wait(wait):
             wait = _INTERVAL
@@ -179,7 +179,7 @@ class ProgressFiles:
 
 
 def called(run: Activity) -> str:
-    """What an activity is about, in one line whatever its record holds."""
+    """The subject of an activity, in one line whatever its record contains."""
     return " ".join((run.playbook or f"nbprovision {run.version}").split())
 
 
@@ -229,13 +229,13 @@ def read(home: Path, run: Activity) -> RunProgress | None:
 
 
 def correct_text(volume: Path, home: Path, state: str, text: str) -> None:
-    """Put right the text file of a run that was killed, or that a later run has left behind.
+    """Correct an outdated text file, such as that of a killed run.
 
     Args:
         volume: The folder of the text file.
-        home: The tool's home folder; a text of another home's runs is left alone.
+        home: The tool's home folder; a text about another home's runs is not changed.
         state: The state that the text file should begin with.
-        text: What to say.
+        text: The new text.
 
     """
     path = volume / TEXT_FILE

@@ -1,4 +1,4 @@
-"""The reports of a run, from the process that does the work to the waiting caller, as JSON lines on a pipe."""
+"""Relays the reports of a run from the working process to the waiting caller, as JSON lines on a pipe."""
 
 from __future__ import annotations
 
@@ -16,65 +16,65 @@ from nbprovision.model.errors import LockTimeout, Position, ProvisionError, Task
 from nbprovision.model.result import Result
 from nbprovision.system.secrets import masked
 
-_ASK_EVERY = 10  # milliseconds
+_POLL_EVERY = 10  # milliseconds
 
 
 class Relay:
-    """Sends what it hears; a listener that has gone is not an error.
+    """Sends the reports of a run; it is not an error if the reader has exited.
 
     Args:
-        pipe: A file descriptor to write to.
-        steps: All of the run, in order; their numbers identify them.
+        pipe: The file descriptor to write to.
+        steps: All steps of the run, in order; their numbers identify them.
     """
 
     def __init__(self, pipe: int, steps: Sequence[Any]) -> None:
         self._pipe = pipe
-        self._lost = False  # something that nobody read
+        self._lost = False  # whether a message was not read
         self._numbers = {id(step): number for number, step in enumerate(steps)}
 
     def started(self, step: Any) -> None:
-        """A step takes the full path."""
+        """Report that the work on a step starts."""
         self._send({"started": self._numbers[id(step)]})
 
     def progressed(self, step: Any, text: str, done: float, total: float) -> None:
-        """Long work goes on."""
+        """Report the progress of long work."""
         self._send({"progressed": self._numbers[id(step)], "text": text, "done": done, "total": total})
 
     def finished(self, step: Any, result: Result) -> None:
-        """A step has its result."""
+        """Report the result of a step."""
         error = result.error
         message = msgspec.to_builtins(msgspec.structs.replace(result, error=None, values={}))
         if error is not None:
-            message["error"] = _told(error)
+            message["error"] = _as_message(error)
         self._send({"finished": self._numbers[id(step)], "result": message})
 
     def ended(self, content: dict[str, Any]) -> None:
-        """The whole run is over."""
+        """Report the end of the run."""
         self._send({"ended": content})
 
     def failed(self, error: ProvisionError) -> None:
-        """It ended before any task began."""
-        self._send({"failed": _told(error)})
+        """Report that the run failed before its first task."""
+        self._send({"failed": _as_message(error)})
 
     def said(self, text: str) -> None:
-        """A message for the waiting caller."""
+        """Send a message for the waiting caller."""
         self._send({"said": text})
 
     def waits(self, hook: str) -> None:
-        """The lock must be waited for; ``hook`` is the lifecycle script whose work holds it, empty for other work."""
+        """Report that the run waits for the lock; ``hook`` is the lifecycle hook of the holder, if it has one."""
         self._send({"waits": hook})
 
     def delivered(self) -> bool:
-        """Whether all that was sent has been read; waits until it is, or until nobody reads any more."""
-        asking = select.poll()
-        asking.register(self._pipe, 0)
+        """Wait until everything is read or the reader has exited; return whether everything was read."""
+        poll = select.poll()
+        poll.register(self._pipe, 0)
         while self._unread():
-            if asking.poll(_ASK_EVERY):
+            if poll.poll(_POLL_EVERY):
                 return False
         return not self._lost
 
     def _unread(self) -> int:
-        """Bytes that are in the pipe (ioctl_pipe(2))."""
+        """The number of bytes in the pipe (ioctl_pipe(2))."""
         count = array.array("i", [0])
         fcntl.ioctl(self._pipe, termios.FIONREAD, count)
         return count[0]
@@ -88,7 +88,7 @@ class Relay:
             self._lost = True
 
 
-def _told(error: ProvisionError) -> dict[str, Any]:
+def _as_message(error: ProvisionError) -> dict[str, Any]:
     return {
         "message": error.message,
         "cause": error.cause,
@@ -99,7 +99,7 @@ def _told(error: ProvisionError) -> dict[str, Any]:
 
 
 def received_error(message: dict[str, Any]) -> ProvisionError:
-    """The error that the other process met; the exit status is that of its kind."""
+    """The error of the other process, with the same exit status."""
     position = Position(*message["position"]) if message["position"] else None
     kind = LockTimeout if message["status"] == LockTimeout.exit_status else TaskFailed
     return kind(message["message"], cause=message["cause"], cure=message["cure"], position=position)
@@ -113,22 +113,22 @@ def received(message: dict[str, Any]) -> Result:
 
 
 class Several:
-    """Several listeners as one."""
+    """Passes the reports of a run to several listeners."""
 
     def __init__(self, *listeners: Any) -> None:
         self._listeners = listeners
 
     def started(self, step: Any) -> None:
-        """Tell all."""
+        """Call all listeners."""
         for listener in self._listeners:
             listener.started(step)
 
     def progressed(self, step: Any, text: str, done: float, total: float) -> None:
-        """Tell all."""
+        """Call all listeners."""
         for listener in self._listeners:
             listener.progressed(step, text, done, total)
 
     def finished(self, step: Any, result: Result) -> None:
-        """Tell all."""
+        """Call all listeners."""
         for listener in self._listeners:
             listener.finished(step, result)

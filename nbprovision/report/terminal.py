@@ -1,17 +1,17 @@
-"""A run as text: a line a task, bars for long work on a terminal, and a recap as Ansible prints it."""
+"""A run as text: a line for each task, its changes, bars for long work, and a recap as Ansible prints it."""
 
 from __future__ import annotations
 
+import difflib
 import os
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from nbprovision.model.result import Change, Result
-from nbprovision.report import diff as differences
-from nbprovision.report import verbose
-from nbprovision.report.colour import CYAN, GREEN, MAGENTA, RED, YELLOW, painted, shown, wants_colour
+from nbprovision.report.colour import BOLD, CYAN, GREEN, MAGENTA, RED, YELLOW, painted, shown
 from nbprovision.report.document import counts
+from nbprovision.system.secrets import mask
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 _COLOURS = {"ok": GREEN, "changed": YELLOW, "skipped": CYAN, "failed": RED, "deferred": MAGENTA}
 _PROOFS = {"witness": "witnessed", "check": "looked at"}
 _QUIET_SECONDS = 10.0  # between two plain lines about the same long work
+_SHOWN_BY_STEPS = ("task", "task failed", "run")  # events that a step's line or the recap shows
 
 
 class Terminal:
-    """Tells a run as it goes.
+    """Prints a run as it proceeds.
 
     Args:
-        out: Where the lines go.
+        out: The stream.
         diff: Show each change in full.
-        verbosity: 0 for a line a task; 1 for each change too; 2 for each command with its time, and why a task is
+        verbosity: 0 for a line per task; 1 for each change too; 2 for each command with its time, and why a task is
             checked; 3 for the engines' output and all reports of long work.
-        env: Environment variables that rule colour.
+        env: Environment variables, for the terminal's type and colours.
         check: Nothing is changed; the first line and the last one say so.
 
     """
@@ -47,16 +48,16 @@ class Terminal:
         self._check = check
         self._diff = diff
         self._verbose = verbosity
-        self._colour = wants_colour(out, env)
+        self._env = env
         self._bars = _Bars(out) if out.isatty() and env.get("TERM") != "dumb" else None
-        self._told: dict[int, float] = {}
+        self._printed: dict[int, float] = {}  # when the last line about a step was printed
         self._play: object = None
         if check:
             self._line("CHECK: nothing is changed; this is what a run would do")
 
     def started(self, step: Any) -> None:
         """A step takes the full path."""
-        self._told[id(step)] = time.monotonic()
+        self._printed[id(step)] = time.monotonic()
         if self._verbose >= 2:
             self._line(f"  begins  {_called(step.kind, step.name)}")
 
@@ -64,8 +65,8 @@ class Terminal:
         """Move the step's bar, or print a plain line now and then."""
         if self._bars is not None:
             self._bars.show(id(step), shown(f"{step.name}: {text}"), done, total)
-        elif self._verbose >= 3 or time.monotonic() - self._told.get(id(step), 0.0) >= _QUIET_SECONDS:
-            self._told[id(step)] = time.monotonic()
+        elif self._verbose >= 3 or time.monotonic() - self._printed.get(id(step), 0.0) >= _QUIET_SECONDS:
+            self._printed[id(step)] = time.monotonic()
             share = f" {100 * done / total:.0f}%" if total else ""
             self._line(f"  ...     {step.name}: {text}{share}")
 
@@ -86,8 +87,7 @@ class Terminal:
         self._line(f"{status} {_called(result.task, result.name)}{detail}{took}")
         diff = self._diff if step.diff is None else step.diff
         if diff or (self._verbose and step.diff is not False):
-            shown = differences.in_full if diff else differences.in_brief
-            for text, colour in shown(result.changes):
+            for text, colour in change_lines(result.changes, in_full=diff):
                 self._line(f"    {self._painted(text, colour)}")
         for warning in result.warnings:
             self._line(f"    note: {warning}" if result.status != "skipped" else f"    {warning}")
@@ -99,11 +99,11 @@ class Terminal:
 
     def heard(self, event: str, fields: Mapping[str, Any]) -> None:
         """Show an event of the log; called by the thread in which it happened."""
-        for line in verbose.lines(event, fields, self._verbose):
+        for line in event_lines(event, fields, self._verbose):
             self._line(f"    {line}")
 
     def recap(self, results: Sequence[Result], seconds: float) -> None:
-        """The last lines, for a person and for grep."""
+        """Print the last lines, for a person and for grep."""
         self.close()
         totals = " ".join(f"{status}={count}" for status, count in counts(results).items())
         self._line("PLAY RECAP")
@@ -112,7 +112,7 @@ class Terminal:
             self._line("nothing was changed: this was a check")
 
     def close(self) -> None:
-        """Take the bars away; lines may follow."""
+        """Remove the bars; lines may follow."""
         if self._bars is not None:
             self._bars.close()
 
@@ -123,7 +123,7 @@ class Terminal:
             self._out.flush()
 
     def _painted(self, text: str, colour: str) -> str:
-        return painted(text, colour) if self._colour and colour else text
+        return painted(text, colour, self._out, self._env)
 
 
 def _called(kind: str, name: str) -> str:
@@ -131,7 +131,7 @@ def _called(kind: str, name: str) -> str:
 
 
 def summarised(changes: Sequence[Change]) -> str:
-    """``+31 -2 ~1 packages`` or what else changed, in a few words."""
+    """Summarise changes in a few words: ``+31 -2 ~1 packages``, ``write pip.conf and 3 more``."""
     packages = [change for change in changes if change.kind == "package"]
     words = []
     if packages:
@@ -147,8 +147,90 @@ def summarised(changes: Sequence[Change]) -> str:
     return ", ".join(words)
 
 
+class Line(NamedTuple):
+    """A line and its colour, if it has one."""
+
+    text: str
+    colour: str = ""
+
+
+def change_lines(changes: Iterable[Change], *, in_full: bool) -> Iterator[Line]:
+    """Show changes, secrets masked: packages as a table, files as a diff (or its size, unless ``in_full``)."""
+    packages = [change for change in changes if change.kind == "package"]
+    if packages:
+        yield from _table(packages)
+    for change in changes:
+        if change.kind == "file":
+            yield from _unified(change) if in_full else _counted(change)
+        elif change.kind == "other":
+            yield Line(mask(f"{change.action} {change.target}{_from_to(change)}"))
+
+
+def _table(packages: list[Change]) -> Iterator[Line]:
+    rows = [("name", "from", "to", "channel")]
+    rows += [(change.target, change.before or "-", change.after or "-", change.channel or "") for change in packages]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    colours = [
+        "",
+        *(GREEN if package.before is None else RED if package.after is None else YELLOW for package in packages),
+    ]
+    for row, colour in zip(rows, colours, strict=True):
+        text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        yield Line(mask(text), colour)
+
+
+def _unified(change: Change) -> Iterator[Line]:
+    yield Line(mask(f"{change.action} {change.target}"))
+    for number, text in enumerate(_difference(change)):
+        is_head = number < 2  # it names the file
+        yield Line(text, BOLD if is_head else {"+": GREEN, "-": RED, "@": CYAN}.get(text[:1], ""))
+
+
+def _counted(change: Change) -> Iterator[Line]:
+    lines = list(_difference(change))[2:]  # without the head, which names the file
+    added, removed = (sum(text.startswith(sign) for text in lines) for sign in "+-")
+    yield Line(mask(f"{change.action} {change.target}: +{added} -{removed} lines"))
+
+
+def _difference(change: Change) -> Iterator[str]:
+    before, after = (mask(text or "").splitlines() for text in (change.before, change.after))
+    name = mask(change.target)
+    return difflib.unified_diff(before, after, f"{name} (is)", f"{name} (wanted)", lineterm="")
+
+
+def _from_to(change: Change) -> str:
+    if change.before is None and change.after is None:
+        return ""
+    if change.before is None:
+        return f": {change.after}"
+    return f": {change.before} -> {change.after or 'nothing'}"
+
+
+def event_lines(event: str, fields: Mapping[str, Any], verbosity: int) -> Iterator[str]:
+    """The lines that show an event of `system.log`; secrets not masked yet.
+
+    Args:
+        event: Its name.
+        fields: Its fields.
+        verbosity: The number of ``v``: 2 shows commands and decisions, 3 the engines' output.
+
+    """
+    if verbosity < 2 or event in _SHOWN_BY_STEPS:
+        return
+    if event == "command":
+        status = "killed" if fields["status"] is None else f"status {fields['status']}"
+        yield f"$ {fields['command']}  ({status}, {fields['seconds']:.3f} s)"
+    elif event == "output":
+        if verbosity >= 3:
+            yield from (f"| {line}" for line in fields["text"].splitlines())
+    elif event == "doubted":
+        yield f"{fields['task']}: is checked again, because {fields['reason']}"
+    else:
+        yield f"{event}: {', '.join(f'{name} {value}' for name, value in fields.items())}"
+
+
 class _Bars:
-    """Bars below the lines, by rich, which is imported when the first long work begins."""
+    """Bars below the lines; rich is imported when the first long work begins."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out

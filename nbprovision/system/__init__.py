@@ -1,1 +1,1 @@
-"""The only code that touches the machine: files, commands, processes, the log."""
+"""Files, commands, processes, locks, the log, secrets: only this folder touches the operating system."""

@@ -1,4 +1,4 @@
-"""Commands of other programs, run by sh without a shell; each is logged with its exit status and duration."""
+"""Runs commands of other programs, by the library sh and without a shell; logs their exit status and duration."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system import launch
+from nbprovision.system import trust
 from nbprovision.system.files import nameless_file
 from nbprovision.system.log import detail, event
-from nbprovision.system.process import dying_with_parent
+from nbprovision.system.process import dying_with_parent, time_limit
 from nbprovision.system.secrets import mask
 
 if TYPE_CHECKING:
     import sh
 
-_MOST_OUTPUT = 16 << 20  # bytes that are kept of what a foreign command writes
+_MOST_OUTPUT = 16 << 20  # bytes that are kept of a command's output
 
 
 class Completed(NamedTuple):
-    """What a command left behind."""
+    """The result of a command."""
 
     status: int
     output: str
@@ -52,35 +52,35 @@ def run(
     """Run a command to its end.
 
     Args:
-        argv: Program and arguments; no shell sees them. Secrets belong into ``env``, where ``ps`` does not show them.
+        argv: Program and arguments, without a shell. Secrets belong into ``env``, which ``ps`` does not show.
         env: The whole environment of the command.
         cwd: Working folder; default the file system's root, so that no configuration of a project is picked up.
         stdin: Text for its standard input; default nothing.
         timeout: Seconds after which it is killed.
         accept: Exit statuses that do not count as failure.
         failure: The message for a failure; by default that the command failed.
-        on_output: Hears each piece of its output that a NUL ends, as it comes.
-        foreign: It is a command of the user's, who may have anything run by it: when it is killed, so is all that it
-            has started; and what it leaves running keeps nobody waiting for more output.
+        on_output: Called with each piece of its output that ends with a NUL, as it arrives.
+        foreign: It is the user's command, which may start anything: a kill ends all processes that it started, and
+            processes that it leaves running delay nothing.
 
     Raises:
-        TaskFailed: not found, killed, or an exit status outside ``accept``; the cause is the end of its errors.
+        TaskFailed: it is missing, was killed, or its exit status is not in ``accept``.
         NotTrusted: this is root's, and somebody else can change what it would run, obey or write to.
 
     """
     words = [os.fspath(word) for word in argv]
     shown = mask(shlex.join(words))
     started = time.monotonic()
-    launch.judge(words, env=env, cwd=cwd or "/", foreign=foreign)
+    trust.command(words, env=env, cwd=cwd or "/", foreign=foreign)
     with contextlib.ExitStack() as files:
-        # A file ends with the command, a pipe only when all its holders have ended.
+        # A file ends with the command; a pipe ends with the last process that holds it.
         stdin_file, output_file, errors_file = (files.enter_context(nameless_file()) for _ in range(3))
         stdin_file.write((stdin or "").encode("utf-8", "surrogateescape"))
         stdin_file.seek(0)
         options: dict[str, Any] = {"_out": output_file}
         if on_output is not None:
-            hear = _Pieces(on_output, output_file).hear
-            options = {"_out": hear, "_out_bufsize": 0, "_decode_errors": "surrogateescape"}
+            receive = _Pieces(on_output, output_file).receive
+            options = {"_out": receive, "_out_bufsize": 0, "_decode_errors": "surrogateescape"}
         process = _start(
             words,
             failure or f"cannot run {words[0]}",
@@ -91,7 +91,7 @@ def run(
             _preexec_fn=_prepare(foreign=foreign),
             **options,
         )
-        expired = _wait(process, timeout, all_of_it=foreign)
+        expired = _wait(process, timeout, with_children=foreign)
         output, errors = map(_content, (output_file, errors_file))
     seconds = time.monotonic() - started
     status = None if expired else process.process.exit_code
@@ -114,7 +114,7 @@ def run(
 
 
 class _Word(str):
-    """An argument of any bytes; sh encodes its arguments strictly, and a file's name need not be UTF-8."""
+    """An argument of any bytes: sh encodes arguments strictly, but a file name need not be UTF-8."""
 
     __slots__ = ()
 
@@ -123,7 +123,7 @@ class _Word(str):
 
 
 def _start(words: Sequence[str], failure: str, **options: Any) -> sh.RunningCommand:
-    """Start a program as the PATH of its own environment leads to it.
+    """Start a program, found on the PATH of its own environment.
 
     Raises:
         TaskFailed: it is missing or cannot be run.
@@ -131,13 +131,13 @@ def _start(words: Sequence[str], failure: str, **options: Any) -> sh.RunningComm
     """
     import sh
 
-    program = launch.find(words[0], options["_env"], options["_cwd"])
+    program = trust.find_program(words[0], options["_env"], options["_cwd"])
     if program is None or not os.path.exists(program):
         reason, cure = "the program does not exist", "install it, or put its folder on the PATH"
     else:
         try:
             command: Callable[..., sh.RunningCommand] = sh.Command(program)
-            # In the background, so that there is a process to end; in a list, in which sh leaves arguments as they are.
+            # In the background, so that it can be killed; in a list, so that sh does not change the arguments.
             return command([_Word(word) for word in words[1:]], _bg=True, _bg_exc=False, **options)
         except (sh.CommandNotFound, sh.ForkException) as error:
             match = re.search(r"\[Errno (\d+)\]", str(error))
@@ -149,50 +149,44 @@ def _start(words: Sequence[str], failure: str, **options: Any) -> sh.RunningComm
 
 
 def _prepare(*, foreign: bool) -> Callable[[], None]:
-    """What the new process does before the program replaces it; it takes no lock, which another thread could hold."""
+    """Return the function that runs before exec; it takes no lock, as another thread could hold it."""
     die_with_parent = dying_with_parent()
     hang_up = signal.SIG_IGN if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else signal.SIG_DFL
 
     def prepare() -> None:
         die_with_parent()
-        signal.signal(signal.SIGHUP, hang_up)  # which sh has what is in the background ignore
-        if not foreign:  # a user's command has the user's umask; an engine's files are for all to read
+        signal.signal(signal.SIGHUP, hang_up)  # sh lets background processes ignore it
+        if not foreign:  # a user's command keeps the user's umask; engines create files that all can read
             os.umask(0o022)
 
     return prepare
 
 
-def _wait(process: sh.RunningCommand, timeout: float | None, *, all_of_it: bool) -> bool:
-    """Wait for the end of a process; return whether its time limit ended it."""
+def _wait(process: sh.RunningCommand, timeout: float | None, *, with_children: bool) -> bool:
+    """Wait for the end of a process; return whether the time limit ended it."""
     import sh
 
     expired = threading.Event()
 
     def expire() -> None:
         expired.set()
-        _kill(process.pid, all_of_it=all_of_it)
+        _kill(process.pid, with_children=with_children)
 
-    timer = threading.Timer(threading.TIMEOUT_MAX if timeout is None else timeout, expire)
-    timer.daemon = True
-    if timeout is not None:
-        timer.start()
     try:
-        with contextlib.suppress(sh.ErrorReturnCode):  # its status says it too
+        with time_limit(timeout, expire), contextlib.suppress(sh.ErrorReturnCode):  # the exit status shows it too
             process.wait()
     except BaseException:
-        _kill(process.pid, all_of_it=all_of_it)
+        _kill(process.pid, with_children=with_children)
         raise
-    finally:
-        timer.cancel()
     return expired.is_set()
 
 
 class _Pieces:
-    """Passes on each piece of an output that a NUL ends, as it comes, and keeps all of it in a file.
+    """Reports each piece of an output that ends with a NUL, as it arrives, and writes all of it to a file.
 
     Args:
-        report: Called with the pieces in the creator's context: sh calls from a thread of its own.
-        file: Takes the output.
+        report: Called with each piece, in the creator's context: sh calls from its own thread.
+        file: Receives the output.
 
     """
 
@@ -201,8 +195,8 @@ class _Pieces:
         self._context = contextvars.copy_context()
         self._rest = b""
 
-    def hear(self, text: str) -> None:
-        """Take the next part of the output; sh hands it over as text with surrogates for what is not UTF-8."""
+    def receive(self, text: str) -> None:
+        """Take the next part of the output, a text with surrogates for bytes that are not UTF-8."""
         part = text.encode("utf-8", "surrogateescape")
         self._file.write(part)
         *pieces, self._rest = (self._rest + part).split(b"\0")
@@ -210,15 +204,15 @@ class _Pieces:
             self._context.run(self._report, piece.decode("utf-8", "replace"))
 
 
-def _kill(pid: int, *, all_of_it: bool) -> None:
-    # Not by a process group of its own, which Ctrl-C at the terminal would not reach.
-    for process in [pid, *(_children(pid) if all_of_it else ())]:
+def _kill(pid: int, *, with_children: bool) -> None:
+    # Not by its own process group, which Ctrl-C at the terminal would not reach.
+    for process in [pid, *(_children(pid) if with_children else ())]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
 
 
 def _children(pid: int) -> Iterator[int]:
-    """Processes that a process has started, and theirs (https://man7.org/linux/man-pages/man5/proc_pid_task.5.html)."""
+    """The children of a process, and their children (https://man7.org/linux/man-pages/man5/proc_pid_task.5.html)."""
     with contextlib.suppress(OSError):
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             yield int(child)

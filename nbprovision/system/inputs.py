@@ -1,8 +1,8 @@
-"""What a result rests on: the files and environment variables that were read for it, recorded where they are read.
+"""The inputs of a result: the files and environment variables that were read for it, recorded where they are read.
 
-A task decides by what it reads. `system.reading` and `Environment` record each file and each variable for whoever
-listens, so that no task has to name them, and none can forget one. A fact that several tasks share is read once:
-`remembered` keeps with it what it was read from, and records that again for each of them.
+`system.reading` and `Environment` record each file and each variable, so that no task has to name its inputs, and none
+can forget one. A fact that several tasks share is read once: `remembered` keeps its inputs, and records them again for
+each of these tasks.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 Value = TypeVar("Value")
 
-# These files have other times at each look, and end with the process or with the machine.
+# The times of these files always change, and the files end with the process or the machine.
 _OF_THE_KERNEL = ("/proc/", "/sys/", "/dev/")
 
 
 class Look(NamedTuple):
-    """What stood at a path: by `os.lstat`, and by `os.stat`; None if nothing was; and when that was seen."""
+    """The state of a path, by `os.lstat` and by `os.stat` (None if it was missing), and the time of the look."""
 
     own: os.stat_result | None
     followed: os.stat_result | None
@@ -31,14 +31,14 @@ class Look(NamedTuple):
 
 
 class Inputs:
-    """Files, each as it was when it was first read, and environment variables (None for one that was not set)."""
+    """Files, each in its state at the first read, and environment variables (None for an unset one)."""
 
     def __init__(self) -> None:
         self.files: dict[str, Look] = {}
         self.variables: dict[str, str | None] = {}
 
     def add(self, other: Inputs) -> None:
-        """Add the inputs of another result; of two reads of a file the first counts."""
+        """Add the inputs of another result; the first of two reads of a file counts."""
         self.files = {**other.files, **self.files}
         self.variables = {**other.variables, **self.variables}
 
@@ -61,10 +61,10 @@ def recorded() -> Iterator[Inputs]:
 
 @contextlib.contextmanager
 def unrecorded() -> Iterator[None]:
-    """Nothing that the body reads is an input.
+    """Do not record the reads of the body as inputs.
 
-    The tool's own notes spare it work and decide nothing. The records of installed packages are many, and a start would
-    pay for each: installers replace them, which their folders show, and these are witnesses of the task.
+    The tool's own caches save work and decide nothing. The records of installed packages are too many to check at each
+    start. Installers replace them, which changes their folders, and these folders are witnesses of the task.
     """
     token = _RECORDING.set(None)
     try:
@@ -74,7 +74,7 @@ def unrecorded() -> Iterator[None]:
 
 
 def file(path: str | Path) -> None:
-    """Record a file, link or folder that is about to be read, whether it exists or not."""
+    """Record a file, link or folder as an input; it need not exist."""
     inputs = _RECORDING.get()
     name = os.path.abspath(path)
     if inputs is None or name in inputs.files or name.startswith(_OF_THE_KERNEL):
@@ -90,7 +90,7 @@ def look(path: str) -> Look:
 
 
 def status(look_at: Callable[[str], os.stat_result], path: str) -> os.stat_result | None:
-    """What a function of `os` says of a path, None if nothing is there."""
+    """The status of a path by a function of `os`; None if it is missing."""
     try:
         return look_at(path)
     except (OSError, ValueError):  # a NUL in it
@@ -105,11 +105,11 @@ def take(other: Inputs) -> None:
 
 
 class Environment(dict[str, str]):
-    """Environment variables, each recorded when somebody asks for it by name.
+    """Environment variables, each recorded when it is read by name.
 
     Args:
         values: The variables.
-        given: Those among them that a playbook sets: they are known from it, wherever it runs.
+        given: The variables that the playbook sets: they are not inputs, as the playbook is one.
 
     """
 
@@ -169,5 +169,5 @@ class remembered(Generic[Value]):  # noqa: N801 - used in place of functools.cac
         return value
 
     def __set__(self, instance: object, value: Value) -> None:
-        """Take a value that somebody else has computed."""
+        """Set the value without computing it."""
         instance.__dict__[self._name] = value

@@ -1,7 +1,7 @@
 """The log of a run: JSON lines in the home folder, written by structlog with the run's secrets masked.
 
-Events are kept until `flush`, so that a short run writes once. structlog is imported when the log is opened or the
-first event happens: a run that finds everything in place by its witnesses does without it.
+Events are kept until `flush`, so that a short run writes once. structlog is imported when the log is opened or at the
+first event; a run that ends at its witnesses needs neither.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 LOG_LIMIT = 2_000_000  # bytes; one older file is kept
 
 Listener = Callable[[str, dict[str, Any]], None]
-_HARMLESS = ("event", "task", "name", "status", "seconds", "check")  # of an event, where the rest may be secret
-_DETAIL = "debug"  # the level of what is too much for the log
+_HARMLESS = ("event", "task", "name", "status", "seconds", "check")  # fields that `withholding` shows
+_DETAIL = "debug"  # the level of events for the listener only
 _withheld: contextvars.ContextVar[bool] = contextvars.ContextVar("withheld", default=False)
 
 
@@ -46,7 +46,7 @@ class _Log:
 
     @functools.cached_property
     def logger(self) -> BoundLogger:
-        """Takes an event through the processors to `info`."""
+        """Passes an event through the processors to `info`."""
         structlog = _structlog()
         logger: BoundLogger = structlog.wrap_logger(
             self,
@@ -63,12 +63,12 @@ class _Log:
         return logger
 
     def info(self, line: str) -> None:
-        """Keep a line; structlog calls the method that has the name of the event's level."""
+        """Keep a line; structlog calls the method with the name of the event's level."""
         with self._lock:
             self._lines.append(f"{line}\n")
 
     def take(self) -> str:
-        """The lines that are waiting to be written, which are forgotten."""
+        """Return the kept lines, and forget them."""
         with self._lock:
             lines, self._lines = self._lines, []
         return "".join(lines)
@@ -86,7 +86,7 @@ def open_log(path: Path, *, rotates: bool = True) -> None:
 
     Args:
         path: The log.
-        rotates: Put a log aside that has become too long; not beside another run, whose log it is.
+        rotates: Rename a log that is too long; not while another run writes it.
 
     """
     log = current(_Log)
@@ -107,13 +107,13 @@ def kept_in(home: Path) -> Iterator[None]:
 
 
 def listen(listener: Listener | None) -> None:
-    """Pass each event and detail of this run to ``listener``, in the thread in which it happens; None ends it."""
+    """Pass each event and detail of this run to ``listener``, in the event's thread; None stops that."""
     current(_Log).listener = listener
 
 
 @contextlib.contextmanager
 def withholding(hidden: bool) -> Iterator[None]:
-    """While the body runs, log commands without their words and pass on no details, if ``hidden``."""
+    """If ``hidden``, hide most fields of the body's events, and pass on no details."""
     before = _withheld.set(hidden or _withheld.get())
     try:
         yield
@@ -127,19 +127,19 @@ def event(name: str, /, **fields: Any) -> None:
 
 
 def detail(name: str, /, **fields: Any) -> None:
-    """Pass what is too much for the log to the listener, if there is one."""
+    """Pass an event to the listener only, if there is one."""
     log = current(_Log)
     if log.listener is not None and not _withheld.get():
         log.logger.debug(name, **fields)
 
 
 def flush() -> None:
-    """Write the events that are waiting; they are dropped if the log cannot be written."""
+    """Write the kept events; they are dropped if the log cannot be written."""
     log = current(_Log)
     text = log.take()
     if log.path is None or not text:
         return
-    with contextlib.suppress(OSError):  # a volume that is full or read-only must not stop the work
+    with contextlib.suppress(OSError):  # a full or read-only volume must not stop the work
         if log.rotates:
             _rotate(log.path)
         handle = os.open(
@@ -158,14 +158,14 @@ def _withhold(_logger: object, _level: str, event: dict[str, Any]) -> dict[str, 
 
 
 def _date(_logger: object, _level: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Add the time in UTC with milliseconds, as the start-up path writes it; the event's name comes first."""
+    """Add the time in UTC with milliseconds, as the start-up path does; the event's name comes first."""
     now = time.time()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
     return {"event": event.pop("event"), **event, "timestamp": stamp}
 
 
 class _Later(types.ModuleType):
-    """In the place of a module while another one is imported that needs it for nothing that is used here."""
+    """Stands for a module during the import of another one, and imports it at its first use."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -177,11 +177,11 @@ class _Later(types.ModuleType):
 
 @functools.cache
 def _structlog() -> Any:
-    """Structlog without what its console renderer and its coroutines would load (rich, asyncio: 60 ms)."""
-    # Not while other threads run, which may want them for themselves.
+    """Import structlog without the modules of its console renderer and coroutines (rich, asyncio: 60 ms)."""
+    # Not while other threads run, which may need these modules.
     hidden = [name for name in ("rich", "asyncio") if name not in sys.modules and threading.active_count() == 1]
     for name in hidden:
-        # structlog does without rich; asyncio it loads when one of its coroutines is called.
+        # structlog works without rich; its coroutines alone use asyncio.
         sys.modules[name] = None if name == "rich" else _Later(name)  # type: ignore[assignment]
     try:
         import structlog

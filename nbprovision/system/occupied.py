@@ -1,8 +1,8 @@
-"""One run at a time in an environment, whatever home each run has: a lock on the environment's folder itself.
+"""Keeps runs with different home folders apart: a lock on each environment's folder.
 
-The lock of a home keeps runs with that home apart. Root's home and the user's are two, as are those that
-``NBPROVISION_HOME`` names, and both may describe one environment. ``flock`` takes a folder as well as a file: nothing
-is left behind, and the kernel lets go of it whatever ends the process.
+The lock of a home keeps runs with that home apart. Root and the user have different homes, as have runs with different
+``NBPROVISION_HOME``, and both may describe one environment. ``flock`` locks a folder as well as a file: it leaves no
+file behind, and the kernel releases it however the process ends.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from nbprovision.model.errors import LockTimeout
 from nbprovision.system.context import current
 from nbprovision.system.log import event
 
-_ASK_EVERY = 0.1  # seconds
+_RETRY_EVERY = 0.1  # seconds
 
 
 class _Held:
-    """The folders that a run holds: its threads are kept apart by the order of the tasks."""
+    """The folders that a run holds. The order of the tasks keeps its own threads apart."""
 
     def __init__(self) -> None:
-        self.folders: dict[tuple[int, int], list[int]] = {}  # identity to [descriptor, how many hold it]
+        self.folders: dict[tuple[int, int], list[int]] = {}  # identity to [descriptor, number of holders]
         self.lock = threading.Lock()
 
 
@@ -36,15 +36,15 @@ def alone(
 ) -> Iterator[Callable[[Path], None]]:
     """Keep other runs out of ``folders`` while the body runs.
 
-    Where a folder is not there yet, the nearest above it is kept, so that two runs do not both make it.
+    For a missing folder the nearest existing one above it is locked, so that two runs do not both create it.
 
     Args:
         folders: Environments.
-        announce: Called once for each folder that must be waited for.
-        timeout: Seconds to wait, None for ever.
+        announce: Called once for each folder that another run has locked.
+        timeout: Seconds to wait; None for no limit.
 
     Yields:
-        A function to keep a folder as well that was made just now, and that nobody else knows of yet.
+        A function that also locks a new folder, before other runs can find it.
 
     Raises:
         LockTimeout: another run held the lock for too long.
@@ -53,12 +53,12 @@ def alone(
     deadline = None if timeout is None else time.monotonic() + timeout
     with contextlib.ExitStack() as stack:
 
-        def also(folder: Path) -> None:
-            _take(folder, stack)
+        def lock_too(folder: Path) -> None:
+            _lock(folder, stack)
 
-        for folder in sorted(set(folders)):  # always in one order, so that no two wait for one another
+        for folder in sorted(set(folders)):  # always in one order, so that two runs cannot wait for each other
             _wait(folder, stack, announce, deadline)
-        yield also
+        yield lock_too
 
 
 def _wait(folder: Path, stack: contextlib.ExitStack, announce: Callable[[str], None], deadline: float | None) -> None:
@@ -66,8 +66,8 @@ def _wait(folder: Path, stack: contextlib.ExitStack, announce: Callable[[str], N
     while True:
         place = next(existing for existing in (folder, *folder.parents) if existing.is_dir())
         with contextlib.ExitStack() as taken:
-            if _take(place, taken):
-                if place == folder or not folder.is_dir():  # else another run has made it while this one waited
+            if _lock(place, taken):
+                if place == folder or not folder.is_dir():  # else another run has created it meanwhile
                     stack.push(taken.pop_all())
                     return
                 continue
@@ -81,15 +81,15 @@ def _wait(folder: Path, stack: contextlib.ExitStack, announce: Callable[[str], N
                 cause="a run with another home folder is working there",
                 cure="wait for it, or increase --lock-timeout",
             )
-        time.sleep(_ASK_EVERY)
+        time.sleep(_RETRY_EVERY)
 
 
-def _take(place: Path, stack: contextlib.ExitStack) -> bool:
-    """Whether ``place`` is ours; without a lock where its file system has none (NFS: flock(2))."""
+def _lock(place: Path, stack: contextlib.ExitStack) -> bool:
+    """Lock a folder and return whether that succeeded; without a lock if its file system has none (NFS: flock(2))."""
     try:
         handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return True  # a user who may not read it changes nothing there
+        return True  # a user who may not read it cannot change it
     status = os.fstat(handle)
     identity = status.st_dev, status.st_ino
     held = current(_Held)
@@ -108,7 +108,7 @@ def _take(place: Path, stack: contextlib.ExitStack) -> bool:
                 os.close(handle)
                 return True
             held.folders[identity] = [handle, 1]
-    stack.callback(_let_go, held, identity)
+    stack.callback(_unlock, held, identity)
     try:
         now = os.stat(place)
     except OSError:
@@ -116,7 +116,7 @@ def _take(place: Path, stack: contextlib.ExitStack) -> bool:
     return (now.st_dev, now.st_ino) == identity  # otherwise the previous holder removed or replaced it
 
 
-def _let_go(held: _Held, identity: tuple[int, int]) -> None:
+def _unlock(held: _Held, identity: tuple[int, int]) -> None:
     with held.lock:
         held.folders[identity][1] -= 1
         if not held.folders[identity][1]:

@@ -1,4 +1,4 @@
-"""Where the tool lives. Part of the start-up path: imports nothing but what the interpreter has loaded already."""
+"""The tool's folders. Part of the start-up path: imports only modules that the interpreter has loaded already."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ METADATA = "/opt/ml/metadata/resource-metadata.json"
 def is_notebook_instance() -> bool:
     """Whether this looks like a SageMaker notebook instance.
 
-    The configuration file is there on notebook instances only; the metadata file is on Studio as well, which has no
-    such volume.
+    Only notebook instances have the configuration file. Studio has the metadata file too, but not the volume.
     """
     return os.path.exists(INSTANCE_CONFIG) or (os.path.isdir(INSTANCE_VOLUME) and os.path.exists(METADATA))
 
 
 def user_home(env: dict[str, str] | os._Environ[str]) -> str:
-    """The user's home folder: ``HOME``, else the one in the user database; None for an unknown user."""
+    """The user's home folder: ``HOME``, else that of the user database, else ``/nonexistent``."""
     home = env.get("HOME")
     if home:
         return home

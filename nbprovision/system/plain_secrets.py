@@ -1,6 +1,6 @@
-"""Secrets that are written out where somebody else may read them: one rule for options, playbooks and their files.
+"""Finds secrets in plain text that others may read: one rule for options, playbooks and their files.
 
-A template or a variable in place of a secret is not one: ``{{ lookup('env', 'X') }}``, ``${X}``.
+A template or a variable is not a secret: ``{{ lookup('env', 'X') }}``, ``${X}``.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ _VARIABLE = re.compile(r"\{\{|\$\{|\$\(|\*\*\*|^\$|^`|^%\(|^<[^>]*>$|^arn:")
 _SCHEME = r"(?<![A-Za-z0-9+.-])(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30})://"
 _TOKEN_LENGTH = 20  # characters; the shortest tokens of GitLab have as many
 _CHANGES = 3  # between letters and digits, within words
-# The forms that well-known issuers give to their keys, so that programs like this one recognise them; gitleaks
-# (https://github.com/gitleaks/gitleaks/blob/master/config/gitleaks.toml) looks for the same.
+# Well-known issuers give their keys these forms, so that programs can recognise them. gitleaks uses the same:
+# https://github.com/gitleaks/gitleaks/blob/master/config/gitleaks.toml
 _SHAPES = (
-    ("an access key of AWS", re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b")),
-    ("a token of GitHub", re.compile(r"\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}")),
-    ("a token of GitLab", re.compile(r"\bgl(?:pat|dt|rt|ft|oas|soat|ptt|cbt|imt|agent)-[A-Za-z0-9_-]{20,}")),
-    ("a token of Slack", re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}")),
-    ("a token of PyPI", re.compile(r"\bpypi-AgE[A-Za-z0-9_-]{20,}")),
-    ("a token of npm", re.compile(r"\bnpm_[A-Za-z0-9]{36}\b")),
-    ("a token of Docker Hub", re.compile(r"\bdckr_pat_[A-Za-z0-9_-]{20,}")),
-    ("a token of Databricks", re.compile(r"\bdapi[0-9a-f]{32}\b")),
-    ("a token of Hugging Face", re.compile(r"\bhf_[A-Za-z0-9]{30,}")),
-    ("a key of Google", re.compile(r"\bAIza[A-Za-z0-9_-]{35}\b")),
-    ("a signed token (JWT)", re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.")),
-    ("a private key", re.compile(r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----")),
+    ("an access key of AWS", r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b"),
+    ("a token of GitHub", r"\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}"),
+    ("a token of GitLab", r"\bgl(?:pat|dt|rt|ft|oas|soat|ptt|cbt|imt|agent)-[A-Za-z0-9_-]{20,}"),
+    ("a token of Slack", r"\bxox[abprs]-[A-Za-z0-9-]{10,}"),
+    ("a token of PyPI", r"\bpypi-AgE[A-Za-z0-9_-]{20,}"),
+    ("a token of npm", r"\bnpm_[A-Za-z0-9]{36}\b"),
+    ("a token of Docker Hub", r"\bdckr_pat_[A-Za-z0-9_-]{20,}"),
+    ("a token of Databricks", r"\bdapi[0-9a-f]{32}\b"),
+    ("a token of Hugging Face", r"\bhf_[A-Za-z0-9]{30,}"),
+    ("a key of Google", r"\bAIza[A-Za-z0-9_-]{35}\b"),
+    ("a signed token (JWT)", r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\."),
+    ("a private key", r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"),
 )
 
 
 class _Form(NamedTuple):
-    """A way to write a secret of any shape, which is `value`; `at`, where there is such a group, is its place."""
+    """A notation of a secret of any shape: the group `value` is the secret, and `at`, if it exists, its position."""
 
     what: str
-    pattern: re.Pattern[str]
+    pattern: str
     counts: Callable[[re.Match[str]], bool] = lambda match: True
 
 
 def _is_random(text: str) -> bool:
-    """Whether no name looks like that: ``user-at-123456789012`` and ``the-team-of-fraud`` are made of words."""
+    """Whether a text looks random: ``user-at-123456789012`` and ``the-team-of-fraud`` consist of words."""
     words = re.split(r"[^A-Za-z0-9]", text)
     changes = sum(len(re.findall(r"(?<=[A-Za-z])\d|(?<=\d)[A-Za-z]", word)) for word in words)
     return len(text) >= _TOKEN_LENGTH and (changes >= _CHANGES or any(len(word) >= _TOKEN_LENGTH for word in words))
 
 
 def _is_token_of_url(match: re.Match[str]) -> bool:
-    """Users of ssh are names: ``ssh://APKA...@git-codecommit.eu-west-1.amazonaws.com``."""
+    """Users of ssh are names, not tokens: ``ssh://APKA...@git-codecommit.eu-west-1.amazonaws.com``."""
     is_ssh = "ssh" in match["scheme"].lower() or match["scheme"].lower() == "sftp"
     return bool(match["colon"]) or (not is_ssh and _is_random(match["value"]))
 
@@ -61,62 +61,47 @@ def _is_secret_header(match: re.Match[str]) -> bool:
     return name in ("authorization", "proxy-authorization", "cookie") or is_secret_name(name)
 
 
-# A variable may have a default, whose colon is not the one between user and password: ${NAME:-DEFAULT}.
+# A variable with a default contains a colon that does not separate user and password: ${NAME:-DEFAULT}.
 _EXPANSION = r"\$\{[^}\s]{0,100}\}|(?!\$\{)"
 # The separators between the words of a command: spaces, and the quotes and commas of a list.
 _BETWEEN = r"[\s\"',=\\]*"
 # The rest of a command, up to the next one; quoted text does not end it.
 _REST = r"(?:\"[^\"\n]*\"|'[^'\n]*'|\\\n|&(?!&)|[^\n;|&\"']){0,300}?"
 _FORMS = (
-    _Form(
-        "a URL with a password", re.compile(rf"{_SCHEME}(?:{_EXPANSION}[^/\s:@'\"]){{0,300}}:(?P<value>[^/\s@'\"]+)@")
-    ),
+    _Form("a URL with a password", rf"{_SCHEME}(?:{_EXPANSION}[^/\s:@'\"]){{0,300}}:(?P<value>[^/\s@'\"]+)@"),
     # A token in the place of the user.
-    _Form(
-        "a URL with a token",
-        re.compile(rf"{_SCHEME}(?P<value>[^/\s:@'\"]{{1,2000}})(?P<colon>:?)@"),
-        _is_token_of_url,
-    ),
-    _Form("a URL with a token", re.compile(rf"{_SCHEME}[^\s'\"]{{0,300}}?/t/(?P<value>[^/\s'\"]+)/")),
+    _Form("a URL with a token", rf"{_SCHEME}(?P<value>[^/\s:@'\"]{{1,2000}})(?P<colon>:?)@", _is_token_of_url),
+    _Form("a URL with a token", rf"{_SCHEME}[^\s'\"]{{0,300}}?/t/(?P<value>[^/\s'\"]+)/"),
     _Form(
         "a signed URL",
-        re.compile(
-            r"[?&](?:[a-z-]*token|api_?key|password|secret|sig|signature|x-amz-signature)=(?P<value>[^&\s'\"#]+)",
-            re.IGNORECASE,
-        ),
+        r"(?i)[?&](?:[a-z-]*token|api_?key|password|secret|sig|signature|x-amz-signature)=(?P<value>[^&\s'\"#]+)",
     ),
     _Form(
         "an Authorization header",
-        re.compile(r"authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer|token)\s+(?P<value>[^\s'\"]+)", re.IGNORECASE),
+        r"(?i)authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer|token)\s+(?P<value>[^\s'\"]+)",
     ),
     # https://curl.se/docs/manpage.html#-H
     _Form(
         "a header with a secret",
-        re.compile(
-            rf"(?<![^\s\"',\[])(?P<at>-H|--(?:proxy-)?header){_BETWEEN}(?P<name>[A-Za-z][A-Za-z0-9-]*):[ ]*"
-            r"(?i:(?:basic|bearer|token|apikey)[ ]+)?(?P<value>[^\s\"']+)"
-        ),
+        rf"(?<![^\s\"',\[])(?P<at>-H|--(?:proxy-)?header){_BETWEEN}(?P<name>[A-Za-z][A-Za-z0-9-]*):[ ]*"
+        r"(?i:(?:basic|bearer|token|apikey)[ ]+)?(?P<value>[^\s\"']+)",
         _is_secret_header,
     ),
 )
-# These may go over several lines.
+# These may span several lines.
 _SPANNING = (
-    # https://curl.se/docs/manpage.html#-u: user:password; one that it is to ask for the password of has no colon, and
-    # an empty password is none.
+    # https://curl.se/docs/manpage.html#-u: user:password; without a colon curl asks for the password, and an empty
+    # password is not a secret.
     _Form(
         "a password for curl",
-        re.compile(
-            rf"\bcurl\b[\"']?{_REST}[\s,][\"']?(?P<at>-[fsSLkviIgGnNOqRJa#0-9]*[uU]|--(?:proxy-)?user){_BETWEEN}"
-            rf"(?:{_EXPANSION}[^\s\"':,]){{0,300}}:(?P<value>[^\s\"',\]]+)"
-        ),
+        rf"\bcurl\b[\"']?{_REST}[\s,][\"']?(?P<at>-[fsSLkviIgGnNOqRJa#0-9]*[uU]|--(?:proxy-)?user){_BETWEEN}"
+        rf"(?:{_EXPANSION}[^\s\"':,]){{0,300}}:(?P<value>[^\s\"',\]]+)",
     ),
     # https://everything.curl.dev/usingcurl/netrc.html
     _Form(
         "a password of a .netrc",
-        re.compile(
-            r"(?<!\S)(?:machine\s+\S+|default)\s+(?:login\s+(?P<login>\S+)\s+(?:account\s+\S+\s+)?"
-            r"(?P<at>password)\s+(?P<value>\S+)|password\s+(?P<first>\S+)\s+login\s)"
-        ),
+        r"(?<!\S)(?:machine\s+\S+|default)\s+(?:login\s+(?P<login>\S+)\s+(?:account\s+\S+\s+)?"
+        r"(?P<at>password)\s+(?P<value>\S+)|password\s+(?P<first>\S+)\s+login\s)",
         lambda match: match["login"] != "anonymous",
     ),
 )
@@ -127,10 +112,10 @@ _OPTION = re.compile(rf"(?<!\S)--(?P<name>[a-z][a-z0-9-]*)\s+(?!-){_VALUE}")
 
 
 class PlainSecret(msgspec.Struct, frozen=True):
-    """A secret in a text; its value is nowhere in here.
+    """A secret in a text, without its value.
 
     Attributes:
-        what: What it is: ``a URL with a password``, ``the value of 'api_key'``.
+        what: Its kind: ``a URL with a password``, ``the value of 'api_key'``.
         name: Name of a variable that could replace it.
         start: Its start in the text, counted from 0.
 
@@ -142,16 +127,16 @@ class PlainSecret(msgspec.Struct, frozen=True):
 
 
 def secret_in(text: str) -> PlainSecret | None:
-    """The first secret in a text that its form gives away; None if there is none."""
+    """The first secret in a text, recognised by its form; None if there is none."""
     for what, pattern in _SHAPES:
-        if match := pattern.search(text):
+        if match := re.search(pattern, text):
             return PlainSecret(what, "SECRET", match.start())
     return next(_of_forms(text, (*_FORMS, *_SPANNING)), None)
 
 
 def _of_forms(text: str, forms: Iterable[_Form]) -> Iterator[PlainSecret]:
     for form in forms:
-        for match in form.pattern.finditer(text):
+        for match in re.finditer(form.pattern, text):
             parts = match.groupdict()
             value = parts["value"] or parts.get("first") or ""
             if form.counts(match) and not stands_for_another(value):
@@ -160,7 +145,7 @@ def _of_forms(text: str, forms: Iterable[_Form]) -> Iterator[PlainSecret]:
 
 
 def secret_as(name: str, value: str) -> PlainSecret | None:
-    """A secret as the value of something with that name: by the name, or by the value's own form."""
+    """A secret in a named value, recognised by the name or by the value's form."""
     if is_secret_name(name) and is_secret(name, value) and not stands_for_another(value):
         return PlainSecret(f"the value of '{name}'", re.sub(r"\W", "_", name).upper())
     return secret_in(value)
@@ -169,7 +154,7 @@ def secret_as(name: str, value: str) -> PlainSecret | None:
 def secret_in_command(text: str) -> PlainSecret | None:
     """A secret in a command or in the content of a file.
 
-    By its own form, as the value of an option of such a name, or, if something in it is assigned, of any such name.
+    It is recognised by its form or by the name of its option; in a text with an assignment also by any name.
     """
     if "=" in text:
         return next((secret for _, secret in secrets_in_lines(text)), None)
@@ -181,17 +166,17 @@ def secrets_in_lines(text: str, *, quoted: bool = False) -> Iterator[tuple[int, 
 
     Args:
         text: The file's text.
-        quoted: Only values in quotes count as such: ``token = get()`` of a program names none.
+        quoted: Only quoted values count: ``token = get()`` in a program is not a secret.
 
     """
-    spanning = {}
+    by_line = {}
     for secret in _of_forms(text, _SPANNING):
         before = text[: secret.start + 1].splitlines()
-        spanning[len(before) - 1] = msgspec.structs.replace(secret, start=len(before[-1]) - 1)
+        by_line[len(before) - 1] = msgspec.structs.replace(secret, start=len(before[-1]) - 1)
     for number, line in enumerate(text.splitlines()):
-        of_line = secret_in(line) or next(_by_name(line, quoted=quoted), None) or spanning.get(number)
-        if of_line is not None:
-            yield number, of_line
+        in_line = secret_in(line) or next(_by_name(line, quoted=quoted), None) or by_line.get(number)
+        if in_line is not None:
+            yield number, in_line
 
 
 def _by_name(
@@ -208,5 +193,5 @@ def _by_name(
 
 
 def stands_for_another(value: str) -> bool:
-    """Whether a value is a template, a variable or a placeholder that becomes the secret only when it is used."""
+    """Whether a value is a template, a variable or a placeholder, which is replaced at its use."""
     return bool(_VARIABLE.search(value.strip()))

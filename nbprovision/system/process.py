@@ -1,4 +1,4 @@
-"""Child processes that do heavy work beside the tool: driven over a pipe, read line by line, killed with it."""
+"""Starts processes, and drives children of ours that do heavy work: over a pipe, line by line, killed with the tool."""
 
 from __future__ import annotations
 
@@ -14,36 +14,81 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
 from nbprovision.model.errors import REPORT, ProvisionError, TaskFailed
-from nbprovision.system import journal, launch
+from nbprovision.system import journal, trust
 from nbprovision.system.context import current, thread
 from nbprovision.system.files import nameless_file
 from nbprovision.system.log import event
 from nbprovision.system.secrets import mask
 
+DEVNULL = subprocess.DEVNULL
+SILENT = 75  # exit status: EX_TEMPFAIL of sysexits.h
+_CHECK_SILENCE_EVERY = 0.5  # seconds
 _PR_SET_PDEATHSIG = 1
+
+
+def start(
+    words: Sequence[str | Path],
+    *,
+    env: Mapping[str, str],
+    cwd: str | Path | None = "/",
+    foreign: bool = False,
+    **options: Any,
+) -> subprocess.Popen[bytes]:
+    """Start a process without a shell, after `trust.command` has judged it.
+
+    Args:
+        words: Program and arguments.
+        env: The whole environment.
+        cwd: The working folder; None for the caller's own.
+        foreign: As for `trust.command`.
+        options: Others of `subprocess.Popen`.
+
+    Raises:
+        NotTrusted: this is root's, and somebody else can change what it would run, obey or write to.
+        OSError: the program is missing or cannot be run.
+
+    """
+    argv = [os.fspath(word) for word in words]
+    trust.command(argv, env=env, cwd=cwd, foreign=foreign)
+    return subprocess.Popen(argv, env=dict(env), cwd=cwd, **options)  # noqa: S603 - no shell sees it
 
 
 @functools.cache
 def dying_with_parent() -> Callable[[], None]:
-    """A function that asks the kernel to kill its process when the thread that made it ends (prctl(2)).
+    """Return a function that makes the kernel kill its process when the creating thread ends (prctl(2)).
 
-    An engine that outlived a killed run would go on writing into a prefix that the next run has in hand. It imports
-    nothing: between fork and exec a lock that another thread holds is held for ever.
+    Otherwise an engine that outlived a killed run would write into a prefix on which the next run works. The function
+    imports nothing: after a fork, a lock that another thread held is never released.
     """
     import ctypes
 
     return functools.partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
+@contextlib.contextmanager
+def time_limit(seconds: float | None, expire: Callable[[], object]) -> Iterator[None]:
+    """Call ``expire`` in a thread if the body takes longer than ``seconds``; None means no limit."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 class ChildEnded(TaskFailed):
-    """A child has ended before its work was done; ``status`` is its exit status, negative for a signal."""
+    """A child ended before its work was done; ``status`` is its exit status, negative for a signal."""
 
     def __init__(self, message: str, *, cause: str, cure: str, status: int) -> None:
         super().__init__(message, cause=cause, cure=cure)
@@ -51,10 +96,10 @@ class ChildEnded(TaskFailed):
 
 
 class Child:
-    """``python -m module`` with this interpreter, which answers requests, several at once; see `answer` for its side.
+    """A process ``python -m module`` that answers requests, several at once; see `answer` for its side.
 
-    It keeps what it has loaded and found between two requests. It ends when it is closed or forgotten, and with the
-    thread that made it.
+    It keeps its modules and data between requests. It ends when it is closed or garbage-collected, and with the thread
+    that created it.
 
     Args:
         module: The module, which calls `answer`.
@@ -66,7 +111,7 @@ class Child:
         self.module = module
         self._env = dict(env)
         self._errors = nameless_file()  # closed by _end
-        self._process = launch.start(
+        self._process = start(
             [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -76,12 +121,12 @@ class Child:
         assert self._process.stdout is not None  # noqa: S101
         self._replies = _Replies(self._process.stdout)
         self._writing = threading.Lock()
-        self._said: str | None = None
+        self._last_output: str | None = None
         self._leftovers: list[Path] = []
         self._end = weakref.finalize(self, _end, self._process, self._errors, self._leftovers)
 
     def call(self, request: Any, on_event: Callable[[dict[str, Any]], None], timeout: float | None = None) -> Any:
-        """Hand the child one request and return what it answers; events on the way go to ``on_event``.
+        """Send one request and return the answer; events in between go to ``on_event``.
 
         Raises:
             TaskFailed: the child reported an error.
@@ -89,17 +134,14 @@ class Child:
 
         """
         started = time.monotonic()
-        timer = _kill_after(self._process, timeout)
         try:
-            reply = self._exchange(request, on_event)
+            with time_limit(timeout, self._process.kill):
+                reply = self._exchange(request, on_event)
         except BaseException:
             self.close()
             raise
-        finally:
-            if timer is not None:
-                timer.cancel()
         status = None if reply else self._process.wait()
-        # A child that answers lives on until it is let go: what it says of its work is its status.
+        # A child that answers stays alive, so its answer determines the logged status.
         event(
             "command",
             command=f"{sys.executable} -m {self.module} ({type(request).__name__})",
@@ -110,7 +152,7 @@ class Child:
             error = {key: mask(str(value)) for key, value in reply["error"].items()}
             raise TaskFailed(error["message"], cause=error["cause"], cure=error["cure"])
         if status is not None:
-            complaint = mask(self._last_words())
+            complaint = mask(self._read_last_output())
             raise ChildEnded(
                 f"{self.module} ended before its work was done",
                 cause=_ending(status, complaint),
@@ -121,16 +163,16 @@ class Child:
             )
         return reply["result"]
 
-    def leaves(self, folder: Path) -> None:
-        """Have a folder of this run's removed once the child has ended: until then its threads may write to it."""
+    def remove_at_end(self, folder: Path) -> None:
+        """Remove a folder after the child has ended, since until then its threads may write to it."""
         self._leftovers.append(folder)
 
     def close(self) -> None:
-        """End the child, whatever it is doing."""
+        """End the child, even during work."""
         self._end()
 
     def release(self) -> None:
-        """Its work for one caller is done: it ends, unless others may have work for it (see `kept_children`)."""
+        """End the child after the work of one caller, unless the run keeps it for others (see `kept_children`)."""
         kept = current(_Kept)
         with kept.lock:
             if self in (kept.children or ()):
@@ -138,12 +180,12 @@ class Child:
         self.close()
 
     def serves(self, module: str, env: Mapping[str, str]) -> bool:
-        """Whether it is alive and could have been made with these arguments."""
+        """Whether it is alive and was created with these arguments."""
         return self.module == module and self._env == env and self.alive
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be asked."""
+        """Whether it can still take requests."""
         return self._process.poll() is None
 
     @property
@@ -151,24 +193,24 @@ class Child:
         """Its process id."""
         return self._process.pid
 
-    def _last_words(self) -> str:
+    def _read_last_output(self) -> str:
         """Return its last output on standard error, for all waiting callers."""
         with self._writing:
-            if self._said is None:
+            if self._last_output is None:
                 self._errors.seek(0)
-                self._said = self._errors.read().decode("utf-8", "replace")[-4000:].strip()
+                self._last_output = self._errors.read().decode("utf-8", "replace")[-4000:].strip()
                 self.close()
-            return self._said
+            return self._last_output
 
     def _exchange(self, request: Any, on_event: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-        """The reply; an empty one where the child has died, whose exit status says how."""
+        """Send a request and return the reply; an empty one if the child has died."""
         assert self._process.stdin is not None  # noqa: S101
         number, messages = self._replies.expect()
         try:
             with self._writing:
                 self._process.stdin.write(msgspec.json.encode((number, request)) + b"\n")
                 self._process.stdin.flush()
-        except (BrokenPipeError, ValueError):  # it died, or was closed
+        except (BrokenPipeError, ValueError):  # it has died, or was closed
             return {}
         while (message := messages.get()) and "result" not in message and "error" not in message:
             on_event(message)
@@ -176,21 +218,21 @@ class Child:
 
 
 class _Replies:
-    """Reads a child's messages, and passes each to its waiting caller; after the child's end, an empty one to all."""
+    """Reads a child's messages and passes each to its caller; at the child's end, all callers get an empty one."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
         self._numbers = itertools.count()
-        self._over = False
+        self._ended = False
         thread(self._listen, stream).start()
 
     def expect(self) -> tuple[int, queue.SimpleQueue[dict[str, Any]]]:
-        """A number for a request, and where its messages will come."""
+        """Return a number for a request, and the queue of its messages."""
         with self._lock:
             number = next(self._numbers)
             messages = self._waiting[number] = queue.SimpleQueue()
-            if self._over:
+            if self._ended:
                 messages.put({})
             return number, messages
 
@@ -200,13 +242,13 @@ class _Replies:
                 number, message = msgspec.json.decode(line, type=tuple[int, dict[str, Any]])
                 self._waiting[number].put(message)
         with self._lock:
-            self._over = True
+            self._ended = True
             for messages in self._waiting.values():
                 messages.put({})
 
 
 class _Kept:
-    """The children that a run keeps; None while it keeps none."""
+    """The children that a run keeps; None outside of `kept_children`."""
 
     def __init__(self) -> None:
         self.children: list[Child] | None = None
@@ -215,7 +257,7 @@ class _Kept:
 
 @contextlib.contextmanager
 def kept_children() -> Iterator[None]:
-    """While the body runs, children that one can `hire` are shared and stay: they take long to load."""
+    """Share and keep the children of `hire` while the body runs, since they take long to load."""
     kept = current(_Kept)
     with kept.lock:
         outermost, kept.children = kept.children is None, kept.children or []
@@ -230,7 +272,7 @@ def kept_children() -> Iterator[None]:
 
 
 def hire(module: str, env: Mapping[str, str]) -> Child:
-    """A child that is kept, else a new one."""
+    """Return a kept child, or a new one."""
     kept = current(_Kept)
     with kept.lock:
         if kept.children is None:
@@ -243,7 +285,7 @@ def hire(module: str, env: Mapping[str, str]) -> Child:
 
 
 def _end(process: subprocess.Popen[bytes], errors: IO[bytes], leftovers: list[Path]) -> None:
-    # Not asked but killed: what it has answered is safe, and a library's own end of the process may crash or hang.
+    # It is killed: its answers are complete, and a library may crash or hang at an ordinary exit.
     process.kill()
     process.wait()
     for pipe in (process.stdin, errors):  # the reader closes standard output
@@ -254,13 +296,9 @@ def _end(process: subprocess.Popen[bytes], errors: IO[bytes], leftovers: list[Pa
 
 
 def call_module(
-    module: str,
-    request: Any,
-    *,
-    env: Mapping[str, str],
-    on_event: Callable[[dict[str, Any]], None],
+    module: str, request: Any, *, env: Mapping[str, str], on_event: Callable[[dict[str, Any]], None]
 ) -> Any:
-    """Ask one thing of a `Child` made for it.
+    """Send one request to a new `Child`.
 
     The child reads one JSON line ``[number, request]`` for each request from standard input and writes JSON lines
     ``[number, message]``: any number of events, then one ``{"result": ...}`` or
@@ -278,17 +316,17 @@ def call_module(
 
 
 def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
-    """The child's side of `Child`: for each request do ``work(request, report)``, in a thread of its own, and reply.
+    """Run the child's side of `Child`: for each request call ``work(request, report)`` in its own thread, and reply.
 
-    It leaves by ``os._exit``: py-rattler's runtime may crash the interpreter at its ordinary exit, after the work
-    is done and safe (PyO3/pyo3-async-runtimes issue 40).
+    It exits by ``os._exit``, since py-rattler's runtime may crash the interpreter at an ordinary exit
+    (PyO3/pyo3-async-runtimes issue 40).
     """
     dying_with_parent()()
     journal.join()
-    os.umask(0o022)  # what an engine makes is for all to read and for nobody else to write
+    os.umask(0o022)  # all may read an engine's files, but only this user may write them
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # whatever a library prints is a complaint, not a message
-    # Not by sys.stdin, which a process that the work forks closes: it would wait for ever for the lock of the reading.
+    os.dup2(2, 1)  # a library's output is not a message
+    # Not sys.stdin: a forked process closes it, and would wait forever for the lock of the reading thread.
     requests = os.fdopen(os.dup(0), "rb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     writing = threading.Lock()
@@ -300,32 +338,88 @@ def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
     def serve(number: int, request: Any) -> None:
         try:
             send(number, {"result": work(request, lambda **fields: send(number, fields))})
-        except ProvisionError as error:  # one failed request does not end the child
+        except ProvisionError as error:  # a failed request does not end the child
             send(number, {"error": {"message": error.message, "cause": error.cause, "cure": error.cure}})
-        except BaseException:  # noqa: BLE001 - the parent informs the user; the traceback goes to its log
+        except BaseException:  # noqa: BLE001 - the parent reports the end, with the traceback as its cause
             import traceback
 
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(1)
 
-    serving = []
+    workers = []
     for line in requests:
-        serving.append(thread(serve, *msgspec.json.decode(line)))
-        serving[-1].start()
-    for worker in serving:
+        workers.append(thread(serve, *msgspec.json.decode(line)))
+        workers[-1].start()
+    for worker in workers:
         worker.join()
     sys.stderr.flush()
     os._exit(0)
 
 
-def _kill_after(child: subprocess.Popen[bytes], timeout: float | None) -> Any:
-    if timeout is None:
-        return None
-    timer = threading.Timer(timeout, child.kill)
-    timer.daemon = True
-    timer.start()
-    return timer
+class _SilenceWatch:
+    """Ends this process when the network is silent; see `ending_when_silent`."""
+
+    def __init__(self) -> None:
+        self._calls: dict[object, tuple[float, Callable[[], Collection[str]], Callable[[], object]]] = {}
+        self._lock = threading.Lock()
+        self._started = False
+
+    @contextlib.contextmanager
+    def watching(
+        self, limit: float, awaited: Callable[[], Collection[str]], progress: Callable[[], object]
+    ) -> Iterator[None]:
+        key = object()
+        with self._lock:
+            self._calls[key] = limit, awaited, progress
+            if not self._started:
+                self._started = True
+                thread(self._watch).start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._calls[key]
+
+    def _watch(self) -> None:
+        since, work = time.monotonic(), time.process_time()
+        before: object = None
+        while True:
+            time.sleep(_CHECK_SILENCE_EVERY)
+            with self._lock:
+                calls = list(self._calls.values())
+            names = sorted({name for _, awaited, _ in calls for name in awaited()})
+            state = names, [progress() for _, _, progress in calls]
+            now, busy = time.monotonic(), time.process_time()
+            # The checks themselves take some time, too.
+            if not names or state != before or busy - work > 0.05 + 0.02 * (now - since):
+                since, work, before = now, busy, state
+            elif now - since >= min(limit for limit, _, _ in calls):
+                sys.stderr.write(f"gave no answer in time: {now - since:.0f} s without a byte of {', '.join(names)}\n")
+                sys.stderr.flush()
+                os._exit(SILENT)
+
+
+def ending_when_silent(
+    limit: float | None, awaited: Callable[[], Collection[str]], progress: Callable[[], object]
+) -> contextlib.AbstractContextManager[None]:
+    """While the body runs, end this process after ``limit`` seconds of silence; its caller starts another one.
+
+    py-rattler limits the time of a whole answer, which a large package on a slow line exceeds, but not the silence. Nor
+    can its waiting be cancelled without its threads continuing.
+
+    Silence means: something is awaited, no call makes progress, and no work is done. The process then names on standard
+    error what it awaited, and exits with the status `SILENT`.
+
+    Args:
+        limit: Seconds; None for no limit.
+        awaited: Returns the names of what is awaited from the network; called often.
+        progress: Returns a value that changes with each arrival; called often.
+
+    """
+    if limit is None:
+        return contextlib.nullcontext()
+    return current(_SilenceWatch).watching(limit, awaited, progress)
 
 
 def _ending(status: int, complaint: str) -> str:

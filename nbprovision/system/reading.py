@@ -1,11 +1,12 @@
-"""Files that anybody may have put there, read without trust: no pipe is waited for, no device read without end.
+"""Reads files that anybody may have written: it never waits for a pipe, and never reads a device without end.
 
-Each read is recorded for listeners (`inputs`), so that a result can be doubted after a change.
+Each read is recorded as an input (`inputs`), so that a later change of the file voids the result.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
@@ -17,7 +18,7 @@ from nbprovision.system import inputs
 
 T = TypeVar("T")
 
-# Not blocking: to open a pipe that nobody writes to would take for ever.
+# Not blocking: opening a pipe without a writer would not return.
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 MOST = 64 << 20  # bytes; the largest records of conda packages have some 20 MB
 
@@ -27,19 +28,15 @@ def read_bytes(path: str | Path, *, most: int = MOST, follow: bool = True) -> by
 
     Args:
         path: The file.
-        most: Bytes that it may have.
-        follow: A link to one will do.
+        most: The largest size, in bytes.
+        follow: Accept a link to a file.
 
     Raises:
-        OSError: it is not there, may not be read, is a pipe, a device or a folder, or is too large; `strerror` says so.
+        OSError: it is missing, unreadable, too large, or a pipe, a device or a folder; `strerror` gives the reason.
 
     """
-    inputs.file(path)
-    handle = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
-    with open(handle, "rb", buffering=0) as stream:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, f"it is {kind_of(status)}, not a file", str(path))
+    with _opened(path, follow=follow) as stream:
+        status = os.fstat(stream.fileno())
         content = stream.read(most + 1) if status.st_size <= most else b""
         if status.st_size > most or len(content) > most:
             raise OSError(errno.EFBIG, f"it has more than {most >> 20} MiB", str(path))
@@ -47,40 +44,44 @@ def read_bytes(path: str | Path, *, most: int = MOST, follow: bool = True) -> by
 
 
 def read_end(path: str | Path, count: int) -> bytes:
-    """The last ``count`` bytes of a regular file, not of a link to one; raises as `read_bytes` does."""
-    inputs.file(path)
-    handle = os.open(path, _FLAGS | os.O_NOFOLLOW)
-    with open(handle, "rb", buffering=0) as stream:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, f"it is {kind_of(status)}, not a file", str(path))
-        stream.seek(max(0, status.st_size - count))
+    """The last ``count`` bytes of a regular file, not of a link; raises as `read_bytes` does."""
+    with _opened(path, follow=False) as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - count))
         return stream.read(count)
 
 
+def _opened(path: str | Path, *, follow: bool) -> io.FileIO:
+    inputs.file(path)
+    stream = io.FileIO(os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW))
+    status = os.fstat(stream.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        stream.close()
+        raise OSError(errno.EINVAL, f"it is {kind_of(status)}, not a file", str(path))
+    return stream
+
+
 @overload
-def read_json(path: str | Path, kind: type[T], *, most: int = MOST, follow: bool = True) -> T: ...
+def read_json(path: str | Path, kind: type[T], *, follow: bool = True) -> T: ...
 @overload
-def read_json(path: str | Path, *, most: int = MOST, follow: bool = True) -> Any: ...
-def read_json(path: str | Path, kind: Any = Any, *, most: int = MOST, follow: bool = True) -> Any:
+def read_json(path: str | Path, *, follow: bool = True) -> Any: ...
+def read_json(path: str | Path, kind: Any = Any, *, follow: bool = True) -> Any:
     """The JSON document in a file.
 
     Args:
         path: The file.
         kind: The expected type.
-        most: Bytes that it may have.
-        follow: A link to one will do.
+        follow: Accept a link to a file.
 
     Raises:
         OSError: it cannot be read; see `read_bytes`.
         msgspec.DecodeError: it is not JSON, or not of that kind.
 
     """
-    return decode(msgspec.json.Decoder(kind), read_bytes(path, most=most, follow=follow))
+    return decode(msgspec.json.Decoder(kind), read_bytes(path, follow=follow))
 
 
 def decode(decoder: msgspec.json.Decoder[T], content: bytes) -> T:
-    """What ``decoder`` makes of ``content``; endless nesting is an error, not a crash.
+    """Decode ``content``; too deep nesting is an error, not a crash.
 
     Raises:
         msgspec.DecodeError: it is not JSON, not UTF-8, or not of the decoder's kind.

@@ -1,4 +1,4 @@
-"""Secrets that must not be shown: every text that leaves the tool goes through `mask`."""
+"""Recognises and masks secrets: every text that leaves the tool goes through `mask`."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from urllib.parse import quote, unquote
 from nbprovision.system.context import current
 
 MASK = "****"
-_SHORTEST = 3  # characters; what is shorter would be masked in every other word
-_LONGEST_USER = 20  # characters of a user without a password; what is longer is a token
-# What a URL's user and password may hold unquoted (RFC 3986); some libraries quote all of it, others none.
+_SHORTEST = 3  # characters; a shorter text would be masked in every other word
+_LONGEST_USER = 20  # characters of a user without a password; a longer one is a token
+# Characters that a URL's user and password may contain unquoted (RFC 3986); some libraries quote them, others do not.
 _UNQUOTED = "!$&'()*+,~"
-# user:password@ of any URL, whether or not it was remembered as a secret. A scheme has an end, so that a long
-# word without one costs no quadratic search.
+# user:password@ of any URL, remembered as a secret or not. The length of a scheme is limited, so that a long word
+# causes no quadratic search.
 _URL_CREDENTIALS = re.compile(
     r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{0,30}://)(?P<user>[^/\s:@'\"]*):(?P<password>[^/\s'\"]*)@"
 )
-# A name is taken apart into words: GITHUB_TOKEN, apiKey, index-password.
+# The words of a name: GITHUB_TOKEN, apiKey, index-password.
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET_WORD = re.compile(
     r".*(tokens?|secrets?|credentials?|passphrase|passcode|extraheader)|.*passw.*|pass|pat|jwt"
     r"|.*(access|api|auth|master|private|secret|signing|ssh)keys?"
 )
-_SHORT_WORD = "pwd"  # of a password, unless it stands alone: the shell's folder
+_SHORT_WORD = "pwd"  # a password, unless it stands alone: the shell's folder
 # Keys that are not secrets: those of tables, caches and mappings, and the public half of a pair.
 _OPEN_KEYS = frozenset(
     ("primary", "foreign", "partition", "sort", "cache", "public", "group", "join", "hash", "object", "bucket", "row",
@@ -36,16 +36,16 @@ _OPEN_KEYS = frozenset(
      "idempotency")
 )  # fmt: skip
 _PLACES = ("file", "files", "path", "paths", "dir", "folder")
-# Words of names that say where a secret is kept, or something about it other than its value.
+# Last words of names that describe a secret, such as its place, and are not its value.
 _ABOUT = frozenset(
     (*_PLACES, "arn", "arns", "name", "names", "url", "uri", "endpoint", "env",
      "var", "variable", "ttl", "duration", "timeout", "expiry", "expires", "length", "type", "count", "limit", "helper")
 )  # fmt: skip
-# Several keys of these kinds; there are other mappings with keys.
+# Plurals; other kinds of keys are those of mappings.
 _KEYS = frozenset(f"{kind}keys" for kind in ("access", "api", "auth", "private", "secret", "signing", "ssh"))
 _LOOKS_LIKE_A_PLACE = re.compile(r"[/\\~]|^\$|\.[A-Za-z0-9]{1,6}$")
-_COUNTED = frozenset(["max", "min", "num"])  # max_tokens: how many a model may write
-NO_SECRETS = ("", "true", "false", "yes", "no", "none", "null", "omit")  # values that are none, whatever the name
+_COUNTED = frozenset(["max", "min", "num"])  # max_tokens: the longest answer of a model
+NO_SECRETS = ("", "true", "false", "yes", "no", "none", "null", "omit")  # whatever the name
 # A token may take the place of the user, alone or before an empty password.
 _URL_LONE_TOKEN = re.compile(
     rf"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{{0,30}}://)(?:[^/\s:@'\"]{{{_LONGEST_USER + 1},2000}}(?=@)|[^/\s:@'\"]+:(?=@))"
@@ -65,18 +65,18 @@ class _Secrets:
     """The secrets of a run."""
 
     def __init__(self) -> None:
-        self.texts: set[str] = set()  # each way to write each of them
-        self.kept_nowhere: dict[str, str] = {}  # the same of those of which no digest is made, and what to call them
+        self.texts: set[str] = set()  # every notation of every secret
+        self.kept_nowhere: dict[str, str] = {}  # notations that no digest may contain, and their replacements
 
 
 def remember(secret: str) -> None:
     """Mask ``secret`` from now on in this run: as written, in base64, in URLs, JSON, Python, shells."""
     for text in (secret, unquote(secret)):
         if len(text) >= _SHORTEST:
-            current(_Secrets).texts.update(_written(text))
+            current(_Secrets).texts.update(_notations(text))
 
 
-def _written(text: str) -> tuple[str, ...]:
+def _notations(text: str) -> tuple[str, ...]:
     return (
         text,
         quote(text, safe=""),
@@ -90,12 +90,12 @@ def _written(text: str) -> tuple[str, ...]:
 
 
 def keep_nowhere(secret: str, name: str) -> None:
-    """Let no digest be made of ``secret`` from now on: of a short one anybody can guess the text."""
-    current(_Secrets).kept_nowhere.update(dict.fromkeys(_written(secret), name))
+    """Exclude ``secret`` from digests from now on: the text of a short one can be guessed."""
+    current(_Secrets).kept_nowhere.update(dict.fromkeys(_notations(secret), name))
 
 
 def to_digest(text: str) -> str:
-    """``text`` with what is kept nowhere replaced by its name: what a digest may be made of."""
+    """``text`` for a digest: with the names of the secrets that `keep_nowhere` excludes instead of their values."""
     names = current(_Secrets).kept_nowhere
     for secret in sorted(names, key=len, reverse=True):
         text = text.replace(secret, f"<{names[secret]}>")
@@ -103,7 +103,7 @@ def to_digest(text: str) -> str:
 
 
 def remember_url(url: str) -> None:
-    """Mask the password of ``url`` from now on, wherever it shows up: alone, or as an HTTP header has it."""
+    """Mask the password of ``url`` from now on, alone and in the form of an HTTP header."""
     for match in _URL_CREDENTIALS.finditer(url):
         user, password = unquote(match["user"]), match["password"]
         if len(password) >= _SHORTEST:
@@ -116,7 +116,7 @@ def is_secret_name(name: str) -> bool:
     """Whether a variable, a key or an environment variable of this name is likely to hold a secret.
 
     The words of the name decide: ``PGPASSWORD``, ``apiKey`` and ``GITHUB_TOKEN`` are such names; ``tokenizer`` and
-    ``partition_key`` are not, nor is one that says where the secret is kept: ``TOKEN_FILE``, ``SECRET_ARN``.
+    ``partition_key`` are not, nor are names of a secret's place: ``TOKEN_FILE``, ``SECRET_ARN``.
     """
     words = [word.lower() for word in _WORDS.findall(name)]
     if not words or words[-1] in _ABOUT or _COUNTED.intersection(words):
@@ -128,9 +128,9 @@ def is_secret_name(name: str) -> bool:
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Whether ``value`` must not be shown or written down where it goes by that name: the one rule for all that does.
+    """Whether a value with that name must not be shown or stored; all code that shows or stores uses this rule.
 
-    What is called a secret's file, ``TOKEN_FILE``, is one itself unless it is a path.
+    The value of a name such as ``TOKEN_FILE`` is a secret too, unless it is a path.
     """
     if value.strip().lower() in NO_SECRETS:
         return False
@@ -165,8 +165,8 @@ def mask(text: str) -> str:
 def masked(value: Any) -> Any:
     """Plain data with the secrets in its texts masked; keys stay, so that a document keeps its form.
 
-    It is masked before it is encoded: a quote or a letter with an accent stands otherwise in a document than in the
-    secret. Bytes of a file's name that are not UTF-8 become question marks, as no document could hold them.
+    Masking precedes encoding, since a document writes quotes and accented letters differently than the secret. Bytes of
+    a file name that are not UTF-8 become question marks, as a document cannot contain them.
     """
     if isinstance(value, str):
         return mask(value.encode("utf-8", "replace").decode())
@@ -176,7 +176,7 @@ def masked(value: Any) -> Any:
 
 
 def without_password(url: str) -> str:
-    """``url`` with user kept and password dropped: what may be stored and compared."""
+    """``url`` with its user but without its password, to store and compare."""
     return _URL_CREDENTIALS.sub(r"\g<scheme>\g<user>@", url)
 
 

@@ -1,13 +1,13 @@
-"""Root obeys nobody: the one judge of every path that a process of root's runs, imports from, obeys or writes to.
+"""Judges every path that a process of root's runs, imports from, obeys or writes to: root obeys nobody else.
 
-A path is trusted when nobody but root can change what it leads to. Each component on the way, and each symbolic link
-with the way that it leads, must be owned by root and not writable for a group (unless that is root's) or for others.
-The group bits of a file with a POSIX ACL are its mask (acl(5)), so they cover what the ACL grants.
-In a folder of root's with the sticky bit, such as /tmp, others can replace nothing that is root's (inode(7)): it may be
-passed through to an entry of root's, but root does not obey the folder itself, nor a name that is still free in it.
+A path is trusted when nobody but root can change its target. Each component on the way, and each symbolic link with its
+own way, must be owned by root and not writable for a group (unless that is root's) or for others.
+The group bits of a file with a POSIX ACL are its mask (acl(5)), so they cover the rights that the ACL grants.
+In root's folder with the sticky bit, such as /tmp, others cannot replace root's entries (inode(7)). Such a folder may
+be on the way to an entry of root's, but root does not obey the folder itself, nor a name that is still free in it.
 
 A verdict stays true: only root can make a trusted path untrusted. So a path is judged before it is used, not after.
-All this holds only where the effective user is root; for anybody else the kernel's permissions decide.
+Nothing is judged unless the effective user is root; for anybody else the kernel's permissions decide.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,9 +26,9 @@ from nbprovision.model.errors import NotTrusted
 from nbprovision.system.reading import read_bytes
 
 _MOST_LINKS = 40  # the kernel's own limit: path_resolution(7)
-# Below a prefix: what its Python and conda obey, the folders of which every entry is obeyed as well (of libraries those
-# that are shared), and those that Python imports from, with all that is in them however deep. Debian's Python imports
-# from /usr/local too (https://wiki.debian.org/Python).
+# Below a prefix: the files that its Python and conda obey, the patterns of further such files (of libraries the shared
+# ones), and the folders that Python imports from, at any depth. Debian's Python imports from /usr/local too
+# (https://wiki.debian.org/Python).
 _OBEYED = ("bin", "lib", "pyvenv.cfg", ".condarc", "condarc", "condarc.d", "etc")
 _ENTRIES = ("conda-meta/*", "etc/conda/activate.d/*", "condarc.d/*", "lib/*.so", "lib/*.so.*")
 _IMPORTED = ("lib*/python*", "local/lib*/python*")
@@ -35,9 +37,32 @@ _OWN_TESTS = "test"  # beside the standard library: a third of Python's files, w
 _SHARED = stat.S_IWGRP | stat.S_IWOTH
 _trusted: set[tuple[str, bool]] = set()  # the environments that this process has judged already, and if with packages
 
+# Variables with lists of paths, and their separators; an empty or relative entry starts at the working folder.
+# ld.so(8) takes spaces and semicolons in some of them as well.
+_PATH_LISTS = {
+    "PATH": ":",
+    "LD_LIBRARY_PATH": ":;",
+    "LD_PRELOAD": ": ",
+    "LD_AUDIT": ":",
+    "PYTHONPATH": ":",
+    "PYTHONHOME": ":",
+    "PYTHONPYCACHEPREFIX": "",
+    "PYTHONUSERBASE": "",
+    "PYTHONSTARTUP": "",
+    "ENV": "",
+}
+# Beginnings of the names of variables by which programs find code, configuration, caches and certificates.
+_PATH_VARIABLES = (
+    "AWS_", "BASH_ENV", "CONDA", "CURL_CA", "GCONV_", "GIT_", "IPYTHON", "JUPYTER_", "LD_", "LOCPATH", "MAMBA", "NETRC",
+    "NODE_", "OPENSSL_", "PERL", "PIP_", "PYTHON", "REQUESTS_CA", "R_", "SSL_CERT", "UV_", "XDG_C",
+)  # fmt: skip
+_OF_PYTHON = ("PYTHON", "LD_", "GCONV_", "LOCPATH", "OPENSSL_")  # those that reach this very process
+_MOST_SCRIPTS = 5  # scripts that interpret each other: execve(2)
+_LONGEST_FIRST_LINE = 4096  # bytes; the kernel reads 255 of them
+
 
 class Fault(NamedTuple):
-    """A component of a path that somebody other than root can change: its status, and who can change it, in words."""
+    """A component of a path that somebody other than root can change, with its status and the reason in words."""
 
     path: str
     status: os.stat_result
@@ -50,11 +75,11 @@ def applies() -> bool:
 
 
 def obey(path: str | Path, deed: str = "use") -> None:
-    """Judge a file or folder whose content decides what root does; one that is missing must be for root to make.
+    """Judge a file or folder that controls what root does; only root may be able to create a missing one.
 
     Args:
         path: A relative one starts at the working folder.
-        deed: What root would do with it, for the message.
+        deed: The use that root would make of it, for the message.
 
     Raises:
         NotTrusted: somebody other than root can change it.
@@ -64,20 +89,20 @@ def obey(path: str | Path, deed: str = "use") -> None:
 
 
 def write(path: str | Path) -> None:
-    """Judge the folder of an entry that root makes, replaces or removes; a link at the path itself is not followed.
+    """Judge the folder of an entry that root creates, replaces or removes; a link at the path itself is not followed.
 
     Raises:
-        NotTrusted: the folder is not root's alone, so the entry would lie among somebody else's.
+        NotTrusted: somebody other than root can change the folder.
 
     """
     place(os.path.dirname(path) or ".", "write to")
 
 
 def place(folder: str | Path, deed: str = "use") -> None:
-    """Judge a folder for root's entries; a sticky one of root's will do, and a missing one may be made in such.
+    """Judge a folder for root's entries; it may be root's with the sticky bit, or a missing one in such a folder.
 
     Raises:
-        NotTrusted: somebody other than root can change it, or what root puts there.
+        NotTrusted: somebody other than root can change it, or root's entries in it.
 
     """
     _refuse(folder, deed, fault(folder, shared=True))
@@ -86,15 +111,15 @@ def place(folder: str | Path, deed: str = "use") -> None:
 def environment(prefix: str | Path, deed: str = "use", *, packages: bool = True) -> None:
     """Judge a Python or conda environment, or a folder that takes packages, before root runs or changes it.
 
-    Judged are the prefix, its configuration, all that is in the folders that its Python imports from, however deep, and
-    what its activation reads; for a virtual environment those of the Python that it was made from as well
-    (https://docs.python.org/3/library/site.html). Each is judged once a process, as 30,000 files take 0.15 s.
+    It judges the prefix, its configuration, its activation scripts, and all files that its Python can import. For a
+    virtual environment it judges those of the base Python as well (https://docs.python.org/3/library/site.html). Each
+    environment is judged once per process, as 30,000 files take 0.15 s.
 
     Args:
         prefix: The environment.
-        deed: What root would do with it, for the message.
-        packages: Whether its packages are imported; those below a virtual environment of its own are not
-            (``has_own_packages_only``), and they are most of the files of a large installation.
+        deed: The use that root would make of it, for the message.
+        packages: Whether its packages are imported. Those of a base Python may not be (``has_own_packages_only``), and
+            they are most of the files of a large installation.
 
     Raises:
         NotTrusted: somebody other than root can change one of them.
@@ -117,16 +142,100 @@ def environment(prefix: str | Path, deed: str = "use", *, packages: bool = True)
     _trusted.add((root, packages))
 
 
-def has_own_packages_only(prefix: str | Path) -> bool:
-    """Whether an environment is a virtual one that imports no package of the Python that it was made from.
+def program(name: str | Path, *, env: Mapping[str, str], cwd: str = "/", depth: int = 0) -> None:
+    """Judge a program before it runs, by its path or as found on the PATH; a missing one is not judged.
 
-    Without the setting it imports them (https://docs.python.org/3/library/site.html).
+    Its environment is judged as well, and the interpreter of a script.
+
+    Raises:
+        NotTrusted: somebody other than root can change one of them.
+
+    """
+    path = find_program(os.fspath(name), env, cwd) if applies() else None
+    if path is None:
+        return
+    obey(path, "run")
+    packages = True
+    for file in dict.fromkeys([path, os.path.realpath(path)]):
+        prefix = os.path.dirname(os.path.dirname(file))
+        if os.path.basename(file).startswith("python") or _is_environment(prefix):
+            environment(prefix, "run the programs in", packages=packages)
+        packages = not has_own_packages_only(prefix)  # for the base Python, the target of a virtual environment's link
+    interpreter = _interpreter(path)
+    if interpreter and depth < _MOST_SCRIPTS:
+        program(interpreter, env=env, cwd=cwd, depth=depth + 1)
+
+
+def find_program(name: str, env: Mapping[str, str], cwd: str) -> str | None:
+    """Return a program's path: as given if it has a slash, else the first executable one on the PATH of ``env``."""
+    if "/" in name:
+        return os.path.join(cwd, name)
+    paths = (os.path.join(cwd, folder, name) for folder in os.get_exec_path(env))
+    return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)
+
+
+def variables(env: Mapping[str, str], cwd: str, *, of_this_process: bool = False) -> None:
+    """Judge the paths in environment variables by which programs find code, configuration and caches.
+
+    Args:
+        env: The variables.
+        cwd: The working folder.
+        of_this_process: Only the variables by which this process found its own code.
+
+    Raises:
+        NotTrusted: somebody other than root can change one of the paths.
+
+    """
+    for variable, value in env.items() if applies() else ():
+        if of_this_process and not variable.startswith(_OF_PYTHON):
+            continue
+        for path in _paths(variable, value, cwd):
+            obey(path, f"obey {variable}, which leads to")
+
+
+def command(words: Sequence[str], *, env: Mapping[str, str], cwd: str | Path | None, foreign: bool = False) -> None:
+    """Judge a command before it starts.
+
+    Args:
+        words: Program and arguments.
+        env: The whole environment.
+        cwd: The working folder; None for the caller's own, which is not judged: the program must not look there.
+        foreign: The command is from the playbook's author, who answers for its arguments. The arguments of our own
+            commands are environments, files and folders that the program runs, reads or fills.
+
+    Raises:
+        NotTrusted: somebody other than root can change what it would run, obey or write to.
+
+    """
+    if not applies():
+        return
+    if cwd is not None:
+        place(cwd, "work in")
+    cwd = os.getcwd() if cwd is None else os.fspath(cwd)
+    variables(env, cwd)
+    if os.path.isabs(env.get("TMPDIR", "")):
+        place(env["TMPDIR"], "make temporary files in")
+    program(words[0], env=env, cwd=cwd)
+    for word in [] if foreign else words[1:]:
+        path = word.partition("=")[2] if word.startswith("--") else word
+        if not os.path.isabs(path) or path == "/dev/stdin":
+            continue
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            program(path, env=env, cwd=cwd)
+        else:
+            environment(path)
+
+
+def has_own_packages_only(prefix: str | Path) -> bool:
+    """Whether an environment is a virtual one that does not import the packages of its base Python.
+
+    By default it imports them (https://docs.python.org/3/library/site.html).
     """
     return _setting(Path(prefix, "pyvenv.cfg"), "include-system-site-packages").lower() == "false"
 
 
 def fault(path: str | Path, *, shared: bool = False) -> Fault | None:
-    """The first component on the way to ``path`` that somebody other than root can change; None for a trusted path.
+    """The first component of ``path`` that somebody other than root can change; None for a trusted path.
 
     Args:
         path: A relative one starts at the working folder.
@@ -136,7 +245,7 @@ def fault(path: str | Path, *, shared: bool = False) -> Fault | None:
     if not applies():
         return None
     ahead = _names(os.path.join("" if os.path.isabs(path) else os.getcwd(), path))
-    reached, status, links = "/", os.lstat("/"), 0  # never a link, so that `..` is its real parent
+    reached, status, links = "/", os.lstat("/"), 0  # never a link, so `..` is its real parent
     while True:
         reason = _weakness(status)
         if reason and not (_is_sticky(status) and (ahead or shared)):
@@ -166,8 +275,36 @@ def fault(path: str | Path, *, shared: bool = False) -> Fault | None:
     return _elsewhere(path, status)
 
 
+def _paths(variable: str, value: str, cwd: str) -> Iterator[str]:
+    if variable == "PYTHONPLATLIBDIR" and "/" in value:  # relative to the interpreter's prefix
+        yield from (f"{prefix}/{value}" for prefix in {cwd, sys.prefix, sys.base_prefix})
+    elif variable in _PATH_LISTS and value:
+        separators = _PATH_LISTS[variable]
+        parts = re.split(f"[{separators}]", value) if separators else [value]
+        yield from (os.path.join(cwd, part) for part in parts)
+    elif variable.startswith(_PATH_VARIABLES):
+        yield from filter(os.path.isabs, re.split(r"[\s,:;]+", value))
+
+
+def _is_environment(prefix: str) -> bool:
+    return os.path.exists(f"{prefix}/pyvenv.cfg") or os.path.isdir(f"{prefix}/conda-meta")
+
+
+def _interpreter(script: str) -> str:
+    """The program in a script's first line, after ``env`` if it is there; empty if the file is not a script."""
+    try:
+        with open(script, "rb") as stream:
+            first = stream.readline(_LONGEST_FIRST_LINE)
+    except OSError:
+        return ""
+    words = os.fsdecode(first[2:]).split() if first.startswith(b"#!") else []
+    if words and os.path.basename(words[0]) == "env":
+        words = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
+    return words[0] if words else ""
+
+
 def _elsewhere(path: str | Path, judged: os.stat_result) -> Fault | None:
-    """A link of /proc leads to what a process has open, whatever its text says (proc(5)): that is judged by itself."""
+    """Judge the target of a link in /proc, which leads to a process's open file whatever its text is (proc(5))."""
     try:
         status = os.stat(path)
     except OSError:
@@ -189,7 +326,7 @@ def _weakness(status: os.stat_result) -> str:
     if status.st_uid != 0:
         return f"is {name_of(status.st_uid)}'s"
     if stat.S_ISLNK(status.st_mode) or stat.S_ISCHR(status.st_mode):
-        return ""  # a link's mode means nothing, and nobody reads what another one writes to /dev/null
+        return ""  # the mode of a link means nothing, and /dev/null keeps nothing
     if status.st_mode & stat.S_IWOTH:
         return "is writable for everybody"
     if status.st_mode & stat.S_IWGRP and status.st_gid != 0:
@@ -198,7 +335,7 @@ def _weakness(status: os.stat_result) -> str:
 
 
 def _obeyed(prefix: Path, *, packages: bool) -> Iterator[Path]:
-    """What an environment obeys beside its prefix; of what is imported only what is not plainly root's."""
+    """The paths that an environment obeys, apart from its prefix; of its modules only the suspicious ones."""
     for name in _OBEYED:
         yield prefix / name
     for pattern in _ENTRIES:
@@ -210,10 +347,10 @@ def _obeyed(prefix: Path, *, packages: bool) -> Iterator[Path]:
 
 
 def _imported(ways: list[Path], seen: set[str]) -> Iterator[Path]:
-    """Folders that Python imports from, and of all that is in them the links and what somebody else can change.
+    """Paths that Python imports from; of the entries in folders only links and those that others can change.
 
     Args:
-        ways: The folders.
+        ways: Files and folders; used up.
         seen: The real paths that need no check; changed.
 
     """
@@ -245,13 +382,13 @@ def _imported(ways: list[Path], seen: set[str]) -> Iterator[Path]:
 
 
 def _of_project(folder: str) -> list[Path]:
-    """What can be imported from a folder that a .pth file names: that of a project has hidden ones (.git), too."""
+    """The importable entries of a folder in a .pth file: a project has hidden folders (.git), too."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return [Path(folder, name) for name in names if not name.startswith(".")]
 
 
 def _setting(path: Path, name: str) -> str:
-    """The value of ``name`` in a pyvenv.cfg; empty for none."""
+    """The value of ``name`` in a pyvenv.cfg; empty if it is missing."""
     pairs = (line.partition("=") for line in _lines(path))
     return next((value.strip() for key, _, value in pairs if key.strip().lower() == name), "")
 
@@ -278,7 +415,7 @@ def _refuse(path: str | Path, deed: str, breach: Fault | None) -> None:
 
 
 def cure(breach: Fault) -> str:
-    """What to do about a fault: run as the owner, or take the permission away."""
+    """The fix for a fault: run as the owner, or remove the permission."""
     owner = breach.status.st_uid
     if owner == 0:
         return f"if nobody else needs to write there: chmod go-w {breach.path}"
@@ -286,17 +423,17 @@ def cure(breach: Fault) -> str:
 
 
 def as_user(owner: int) -> str:
-    """The command that runs another one as ``owner``, in a session without root's terminal (runuser(1), setsid(1))."""
+    """The command prefix to run as ``owner`` in a session without root's terminal (runuser(1), setsid(1))."""
     return f"setsid --wait runuser -u {account(owner)} -- ..."
 
 
 def name_of(user: int) -> str:
-    """A user's name, or the number of one that the user database does not know."""
+    """A user's name, or the number if the user database has no name."""
     return account(user) or f"user {user}"
 
 
 def account(user: int) -> str | None:
-    """The name to log in with; None for a number that the user database does not know, as containers have it."""
+    """The login name; None if the user database does not contain the number, as in containers."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:

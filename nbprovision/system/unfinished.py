@@ -1,4 +1,4 @@
-"""The mark of an environment that is being made or changed: there from its first byte until it is verified."""
+"""The mark of an unfinished environment, from its first byte until it is verified."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MARK = ".nbprovision-unfinished"
 
 
 class Unfinished(msgspec.Struct, frozen=True):
-    """What was being done when the mark was set; ``made`` when the prefix did not exist before."""
+    """The content of a mark: the kind of task that set it, and whether that task creates the prefix."""
 
     task: str
     made: bool
@@ -32,40 +32,40 @@ class Unfinished(msgspec.Struct, frozen=True):
 def mark(prefix: Path, task: str, keep: Callable[[Path], None] = lambda folder: None) -> None:
     """Mark ``prefix`` as unfinished; if it is missing, create the folder with the mark in one step.
 
-    A prefix that is marked already keeps its mark: whether the tool made it is known only to the first one. Journals
-    keep the order of what is made, so that after a failure of the power the mark is there if anything later is.
+    A marked prefix keeps its mark, since only the first mark knows whether the tool created the prefix. File systems
+    keep the order of writes, so after a power failure the mark exists if any later file does.
 
     Args:
         prefix: The environment.
         task: The kind of task that works on it.
-        keep: Gets a folder that is new, before anybody else can know of it: see `system.occupied`.
+        keep: Locks a new folder before it gets its name: see `system.occupied`.
 
     Raises:
-        TaskFailed: it cannot be made or written to.
+        TaskFailed: the folder cannot be created or written to.
 
     """
     if is_marked(prefix):
         return
-    with explained(f"cannot make or mark {prefix}", prefix):
+    with explained(f"cannot create or mark {prefix}", prefix):
         if prefix.is_dir():
             made = not any(prefix.iterdir())
             write_atomically(prefix / MARK, msgspec.json.encode(Unfinished(task, made)), durable=False)
             return
         make_folder(prefix.parent)
-        nursery = make_temporary_folder(prefix)
+        temporary = make_temporary_folder(prefix)
         try:
-            os.chmod(nursery, 0o755)
-            keep(nursery)
-            write_atomically(nursery / MARK, msgspec.json.encode(Unfinished(task, made=True)), durable=False)
-            os.rename(nursery, prefix)
+            os.chmod(temporary, 0o755)
+            keep(temporary)
+            write_atomically(temporary / MARK, msgspec.json.encode(Unfinished(task, made=True)), durable=False)
+            os.rename(temporary, prefix)
         except BaseException:
             with contextlib.suppress(Exception):
-                remove(nursery)
+                remove(temporary)
             raise
 
 
 def withdraw(prefix: Path) -> None:
-    """Remove a mark without later work, and the folder too if it holds nothing else."""
+    """Remove a mark that no work followed, and the folder too if it is empty then."""
     with contextlib.suppress(FileNotFoundError):
         if os.listdir(prefix) == [MARK]:
             clear(prefix)
@@ -78,7 +78,7 @@ def is_marked(prefix: Path) -> bool:
 
 
 def read_mark(prefix: Path) -> Unfinished | None:
-    """What the mark says; a mark that cannot be read still is one, of an environment that was changed."""
+    """Return the content of the mark; an unreadable one counts as that of an environment that was changed."""
     try:
         return read_json(prefix / MARK, Unfinished)
     except FileNotFoundError:
@@ -88,7 +88,7 @@ def read_mark(prefix: Path) -> Unfinished | None:
 
 
 def clear(prefix: Path) -> None:
-    """The environment is finished."""
+    """Remove the mark of a finished environment."""
     if not is_marked(prefix):  # on a read-only volume even the removal of a missing file fails
         return
     with (

@@ -1,4 +1,4 @@
-"""YAML files of others (`.condarc`, `environment.yml`) as plain data, within limits that no such file comes near."""
+"""Reads YAML files of others (`.condarc`, `environment.yml`) as plain data, with limits far above real files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONG_NUMBER = re.compile(r"(?:\d:?){100}")
 
 
 class NoYaml(ValueError):
-    """A text is not YAML, or unfolds to too much; ``line`` and ``column`` count from 1."""
+    """A text is not YAML, or exceeds the limits; ``line`` and ``column`` count from 1."""
 
     def __init__(self, reason: str, line: int = 1, column: int = 1) -> None:
         super().__init__(reason)
@@ -45,10 +45,10 @@ def load(content: bytes | str, *, texts: bool = False, unique: bool = False) -> 
     Args:
         content: The text.
         texts: Read numbers, booleans and dates as text: 3.10 is not 3.1.
-        unique: Refuse a duplicate key in a mapping, as conda does; with ``texts`` it always is.
+        unique: Refuse a duplicate key in a mapping, as conda does; ``texts`` implies it.
 
     Raises:
-        NoYaml: it is not YAML, nested too deep, or its aliases unfold to more than any such file holds.
+        NoYaml: it is not YAML, nested too deep, or its aliases expand to too many values.
 
     """
     import yaml
@@ -68,14 +68,14 @@ def load(content: bytes | str, *, texts: bool = False, unique: bool = False) -> 
         raise NoYaml(reason, mark.line + 1 if mark else 1, mark.column + 1 if mark else 1) from None
     except (RecursionError, OverflowError) as error:
         raise NoYaml(f"it is nested too deep, or a number is too large ({error})") from None
-    except ValueError as error:  # no UTF-8, no such date, too many digits
+    except ValueError as error:  # not UTF-8, an invalid date, too many digits
         raise NoYaml(str(error)) from None
     _weigh(document, {}, 0)
     return document
 
 
 def decoded(content: bytes) -> str:
-    """The text of a file, in UTF-16 where it begins so: PowerShell's ``>`` writes that, and conda reads it.
+    """Decode a file, also UTF-16 with a byte order mark: PowerShell's ``>`` writes it, and conda reads it.
 
     Raises:
         UnicodeDecodeError: it is neither that nor UTF-8.
@@ -86,7 +86,7 @@ def decoded(content: bytes) -> str:
 
 @functools.cache
 def _loader(*, texts: bool) -> type[yaml.SafeLoader]:
-    """The safe loader that refuses a duplicate key; with ``texts`` whatever is not empty is text to it."""
+    """A safe loader that refuses duplicate keys; with ``texts`` it reads every value that is not empty as text."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -103,13 +103,13 @@ def _loader(*, texts: bool) -> type[yaml.SafeLoader]:
             """Refuse a duplicate key as conda does: its first value would be lost. Merged keys may be duplicates."""
             if id(node) not in self._checked:
                 self._checked.add(id(node))
-                _refuse_twice(node)
+                _refuse_duplicates(node)
             super().flatten_mapping(node)
 
     return Loader
 
 
-def _refuse_twice(node: yaml.MappingNode) -> None:
+def _refuse_duplicates(node: yaml.MappingNode) -> None:
     import yaml
 
     names = set()
@@ -123,7 +123,7 @@ def _refuse_twice(node: yaml.MappingNode) -> None:
 
 
 def _weigh(value: Any, weights: dict[int, int | None], depth: int) -> int:
-    """How many values there are in ``value`` with every alias unfolded: a few lines of aliases can fill any memory."""
+    """Count the values with every alias expanded: a few lines of aliases can exhaust the memory."""
     if not isinstance(value, list | dict | set | tuple):
         return 1
     if depth > _MAX_DEPTH:

@@ -18,9 +18,8 @@ from nbprovision.cli.parser import Parser
 from nbprovision.lint.finding import all_rules
 from nbprovision.model.result import Change, Result
 from nbprovision.playbook import ansible
-from nbprovision.report import diff
 from nbprovision.report.colour import wants_colour
-from nbprovision.report.terminal import Terminal
+from nbprovision.report.terminal import Terminal, change_lines
 from nbprovision.state.witness import parse
 from nbprovision.system import log, secrets
 
@@ -114,7 +113,7 @@ def said(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         ("run a.yml --ask-vault-pass", "lookup('env', 'NAME')"),
         ("run a.yml --dry-run", "write --check"),
         ("run a.yml --syntax-check", "nbprovision lint PLAYBOOK"),
-        ("run a.yml b.yml", "'b.yml' is too much: `nbprovision run` takes one PLAYBOOK"),
+        ("run a.yml b.yml", "unexpected argument 'b.yml': `nbprovision run` takes one PLAYBOOK"),
         ("run", "PLAYBOOK"),
         ("run a.yml --deadline soon", "takes a number of seconds, not 'soon'"),
         ("run a.yml --deadline -5", "takes a number of seconds, not '-5'"),
@@ -267,7 +266,7 @@ CHANGES = (
 
 
 def test_a_diff_is_a_table_and_a_unified_diff() -> None:
-    lines = list(diff.in_full(CHANGES))
+    lines = list(change_lines(CHANGES, in_full=True))
     assert [line.text for line in lines] == [
         "name      from  to    channel",
         "numpy     -     2.1   conda-forge",
@@ -286,7 +285,7 @@ def test_a_diff_is_a_table_and_a_unified_diff() -> None:
     ]
     colours = [line.colour for line in lines]
     assert colours == ["", "32", "33", "31", "", "1", "1", "36", "", "31", "31", "32", "32", ""]
-    brief = [line.text for line in diff.in_brief(CHANGES)]
+    brief = [line.text for line in change_lines(CHANGES, in_full=False)]
     assert brief[4:] == ["change /etc/pip.conf: +2 -2 lines", "set mode /etc/pip.conf: 0644 -> 0600"]
 
 

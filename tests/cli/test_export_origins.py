@@ -43,7 +43,7 @@ def test_what_came_along_is_left_out_where_pip_tells(
     machine.forget()
     text = exported(machine, ["x"], pinned=False)
     assert tasks(text)[1] == ("ensure_pip_pkg", {"env": "x", "packages": ["apple", "pear"]})
-    assert "# Left out, since nobody asked for them and nothing needs them: stone" in text
+    assert "# Left out, since they were not requested and nothing needs them: stone" in text
 
 
 def test_where_the_installer_does_not_tell_it_is_what_nothing_needs(

@@ -219,10 +219,10 @@ def test_the_states_of_an_environment(machine: Machine) -> None:
         "ready": ("ready", None),
         "half": ("unfinished", "a run ended in the middle of ensure_conda_env"),
         "gone": ("broken interpreter", f"{folder}/gone/bin/python is missing, or leads nowhere"),
-        "lacks": ("inconsistent", "numpy needs libblas, which is not there"),
-        "clashes": ("inconsistent", "old needs python <3.9, and 3.11.7 is there"),
-        "newer": ("inconsistent", "old needs python >=3.8,<3.11.0a0, and 3.11.7 is there"),
-        "torn": ("inconsistent", "the record numpy-1.0-0.json is torn"),
+        "lacks": ("inconsistent", "numpy needs libblas, which is missing"),
+        "clashes": ("inconsistent", "old needs python <3.9, but 3.11.7 is installed"),
+        "newer": ("inconsistent", "old needs python >=3.8,<3.11.0a0, but 3.11.7 is installed"),
+        "torn": ("inconsistent", "the record numpy-1.0-0.json is truncated"),
         "doubled": ("inconsistent", "there are two records of pip"),
     }
     assert found["ready"]["python"] == "3.11.7"
@@ -247,7 +247,7 @@ def test_a_real_environment_is_ready_and_one_with_a_record_less_is_not(machine: 
     found = environments(machine)["x"]
     assert (found["state"], found["made_by"], found["conda_packages"]) == ("ready", "nbprovision", 2)
     next((machine.home / "envs/x/conda-meta").glob("alpha-*.json")).unlink()
-    assert environments(machine)["x"]["because"] == "beta needs alpha, which is not there"
+    assert environments(machine)["x"]["because"] == "beta needs alpha, which is missing"
 
 
 @pytest.mark.engine

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from nbprovision.cli.inventory import FoundKernel
-from nbprovision.cli.kernel_parameters import parameters
+from nbprovision.cli.export import kernel_parameters as parameters
+from nbprovision.cli.inventory import KernelInfo
 
 PYTHON = ["/e/bin/python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 ACTIVATED = ["/e/share/nbprovision/activate.sh", *PYTHON]
@@ -24,7 +24,7 @@ def said(tmp_path: Path) -> Any:
         folder.mkdir(exist_ok=True)
         (folder / "kernel.json").write_text(spec if isinstance(spec, str) else json.dumps(spec))
         known = {"display_name": "K", "language": "python", "scope": "user", "prefix": "/e", "program": None}
-        kernel = FoundKernel(name="k", folder=str(folder), program_exists=None, hidden_by=None, **(known | more))
+        kernel = KernelInfo(name="k", folder=str(folder), program_exists=None, hidden_by=None, **(known | more))
         return parameters(kernel, tmp_path / "e", "mine")
 
     return found

@@ -15,7 +15,7 @@ from nbprovision.files.ensure_file import EnsureFile
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
 from nbprovision.playbook.read import read_playbook
-from nbprovision.system import entries
+from nbprovision.system import files
 from nbprovision.system.files import copy_atomically
 from tests.support.driver import converge, planned
 
@@ -69,12 +69,12 @@ def test_a_copy_of_a_file_is_executable_where_the_original_is(machine: Machine, 
 
 def test_a_large_file_is_copied_and_compared_by_its_digest(machine: Machine, home: Path, tmp_path: Path) -> None:
     source = tmp_path / "large"
-    source.write_bytes(b"x" * (entries.LARGEST_TEXT + 1))
+    source.write_bytes(b"x" * (files.LARGEST_TEXT + 1))
     task = EnsureFile(path="~/large", src=str(source))
     converge(task, machine)
-    assert (home / "large").stat().st_size == entries.LARGEST_TEXT + 1
+    assert (home / "large").stat().st_size == files.LARGEST_TEXT + 1
     with (home / "large").open("r+b") as stream:
-        stream.seek(entries.LARGEST_TEXT)
+        stream.seek(files.LARGEST_TEXT)
         stream.write(b"y")
     assert [change.action for change in converge(task, machine)] == ["write"]
 

@@ -62,9 +62,9 @@ def test_it_takes_every_playbook_of_the_pages(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("kind", list(Catalogue()))
 def test_it_takes_every_example(kind: str) -> None:
-    definition = define(Catalogue()[kind])
-    under = "handlers" if definition.handler_only else "tasks"
-    assert faults([{under: yaml.safe_load(definition.examples)}]) == []
+    task = Catalogue()[kind]
+    under = "handlers" if task.handler_only else "tasks"
+    assert faults([{under: yaml.safe_load(define(task).examples)}]) == []
 
 
 @pytest.mark.parametrize(

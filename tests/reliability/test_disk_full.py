@@ -18,7 +18,7 @@ import pytest
 import nbprovision.machine.machine
 from nbprovision.cli import inventory
 from nbprovision.system import unfinished
-from nbprovision.system.room import megabytes
+from nbprovision.system.disk_space import megabytes
 from tests.conftest import Channel, registry_settings
 from tests.reliability.volume import MB, Volume, content, make_packages, make_wheels, mounted, run
 from tests.reliability.world import Ran

@@ -68,7 +68,7 @@ def test_what_a_kernel_starts(content: dict[str, Any]) -> None:
     (one,) = content["kernels"]
     for program, exists, told in (
         (None, None, "nothing"),
-        ("/x/python", False, "/x/python (not there)"),
+        ("/x/python", False, "/x/python (missing)"),
         ("bash", None, "bash"),
     ):
         one["program"], one["program_exists"] = program, exists

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import nbprovision
-from nbprovision.system.bytecode import remove_cut
+from nbprovision.system.bytecode import remove_truncated
 
 
 @pytest.fixture
@@ -53,6 +53,6 @@ def test_only_what_is_cut_goes(copy: Path) -> None:
     cut = compiled(copy, "api")
     whole = compiled(copy, "__main__")
     cut.write_bytes(cut.read_bytes()[:-1])
-    assert remove_cut(copy) == 1
+    assert remove_truncated(copy) == 1
     assert (cut.exists(), whole.exists()) == (False, True)
-    assert remove_cut(copy) == 0
+    assert remove_truncated(copy) == 0

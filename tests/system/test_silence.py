@@ -7,20 +7,21 @@ import sys
 
 import pytest
 
-from nbprovision.system import silence
+from nbprovision.system import process as processes
+from nbprovision.system.context import current, separate_run
 
 # Waits for what never comes, or for nothing, or for one thing after another; works, or gets something now and then.
 WAITING = """
 import sys, time
-from nbprovision.system import silence
+from nbprovision.system.process import ending_when_silent
 
 kind = sys.argv[1]
 end = time.monotonic() + 4
 awaited = {"idle": lambda: [], "one by one": lambda: [str(time.monotonic())]}.get(kind, lambda: ["six", "apple"])
 come = [0]
 with (
-    silence.watched(60.0, lambda: [], lambda: 0),
-    silence.watched(1.0 if kind == "silent" else 2.0, awaited, lambda: come[0]),
+    ending_when_silent(60.0, lambda: [], lambda: 0),
+    ending_when_silent(1.0 if kind == "silent" else 2.0, awaited, lambda: come[0]),
 ):
     while time.monotonic() < end:
         if kind != "busy":
@@ -40,7 +41,7 @@ def begin(kind: str) -> subprocess.Popen[str]:
 def test_silence_ends_the_process_which_says_what_it_waited_for() -> None:
     process = begin("silent")
     told, complaint = process.communicate(timeout=300)
-    assert process.returncode == silence.SILENT
+    assert process.returncode == processes.SILENT
     assert told == ""
     assert complaint.startswith("gave no answer in time: ")
     assert complaint.endswith(" s without a byte of apple, six\n")
@@ -48,13 +49,13 @@ def test_silence_ends_the_process_which_says_what_it_waited_for() -> None:
 
 def test_what_goes_on_is_not_silent() -> None:
     kinds = ("comes", "busy", "one by one", "idle")
-    processes = [begin(kind) for kind in kinds]
-    ended = [(*process.communicate(timeout=300), process.returncode) for process in processes]
+    begun = [begin(kind) for kind in kinds]
+    ended = [(*process.communicate(timeout=300), process.returncode) for process in begun]
     assert dict(zip(kinds, ended, strict=True)) == dict.fromkeys(kinds, ("left alone\n", "", 0))
 
 
-def test_without_a_limit_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silence, "_thread", None)
-    with silence.watched(None, lambda: pytest.fail("it was asked"), lambda: 0):
-        assert silence._watched == {}
-    assert silence._thread is None
+def test_without_a_limit_nobody_watches() -> None:
+    with separate_run():
+        with processes.ending_when_silent(None, lambda: pytest.fail("it was called"), lambda: 0):
+            assert not current(processes._SilenceWatch)._calls
+        assert not current(processes._SilenceWatch)._started

@@ -13,7 +13,8 @@ from nbprovision.conda.engine import Package
 from nbprovision.machine.environments import installed
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import NotBegun, TaskFailed
-from nbprovision.system import room, side_by_side, unfinished
+from nbprovision.system import disk_space, unfinished
+from nbprovision.system.context import in_parallel
 
 
 @pytest.mark.parametrize(
@@ -30,26 +31,26 @@ from nbprovision.system import room, side_by_side, unfinished
     ],
 )
 def test_engines_words_are_understood(words: str, number: int | None) -> None:
-    assert room.trouble(words) == number
+    assert disk_space.write_error(words) == number
 
 
 def test_an_explanation_stands_before_the_engines_words_and_spares_a_traceback(tmp_path: Path) -> None:
     said = (
         "ERROR: Exception:\nTraceback (most recent call last):\n  File x\nOSError: [Errno 28] No space left on device"
     )
-    explained = room.explained(said, tmp_path / "not/there")
+    explained = disk_space.explain_output(said, tmp_path / "not/there")
     assert explained is not None
     cause, cure = explained
     assert cause.startswith("the disk is full: ")
     assert f"free at {tmp_path}" in cause
     assert cause.endswith("\nOSError: [Errno 28] No space left on device")
     assert "clean --dry-run" in cure
-    assert room.explained("all is well", tmp_path) is None
+    assert disk_space.explain_output("all is well", tmp_path) is None
 
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0.0 MB"), (340_000, "0.3 MB"), (12e6, "12 MB"), (1.24e9, "1.2 GB")])
 def test_sizes_are_told_for_a_person(size: float, text: str) -> None:
-    assert room.megabytes(size) == text
+    assert disk_space.megabytes(size) == text
 
 
 def record(prefix: Path, name: str, version: str) -> None:
@@ -106,9 +107,9 @@ def test_of_several_failures_one_that_began_is_told(tmp_path: Path) -> None:
         raise error
 
     with pytest.raises(TaskFailed, match="half"):
-        side_by_side.each(work, [NotBegun("no room"), TaskFailed("half done")])
+        in_parallel(work, [NotBegun("no room"), TaskFailed("half done")])
     with pytest.raises(NotBegun):
-        side_by_side.each(work, [NotBegun("no room"), NotBegun("no room")])
+        in_parallel(work, [NotBegun("no room"), NotBegun("no room")])
 
 
 def test_the_history_tells_all_that_changed_since_it_was_told(machine: Machine, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nbprovision.model.errors import NotTrusted
-from nbprovision.system import files, launch, trust
+from nbprovision.system import files, process, trust
 from tests.support import bootstrapping
 from tests.support.pip_environment import venv
 from tests.support.planted import USER, file, folder, link, reachable_folder, root_only, users_folder
@@ -109,7 +109,7 @@ class TestEnvironments:
         package = folder(folder(base / "project") / "package")
         file(folder(base / "project/.venv") / ".lock", mode=0o666)
         (self.packages(prefix) / "project.pth").write_text(f"{base}/project\n")
-        launch.program(prefix / "bin/python", env={})
+        trust.program(prefix / "bin/python", env={})
         other = venv(base / "other")
         (self.packages(other) / "project.pth").write_text(f"{base}/project\n")
         planted = file(package / "m.py", owner=USER)
@@ -171,7 +171,7 @@ class TestEnvironments:
             if by == "environment":
                 trust.environment(prefix)
             else:
-                launch.program(prefix / "bin/python", env={})
+                trust.program(prefix / "bin/python", env={})
 
         if refused:
             with pytest.raises(NotTrusted, match=str(planted)):
@@ -194,7 +194,7 @@ class TestEnvironments:
     def test_a_users_environment_is_not_roots_because_its_python_is(self, base: Path) -> None:
         prefix = venv(users_folder(base) / "venv")
         with pytest.raises(NotTrusted, match=f"{base}/user is "):
-            launch.program(prefix / "bin/python", env={})
+            trust.program(prefix / "bin/python", env={})
 
     def test_what_activation_runs_is_judged(self, prefix: Path) -> None:
         (prefix / "etc/conda/activate.d").mkdir(parents=True)
@@ -219,7 +219,7 @@ class TestProcesses:
     def refused(self, words: list[str | Path], proof: Path, **options: object) -> NotTrusted:
         env = {"PATH": "/usr/bin:/bin", **options.pop("env", {})}  # type: ignore[dict-item]
         with pytest.raises(NotTrusted) as caught:
-            launch.start(words, env=env, **options).wait()  # type: ignore[arg-type]
+            process.start(words, env=env, **options).wait()  # type: ignore[arg-type]
         assert not proof.exists()
         return caught.value
 
@@ -238,7 +238,7 @@ class TestProcesses:
     def test_an_empty_entry_of_the_path_is_the_working_folder(self, base: Path, proof: Path) -> None:
         shared = folder(base / "tmp", mode=0o1777)
         self.refused(["true"], proof, env={"PATH": ":/usr/bin:/bin"}, cwd=shared)
-        launch.start(["true"], env={"PATH": "/usr/bin:/bin"}, cwd=shared).wait()
+        process.start(["true"], env={"PATH": "/usr/bin:/bin"}, cwd=shared).wait()
 
     @pytest.mark.parametrize("name", ["PYTHONPATH", "LD_PRELOAD", "LD_LIBRARY_PATH", "UV_CACHE_DIR", "PIP_CONFIG_FILE"])
     def test_variables_that_lead_to_a_user_are_refused(self, name: str, base: Path, proof: Path) -> None:
@@ -271,7 +271,7 @@ class TestProcesses:
         prefix = venv(users_folder(base) / "venv")
         for word in (prefix / "bin/python", prefix, f"--target={prefix}/new"):
             self.refused(["true", word], proof)
-        launch.start(["true", prefix], env={"PATH": "/usr/bin:/bin"}, foreign=True).wait()
+        process.start(["true", prefix], env={"PATH": "/usr/bin:/bin"}, foreign=True).wait()
 
 
 class TestWrites:
