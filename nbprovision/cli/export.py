@@ -16,7 +16,7 @@ from nbprovision.cli import inventory, kernel_parameters
 from nbprovision.conda import health, requested
 from nbprovision.conda.requested import CondaAsked, PipAsked, Since
 from nbprovision.indexes import index_url
-from nbprovision.machine import distributions, image, virtual_environments
+from nbprovision.machine import distributions, image, interpreters
 from nbprovision.machine.environments import Environment, is_environment
 from nbprovision.machine.kernels import SPEC
 from nbprovision.machine.machine import Machine
@@ -202,13 +202,13 @@ class _Export:
 
     def _made_virtual(self) -> Written:
         """The task that makes a virtual environment."""
-        named = virtual_environments.named(self._machine.conda).get(self._prefix.name) == self._prefix
+        named = self._machine.conda.virtual_environments().get(self._prefix.name) == self._prefix
         where = {"name": self._prefix.name} if named else {"path": _untemplated(str(self._prefix))}
         python = distributions.python_version(self._prefix)
         return Written(
             name=_untemplated(f"The environment {self._name}"),
             kind="ensure_venv",
-            parameters=where if python is None else {**where, "python": virtual_environments.minor(python)},
+            parameters=where if python is None else {**where, "python": interpreters.minor(python)},
         )
 
     def _conda_parameters(self, request: CondaAsked) -> dict[str, Any]:

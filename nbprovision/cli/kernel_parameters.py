@@ -8,7 +8,7 @@ from typing import Any
 from nbprovision.cli.inventory import FoundKernel
 from nbprovision.jupyter import ipykernel
 from nbprovision.machine import kernels
-from nbprovision.machine.activation import LAUNCHER
+from nbprovision.machine.environments import LAUNCHER
 
 # What the task that makes kernels writes under a kernelspec's metadata, and the name of its launcher.
 _MARK = "nbprovision"

@@ -39,8 +39,8 @@ _BROUGHT = ("JupyterSystemEnv", "R", "python3", "pytorch")
 class _Image(CondaFacts):
     """What conda finds on a notebook instance that is not this machine: the environments of its image are there."""
 
-    def _prefixes(self) -> Iterator[tuple[str, Path]]:
-        yield from super()._prefixes()
+    def listed_prefixes(self) -> Iterator[tuple[str, Path]]:
+        yield from super().listed_prefixes()
         yield from ((name, Path(_ANACONDA, "envs", name)) for name in _BROUGHT)
 
 

@@ -128,9 +128,8 @@ class Machine:
         if found is not None:
             return found
         from nbprovision.machine.selectors import unknown
-        from nbprovision.machine.virtual_environments import named
 
-        virtual = named(self.conda)
+        virtual = self.conda.virtual_environments()
         if reference in virtual:
             return virtual[reference]
         declared = {name for name, prefix in self.declared.items() if prefix != of}

@@ -105,11 +105,11 @@ def test_a_managed_python_in_no_environment_is_left_alone(tmp_path: Path) -> Non
 def test_why_there_is_no_python_and_what_helps(tmp_path: Path) -> None:
     prefix = tmp_path / "env"
     target = Target(prefix, prefix / "bin/python", "env")
-    assert no_python(target).cure == "make it first: ensure_conda_env or ensure_venv"
+    assert no_python(target).cure == "create it first: ensure_conda_env or ensure_venv"
     (prefix / "bin").mkdir(parents=True)
     assert no_python(target).cure == "add python to the packages of its ensure_conda_env"
     target.python.symlink_to("/nowhere/python3")
-    assert "/nowhere/python3, which is not there" in no_python(target).cause
+    assert "/nowhere/python3, which does not exist" in no_python(target).cause
 
 
 def test_what_is_no_program_is_not_asked(machine: Machine, tmp_path: Path) -> None:
