@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbprovision import __version__
-from nbprovision.machine import cuda
 from nbprovision.machine import platform as platform_facts
 from nbprovision.machine.environments import META
 from nbprovision.machine.selectors import ALL, select, sources
@@ -169,8 +168,8 @@ FACTS: dict[str, Fact] = {
     "kernels": Fact(_kernels, _kernel_files, "names of the kernels that Jupyter listed at the start: a list"),
     "conda": Fact(_conda_base, _conda, "the conda installation in use; none without one"),
     "gpu": Fact(
-        lambda machine: any(mark.exists() for mark in cuda.marks(machine.root)),
-        lambda machine: cuda.marks(machine.root),
+        lambda machine: any(mark.exists() for mark in platform_facts.gpu_marks(machine.root)),
+        lambda machine: platform_facts.gpu_marks(machine.root),
         "whether the driver of an NVIDIA GPU is loaded",
     ),
     "cpus": Fact(lambda machine: os.cpu_count() or 1, _nothing, "the number of processors"),

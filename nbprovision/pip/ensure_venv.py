@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from nbprovision.machine import distributions, folder_guard, interpreters
+from nbprovision.machine import distributions, interpreters, protection
 from nbprovision.machine.environments import is_environment, is_virtual
-from nbprovision.machine.folder_guard import refuse_two_kinds
 from nbprovision.machine.interpreters import minor
 from nbprovision.machine.machine import Machine
+from nbprovision.machine.protection import refuse_two_kinds
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import Excludes, OneOf
 from nbprovision.model.result import Change, Plan
@@ -296,7 +296,7 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
         if not os.path.lexists(prefix):
             return
         if self.state == "absent":
-            folder_guard.refuse_running(prefix)
+            protection.refuse_running(prefix)
         mark = unfinished.read_mark(prefix)
         ours = mark is not None and mark.task == self.kind()
         empty = prefix.is_dir() and not any(name != unfinished.MARK for name in os.listdir(prefix))

@@ -10,14 +10,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from nbprovision.indexes import index_settings
-from nbprovision.machine import distributions, interpreters, removed_code, shared_files
-from nbprovision.machine.distributions import Distribution
+from nbprovision.machine import distributions, interpreters, package_files
+from nbprovision.machine.distributions import Distribution, SharedFile
 from nbprovision.machine.env_selection import PackageSelection
 from nbprovision.machine.environments import is_environment
 from nbprovision.machine.image import permitted, refuse_jupyter_server
 from nbprovision.machine.interpreters import Target, is_managed, no_python
 from nbprovision.machine.machine import Machine
-from nbprovision.machine.shared_files import Shared
 from nbprovision.model.errors import FETCH_FIRST, URL_FOR_PATH, Inevitable, ParameterError, TaskFailed
 from nbprovision.model.relations import AnyOf, Excludes, OneOf
 from nbprovision.model.result import Change
@@ -286,9 +285,9 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         found = target.found()
         # No engine uninstalls from a folder that is no environment.
         by_hand = (*plan.replace, *(plan.uninstall if target.location is not None else ()))
-        traces = None if target.folder is None else removed_code.traces(target.folder, _leaving(plan, found))
+        traces = None if target.folder is None else package_files.traces(target.folder, _leaving(plan, found))
         for folder in (*plan.take_out, *(one.path for name in by_hand for one in found.get(name, ()))):
-            removed_code.remove_distribution(prefix, folder)
+            package_files.remove_distribution(prefix, folder)
         asked = self._configured(target, asked, machine)
         engine = self._engine(machine, asked)
         if plan.uninstall and target.location is None:
@@ -304,9 +303,9 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
                 request = guard.hold(request)
             moves = pip_engine.perform(machine, engine, request.pinned(plan.pins))
             _keep_newest(target, plan.reinstall)
-            shared_files.mend(one for one in shared if one.elsewhere != one.file)
+            package_files.mend(one for one in shared if one.elsewhere != one.file)
         if traces is not None:
-            removed_code.tidy_traces(traces)
+            package_files.tidy_traces(traces)
         return moves
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
@@ -433,14 +432,13 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
     def _engine(self, machine: Machine, asked: Asked) -> Engine:
         return pip_engine.choose(machine, asked if self.state != "absent" else Asked(), self.engine)
 
-    def _shared(self, target: Target, names: Iterable[str], machine: Machine) -> Iterator[Shared]:
+    def _shared(self, target: Target, names: Iterable[str], machine: Machine) -> Iterator[SharedFile]:
         """Harmed files that something shares: uv's cache at least, where a file stands for itself, or environments."""
         others = [found.prefix for found in machine.conda.environments() if found.prefix != target.place]
         found = target.found()
         for one in [one for name in names for one in found.get(name, ())]:
             digests = machine.digests if self.deep else None
-            for file, elsewhere in distributions.harmed_elsewhere(one, others, digests):
-                yield Shared(file, elsewhere)
+            yield from distributions.harmed_elsewhere(one, others, digests)
 
 
 def _missing(wanted: Wanted) -> Need:

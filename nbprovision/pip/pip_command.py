@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nbprovision.indexes import index_settings as indexes
-from nbprovision.machine import distributions, inside, network
+from nbprovision.machine import distributions, network, protection
 from nbprovision.machine.distributions import normalized
 from nbprovision.machine.network import only_logged, pip_log
 from nbprovision.model.errors import TaskFailed
@@ -51,7 +51,7 @@ def perform(machine: Machine, request: Request) -> None:
     if request.location is not None:
         target_folder.perform(machine, request, request.location, _install)
     else:
-        inside.refuse_links(request.prefix, ("bin", "lib"))
+        protection.refuse_links(request.prefix, ("bin", "lib"))
         with _taken_back(request):
             _install(machine, request, ["--src", str(request.prefix / "src")])
         _mark_clones(request)
