@@ -77,7 +77,7 @@ class RattlerSolution(Solution):
 
         try:
             # What is in the cache is not fetched in any case.
-            network.persistently(machine, lambda _: self._call(machine, prefix, request), cached=False)
+            network.retry(machine, lambda _: self._call(machine, prefix, request), cached=False)
             mark(self.packages, Path(request.cache))
         finally:
             self.close()
@@ -90,7 +90,7 @@ class RattlerSolution(Solution):
         """
         if coming(prefix, self.packages) and (installed(prefix) or protection.has_linked_folder(prefix)):
             cache = package_cache(machine, prefix)
-            network.persistently(machine, lambda _: self._rehearse(machine, prefix, cache), cached=False)
+            network.retry(machine, lambda _: self._rehearse(machine, prefix, cache), cached=False)
 
     def _rehearse(self, machine: Machine, prefix: Path, cache: Path) -> None:
         records = installed(prefix)
@@ -173,7 +173,7 @@ def solve(machine: Machine, query: Query) -> RattlerSolution:
         TaskFailed: no answer, a channel that cannot be read, a spec that cannot be.
 
     """
-    return network.persistently(machine, lambda cached_only: _solve(machine, query, cached_only=cached_only))
+    return network.retry(machine, lambda cached_only: _solve(machine, query, cached_only=cached_only))
 
 
 def _solve(machine: Machine, query: Query, *, cached_only: bool) -> RattlerSolution:

@@ -256,7 +256,7 @@ def pip_log(temporary: Mapping[str, str]) -> dict[str, str]:
     return {"PIP_LOG": f"{temporary['TMPDIR']}/pip.log"} if temporary else {}
 
 
-def only_logged(log: Mapping[str, str]) -> str:
+def pip_log_output(log: Mapping[str, str]) -> str:
     """The output that pip writes only to its log: unreadable pages of an index, and the output of a failed build.
 
     A missing page comes last, because it matters least. With a log, pip does not print a build's output.
@@ -359,7 +359,7 @@ def quick_retries(machine: Machine) -> int:
     return 0 if patience(machine).exhausted else QUICK_RETRIES
 
 
-def persistently(machine: Machine, work: Callable[[bool], T], *, cached: bool = True) -> T:
+def retry(machine: Machine, work: Callable[[bool], T], *, cached: bool = True) -> T:
     """Do work that needs a network, and retry it after a passing failure as long as the run's patience lasts.
 
     Pauses between attempts double each time, and vary at random because many machines may start together. If the server

@@ -243,7 +243,7 @@ def evict(machine: Machine, names: Iterable[str], prefix: Path) -> None:
 
 
 def _install(machine: Machine, request: Request, *, dry_run: bool, alone: bool = False) -> str:
-    return network.persistently(
+    return network.retry(
         machine,
         lambda cached_only: _attempt(machine, request, dry_run=dry_run, alone=alone, cached_only=cached_only),
     )
