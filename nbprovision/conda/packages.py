@@ -21,7 +21,7 @@ from nbprovision.machine import distributions, package_files, platform, protecti
 from nbprovision.machine.digests import Digests
 from nbprovision.machine.distributions import Distribution, SharedFile
 from nbprovision.machine.environments import MADE_BY_US, META, CondaRecord, installed, is_environment
-from nbprovision.machine.image import Baseline, Difference, Touched, guarded, permitted, refusal
+from nbprovision.machine.image import Baseline, Difference, ImageChange, permitted, protected_baseline, refusal
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.network import NetworkFailed
 from nbprovision.model.errors import DEFECT, REPORT, TaskFailed
@@ -383,7 +383,9 @@ class CondaWork:
         """
         gone = set(health.dependents(details, unwanted))
         touched = [
-            Touched(Difference("conda", name, details[name].version, None), "" if name in unwanted else "it needs them")
+            ImageChange(
+                Difference("conda", name, details[name].version, None), "" if name in unwanted else "it needs them"
+            )
             for name in sorted(gone & set(self._protected))
         ]
         if touched:
@@ -398,7 +400,7 @@ class CondaWork:
     @cached_property
     def _image(self) -> Baseline | None:
         """What the platform's image brought, where the task may not move it."""
-        return guarded(self._machine, self._prefix, allowed=self._wish.allowed)
+        return protected_baseline(self._machine, self._prefix, allowed=self._wish.allowed)
 
     @property
     def _protected(self) -> tuple[str, ...]:
@@ -416,7 +418,7 @@ class CondaWork:
                 names.append(one.name)
         return names
 
-    def _touched(self, solution: Solution, details: dict[str, Details]) -> list[Touched]:
+    def _touched(self, solution: Solution, details: dict[str, Details]) -> list[ImageChange]:
         coming = {package.name: package for package in solution.packages}
         found = []
         for name in self._protected:
@@ -426,12 +428,12 @@ class CondaWork:
             texts = (before.version, after.version if after else None)
             if texts[0] == texts[1] and after is not None:
                 texts = (f"{before.version} {before.build}", f"{after.version} {after.build}")
-            found.append(Touched(Difference("conda", name, *texts), self._because(name, before, solution)))
+            found.append(ImageChange(Difference("conda", name, *texts), self._because(name, before, solution)))
         if self._image is None:
             return found
         for path in health.in_the_way(self._prefix, coming.keys() - details.keys(), apart_from=self._claimed):
             name, _, version = path.name.removesuffix(".dist-info").partition("-")
-            found.append(Touched(Difference("pip", name, version, None), "pip's copy would lie beside conda's"))
+            found.append(ImageChange(Difference("pip", name, version, None), "pip's copy would lie beside conda's"))
         return found
 
     def _because(self, name: str, before: Details, solution: Solution) -> str:

@@ -171,7 +171,7 @@ def _path(machine: Machine, prefix: Path) -> Path:
     return machine.home / "baselines" / f"{digest}.json"
 
 
-class Touched(NamedTuple):
+class ImageChange(NamedTuple):
     """A package of the image that a plan would change; ``because`` names the package that needs the change."""
 
     difference: Difference
@@ -182,7 +182,7 @@ class Touched(NamedTuple):
         return f"{self.difference.name} {self.difference.before} -> {self.difference.after or 'removed'}{reason}"
 
 
-def guarded(machine: Machine, prefix: Path, *, allowed: bool) -> Baseline | None:
+def protected_baseline(machine: Machine, prefix: Path, *, allowed: bool) -> Baseline | None:
     """The baseline that a task may not change; None with permission, and outside the platform's environments."""
     return None if allowed else baseline_of(machine, prefix)
 
@@ -206,7 +206,7 @@ def refuse_jupyter_server(machine: Machine, prefix: Path, *, allowed: bool) -> N
         )
 
 
-def refusal(prefix: Path, touched: Sequence[Touched], pins: Iterable[str]) -> TaskFailed:
+def refusal(prefix: Path, touched: Sequence[ImageChange], pins: Iterable[str]) -> TaskFailed:
     """The error for a plan that would change packages of the image.
 
     Args:
