@@ -13,7 +13,7 @@ from nbprovision.conda import environment_file, specs
 from nbprovision.conda.environment_file import EnvironmentFile
 from nbprovision.lint.finding import Found, rule
 from nbprovision.lint.subject import Call, Playbook
-from nbprovision.machine.package_names import advice, is_none
+from nbprovision.machine.package_names import advice, is_missing
 from nbprovision.model.errors import Position, ProvisionError
 from nbprovision.pip import requirements, requirements_files
 from nbprovision.pip.requirements import Wanted
@@ -182,7 +182,7 @@ def other_name(playbook: Playbook) -> Iterable[Found]:
         written += [(call.at("file"), text) for text in (file.packages if file else ())]
         for position, text in written:
             spec = specs.parse(text)
-            if spec is not None and spec.channel in (None, "conda-forge") and is_none(spec.name, "conda"):
+            if spec is not None and spec.channel in (None, "conda-forge") and is_missing(spec.name, "conda"):
                 yield Found(
                     position=position,
                     message=f"conda-forge has no package '{spec.name}'",
@@ -201,7 +201,7 @@ def other_name(playbook: Playbook) -> Iterable[Found]:
 
 
 def _no_package_of_pypi(wanted: Wanted, position: Position) -> Iterable[Found]:
-    if wanted.url is None and wanted.name is not None and is_none(wanted.name, "pip"):
+    if wanted.url is None and wanted.name is not None and is_missing(wanted.name, "pip"):
         yield Found(
             position=position,
             message=f"PyPI has no package '{wanted.name}', or only a placeholder",

@@ -108,7 +108,7 @@ class Target(msgspec.Struct, frozen=True):
             return False
         return self.probed is not None or distributions.site_packages(self.prefix) is not None
 
-    def found(self, names: set[str] | None = None) -> dict[str, list[Distribution]]:
+    def installed(self, names: set[str] | None = None) -> dict[str, list[Distribution]]:
         """The installed distributions; see `distributions.in_folder`."""
         if self.folder is None:
             return {}

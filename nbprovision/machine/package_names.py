@@ -109,7 +109,7 @@ def first_advice(names: Iterable[str], where: Where) -> str:
     return next(filter(None, (advice(name, where) for name in names)), "")
 
 
-def is_none(name: str, where: Where) -> bool:
+def is_missing(name: str, where: Where) -> bool:
     """Whether conda-forge (or PyPI) has no package with this name, or a placeholder, so that another one is meant."""
     key = normalized(name)
     if where == "conda":

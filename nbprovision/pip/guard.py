@@ -64,7 +64,7 @@ class PipGuard:
         self._machine = machine
         self._target = target
         self._allowed = allowed
-        self._found = target.found()
+        self._found = target.installed()
         self._brought = self._versions()
 
     def _versions(self) -> dict[str, str]:

@@ -108,7 +108,7 @@ def refuse_other_builds(target: Target) -> None:
     if target.location is None:
         return
     minor = int((target.version or "3.0").split(".")[1])
-    for several in target.found().values():
+    for several in target.installed().values():
         for one in several:
             tags = _TAG.findall(read_text(one.path / "WHEEL") or "")
             if tags and not any(_fits(python, abi, minor) for python, abi in tags):

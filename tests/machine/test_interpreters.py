@@ -65,7 +65,7 @@ def test_of_a_system_all_folders_count_and_the_first_wins(tmp_path: Path) -> Non
     dist_info(debian, "apple", "1.0")
     dist_info(debian, "pear", "1.0")
     said = interpreter(Path("/usr"), own, debian)
-    found = Target(Path("/usr"), Path("/usr/bin/python3"), "system", said).found()
+    found = Target(Path("/usr"), Path("/usr/bin/python3"), "system", said).installed()
     assert {name: [one.version for one in several] for name, several in found.items()} == {
         "apple": ["2.0"],
         "pear": ["1.0"],
