@@ -249,7 +249,7 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
         prefix = self._prefix(machine)
         own = prefix if self.scope == "env" else None
         dirs = kernels.kernel_dirs(machine.env, machine.user_home, prefix=own, root=machine.root)
-        hidden_by = kernels.found_before(folder, dirs)
+        hidden_by = kernels.hiding_kernel(folder, dirs)
         conda = machine.conda.executable if prefix is not None else None
         state = KernelState(
             folder=folder,

@@ -29,7 +29,7 @@ _ROLE = (
     "configuration"
 )
 NO_CREDENTIALS = (("unable to locate credentials", "expiredtoken", "invalidclienttoken", "unrecognizedclient"), _ROLE)
-NO_WAY = ("could not connect", "connect timeout", "read timeout", "killed after")
+NO_CONNECTION = ("could not connect", "connect timeout", "read timeout", "killed after")
 NOT_ALLOWED = ("accessdenied", "not authorized")
 _TIMEOUT = 60.0  # seconds; the command retries several times before it gives up
 _USUAL_FOLDERS = ("/usr/local/bin", "/usr/bin", "/usr/local/aws-cli/v2/current/bin")
@@ -166,7 +166,7 @@ def _cures(service: str, permission: str) -> Cures:
         NO_CREDENTIALS,
         (("notfound", "can't find"), "correct its name, or the region: lookup(..., region='eu-west-1')"),
         (
-            NO_WAY,
+            NO_CONNECTION,
             (
                 f"check the connection to {service}.REGION.amazonaws.com: the proxy (https_proxy), or in a VPC without "
                 f"internet the interface endpoint com.amazonaws.REGION.{service}"

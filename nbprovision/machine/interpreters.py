@@ -119,7 +119,7 @@ class Target(msgspec.Struct, frozen=True):
         return installed
 
 
-def of_python(machine: Machine, python: Path, name: str) -> Target:
+def target_of(machine: Machine, python: Path, name: str) -> Target:
     """The target of an interpreter: its environment, else the folders that it reports."""
     for prefix in (python.parent.parent, Path(os.path.realpath(python)).parent.parent):
         if _is_environment(prefix):

@@ -131,7 +131,7 @@ def installed(dirs: list[Path]) -> dict[str, Path]:
     return kernels
 
 
-def found_before(folder: Path, dirs: list[Path]) -> Path | None:
+def hiding_kernel(folder: Path, dirs: list[Path]) -> Path | None:
     """The kernel of the same name that Jupyter prefers to the one in ``folder``, which lies in one of ``dirs``."""
     before = dirs[: dirs.index(folder.parent)] if folder.parent in dirs else []
     return installed(before).get(folder.name)

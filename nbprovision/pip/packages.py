@@ -363,7 +363,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         """
         if self.python is not None:
             python = machine.path(self.python)
-            target = interpreters.of_python(machine, python, str(python))
+            target = interpreters.target_of(machine, python, str(python))
         elif self.system:
             target = pip_targets.of_system(machine)
         else:

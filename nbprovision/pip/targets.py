@@ -31,7 +31,7 @@ def of_system(machine: Machine) -> Target:
             cause="no python3 is on the PATH",
             cure="name an environment (`env`) or an interpreter (`python`)",
         )
-    return interpreters.of_python(machine, python, str(python))
+    return interpreters.target_of(machine, python, str(python))
 
 
 def check_rights(target: Target) -> None:

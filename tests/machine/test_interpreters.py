@@ -13,10 +13,10 @@ from nbprovision.machine.interpreters import (
     Target,
     is_managed,
     no_python,
-    of_python,
     probe,
     system_python,
     system_witnesses,
+    target_of,
 )
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
@@ -55,7 +55,7 @@ def test_a_link_into_an_environment_stands_for_it(machine: Machine, tmp_path: Pa
     link = tmp_path / "bin/python3"
     link.parent.mkdir()
     link.symlink_to(prefix / "bin/python")
-    assert of_python(machine, link, "mine") == Target(prefix, link, "mine")
+    assert target_of(machine, link, "mine") == Target(prefix, link, "mine")
 
 
 def test_of_a_system_all_folders_count_and_the_first_wins(tmp_path: Path) -> None:
