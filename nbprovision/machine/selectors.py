@@ -55,8 +55,8 @@ def select(
     """The environments that ``texts`` select, each once, without those that ``excluded`` selects.
 
     ``all`` and globs select every environment that conda or an earlier task of the playbook knows, including conda's
-    own ``base``, and every virtual environment that has a name. They never select the environment of the Jupyter
-    server, nor one that only a search of the volume finds.
+    own ``base``. They also select every virtual environment that has a name. They never select the environment of the
+    Jupyter server, nor one that only a search of the volume finds.
 
     Args:
         machine: The facts.
@@ -87,18 +87,18 @@ def select(
 
     # An environment that only a search of the volume finds has to be named: no witness shows when others appear.
     looked_up = {each.prefix for each in machine.conda.environments() if each.looked_up} - created
-    known = _all_known(machine, declared)
-    selectable = [(name, prefix) for name, prefix in known if is_selectable(prefix)]
+    environments = _all_environments(machine, declared)
+    selectable = [(name, prefix) for name, prefix in environments if is_selectable(prefix)]
     in_globs = [(name, prefix) for name, prefix in selectable if prefix not in looked_up]
-    candidates = _Candidates(known, selectable, in_globs)
+    candidates = _Candidates(environments, selectable, in_globs)
     chosen: dict[Path, str] = {}
     for text in texts:
         selected = _selected(machine, text, candidates, "envs")
         if not selected and not allow_empty:
-            raise _no_match(text, known, with_python=with_python)
+            raise _no_match(text, environments, with_python=with_python)
         for name, prefix in selected:
             chosen.setdefault(prefix, name)
-    everything = _Candidates(known, known, known)
+    everything = _Candidates(environments, environments, environments)
     exceptions = {
         os.path.realpath(prefix) for text in excluded for _, prefix in _selected(machine, text, everything, "except")
     }
@@ -152,26 +152,26 @@ def unknown(reference: str, names: Collection[str]) -> UnknownEnvironment:
         cure = "name one of them, give a path, or create it first with ensure_conda_env or ensure_venv"
     return UnknownEnvironment(
         f"there is no environment '{reference}'{nearest(reference, names)}",
-        cause=f"known here: {', '.join(sorted(names))}" if names else "no environment is known here",
+        cause=_listed(names),
         cure=cure,
     )
 
 
-def _all_known(machine: Machine, declared: Mapping[str, Path]) -> list[Selected]:
+def _all_environments(machine: Machine, declared: Mapping[str, Path]) -> list[Selected]:
     """Every environment but the Jupyter server's; if several have one name, all but the first go by their path."""
-    known: dict[str, Selected] = {os.path.realpath(prefix): (name, prefix) for name, prefix in declared.items()}
+    environments: dict[str, Selected] = {os.path.realpath(prefix): (name, prefix) for name, prefix in declared.items()}
     names = set(declared)
     for environment in machine.conda.environments():
         real = os.path.realpath(environment.prefix)
         if environment.jupyter_server:
-            known.pop(real, None)
-        elif real not in known:
+            environments.pop(real, None)
+        elif real not in environments:
             name = str(environment.prefix) if environment.name in names else environment.name
             names.add(name)
-            known[real] = (name, environment.prefix)
+            environments[real] = (name, environment.prefix)
     for name, prefix in machine.conda.virtual_environments().items():
-        known.setdefault(os.path.realpath(prefix), (str(prefix) if name in names else name, prefix))
-    return list(known.values())
+        environments.setdefault(os.path.realpath(prefix), (str(prefix) if name in names else name, prefix))
+    return list(environments.values())
 
 
 def _selected(machine: Machine, text: str, candidates: _Candidates, key: Literal["envs", "except"]) -> list[Selected]:
@@ -197,15 +197,15 @@ def _selected(machine: Machine, text: str, candidates: _Candidates, key: Literal
     raise error
 
 
-def _no_match(text: str, known: Sequence[Selected], *, with_python: bool) -> UnknownEnvironment:
+def _no_match(text: str, environments: Sequence[Selected], *, with_python: bool) -> UnknownEnvironment:
     python = " with a Python" if with_python else ""
-    what = f"no environment{python} is known here" if text == ALL else f"'{text}' matches no environment{python}"
-    names = sorted(name for name, _ in known)
-    return UnknownEnvironment(
-        what,
-        cause=f"known here: {', '.join(names)}" if names else "no environment is known here",
-        cure="correct the glob, or set `allow_empty: true` to accept an empty selection",
-    )
+    message = f"no environment{python} is known here" if text == ALL else f"'{text}' matches no environment{python}"
+    cure = "correct the glob, or set `allow_empty: true` to accept an empty selection"
+    return UnknownEnvironment(message, cause=_listed([name for name, _ in environments]), cure=cure)
+
+
+def _listed(names: Collection[str]) -> str:
+    return f"known here: {', '.join(sorted(names))}" if names else "no environment is known here"
 
 
 def _is_whole(prefix: Path) -> bool:
