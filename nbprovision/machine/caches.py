@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from nbprovision.machine.environments import names_in
 from nbprovision.machine.machine import CACHE_BESIDE
 from nbprovision.model.errors import TaskFailed, UsageError
 from nbprovision.system.disk_space import BLOCK, files_below
@@ -167,10 +168,7 @@ def _pointers(folders: list[Path], names: set[bytes]) -> dict[bytes, list[Path]]
 
 
 def _children(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []
+    return [folder / name for name in names_in(folder)]
 
 
 def trim(machine: Machine) -> int:

@@ -365,12 +365,16 @@ def installed(prefix: Path) -> list[CondaRecord]:
     return sorted(records, key=lambda record: record.name)
 
 
-def _visible_children(folder: Path) -> list[tuple[str, Path]]:
-    """The entries of a folder by name, sorted, without hidden ones; empty if it cannot be read."""
+def names_in(folder: Path) -> list[str]:
+    """The sorted names in a folder; empty if it cannot be read."""
     try:
-        return [(name, folder / name) for name in sorted(os.listdir(folder)) if not name.startswith(".")]
+        return sorted(os.listdir(folder))
     except OSError:
         return []
+
+
+def _visible_children(folder: Path) -> list[tuple[str, Path]]:
+    return [(name, folder / name) for name in names_in(folder) if not name.startswith(".")]
 
 
 def _environments_in(folder: Path) -> list[tuple[str, Path]]:

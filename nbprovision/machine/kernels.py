@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from nbprovision.machine.environments import names_in
 from nbprovision.system.reading import read_bytes
 
 Scope = Literal["user", "system", "env"]
@@ -125,7 +126,7 @@ def installed(dirs: list[Path]) -> dict[str, Path]:
     """Every kernel that Jupyter would list, name to folder; the first of each name wins."""
     kernels: dict[str, Path] = {}
     for folder in dirs:
-        for name in entries_of(folder):
+        for name in names_in(folder):
             if os.path.isfile(folder / name / SPEC):
                 kernels.setdefault(name.lower(), folder / name)
     return kernels
@@ -150,14 +151,6 @@ def read_folder(folder: Path) -> KernelFolder | None:
 
 def _is_set(env: Mapping[str, str], name: str) -> bool:
     return env.get(name, "0").lower() not in ("no", "n", "false", "off", "0", "0.0")
-
-
-def entries_of(folder: Path) -> list[str]:
-    """The sorted names in a folder; empty if it cannot be read."""
-    try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        return []
 
 
 def _files(folder: Path) -> Iterator[tuple[str, File]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbprovision import __version__
 from nbprovision.machine import platform as platform_facts
-from nbprovision.machine.environments import META
+from nbprovision.machine.environments import META, names_in
 from nbprovision.machine.selectors import ALL, select, sources
 from nbprovision.model import subjects
 
@@ -102,7 +102,7 @@ def _kernel_files(machine: Machine) -> Iterable[Path]:
     yield from _marks(machine)
     for folder in _kernel_dirs(machine):
         yield folder
-        yield from (folder / name / kernels.SPEC for name in kernels.entries_of(folder))
+        yield from (folder / name / kernels.SPEC for name in names_in(folder))
 
 
 def _os_release(machine: Machine, key: str) -> str:
