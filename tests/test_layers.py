@@ -88,7 +88,7 @@ CARRY_OUT = {
     "files": {"config_file", "edited_text", "file_work", "git_config"},
     "indexes": {"codeartifact"},
     "jupyter": {"kernel_folder"},
-    "machine": {"aws", "caches", "removed_code", "shared_files"},
+    "machine": {"aws", "caches", "package_files"},
     "pip": {
         "engine", "engine_options", "guard", "other_index", "packages", "pip_command", "request", "target_folder", "uv_command",
         "virtual_environment",
@@ -194,7 +194,7 @@ MAY_CHANGE = {
     ),
     "engine/background.py": "what the kernel says of this process, in /proc",
     **dict.fromkeys(
-        ("conda/question.py", "conda/rattler.py", "machine/shared_files.py"),
+        ("conda/question.py", "conda/rattler.py", "machine/package_files.py"),
         "in a temporary folder, or what `temporary_beside` has judged",
     ),
 }  # fmt: skip

@@ -20,7 +20,7 @@ from nbprovision.channel import interpreter
 from nbprovision.channel.interpreter import Interpreter
 from nbprovision.channel.package import NATIVE, Package
 from nbprovision.channel.wheel import convert, is_pure
-from nbprovision.machine.network import only_logged, pip_log
+from nbprovision.machine.network import pip_log, pip_log_output
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import disk_space
 from nbprovision.system.commands import run
@@ -174,7 +174,7 @@ def _download(order: Order, python: Interpreter, requirements: list[str], folder
             try:
                 run([*download, *requirements], env={**env, **temporary, **log}, failure=failure)
             except TaskFailed as error:
-                error.cause = f"{error.cause}\n{only_logged(log)}".strip()
+                error.cause = f"{error.cause}\n{pip_log_output(log)}".strip()
                 raise
     except TaskFailed as error:
         complaint = "\n".join(line for line in error.cause.splitlines() if "WARNING" not in line)

@@ -72,7 +72,7 @@ def make(
             raise request.by_network(error.message, error.cause, settings, machine) or error from None
         return built
 
-    built = network.persistently(machine, lambda _: build(), cached=False)  # wheels that were fetched are kept
+    built = network.retry(machine, lambda _: build(), cached=False)  # wheels that were fetched are kept
     _write_manifest(
         folder, Manifest(tuple(interpreters), tuple(requirements), tuple(msgspec.convert(built, list[File])))
     )

@@ -20,10 +20,9 @@ from nbprovision.conda import health, requested
 from nbprovision.conda.requested import CondaAsked, PipAsked, Since
 from nbprovision.indexes import index_url
 from nbprovision.jupyter import ipykernel
-from nbprovision.machine import distributions, image, virtual_environments
+from nbprovision.machine import distributions, image, interpreters
 from nbprovision.machine import kernels as machine_kernels
-from nbprovision.machine.activation import LAUNCHER
-from nbprovision.machine.environments import Environment, is_environment
+from nbprovision.machine.environments import LAUNCHER, Environment, is_environment
 from nbprovision.machine.kernels import SPEC
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ProvisionError, UnknownEnvironment
@@ -207,13 +206,13 @@ class _Export:
 
     def _virtual_env(self) -> ExportedTask:
         """The task of a virtual environment."""
-        named = virtual_environments.named(self._machine.conda).get(self._prefix.name) == self._prefix
+        named = self._machine.conda.virtual_environments().get(self._prefix.name) == self._prefix
         where = {"name": self._prefix.name} if named else {"path": _untemplated(str(self._prefix))}
         python = distributions.python_version(self._prefix)
         return ExportedTask(
             name=_untemplated(f"The environment {self._name}"),
             kind="ensure_venv",
-            parameters=where if python is None else {**where, "python": virtual_environments.minor(python)},
+            parameters=where if python is None else {**where, "python": interpreters.minor(python)},
         )
 
     def _conda_parameters(self, request: CondaAsked) -> dict[str, Any]:

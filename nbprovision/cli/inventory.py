@@ -19,9 +19,9 @@ from nbprovision.conda import health
 from nbprovision.conda.specs import allows, parse
 from nbprovision.indexes import index_settings as indexes
 from nbprovision.machine import caches as tool_caches
-from nbprovision.machine import distributions, kernels, virtual_environments
+from nbprovision.machine import distributions, kernels
 from nbprovision.machine.condarc import FALLBACK_CHANNEL
-from nbprovision.machine.environments import CondaRecord, Environment, installed
+from nbprovision.machine.environments import CondaRecord, Environment, installed, virtual_on_volume
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ProvisionError
 from nbprovision.system import unfinished
@@ -383,9 +383,9 @@ def _is_own(kernel: KernelInfo) -> bool:
 
 
 def _virtual(machine: Machine) -> Iterator[Path]:
-    yield from virtual_environments.named(machine.conda).values()
+    yield from machine.conda.virtual_environments().values()
     if machine.platform.volume is not None:
-        yield from virtual_environments.on_volume(machine.platform.volume)
+        yield from virtual_on_volume(machine.platform.volume)
 
 
 def _records(prefix: Path) -> list[CondaRecord]:

@@ -39,8 +39,8 @@ _IMAGE_ENVIRONMENTS = ("JupyterSystemEnv", "R", "python3", "pytorch")
 class _InstanceConda(CondaFacts):
     """The conda of a notebook instance that is not this machine, with the environments of its image."""
 
-    def _prefixes(self) -> Iterator[tuple[str, Path]]:
-        yield from super()._prefixes()
+    def listed_prefixes(self) -> Iterator[tuple[str, Path]]:
+        yield from super().listed_prefixes()
         yield from ((name, Path(_ANACONDA, "envs", name)) for name in _IMAGE_ENVIRONMENTS)
 
 

@@ -38,7 +38,7 @@ def solved_for_cuda(prefix: Path) -> str | None:
 
 
 def note_cuda(prefix: Path, what: str) -> None:
-    """Note what an environment of this tool was solved for (see `machine.cuda.wanted`)."""
+    """Note what an environment of this tool was solved for (see `machine.platform.cuda_version`)."""
     if solved_for_cuda(prefix) != what:
         _note(prefix, _CUDA, what)
 

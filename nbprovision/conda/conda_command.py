@@ -255,7 +255,7 @@ class CommandSolution(Solution):
     def _install(self, machine: Machine, prefix: Path, words: Sequence[str], *, into: Path | None = None) -> None:
         """Let conda fetch and link; what it fetched stays in its cache when it fails."""
         question = self._question
-        network.persistently(
+        network.retry(
             machine,
             lambda cached_only: question.conda.run(
                 machine,

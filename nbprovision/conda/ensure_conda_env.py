@@ -23,7 +23,7 @@ from nbprovision.conda.specs import (
     refuse_contradiction,
     wanted_spec,
 )
-from nbprovision.machine import cuda, distributions, folder_guard
+from nbprovision.machine import distributions, platform, protection
 from nbprovision.machine.condarc import expanded
 from nbprovision.machine.environments import META, is_environment
 from nbprovision.machine.image import refuse_jupyter_server
@@ -301,7 +301,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         if self.state == "absent":
             return {}
         name, prefix = self._identity(machine)
-        folder_guard.refuse_two_kinds(machine, name, prefix, virtual=False)
+        protection.refuse_two_kinds(machine, name, prefix, virtual=False)
         return {name: prefix}
 
     def objection(self, claim: Claim, machine: Machine) -> str | None:
@@ -357,7 +357,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         yield machine.conda.registry
         yield from machine.conda.condarc_places
         if self.cuda is None:
-            yield from cuda.marks(machine.root)
+            yield from platform.gpu_marks(machine.root)
         if self.file is not None:
             yield Path(self.file)
 
@@ -371,11 +371,11 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         leftovers = tuple(health.leftovers(prefix))
         listed = prefix in machine.conda.registered
         if self.state == "absent":
-            folder_guard.refuse_removal(machine.conda, prefix)
+            protection.refuse_removal(machine.conda, prefix)
             return EnvState(
                 name=name, there=prefix.is_dir() or prefix.is_symlink(), unregistered=not listed, leftovers=leftovers
             )
-        folder_guard.refuse_foreign(prefix)
+        protection.refuse_foreign(prefix)
         refuse_jupyter_server(machine, prefix, allowed=False)
         try:
             packages = self._work(machine).read()

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from nbprovision.conda.specs import fault, parse, satisfied
-from nbprovision.machine import distributions, inside
+from nbprovision.machine import distributions, protection
 from nbprovision.machine.condarc import Condarc
 from nbprovision.machine.digests import Digests
 from nbprovision.machine.distributions import normalized
@@ -495,8 +495,8 @@ def refuse_records(prefix: Path, going: Iterable[CondaRecord]) -> None:
     """
     known: dict[str, str] = {}
     for record in going:
-        for place in inside.leading_out(prefix, prefix, listed_files(record), known):
-            raise inside.refused_because(f"{record.name} in {prefix}", f"{record.path} lists a file that is {place}")
+        for place in protection.paths_outside(prefix, prefix, listed_files(record), known):
+            raise protection.listed_outside(f"{record.name} in {prefix}", record.path, place)
 
 
 def placing(files: Sequence[str]) -> Callable[[str], str]:

@@ -13,7 +13,7 @@ from nbprovision.conda import environment_file, specs
 from nbprovision.conda.environment_file import EnvironmentFile
 from nbprovision.lint.finding import Problem, rule
 from nbprovision.lint.subject import Call, Playbook
-from nbprovision.machine.package_names import advice, is_none
+from nbprovision.machine.package_names import advice, is_missing
 from nbprovision.model.errors import Position, ProvisionError
 from nbprovision.pip import requirements, requirements_files
 from nbprovision.pip.requirements import Wanted
@@ -142,13 +142,13 @@ def _names_of_conda(playbook: Playbook, call: Call) -> Iterator[Problem]:
     texts = [*call.entries("packages"), *((text, call.at("file")) for text in (file.packages if file else ()))]
     for text, position in texts:
         spec = specs.parse(text)
-        if spec is not None and spec.channel in (None, "conda-forge") and is_none(spec.name, "conda"):
+        if spec is not None and spec.channel in (None, "conda-forge") and is_missing(spec.name, "conda"):
             yield Problem(position, f"conda-forge has no package '{spec.name}'", advice(spec.name, "conda"))
 
 
 def _name_of_pypi(requirement: Wanted, position: Position) -> Iterator[Problem]:
     name = requirement.name
-    if requirement.url is None and name is not None and is_none(name, "pip"):
+    if requirement.url is None and name is not None and is_missing(name, "pip"):
         yield Problem(position, f"PyPI has no package '{name}', or only a placeholder", advice(name, "pip"))
 
 

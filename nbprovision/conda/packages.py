@@ -17,14 +17,13 @@ from nbprovision.conda.health import Details
 from nbprovision.conda.incoming import Solution
 from nbprovision.conda.requested import unneeded_distributions, unneeded_packages
 from nbprovision.conda.specs import Spec, allows, parse, satisfied
-from nbprovision.machine import cuda, distributions, inside, removed_code, shared_files
+from nbprovision.machine import distributions, package_files, platform, protection
 from nbprovision.machine.digests import Digests
-from nbprovision.machine.distributions import Distribution
+from nbprovision.machine.distributions import Distribution, SharedFile
 from nbprovision.machine.environments import MADE_BY_US, META, CondaRecord, installed, is_environment
-from nbprovision.machine.image import Baseline, Difference, Touched, guarded, permitted, refusal
+from nbprovision.machine.image import Baseline, Difference, ImageChange, permitted, protected_baseline, refusal
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.network import NetworkFailed
-from nbprovision.machine.shared_files import Shared
 from nbprovision.model.errors import DEFECT, REPORT, TaskFailed
 from nbprovision.model.result import Change
 from nbprovision.model.task import Claim, Foretold, Strings, parameter
@@ -85,7 +84,7 @@ class Packages(msgspec.Struct, frozen=True, kw_only=True):
     broken: dict[str, str] = {}
     strays: tuple[Path, ...] = ()
     unasked: tuple[Distribution, ...] = ()
-    shared: tuple[Shared, ...] = ()
+    shared: tuple[SharedFile, ...] = ()
     solution: Solution | None = None
     untold: bool = False
     source: Path | None = None
@@ -250,7 +249,7 @@ class CondaWork:
         solution = None
         latest = wish.latest and bool(wish.specs)
         warnings = condarc.warnings + (anaconda_terms.notes(machine, wish.channels) if source is None else ())
-        for_cuda = cuda.wanted(wish.cuda, machine.env, machine.root)
+        for_cuda = platform.cuda_version(wish.cuda, machine.env, machine.root)
         before = bookkeeping.solved_for_cuda(prefix)
         moved = is_environment(prefix) and before not in (None, for_cuda)
         unwanted = [record.name for record in sound if record.name in wish.absent]
@@ -330,7 +329,7 @@ class CondaWork:
                 unlocked=tuple(name for name in wish.names if name not in protected) if wish.latest else unlocked,
                 other_builds=other_builds,
                 unmet=unmet,
-                variables=cuda.told_to_solver(wish.cuda, machine.env),
+                variables=platform.cuda_override(wish.cuda, machine.env),
             )
 
         def ask(unmet: dict[str, list[str]]) -> tuple[Solution | None, TaskFailed | None]:
@@ -384,7 +383,9 @@ class CondaWork:
         """
         gone = set(health.dependents(details, unwanted))
         touched = [
-            Touched(Difference("conda", name, details[name].version, None), "" if name in unwanted else "it needs them")
+            ImageChange(
+                Difference("conda", name, details[name].version, None), "" if name in unwanted else "it needs them"
+            )
             for name in sorted(gone & set(self._protected))
         ]
         if touched:
@@ -399,7 +400,7 @@ class CondaWork:
     @cached_property
     def _image(self) -> Baseline | None:
         """What the platform's image brought, where the task may not move it."""
-        return guarded(self._machine, self._prefix, allowed=self._wish.allowed)
+        return protected_baseline(self._machine, self._prefix, allowed=self._wish.allowed)
 
     @property
     def _protected(self) -> tuple[str, ...]:
@@ -417,7 +418,7 @@ class CondaWork:
                 names.append(one.name)
         return names
 
-    def _touched(self, solution: Solution, details: dict[str, Details]) -> list[Touched]:
+    def _touched(self, solution: Solution, details: dict[str, Details]) -> list[ImageChange]:
         coming = {package.name: package for package in solution.packages}
         found = []
         for name in self._protected:
@@ -427,12 +428,12 @@ class CondaWork:
             texts = (before.version, after.version if after else None)
             if texts[0] == texts[1] and after is not None:
                 texts = (f"{before.version} {before.build}", f"{after.version} {after.build}")
-            found.append(Touched(Difference("conda", name, *texts), self._because(name, before, solution)))
+            found.append(ImageChange(Difference("conda", name, *texts), self._because(name, before, solution)))
         if self._image is None:
             return found
         for path in health.in_the_way(self._prefix, coming.keys() - details.keys(), apart_from=self._claimed):
             name, _, version = path.name.removesuffix(".dist-info").partition("-")
-            found.append(Touched(Difference("pip", name, version, None), "pip's copy would lie beside conda's"))
+            found.append(ImageChange(Difference("pip", name, version, None), "pip's copy would lie beside conda's"))
         return found
 
     def _because(self, name: str, before: Details, solution: Solution) -> str:
@@ -510,13 +511,13 @@ class CondaWork:
                         broken[record.name] = reason
         return broken, strays
 
-    def _shared(self, records: Iterable[CondaRecord], broken: Collection[str]) -> Iterable[Shared]:
+    def _shared(self, records: Iterable[CondaRecord], broken: Collection[str]) -> Iterable[SharedFile]:
         """Files of broken packages that other environments share, and with them the harm."""
         others = [found.prefix for found in self._machine.conda.environments() if found.prefix != self._prefix]
         for record in records:
             if record.name in broken:
                 found = health.harmed_elsewhere(self._prefix, record, others, self._digests)
-                yield from (Shared(*places) for places in found)
+                yield from (SharedFile(*places) for places in found)
 
     def apply(self, packages: Packages) -> None:
         """Put packages in place, then tell conda of it.
@@ -528,17 +529,17 @@ class CondaWork:
         """
         machine, prefix = self._machine, self._prefix
         if packages.solution is not None:
-            inside.refuse_links(prefix)
+            protection.refuse_links(prefix)
             packages.solution.prepare(machine, prefix, reinstall=packages.broken)
         if packages.source is not None:
             clone(machine, packages.source, prefix)
             bookkeeping.note_clone(prefix, packages.source)
-        inside.refuse_link(prefix, META)
+        protection.refuse_link(prefix, META)
         mark = unfinished.read_mark(prefix)
         if mark is not None and mark.made and not (prefix / META / MADE_BY_US).exists():
             bookkeeping.begin(prefix)
         for one in packages.unasked:
-            removed_code.remove_distribution(prefix, one.path)
+            package_files.remove_distribution(prefix, one.path)
         folders = [distributions.site_packages(prefix)]
         if packages.solution is not None:
             with permitted(machine, prefix, allowed=self._wish.allowed):
@@ -549,9 +550,9 @@ class CondaWork:
         if packages.installed or packages.unasked or packages.strays:
             folders.append(distributions.site_packages(prefix))  # of another Python, if that has moved
             for folder in dict.fromkeys(folders):
-                removed_code.tidy(folder)
+                package_files.tidy(folder)
         if (prefix / META / MADE_BY_US).exists():
-            bookkeeping.note_cuda(prefix, cuda.wanted(self._wish.cuda, machine.env, machine.root))
+            bookkeeping.note_cuda(prefix, platform.cuda_version(self._wish.cuda, machine.env, machine.root))
 
     @property
     def _texts(self) -> list[str]:
@@ -568,12 +569,12 @@ class CondaWork:
                 if harmed is not None:
                     self._engine.evict(machine, harmed)
         for folder in packages.strays:
-            removed_code.remove_distribution(prefix, folder)
+            package_files.remove_distribution(prefix, folder)
         coming = {package.name for package in solution.packages}
         requested = {name: text for name, text in health.requested(packages.installed).items() if name in coming}
         requested.update({spec.name: spec.text for spec in self._wish.specs})
         solution.install(machine, prefix, requested=requested.values(), reinstall=packages.broken)
-        shared_files.mend(packages.shared)
+        package_files.mend(packages.shared)
         after = health.all_details(installed(prefix))
         removed = packages.installed.keys() - after.keys()
         bookkeeping.append_history(machine.conda, prefix, after.values(), specs=self._texts, removed=removed)

@@ -78,7 +78,7 @@ class Question:
         """
         moved = Reply(success=True)
         if self.named:
-            moved = network.persistently(self.machine, lambda cached_only: self._ask(offline_words(cached_only)))
+            moved = network.retry(self.machine, lambda cached_only: self._ask(offline_words(cached_only)))
         coming = {one.name: one for one in moved.actions.link}
         leaving = {one.name for one in moved.actions.unlink} - coming.keys()
         packages = {

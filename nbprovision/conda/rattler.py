@@ -23,7 +23,7 @@ from nbprovision.conda.engine import Attempt, InstallRequest, Package, Query, Re
 from nbprovision.conda.health import Details
 from nbprovision.conda.incoming import Solution, coming, mark
 from nbprovision.conda.specs import Spec, parse
-from nbprovision.machine import caches, inside, network
+from nbprovision.machine import caches, network, protection
 from nbprovision.machine.distributions import normalized
 from nbprovision.machine.environments import META, CondaRecord, installed
 from nbprovision.machine.network import NetworkFailed, Server, network_failure
@@ -76,7 +76,7 @@ class RattlerSolution(Solution):
 
         try:
             # What is in the cache is not fetched in any case.
-            network.persistently(machine, lambda _: self._call(machine, prefix, request), cached=False)
+            network.retry(machine, lambda _: self._call(machine, prefix, request), cached=False)
             mark(self.packages, Path(request.cache))
         finally:
             self.close()
@@ -87,9 +87,9 @@ class RattlerSolution(Solution):
         py-rattler unlinks old packages while it still fetches new ones, so that a disk that fills up, or a network that
         fails, would leave half of an environment. The rehearsal also shows to which folders the packages write.
         """
-        if coming(prefix, self.packages) and (installed(prefix) or inside.has_linked_folder(prefix)):
+        if coming(prefix, self.packages) and (installed(prefix) or protection.has_linked_folder(prefix)):
             cache = package_cache(machine, prefix)
-            network.persistently(machine, lambda _: self._rehearse(machine, prefix, cache), cached=False)
+            network.retry(machine, lambda _: self._rehearse(machine, prefix, cache), cached=False)
 
     def _rehearse(self, machine: Machine, prefix: Path, cache: Path) -> None:
         records = installed(prefix)
@@ -114,7 +114,7 @@ class RattlerSolution(Solution):
                 # The engine reports the first fault, and other threads of it go on linking: no removal is the last one.
                 self._child.remove_at_end(scratch)
                 raise
-            inside.refuse_written(prefix, scratch)
+            protection.refuse_rehearsed(prefix, scratch)
             require_rest(scratch)
 
     def _call(self, machine: Machine, prefix: Path, request: InstallRequest | RehearseRequest) -> None:
@@ -172,7 +172,7 @@ def solve(machine: Machine, query: Query) -> RattlerSolution:
         TaskFailed: no answer, a channel that cannot be read, a spec that cannot be.
 
     """
-    return network.persistently(machine, lambda cached_only: _solve(machine, query, cached_only=cached_only))
+    return network.retry(machine, lambda cached_only: _solve(machine, query, cached_only=cached_only))
 
 
 def _solve(machine: Machine, query: Query, *, cached_only: bool) -> RattlerSolution:

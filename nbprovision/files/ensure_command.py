@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from nbprovision.files.file_work import check_path, check_text, resources_above
-from nbprovision.machine import activation
+from nbprovision.machine import environments
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import OneOf
@@ -285,8 +285,8 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
                 trust.program(program, env={"PATH": path}, cwd=str(self._folder(machine)))
         kept = " ".join(name for name in variables if name.isidentifier() and name != "PATH") or "-"
         return [
-            *activation.shell(),
-            str(activation.LAUNCHER_SOURCE),
+            *environments.launcher_shell(),
+            str(environments.LAUNCHER_SOURCE),
             str(prefix),
             str(machine.conda.executable or "-"),
             kept,

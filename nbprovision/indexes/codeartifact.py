@@ -45,7 +45,7 @@ _CURES: aws.Cures = (
     (("resourcenotfound", "does not exist"), "correct `domain`, `owner` (the account that owns it) and `region`"),
     (("invalid choice",), "this `aws` is too old to know CodeArtifact: bring it up to date"),
     (
-        aws.NO_WAY,
+        aws.NO_CONNECTION,
         (
             "look at the way to codeartifact.REGION.amazonaws.com: the proxy (https_proxy), or in a VPC without "
             "internet the interface endpoints com.amazonaws.REGION.codeartifact.api and .codeartifact.repositories"

@@ -16,7 +16,7 @@ from nbprovision.jupyter import examples as kernel_examples
 from nbprovision.jupyter import ipykernel, kernel_folder
 from nbprovision.jupyter import logo as kernel_logo
 from nbprovision.jupyter.state import KernelState, not_whole
-from nbprovision.machine import activation, distributions, kernels
+from nbprovision.machine import distributions, environments, kernels
 from nbprovision.machine.env_selection import EnvSelection, Member
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Inevitable, ParameterError, TaskFailed, UnknownEnvironment
@@ -249,14 +249,14 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
         prefix = self._prefix(machine)
         own = prefix if self.scope == "env" else None
         dirs = kernels.kernel_dirs(machine.env, machine.user_home, prefix=own, root=machine.root)
-        hidden_by = kernels.found_before(folder, dirs)
+        hidden_by = kernels.hiding_kernel(folder, dirs)
         conda = machine.conda.executable if prefix is not None else None
         state = KernelState(
             folder=folder,
             found=found,
             prefix=prefix,
-            launcher=activation.launcher(),
-            shell=tuple(activation.shell()),
+            launcher=environments.launcher(),
+            shell=tuple(environments.launcher_shell()),
             conda=str(conda) if conda else "",
             hidden_by=hidden_by,
             argv=kernel_argv.expanded(self.argv, machine),
@@ -357,7 +357,7 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
         if prefix is None:
             return
         if self.activate:
-            yield folder / activation.LAUNCHER
+            yield folder / environments.LAUNCHER
         yield from (folder / logo for logo in ipykernel.LOGOS)
         yield from (prefix / unfinished.MARK, prefix / "bin/python", ipykernel.spec_path(prefix))
         site_packages = distributions.site_packages(prefix)
@@ -485,7 +485,7 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
         """Every file of the kernel's folder that is ours, as it should be."""
         files = {name: data for name, data in state.logos.items() if not kernel_logo.is_kept(name, state, self.logo)}
         if state.prefix is not None and self.activate:
-            files[activation.LAUNCHER] = state.launcher
+            files[environments.LAUNCHER] = state.launcher
         files[kernels.SPEC] = msgspec.json.format(msgspec.json.encode(self._spec(state)), indent=1) + b"\n"
         return files
 
@@ -495,9 +495,9 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
             return []
         files = self._files(state)
         unwanted = kernel_logo.unwanted(files, state, self.logo)
-        file = state.found.files.get(activation.LAUNCHER)
-        if activation.LAUNCHER not in files and file is not None and file.data == state.launcher:
-            unwanted.append(activation.LAUNCHER)
+        file = state.found.files.get(environments.LAUNCHER)
+        if environments.LAUNCHER not in files and file is not None and file.data == state.launcher:
+            unwanted.append(environments.LAUNCHER)
         return unwanted
 
     def _spec(self, state: KernelState) -> dict[str, Any]:
@@ -543,14 +543,14 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
             return command
         plain = [name for name, value in self.environment.items() if not _REFERENCE.search(str(value))]
         kept = " ".join(name for name in plain if name != "PATH")
-        script = str(state.folder / activation.LAUNCHER)
+        script = str(state.folder / environments.LAUNCHER)
         return [*state.shell, script, str(state.prefix), state.conda or "-", kept or "-", *command]
 
     def _was_tried(self, state: KernelState) -> bool:
         """Whether this very kernel has been tried: its kernel.json says so, and is as it should be."""
         if state.found is None or state.found.spec != self._spec(state):
             return False
-        file = state.found.files.get(activation.LAUNCHER)
+        file = state.found.files.get(environments.LAUNCHER)
         return not self.activate or (file is not None and file.data == state.launcher)
 
     def _check_rights(self, folder: Path) -> None:

@@ -1,1 +1,1 @@
-"""What is known of this machine, shared by all subjects: platform, environments, what lies in them, caches, network."""
+"""Facts about this machine for all subjects: platform, environments, their content, caches, network."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,23 +22,18 @@ from nbprovision.system import commands, log, secrets
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
 
-Cures = Iterable[tuple[tuple[str, ...], str]]  # words of the command in lower case, and what to do about them
+Cures = Iterable[tuple[tuple[str, ...], str]]  # words of the command's output in lower case, and the fix for each
 
 _ROLE = (
-    "see by `aws sts get-caller-identity` whether this machine has a role; on a notebook instance it is the one that "
-    "the instance was given"
+    "check with `aws sts get-caller-identity` whether this machine has a role; a notebook instance has the role of its "
+    "configuration"
 )
 NO_CREDENTIALS = (("unable to locate credentials", "expiredtoken", "invalidclienttoken", "unrecognizedclient"), _ROLE)
-NO_WAY = ("could not connect", "connect timeout", "read timeout", "killed after")
+NO_CONNECTION = ("could not connect", "connect timeout", "read timeout", "killed after")
 NOT_ALLOWED = ("accessdenied", "not authorized")
 _TIMEOUT = 60.0  # seconds; the command retries several times before it gives up
 _USUAL_FOLDERS = ("/usr/local/bin", "/usr/bin", "/usr/local/aws-cli/v2/current/bin")
-_WORDS = {
-    "aws_secret": ("secretsmanager", "get-secret-value", "--secret-id"),
-    "aws_ssm": ("ssm", "get-parameter", "--with-decryption", "--name"),
-}
-_CALLS = {"aws_secret": "secretsmanager:GetSecretValue", "aws_ssm": "ssm:GetParameter"}
-_SHORTEST_LINE = 8  # characters of a line of a secret that is masked by itself; shorter ones are in any text
+_SHORTEST_LINE = 8  # characters; shorter lines of a secret may occur in any text, so they are not masked alone
 
 
 class _Secret(msgspec.Struct):
@@ -53,8 +48,23 @@ class _Parameter(msgspec.Struct):
     Parameter: _Value
 
 
+# The subcommand, the permission that it needs, and the text in its answer.
+_LOOKUPS: dict[str, tuple[tuple[str, ...], str, Callable[[str], str | None]]] = {
+    "aws_secret": (
+        ("secretsmanager", "get-secret-value", "--secret-id"),
+        "secretsmanager:GetSecretValue",
+        lambda answer: msgspec.json.decode(answer, type=_Secret).SecretString,
+    ),
+    "aws_ssm": (
+        ("ssm", "get-parameter", "--with-decryption", "--name"),
+        "ssm:GetParameter",
+        lambda answer: msgspec.json.decode(answer, type=_Parameter).Parameter.Value,
+    ),
+}
+
+
 def find_command(machine: Machine, failure: str) -> str:
-    """The command on the PATH, else in the usual places: a lifecycle script's PATH is short.
+    """The path of the command: on the PATH, else in the usual folders, because a lifecycle script's PATH is short.
 
     Raises:
         TaskFailed: it does not exist; ``failure`` is the message.
@@ -67,20 +77,20 @@ def find_command(machine: Machine, failure: str) -> str:
     if command is None:
         raise TaskFailed(
             failure,
-            cause="there is no `aws` command on the PATH",
+            cause="the `aws` command is not on the PATH",
             cure="install it (https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html)",
         )
     return command
 
 
 def ask(machine: Machine, words: Sequence[str], *, failure: str, cures: Cures) -> str:
-    """The answer of the command as JSON; no log shows it, since it is a secret.
+    """The command's answer as JSON; it is a secret, so no log shows it.
 
     Args:
-        machine: Its environment is the command's.
+        machine: The machine; the command gets its environment variables.
         words: The arguments.
         failure: The message of an error.
-        cures: What to do about a failed command; the first with a word of its output counts.
+        cures: Fixes for a failed command; the first with a word of its output counts.
 
     Raises:
         TaskFailed: the command does not exist, or failed.
@@ -97,8 +107,8 @@ def ask(machine: Machine, words: Sequence[str], *, failure: str, cures: Cures) -
                 failure=failure,
             ).output
     except TaskFailed as error:
-        said = error.cause.lower()
-        error.cure = next((cure for words, cure in cures if any(word in said for word in words)), error.cure)
+        output = error.cause.lower()
+        error.cure = next((cure for words, cure in cures if any(word in output for word in words)), error.cure)
         raise
 
 
@@ -116,27 +126,28 @@ def require_command(machine: Machine, kind: str, name: str) -> None:
 
 
 def fetch_secret(machine: Machine, kind: str, name: str, region: str | None) -> str:
-    """Ask AWS for a value; it is masked everywhere from now on, with each text in it if it is a JSON document.
+    """Fetch a value from AWS; every output masks it from now on, with each text in it if it is a JSON document.
 
     Raises:
         SecretUnavailable: the command or the value does not exist, access is denied, the answer has no text, ...
 
     """
+    command, permission, text_of = _LOOKUPS[kind]
     region = region or region_of(machine.env, machine.root)
-    words = [*_WORDS[kind], name, *(["--region", region] if region else [])]
+    words = [*command, name, *(["--region", region] if region else [])]
     try:
-        answer = ask(machine, words, failure=_failure(kind, name), cures=_cures(kind))
+        answer = ask(machine, words, failure=_failure(kind, name), cures=_cures(command[0], permission))
     except TaskFailed as error:
         raise SecretUnavailable(error.message, cause=error.cause, cure=error.cure) from None
     try:
-        value = _value(kind, answer)
-    except msgspec.DecodeError:  # the answer is not shown: the secret may be in it
+        value = text_of(answer)
+    except msgspec.DecodeError:  # the error does not show the answer, which may contain the secret
         value = None
     if value is None:
         raise SecretUnavailable(
             _failure(kind, name),
-            cause="the `aws` command gave an answer without a text, as for a binary secret",
-            cure=f"look at it by hand: aws {' '.join(_WORDS[kind])} {name}",
+            cause="the `aws` command's answer has no text, as for a binary secret",
+            cure=f"check it by hand: aws {' '.join(command)} {name}",
         )
     for text in _texts(value):
         if text.strip().lower() not in secrets.NO_SECRETS:
@@ -149,32 +160,25 @@ def _failure(kind: str, name: str) -> str:
     return f"lookup('{kind}', '{name}') has no answer"
 
 
-def _cures(kind: str) -> Cures:
-    service = _WORDS[kind][0]
+def _cures(service: str, permission: str) -> Cures:
     return (
-        (NOT_ALLOWED, f"let the notebook's role do {_CALLS[kind]} on it, and kms:Decrypt with its key"),
+        (NOT_ALLOWED, f"allow the notebook's role {permission} on it, and kms:Decrypt with its key"),
         NO_CREDENTIALS,
         (("notfound", "can't find"), "correct its name, or the region: lookup(..., region='eu-west-1')"),
         (
-            NO_WAY,
+            NO_CONNECTION,
             (
-                f"look at the way to {service}.REGION.amazonaws.com: the proxy (https_proxy), or in a VPC without "
+                f"check the connection to {service}.REGION.amazonaws.com: the proxy (https_proxy), or in a VPC without "
                 f"internet the interface endpoint com.amazonaws.REGION.{service}"
             ),
         ),
-        (("region",), "say in which region it is: lookup(..., region='eu-west-1'), or AWS_REGION"),
-        (("",), "put right what it complains of, and run once more"),
+        (("region",), "name its region: lookup(..., region='eu-west-1'), or AWS_REGION"),
+        (("",), "correct the reported error, and run again"),
     )
 
 
-def _value(kind: str, answer: str) -> str | None:
-    if kind == "aws_secret":
-        return msgspec.json.decode(answer, type=_Secret).SecretString
-    return msgspec.json.decode(answer, type=_Parameter).Parameter.Value
-
-
 def _texts(value: str) -> Iterator[str]:
-    """A value, its lines, and the texts of the JSON document that it may be: each may be shown by itself."""
+    """A value, its lines, and the texts of the JSON document that it may be: a log may show each of them alone."""
     yield value
     lines = value.splitlines()
     yield from (line.strip() for line in lines if len(lines) > 1 and len(line.strip()) >= _SHORTEST_LINE)

@@ -1,7 +1,7 @@
-"""What lies in the engines' caches, how they are kept within their limit, and what killed engines leave in them.
+"""The engines' caches: their content, their limit, and temporary files of killed engines.
 
-Removing a package whose files an environment shares by hard links frees nothing: both take the space once. The
-limit keeps the caches from filling a volume of 5 GB. A killed engine never removes its temporary files itself.
+The limit keeps the caches from filling a volume of 5 GB. If an environment shares a package's files by hard links, its
+removal from the cache frees nothing. A killed engine never removes its temporary files itself.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from nbprovision.machine.environments import names_in
 from nbprovision.machine.machine import CACHE_BESIDE
 from nbprovision.model.errors import TaskFailed, UsageError
 from nbprovision.system.disk_space import files_below, space_taken
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 Kind = Literal["conda package", "Python package", "wheel", "index"]
 
 LIMIT = "NBPROVISION_CACHE_LIMIT"
-_SHARE = 5  # the caches may hold this part of the volume
+_SHARE = 5  # the caches may take a fifth of the volume
 _MOST = 5_000_000_000  # bytes
 _SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>[KMGT]?)(?P<binary>i?)B?", re.IGNORECASE)
-# Of uv's cache: unpacked wheels; sources and what was built of them; answers of indexes. The rest is small, and
-# leads to these (https://docs.astral.sh/uv/concepts/cache/).
+# Folders of uv's cache: unpacked wheels; sources and their builds; answers of indexes. The other files are small and
+# point to these (https://docs.astral.sh/uv/concepts/cache/).
 _UNPACKED = "archive-v"
 _SOURCES = ("sdists-v", "builds-v", "git-v", "environments-v")
 _ANSWERS = "simple-v"
@@ -46,14 +47,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """A package in a cache, or an answer of an index.
 
     Attributes:
-        kind: What it is.
+        kind: The kind of content.
         path: Its file or folder.
-        beside: What goes with it, and before it: the lock of a conda package; what makes uv look for it, as uv does not
-            ask whether it is there.
-        own: Bytes that removing it frees.
-        shared: Bytes of it that environments share, which removing it does not free.
-        used: When it was last linked into an environment or unlinked from one (or else was written), in seconds since
-            the epoch: the kernel notes either as a change of the file.
+        beside: Files to remove with it, and before it: the lock of a conda package; uv's pointers to it, because uv
+            follows them without a check.
+        own: Bytes that its removal frees.
+        shared: Bytes of it that environments share, which its removal does not free.
+        used: The time of its last link into an environment or unlink from one, else of its writing, in seconds since
+            the epoch. The kernel records each as a change of the file.
 
     """
 
@@ -66,38 +67,42 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def folders(machine: Machine) -> list[Path]:
-    """The caches of this tool that are there: in its home, and beside environments on other file systems."""
-    beside = {one.prefix.parent / CACHE_BESIDE for one in machine.conda.environments()}
+    """The existing caches of this tool: in its home, and beside environments on other file systems."""
+    beside = {environment.prefix.parent / CACHE_BESIDE for environment in machine.conda.environments()}
     return [folder for folder in (machine.cache, *sorted(beside)) if os.path.isdir(folder)]
 
 
 def entries(cache: Path) -> list[Entry]:
-    """All that is in one of the tool's caches and can be fetched again.
+    """Everything in one of the tool's caches that can be fetched again.
 
-    A file with several names in the cache counts for the first entry that has one. What vanishes meanwhile counts for
-    nothing.
+    A file with several names in the cache counts for the first entry that has one. Files that vanish meanwhile do not
+    count.
     """
-    looks = [(kind, path, beside, _look(path)) for kind, path, beside in _places(cache)]
-    inside: collections.Counter[tuple[int, int]] = collections.Counter()
-    for *_, files in looks:
-        inside.update(file.inode for file in files)
+    listed = [(kind, path, beside, list(files_below(os.fspath(path)))) for kind, path, beside in _places(cache)]
+    names_inside = collections.Counter(_inode(status) for *_, statuses in listed for status in statuses)
     counted: set[tuple[int, int]] = set()
-    found = []
-    for kind, path, beside, files in looks:
+    result = []
+    for kind, path, beside, statuses in listed:
         own = shared = 0
-        for file in files:
-            if file.names > inside[file.inode]:
-                shared += file.taken if file.inode not in counted else 0
-            elif file.inode not in counted:
-                own += file.taken
-            counted.add(file.inode)
-        used = max((file.changed for file in files if not file.folder), default=0.0)
-        found.append(Entry(kind=kind, path=path, beside=beside, own=own, shared=shared, used=used))
-    return found
+        files = [status for status in statuses if not stat.S_ISDIR(status.st_mode)]
+        outside = {_inode(status) for status in files if status.st_nlink > names_inside[_inode(status)]}
+        for status in statuses:
+            inode = _inode(status)
+            if inode not in counted:
+                counted.add(inode)
+                taken = space_taken(status)
+                own, shared = (own, shared + taken) if inode in outside else (own + taken, shared)
+        used = max((status.st_ctime for status in files), default=0.0)
+        result.append(Entry(kind=kind, path=path, beside=beside, own=own, shared=shared, used=used))
+    return result
+
+
+def _inode(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def limit(env: Mapping[str, str], cache: Path) -> int:
-    """How many bytes a cache may hold that no environment shares.
+    """The bytes that a cache may hold, without files that environments share.
 
     ``NBPROVISION_CACHE_LIMIT`` (``800MB``, ``2 GB``, ``1.5GiB``, bytes), else a fifth of the file system, 5 GB at most.
 
@@ -107,8 +112,8 @@ def limit(env: Mapping[str, str], cache: Path) -> int:
     """
     text = env.get(LIMIT, "").strip()
     if not text:
-        found = os.statvfs(cache)
-        return min(found.f_blocks * found.f_frsize // _SHARE, _MOST)
+        volume = os.statvfs(cache)
+        return min(volume.f_blocks * volume.f_frsize // _SHARE, _MOST)
     match = _SIZE.fullmatch(text)
     if match is None:
         raise UsageError(f"{LIMIT} is not a size: '{text[:40]}'", cure="write for example 800MB, 2GB, or 0")
@@ -116,15 +121,10 @@ def limit(env: Mapping[str, str], cache: Path) -> int:
     return int(float(match["number"]) * thousand ** " KMGT".index(match["unit"].upper() or " "))
 
 
-class _File(NamedTuple):
-    inode: tuple[int, int]
-    names: int
-    taken: int
-    changed: float
-    folder: bool
+_Place = tuple[Kind, Path, tuple[Path, ...]]
 
 
-def _places(cache: Path) -> Iterator[tuple[Kind, Path, tuple[Path, ...]]]:
+def _places(cache: Path) -> Iterator[_Place]:
     for path in _children(cache / "pkgs"):
         if not path.name.startswith(".") and not path.name.endswith(".lock"):
             lock = path.with_name(f"{path.name}.lock")
@@ -132,65 +132,52 @@ def _places(cache: Path) -> Iterator[tuple[Kind, Path, tuple[Path, ...]]]:
     yield from _places_of_uv(cache / "uv")
     for folder in _children(cache / "wheels"):
         yield from (("wheel", path, ()) for path in _children(folder) if path.suffix == ".whl")
-    for path in _children(cache / "repodata"):
-        if not path.name.startswith("."):
-            yield "index", path, ()
+    yield from (("index", path, ()) for path in _children(cache / "repodata") if not path.name.startswith("."))
 
 
-def _places_of_uv(cache: Path) -> Iterator[tuple[Kind, Path, tuple[Path, ...]]]:
-    unpacked = [one for path in _children(cache) if path.name.startswith(_UNPACKED) for one in _children(path)]
-    pointers = _pointers(cache, {path.name.encode() for path in unpacked})
+def _places_of_uv(cache: Path) -> Iterator[_Place]:
+    folders = _children(cache)
+    unpacked = [path for folder in folders if folder.name.startswith(_UNPACKED) for path in _children(folder)]
+    pointers = _pointers(folders, {path.name.encode() for path in unpacked})
     yield from (("Python package", path, tuple(pointers[path.name.encode()])) for path in unpacked)
-    for path in _children(cache):
-        if path.name.startswith(_SOURCES):
-            yield from (("Python package", one, ()) for one in _children(path) if not one.name.startswith("."))
-        elif path.name.startswith(_ANSWERS):
-            yield from (("index", one, ()) for index in _children(path) for one in _children(index))
+    for folder in folders:
+        if folder.name.startswith(_SOURCES):
+            yield from (("Python package", path, ()) for path in _children(folder) if not path.name.startswith("."))
+        elif folder.name.startswith(_ANSWERS):
+            yield from (("index", path, ()) for index in _children(folder) for path in _children(index))
 
 
-def _pointers(cache: Path, names: set[bytes]) -> dict[bytes, list[Path]]:
-    """The small files and links of uv's cache that lead to an unpacked wheel, by the name of its folder."""
-    found: dict[bytes, list[Path]] = {name: [] for name in names}
-    for bucket in _children(cache):
-        for place, folders, files in os.walk(bucket) if bucket.name.startswith(_POINTING) else ():
-            for name in [*files, *folders]:
+def _pointers(folders: list[Path], names: set[bytes]) -> dict[bytes, list[Path]]:
+    """The small files and links of uv's cache that point to an unpacked wheel, by the name of its folder."""
+    pointers: dict[bytes, list[Path]] = {name: [] for name in names}
+    for folder in folders:
+        for place, subfolders, files in os.walk(folder) if folder.name.startswith(_POINTING) else ():
+            for name in [*files, *subfolders]:
                 path = Path(place, name)
                 with contextlib.suppress(OSError):
                     status = path.lstat()
                     if stat.S_ISLNK(status.st_mode):
-                        told = os.fsencode(os.path.basename(os.readlink(path)))
+                        content = os.fsencode(os.path.basename(os.readlink(path)))
                     elif stat.S_ISREG(status.st_mode) and 0 < status.st_size <= _POINTER_LIMIT:
-                        told = path.read_bytes()
+                        content = path.read_bytes()
                     else:
                         continue
-                    for one in names & set(_WORD.findall(told)):
-                        found[one].append(path)
-    return found
+                    for target in names & set(_WORD.findall(content)):
+                        pointers[target].append(path)
+    return pointers
 
 
 def _children(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []
-
-
-def _look(path: Path) -> list[_File]:
-    found = []
-    for status in files_below(os.fspath(path)):
-        folder = stat.S_ISDIR(status.st_mode)
-        names = 1 if folder else status.st_nlink
-        found.append(_File((status.st_dev, status.st_ino), names, space_taken(status), status.st_ctime, folder))
-    return found
+    return [folder / name for name in names_in(folder)]
 
 
 def trim(machine: Machine) -> int:
-    """Remove what was not used for longest, what no environment shares first, until each cache is within its limit.
+    """Remove entries until each cache is within its limit: unshared ones first, then by their last use.
 
-    What environments share takes no room of its own, and is not counted.
+    Files that environments share take no space of their own, and do not count.
 
     Returns:
-        The bytes that were freed.
+        The freed bytes.
 
     """
     freed = 0
@@ -200,7 +187,7 @@ def trim(machine: Machine) -> int:
         for entry in sorted(kept, key=lambda entry: (entry.shared > 0, entry.used)):
             if excess <= 0:
                 break
-            with contextlib.suppress(TaskFailed):  # another time
+            with contextlib.suppress(TaskFailed):  # the next run tries again
                 for path in (*entry.beside, entry.path):
                     remove(path)
                 event("trimmed", kind=entry.kind, path=str(entry.path), bytes=entry.own)
@@ -209,17 +196,17 @@ def trim(machine: Machine) -> int:
     return freed
 
 
-# By the names that both give to what is in the making (Rust's tempfile crate: `.tmp` and random letters). They are made
-# at the top of a cache or of a part of it, so no folder of packages is looked into.
+# The temporary names of both engines (Rust's tempfile crate: `.tmp` and random letters). They lie at the top of a cache
+# or of a part of it, so the folders of packages need no search.
 _PATTERNS = ("uv/.tmp*", "uv/*/.tmp*", "pkgs/.tmp*", "repodata/.tmp*")
-PROBE = ".refprobe-"  # by which py-rattler tries whether the file system can share what files hold
+PROBE = ".refprobe-"  # py-rattler's test file for reflinks
 
 
 def remove_probes(prefix: Path) -> None:
-    """Remove what a killed py-rattler left in an environment; to be called when nobody is at work in it.
+    """Remove test files of a killed py-rattler from an environment; the caller holds the lock of the environment.
 
     Raises:
-        TaskFailed: one cannot be removed.
+        TaskFailed: a file cannot be removed.
 
     """
     for path in prefix.glob(f"{PROBE}*"):
@@ -227,13 +214,13 @@ def remove_probes(prefix: Path) -> None:
 
 
 def remove_leftovers(cache: Path) -> None:
-    """Remove them; to be called with the lock of the tool's home held, when no engine of ours is at work.
+    """Remove temporary files of killed engines; the caller holds the lock of the tool's home.
 
     Args:
-        cache: The tool's own caches. One that the user has named is other programs' too, and is left alone.
+        cache: The tool's own caches. One that the user configured belongs to other programs too, and is not touched.
 
     Raises:
-        TaskFailed: one cannot be removed.
+        TaskFailed: a file cannot be removed.
 
     """
     for pattern in _PATTERNS:

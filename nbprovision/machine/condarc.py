@@ -17,14 +17,14 @@ from nbprovision.system import inputs, trust
 from nbprovision.system.reading import read_bytes
 from nbprovision.system.yaml_document import MAX_BYTES
 
-# conda.base.constants.SEARCH_PATH; a later place wins. Each stands for .condarc, condarc and condarc.d/ in it.
+# conda.base.constants.SEARCH_PATH; a later place wins. Each may hold .condarc, condarc and condarc.d/.
 _SYSTEM = ("etc/conda", "var/lib/conda")
 _NAMES = (".condarc", "condarc", "condarc.d")
-_YAML = (".yml", ".yaml")  # what counts in condarc.d
+_YAML = (".yml", ".yaml")  # the files that count in condarc.d
 
 ALIAS = "https://conda.anaconda.org"
 DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
-# Without configuration conda itself takes `defaults`, whose terms of service stop a run that nobody watches.
+# If nothing is configured, conda itself takes `defaults`, whose terms of service stop an unattended run.
 FALLBACK_CHANNEL = "conda-forge"
 
 # Other names that conda accepts for a setting.
@@ -46,19 +46,19 @@ _LISTS = (
 _MAPS = ("custom_channels", "custom_multichannels", "proxy_servers", "plugins")
 _FLAGS = ("offline", "register_envs", "ignore_pinned", "override_channels_enabled")
 _TEXTS = ("channel_alias", "ssl_verify")
-# What separates the entries of a list in a variable: ``string_delimiter`` in conda.base.context; a comma for others.
+# The separators of lists in variables: ``string_delimiter`` in conda.base.context; the others have a comma.
 _SEPARATORS = {"envs_dirs": os.pathsep, "pinned_packages": "&"}
 _NOT_EXPANDED = ("pinned_packages", "plugins", *_FLAGS)
 
-# In the channels of an environment.yml it says that those of the configuration are not to be added.
+# This channel of an environment.yml means that the channels of the configuration are not added.
 NO_DEFAULTS = "nodefaults"
 
 
 class Condarc(msgspec.Struct, frozen=True):
-    """The settings that matter here, merged as conda merges them; in lists the nearest file's entries come first.
+    """The settings that this tool uses, merged as conda merges them; in lists the nearest file's entries come first.
 
-    ``pinned_by`` has the file or variable that each of ``pinned_packages`` stands in, ``final_channels_by`` the file
-    whose channels are ``#!final``.
+    ``pinned_by`` maps each of ``pinned_packages`` to its file or variable. ``final_channels_by`` is the file with
+    channels that are ``#!final``.
     """
 
     channels: tuple[str, ...] = ()
@@ -83,7 +83,7 @@ class Condarc(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
     def urls(self, channel: str) -> list[str]:
-        """The URLs that a channel stands for: several for ``defaults`` and other multichannels.
+        """The URLs of a channel: several for ``defaults`` and other multichannels.
 
         Args:
             channel: A URL, a path (``/``, ``~``, ``./``), or a name as conda resolves it.
@@ -93,11 +93,8 @@ class Condarc(msgspec.Struct, frozen=True):
             return [channel.rstrip("/")]
         if channel.startswith(("/", "~", "./", "../")):
             return [Path(os.path.abspath(os.path.expanduser(channel))).as_uri()]
-        if channel in self.custom_multichannels:
-            return [self._named(entry) for entry in self.custom_multichannels[channel]]
-        if channel == "defaults":
-            return [self._named(entry) for entry in self.default_channels]
-        return [self._named(channel)]
+        default = self.default_channels if channel == "defaults" else (channel,)
+        return [self._named(member) for member in self.custom_multichannels.get(channel, default)]
 
     def forbidden(self, urls: Iterable[str]) -> tuple[str, str] | None:
         """The first of some channels that an administrator does not allow, and the reason.
@@ -125,7 +122,7 @@ class Condarc(msgspec.Struct, frozen=True):
         return {_bare(url) for channel in channels for url in self.urls(channel)}
 
     def name_of(self, url: str) -> str:
-        """What conda calls the channel with that URL in its history and its lists: its canonical name."""
+        """The canonical name of the channel with that URL, as in conda's history and lists."""
         url = _bare(url)
         for name in ("defaults", *self.custom_multichannels):
             if url in self.urls(name):
@@ -153,13 +150,13 @@ class Condarc(msgspec.Struct, frozen=True):
         return f"{self.channel_alias.rstrip('/')}/{channel.strip('/')}"
 
     def _members(self) -> dict[str, str]:
-        """What conda calls the members of ``defaults`` and other multichannels that are URLs: ``pkgs/main``."""
-        found: dict[str, str] = {}
+        """The URLs of members of ``defaults`` and other multichannels, by conda's names for them: ``pkgs/main``."""
+        members: dict[str, str] = {}
         for url in (*self.default_channels, *(url for urls in self.custom_multichannels.values() for url in urls)):
             if "://" in url:
                 path = re.sub(r"^/t/[^/]+", "", urlsplit(url).path).strip("/")
-                found[path.removeprefix("conda/")] = url.rstrip("/")
-        return found
+                members[path.removeprefix("conda/")] = url.rstrip("/")
+        return members
 
 
 def _bare(url: str) -> str:
@@ -175,14 +172,14 @@ def read_condarc(
     root: Path = Path("/"),
     instead: Mapping[Path, str | None] | None = None,
 ) -> Condarc:
-    """Read and merge the configuration; what cannot be read becomes a warning.
+    """Read and merge the configuration; an unreadable file becomes a warning.
 
     Args:
         env: The environment variables.
         user_home: The user's home folder.
         base: The conda installation in use.
         root: The file system's root; another folder in tests.
-        instead: Texts to take for files, None for absent: to know what would be.
+        instead: Future contents of files, None for a missing file.
 
     """
     warnings: list[str] = []
@@ -191,14 +188,14 @@ def read_condarc(
         for path in condarc_files(env, user_home, base, root, instead or {})
     ]
     layers += [(f"${name}", settings) for name, settings in _variables(env)]
-    found: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     for key in (*_LISTS, *_MAPS, *_FLAGS, *_TEXTS):
         matches = [settings[key] for _, settings in layers if key in settings]
         if matches:
             value = condarc_text.merged(matches).plain
-            found[key] = value if key in _NOT_EXPANDED else _all_expanded(value, env)
+            merged[key] = value if key in _NOT_EXPANDED else _all_expanded(value, env)
     return Condarc(
-        **_typed(found),
+        **_typed(merged),
         pinned_by={
             str(entry.plain): origin
             for origin, settings in layers
@@ -218,21 +215,21 @@ def condarc_files(
     root: Path = Path("/"),
     instead: Mapping[Path, str | None] | None = None,
 ) -> Iterator[Path]:
-    """The files that there are (with ``instead``: would be), in the order in which a later one wins."""
+    """The existing files, and those of ``instead``, in an order in which a later one wins."""
     instead = instead or {}
     for place in condarc_places(env, user_home, base, root):
         inputs.file(place)
         if place in instead:
             if instead[place] is not None:
                 yield place
-        elif os.path.isfile(place):  # unlike pathlib's it takes a folder that cannot be read for an empty one
+        elif os.path.isfile(place):  # unlike pathlib's it treats an unreadable folder as an empty one
             yield place
         elif os.path.isdir(place) and place.name.endswith(".d") and os.access(place, os.R_OK):
             yield from sorted(path for path in place.iterdir() if path.suffix in _YAML)
 
 
 def condarc_places(env: Mapping[str, str], user_home: Path, base: Path | None, root: Path = Path("/")) -> list[Path]:
-    """Every place where a file, or a folder of files, would count; a later one wins."""
+    """Every place of a file or of a folder of files; a later one wins."""
     folders = [root / place for place in _SYSTEM]
     if base is not None:
         folders.append(base)
@@ -249,7 +246,7 @@ def condarc_places(env: Mapping[str, str], user_home: Path, base: Path | None, r
 
 
 def user_condarc(user_home: Path) -> Path:
-    """The user's file, to which ``conda config`` writes."""
+    """The user's file; ``conda config`` writes to it."""
     return user_home / ".condarc"
 
 
@@ -259,11 +256,11 @@ def system_condarc(root: Path = Path("/")) -> Path:
 
 
 def _parse(path: Path, warnings: list[str], instead: Mapping[Path, str | None]) -> dict[str, Value]:
-
     distrusted = trust.fault(path)
     if distrusted is not None:
         warnings.append(
-            f"{path} is left out: root obeys no file that others can change ({distrusted.path} {distrusted.reason})"
+            f"{path} is ignored: root does not obey files that others can change "
+            f"({distrusted.path} {distrusted.reason})"
         )
         return {}
     try:
@@ -273,15 +270,15 @@ def _parse(path: Path, warnings: list[str], instead: Mapping[Path, str | None]) 
         return {}
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        warnings.append(f"{path} is left out: it cannot be read as YAML ({reason})")
+        warnings.append(f"{path} is ignored: it cannot be read as YAML ({reason})")
         return {}
     if document is not None and not isinstance(document, dict):
-        warnings.append(f"{path} is left out: it is not a mapping of settings")
+        warnings.append(f"{path} is ignored: it is not a mapping of settings")
     return document if isinstance(document, dict) else {}
 
 
 def _by_name(document: Mapping[str, Value]) -> dict[str, Value]:
-    """The settings that matter here by conda's own names, each of the kind that it has to be; no value is no match."""
+    """The used settings by conda's own names, without those that have no value or one of the wrong kind."""
     settings: dict[str, Value] = {}
     for name in sorted(document, key=lambda name: name not in ALIASES):
         key, value = ALIASES.get(name, name), document[name]
@@ -305,7 +302,7 @@ def _list(value: Value) -> Value:
 
 
 def _variables(env: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Value]]]:
-    """``CONDA_CHANNELS=a,b``: a variable wins over all files but those that say ``#!final``."""
+    """Settings in variables, such as ``CONDA_CHANNELS=a,b``; they win over all files but ``#!final`` ones."""
     for name, text in env.items():
         key = ALIASES.get(name[6:].lower(), name[6:].lower())
         if not name.startswith("CONDA_") or not text:
@@ -319,10 +316,10 @@ def _variables(env: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Value]]]
             yield name, {"plugins": Value({"auto_accept_tos": Value(text)})}
 
 
-def _typed(found: dict[str, Any]) -> dict[str, Any]:
-    """Settings as the fields of `Condarc` have them."""
+def _typed(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with the types of `Condarc`'s fields."""
     typed: dict[str, Any] = {}
-    for key, value in found.items():
+    for key, value in settings.items():
         if key in _LISTS:
             typed[key] = tuple(entry for entry in value if key != "channels" or entry != NO_DEFAULTS)
         elif key in _FLAGS:
@@ -346,7 +343,7 @@ def _all_expanded(value: Any, env: Mapping[str, str]) -> Any:
     return expanded(value, env) if isinstance(value, str) else value
 
 
-# Words that conda takes for booleans.
+# Words that conda reads as booleans.
 TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -355,7 +352,7 @@ def _truth(value: Any) -> bool:
 
 
 def expanded(text: str, env: Mapping[str, str]) -> str:
-    """``$NAME`` and ``${NAME}`` replaced where the variable is set, as conda does for these settings."""
+    """The text with ``$NAME`` and ``${NAME}`` replaced if the variable is set, as conda does for these settings."""
     if "$" not in text:
         return text
     return re.sub(r"\$\{?(\w+)\}?", lambda match: env.get(match[1], match[0]), text)

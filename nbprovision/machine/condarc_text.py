@@ -1,13 +1,13 @@
-"""The text of a .condarc as conda reads it, and one setting of several such files merged.
+"""The text of a .condarc as conda reads it, and the merged value of a setting in several such files.
 
-Comments count: ``#!final``, ``#!top`` and ``#!bottom`` behind a setting or an entry say how files are merged
+Comments count: ``#!final``, ``#!top`` and ``#!bottom`` after a setting or an entry control the merge
 (https://docs.conda.io/projects/conda/en/stable/user-guide/configuration/settings.html). ruamel.yaml's round trip
-decides which comment belongs to what, so no other parser can answer for it. See ``YamlRawParameter`` and
+decides where a comment belongs, so only ruamel.yaml can parse these files. See ``YamlRawParameter`` and
 ``LoadedParameter`` in ``conda/common/configuration.py``.
 
-- ``#!final`` behind a setting: what stands in later files, which would win otherwise, does not count.
-- ``#!final`` behind an entry of a mapping: the first file that says so gives its value.
-- ``#!top`` and ``#!bottom`` behind an entry of a list: it goes to the front or the end of the merged list.
+- ``#!final`` after a setting: later files, which would win otherwise, do not count.
+- ``#!final`` after an entry of a mapping: the first file with it gives the value.
+- ``#!top`` and ``#!bottom`` after an entry of a list: it goes to the front or the end of the merged list.
 """
 
 from __future__ import annotations
@@ -20,38 +20,37 @@ from typing import Any, Literal, NamedTuple
 from nbprovision.system import yaml_document
 
 Flag = Literal["final", "top", "bottom"]
-# conda takes all of ``#`` and ``!`` from both ends of the comment.
+# conda strips all ``#`` and ``!`` from both ends of the comment.
 _MAYBE = re.compile(r"#[!#]*(?:final|top|bottom)")
 _FLAGS: dict[str, Flag] = {"final": "final", "top": "top", "bottom": "bottom"}
 
 
 class Value(NamedTuple):
-    """A value and the flag behind it: a scalar, a tuple of values, or a dict of them."""
+    """A value and the flag after it; the value is a scalar, a tuple of values, or a dict of them."""
 
     data: Any
     flag: Flag | None = None
 
     @property
     def plain(self) -> Any:
-        """Without flags."""
+        """The value without flags."""
         if isinstance(self.data, dict):
             return {name: value.plain for name, value in self.data.items()}
         return [value.plain for value in self.data] if isinstance(self.data, tuple) else self.data
 
 
 def parse(text: str, *, by_conda: bool | None = None) -> Any:
-    """The document: a dict of `Value` by the names of settings, or whatever else the text is.
+    """The document: a dict of `Value` by the names of settings, or another value.
 
     Args:
         text: The file's content.
-        by_conda: Whether to read it with conda's own parser; default: where the text may have a flag in it, as that
-            parser takes long to load.
+        by_conda: Whether to read it with conda's own parser, which loads slowly; default: only if it may have a flag.
 
     Raises:
-        NoYaml: it is not YAML, or more than any such file holds.
+        NoYaml: it is not YAML, or too large.
 
     """
-    document = yaml_document.load(text)  # which also keeps the limits
+    document = yaml_document.load(text)  # this also checks the limits
     if by_conda if by_conda is not None else _MAYBE.search(text):
         with by_ruamel() as parser:
             document = parser.load(text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}"))
@@ -61,11 +60,11 @@ def parse(text: str, *, by_conda: bool | None = None) -> Any:
 
 
 def flat(text: str, *, by_conda: bool = True) -> dict[str, Any]:
-    """Settings and flags by the names of the settings, entries with their flags: to compare two texts.
+    """Settings, flags and flagged entries by the names of the settings, to compare two texts.
 
     Args:
         text: A file's content.
-        by_conda: Whether conda's own parser reads it; not needed for a file that is all our own.
+        by_conda: Whether conda's own parser reads it; a file that this tool has written does not need it.
 
     Raises:
         NoYaml: it is not YAML, or not a mapping.
@@ -80,7 +79,7 @@ def flat(text: str, *, by_conda: bool = True) -> dict[str, Any]:
 
 
 def _flagged(value: Value, above: str = "") -> Iterator[tuple[str, Flag]]:
-    """Entries with a flag: of a mapping by their names, of a list by themselves."""
+    """Entries with a flag: by their names in a mapping, by their values in a list."""
     entries: list[tuple[str, Value]] = []
     if isinstance(value.data, dict):
         entries = [(str(name), entry) for name, entry in value.data.items()]
@@ -94,7 +93,7 @@ def _flagged(value: Value, above: str = "") -> Iterator[tuple[str, Flag]]:
 
 @contextlib.contextmanager
 def by_ruamel() -> Iterator[Any]:
-    """The parser of conda, which keeps comments and quotes; whatever it fails by becomes a `NoYaml`."""
+    """The parser of conda, which keeps comments and quotes; each of its errors becomes a `NoYaml`."""
     import warnings
 
     from ruamel.yaml import YAML
@@ -123,21 +122,21 @@ def by_ruamel() -> Iterator[Any]:
 def _tree(node: Any, comment: str | None) -> Value:
     flag = _FLAGS.get(comment.strip().strip("!#")) if comment else None
     if isinstance(node, Mapping):
-        return Value({name: _tree(value, _behind_key(node, name)) for name, value in node.items()}, flag)
+        return Value({name: _tree(value, _after_key(node, name)) for name, value in node.items()}, flag)
     if isinstance(node, list | tuple | set):
-        return Value(tuple(_tree(value, _behind_entry(node, number)) for number, value in enumerate(node)), flag)
+        return Value(tuple(_tree(value, _after_entry(node, number)) for number, value in enumerate(node)), flag)
     return Value(node, flag)
 
 
-def _behind_key(mapping: Any, name: Any) -> str | None:
+def _after_key(mapping: Any, name: Any) -> str | None:
     try:
         return str(mapping.ca.items[name][2].value)
     except (AttributeError, KeyError, IndexError, TypeError):
         return None
 
 
-def _behind_entry(sequence: Any, number: int) -> str | None:
-    """The comment that conda looks at: the one before the entry's end, or the first behind it."""
+def _after_entry(sequence: Any, number: int) -> str | None:
+    """The comment that conda reads: the one before the entry's end, or the first after it."""
     try:
         comments = sequence.ca.items[number]
         return str(comments[0].value if comments[0] else comments[1][0].value)
@@ -146,10 +145,10 @@ def _behind_entry(sequence: Any, number: int) -> str | None:
 
 
 def merged(matches: Sequence[Value]) -> Value:
-    """What one setting comes to.
+    """The merged value of a setting.
 
     Args:
-        matches: Its value in each file that has it, the file that wins last; all of one kind.
+        matches: Its value in each file that has it; the last file wins. All are of one kind.
 
     """
     kind = type(matches[-1].data)
@@ -178,7 +177,7 @@ def _mapping(matches: Sequence[Value]) -> dict[str, Value]:
 
 
 def _list(matches: Sequence[Value]) -> tuple[Value, ...]:
-    """The entries of the file that wins come first; of an entry marked for both ends the end wins."""
+    """The merged entries, those of the winning file first; an entry marked for both ends goes to the end."""
     top = [entry for match in matches for entry in _marked(match, "top")]
     bottom = [entry for match in reversed(matches) for entry in _marked(match, "bottom")]
     every = [entry for match in reversed(matches) for entry in match.data]

@@ -13,7 +13,7 @@ import re
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -29,7 +29,7 @@ _PYTHON_FOLDER = re.compile(r"python3\.(\d+)t?")
 
 
 class DirectUrl(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a distribution came from that was named by URL or path (PEP 610)."""
+    """The origin of a distribution that was requested by URL or path (PEP 610)."""
 
     url: str
     subdirectory: str | None = None
@@ -39,12 +39,12 @@ class DirectUrl(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def editable(self) -> bool:
-        """Whether the source itself is on the path."""
+        """Whether Python imports it from the source folder itself."""
         return bool((self.dir_info or {}).get("editable"))
 
     @property
     def hashes(self) -> dict[str, str]:
-        """The archive's digests by algorithm, as far as the installer wrote them down."""
+        """The archive's digests by algorithm, as far as the installer recorded them."""
         info = self.archive_info or {}
         hashes = dict(info.get("hashes") or {})
         algorithm, _, digest = str(info.get("hash") or "").partition("=")
@@ -52,12 +52,13 @@ class DirectUrl(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Distribution(msgspec.Struct, frozen=True, dict=True):
-    """An installed distribution, as its folder's name tells; what is inside is read when it is first asked for.
+    """An installed distribution, by its folder's name; the content of the folder is read at its first use.
 
     Attributes:
-        name: Normalised.
-        version: As written in the folder's name; of an old egg-info without one, as in its PKG-INFO.
+        name: The normalised name.
+        version: The version in the folder's name; for an old egg-info without one, that of its PKG-INFO.
         path: The ``.dist-info`` (or old ``.egg-info``) folder or file.
+
     """
 
     name: str
@@ -66,55 +67,50 @@ class Distribution(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def legacy(self) -> bool:
-        """Whether it is an egg-info, which no RECORD vouches for."""
+        """Whether it is an egg-info, which has no RECORD."""
         return self.path.name.endswith(EGG_INFO)
 
     @property
     def has_metadata(self) -> bool:
-        """Without METADATA it is the debris of a killed install; uv stops at such a folder."""
+        """Whether METADATA exists; its absence shows a killed install, and makes uv stop."""
         return self.legacy or (self.path / "METADATA").is_file()
 
     @property
-    def has_record(self) -> bool:
-        """Without RECORD, which installers write last, nobody knows whether its files are there."""
-        return self.legacy or (self.path / "RECORD").is_file()
-
-    @property
     def broken(self) -> bool:
-        """Whether an install of it was cut off."""
-        return not (self.has_metadata and self.has_record)
+        """Whether an install of it was interrupted: installers write METADATA early and RECORD last."""
+        return not (self.has_metadata and (self.legacy or (self.path / "RECORD").is_file()))
 
     @property
     def finished(self) -> bool:
-        """Whether its installer came to its end, which has INSTALLER in RECORD.
+        """Whether its installer completed its work: RECORD lists INSTALLER.
 
-        uv links the wheel's own RECORD with its other files, then writes the scripts, INSTALLER and the like, and the
-        RECORD that tells of all of them last.
+        uv links the wheel's own RECORD with its other files. Then it writes the scripts, INSTALLER and the like, and
+        last the RECORD that lists all of them.
         """
         if self.legacy or self.installer == "conda":
             return True
-        return any(name == f"{self.path.name}/INSTALLER" for name in recorded(self.path))
+        return f"{self.path.name}/INSTALLER" in recorded(self.path)
 
     @remembered
     def requires(self) -> tuple[str, ...]:
-        """What it depends on: PEP 508 texts with their markers, those of extras among them."""
+        """Its dependencies: PEP 508 texts with their markers, including those of extras."""
         if not self.legacy:
             return tuple(_headers(self.path / "METADATA", "requires-dist"))
         return tuple(_egg_requires(_own_text(self.path / "requires.txt") or ""))
 
     @remembered
     def installer(self) -> str:
-        """The tool that installed it (``uv``, ``pip``, ``conda``), empty where nobody says."""
+        """The tool that installed it (``uv``, ``pip``, ``conda``); empty if it is not recorded."""
         return (_own_text(self.path / "INSTALLER") or "").strip()
 
     @property
     def requested(self) -> bool:
-        """Whether a person asked for it by name."""
+        """Whether a user requested it by name."""
         return (self.path / "REQUESTED").exists()
 
     @remembered
     def direct_url(self) -> DirectUrl | None:
-        """Where it came from, None for an index."""
+        """Its origin; None for an index."""
         try:
             with inputs.unrecorded():
                 return read_json(self.path / "direct_url.json", DirectUrl)
@@ -122,13 +118,14 @@ class Distribution(msgspec.Struct, frozen=True, dict=True):
             return None
 
     def files_missing(self, *, digests: Digests | None = None) -> list[Path]:
-        """Files of its RECORD that are not there, or not as large as it says.
+        """Files of its RECORD that are missing or have another size.
 
-        Compiled files may come and go. Of a distribution that conda brought, files outside site-packages and sizes are
-        not looked at: conda moves the ones and edits prefixes into the others, and its own records know of both.
+        Compiled files may come and go. For a distribution of a conda package, sizes and files outside site-packages do
+        not count: conda moves such files and edits prefixes, and its own records cover both.
 
         Args:
-            digests: Compare the digests too, with these.
+            digests: Also compare the digests, with these.
+
         """
         base = self.path.parent
         conda = self.installer == "conda"
@@ -154,33 +151,32 @@ def recorded(dist_info: Path) -> Iterator[str]:
 
 
 def normalized(name: str) -> str:
-    """The one spelling of a distribution's name (PEP 503)."""
+    """The normalised spelling of a distribution's name (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def name_in(requirement: str) -> str:
-    """The normalised name in a requirement (PEP 508); empty where it does not begin with one."""
+    """The normalised name in a requirement (PEP 508); empty if it does not begin with one."""
     match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
     return normalized(match[1].rstrip("._-")) if match else ""
 
 
 def site_packages(prefix: Path) -> Path | None:
-    """The folder that holds the distributions of the Python in ``prefix``; None where there is none.
+    """The folder with the distributions of the Python in ``prefix``; None without one.
 
-    Where several Pythons have left a ``lib/python3.*``, it is that of the Python that runs: by pyvenv.cfg, by conda's
-    record of python, by what ``bin/python`` leads to.
+    If several Pythons have left a ``lib/python3.*``, the Python in use decides: by pyvenv.cfg, by conda's record of
+    python, by the target of ``bin/python``.
     """
     folders = _python_folders(prefix)
     if len(folders) > 1:
-        version = python_version(prefix)
-        wanted = f"python{'.'.join(version.split('.')[:2])}" if version else ""
-        folders = [folder for folder in folders if folder.name.rstrip("t") == wanted] or folders
-    found = [folder / "site-packages" for folder in folders if (folder / "site-packages").is_dir()]
-    return found[-1] if found else None
+        minor = "python" + ".".join((python_version(prefix) or "").split(".")[:2])
+        folders = [folder for folder in folders if folder.name.rstrip("t") == minor] or folders
+    existing = [folder / "site-packages" for folder in folders if (folder / "site-packages").is_dir()]
+    return existing[-1] if existing else None
 
 
 def python_version(prefix: Path) -> str | None:
-    """The version of the Python in ``prefix``, in full where a file tells it, else ``3.X``; None without a Python."""
+    """The version of the Python in ``prefix``: the full one if a file names it, else ``3.X``; None without a Python."""
     config = pyvenv(prefix)
     for key in ("version_info", "version"):  # of virtualenv and uv, of venv
         match = re.match(r"3\.\d+(\.\d+\w*)?", config.get(key, ""))
@@ -199,7 +195,7 @@ def python_version(prefix: Path) -> str | None:
 
 
 def pyvenv(prefix: Path) -> dict[str, str]:
-    """The pyvenv.cfg of a virtual environment, keys in lower case; empty where ``prefix`` is none."""
+    """The pyvenv.cfg of a virtual environment, keys in lower case; empty if ``prefix`` has none."""
     lines = (_text(prefix / "pyvenv.cfg") or "").splitlines()
     pairs = (line.partition("=") for line in lines if "=" in line)
     return {key.strip().lower(): value.strip() for key, _, value in pairs}
@@ -212,58 +208,65 @@ def installed(prefix: Path, names: Collection[str] | None = None) -> dict[str, l
 
 
 def in_folder(folder: Path, names: Collection[str] | None = None) -> dict[str, list[Distribution]]:
-    """The distributions in a folder by normalised name; more than one under a name is a fault to be mended.
+    """The distributions in a folder by normalised name; two of one name are a fault to repair.
 
-    Only names of folders are looked at, so that it costs next to nothing.
+    This function reads only names of folders, so it is cheap.
 
     Args:
-        folder: A site-packages folder, or one that is as good as that.
-        names: Be content with these.
+        folder: A site-packages folder, or another one with distributions.
+        names: Only distributions with these names.
 
     """
-    found: dict[str, list[Distribution]] = {}
+    distributions: dict[str, list[Distribution]] = {}
     try:
         entries = sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
-        return found
+        return distributions
     for entry in entries:
-        # pip renames what it is about to remove to ~ame-1.0.dist-info: nothing imports it, nothing should count it.
+        # pip renames a distribution that it is about to remove to ~ame-1.0.dist-info; nothing imports that.
         if not entry.endswith((DIST_INFO, EGG_INFO)) or entry.startswith("~"):
             continue
         if names is not None and normalized(entry.partition("-")[0]) not in names:
             continue
         distribution = _distribution(folder / entry)
         if distribution is not None:
-            found.setdefault(distribution.name, []).append(distribution)
-    return found
+            distributions.setdefault(distribution.name, []).append(distribution)
+    return distributions
+
+
+class SharedFile(NamedTuple):
+    """A harmed file of one environment, and the same inode in another, by hard link."""
+
+    file: Path
+    elsewhere: Path
 
 
 def harmed_elsewhere(
-    one: Distribution, others: Iterable[Path], digests: Digests | None = None
-) -> Iterator[tuple[Path, Path]]:
-    """Harmed files of a distribution that share their inode with others, and where.
+    distribution: Distribution, others: Iterable[Path], digests: Digests | None = None
+) -> Iterator[SharedFile]:
+    """Harmed files of a distribution that other environments share by hard link.
 
     Args:
-        one: The distribution.
-        others: Prefixes of other environments, looked at where they have the same version of it.
-        digests: Compare the content too, with these.
+        distribution: The distribution.
+        others: Prefixes of other environments; those with the same version of it count.
+        digests: Also compare the content, with these.
 
     Yields:
-        The file with itself where nobody but a cache shares it, else with its place in another environment.
+        The file with itself, because a cache at least shares it; then the file with each place in another environment.
 
     """
-    there = [folder for prefix in others if (folder := site_packages(prefix)) and (folder / one.path.name).is_dir()]
-    base = one.path.parent
-    for file in one.files_missing(digests=digests):
+    name = distribution.path.name
+    folders = [folder for prefix in others if (folder := site_packages(prefix)) and (folder / name).is_dir()]
+    for file in distribution.files_missing(digests=digests):
         with contextlib.suppress(OSError):
             status = os.lstat(file)
             if status.st_nlink == 1:
                 continue
-            yield file, file
-            for folder in there:
-                place = folder / os.path.relpath(file, base)
+            yield SharedFile(file, file)
+            for folder in folders:
+                place = folder / os.path.relpath(file, distribution.path.parent)
                 if os.path.lexists(place) and os.path.samestat(os.lstat(place), status):
-                    yield file, place
+                    yield SharedFile(file, place)
 
 
 def _distribution(path: Path) -> Distribution | None:
@@ -274,8 +277,7 @@ def _distribution(path: Path) -> Distribution | None:
     name, _, version = path.name.removesuffix(EGG_INFO).partition("-")
     version = re.sub(r"-py\d.*$", "", version)
     if not version:
-        told = path / "PKG-INFO" if path.is_dir() else path
-        version = next(_headers(told, "version"), "0")
+        version = next(_headers(path / "PKG-INFO" if path.is_dir() else path, "version"), "0")
     return Distribution(normalized(name), version, path)
 
 
@@ -290,7 +292,7 @@ def _python_folders(prefix: Path) -> list[Path]:
 
 
 def _own_text(path: Path) -> str | None:
-    """The text of a distribution's own file, which its folder vouches for."""
+    """The text of a distribution's own file; its folder is the witness."""
     with inputs.unrecorded():
         return _text(path)
 
@@ -303,7 +305,7 @@ def _text(path: Path) -> str | None:
 
 
 def _headers(path: Path, wanted: str) -> Iterator[str]:
-    """The values of a header in a METADATA or PKG-INFO file. The long description after them is not looked at."""
+    """The values of a header in a METADATA or PKG-INFO file, without the long description after the headers."""
     for line in (_own_text(path) or "").splitlines():
         if not line:
             return
@@ -326,7 +328,7 @@ def _egg_requires(text: str) -> Iterator[str]:
 def _record(path: Path) -> Iterator[tuple[str, str, str]]:
     import csv
 
-    # No name holds a NUL; a field of any length is no crash but the end of what can be read.
+    # No name contains a NUL. A field that is too long for csv ends the reading.
     with contextlib.suppress(csv.Error):
         for row in csv.reader((_own_text(path) or "").replace("\0", "").splitlines()):
             if row and row[0]:
@@ -341,10 +343,10 @@ def _has_digest(path: Path, status: os.stat_result, digest: str, digests: Digest
     algorithm, _, wanted = digest.partition("=")
     if algorithm not in hashlib.algorithms_guaranteed or algorithm.startswith("shake"):
         return True
-    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait forever
         return False
     try:
-        found = digests.of(path, status) if algorithm == "sha256" else digest_of(path, algorithm)
-    except OSError:  # what cannot be read cannot be imported either
+        actual = digests.of(path, status) if algorithm == "sha256" else digest_of(path, algorithm)
+    except OSError:  # Python cannot import an unreadable file either
         return False
-    return base64.urlsafe_b64encode(bytes.fromhex(found)).rstrip(b"=").decode() == wanted
+    return base64.urlsafe_b64encode(bytes.fromhex(actual)).rstrip(b"=").decode() == wanted

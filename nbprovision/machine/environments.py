@@ -1,8 +1,13 @@
-"""What conda has on this machine: installations, environments, their packages. Reads files; starts no conda.
+"""Conda's installations, environments and packages on this machine, and virtual environments that have a name.
 
-The registry of environments and conda's configuration are in the user's home, which a notebook instance loses at each
-restart. So the volume is searched for installations and environments that neither conda nor the registry knows: its
-folders, and below each the places with the usual names. A search of the whole volume might meet a million files.
+This module reads files and never starts conda. The registry of environments and conda's configuration are in the
+user's home, which a notebook instance loses at each restart. So the volume is searched for installations and
+environments that neither conda nor the registry knows: its folders, and below each the places with the usual names.
+A search of the whole volume might meet a million files.
+
+Python's own tools know virtual environments by path only (PEP 405), and conda does not list them: a folder without
+conda-meta is not a conda environment, wherever it lies. Those in the folders where this tool creates environments have
+a name.
 """
 
 from __future__ import annotations
@@ -22,12 +27,12 @@ from nbprovision.system.reading import read_bytes
 from nbprovision.system.unfinished import is_marked
 
 META = "conda-meta"
-# A plain file in conda-meta tells an environment that this tool made; conda reads only *.json and history there.
+# A plain file in conda-meta that marks environments of this tool; conda reads only *.json and history there.
 MADE_BY_US = "nbprovision"
-# Where installers put conda unless told otherwise (Miniforge, Miniconda, Anaconda, and the container images).
+# The default folders of conda's installers (Miniforge, Miniconda, Anaconda) and of container images.
 USUAL_HOMES = ("miniforge3", "miniconda3", "anaconda3", "mambaforge", "micromamba")
 _USUAL_ROOTS = ("opt/conda", "opt/miniforge3", "opt/miniconda3", "opt/anaconda3")
-# Where the notebook server of an instance runs: https://docs.aws.amazon.com/sagemaker/latest/dg/nbi-add-external.html
+# The environment of an instance's notebook server: https://docs.aws.amazon.com/sagemaker/latest/dg/nbi-add-external.html
 _JUPYTER_SERVER = "JupyterSystemEnv"
 # Usual names on a volume: of installations (AWS's sample persistent-conda-ebs has custom-miniconda/miniconda), of
 # folders of environments, and of conda's own folder of environments.
@@ -36,7 +41,11 @@ _FOLDERS_OF_ENVIRONMENTS = ("envs", "environments", "conda-envs", "conda_envs", 
 _HIDDEN = (".conda",)
 _MOUNTS = Path("/proc/self/mounts")
 _MOST_FOLDERS = 200  # of a volume that are searched; names with one of these words come first
-_TELLING = ("conda", "mamba", "forge", "env", "kernel")
+_SEARCHED_FIRST = ("conda", "mamba", "forge", "env", "kernel")
+
+LAUNCHER = "activate.sh"
+LAUNCHER_SOURCE = Path(__file__).with_name(LAUNCHER)
+_SHELLS = ("bin/bash", "usr/bin/bash", "usr/local/bin/bash")
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -45,11 +54,11 @@ class Environment(msgspec.Struct, frozen=True):
     Attributes:
         name: ``base`` for an installation's own, else the folder's name.
         prefix: Its folder.
-        provided: The platform's image brings it.
-        ours: This tool made it.
-        unfinished: It is marked as half made or half changed.
-        jupyter_server: The platform's Jupyter server runs from it: without it there is no notebook at all.
-        looked_up: Only a look over the volume found it: neither conda nor this tool's folders know of it.
+        provided: It belongs to the platform's image.
+        ours: This tool created it.
+        unfinished: It has the mark of an unfinished environment.
+        jupyter_server: The platform's Jupyter server runs from it; the notebook depends on it.
+        looked_up: Only the search of the volume found it, because neither conda nor this tool's folders list it.
 
     """
 
@@ -63,7 +72,7 @@ class Environment(msgspec.Struct, frozen=True):
 
 
 class CondaRecord(msgspec.Struct, frozen=True):
-    """An installed package, as far as the name of its record in conda-meta tells."""
+    """An installed package, by the name of its record in conda-meta."""
 
     name: str
     version: str
@@ -72,13 +81,13 @@ class CondaRecord(msgspec.Struct, frozen=True):
 
 
 class CondaFacts:
-    """Configuration, installations and environments of conda, each read when first asked for.
+    """Configuration, installations and environments of conda, each read at its first use.
 
     Args:
         env: The environment variables.
         user_home: The user's home folder.
         home: The tool's home folder.
-        platform: Tells the provided installation and the volume that persists.
+        platform: The platform, with the installation that it provides and the volume that persists.
         root: The file system's root; another folder in tests.
         expected: Configuration files as tasks of the playbook are going to leave them.
 
@@ -102,7 +111,7 @@ class CondaFacts:
 
     @remembered
     def base(self) -> Path | None:
-        """The installation that ``conda`` on this machine means, None where there is none."""
+        """The installation that ``conda`` on this machine means; None without one."""
         return next(iter(self.installations), None)
 
     @remembered
@@ -112,17 +121,26 @@ class CondaFacts:
 
     @remembered
     def places(self) -> list[Path]:
-        """Where an installation may be, whether or not there is one."""
-        return list(dict.fromkeys([*self._known_places, *self._on_volume.installations]))
+        """Existing and possible installations."""
+        return list(dict.fromkeys([*self._usual_places, *self._on_volume.installations]))
 
     @remembered
-    def _known_places(self) -> list[Path]:
-        """Those of them that need no look over the volume."""
-        return list(dict.fromkeys(Path(os.path.abspath(place)) for place in self._candidates()))
+    def _usual_places(self) -> list[Path]:
+        """The possible installations without those that only the search of the volume finds."""
+        env, places = self.env, []
+        if os.path.isabs(env.get("CONDA_EXE", "")):
+            places.append(Path(env["CONDA_EXE"]).parents[1])
+        commands = [os.path.join(folder, "conda") for folder in env.get("PATH", "").split(os.pathsep)]
+        runnable = [command for command in commands if os.path.isabs(command) and os.access(command, os.X_OK)]
+        places += [Path(os.path.realpath(command)).parents[1] for command in runnable]
+        if self.platform.provided is not None:
+            places.append(self.platform.provided)
+        places += [*(self.user_home / name for name in USUAL_HOMES), *(self.root / place for place in _USUAL_ROOTS)]
+        return list(dict.fromkeys(Path(os.path.abspath(place)) for place in places))
 
     @remembered
     def executable(self) -> Path | None:
-        """The conda command, None where there is none."""
+        """The conda command; None without one."""
         named = self.env.get("CONDA_EXE", "")
         places = [Path(named)] if os.path.isabs(named) else []
         places += [base / "bin/conda" for base in self.installations]
@@ -153,7 +171,7 @@ class CondaFacts:
 
     @remembered
     def pkgs_dirs(self) -> list[Path]:
-        """Conda's package caches, in its order; empty where none is configured and no conda is there."""
+        """Conda's package caches, in its order; empty if none is configured and conda is not installed."""
         configured = self.configured_pkgs_dirs
         if configured or self.base is None:
             return configured
@@ -161,18 +179,17 @@ class CondaFacts:
 
     @property
     def configured_pkgs_dirs(self) -> list[Path]:
-        """The package caches that somebody asked for."""
+        """The package caches that the configuration names."""
         return [self._path(folder) for folder in self.condarc.pkgs_dirs]
 
-    def channels(self, asked: Iterable[str] = ()) -> list[str]:
+    def channels(self, requested: Iterable[str] = ()) -> list[str]:
         """URLs of the channels to solve from, the first one preferred.
 
         Args:
-            asked: What the user named; default the configured ones, else conda-forge.
+            requested: The user's channels; default the configured ones, else conda-forge.
 
         """
-        named = [name for name in asked if name != NO_DEFAULTS]
-        names = named or list(self.condarc.channels) or [FALLBACK_CHANNEL]
+        names = [name for name in requested if name != NO_DEFAULTS] or list(self.condarc.channels) or [FALLBACK_CHANNEL]
         return list(dict.fromkeys(url for name in names for url in self.condarc.urls(name)))
 
     @property
@@ -182,7 +199,7 @@ class CondaFacts:
 
     @property
     def registered(self) -> list[Path]:
-        """The prefixes in the registry, whether or not they still exist; read again each time."""
+        """The prefixes in the registry, missing ones included; read again at each use."""
         try:
             lines = read_bytes(self.registry).decode("utf-8", "surrogateescape").splitlines()
         except OSError:
@@ -190,52 +207,44 @@ class CondaFacts:
         return [Path(line.strip()) for line in lines if os.path.isabs(line.strip())]
 
     def environments(self) -> list[Environment]:
-        """Every environment that can be found; of two with one name the first is the one that the name means."""
+        """Every environment on the machine; a name that two of them share means the first."""
         return list(self._environments.values())
 
     def now_registered(self, prefix: Path) -> None:
-        """Take up what was written into the registry."""
+        """Take note of a prefix that was added to the registry."""
         if Path(os.path.realpath(prefix)) not in self._environments:
             self.__dict__.pop("_environments", None)
 
     @remembered
     def _environments(self) -> dict[Path, Environment]:
-        found: dict[Path, Environment] = {}
-        for name, prefix in self._prefixes():
-            # One folder reached by two paths (a link on the way) is one environment.
-            real = Path(os.path.realpath(prefix))
-            if real not in found:
-                found[real] = self._environment(name, prefix)
-        for name, prefix in self._looked_up():
-            real = Path(os.path.realpath(prefix))
-            if real not in found:
-                found[real] = msgspec.structs.replace(self._environment(name, prefix), looked_up=True)
-        return found
+        """The environments by real path: one that two paths lead to (by a link on the way) counts once."""
+        environments: dict[Path, Environment] = {}
+        for looked_up, prefixes in ((False, self.listed_prefixes()), (True, self._searched_prefixes())):
+            for name, prefix in prefixes:
+                real = Path(os.path.realpath(prefix))
+                if real not in environments:
+                    environments[real] = self._environment(name, prefix, looked_up=looked_up)
+        return environments
 
-    def _prefixes(self) -> Iterator[tuple[str, Path]]:
+    def listed_prefixes(self) -> Iterator[tuple[str, Path]]:
+        """Name and prefix of the environments that conda's files and this tool's folders list."""
         for base in self.installations[:1]:
             yield "base", base
         for folder in self.folders:
-            for name in _children(folder):
-                yield name, folder / name
-        for prefix in self.registered:
-            if is_environment(prefix):
-                yield prefix.name, prefix
-        for base in self._other_installations:
-            yield base.name, base
+            yield from _environments_in(folder)
+        yield from ((prefix.name, prefix) for prefix in self.registered if is_environment(prefix))
+        yield from ((base.name, base) for base in self._other_installations)
 
-    def _looked_up(self) -> Iterator[tuple[str, Path]]:
+    def _searched_prefixes(self) -> Iterator[tuple[str, Path]]:
         for base in self._on_volume.installations:
-            for name in _children(base / "envs"):
-                yield name, base / "envs" / name
+            yield from _environments_in(base / "envs")
             yield base.name, base
-        for prefix in self._on_volume.environments:
-            yield prefix.name, prefix
+        yield from ((prefix.name, prefix) for prefix in self._on_volume.environments)
 
     @property
     def _other_installations(self) -> list[Path]:
-        """Beside the one in use, as far as they are known without a look over the volume."""
-        return [base for base in self.installations[1:] if base in self._known_places]
+        """The installations beside the one in use, without those that only the search of the volume finds."""
+        return [base for base in self.installations[1:] if base in self._usual_places]
 
     @property
     def folders(self) -> list[Path]:
@@ -248,69 +257,79 @@ class CondaFacts:
 
     @property
     def own_folders(self) -> list[Path]:
-        """Where this tool makes environments that have a name only, apart from conda's own folders."""
+        """The folders where this tool creates environments given by name, apart from conda's own folders."""
         volume = self.platform.volume
         instance = [volume / "envs"] if self.platform.kind == "notebook-instance" and volume is not None else []
         return [*instance, self.home / "envs"]
 
-    def _environment(self, name: str, prefix: Path) -> Environment:
+    def _environment(self, name: str, prefix: Path, *, looked_up: bool) -> Environment:
         provided = self.platform.provided
         ours = os.path.lexists(prefix / META / MADE_BY_US)
         inside = provided is not None and (prefix == provided or provided in prefix.parents)
-        return Environment(name, prefix, inside and not ours, ours, is_marked(prefix), prefix == self.jupyter_server)
+        return Environment(
+            name,
+            prefix,
+            provided=inside and not ours,
+            ours=ours,
+            unfinished=is_marked(prefix),
+            jupyter_server=prefix == self.jupyter_server,
+            looked_up=looked_up,
+        )
 
     @property
     def jupyter_server(self) -> Path | None:
-        """Where the platform's Jupyter server runs from, None where the platform has none of its own."""
+        """The environment of the platform's Jupyter server; None if the platform has none of its own."""
         provided = self.platform.provided
         return None if provided is None else provided / "envs" / _JUPYTER_SERVER
 
     def names(self) -> list[str]:
-        """Names of all environments, in the order in which they are looked up, each once."""
+        """Names of all environments in their order, each once."""
         return list(dict.fromkeys(environment.name for environment in self.environments()))
 
     def prefix_of(self, name: str) -> Path | None:
         """The prefix of the environment with that name; the first in conda's order where several have it."""
-        return next((found.prefix for found in self.environments() if found.name == name), None)
+        return next((each.prefix for each in self.environments() if each.name == name), None)
 
     def new_prefix(self, name: str) -> Path:
-        """Where an environment is made that is given by name alone.
+        """The prefix of a new environment that is given by name alone.
 
-        On a notebook instance the first of the configured ``envs_dirs`` that lies on its volume and can be written,
-        else ``envs`` there; elsewhere, where conda is there or configured, the first of its ``envs_dirs`` that can be
-        written, those that survive a restart first (Studio's home, not its image); else ``envs`` in the tool's home.
+        On a notebook instance it lies in the first writable folder of the configured ``envs_dirs`` on its volume, else
+        in ``envs`` there. Elsewhere, if conda is installed or configured, it lies in the first writable folder of its
+        ``envs_dirs``; those that survive a restart come first (Studio's home, not its image). The last choice is
+        ``envs`` in the tool's home.
         """
         *instance, own = self.own_folders
         if instance:
             configured = [self._path(folder) for folder in self.condarc.envs_dirs]
-            on_volume = [place for place in configured if instance[0].parent in place.parents and _writable(place)]
-            return [*on_volume, *instance][0] / name
-        if self.base is not None or self.condarc.envs_dirs:
+            candidates = [place for place in configured if instance[0].parent in place.parents]
+            default = instance[0]
+        else:
             lasting = self.platform.volume
-            for folder in sorted(
-                self.envs_dirs, key=lambda folder: lasting is not None and lasting not in folder.parents
-            ):
-                if _writable(folder):
-                    return folder / name
-        return own / name
+            configured = self.envs_dirs if self.base is not None or self.condarc.envs_dirs else []
+            candidates = sorted(configured, key=lambda place: lasting is not None and lasting not in place.parents)
+            default = own
+        return next(filter(_writable, candidates), default) / name
 
-    def _candidates(self) -> Iterator[Path]:
-        env = self.env
-        if os.path.isabs(env.get("CONDA_EXE", "")):
-            yield Path(env["CONDA_EXE"]).parents[1]
-        for folder in env.get("PATH", "").split(os.pathsep):
-            if os.path.isabs(folder) and os.access(os.path.join(folder, "conda"), os.X_OK):
-                yield Path(os.path.realpath(os.path.join(folder, "conda"))).parents[1]
-        if self.platform.provided is not None:
-            yield self.platform.provided
-        for name in USUAL_HOMES:
-            yield self.user_home / name
-        for place in _USUAL_ROOTS:
-            yield self.root / place
+    def virtual_environments(self) -> dict[str, Path]:
+        """Virtual environments that have a name, name to prefix; without those that are conda's too."""
+        environments: dict[str, Path] = {}
+        for folder in self.own_folders:
+            for name, prefix in _visible_children(folder):
+                if is_virtual(prefix) and not is_environment(prefix):
+                    environments.setdefault(name, prefix)
+        return environments
+
+    def new_virtual_prefix(self, name: str) -> Path:
+        """The prefix of a new virtual environment that is given by name alone.
+
+        On a notebook instance it lies in ``envs`` on its volume, elsewhere in ``envs`` in the tool's home. It never
+        lies in a folder of conda's, where conda would refuse to create an environment of that name.
+        """
+        return self.own_folders[0] / name
 
     @remembered
     def _on_volume(self) -> Survey:
-        """What lies on the volume that survives restarts, which conda's files in the user's home do not."""
+        """The prefixes on the volume, which survives restarts; conda's files in the user's home do not."""
         return survey(self.platform.volume) if self.platform.volume is not None else Survey()
 
     def _path(self, text: str) -> Path:
@@ -320,8 +339,13 @@ class CondaFacts:
 
 
 def is_environment(prefix: Path) -> bool:
-    """Whether ``prefix`` is a conda environment: it has a conda-meta folder (conda asks for its history too)."""
+    """Whether ``prefix`` is a conda environment: it has a conda-meta folder (conda also wants its history)."""
     return os.path.isdir(prefix / META)
+
+
+def is_virtual(prefix: Path) -> bool:
+    """Whether ``prefix`` is a virtual environment: it has a pyvenv.cfg."""
+    return os.path.isfile(prefix / "pyvenv.cfg")
 
 
 def installed(prefix: Path) -> list[CondaRecord]:
@@ -329,28 +353,36 @@ def installed(prefix: Path) -> list[CondaRecord]:
 
     A record is called ``NAME-VERSION-BUILD.json``; version and build hold no dash (CEP 26).
     """
-    found = []
+    records = []
     try:
         with os.scandir(prefix / META) as entries:
             for entry in entries:
                 name, *rest = entry.name.removesuffix(".json").rsplit("-", 2)
                 if len(rest) == 2 and entry.name.endswith(".json"):
-                    found.append(CondaRecord(name, rest[0], rest[1], Path(entry.path)))
+                    records.append(CondaRecord(name, rest[0], rest[1], Path(entry.path)))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(found, key=lambda record: record.name)
+    return sorted(records, key=lambda record: record.name)
 
 
-def _children(folder: Path) -> list[str]:
-    """Names of the environments in ``folder``, sorted, without hidden folders."""
+def names_in(folder: Path) -> list[str]:
+    """The sorted names in a folder; empty if it cannot be read."""
     try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith(".") and is_environment(folder / name))
+        return sorted(os.listdir(folder))
     except OSError:
         return []
 
 
+def _visible_children(folder: Path) -> list[tuple[str, Path]]:
+    return [(name, folder / name) for name in names_in(folder) if not name.startswith(".")]
+
+
+def _environments_in(folder: Path) -> list[tuple[str, Path]]:
+    return [(name, prefix) for name, prefix in _visible_children(folder) if is_environment(prefix)]
+
+
 def _writable(folder: Path) -> bool:
-    """Whether something can be made in ``folder``, or in the nearest folder above it that is there."""
+    """Whether this user can create something in ``folder``, or in the nearest existing folder above it."""
     folder = existing(folder, os.path.lexists)
     return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
 
@@ -360,7 +392,7 @@ class Survey(msgspec.Struct, frozen=True):
 
     Attributes:
         installations: Prefixes with a conda of their own.
-        environments: Other prefixes; those in ``envs`` of an installation are not among them.
+        environments: Other prefixes, without those in ``envs`` of an installation.
 
     """
 
@@ -369,38 +401,43 @@ class Survey(msgspec.Struct, frozen=True):
 
 
 def survey(volume: Path) -> Survey:
-    """Look at a volume; what cannot be read is passed over."""
+    """Search a volume for prefixes; unreadable folders are skipped."""
     installations: list[Path] = []
     environments: list[Path] = []
-    for prefix in _prefixes(volume):
+    for prefix in _prefixes_on(volume):
         has_conda = any(os.path.lexists(prefix / place) for place in ("condabin", "bin/conda", "bin/mamba"))
         (installations if has_conda else environments).append(prefix)
     return Survey(tuple(installations), tuple(environments))
 
 
-def _prefixes(volume: Path) -> Iterator[Path]:
-    for folder in folders_of(volume):
+def _prefixes_on(volume: Path) -> Iterator[Path]:
+    for folder in _searched_folders(volume):
         if is_environment(folder):
             yield folder
-            continue
-        if folder.name in _FOLDERS_OF_ENVIRONMENTS:
-            yield from (folder / name for name in _children(folder))
-            continue
-        yield from (folder / name for name in _HOMES_ON_VOLUME if is_environment(folder / name))
-        yield from (folder / "envs" / name for name in _children(folder / "envs"))
+        elif folder.name in _FOLDERS_OF_ENVIRONMENTS:
+            yield from (prefix for _, prefix in _environments_in(folder))
+        else:
+            yield from (folder / name for name in _HOMES_ON_VOLUME if is_environment(folder / name))
+            yield from (prefix for _, prefix in _environments_in(folder / "envs"))
 
 
-def folders_of(volume: Path) -> list[Path]:
-    """The folders of a volume that are worth a look, those with a telling name first; file systems on it are not."""
+def virtual_on_volume(volume: Path) -> list[Path]:
+    """The virtual environments that are folders of the volume, or the usual ones in such a folder."""
+    places = [place for folder in _searched_folders(volume) for place in (folder, folder / ".venv", folder / "venv")]
+    return [place for place in places if is_virtual(place)]
+
+
+def _searched_folders(volume: Path) -> list[Path]:
+    """The folders of a volume that are searched, likely names first, without other file systems mounted on it."""
     try:
         with os.scandir(volume) as entries:
             names = [entry.name for entry in entries if _is_folder(entry)]
     except OSError:
         return []
-    elsewhere = _mounted()  # EFS, S3 and the like, where a look may take for ever
+    elsewhere = _mounted()  # EFS, S3 and the like, where a search may take forever
     names = [name for name in names if not name.startswith(".") or name in _HIDDEN]
     names = [name for name in names if str(volume / name) not in elsewhere]
-    names.sort(key=lambda name: (not any(word in name.lower() for word in _TELLING), name))
+    names.sort(key=lambda name: (not any(word in name.lower() for word in _SEARCHED_FIRST), name))
     return [volume / name for name in names[:_MOST_FOLDERS]]
 
 
@@ -419,3 +456,17 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False
+
+
+def launcher() -> bytes:
+    """The script that activates an environment and becomes the program (same process, so that signals reach it)."""
+    return LAUNCHER_SOURCE.read_bytes()
+
+
+def launcher_shell(root: Path = Path("/")) -> list[str]:
+    """The command that runs the launcher: bash, for which conda's packages write their scripts, else the POSIX shell.
+
+    ``-p`` ignores ``BASH_ENV``, exported functions and ``SHELLOPTS`` of the program that starts the kernel.
+    """
+    bash = next((place for place in _SHELLS if (root / place).exists()), None)
+    return ["/bin/sh"] if bash is None else [f"/{bash}", "-p"]

@@ -1,7 +1,7 @@
-"""What the platform's image brought into its environments, and the guard on it: it changes only with permission.
+"""The packages of the platform's image, which change only with permission.
 
-A baseline of each environment is written down at the first sight of each boot. AWS: changing or removing the packages
-that SageMaker installed may make the notebook instance unstable
+The first run after each boot records a baseline of each environment. AWS: changing or removing the packages that
+SageMaker installed may make the notebook instance unstable
 (https://docs.aws.amazon.com/sagemaker/latest/dg/nbi-add-external.html).
 """
 
@@ -26,15 +26,15 @@ from nbprovision.system.reading import read_json
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SHOWN = 20  # packages that an error lists
-_lock = threading.Lock()  # tasks work side by side; a run excludes other runs
+_lock = threading.Lock()  # tasks run side by side; the lock of the home folder excludes other runs
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
-    """Names and versions, from the names of records and folders: nothing is opened.
+    """Names and versions, from the names of records and folders alone.
 
     Attributes:
-        packages: Of conda: name to ``VERSION BUILD``.
-        distributions: Of Python, whoever installed them: normalised name to version.
+        packages: Conda packages: name to ``VERSION BUILD``.
+        distributions: Python distributions of any installer: normalised name to version.
 
     """
 
@@ -52,7 +52,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def content(prefix: Path) -> Content:
-    """What is in ``prefix`` now."""
+    """The current content of ``prefix``."""
     return Content(
         packages={record.name: f"{record.version} {record.build}" for record in installed(prefix)},
         distributions={name: several[0].version for name, several in distributions.installed(prefix).items()},
@@ -60,7 +60,7 @@ def content(prefix: Path) -> Content:
 
 
 def differences(before: Content, after: Content) -> list[Difference]:
-    """What has changed, sorted by name; a distribution that moved with its conda package counts once."""
+    """The changed packages, sorted by name; a distribution that changed with its conda package counts once."""
     packages = list(_compared("conda", before.packages, after.packages))
     names = {distributions.normalized(package.name) for package in packages}
     moved = _compared("pip", before.distributions, after.distributions)
@@ -68,7 +68,7 @@ def differences(before: Content, after: Content) -> list[Difference]:
 
 
 def _sight(prefix: Path) -> str:
-    """A text that changes when the machine restarts or another image lies under ``prefix``."""
+    """A text that changes with each restart of the machine, and with the image under ``prefix``."""
     try:
         boot = _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
@@ -92,10 +92,10 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     """An environment as the image brought it.
 
     Attributes:
-        sight: The boot and the folder that were looked at.
+        sight: The boot and the folder that it was recorded for.
         prefix: The environment.
-        content: What was in it.
-        permitted: What tasks changed of it since, because a playbook allowed them to.
+        content: The content at that time.
+        permitted: The later changes of tasks, which a playbook permitted.
 
     """
 
@@ -106,10 +106,10 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def baseline_of(machine: Machine, prefix: Path) -> Baseline | None:
-    """The baseline of an environment that the platform provides, taken now where this is its first sight.
+    """The baseline of an environment of the platform, recorded now if it is missing.
 
     Returns:
-        None for any other environment, which is its owner's.
+        None for any other environment, which belongs to its user.
 
     """
     if not _is_provided(machine, prefix):
@@ -123,19 +123,19 @@ def baseline_of(machine: Machine, prefix: Path) -> Baseline | None:
 
 
 def known_baseline(machine: Machine, prefix: Path) -> Baseline | None:
-    """The baseline of an environment, None where none was taken since the machine started; nothing is written."""
+    """The baseline of an environment; None if none was recorded since the machine started. Writes nothing."""
     return _read(machine, prefix) if _is_provided(machine, prefix) else None
 
 
 def record_baselines(machine: Machine) -> None:
-    """Take the baselines of all environments that the platform provides, before anything changes in one."""
+    """Record the baselines of all environments of the platform, before any of them changes."""
     if machine.platform.provided is not None:
         for environment in machine.conda.environments():
             baseline_of(machine, environment.prefix)
 
 
 def permit(machine: Machine, prefix: Path, changes: Iterable[Difference]) -> None:
-    """Write down what was changed with permission."""
+    """Record permitted changes."""
     baseline = baseline_of(machine, prefix)
     if baseline is not None:
         with _lock:
@@ -144,11 +144,11 @@ def permit(machine: Machine, prefix: Path, changes: Iterable[Difference]) -> Non
 
 
 def _is_provided(machine: Machine, prefix: Path) -> bool:
-    """Whether the platform's image brings the environment."""
+    """Whether the environment belongs to the platform's image."""
     provided = machine.platform.provided
     if provided is None or (prefix != provided and provided not in prefix.parents):
         return False
-    return any(env.prefix == prefix and env.provided for env in machine.conda.environments())
+    return any(each.prefix == prefix and each.provided for each in machine.conda.environments())
 
 
 def _read(machine: Machine, prefix: Path) -> Baseline | None:
@@ -161,7 +161,7 @@ def _read(machine: Machine, prefix: Path) -> Baseline | None:
 
 def _write(machine: Machine, prefix: Path, baseline: Baseline) -> None:
     path = _path(machine, prefix)
-    with contextlib.suppress(OSError):  # a volume that is full or read-only: the next look is the first again
+    with contextlib.suppress(OSError):  # a full or read-only volume: the next run records it
         make_folder(path.parent, mode=0o700)
         write_atomically(path, msgspec.json.encode(baseline), mode=0o600, durable=False)
 
@@ -171,8 +171,8 @@ def _path(machine: Machine, prefix: Path) -> Path:
     return machine.home / "baselines" / f"{digest}.json"
 
 
-class Touched(NamedTuple):
-    """A package of the image that would change; ``after`` is None where it would go, ``because`` names who needs it."""
+class ImageChange(NamedTuple):
+    """A package of the image that a plan would change; ``because`` names the package that needs the change."""
 
     difference: Difference
     because: str = ""
@@ -182,16 +182,16 @@ class Touched(NamedTuple):
         return f"{self.difference.name} {self.difference.before} -> {self.difference.after or 'removed'}{reason}"
 
 
-def guarded(machine: Machine, prefix: Path, *, allowed: bool) -> Baseline | None:
-    """What the image brought into ``prefix``; None where it may change, and where the platform does not provide it."""
+def protected_baseline(machine: Machine, prefix: Path, *, allowed: bool) -> Baseline | None:
+    """The baseline that a task may not change; None with permission, and outside the platform's environments."""
     return None if allowed else baseline_of(machine, prefix)
 
 
 def refuse_jupyter_server(machine: Machine, prefix: Path, *, allowed: bool) -> None:
-    """Refuse the environment that the Jupyter server runs in, unless a task says that it means it.
+    """Refuse the environment of the Jupyter server, unless the task permits it.
 
     Raises:
-        InvalidPlaybook: it is that environment.
+        InvalidPlaybook: it is that environment, and ``allowed`` is false.
 
     """
     if allowed:
@@ -200,36 +200,36 @@ def refuse_jupyter_server(machine: Machine, prefix: Path, *, allowed: bool) -> N
     if server is not None and os.path.realpath(server) == os.path.realpath(prefix):
         raise InvalidPlaybook(
             f"{prefix.name} is the environment that the Jupyter server itself runs in",
-            cause="what is installed there may keep the notebook from starting",
-            cure="name the environment of a kernel; if the server is really meant, ensure_conda_pkg and ensure_pip_pkg "
-            "take `jupyter_server: true`",
+            cause="changed packages there may keep the notebook from starting",
+            cure="name the environment of a kernel; to change the server's, set `jupyter_server: true` of "
+            "ensure_conda_pkg or ensure_pip_pkg",
         )
 
 
-def refusal(prefix: Path, touched: Sequence[Touched], pins: Iterable[str]) -> TaskFailed:
-    """The error for a plan that would move what the image brought.
+def refusal(prefix: Path, touched: Sequence[ImageChange], pins: Iterable[str]) -> TaskFailed:
+    """The error for a plan that would change packages of the image.
 
     Args:
         prefix: The environment.
-        touched: What would move.
-        pins: What to ask for instead, so that nothing of that moves; empty where there is nothing.
+        touched: The packages that would change.
+        pins: Requests that would change none of them; empty if there are none.
 
     """
-    shown = [str(one) for one in touched[:_SHOWN]]
+    shown = [str(package) for package in touched[:_SHOWN]]
     if len(touched) > _SHOWN:
         shown.append(f"... and {len(touched) - _SHOWN} more")
     pins = list(pins)
-    instead = f"ask for {' and '.join(pins)}, which leaves all of it alone; " if pins else ""
+    instead = f"request {' and '.join(pins)}, which changes none of these; or " if pins else ""
     return TaskFailed(
         f"this would change what the platform provides in {prefix.name}, which may make the notebook unstable",
         cause="\n".join(shown),
-        cure=f"{instead}{'or ' if pins else ''}write `allow_platform_changes: true` to have it all the same",
+        cure=f"{instead}set `allow_platform_changes: true` to permit the change",
     )
 
 
 @contextlib.contextmanager
 def permitted(machine: Machine, prefix: Path, *, allowed: bool) -> Iterator[None]:
-    """Write down what the body changes of what the image brought."""
+    """Record the changes of the body to packages of the image."""
     baseline = baseline_of(machine, prefix) if allowed else None
     if baseline is None:
         yield

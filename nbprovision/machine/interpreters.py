@@ -1,8 +1,8 @@
-"""Interpreters to install for: which environment one belongs to, and whether it may be installed into.
+"""Python interpreters as install targets: their environments, their versions, and whether installs are allowed.
 
-Of an interpreter in a conda or virtual environment everything is told by files. Any other is asked once, as only it
-knows where its distributions lie (Debian's are in dist-packages, another prefix may be patched in), and the answer is
-kept for as long as its file stays the one that it was.
+Files describe an interpreter in a conda or virtual environment completely. Any other interpreter is started once,
+because only it knows where its distributions lie (Debian has dist-packages, another prefix may be patched in). Its
+answer is kept until its file changes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,14 +18,14 @@ import msgspec
 
 from nbprovision.machine import distributions
 from nbprovision.machine.distributions import Distribution
-from nbprovision.machine.environments import is_environment
+from nbprovision.machine.environments import is_environment, is_virtual
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import commands, inputs
 from nbprovision.system.files import make_folder, write_atomically
 from nbprovision.system.reading import read_json
 
-# sysconfig knows the scheme that pip installs by; the other folders are on the path of every program as well.
+# sysconfig has pip's install scheme; the other folders are on the path of every program as well.
 _PROBE = """\
 import json, site, sys, sysconfig
 paths = sysconfig.get_paths()
@@ -33,19 +34,21 @@ print(json.dumps({"executable": sys.executable, "prefix": sys.prefix, "base": sy
     "version": "%d.%d.%d" % sys.version_info[:3], "stdlib": paths["stdlib"],
     "folders": list(dict.fromkeys(folders))}))
 """
-_PATIENCE = 60.0  # seconds for an interpreter to start, from a cold disk
+_TIMEOUT = 60.0  # seconds; an interpreter may start from a cold disk
+_NUMBERS = re.compile(r"3(\.\d+){0,2}")
 
 
 class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
-    """What an interpreter says of itself.
+    """An interpreter's description of itself.
 
     Attributes:
-        executable: Itself; another file where it was started by a wrapper.
+        executable: Its own file; a wrapper may have another.
         prefix: ``sys.prefix``.
         base: ``sys.base_prefix``.
-        version: In full.
+        version: The full version.
         stdlib: The folder of its standard library.
-        folders: Where distributions are, that in which pip installs first.
+        folders: The folders of distributions; pip installs into the first.
+
     """
 
     executable: str
@@ -56,20 +59,21 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
     folders: list[str]
 
 
-class _Known(msgspec.Struct, frozen=True):
+class _Kept(msgspec.Struct, frozen=True):
     identity: str
     interpreter: Interpreter
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Somewhere to install.
+    """A target of installs.
 
     Attributes:
         prefix: The environment.
         python: Its interpreter.
-        name: What to call it where there are several.
-        probed: What the interpreter says, where it is in no environment.
-        location: The folder that gets the distributions in place of the environment (pip's ``--target``).
+        name: Its name in messages.
+        probed: The interpreter's description, if it is not in an environment.
+        location: The folder that receives the distributions instead of the environment (pip's ``--target``).
+
     """
 
     prefix: Path
@@ -80,59 +84,55 @@ class Target(msgspec.Struct, frozen=True):
 
     @property
     def place(self) -> Path:
-        """The folder that changes, and is marked while it does."""
+        """The folder that an install changes, and marks meanwhile."""
         if self.location is not None:
             return self.location
         return self.prefix if self.probed is None else Path(self.probed.folders[0])
 
     @property
     def version(self) -> str | None:
-        """Of its Python; None without one."""
+        """The version of its Python; None without one."""
         return distributions.python_version(self.prefix) if self.probed is None else self.probed.version
 
     @property
     def folder(self) -> Path | None:
-        """Where distributions are installed; None where there is no Python."""
+        """The folder of its distributions; None without a Python."""
         if self.location is not None or self.probed is not None:
             return self.place
         return distributions.site_packages(self.prefix)
 
     @property
     def runs(self) -> bool:
-        """Whether there is a Python to install for."""
+        """Whether it has a Python to install for."""
         if self.version is None or not os.access(self.python, os.X_OK):
             return False
         return self.probed is not None or distributions.site_packages(self.prefix) is not None
 
-    def found(self, names: set[str] | None = None) -> dict[str, list[Distribution]]:
-        """The distributions that are there; see `distributions.in_folder`."""
+    def installed(self, names: set[str] | None = None) -> dict[str, list[Distribution]]:
+        """The installed distributions; see `distributions.in_folder`."""
         if self.folder is None:
             return {}
-        found = distributions.in_folder(self.folder, names)
+        installed = distributions.in_folder(self.folder, names)
         if self.probed is not None and self.location is None:
             for other in self.probed.folders[1:]:
-                for name, several in distributions.in_folder(Path(other), names).items():
-                    found.setdefault(name, several)
-        return found
+                installed = {**distributions.in_folder(Path(other), names), **installed}
+        return installed
 
 
-def of_python(machine: Machine, python: Path, name: str) -> Target:
-    """The target that an interpreter stands for: its environment, else what it says itself."""
-    prefix = python.parent.parent
-    if _is_environment(prefix):
-        return Target(prefix, python, name)
-    prefix = Path(os.path.realpath(python)).parent.parent
-    if _is_environment(prefix):
-        return Target(prefix, python, name)
+def target_of(machine: Machine, python: Path, name: str) -> Target:
+    """The target of an interpreter: its environment, else the folders that it reports."""
+    for prefix in (python.parent.parent, Path(os.path.realpath(python)).parent.parent):
+        if _is_environment(prefix):
+            return Target(prefix, python, name)
     probed = probe(machine, python)
     return Target(prefix if probed is None else Path(probed.prefix), python, name, probed)
 
 
 def system_python(machine: Machine) -> Path | None:
-    """The Python that ``pip install`` means where no environment is active; None where there is none.
+    """The Python that ``pip install`` means if no environment is active; None without one.
 
-    On a platform that provides a conda that is its base, to which the PATH leads; elsewhere ``python3`` on the PATH,
-    without the folders of the environment that happens to be active.
+    If the platform provides a conda, this is the Python of its base, to which the PATH leads. Elsewhere it is
+    ``python3`` on the PATH, without the folders of an active environment.
     """
     provided = machine.platform.provided
     if provided is not None and os.access(provided / "bin/python", os.X_OK):
@@ -141,7 +141,7 @@ def system_python(machine: Machine) -> Path | None:
 
 
 def system_witnesses(machine: Machine) -> Iterator[Path]:
-    """What would be the system's Python before the one that is, if it were there."""
+    """The system's Python, and the missing files before it on the PATH that would replace it."""
     for python in _on_path(machine):
         yield python
         if os.access(python, os.X_OK):
@@ -158,88 +158,118 @@ def _on_path(machine: Machine) -> Iterator[Path]:
 
 
 def probe(machine: Machine, python: Path) -> Interpreter | None:
-    """What an interpreter says of itself, asked once for as long as its file is the same; None where it does not run.
+    """An interpreter's description of itself, kept until its file changes; None if it does not run.
 
-    One that is a wrapper (of pyenv, for one) may lead elsewhere tomorrow, and is asked in every run.
+    A wrapper (such as pyenv's) may start another Python tomorrow, so it is started in every run.
     """
     key = ("interpreter", python, _identity(python))
     if key not in machine.notes:
-        machine.notes[key] = _kept(machine, python) or _asked(machine, python)
-    found: Interpreter | None = machine.notes[key]
-    return found
+        machine.notes[key] = _read_kept(machine, python) or _start(machine, python)
+    interpreter: Interpreter | None = machine.notes[key]
+    return interpreter
 
 
 def is_managed(target: Target) -> bool:
-    """Whether the Python says that somebody else manages it (PEP 668); refused where that is not an environment.
+    """Whether an environment's Python is marked as externally managed (PEP 668).
 
     Raises:
         TaskFailed: it is a system's own Python.
+
     """
-    minor = ".".join((target.version or "").split(".")[:2])
-    library = Path(target.probed.stdlib) if target.probed else target.prefix / "lib" / f"python{minor}"
+    library = Path(target.probed.stdlib) if target.probed else target.prefix / f"lib/python{minor(target.version)}"
     mark = library / "EXTERNALLY-MANAGED"
     if not mark.exists():
         return False
     if not _is_environment(target.prefix):
         raise TaskFailed(
-            f"{target.python} is managed by the system, which nbprovision leaves alone",
-            cause=f"{mark} says so",
-            cure=f"make an environment from it ({target.python} -m venv FOLDER, or ensure_conda_env) and name that",
+            f"{target.python} is managed by the system, and nbprovision does not change it",
+            cause=f"{mark} exists",
+            cure=f"create an environment from it ({target.python} -m venv FOLDER, or ensure_conda_env) and name that",
         )
-    return not (target.prefix / "pyvenv.cfg").is_file()  # a venv is its owner's, whoever manages its base
+    return not is_virtual(target.prefix)  # a venv belongs to its owner, whoever manages its base
 
 
 def no_python(target: Target) -> TaskFailed:
-    """The error for an environment without a Python that runs: why, and what helps."""
+    """The error for an environment without a working Python."""
     if not target.prefix.is_dir():
         return TaskFailed(
             f"there is no environment at {target.prefix}",
-            cause="there is no such folder",
-            cure="make it first: ensure_conda_env or ensure_venv",
+            cause="the folder does not exist",
+            cure="create it first: ensure_conda_env or ensure_venv",
         )
     if os.path.islink(target.python) and not target.python.exists():
         return TaskFailed(
-            f"the Python of {target.prefix} is gone",
-            cause=f"{target.python} leads to {os.readlink(target.python)}, which is not there",
-            cure="make the environment anew",
+            f"the Python of {target.prefix} is missing",
+            cause=f"{target.python} leads to {os.readlink(target.python)}, which does not exist",
+            cure="create the environment again",
         )
     return TaskFailed(
         f"{target.prefix} has no Python to install for",
-        cause=f"there is no {target.python}, or it has no site-packages",
+        cause=f"{target.python} does not exist, or it has no site-packages",
         cure="add python to the packages of its ensure_conda_env",
     )
 
 
+def is_version_request(text: str) -> bool:
+    """Whether ``text`` is a constraint on Python's version: ``3.12``, ``3.12.4``, ``>=3.10,<3.13``."""
+    if _NUMBERS.fullmatch(text):
+        return True
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # not needed by a run with nothing to do
+
+    try:
+        return bool(text.strip() and SpecifierSet(text))
+    except InvalidSpecifier:
+        return False
+
+
+def satisfies(version: str, request: str) -> bool:
+    """Whether a version of Python meets a constraint; ``3.12`` means every 3.12."""
+    if _NUMBERS.fullmatch(request):
+        return version.split(".")[: request.count(".") + 1] == request.split(".")
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return Version(version) in SpecifierSet(request)
+    except InvalidVersion:
+        return False
+
+
+def minor(version: str | None) -> str:
+    """``3.12`` of ``3.12.4``; packages are installed for one of these."""
+    return ".".join((version or "").split(".")[:2])
+
+
 def _is_environment(prefix: Path) -> bool:
     """Whether ``prefix`` is an environment of its own, so that nothing else depends on it."""
-    return (prefix / "pyvenv.cfg").is_file() or is_environment(prefix)
+    return is_virtual(prefix) or is_environment(prefix)
 
 
-def _kept(machine: Machine, python: Path) -> Interpreter | None:
+def _read_kept(machine: Machine, python: Path) -> Interpreter | None:
     try:
         with inputs.unrecorded():
-            known = read_json(_cache(machine, python), _Known)
+            kept = read_json(_cache(machine, python), _Kept)
     except (OSError, msgspec.DecodeError):
         return None
-    return known.interpreter if known.identity == _identity(python) else None
+    return kept.interpreter if kept.identity == _identity(python) else None
 
 
-def _asked(machine: Machine, python: Path) -> Interpreter | None:
+def _start(machine: Machine, python: Path) -> Interpreter | None:
     identity = _identity(python)
     if not identity or not os.access(python, os.X_OK):
         return None
     env = {name: text for name, text in machine.env.items() if not name.startswith("PYTHON")}
     try:
-        done = commands.run([python, "-I", "-B", "-c", _PROBE], env=env, timeout=_PATIENCE)
-        found = msgspec.json.decode(done.output, type=Interpreter)
+        output = commands.run([python, "-I", "-B", "-c", _PROBE], env=env, timeout=_TIMEOUT).output
+        interpreter = msgspec.json.decode(output, type=Interpreter)
     except (TaskFailed, msgspec.DecodeError):
         return None
-    if os.path.realpath(found.executable) == os.path.realpath(python):
+    if os.path.realpath(interpreter.executable) == os.path.realpath(python):
         with contextlib.suppress(OSError, TaskFailed):
             path = _cache(machine, python)
             make_folder(path.parent)
-            write_atomically(path, msgspec.json.encode(_Known(identity, found)), durable=False)
-    return found
+            write_atomically(path, msgspec.json.encode(_Kept(identity, interpreter)), durable=False)
+    return interpreter
 
 
 def _identity(python: Path) -> str:

@@ -1,8 +1,8 @@
-"""Jupyter's kernels: where it looks for them, and what stands in a kernel's folder.
+"""Jupyter's kernels: their folders, and the files in them.
 
 Sources: https://docs.jupyter.org/en/latest/use/jupyter-directories.html and jupyter_core.paths (the folders, in their
 order), https://jupyter-client.readthedocs.io/en/stable/kernels.html and jupyter_client.kernelspec (names, kernel.json).
-Neither package is imported: the folders depend on the variables of the machine that is described, not on this process.
+Neither package is imported: the folders depend on the variables of a `Machine`, not on this process.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from nbprovision.machine.environments import names_in
 from nbprovision.system.reading import read_bytes
 
 Scope = Literal["user", "system", "env"]
@@ -31,18 +32,18 @@ _NAME = re.compile(r"[a-z0-9._\-]+")
 
 
 class File(msgspec.Struct, frozen=True):
-    """One file of a kernel's folder: its bytes (None for a link, or what is no ordinary file) and permission bits."""
+    """One file of a kernel's folder: its bytes (None unless it is a regular file) and permission bits."""
 
     data: bytes | None
     mode: int
 
 
 class KernelFolder(msgspec.Struct, frozen=True):
-    """What stands at the place of a kernel.
+    """The entry at the place of a kernel.
 
     Attributes:
-        mode: Permission bits; None where this is a link or no folder at all.
-        files: Every entry that is no folder, by name.
+        mode: Permission bits; None for a link, or anything else that is not a folder.
+        files: Every entry but folders, by name.
 
     """
 
@@ -51,26 +52,26 @@ class KernelFolder(msgspec.Struct, frozen=True):
 
     @property
     def spec(self) -> Any:
-        """kernel.json as plain data, None where there is none or it cannot be read."""
+        """kernel.json as plain data; None if it is missing or unreadable."""
         return decoded(self.files.get(SPEC, File(None, 0)).data)
 
 
 def normalized(text: str) -> str:
     """The kernel name nearest to ``text``: lower case, every run of other characters a hyphen.
 
-    ``My Env (GPU)`` becomes ``my-env-gpu``; empty where nothing is left.
+    ``My Env (GPU)`` becomes ``my-env-gpu``; empty if no valid character is left.
     """
     name = re.sub(r"[^a-z0-9._\-]+", "-", text.lower()).strip("-")[:LONGEST_NAME]
     return "" if set(name) <= {"."} else name
 
 
 def is_valid_name(name: str) -> bool:
-    """Whether Jupyter accepts the (lower-case) name; ``.`` and ``..``, which its rule lets through, are no names."""
+    """Whether Jupyter accepts the (lower-case) name; ``.`` and ``..``, which its rule permits, are not names."""
     return bool(_NAME.fullmatch(name)) and not set(name) <= {"."} and len(name) <= LONGEST_NAME
 
 
 def data_dir(env: Mapping[str, str], user_home: Path) -> Path:
-    """The user's own data folder, where ``jupyter kernelspec install --user`` writes."""
+    """The user's own data folder; ``jupyter kernelspec install --user`` writes there."""
     if env.get("JUPYTER_DATA_DIR"):
         return Path(os.path.abspath(env["JUPYTER_DATA_DIR"]))
     return Path(os.path.abspath(env.get("XDG_DATA_HOME") or user_home / ".local/share")) / "jupyter"
@@ -86,12 +87,12 @@ def system_dirs(env: Mapping[str, str], root: Path = Path("/")) -> list[Path]:
 def kernel_dirs(
     env: Mapping[str, str], user_home: Path, *, prefix: Path | None = None, root: Path = Path("/")
 ) -> list[Path]:
-    """The folders of kernels that a Jupyter server looks into, first match wins.
+    """The folders that a Jupyter server searches for kernels; the first match wins.
 
     Args:
         env: The server's variables.
         user_home: The server's user's home.
-        prefix: The environment that the server runs from; None for one that is not known.
+        prefix: The environment that the server runs from; None if it is unknown.
         root: The file system's root; another folder in tests.
 
     """
@@ -100,7 +101,7 @@ def kernel_dirs(
     if env.get("PYTHONUSERBASE"):
         user.append(Path(os.path.abspath(env["PYTHONUSERBASE"])) / "share/jupyter")
     own = [prefix / "share/jupyter"] if prefix is not None else []
-    # Unset, Jupyter prefers a virtual or activated environment of its user's.
+    # If it is not set, Jupyter prefers a virtual or activated environment of its user.
     prefers_own = _is_set(env, "JUPYTER_PREFER_ENV_PATH") if "JUPYTER_PREFER_ENV_PATH" in env else True
     middle = [*own, *user] if prefers_own else [*user, *own]
     ipython = Path(os.path.abspath(env.get("IPYTHONDIR") or user_home / ".ipython"))
@@ -122,23 +123,23 @@ def folder_of(
 
 
 def installed(dirs: list[Path]) -> dict[str, Path]:
-    """Every kernel that Jupyter would list, name to folder: the first of each name wins."""
-    found: dict[str, Path] = {}
+    """Every kernel that Jupyter would list, name to folder; the first of each name wins."""
+    kernels: dict[str, Path] = {}
     for folder in dirs:
-        for name in _names(folder):
+        for name in names_in(folder):
             if os.path.isfile(folder / name / SPEC):
-                found.setdefault(name.lower(), folder / name)
-    return found
+                kernels.setdefault(name.lower(), folder / name)
+    return kernels
 
 
-def found_before(folder: Path, dirs: list[Path]) -> Path | None:
-    """The kernel of the same name that Jupyter finds before the one in ``folder``, which stands in one of ``dirs``."""
+def hiding_kernel(folder: Path, dirs: list[Path]) -> Path | None:
+    """The kernel of the same name that Jupyter prefers to the one in ``folder``, which lies in one of ``dirs``."""
     before = dirs[: dirs.index(folder.parent)] if folder.parent in dirs else []
     return installed(before).get(folder.name)
 
 
 def read_folder(folder: Path) -> KernelFolder | None:
-    """What is at ``folder``, None for nothing. Follows no link."""
+    """The entry at ``folder``; None if it is missing. Links are not followed."""
     try:
         own = os.lstat(folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -152,13 +153,6 @@ def _is_set(env: Mapping[str, str], name: str) -> bool:
     return env.get(name, "0").lower() not in ("no", "n", "false", "off", "0", "0.0")
 
 
-def _names(folder: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        return []
-
-
 def _files(folder: Path) -> Iterator[tuple[str, File]]:
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -170,7 +164,7 @@ def _files(folder: Path) -> Iterator[tuple[str, File]]:
 
 
 def read_file(path: Path) -> bytes | None:
-    """The bytes of a kernelspec's file, None where there is none or it is too large to be one."""
+    """The bytes of a kernelspec's file; None if it is missing, unreadable or too large."""
     try:
         return read_bytes(path, most=_LARGEST_FILE)
     except OSError:
@@ -178,7 +172,7 @@ def read_file(path: Path) -> bytes | None:
 
 
 def decoded(data: bytes | None) -> Any:
-    """A kernel.json as plain data, None where it is none."""
+    """A kernel.json as plain data; None if it is missing or not JSON."""
     try:
         return None if data is None else msgspec.json.decode(data)
     except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
@@ -186,7 +180,7 @@ def decoded(data: bytes | None) -> Any:
 
 
 def added_variables(spec: Any) -> dict[str, str]:
-    """Variables that were added to a kernel beside its description (see `with_variables`), as kernel.json has them."""
+    """The variables that `with_variables` added to a kernel, with their values in kernel.json."""
     try:
         names = spec["metadata"][MARK]["variables"]
         return {name: spec["env"][name] for name in names if isinstance(spec["env"].get(name), str)}
@@ -195,9 +189,9 @@ def added_variables(spec: Any) -> dict[str, str]:
 
 
 def with_variables(spec: dict[str, Any], variables: Mapping[str, str], *, present: bool) -> dict[str, Any]:
-    """A kernelspec with variables added, or with those of these names that were added taken out.
+    """A kernelspec with added variables; or with ``present=False`` without them, if they were added before.
 
-    Which ones were added its ``metadata`` says, so that who describes the kernel anew can leave them in.
+    Its ``metadata`` lists the added variables, so that a later description of the kernel can keep them.
     """
     own, metadata = _mapping(spec, "env"), _mapping(spec, "metadata")
     added = set(added_variables(spec))
@@ -215,10 +209,10 @@ def with_variables(spec: dict[str, Any], variables: Mapping[str, str], *, presen
 
 
 def encoded(spec: Mapping[str, Any]) -> bytes:
-    """A kernel.json as it is written."""
+    """The content of a kernel.json."""
     return msgspec.json.format(msgspec.json.encode(spec), indent=1) + b"\n"
 
 
 def _mapping(data: Mapping[str, Any], key: str) -> dict[str, Any]:
-    found = data.get(key)
-    return found if isinstance(found, dict) else {}
+    value = data.get(key)
+    return value if isinstance(value, dict) else {}

@@ -163,9 +163,8 @@ class Machine:
         if prefix is not None:
             return prefix
         from nbprovision.machine.selectors import unknown
-        from nbprovision.machine.virtual_environments import named
 
-        virtual = named(self.conda)
+        virtual = self.conda.virtual_environments()
         if reference in virtual:
             return virtual[reference]
         declared = {name for name, prefix in self.declared.items() if prefix != of}

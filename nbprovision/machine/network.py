@@ -1,12 +1,13 @@
 """Failures of the network: why a server could not be reached, and when to wait, retry or use the cache.
 
-What an engine printed becomes a kind of failure with a reason and a fix. The engines retry each file themselves, a few
-times and quickly. The retries here begin where they give up: a server restarts, or a starting machine has no network
+The output of an engine becomes a kind of failure with a reason and a fix. The engines retry each file themselves, a few
+times and quickly. The retries here begin when they give up: a server restarts, or a starting machine has no network
 yet. Nothing else of the tool waits for a network.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 import threading
@@ -31,12 +32,12 @@ Kind = Literal[
 
 
 class Server(NamedTuple):
-    """Where an engine fetched from.
+    """The server that an engine fetched from.
 
     Attributes:
         what: ``index`` or ``channel``.
-        url: Of the index or channel, password included.
-        proxy: URL of the proxy, where the environment's variables do not say.
+        url: The URL of the index or channel, with the password.
+        proxy: The URL of the proxy, if it is not the one of the environment's variables.
 
     """
 
@@ -45,7 +46,7 @@ class Server(NamedTuple):
     proxy: str | None = None
 
     def __repr__(self) -> str:
-        """Without the password: a traceback prints it."""
+        """The server without the password, because tracebacks print it."""
         return f"Server({self.what} {mask(self.url)})"
 
 
@@ -54,11 +55,12 @@ class NetworkFailed(TaskFailed):
 
     Args:
         message: What failed.
-        kind: In which way.
-        url: What was asked for.
+        kind: The kind of failure.
+        server: The server.
+        url: The requested URL.
         said: The engine's own words.
-        status: The HTTP status, where there was an answer.
-        proxy: What the request went by, empty for none.
+        status: The HTTP status of the answer; None without an answer.
+        proxy: The proxy of the request; empty for none.
 
     """
 
@@ -95,12 +97,12 @@ class NetworkFailed(TaskFailed):
 
     @property
     def passing(self) -> bool:
-        """Whether it may be otherwise in a moment."""
+        """Whether a later attempt may succeed."""
         return self.kind not in ("credentials", "forbidden", "missing", "proxy", "certificate")
 
     @property
     def absent(self) -> bool:
-        """Whether nobody answered who is to be heeded, so that what is in the cache is the best that is known."""
+        """Whether no valid answer came, so that the cache is the best source."""
         return self.kind not in ("credentials", "forbidden", "missing", "garbled")
 
 
@@ -111,7 +113,7 @@ _NAMING = {
         "another": "name another channel",
     },
 }
-# Why, and what to do.
+# The reason and the fix of each kind.
 _WORDS: Mapping[Kind, tuple[str, str]] = {
     "credentials": (
         "{url} asks for a user and password, {sent}{status}",
@@ -123,15 +125,15 @@ _WORDS: Mapping[Kind, tuple[str, str]] = {
     ),
     "missing": (
         "{url} does not exist{status}",
-        "correct the {what}'s URL or the name of the package: {server} was asked",
+        "correct the {what}'s URL or the name of the package; the server is {server}",
     ),
     "proxy": (
         "the proxy on the way to {url} asks for a user and password{status}",
         "give them in https_proxy and http_proxy: http://USER:PASSWORD@HOST:PORT",
     ),
     "busy": (
-        "{url} has too much to do{status}",
-        "run again later, or {another}; NBPROVISION_NETWORK_PATIENCE says how long a run may wait",
+        "{url} is overloaded{status}",
+        "run again later, or {another}; NBPROVISION_NETWORK_PATIENCE sets how long a run may wait",
     ),
     "server": (
         "{url} failed{status}",
@@ -160,12 +162,12 @@ _WORDS: Mapping[Kind, tuple[str, str]] = {
         "{url} gave no answer in time",
         (
             "check that {server} can be reached from here (firewall? https_proxy?), or {another}; "
-            "NBPROVISION_NETWORK_TIMEOUT says how many seconds of silence are too many"
+            "NBPROVISION_NETWORK_TIMEOUT sets the seconds to wait for an answer"
         ),
     ),
     "cut": (
         "the connection to {host} was cut in the middle of an answer",
-        "run again: what has been fetched is kept; if it happens again, check the proxy or firewall on the way",
+        "run again: fetched files are kept; if it happens again, check the proxy or firewall on the way",
     ),
     "certificate": (
         "the certificate of {host} is not trusted",
@@ -175,9 +177,9 @@ _WORDS: Mapping[Kind, tuple[str, str]] = {
         ),
     ),
     "garbled": (
-        "what came from {server} is not what it should be",
+        "the content from {server} is not the expected one",
         (
-            "run again; if it happens again, a proxy or login page changes what is fetched, or the file on the server "
+            "run again; if it happens again, a proxy or login page changes the content, or the file on the server "
             "is damaged or has been tampered with: compare its hash with the one that its author publishes"
         ),
     ),
@@ -194,7 +196,7 @@ _STATUS = re.compile(
     r"(?:HTTP|error:?|returned a|too many)[ (]+([45]\d\d)\b|\b([45]\d\d) (?:Client|Server) Error"
     r"|\(([45]\d\d) [A-Z][a-z]"
 )
-# What uv, pip, rattler and conda print, and which kind of failure that is; the first that matches counts.
+# The output of uv, pip, rattler and conda for each kind of failure; the first match counts.
 _RECOGNISED: tuple[tuple[str, Kind], ...] = (
     (r"peer certificate|certificate verify|SSLError", "certificate"),
     (r"dns error|name resolution|name or service not known|getaddrinfo", "dns"),
@@ -207,30 +209,30 @@ _RECOGNISED: tuple[tuple[str, Kind], ...] = (
     (r"failed to decode|unknown frame|expected value|JSONDecodeError", "portal"),
     (r"error sending request|max retries exceeded|proxyerror|connection ?error|CondaHTTPError", "unclear"),
 )
-# What uv and pip print of a page of an index that lists no file.
+# The output of uv and pip for a page of an index that lists no file.
 _EMPTY_PAGE = re.compile(r"there are no versions of|\(from versions: none\)")
 _URL = re.compile(r"https?://[^\s'\"`()<>,;#]+[^\s'\"`()<>,;.:#]")
 _FILE = re.compile(r"\.(?:whl|gz|zip|bz2|conda|zst|json|metadata)$")
 
 
 def network_failure(message: str, said: str, server: Server, env: Mapping[str, str]) -> NetworkFailed | None:
-    """Tell whether an engine failed by the network, and in which way.
+    """The error for an engine's failure by the network.
 
     Args:
         message: What failed.
         said: The engine's words, masked.
-        server: Where it fetched from; ``file:`` is not a network.
+        server: The server that it fetched from; ``file:`` is not a network.
         env: The variables of the engine, which name proxies.
 
     Returns:
-        The error; None where the network is not the matter.
+        The error; None if the network is not the cause.
 
     """
     if not server.url.startswith(("http://", "https://")):
         return None
     url = _url_in(said, server)
-    found = _STATUS.search(said)
-    status = int(next(filter(None, found.groups()))) if found else None
+    match = _STATUS.search(said)
+    status = int(next(filter(None, match.groups()))) if match else None
     kind: Kind | None
     if status is not None:
         kind = _KINDS.get(status, "server")
@@ -250,14 +252,14 @@ _BUILD = re.compile(r"Running command .*\n((?:.*\n)*?)\S+ +(?:ERROR: .* exited w
 
 
 def pip_log(temporary: Mapping[str, str]) -> dict[str, str]:
-    """The variable by which pip writes a log into its folder for temporary files, where it has one."""
+    """The variable that makes pip write a log into its folder for temporary files; empty without such a folder."""
     return {"PIP_LOG": f"{temporary['TMPDIR']}/pip.log"} if temporary else {}
 
 
-def only_logged(log: Mapping[str, str]) -> str:
-    """What pip says in its log alone: why it could not read pages of an index, and what a failed build printed.
+def pip_log_output(log: Mapping[str, str]) -> str:
+    """The output that pip writes only to its log: unreadable pages of an index, and the output of a failed build.
 
-    A missing page comes last, as it may be the least of the faults. With a log, pip takes a build's output for shown.
+    A missing page comes last, because it matters least. With a log, pip does not print a build's output.
     """
     text = (read_text(Path(log["PIP_LOG"])) if log else None) or ""
     pages = dict.fromkeys(re.findall(r"Could not fetch URL .*", text))
@@ -267,7 +269,7 @@ def only_logged(log: Mapping[str, str]) -> str:
 
 
 def _has_password(*urls: str) -> bool:
-    """Whether a user was in one of the URLs; what keyrings and files of passwords add is not seen here."""
+    """Whether one of the URLs has a user; passwords of keyrings and files do not show here."""
     return any("@" in url.partition("://")[2].partition("/")[0] for url in urls)
 
 
@@ -279,7 +281,7 @@ def _host(url: str) -> str:
 
 
 def _url_in(said: str, server: Server) -> str:
-    """The URL that the engine names: of a package, whose host may be another one, or of something on the server."""
+    """The URL in the engine's output: of a package, possibly on another host, or of another file on the server."""
     named: list[str] = _URL.findall(said)
     exact = (url for url in named if _FILE.search(url) or _host(url) == _host(server.url))
     return next((url for url in exact if url.rstrip("/") != server.url.rstrip("/")), server.url)
@@ -300,16 +302,16 @@ def _proxy(url: str, server: Server, env: Mapping[str, str]) -> str:
 
 T = TypeVar("T")
 
-TIMEOUT = 15.0  # seconds without a byte after which an answer is given up; pip's default
-PATIENCE = 60.0  # seconds that all tasks of a run together may lose to a network; a start script has 300
-QUICK_RETRIES = 3  # the usual number of uv and py-rattler
+TIMEOUT = 15.0  # seconds without a byte until a request is given up; pip's default
+PATIENCE = 60.0  # seconds that all tasks of a run together may lose to network failures; a start script has 300
+QUICK_RETRIES = 3  # the default of uv and py-rattler
 _LONGEST_PAUSE = 16.0
-# What a server has wrong stays wrong, and a name that is not there does not come to be there.
+# A wrong file on a server stays wrong, and a missing name stays missing.
 _FEW_TRIES = {"garbled": 2, "portal": 2, "dns": 2}
 
 
 def timeout(env: Mapping[str, str]) -> float:
-    """Seconds of silence after which an answer is given up: ``NBPROVISION_NETWORK_TIMEOUT``.
+    """Seconds of silence until a request is given up: ``NBPROVISION_NETWORK_TIMEOUT``.
 
     Raises:
         TaskFailed: the variable is not a number.
@@ -326,12 +328,12 @@ class Patience:
         self._lock = threading.Lock()
 
     @property
-    def over(self) -> bool:
-        """Whether nothing is left."""
+    def exhausted(self) -> bool:
+        """Whether no time is left."""
         return self._left <= 0
 
     def spend(self, lost: float, wait: float) -> bool:
-        """Whether there is room to wait after ``lost`` seconds have gone."""
+        """Take ``lost`` seconds, and ``wait`` seconds more if they are left; return whether they are."""
         with self._lock:
             self._left -= lost
             if self._left < wait:
@@ -341,40 +343,37 @@ class Patience:
 
 
 def patience(machine: Machine) -> Patience:
-    """What is left of the run's patience, which begins with ``NBPROVISION_NETWORK_PATIENCE`` seconds.
+    """The run's patience, which begins with ``NBPROVISION_NETWORK_PATIENCE`` seconds.
 
     Raises:
         TaskFailed: the variable is not a number.
 
     """
-    known = machine.notes.get("network patience")
-    if known is None:
-        fresh = Patience(_number("NBPROVISION_NETWORK_PATIENCE", machine.env, PATIENCE))
-        known = machine.notes.setdefault("network patience", fresh)
-    assert isinstance(known, Patience)  # noqa: S101
-    return known
+    fresh = Patience(_number("NBPROVISION_NETWORK_PATIENCE", machine.env, PATIENCE))
+    current: Patience = machine.notes.setdefault("network patience", fresh)
+    return current
 
 
 def quick_retries(machine: Machine) -> int:
-    """How often an engine may ask again itself, for each file, where nothing else is said: not where all is lost."""
-    return 0 if patience(machine).over else QUICK_RETRIES
+    """The default number of an engine's own retries for each file; 0 once the patience is exhausted."""
+    return 0 if patience(machine).exhausted else QUICK_RETRIES
 
 
-def persistently(machine: Machine, work: Callable[[bool], T], *, cached: bool = True) -> T:
-    """Do work that needs a network; where it fails in a way that may pass, again, as long as patience lasts.
+def retry(machine: Machine, work: Callable[[bool], T], *, cached: bool = True) -> T:
+    """Do work that needs a network, and retry it after a passing failure as long as the run's patience lasts.
 
-    Between attempts there is a pause, each twice as long as the one before and a little at random, as many machines may
-    have started together. Where the server stays away, the work is done once more from the engine's caches alone, and
-    the result says so: a notebook always starts.
+    Pauses between attempts double each time, and vary at random because many machines may start together. If the server
+    stays unreachable, the last attempt uses the engine's caches alone, and the result has a note. So a notebook starts
+    without a network.
 
     Args:
-        machine: Hears what is waited for.
-        work: Told whether to do without the network. To be done as often as wanted.
-        cached: Whether it can do without.
+        machine: The machine; it reports the waiting.
+        work: The work; its argument is whether to avoid the network. It may run any number of times.
+        cached: Whether the work can avoid the network.
 
     Raises:
-        NetworkFailed: the last one, with the number of attempts.
-        TaskFailed: whatever else goes wrong.
+        NetworkFailed: the last failure, with the number of attempts.
+        TaskFailed: any other failure.
 
     """
     began = time.monotonic()
@@ -385,41 +384,30 @@ def persistently(machine: Machine, work: Callable[[bool], T], *, cached: bool = 
             return work(False)
         except NetworkFailed as error:
             tries += 1
-            wait = pause * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+            wait = pause * random.uniform(0.75, 1.25)  # noqa: S311 - not a secret
             lost = time.monotonic() - started
-            if error.kind != "silent":  # most of it may have been work
+            if error.kind != "silent":  # most of the time may have been work
                 lost = min(lost, timeout(machine.env))
             kinds[error.kind] += 1
             again = error.passing and kinds[error.kind] < _FEW_TRIES.get(error.kind, tries + 1)
             again = patience(machine).spend(lost, wait) and again
             event("network", cause=error.reason, tries=tries, wait=round(wait, 1) if again else None)
             if not again:
-                return _without_network(machine, work, error, tries, time.monotonic() - began, cached=cached)
-            machine.progress(f"{error.reason}; asked again in {wait:.0f} s")
+                if cached and error.absent:
+                    with contextlib.suppress(TaskFailed):
+                        result = work(True)
+                        machine.note(f"{error.reason}: the cache was used")
+                        return result
+                if tries > 1:
+                    error.cause = f"{error.cause}\n{tries} attempts in {time.monotonic() - began:.0f} s"
+                raise
+            machine.progress(f"{error.reason}; next attempt in {wait:.0f} s")
             time.sleep(wait)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-def _without_network(
-    machine: Machine, work: Callable[[bool], T], error: NetworkFailed, tries: int, seconds: float, *, cached: bool
-) -> T:
-    if cached and error.absent:
-        try:
-            done = work(True)
-        except TaskFailed:
-            pass
-        else:
-            machine.note(f"{error.reason}: what is in the cache was used")
-            return done
-    if tries > 1:
-        error.cause = f"{error.cause}\nasked {tries} times in {seconds:.0f} s"
-    raise error
-
-
 def _number(name: str, env: Mapping[str, str], default: float) -> float:
-    text = env.get(name, "")
-    if not text:
-        return default
+    text = env.get(name) or str(default)
     try:
         number = float(text)
     except ValueError:
@@ -428,6 +416,6 @@ def _number(name: str, env: Mapping[str, str], default: float) -> float:
         raise TaskFailed(
             f"{name} is not a number of seconds",
             cause=f"it is '{text}'",
-            cure=f"give it a number, such as {default:.0f}",
+            cure=f"set it to a number, such as {default:.0f}",
         )
     return number

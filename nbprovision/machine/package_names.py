@@ -1,6 +1,6 @@
-"""The names under which PyPI and conda-forge have one and the same package, where they differ; and names of imports.
+"""Packages with different names on PyPI and conda-forge, and names of imports.
 
-It is advice for an error, and for lint: a channel or an index may well have a package of such a name.
+They are advice for errors and for lint: a channel or an index may well have a package with such a name.
 Sources: the mapping of conda-forge's packages to PyPI's (https://github.com/prefix-dev/parselmouth), that of grayskull
 (https://github.com/conda/grayskull), and the projects' own pages on PyPI.
 """
@@ -14,7 +14,7 @@ from nbprovision.machine.distributions import normalized
 
 Where = Literal["conda", "pip"]
 
-# PyPI's name, conda-forge's. conda-forge has nothing under PyPI's name.
+# PyPI's name, conda-forge's name. conda-forge has no package with PyPI's name.
 _ONLY_ON_PYPI = {
     "annoy": "python-annoy", "asana": "python-asana", "blosc2": "python-blosc2", "boruta": "boruta_py",
     "confluent-kafka": "python-confluent-kafka", "extract-msg": "msg-extractor",
@@ -25,19 +25,19 @@ _ONLY_ON_PYPI = {
     "sounddevice": "python-sounddevice", "soundfile": "pysoundfile", "tables": "pytables", "torch": "pytorch",
     "trino": "trino-python-client",
 }  # fmt: skip
-# PyPI's name of a build for which conda-forge has no name of its own; the shorter name is PyPI's as well.
+# PyPI's name of a build without a name of its own on conda-forge; PyPI has the shorter name as well.
 _BUILDS_ON_PYPI = {
     "cupy-cuda11x": "cupy", "cupy-cuda12x": "cupy", "cupy-cuda13x": "cupy", "fasttext-wheel": "fasttext",
     "onnxruntime-gpu": "onnxruntime", "rdkit-pypi": "rdkit",
 }  # fmt: skip
-# PyPI's name, conda-forge's; conda-forge has something else under PyPI's name: most often the program itself.
+# PyPI's name, conda-forge's name; conda-forge has another package with PyPI's name, usually the program itself.
 _OTHER_IN_CONDA = {
     "blosc": "python-blosc", "box2d": "pybox2d", "brotli": "brotli-python", "cdo": "python-cdo", "docker": "docker-py",
     "flatbuffers": "python-flatbuffers", "glfw": "pyglfw", "graphviz": "python-graphviz", "igraph": "python-igraph",
     "kubernetes": "python-kubernetes", "pgvector": "pgvector-python", "quantlib": "quantlib-python",
     "symengine": "python-symengine", "tblite": "tblite-python", "xxhash": "python-xxhash", "zstd": "python-zstd",
 }  # fmt: skip
-# conda-forge's name, PyPI's; conda-forge has PyPI's name too, or has in parts what PyPI has in one.
+# conda-forge's name, PyPI's name; conda-forge has PyPI's name too, or splits PyPI's one package.
 _ONLY_IN_CONDA = {
     "airflow": "apache-airflow", "cupy-core": "cupy", "dask-core": "dask", "dvc-base": "dvc",
     "google-cloud-bigquery-core": "google-cloud-bigquery", "libopencv": "opencv-python",
@@ -48,7 +48,7 @@ _ONLY_IN_CONDA = {
     "pytorch-gpu": "torch", "ray-core": "ray", "ray-default": "ray[default]", "sagemaker-python-sdk": "sagemaker",
     "sentencepiece-python": "sentencepiece", "tensorflow-base": "tensorflow", "vtk-base": "vtk",
 }  # fmt: skip
-# Names by which code imports a package, and PyPI's name of that.
+# Names that code imports, and PyPI's names of the packages.
 _IMPORTED = {
     "attr": "attrs", "bio": "biopython", "bs4": "beautifulsoup4", "cairo": "pycairo", "community": "python-louvain",
     "crypto": "pycryptodome", "cv2": "opencv-python", "dateutil": "python-dateutil", "dns": "dnspython",
@@ -63,11 +63,11 @@ _IMPORTED = {
     "socks": "pysocks", "surprise": "scikit-surprise", "talib": "ta-lib", "telegram": "python-telegram-bot",
     "umap": "umap-learn", "usb": "pyusb", "wx": "wxpython", "yaml": "pyyaml", "zmq": "pyzmq",
 }  # fmt: skip
-# Names of imports under which conda-forge has a package: the same, or another one.
+# Names of imports that are packages on conda-forge: the same package, or another one.
 _IN_CONDA = frozenset({
     "attr", "bs4", "cairo", "faiss", "git", "ldap", "magic", "openssl", "slugify", "snappy", "yaml",
 })  # fmt: skip
-# Names of conda's and of imports under which PyPI has a package that can be installed: the same, or another one.
+# Names of conda's and of imports that are packages on PyPI: the same package, or another one.
 _ON_PYPI = frozenset({
     "airflow", "attr", "bio", "bs4", "community", "crypto", "docker-py", "docx", "dotenv", "ee", "faiss", "fitz",
     "imblearn", "jose", "jwt", "kafka", "ldap", "libopencv", "msgpack-python", "pyglfw", "pysoundfile", "python-asana",
@@ -83,11 +83,11 @@ _TO_PYPI = {
 
 
 def advice(name: str, where: Where) -> str:
-    """What to write in the place of a name that was not found; empty where nothing is known of it.
+    """A replacement for a missing name; empty if none is known.
 
     Args:
-        name: As somebody wrote it.
-        where: Who was asked: conda's channels, or by pip or uv an index.
+        name: The name in the playbook.
+        where: The source that lacks it: conda's channels, or pip's or uv's index.
 
     """
     key = normalized(name)
@@ -105,12 +105,12 @@ def advice(name: str, where: Where) -> str:
 
 
 def first_advice(names: Iterable[str], where: Where) -> str:
-    """The first `advice` that there is for one of these names; empty where there is none."""
+    """The first `advice` for one of these names; empty if there is none."""
     return next(filter(None, (advice(name, where) for name in names)), "")
 
 
-def is_none(name: str, where: Where) -> bool:
-    """Whether conda-forge (or PyPI) has nothing under this name but a placeholder, so that something else is meant."""
+def is_missing(name: str, where: Where) -> bool:
+    """Whether conda-forge (or PyPI) has no package with this name, or a placeholder, so that another one is meant."""
     key = normalized(name)
     if where == "conda":
         return key in _ONLY_ON_PYPI or key in _BUILDS_ON_PYPI or (key in _IMPORTED and key not in _IN_CONDA)

@@ -1,11 +1,11 @@
-"""Which kind of notebook machine this is, told by what is there and never assumed."""
+"""The kind of notebook machine, by marks on the machine itself: platform, region, GPU."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,22 +14,23 @@ from nbprovision.system.reading import read_json
 
 PlatformKind = Literal["notebook-instance", "studio", "studio-lab", "other"]
 
-# The variable that a lifecycle script sets for all that it starts: on-start or on-create.
+# The variable that a lifecycle script sets for its processes: on-start or on-create.
 PHASE = "NBPROVISION_PHASE"
-# The path of the user's own playbook, which a lifecycle script carries out after the team's.
+# The variable with the path of the user's own playbook, which a lifecycle script runs after the team's.
 USER_PLAYBOOK = "NBPROVISION_USER_PLAYBOOK"
+CUDA_OVERRIDE = "CONDA_OVERRIDE_CUDA"
 _INSTANCE_CONFIG = INSTANCE_CONFIG.lstrip("/")
 _METADATA = METADATA.lstrip("/")
 
 
 class Platform(msgspec.Struct, frozen=True):
-    """The platform and how it was told.
+    """The platform and its mark.
 
     Attributes:
-        kind: What it is.
-        because: The file or folder that told it.
-        volume: What survives a restart, None where everything does.
-        provided: Folder of the conda installation that the image brings, None where there is none.
+        kind: Its name.
+        because: The file or folder that marks it.
+        volume: The folder that survives a restart; None if everything does.
+        provided: The folder of the image's conda installation; None without one.
 
     """
 
@@ -40,41 +41,42 @@ class Platform(msgspec.Struct, frozen=True):
 
 
 def marks(root: Path = Path("/")) -> tuple[Path, ...]:
-    """The files that tell one platform from another."""
+    """The files that distinguish one platform from another."""
     return root / _INSTANCE_CONFIG, root / _METADATA
 
 
 def detect(root: Path = Path("/")) -> Platform:
-    """Look at the marks that each platform leaves (AWS documentation of notebook instances and of Studio).
+    """The platform, by the files and folders that mark it (AWS documentation of notebook instances and of Studio).
 
     Args:
         root: The file system's root; another folder in tests.
 
     """
-    instance_home = root / "home/ec2-user"
-    volume = instance_home / "SageMaker"
-    anaconda = instance_home / "anaconda3"
-    metadata = root / _METADATA
-    if os.path.exists(root / _INSTANCE_CONFIG):  # unlike pathlib's it is no error that a home is another user's
-        return Platform("notebook-instance", str(root / _INSTANCE_CONFIG), volume, _folder(anaconda))
+    volume = root / "home/ec2-user/SageMaker"
+    anaconda = root / "home/ec2-user/anaconda3"
+    config, metadata = marks(root)
+
+    def instance(because: Path) -> Platform:
+        return Platform("notebook-instance", str(because), volume, _folder(anaconda))
+
+    def studio(because: Path) -> Platform:
+        return Platform("studio", str(because), root / "home/sagemaker-user", _folder(root / "opt/conda"))
+
+    if os.path.exists(config):  # unlike pathlib's it accepts a home that this user cannot read
+        return instance(config)
     if os.path.exists(metadata):
-        try:
-            resource = read_json(metadata)
-        except (OSError, msgspec.DecodeError):
-            resource = {}
-        if isinstance(resource, dict) and ("DomainId" in resource or "SpaceName" in resource):
-            return Platform("studio", str(metadata), root / "home/sagemaker-user", _folder(root / "opt/conda"))
+        resource = _resource(metadata)
+        if "DomainId" in resource or "SpaceName" in resource:
+            return studio(metadata)
         if os.path.isdir(volume):
-            return Platform("notebook-instance", str(metadata), volume, _folder(anaconda))
+            return instance(metadata)
     if os.path.isdir(root / "var/log/studio"):
-        return Platform(
-            "studio", str(root / "var/log/studio"), root / "home/sagemaker-user", _folder(root / "opt/conda")
-        )
+        return studio(root / "var/log/studio")
     lab = root / "home/studio-lab-user"
     if os.path.isdir(lab):
-        return Platform("studio-lab", str(lab), lab, None)
+        return Platform("studio-lab", str(lab), lab)
     if os.path.isdir(volume) and os.path.isdir(anaconda):
-        return Platform("notebook-instance", str(volume), volume, anaconda)
+        return instance(volume)
     return Platform("other", "no mark of a known platform")
 
 
@@ -82,17 +84,51 @@ def _folder(path: Path) -> Path | None:
     return path if os.path.isdir(path) else None
 
 
+def _resource(metadata: Path) -> dict[str, Any]:
+    try:
+        resource = read_json(metadata)
+    except (OSError, msgspec.DecodeError):
+        return {}
+    return resource if isinstance(resource, dict) else {}
+
+
 def region_of(env: Mapping[str, str], root: Path = Path("/")) -> str:
-    """The region that the user's variables name, else that of this instance; empty where nothing tells it."""
+    """The region in the user's variables, else that of this instance; empty if neither is known."""
     return env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or resource_name(root).get("region", "")
 
 
 def resource_name(root: Path) -> dict[str, str]:
     """Region and account of the instance, from ``arn:aws:sagemaker:REGION:ACCOUNT:notebook-instance/NAME``."""
-    _, metadata = marks(root)
-    try:
-        content = read_json(metadata)
-        parts = str(content["ResourceArn"]).split(":")
-    except (OSError, msgspec.DecodeError, KeyError, TypeError):
-        return {}
+    parts = str(_resource(marks(root)[1]).get("ResourceArn", "")).split(":")
     return {"region": parts[3], "account": parts[4]} if len(parts) > 5 else {}
+
+
+def gpu_marks(root: Path = Path("/")) -> tuple[Path, ...]:
+    """The devices that the driver creates for a GPU; images of machines without one have the driver's library too."""
+    return root / "dev/nvidiactl", root / "dev/nvidia0"
+
+
+def cuda_version(requested: str | None, env: Mapping[str, str], root: Path = Path("/")) -> str:
+    """The CUDA to solve for: a version, ``none``, or ``detected`` for the version of the machine's driver.
+
+    conda passes it to the solver as the virtual package ``__cuda``. ``CONDA_OVERRIDE_CUDA`` sets that package or, if
+    empty, removes it (https://docs.conda.io/projects/conda/en/stable/user-guide/tasks/manage-virtual.html).
+
+    Args:
+        requested: The playbook's value: a version or ``none``; None for the machine's own.
+        env: The environment variables.
+        root: The file system's root.
+
+    """
+    if requested is None and CUDA_OVERRIDE in env:
+        requested = env[CUDA_OVERRIDE].strip() or "none"
+    if requested is not None:
+        return requested
+    return "detected" if any(mark.exists() for mark in gpu_marks(root)) else "none"
+
+
+def cuda_override(requested: str | None, env: Mapping[str, str]) -> dict[str, str]:
+    """The variable for the solver's process; empty if the solver's own detection is right."""
+    if requested is None:
+        return {CUDA_OVERRIDE: env[CUDA_OVERRIDE]} if CUDA_OVERRIDE in env else {}
+    return {CUDA_OVERRIDE: "" if requested == "none" else requested}

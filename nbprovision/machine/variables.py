@@ -1,4 +1,4 @@
-"""Facts of the machine that templates know as ``nb.NAME``, each found out when it is first asked for."""
+"""Facts of the machine for templates, as ``nb.NAME``; each is computed at its first use."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbprovision import __version__
-from nbprovision.machine import cuda
 from nbprovision.machine import platform as platform_facts
-from nbprovision.machine.environments import META
+from nbprovision.machine.environments import META, names_in
 from nbprovision.machine.selectors import ALL, select, sources
 from nbprovision.model import subjects
 
@@ -24,7 +23,7 @@ _OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
 
 
 class Fact(NamedTuple):
-    """How a fact is found out, from which files, and what it is."""
+    """A fact: the function that computes it, the files that it comes from, and its description."""
 
     value: Callable[[Machine], Any]
     sources: Callable[[Machine], Iterable[Path]]
@@ -32,26 +31,26 @@ class Fact(NamedTuple):
 
 
 class Variables(Mapping[str, Any]):
-    """The facts by name. A value is found out once, and stays as it was then, as in Ansible.
+    """The facts by name. Each value is computed once and stays the same, as in Ansible.
 
     Args:
         machine: The machine.
-        looked_at: Takes up every path that a value was read from, and whether something was there.
+        looked_at: Receives every path that a value comes from, and whether it existed.
 
     """
 
     def __init__(self, machine: Machine, looked_at: dict[Path, bool]) -> None:
         self._machine = machine
         self._looked_at = looked_at
-        self._known: dict[str, Any] = {}
+        self._values: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._known:
+        if name not in self._values:
             fact = FACTS.get(name) or facts_of_subjects()[name]
             for path in fact.sources(self._machine):
                 self._looked_at.setdefault(path, os.path.lexists(path))
-            self._known[name] = fact.value(self._machine)
-        return self._known[name]
+            self._values[name] = fact.value(self._machine)
+        return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(all_facts())
@@ -75,10 +74,6 @@ def _user(machine: Machine) -> str:
         return machine.env.get("USER") or str(os.getuid())
 
 
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
-
-
 def _selected(machine: Machine) -> list[tuple[str, Path]]:
     return select(machine, [ALL], allow_empty=True, declared={})
 
@@ -88,14 +83,10 @@ def _selection(machine: Machine) -> Iterable[Path]:
     yield from sources(machine, [ALL])
 
 
-def _conda(machine: Machine) -> Iterable[Path]:
-    return (place / META for place in machine.conda.places)
-
-
 def _kernel_dirs(machine: Machine) -> list[Path]:
     from nbprovision.machine import kernels
 
-    server = next((one.prefix for one in machine.conda.environments() if one.jupyter_server), None)
+    server = next((each.prefix for each in machine.conda.environments() if each.jupyter_server), None)
     return kernels.kernel_dirs(machine.env, machine.user_home, prefix=server, root=machine.root)
 
 
@@ -111,11 +102,7 @@ def _kernel_files(machine: Machine) -> Iterable[Path]:
     yield from _marks(machine)
     for folder in _kernel_dirs(machine):
         yield folder
-        try:
-            names = sorted(os.listdir(folder))
-        except OSError:
-            continue
-        yield from (folder / name / kernels.SPEC for name in names)
+        yield from (folder / name / kernels.SPEC for name in names_in(folder))
 
 
 def _os_release(machine: Machine, key: str) -> str:
@@ -125,8 +112,8 @@ def _os_release(machine: Machine, key: str) -> str:
             text = (machine.root / place).read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
-        found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-        return found.get(key, "").strip("\"'")
+        lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        return lines.get(key, "").strip("\"'")
     return ""
 
 
@@ -139,20 +126,22 @@ def _platform(machine: Machine) -> str:
 
 
 def _volume(machine: Machine) -> str | None:
-    return _text(machine.platform.volume)
+    volume = machine.platform.volume
+    return None if volume is None else str(volume)
+
+
+def _conda_places(machine: Machine) -> Iterable[Path]:
+    return (place / META for place in machine.conda.places)
 
 
 def _conda_base(machine: Machine) -> str | None:
-    return _text(machine.conda.base)
+    base = machine.conda.base
+    return None if base is None else str(base)
 
 
 FACTS: dict[str, Fact] = {
     "platform": Fact(_platform, _marks, "`notebook-instance`, `studio`, `studio-lab` or `other`"),
-    "volume": Fact(
-        _volume,
-        _marks,
-        "the folder that survives a restart; none where all does",
-    ),
+    "volume": Fact(_volume, _marks, "the folder that survives a restart; none if everything does"),
     "home": Fact(lambda machine: str(machine.home), _nothing, "the tool's home folder"),
     "user": Fact(_user, _nothing, "the name of the user who runs it"),
     "user_home": Fact(lambda machine: str(machine.user_home), _nothing, "the user's home folder"),
@@ -167,10 +156,14 @@ FACTS: dict[str, Fact] = {
         "the folder of each of them: a mapping",
     ),
     "kernels": Fact(_kernels, _kernel_files, "names of the kernels that Jupyter listed at the start: a list"),
-    "conda": Fact(_conda_base, _conda, "the conda installation in use; none without one"),
+    "conda": Fact(
+        _conda_base,
+        _conda_places,
+        "the conda installation in use; none without one",
+    ),
     "gpu": Fact(
-        lambda machine: any(mark.exists() for mark in cuda.marks(machine.root)),
-        lambda machine: cuda.marks(machine.root),
+        lambda machine: any(mark.exists() for mark in platform_facts.gpu_marks(machine.root)),
+        lambda machine: platform_facts.gpu_marks(machine.root),
         "whether the driver of an NVIDIA GPU is loaded",
     ),
     "cpus": Fact(lambda machine: os.cpu_count() or 1, _nothing, "the number of processors"),
@@ -190,7 +183,7 @@ FACTS: dict[str, Fact] = {
 
 @functools.cache
 def facts_of_subjects() -> dict[str, Fact]:
-    """The facts that folders of subjects have beside these, each in a module ``NAME_facts``."""
+    """The facts of the folders of subjects, each in a module ``NAME_facts``."""
     return {name: fact for module in subjects.imported("_facts") for name, fact in module.FACTS.items()}
 
 

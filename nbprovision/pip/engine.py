@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from nbprovision.machine import distributions, removed_code
+from nbprovision.machine import distributions, package_files
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip import install_settings, other_index, pip_command, requirements_files, uv_command
 from nbprovision.pip.request import Move, Request, interpreter
@@ -130,7 +130,7 @@ def install(
     if engine is pip_command:
         found = distributions.installed(prefix)
         for one in (one for name in reinstall for one in found.get(name, ())):
-            removed_code.remove_distribution(prefix, one.path)
+            package_files.remove_distribution(prefix, one.path)
     perform(
         machine,
         engine,

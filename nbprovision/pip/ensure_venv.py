@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from nbprovision.machine import distributions, folder_guard, interpreters, virtual_environments
-from nbprovision.machine.environments import is_environment
-from nbprovision.machine.folder_guard import refuse_two_kinds
+from nbprovision.machine import distributions, interpreters, protection
+from nbprovision.machine.environments import is_environment, is_virtual
+from nbprovision.machine.interpreters import minor
 from nbprovision.machine.machine import Machine
-from nbprovision.machine.virtual_environments import minor
+from nbprovision.machine.protection import refuse_two_kinds
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import Excludes, OneOf
 from nbprovision.model.result import Change, Plan
@@ -144,7 +144,7 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
                 f"'{self.name[:60]}' cannot be the name of an environment",
                 cure="use letters, digits and . _ + - ; for a folder give path",
             )
-        if self.python is not None and "/" not in self.python and not virtual_environments.is_request(self.python):
+        if self.python is not None and "/" not in self.python and not interpreters.is_version_request(self.python):
             raise ParameterError(
                 "python",
                 f"'{self.python[:60]}' is neither a version of Python nor the path of one",
@@ -182,7 +182,7 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
 
     def weight(self, machine: Machine) -> Literal[1, 2]:
         """A new environment takes long."""
-        return 1 if virtual_environments.is_virtual(self.prefix(machine)) else 2
+        return 1 if is_virtual(self.prefix(machine)) else 2
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
         """What makes it one, its Python, its mark, what vouches for the packages; and the folders of conda's names."""
@@ -212,7 +212,7 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
         self._refuse(prefix, machine)
         if self.state == "absent":
             return VenvState(name=prefix.name, there=os.path.lexists(prefix))
-        there = virtual_environments.is_virtual(prefix)
+        there = is_virtual(prefix)
         version, harm = self._judged(prefix, machine)
         if not harm:
             return VenvState(name=prefix.name, there=True, version=version, pip=self.read_packages(machine))
@@ -269,8 +269,8 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
         """The folder of the environment."""
         if self.name is None:
             return machine.path(str(self.path))
-        there = virtual_environments.named(machine.conda).get(self.name)
-        return there or virtual_environments.new_prefix(machine.conda, self.name)
+        there = machine.conda.virtual_environments().get(self.name)
+        return there or machine.conda.new_virtual_prefix(self.name)
 
     def _source(self, machine: Machine) -> Path | None:
         """The environment of the playbook that the interpreter named by `python` is in."""
@@ -296,11 +296,11 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
         if not os.path.lexists(prefix):
             return
         if self.state == "absent":
-            folder_guard.refuse_running(prefix)
+            protection.refuse_running(prefix)
         mark = unfinished.read_mark(prefix)
         ours = mark is not None and mark.task == self.kind()
         empty = prefix.is_dir() and not any(name != unfinished.MARK for name in os.listdir(prefix))
-        if is_environment(prefix) or not (ours or empty or virtual_environments.is_virtual(prefix)):
+        if is_environment(prefix) or not (ours or empty or is_virtual(prefix)):
             raise TaskFailed(
                 f"{prefix} is there and is not a virtual environment",
                 cause="it is an environment of conda's" if is_environment(prefix) else f"it has no {CONFIG}",
@@ -309,7 +309,7 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
 
     def _judged(self, prefix: Path, machine: Machine) -> tuple[str | None, str]:
         """The version of its Python, and why it has to be made or mended; empty where it need not be."""
-        if not virtual_environments.is_virtual(prefix):
+        if not is_virtual(prefix):
             return None, "missing"
         recorded = distributions.python_version(prefix)
         python = prefix / "bin/python"
@@ -375,6 +375,6 @@ def _fits(request: str, probed: interpreters.Interpreter, machine: Machine) -> b
     An interpreter that is there no more is no reason to make anew what was made from it and runs.
     """
     if "/" not in request:
-        return virtual_environments.satisfies(probed.version, request)
+        return interpreters.satisfies(probed.version, request)
     wanted = interpreters.probe(machine, machine.path(request))
     return wanted is None or (wanted.base == probed.base and wanted.version == probed.version)

@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from nbprovision.machine.distributions import Distribution
-from nbprovision.machine.image import Difference, Touched, guarded, refusal
+from nbprovision.machine.image import Difference, ImageChange, protected_baseline, refusal
 from nbprovision.machine.interpreters import Target
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
@@ -64,14 +64,14 @@ class PipGuard:
         self._machine = machine
         self._target = target
         self._allowed = allowed
-        self._found = target.found()
+        self._found = target.installed()
         self._brought = self._versions()
 
     def _versions(self) -> dict[str, str]:
         """The image's distributions that are there, in the versions that they have now; none for other targets."""
         if self._target.location is not None or self._target.probed is not None:
             return {}
-        known = guarded(self._machine, known_prefix(self._machine, self._target.prefix), allowed=False)
+        known = protected_baseline(self._machine, known_prefix(self._machine, self._target.prefix), allowed=False)
         names = known.content.distributions if known is not None else {}
         return {name: self._found[name][0].version for name in names if name in self._found}
 
@@ -119,7 +119,7 @@ class PipGuard:
         if moved:
             blamed = self._blamed(engine, held, asked)
             touched = [
-                Touched(Difference("pip", name, self._brought[name], after), self._because(name, blamed))
+                ImageChange(Difference("pip", name, self._brought[name], after), self._because(name, blamed))
                 for name, after in moved.items()
             ]
             raise refusal(self._target.prefix, touched, self._instead(engine, held, asked, needs))
@@ -143,7 +143,7 @@ class PipGuard:
         gone = [one for one in removable if one.name in self._brought]
         if gone and not self._allowed:
             touched = [
-                Touched(Difference("pip", one.name, one.version, None), self._needed_by(one.name)) for one in gone
+                ImageChange(Difference("pip", one.name, one.version, None), self._needed_by(one.name)) for one in gone
             ]
             raise refusal(self._target.prefix, touched, ())
 

@@ -10,14 +10,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from nbprovision.indexes import index_settings
-from nbprovision.machine import distributions, interpreters, removed_code, shared_files
-from nbprovision.machine.distributions import Distribution
+from nbprovision.machine import distributions, interpreters, package_files
+from nbprovision.machine.distributions import Distribution, SharedFile
 from nbprovision.machine.env_selection import PackageSelection
 from nbprovision.machine.environments import is_environment
 from nbprovision.machine.image import permitted, refuse_jupyter_server
 from nbprovision.machine.interpreters import Target, is_managed, no_python
 from nbprovision.machine.machine import Machine
-from nbprovision.machine.shared_files import Shared
 from nbprovision.model.errors import FETCH_FIRST, URL_FOR_PATH, Inevitable, ParameterError, TaskFailed
 from nbprovision.model.relations import AnyOf, Excludes, OneOf
 from nbprovision.model.result import Change
@@ -185,7 +184,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
             return self._foreseen(target, asked, machine)  # what pip brought stays behind with the Python before
         pip_targets.refuse_other_builds(target)
         pip_targets.refuse_editable(target, asked.wanted)
-        found = target.found()
+        found = target.installed()
         environment = requirements.marker_environment(version)
         before = machine.notes_of(self).get("conflicts before")
         conflicts = () if before is None else tuple(text for text in _conflicts(target) if text not in before)
@@ -283,12 +282,12 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
             raise no_python(target)
         machine.notes_of(self)["conflicts before"] = frozenset(_conflicts(target))
         guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
-        found = target.found()
+        found = target.installed()
         # No engine uninstalls from a folder that is no environment.
         by_hand = (*plan.replace, *(plan.uninstall if target.location is not None else ()))
-        traces = None if target.folder is None else removed_code.traces(target.folder, _leaving(plan, found))
+        traces = None if target.folder is None else package_files.traces(target.folder, _leaving(plan, found))
         for folder in (*plan.take_out, *(one.path for name in by_hand for one in found.get(name, ()))):
-            removed_code.remove_distribution(prefix, folder)
+            package_files.remove_distribution(prefix, folder)
         asked = self._configured(target, asked, machine)
         engine = self._engine(machine, asked)
         if plan.uninstall and target.location is None:
@@ -304,9 +303,9 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
                 request = guard.hold(request)
             moves = pip_engine.perform(machine, engine, request.pinned(plan.pins))
             _keep_newest(target, plan.reinstall)
-            shared_files.mend(one for one in shared if one.elsewhere != one.file)
+            package_files.mend(one for one in shared if one.elsewhere != one.file)
         if traces is not None:
-            removed_code.tidy_traces(traces)
+            package_files.tidy_traces(traces)
         return moves
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
@@ -325,7 +324,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
                 yield target.prefix / "src"  # of clones
             yield from index_settings.pip_files(machine.env, machine.user_home, target.prefix, machine.root)
         names = {wanted.name for wanted in asked.wanted if wanted.name}
-        found = target.found(names)
+        found = target.installed(names)
         yield from (one.path for name in sorted(names) for one in found.get(name, ()))
 
     def ages(self, machine: Machine) -> float | None:
@@ -364,7 +363,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         """
         if self.python is not None:
             python = machine.path(self.python)
-            target = interpreters.of_python(machine, python, str(python))
+            target = interpreters.target_of(machine, python, str(python))
         elif self.system:
             target = pip_targets.of_system(machine)
         else:
@@ -393,7 +392,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         """
         coming = machine.foretold.get(target.prefix)
         if coming is not None and target.location is not None:  # what the environment gets is not in the folder
-            packages = {name: several[0].version or "" for name, several in target.found().items()}
+            packages = {name: several[0].version or "" for name, several in target.installed().items()}
             coming = Foretold(coming.python, packages, coming.whole)
         if coming is not None and coming.python is None:
             error = no_python(target)
@@ -433,14 +432,13 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
     def _engine(self, machine: Machine, asked: Asked) -> Engine:
         return pip_engine.choose(machine, asked if self.state != "absent" else Asked(), self.engine)
 
-    def _shared(self, target: Target, names: Iterable[str], machine: Machine) -> Iterator[Shared]:
+    def _shared(self, target: Target, names: Iterable[str], machine: Machine) -> Iterator[SharedFile]:
         """Harmed files that something shares: uv's cache at least, where a file stands for itself, or environments."""
         others = [found.prefix for found in machine.conda.environments() if found.prefix != target.place]
-        found = target.found()
+        found = target.installed()
         for one in [one for name in names for one in found.get(name, ())]:
             digests = machine.digests if self.deep else None
-            for file, elsewhere in distributions.harmed_elsewhere(one, others, digests):
-                yield Shared(file, elsewhere)
+            yield from distributions.harmed_elsewhere(one, others, digests)
 
 
 def _missing(wanted: Wanted) -> Need:
@@ -467,7 +465,7 @@ def _removable(asked: Asked, found: satisfied.Found, environment: Mapping[str, s
 
 
 def _conflicts(target: Target) -> list[str]:
-    return satisfied.conflicts(target.found(), requirements.marker_environment(target.version or "3"))
+    return satisfied.conflicts(target.installed(), requirements.marker_environment(target.version or "3"))
 
 
 def _request(target: Target, asked: Asked, reinstall: tuple[str, ...], *, managed: bool) -> Request:
@@ -492,7 +490,7 @@ def _leaving(plan: PipPlan, found: Mapping[str, Sequence[Distribution]]) -> set[
 
 def _keep_newest(target: Target, names: Iterable[str]) -> None:
     """Of two folders that are left of one name (one RECORD names files of the other) keep the one just written."""
-    found = target.found()
+    found = target.installed()
     for name in names:
         written = sorted((one.path.stat().st_ctime_ns, one.path) for one in found.get(name, ()))
         for _, path in written[:-1]:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nbprovision.indexes import index_settings as indexes
-from nbprovision.machine import distributions, inside, network
+from nbprovision.machine import distributions, network, protection
 from nbprovision.machine.distributions import normalized
-from nbprovision.machine.network import only_logged, pip_log
+from nbprovision.machine.network import pip_log, pip_log_output
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip import editable_clone, engine_options, requirements, target_folder
 from nbprovision.pip.request import Move, Request, child_environment, failure, index_settings, interpreter
@@ -51,7 +51,7 @@ def perform(machine: Machine, request: Request) -> None:
     if request.location is not None:
         target_folder.perform(machine, request, request.location, _install)
     else:
-        inside.refuse_links(request.prefix, ("bin", "lib"))
+        protection.refuse_links(request.prefix, ("bin", "lib"))
         with _taken_back(request):
             _install(machine, request, ["--src", str(request.prefix / "src")])
         _mark_clones(request)
@@ -135,7 +135,7 @@ def _coming(report: str) -> dict[str, str]:
 
 def _install(machine: Machine, request: Request, more: Sequence[str]) -> str:
     # pip has no way to do with what it has cached.
-    return network.persistently(machine, lambda _: _attempt(machine, request, more), cached=False)
+    return network.retry(machine, lambda _: _attempt(machine, request, more), cached=False)
 
 
 def _attempt(machine: Machine, request: Request, more: Sequence[str]) -> str:
@@ -191,7 +191,7 @@ def _pip(
             timeout=machine.timeout,
             accept=range(256),
         )
-        return done if done.status == 0 else done._replace(errors=f"{done.errors}\n{only_logged(log)}")
+        return done if done.status == 0 else done._replace(errors=f"{done.errors}\n{pip_log_output(log)}")
 
 
 def _command(prefix: Path, python: Path) -> list[str | Path]:

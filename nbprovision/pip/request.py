@@ -242,7 +242,7 @@ def _other_name(said: str) -> str:
     if advice:
         return f"{advice}; INDEX was asked"
     useless = (next(filter(None, match.groups())) for match in _NO_GOOD.finditer(said))
-    return package_names.first_advice((name for name in useless if package_names.is_none(name, "pip")), "pip")
+    return package_names.first_advice((name for name in useless if package_names.is_missing(name, "pip")), "pip")
 
 
 _DIGEST = re.compile(r"\b[0-9a-f]{64,128}\b")

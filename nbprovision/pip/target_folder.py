@@ -21,7 +21,7 @@ import msgspec
 
 from nbprovision.machine import distributions
 from nbprovision.machine.distributions import Distribution
-from nbprovision.machine.removed_code import remove_distribution
+from nbprovision.machine.package_files import remove_distribution
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip import requirements, satisfied
 from nbprovision.pip.request import Move, Request, constraints_file

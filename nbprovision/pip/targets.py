@@ -31,7 +31,7 @@ def of_system(machine: Machine) -> Target:
             cause="no python3 is on the PATH",
             cure="name an environment (`env`) or an interpreter (`python`)",
         )
-    return interpreters.of_python(machine, python, str(python))
+    return interpreters.target_of(machine, python, str(python))
 
 
 def check_rights(target: Target) -> None:
@@ -108,7 +108,7 @@ def refuse_other_builds(target: Target) -> None:
     if target.location is None:
         return
     minor = int((target.version or "3.0").split(".")[1])
-    for several in target.found().values():
+    for several in target.installed().values():
         for one in several:
             tags = _TAG.findall(read_text(one.path / "WHEEL") or "")
             if tags and not any(_fits(python, abi, minor) for python, abi in tags):

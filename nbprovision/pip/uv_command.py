@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nbprovision.indexes import index_settings as indexes
-from nbprovision.machine import distributions, inside, network
+from nbprovision.machine import distributions, network, protection
 from nbprovision.machine.distributions import normalized
 from nbprovision.model.errors import NotBegun, TaskFailed
 from nbprovision.pip import engine_options
@@ -78,13 +78,13 @@ def _refuse_outside(machine: Machine, request: Request) -> None:
         TaskFailed: a distribution that moves has files outside, or what is to come would be outside.
     """
     if request.location is None:
-        inside.refuse_links(request.prefix, ("bin", "lib"))
+        protection.refuse_links(request.prefix, ("bin", "lib"))
     place = request.location or request.prefix
     there = (one for several in request.found().values() for one in several)
-    strays = [one for one, _ in inside.strays(place, there)]
+    strays = [one for one, _ in protection.files_outside(place, there)]
     if strays:
         moving = {move.name for move in resolve(machine, request)}
-        inside.refuse_distributions(place, (one for one in strays if one.name in moving))
+        protection.refuse_distributions(place, (one for one in strays if one.name in moving))
 
 
 def _rehearse(machine: Machine, request: Request) -> None:
@@ -222,7 +222,7 @@ def uninstall(
     """
     names = [normalized(name) for name in names]
     there = distributions.installed(prefix, names)
-    inside.refuse_distributions(prefix, (one for several in there.values() for one in several))
+    protection.refuse_distributions(prefix, (one for several in there.values() for one in several))
     words: list[str | Path] = ["pip", "uninstall", "--python", python or interpreter(prefix), *names]
     done = execute(machine, words, {"UV_NO_CONFIG": "1", **_managed(managed)}, near=prefix)
     if done.status != 0:
@@ -243,7 +243,7 @@ def evict(machine: Machine, names: Iterable[str], prefix: Path) -> None:
 
 
 def _install(machine: Machine, request: Request, *, dry_run: bool, alone: bool = False) -> str:
-    return network.persistently(
+    return network.retry(
         machine,
         lambda cached_only: _attempt(machine, request, dry_run=dry_run, alone=alone, cached_only=cached_only),
     )

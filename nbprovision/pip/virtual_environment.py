@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nbprovision.machine import interpreters
-from nbprovision.machine.virtual_environments import minor, satisfies
+from nbprovision.machine.interpreters import minor, satisfies
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip import uv_command
 from nbprovision.system import unfinished

@@ -9,7 +9,7 @@ import pytest
 
 from nbprovision.catalogue import Catalogue
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
-from nbprovision.machine import cuda
+from nbprovision.machine import platform
 from nbprovision.machine.environments import installed
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, TaskFailed
@@ -54,8 +54,8 @@ def test_from_cpu_to_gpu_and_back(machine: Machine, channel: TinyChannel) -> Non
 def test_a_gpu_that_comes_is_a_witness(machine: Machine, channel: TinyChannel) -> None:
     task = env_of(channel)
     converge(task, machine)
-    assert set(cuda.marks(machine.root)) <= set(task.witnesses(machine))
-    assert not set(cuda.marks(machine.root)) & set(env_of(channel, "none").witnesses(machine))
+    assert set(platform.gpu_marks(machine.root)) <= set(task.witnesses(machine))
+    assert not set(platform.gpu_marks(machine.root)) & set(env_of(channel, "none").witnesses(machine))
     (machine.root / "dev").mkdir()
     (machine.root / "dev/nvidiactl").touch()
     # The driver is not really there, so the solver finds the same packages; that it was asked is noted, once.

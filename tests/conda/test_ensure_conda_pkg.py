@@ -219,7 +219,7 @@ def test_the_pin_that_is_proposed_installs(instance: Instance, channel: TinyChan
     assert "this would change what the platform provides in python3" in text(result)
     assert "core 1.0 -> 2.0 (tool 2.0 needs core >=2" in text(result)
     assert "lib 1.0 -> 2.0" in text(result)
-    assert "ask for tool=1.0, which leaves all of it alone; or write `allow_platform_changes: true`" in text(result)
+    assert "request tool=1.0, which changes none of these; or set `allow_platform_changes: true`" in text(result)
     assert image.content(instance.prefix("python3")) == before
     [pasted] = instance.run(task(channel, "tool=1.0"))
     assert pasted.status == "changed"

@@ -251,7 +251,7 @@ def test_without_the_command(team: Team) -> None:
         pytest.skip("this machine has an aws command")
     for words in (["--check"], []):
         (task,) = team.run(team.playbook(), *words, status=2)["tasks"]
-        assert "there is no `aws` command" in task["error"]["message"]
+        assert "the `aws` command is not on the PATH" in task["error"]["message"]
 
 
 def test_the_command_is_what_a_task_before_makes(team: Team) -> None:

@@ -197,7 +197,7 @@ def test_a_check_only_looks_for_the_command(machine: Machine, tmp_path: Path, pl
         with pytest.raises(SecretUnavailable, match="has no answer") as caught:
             play(machine, playbook, check=True)
         assert caught.value.exit_status == 2
-        assert "no `aws` command" in caught.value.cause
+        assert "the `aws` command is not on" in caught.value.cause
         said = Linted(playbook, Machine(machine.env, home=machine.home, root=machine.root), Catalogue(), {}).faults
         assert [type(fault) for fault in said] == [SecretUnavailable]
 

@@ -85,7 +85,7 @@ def test_what_cannot_be_read_is_a_warning(tmp_path: Path, text: str) -> None:
     found = read_condarc({}, tmp_path, None, tmp_path / "root")
     assert found.channels == ()
     [warning] = found.warnings
-    assert warning.startswith(f"{tmp_path}/.condarc is left out: ")
+    assert warning.startswith(f"{tmp_path}/.condarc is ignored: ")
 
 
 def test_words_for_truth(tmp_path: Path) -> None:

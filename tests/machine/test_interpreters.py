@@ -13,10 +13,10 @@ from nbprovision.machine.interpreters import (
     Target,
     is_managed,
     no_python,
-    of_python,
     probe,
     system_python,
     system_witnesses,
+    target_of,
 )
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
@@ -55,7 +55,7 @@ def test_a_link_into_an_environment_stands_for_it(machine: Machine, tmp_path: Pa
     link = tmp_path / "bin/python3"
     link.parent.mkdir()
     link.symlink_to(prefix / "bin/python")
-    assert of_python(machine, link, "mine") == Target(prefix, link, "mine")
+    assert target_of(machine, link, "mine") == Target(prefix, link, "mine")
 
 
 def test_of_a_system_all_folders_count_and_the_first_wins(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_of_a_system_all_folders_count_and_the_first_wins(tmp_path: Path) -> Non
     dist_info(debian, "apple", "1.0")
     dist_info(debian, "pear", "1.0")
     said = interpreter(Path("/usr"), own, debian)
-    found = Target(Path("/usr"), Path("/usr/bin/python3"), "system", said).found()
+    found = Target(Path("/usr"), Path("/usr/bin/python3"), "system", said).installed()
     assert {name: [one.version for one in several] for name, several in found.items()} == {
         "apple": ["2.0"],
         "pear": ["1.0"],
@@ -105,11 +105,11 @@ def test_a_managed_python_in_no_environment_is_left_alone(tmp_path: Path) -> Non
 def test_why_there_is_no_python_and_what_helps(tmp_path: Path) -> None:
     prefix = tmp_path / "env"
     target = Target(prefix, prefix / "bin/python", "env")
-    assert no_python(target).cure == "make it first: ensure_conda_env or ensure_venv"
+    assert no_python(target).cure == "create it first: ensure_conda_env or ensure_venv"
     (prefix / "bin").mkdir(parents=True)
     assert no_python(target).cure == "add python to the packages of its ensure_conda_env"
     target.python.symlink_to("/nowhere/python3")
-    assert "/nowhere/python3, which is not there" in no_python(target).cause
+    assert "/nowhere/python3, which does not exist" in no_python(target).cause
 
 
 def test_what_is_no_program_is_not_asked(machine: Machine, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def failing(*errors: Exception) -> tuple[list[bool], object]:
 
 def test_what_passes_is_asked_again_with_growing_pauses(machine: Machine, clock: Clock) -> None:
     calls, work = failing(failed(), failed("cut"), failed("dns"))
-    assert network.persistently(machine, work) == "done"  # type: ignore[arg-type]
+    assert network.retry(machine, work) == "done"  # type: ignore[arg-type]
     assert calls == [False] * 4
     first, second, third = clock.slept
     assert 0.75 <= first <= 1.25
@@ -62,7 +62,7 @@ def test_what_passes_is_asked_again_with_growing_pauses(machine: Machine, clock:
 def test_a_name_that_is_not_there_is_asked_for_once_more_only(machine: Machine, clock: Clock) -> None:
     calls, work = failing(*[failed("dns")] * 9)
     with pytest.raises(NetworkFailed):
-        network.persistently(machine, work, cached=False)  # type: ignore[arg-type]
+        network.retry(machine, work, cached=False)  # type: ignore[arg-type]
     assert len(calls) == 2
 
 
@@ -70,7 +70,7 @@ def test_a_name_that_is_not_there_is_asked_for_once_more_only(machine: Machine, 
 def test_what_stays_is_asked_once(kind: network.Kind, machine: Machine, clock: Clock) -> None:
     calls, work = failing(failed(kind), TaskFailed("not in the cache"))
     with pytest.raises(NetworkFailed):
-        network.persistently(machine, work)  # type: ignore[arg-type]
+        network.retry(machine, work)  # type: ignore[arg-type]
     assert calls.count(False) == 1
     assert clock.slept == []
 
@@ -82,18 +82,18 @@ def test_a_cache_serves_where_a_server_stays_away_and_not_where_it_has_spoken(
     machine.env["NBPROVISION_NETWORK_PATIENCE"] = "0"
     calls, work = failing(failed(kind))
     with pytest.raises(NetworkFailed):
-        network.persistently(machine, work)  # type: ignore[arg-type]
+        network.retry(machine, work)  # type: ignore[arg-type]
     calls, work = failing(failed("refused"))
     with machine.noting() as noted:
-        assert network.persistently(machine, work) == "done"  # type: ignore[arg-type]
+        assert network.retry(machine, work) == "done"  # type: ignore[arg-type]
     assert calls == [False, True]
-    assert noted == ["index.invalid refuses the connection: what is in the cache was used"]
+    assert noted == ["index.invalid refuses the connection: the cache was used"]
 
 
 def test_garbled_bytes_get_one_more_chance(machine: Machine, clock: Clock) -> None:
     calls, work = failing(failed("garbled"), failed("garbled"), failed("garbled"))
-    with pytest.raises(NetworkFailed, match="asked 2 times"):
-        network.persistently(machine, work)  # type: ignore[arg-type]
+    with pytest.raises(NetworkFailed, match="2 attempts in"):
+        network.retry(machine, work)  # type: ignore[arg-type]
     assert len(calls) == 2
 
 
@@ -101,12 +101,12 @@ def test_all_tasks_of_a_run_share_one_patience(machine: Machine, clock: Clock) -
     machine.env["NBPROVISION_NETWORK_PATIENCE"] = "10"
     forever = [failed() for _ in range(99)]
     with pytest.raises(NetworkFailed):
-        network.persistently(machine, failing(*forever)[1], cached=False)  # type: ignore[arg-type]
+        network.retry(machine, failing(*forever)[1], cached=False)  # type: ignore[arg-type]
     first = list(clock.slept)
     assert 3 <= len(first) <= 4
     assert sum(first) <= 10
     with pytest.raises(NetworkFailed):
-        network.persistently(machine, failing(*forever)[1], cached=False)  # type: ignore[arg-type]
+        network.retry(machine, failing(*forever)[1], cached=False)  # type: ignore[arg-type]
     assert sum(clock.slept) <= 10
 
 
@@ -117,7 +117,7 @@ def test_long_work_before_a_failure_does_not_use_up_the_patience(machine: Machin
             raise failed("cut")
         return "done"
 
-    assert network.persistently(machine, work) == "done"
+    assert network.retry(machine, work) == "done"
 
 
 def test_silence_that_was_sat_through_uses_it_up(machine: Machine, clock: Clock) -> None:
@@ -126,9 +126,9 @@ def test_silence_that_was_sat_through_uses_it_up(machine: Machine, clock: Clock)
         raise failed("silent")
 
     with pytest.raises(NetworkFailed):
-        network.persistently(machine, work, cached=False)
+        network.retry(machine, work, cached=False)
     assert clock.slept == []
-    assert network.patience(machine).over
+    assert network.patience(machine).exhausted
 
 
 @pytest.mark.parametrize("name", ["NBPROVISION_NETWORK_TIMEOUT", "NBPROVISION_NETWORK_PATIENCE"])
@@ -136,7 +136,7 @@ def test_silence_that_was_sat_through_uses_it_up(machine: Machine, clock: Clock)
 def test_a_limit_that_is_no_number_is_named(name: str, value: str, machine: Machine) -> None:
     machine.env[name] = value
     with pytest.raises(TaskFailed, match=f"{name} is not a number of seconds\n  why: it is '{value}'"):
-        network.persistently(machine, failing(failed(), failed())[1], cached=False)  # type: ignore[arg-type]
+        network.retry(machine, failing(failed(), failed())[1], cached=False)  # type: ignore[arg-type]
 
 
 # What uv, pip, rattler and conda print, and what it is: the last word of the engine's that the tests of real ones met.

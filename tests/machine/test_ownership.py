@@ -42,14 +42,14 @@ def test_ones_own_home_is_ones_own_to_work_in(tmp_path: Path) -> None:
 def test_a_home_has_a_whole_path(tmp_path: Path) -> None:
     error = refused(Path("ann"), tmp_path)
     assert error.message == "HOME is 'ann', and a home folder has an absolute path"
-    assert error.cure == "set HOME to the whole path"
+    assert error.cure == "set HOME to the absolute path"
 
 
 def test_a_file_is_no_home(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     error = refused(tmp_path, tmp_path / "file/below")
-    assert error.message == f"the tool's home is {tmp_path}/file/below, and {tmp_path}/file is no folder"
-    assert error.cure == "set HOME, or give --home, to a folder"
+    assert error.message == f"the tool's home is {tmp_path}/file/below, and {tmp_path}/file is not a folder"
+    assert error.cure == "set HOME or --home to a folder"
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_a_file_is_no_home(tmp_path: Path) -> None:
 def test_where_no_folder_can_be_is_no_home(name: str, cause: str, tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     error = refused(tmp_path / name, tmp_path)
-    assert error.message == f"HOME is {tmp_path / name}, and no folder can be there"
+    assert error.message == f"HOME is {tmp_path / name}, which cannot be a folder"
     assert error.cause == cause
-    assert error.cure == "set HOME, or give --home, to a folder"
+    assert error.cure == "set HOME or --home to a folder"
 
 
 class TestRoot:
@@ -92,13 +92,13 @@ class TestRoot:
     def test_a_user_who_calls_it_by_sudo_can_leave_that_out(self, foreign: tuple[Path, int]) -> None:
         folder, owner = foreign
         error = refused(folder, folder, {"SUDO_UID": str(owner)})
-        assert error.cure == "leave sudo out; to provide for root give sudo -H"
+        assert error.cure == "omit sudo; to provide for root use sudo -H"
 
     def test_with_sudo_it_is_told_for_whom_this_provides(self, as_root: None, tmp_path: Path) -> None:
         told = note({"SUDO_UID": str(NOBODYS)}, tmp_path)
         assert told == (
             f"note: run by sudo, this provides for root (in {tmp_path}), not for user {NOBODYS}; "
-            f"for user {NOBODYS} leave sudo out"
+            f"for user {NOBODYS} omit sudo"
         )
 
     @pytest.mark.parametrize("caller", ["", "0", "ann"])
@@ -114,7 +114,7 @@ def test_a_user_is_told_of_a_home_that_is_not_his(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "access", lambda *_: False)
     error = refused(Path("/no-such-home"), tmp_path)
     assert error.message == f"HOME is /no-such-home, where user {NOBODYS} may not write: / is root's"
-    assert error.cause == "su without -, and sudo without -H or -i, may leave HOME as it was"
+    assert error.cause == "su without -, and sudo without -H or -i, may keep the caller's HOME"
     assert error.cure == f"set HOME to a folder of user {NOBODYS}'s"
     monkeypatch.setattr(os, "geteuid", lambda: pwd.getpwnam("nobody").pw_uid)
     assert refused(Path("/no-such-home"), tmp_path).cure == (

@@ -10,7 +10,7 @@ import pytest
 from nbprovision.conda import question
 from nbprovision.machine import package_names
 from nbprovision.machine.distributions import normalized
-from nbprovision.machine.package_names import Where, advice, is_none
+from nbprovision.machine.package_names import Where, advice, is_missing
 from nbprovision.system.commands import Completed
 from tests.support.conda_standin import RECORDINGS
 
@@ -51,7 +51,7 @@ def test_what_is_meant(name: str, where: Where, meant: str) -> None:
 )  # fmt: skip
 def test_a_name_that_is_right_gets_no_advice(name: str, where: Where) -> None:
     assert advice(name, where) == ""
-    assert not is_none(name, where)
+    assert not is_missing(name, where)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_name_that_is_right_gets_no_advice(name: str, where: Where) -> None:
 )
 def test_a_name_that_is_something_else_there_is_not_missing(name: str, where: Where) -> None:
     assert advice(name, where)
-    assert not is_none(name, where)
+    assert not is_missing(name, where)
 
 
 def test_the_table_is_sound() -> None:
@@ -82,7 +82,7 @@ def test_the_table_is_sound() -> None:
                 assert name == normalized(name)
                 meant = advice(name, where).removeprefix("write ").partition(":")[0]
                 assert normalized(meant) != name
-                assert not is_none(meant.partition("[")[0], where), (name, meant)
+                assert not is_missing(meant.partition("[")[0], where), (name, meant)
     assert package_names._IMPORTED.keys() >= package_names._IN_CONDA
     assert package_names._IMPORTED.keys() | package_names._TO_PYPI.keys() >= package_names._ON_PYPI
 

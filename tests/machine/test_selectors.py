@@ -82,14 +82,14 @@ def test_a_name_that_an_image_change_took_away_is_hinted_at(instance: Machine) -
     for find in (lambda: select(instance, ["pytorch_p310"]), lambda: instance.prefix_of("pytorch_p310")):
         with pytest.raises(UnknownEnvironment) as caught:
             find()
-        assert "there is 'pytorch' here; image changes rename environments; write pytorch*" in caught.value.cure
+        assert "this machine has 'pytorch'; image changes rename environments; write pytorch*" in caught.value.cure
 
 
 @pytest.mark.parametrize("text", ["all", "py*"])
 def test_env_is_for_one(instance: Machine, text: str) -> None:
     with pytest.raises(UnknownEnvironment) as caught:
         instance.prefix_of(text)
-    assert f"`{text}` goes under `envs`" in caught.value.cure
+    assert f"write `{text}` under `envs`" in caught.value.cure
 
 
 def test_a_glob_that_matches_nothing(instance: Machine) -> None:

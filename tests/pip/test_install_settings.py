@@ -272,7 +272,7 @@ class TestHashes:
             machine.env["PIP_INDEX_URL"] = f"{server.url.rstrip('/').removesuffix('/simple')}/simple"
             with pytest.raises(TaskFailed) as caught:
                 converge(EnsurePipPkg(requirements=str(tmp_path / "r.txt"), env=str(prefix), engine=engine), machine)
-        assert "is not what it should be" not in caught.value.text
+        assert "is not the expected one" not in caught.value.text
         assert caught.value.cure.startswith("compare the hash with the one that the package's author publishes: ")
         assert hashlib.sha256((wheels / "apple-1.0-py3-none-any.whl").read_bytes()).hexdigest() in caught.value.cause
 

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import pytest
 
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
-from nbprovision.machine import removed_code
+from nbprovision.machine import package_files
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
@@ -81,7 +81,7 @@ def test_what_does_not_move_is_no_obstacle(tampered: Path, precious: Path, machi
 
 def test_removal_by_hand_takes_files_of_the_environment_alone(tampered: Path, precious: Path) -> None:
     (info,) = tampered.glob("lib/python3.*/site-packages/evil-1.0.dist-info")
-    removed_code.remove_distribution(tampered, info)
+    package_files.remove_distribution(tampered, info)
     assert whole(precious)
     assert not info.exists()
     assert not (info.parent / "evil.py").exists()

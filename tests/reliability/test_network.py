@@ -51,12 +51,12 @@ TOLD: list[tuple[Fault, str]] = [
     (Fault("status", status=401), r"asks for a user and password.*\(status 401\)"),
     (Fault("status", status=403), r"refuses access \(status 403\)"),
     (Fault("status", status=500), r"failed \(status 500\)"),
-    (Fault("status", status=503, Retry_After="2"), r"has too much to do \(status 503\)"),
-    (Fault("status", status=429, Retry_After="900"), r"has too much to do \(status 429\)"),
-    (Fault("portal"), r"did not answer as a package (index|channel) does|is not what it should be"),
+    (Fault("status", status=503, Retry_After="2"), r"is overloaded \(status 503\)"),
+    (Fault("status", status=429, Retry_After="900"), r"is overloaded \(status 429\)"),
+    (Fault("portal"), r"did not answer as a package (index|channel) does|is not the expected one"),
     (Fault("hang"), r"gave no answer in time"),
     (Fault("stall"), r"gave no answer in time"),
-    (Fault("cut"), r"was cut in the middle of an answer|is not what it should be"),
+    (Fault("cut"), r"was cut in the middle of an answer|is not the expected one"),
 ]
 NEVER_AGAIN = ("401", "403", "404")
 
@@ -124,8 +124,8 @@ def test_a_channel_that_fails(
     [
         *((Fault(fault.kind, CONDA_PACKAGE, status=fault.status, **fault.headers), text) for fault, text in TOLD),
         (Fault("status", CONDA_PACKAGE, status=404), r"does not exist \(status 404\)"),
-        (Fault("garble", CONDA_PACKAGE), "is not what it should be"),
-        (Fault("swap", CONDA_PACKAGE), "is not what it should be"),
+        (Fault("garble", CONDA_PACKAGE), "is not the expected one"),
+        (Fault("swap", CONDA_PACKAGE), "is not the expected one"),
     ],
     ids=name_of,
 )
@@ -201,7 +201,7 @@ def test_a_channel_that_is_gone_is_done_without(
     machine.env["ANOTHER"] = "process, which has read nothing yet"
     with machine.noting() as noted:
         installed(machine, url)
-    assert noted == [f"{url[7:]} refuses the connection: what is in the cache was used"]
+    assert noted == [f"{url[7:]} refuses the connection: the cache was used"]
 
 
 # --------------------------------------------------------------------------------------------------------- uv and pip
@@ -254,7 +254,7 @@ def test_an_index_whose_files_are_not_what_they_should_be(
     index.only(Fault(kind, WHEEL))
     with pytest.raises(TaskFailed) as raised:
         fetched(machine, venv, index.url)
-    told(raised.value, index, "is not what it should be")
+    told(raised.value, index, "is not the expected one")
     assert "tampered" in raised.value.cure
 
 
@@ -308,7 +308,7 @@ def test_an_index_that_is_gone_is_done_without(
     shutil.rmtree(machine.home / "place")
     with machine.noting() as noted:
         fetched(machine, venv, server.url)
-    assert noted == [f"127.0.0.1:{server.port} refuses the connection: what is in the cache was used"]
+    assert noted == [f"127.0.0.1:{server.port} refuses the connection: the cache was used"]
     shutil.rmtree(machine.cache)
     shutil.rmtree(machine.home / "place")
     with pytest.raises(TaskFailed, match="refuses the connection"):

@@ -21,10 +21,9 @@ PACKAGE = Path(__file__).parents[2] / "nbprovision"
 MAY_OPEN = {
     "conda/package_rules.py": "for the lint, which decides nothing",
     "machine/image.py": "what the kernel says",
-    "machine/environments.py": "what the kernel says",
+    "machine/environments.py": "what the kernel says, and a file of this package",
     "machine/digests.py": "the content of files, which `deep` compares anew in each run",
     "system/entries.py": "records it itself, as it follows no link",
-    "machine/activation.py": "a file of this package",
     "machine/variables.py": "facts of templates, whose sources are named to the run",
 }
 

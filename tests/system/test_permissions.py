@@ -121,7 +121,7 @@ def test_who_calls_by_sudo_with_his_own_home_is_told_to_leave_it_out(place: Path
     os.chown(place / "home", SOMEBODY, SOMEBODY)
     done = run(place, HOME=str(place / "home"), SUDO_UID=str(SOMEBODY))
     assert done.returncode == 5
-    assert "leave sudo out; to provide for root give sudo -H" in done.stderr
+    assert "omit sudo; to provide for root use sudo -H" in done.stderr
 
 
 @root
@@ -200,7 +200,7 @@ def test_a_home_that_is_a_file_or_relative_is_refused(place: Path) -> None:
     (place / "file").write_text("")
     done = run(place, HOME=str(place / "file"))
     assert done.returncode == 5
-    assert f"{place / 'file'} is no folder" in done.stderr
+    assert f"{place / 'file'} is not a folder" in done.stderr
     done = run(place, HOME="home")
     assert done.returncode == 5
     assert "absolute path" in done.stderr

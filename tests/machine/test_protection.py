@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbprovision.machine.inside import leading_out
+from nbprovision.machine.protection import paths_outside
 
 PARTS = st.sampled_from(["lib", "bin", "x", "out", "up", "self", "gone", "..", ".", "", "round"])
 NAMES = st.lists(st.builds("/".join, st.lists(PARTS, min_size=1, max_size=5)), max_size=12)
@@ -36,4 +36,4 @@ def test_it_is_what_realpath_says_of_each_name(names: list[str], base: str, abso
             real = os.path.realpath(folder)
             if not f"{real}/".startswith(f"{os.path.realpath(prefix)}/"):
                 expected.append(Path(real, last))
-        assert list(leading_out(prefix, prefix / base, names)) == expected
+        assert list(paths_outside(prefix, prefix / base, names)) == expected
