@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nbprovision.cli.inventory import FoundKernel
-from nbprovision.jupyter import ipykernel
+from nbprovision.jupyter import kernelspec
 from nbprovision.machine import kernels
 from nbprovision.machine.activation import LAUNCHER
 
@@ -51,7 +51,7 @@ def parameters(kernel: FoundKernel, prefix: Path, reference: str) -> dict[str, A
         values["scope"] = kernel.scope
     if spec.get("interrupt_mode") in ("signal", "message"):
         values["interrupt_mode"] = spec["interrupt_mode"]
-    said = _mapping(ipykernel.spec(prefix).get("metadata", {"debugger": True})) if is_python else {}
+    said = _mapping(kernelspec.bundled_spec(prefix).get("metadata", {"debugger": True})) if is_python else {}
     more = {key: value for key, value in metadata.items() if key not in said or said[key] != value}
     if more:
         values["metadata"] = more
