@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 
 from nbprovision.files import file_work
-from nbprovision.files.file_work import FILE_ACTIONS, FilePlan, TextState
+from nbprovision.files.file_work import FILE_ACTIONS, FilePlan, PathState
 from nbprovision.jupyter import server as jupyter
 from nbprovision.machine import distributions
 from nbprovision.machine.env_selection import PlatformChanges
@@ -40,7 +40,7 @@ class ExtensionState(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     pip: PipState | None
-    files: dict[str, TextState]
+    files: dict[str, PathState]
     disabled: frozenset[str]
     warnings: tuple[str, ...]
 

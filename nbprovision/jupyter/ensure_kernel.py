@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from nbprovision.files.file_work import resources_above
+from nbprovision.files.file_work import check_text, resources_above
 from nbprovision.jupyter import kernel_folder, kernelspec
 from nbprovision.jupyter.kernelspec import CONNECTION_FILE, KernelState
 from nbprovision.machine import activation, distributions, kernels
@@ -19,7 +19,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Inevitable, ParameterError, TaskFailed, UnknownEnvironment
 from nbprovision.model.relations import OneOf, Requires
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import Claim, Foretold, Input, Resource, Setting, parameter, unfit
+from nbprovision.model.task import Claim, Foretold, Input, Resource, Setting, parameter
 from nbprovision.system import secrets, unfinished
 from nbprovision.system.places import existing
 
@@ -122,7 +122,7 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
     scope: Annotated[
         kernels.Scope,
         parameter(
-            "Who sees the kernel: `user` (the user's Jupyter), `system` (every user's; needs write access), "
+            "Visibility of the kernel: `user` (the user's Jupyter), `system` (every user's; needs write access), "
             "`env` (the Jupyter that runs from the environment itself)."
         ),
     ] = "user"
@@ -153,10 +153,7 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
         if not self.names_one and self.envs is None and not (self.state == "absent" and self.name):
             cure = "give env or prefix for an environment's Python, or argv for any other program"
             raise ParameterError("env", "`env`, `prefix` or `argv` is required", cure=cure)
-        for key in ("argv", "environment", "display_name", "language", "env", "prefix"):
-            problem = unfit(getattr(self, key))
-            if problem:
-                raise ParameterError(key, f"`{key}` holds {problem}")
+        check_text(self, "argv", "environment", "display_name", "language", "env", "prefix")
         for key in self.environment:
             if not _VARIABLE.fullmatch(key):
                 raise ParameterError("environment", f"{key!r} is not a valid name of an environment variable")

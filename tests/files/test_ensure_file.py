@@ -206,7 +206,7 @@ def test_a_link_is_followed_when_asked(machine: Machine, home: Path, tmp_path: P
         ({"path": "/f", "state": "directory", "content": ""}, "content", "does not go with"),
         ({"path": "/f", "state": "absent", "src": "/g"}, "src", "does not go with"),
         ({"path": "/f/", "content": ""}, "path", "names a folder"),
-        ({"path": "/f", "template": "/t"}, "template", "variables from a playbook"),
+        ({"path": "/f", "template": "/t"}, "template", "variables of a playbook"),
     ],
 )
 def test_what_makes_no_sense_is_refused(parameters: dict[str, Any], key: str, said: str) -> None:

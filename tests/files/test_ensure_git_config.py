@@ -204,7 +204,7 @@ def test_what_an_included_file_says_is_told(machine: Machine, home: Path) -> Non
     task = EnsureGitConfig(name="user.name", value="A")
     with inputs.recorded() as recorded:
         state = task.read(machine)
-    assert task.plan(state).warnings == (f"{home}/other, which is included, sets user.name too",)
+    assert task.plan(state).warnings == (f"the included file {home}/other sets user.name too",)
     assert str(home / "other") in recorded.files
 
 
@@ -234,7 +234,7 @@ def test_a_link_out_of_its_folder_is_followed_only_when_asked(machine: Machine, 
         ({"name": "a.b c", "value": "x"}, "name", "not the name of a variable"),
         ({"name": "a.b\n.c", "value": "x"}, "name", "not the name of a variable"),
         ({"name": "a.b"}, "", "needs a value"),
-        ({"name": "a.b", "value": "x", "state": "absent"}, "value", "takes all values"),
+        ({"name": "a.b", "value": "x", "state": "absent"}, "value", "removes all values"),
         ({"name": "a.b", "value": "x\0"}, "value", "NUL"),
     ],
 )
