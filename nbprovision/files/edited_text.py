@@ -86,7 +86,7 @@ class EditedText(FileTask[PathState], frozen=True, kw_only=True):
             TaskFailed: it cannot be read, or is a link that leads out of its folder.
 
         """
-        return file_work.read_text(self.target(machine), follow=self.follow)
+        return file_work.read_state(self.target(machine), follow=self.follow)
 
     def plan(self, state: PathState) -> FilePlan:
         """Compare the text with the edited text.
@@ -105,7 +105,7 @@ class EditedText(FileTask[PathState], frozen=True, kw_only=True):
                 cure="correct the path, or write create: true",
             )
         edit = self.edit(text or "")
-        plan = file_work.edited(state, edit.text, mode=self.mode, backup=self.backup)
+        plan = file_work.plan_text(state, edit.text, mode=self.mode, backup=self.backup)
         if edit.missed is None:
             return plan
         key = "insertafter" if self.insertbefore is None else "insertbefore"

@@ -180,7 +180,7 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
             TaskFailed: one of them cannot be read.
 
         """
-        shells = tuple(file_work.read_text(path, follow=self.follow) for path in self._shell_files(machine))
+        shells = tuple(file_work.read_state(path, follow=self.follow) for path in self._shell_files(machine))
         if self.where == "shells":
             return EnvVarState(shells=shells, volume=machine.platform.volume)
         available = kernels.installed([self._folder(machine)])
@@ -222,7 +222,7 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
         mode = "go=" if private else None
         plans = [self._plan_shell(file, mode) for file in state.shells]
         plans += [self._plan_kernel(kernel, mode) for kernel in state.kernels]
-        return msgspec.structs.replace(file_work.joined(plans), warnings=tuple(self._doubts()), beside=True)
+        return msgspec.structs.replace(file_work.join_plans(plans), warnings=tuple(self._doubts()), beside=True)
 
     def apply(self, plan: FilePlan, machine: Machine) -> None:
         """Write the files.
@@ -239,7 +239,7 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
             begin, end = f"# BEGIN {name} (nbprovision)", f"# END {name} (nbprovision)"
             line = f"export {name}={shlex.quote(value)}" if self.state == "present" else None
             text = with_block(text, begin, end, line, Place(), name=f"the variable {name} in {file.path}").text
-        return FilePlan() if file.text is None and not text else file_work.edited(file, text, mode=mode)
+        return FilePlan() if file.text is None and not text else file_work.plan_text(file, text, mode=mode)
 
     def _plan_kernel(self, kernel: KernelSpec, mode: str | None) -> FilePlan:
         if not isinstance(kernel.spec, dict):
@@ -251,8 +251,8 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
         variables = {name: _in_kernel(value) for name, value in self._variables.items()}
         spec = kernels.with_variables(kernel.spec, variables, present=self.state == "present")
         if spec == kernel.spec:
-            return file_work.written(kernel, data=None, same=True, mode=mode)
-        return file_work.written(kernel, data=kernels.encoded(spec), mode="go=" if spec["env"] else None)
+            return file_work.plan_file(kernel, data=None, same=True, mode=mode)
+        return file_work.plan_file(kernel, data=kernels.encoded(spec), mode="go=" if spec["env"] else None)
 
     def _doubts(self) -> Iterator[str]:
         for name, value in self._variables.items():

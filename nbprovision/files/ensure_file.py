@@ -188,7 +188,7 @@ class EnsureFile(FileTask[FileState], frozen=True, kw_only=True):
 
         """
         path = machine.path(self.path)
-        place = file_work.place_of(path, follow=True) if self.follow and self.state != "link" else path
+        place = file_work.resolve_link(path, follow=True) if self.follow and self.state != "link" else path
         piece = Piece(path=path, place=place, entry=look(place))
         if self.state == "absent":
             return FileState(pieces=(piece,), precious=_reason_to_keep(place, machine))
@@ -210,7 +210,7 @@ class EnsureFile(FileTask[FileState], frozen=True, kw_only=True):
             TaskFailed: something of another kind is in the way.
 
         """
-        return file_work.joined(self._plan_of(piece, state) for piece in state.pieces)
+        return file_work.join_plans(self._plan_of(piece, state) for piece in state.pieces)
 
     def _plan_of(self, piece: Piece, state: FileState) -> FilePlan:
         if self.state == "absent":
@@ -225,10 +225,10 @@ class EnsureFile(FileTask[FileState], frozen=True, kw_only=True):
         if wanted is not None and wanted.kind == "link":
             return _linked(piece, wanted.target)
         if piece.entry.kind == "file" and (not self.force or (self.content is None and wanted is None)):
-            return file_work.written(piece, data=None, same=True, mode=self.mode)
+            return file_work.plan_file(piece, data=None, same=True, mode=self.mode)
         if wanted is None:
-            return file_work.written(piece, data=(self.content or "").encode(), mode=self.mode, backup=self.backup)
-        return file_work.written(
+            return file_work.plan_file(piece, data=(self.content or "").encode(), mode=self.mode, backup=self.backup)
+        return file_work.plan_file(
             piece,
             data=wanted.data,
             source=piece.source,
@@ -258,9 +258,9 @@ class EnsureFile(FileTask[FileState], frozen=True, kw_only=True):
             raise file_work.in_the_way(piece, "a folder", cure)
         bits = piece.entry.mode if kind == "folder" else file_work.FOLDER_MODE
         if self.mode is not None and self.state == "directory":  # the mode of a copied folder is for its files
-            bits = file_work.resolved(self.mode, bits, folder=True)
+            bits = file_work.resolve_mode(self.mode, bits, folder=True)
         if kind == "folder":
-            return file_work.mode_plan(piece, bits)
+            return file_work.plan_mode(piece, bits)
         step = FileStep(path=piece.place, do="make folder", mode=bits)
         return FilePlan(changes=(Change("make folder", str(piece.path)),), steps=(step,))
 

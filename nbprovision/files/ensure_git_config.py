@@ -16,7 +16,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.task import Strings, as_list, parameter
 from nbprovision.system import secrets
-from nbprovision.system.files import read_text as text_of
+from nbprovision.system.files import read_text
 
 
 class GitConfigState(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +141,7 @@ class EnsureGitConfig(FileTask[GitConfigState], frozen=True, kw_only=True):
                 cause="it has no .git with a config",
                 cure="clone it with an ensure_command before this task, or correct `repo`",
             )
-        file = file_work.read_text(self.target(machine), follow=self.follow)
+        file = file_work.read_state(self.target(machine), follow=self.follow)
         before = file.text
         values = self._values if self.state == "present" else []
         text = git_config.edited(file.path, before or "", self.name, values, machine)
@@ -158,14 +158,14 @@ class EnsureGitConfig(FileTask[GitConfigState], frozen=True, kw_only=True):
         """Compare the text with the wanted text."""
         plan = FilePlan()
         if state.wanted is not None:
-            plan = file_work.edited(state.file, state.wanted, mode="go=" if self._secret else None)
+            plan = file_work.plan_text(state.file, state.wanted, mode="go=" if self._secret else None)
         warnings = tuple(f"the included file {path} sets {self.name} too" for path in state.overruled_by)
         return msgspec.structs.replace(plan, warnings=warnings)
 
     def _overruled(self, path: Path, machine: Machine) -> bool:
         """Whether an included file, if git can read it, sets the variable to other values."""
         with contextlib.suppress(TaskFailed, OSError):
-            text = text_of(path)
+            text = read_text(path)
             variables = git_config.listing(path, text, machine) if text else {}
             return variables.get(git_config.variable_name(self.name) or "", []) not in ([], self._values)
         return False

@@ -183,7 +183,7 @@ def check_text(task: Task[Any], *keys: str) -> None:
             raise ParameterError(key, f"'{key}' holds {problem}")
 
 
-def place_of(path: Path, *, follow: bool) -> Path:
+def resolve_link(path: Path, *, follow: bool) -> Path:
     """The file that ``path`` names. A link is followed within its own folder, and out of it only with ``follow``.
 
     Raises:
@@ -202,23 +202,23 @@ def place_of(path: Path, *, follow: bool) -> Path:
     )
 
 
-def read_text(path: Path, *, follow: bool) -> PathState:
+def read_state(path: Path, *, follow: bool) -> PathState:
     """The state of a text file.
 
     Raises:
-        TaskFailed: it cannot be read, or is a link that `place_of` does not follow.
+        TaskFailed: it cannot be read, or is a link that `resolve_link` does not follow.
 
     """
-    place = place_of(path, follow=follow)
+    place = resolve_link(path, follow=follow)
     return PathState(path=path, place=place, entry=look(place))
 
 
-def edited(state: PathState, text: str, *, mode: str | None = None, backup: bool = False) -> FilePlan:
+def plan_text(state: PathState, text: str, *, mode: str | None = None, backup: bool = False) -> FilePlan:
     """Plan a file with a text."""
-    return written(state, data=text.encode("utf-8", "surrogateescape"), mode=mode, backup=backup)
+    return plan_file(state, data=text.encode("utf-8", "surrogateescape"), mode=mode, backup=backup)
 
 
-def written(
+def plan_file(
     state: PathState,
     *,
     data: bytes | None,
@@ -249,8 +249,8 @@ def written(
     exists = entry.kind == "file"
     bits = entry.mode if exists else new_mode
     if mode is not None:
-        bits = resolved(mode, bits, folder=False)
-    mode_only = mode_plan(state, bits)
+        bits = resolve_mode(mode, bits, folder=False)
+    mode_only = plan_mode(state, bits)
     if exists and (entry.data == data if same is None else same):
         return mode_only
     change = Change("write" if exists else "create", str(state.path), entry.text, shown(data), kind="file")
@@ -261,7 +261,7 @@ def written(
     return FilePlan(changes=(change, *mode_only.changes), steps=(step,))
 
 
-def mode_plan(state: PathState, bits: int) -> FilePlan:
+def plan_mode(state: PathState, bits: int) -> FilePlan:
     """Plan the mode of an existing file or folder."""
     entry = state.entry
     if entry.kind not in ("file", "folder") or entry.mode == bits:
@@ -277,7 +277,7 @@ def in_the_way(state: PathState, wanted: str, cure: str) -> TaskFailed:
     )
 
 
-def joined(plans: Iterable[FilePlan]) -> FilePlan:
+def join_plans(plans: Iterable[FilePlan]) -> FilePlan:
     """Several plans as one."""
     plans = list(plans)
     return FilePlan(
@@ -333,7 +333,7 @@ def check_mode(key: str, mode: str | None) -> None:
     raise ParameterError(key, f"'{mode[:40]}' is not a mode", cure="write it in quotes as '0644', or as 'u=rw,go=r'")
 
 
-def resolved(mode: str, current: int, *, folder: bool) -> int:
+def resolve_mode(mode: str, current: int, *, folder: bool) -> int:
     """The permission bits that a checked ``mode`` makes of ``current``.
 
     Args:

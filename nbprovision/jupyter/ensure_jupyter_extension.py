@@ -25,7 +25,7 @@ from nbprovision.pip import requirements
 from nbprovision.pip.packages import PipPackages
 from nbprovision.pip.state import PipState
 from nbprovision.pip.with_pip import WithPip
-from nbprovision.system.files import read_text as text_of
+from nbprovision.system.files import read_text
 
 
 class ExtensionState(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,12 +158,12 @@ class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True)
 
         """
         prefix = self.prefix(machine)
-        files = {key: file_work.read_text(path, follow=False) for key, path in self._files(machine).items()}
+        files = {key: file_work.read_state(path, follow=False) for key, path in self._files(machine).items()}
         disabled: dict[str, bool] = {}
         if self.scope == "user" and self.lab:
             of_environment = prefix / "etc/jupyter" / jupyter.PAGE_CONFIG
             with contextlib.suppress(TaskFailed):  # Jupyter ignores a damaged file
-                disabled = jupyter.disabled_extensions(jupyter.parsed(of_environment, text_of(of_environment)))
+                disabled = jupyter.disabled_extensions(jupyter.parse_config(of_environment, read_text(of_environment)))
         return ExtensionState(
             pip=self.read_packages(machine),
             files=files,
@@ -181,11 +181,11 @@ class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True)
         pip = self.plan_packages(state.pip)
         edits = []
         for key, file in state.files.items():
-            config = jupyter.parsed(file.path, file.text)
+            config = jupyter.parse_config(file.path, file.text)
             wanted = self._with_lab(config, state.disabled) if key == "lab" else self._with_server(config)
             if wanted != config:
-                edits.append(file_work.edited(file, json.dumps(wanted, indent=2, ensure_ascii=False) + "\n"))
-        files = file_work.joined(edits)
+                edits.append(file_work.plan_text(file, json.dumps(wanted, indent=2, ensure_ascii=False) + "\n"))
+        files = file_work.join_plans(edits)
         return ExtensionPlan(
             changes=(*pip.changes, *files.changes),
             warnings=(*pip.warnings, *state.warnings),
@@ -232,7 +232,7 @@ class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True)
         for text in as_list(self.packages):
             name = requirements.parse(text).name
             for distribution in installed.get(name or "", ())[:1]:
-                if not jupyter.extends_jupyter(text_of(distribution.path / "RECORD") or ""):
+                if not jupyter.extends_jupyter(read_text(distribution.path / "RECORD") or ""):
                     yield (
                         f"{name} brings no prebuilt extension: it may extend nothing, or need a build with Node.js, "
                         "which this task does not do"

@@ -49,7 +49,7 @@ def config_folder(env: Mapping[str, str], user_home: Path) -> Path:
     return Path(os.path.abspath(env.get("JUPYTER_CONFIG_DIR") or user_home / ".jupyter"))
 
 
-def parsed(path: Path, text: str | None) -> dict[str, Any]:
+def parse_config(path: Path, text: str | None) -> dict[str, Any]:
     """The settings in a configuration file.
 
     Raises:
