@@ -6,11 +6,10 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
 
-from nbprovision.files.file_work import PathState
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import Needs, Relation, Requires
@@ -19,6 +18,9 @@ from nbprovision.model.task import Resource, State, Task, parameter
 from nbprovision.system import room, secrets
 from nbprovision.system.files import link_atomically, remove, remove_if_empty, write_atomically
 from nbprovision.system.reading import kind_of, read_bytes, read_json
+
+if TYPE_CHECKING:
+    from nbprovision.files.file_work import PathState
 
 RECORD_SUFFIX = ".nbprovision-before"
 SECRET_MODE = 0o600

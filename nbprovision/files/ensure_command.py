@@ -34,9 +34,9 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
     """Run a command, unless a path in ``creates`` exists, a path in ``removes`` is missing, or ``unless`` succeeds.
 
     Each of several conditions can prevent the run. After the run, the paths in ``creates`` must exist, those in
-    ``removes`` must be missing, and ``unless`` must succeed. Without these three the command runs each time (with
-    ``onlyif`` each time that ``onlyif`` succeeds), and no run can skip its checks. ``unless`` and ``onlyif`` also run
-    with ``--check``: they must not change anything.
+    ``removes`` must be missing, and ``unless`` must succeed. A command without these three runs each time (with
+    ``onlyif`` each time that ``onlyif`` succeeds), and every run then checks all tasks of the playbook. ``unless`` and
+    ``onlyif`` also run with ``--check``: they must not change anything.
 
     The command keeps its place in the playbook: it runs after all tasks before it, and before all tasks after it. It
     runs as the user who runs the playbook, and must not leave a background process. The result has ``rc``, ``stdout``,

@@ -99,12 +99,13 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
     display_name: Annotated[
         str | None,
         parameter(
-            "Name that Jupyter shows. Default: `Python (ENVIRONMENT)`, with `argv` its language; or the kernel's name."
+            "Name that Jupyter shows. Default: `Python (ENVIRONMENT)` (with `argv`, its language); outside any "
+            "environment the kernel's name."
         ),
     ] = None
     language: Annotated[
         str | None,
-        parameter("Language of the kernel's notebooks. Default: `python`; of another program the kernel's name."),
+        parameter("Language of the kernel's notebooks. Default: `python`; for another program the kernel's name."),
     ] = None
     environment: Annotated[
         dict[str, str | int | float],
