@@ -31,7 +31,7 @@ class CommandState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
-    """Run a command, unless a path in ``creates`` exists, a path in ``removes`` is missing, or ``unless`` succeeds.
+    """Run a command, unless the paths in ``creates`` exist, those in ``removes`` are missing, or ``unless`` succeeds.
 
     Each of several conditions can prevent the run. After the run, the paths in ``creates`` must exist, those in
     ``removes`` must be missing, and ``unless`` must succeed. A command without these three runs each time (with

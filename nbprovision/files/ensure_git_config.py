@@ -144,9 +144,9 @@ class EnsureGitConfig(FileTask[GitConfigState], frozen=True, kw_only=True):
         file = file_work.read_state(self.target(machine), follow=self.follow)
         before = file.text
         values = self._values if self.state == "present" else []
-        text = git_config.edited(file.path, before or "", self.name, values, machine)
+        text = git_config.edit(file.path, before or "", self.name, values, machine)
         included = git_config.included_files(
-            file.path, git_config.listing(file.path, before, machine) if before else {}, machine.user_home
+            file.path, git_config.list_variables(file.path, before, machine) if before else {}, machine.user_home
         )
         return GitConfigState(
             file=file,
@@ -166,6 +166,6 @@ class EnsureGitConfig(FileTask[GitConfigState], frozen=True, kw_only=True):
         """Whether an included file, if git can read it, sets the variable to other values."""
         with contextlib.suppress(TaskFailed, OSError):
             text = read_text(path)
-            variables = git_config.listing(path, text, machine) if text else {}
+            variables = git_config.list_variables(path, text, machine) if text else {}
             return variables.get(git_config.variable_name(self.name) or "", []) not in ([], self._values)
         return False

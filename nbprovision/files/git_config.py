@@ -18,7 +18,7 @@ from nbprovision.system.secrets import mask, remember_if_secret
 _NAME = re.compile(r"(?s)([A-Za-z0-9.-]+?)(?:\.(.+))?\.([A-Za-z][A-Za-z0-9-]*)")
 
 # The values of each variable in their order, by its full name as `variable_name` returns it.
-Listing = dict[str, list[str]]
+Variables = dict[str, list[str]]
 
 
 def variable_name(text: str) -> str | None:
@@ -32,7 +32,7 @@ def variable_name(text: str) -> str | None:
     return ".".join(part for part in (match[1].lower(), match[2], match[3].lower()) if part is not None)
 
 
-def listing(path: Path, text: str, machine: Machine) -> Listing:
+def list_variables(path: Path, text: str, machine: Machine) -> Variables:
     """The values of every variable in a file, without those in included files.
 
     Args:
@@ -59,7 +59,7 @@ def listing(path: Path, text: str, machine: Machine) -> Listing:
                 cure="correct the file by hand",
                 position=Position(str(path), int(line[1]), 1) if line else None,
             )
-        variables: Listing = {}
+        variables: Variables = {}
         for variable in done.output.split("\0")[:-1]:
             name, has_value, value = variable.partition("\n")
             remember_if_secret(name, value)
@@ -68,7 +68,7 @@ def listing(path: Path, text: str, machine: Machine) -> Listing:
     return dict(machine.notes[key])
 
 
-def edited(path: Path, text: str, name: str, values: Sequence[str], machine: Machine) -> str:
+def edit(path: Path, text: str, name: str, values: Sequence[str], machine: Machine) -> str:
     """Have git set a variable to exactly these values, and return the new text.
 
     Args:
@@ -83,7 +83,7 @@ def edited(path: Path, text: str, name: str, values: Sequence[str], machine: Mac
         NotTrusted: root must not run this git.
 
     """
-    expected = listing(path, text, machine) if text else {}
+    expected = list_variables(path, text, machine) if text else {}
     full_name = variable_name(name) or name
     current = expected.pop(full_name, [])
     if current == list(values):
@@ -109,10 +109,10 @@ def edited(path: Path, text: str, name: str, values: Sequence[str], machine: Mac
         result = result.replace(placeholder, _quoted(value))
     if values:
         expected[full_name] = list(values)
-    return edit_configuration(path, result, lambda new_text: listing(path, new_text, machine), expected) or ""
+    return edit_configuration(path, result, lambda new_text: list_variables(path, new_text, machine), expected) or ""
 
 
-def included_files(path: Path, variables: Listing, user_home: Path) -> Iterator[Path]:
+def included_files(path: Path, variables: Variables, user_home: Path) -> Iterator[Path]:
     """The files that a file includes, conditionally or not."""
     for name, values in variables.items():
         if name == "include.path" or (name.startswith("includeif.") and name.endswith(".path")):
