@@ -19,7 +19,7 @@ from nbprovision.cli import inventory
 from nbprovision.conda import health, requested
 from nbprovision.conda.requested import CondaAsked, PipAsked, Since
 from nbprovision.indexes import index_url
-from nbprovision.jupyter import ipykernel
+from nbprovision.jupyter import kernelspec
 from nbprovision.machine import distributions, image, interpreters
 from nbprovision.machine import kernels as machine_kernels
 from nbprovision.machine.environments import LAUNCHER, Environment, is_environment
@@ -335,7 +335,7 @@ def kernel_parameters(kernel: inventory.KernelInfo, prefix: Path, reference: str
         values["scope"] = kernel.scope
     if spec.get("interrupt_mode") in ("signal", "message"):
         values["interrupt_mode"] = spec["interrupt_mode"]
-    usual = _mapping(ipykernel.spec(prefix).get("metadata", {"debugger": True})) if is_python else {}
+    usual = _mapping(kernelspec.bundled_spec(prefix).get("metadata", {"debugger": True})) if is_python else {}
     if own_metadata := {key: value for key, value in metadata.items() if usual.get(key, object) != value}:
         values["metadata"] = own_metadata
     return values

@@ -1,1 +1,1 @@
-"""Files, lines of text, commands, git, variables: what is no package."""
+"""Files, lines of text, commands, git and environment variables."""

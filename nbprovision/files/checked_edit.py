@@ -1,7 +1,7 @@
-"""The gate that every edit of a configuration file passes before it may be written: pip.conf, uv.toml, .condarc, git's.
+"""The check of every edit of a configuration file (pip.conf, uv.toml, .condarc, git's) before it is written.
 
-An editor changes the text of a file that is the user's. Whatever it is made of, its result is parsed again by the rules
-of the program that reads the file. All other settings must have kept their values, and ours must have the new one.
+An editor changes the text of the user's file. Its result is parsed again by the rules of the program that reads the
+file. The edited settings must have their new values, and all other settings must have kept theirs.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _MOST_NAMED = 3
 def edit_configuration(
     path: Path, new_text: str | None, parse: Callable[[str], Mapping[str, Any]], expected: Mapping[str, Any]
 ) -> str | None:
-    """``new_text``, if it says what it should.
+    """Return ``new_text`` if it contains exactly the expected settings.
 
     Args:
         path: The file, for messages.
-        new_text: What an editor made of its text, None for no file.
-        parse: Settings by their names, as the program that owns the format reads them. It raises `TaskFailed` or
-            `ValueError` for a text that is not valid.
-        expected: What has to come out: the settings before, with our changes.
+        new_text: The edited text, None for no file.
+        parse: Returns the settings by name, as the program that owns the format reads them. It raises `TaskFailed` or
+            `ValueError` for an invalid text.
+        expected: The old settings with our changes.
 
     Raises:
-        TaskFailed: the text is not valid, or says something else. The message names the settings and shows no value.
+        TaskFailed: the text is invalid, or other settings differ. The message names the settings without their values.
 
     """
     try:
@@ -38,7 +38,7 @@ def edit_configuration(
     if actual == expected:
         return new_text
     if actual is None:
-        cause = "with the new values in it the file would no longer be valid"
+        cause = "with the new values the file would no longer be valid"
     else:
         missing = object()
         names = [
@@ -56,6 +56,5 @@ def refusal(path: Path, cause: str) -> TaskFailed:
     return TaskFailed(
         f"{path} cannot be edited with certainty, and stays as it is",
         cause=cause,
-        cure="write the file more simply (one setting on a line, no indentation before its name), or set the value by "
-        "hand",
+        cure="simplify the file (one setting on a line, no indentation before its name), or set the value by hand",
     )

@@ -1,4 +1,4 @@
-"""A configuration file that is the user's as well as ours: whom it is for, how it stands, and what it was before us."""
+"""A configuration file that the user and nbprovision edit: its scope, its state, and the record of the original."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -15,31 +15,33 @@ from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import Needs, Relation, Requires
 from nbprovision.model.result import Change
 from nbprovision.model.task import Resource, State, Task, parameter
-from nbprovision.system import disk_space, inputs, secrets
+from nbprovision.system import disk_space, secrets
 from nbprovision.system.files import link_atomically, remove, remove_if_empty, write_atomically
-from nbprovision.system.reading import MOST, kind_of, read_bytes
+from nbprovision.system.reading import kind_of, read_bytes, read_json
+
+if TYPE_CHECKING:
+    from nbprovision.files.file_work import ManagedPath
 
 RECORD_SUFFIX = ".nbprovision-before"
 SECRET_MODE = 0o600
-OTHER_PASSWORD = "change password"  # noqa: S105 - the action for a change of nothing but passwords
+OTHER_PASSWORD = "change password"  # noqa: S105 - the action of a change that shows only passwords
 
 
 class Before(msgspec.Struct, frozen=True, kw_only=True):
-    """The record beside a file that we have changed, readable by its owner only: the user's own passwords may be in it.
+    """The record beside a changed file. Only its owner can read it, since it may contain the user's own passwords.
 
-    It lies beside the file and not in the tool's home, so that both vanish together at a restart, and no password of
-    the user's own gets onto the persistent volume.
+    It lies beside the file and not in the tool's home, so that a restart removes both, and no password of the user's
+    gets onto the persistent volume.
 
     Attributes:
-        content: The file without us, None for no file: as it was before we wrote to it for the first time, with what
-            others have changed in it since then.
-        mode: Its permission bits before us.
-        link: What it named, where it was a link.
-        folders: Folders above it that were missing, the topmost first.
-        written: Digests of what we have written, the newest last; two, as a run may have been killed between record and
-            file.
-        asked: The values that were asked for, for each of ``written``; URLs without user and password.
-        given_back: The file is again as it was; what it says is the user's own, even where a task asks for its absence.
+        content: The file without our changes, but with later changes of others; None if there was no file.
+        mode: The original permission bits.
+        link: The target, if the file was a link.
+        folders: The folders above it that were missing, from the top.
+        written: Digests of the texts that we wrote, the newest last. There may be two, because a run can be killed
+            between record and file.
+        asked: The requested values, for each of ``written``; URLs without user and password.
+        given_back: The original file is restored. Its settings are the user's own, even if a task removes such ones.
     """
 
     content: bytes | None = None
@@ -52,17 +54,17 @@ class Before(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConfigurationFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file as it stands.
+    """The state of a configuration file.
 
     Attributes:
-        path: Where it is, or would be.
-        text: Its content, read through a link, line ends as they are; None where there is no file.
-        mode: Its permission bits (those of what a link names).
-        link: What it names, where it is a link.
-        missing: Folders above it that are not there, the topmost first.
+        path: The path of the file, which may be missing.
+        text: The content, with its line ends; that of the target if the file is a link. None if there is no file.
+        mode: The permission bits, of the target if the file is a link.
+        link: The target, if the file is a link.
+        missing: The missing folders above it, from the top.
         place: Its folder with all links resolved.
-        writable: Whether this user may write there.
-        before: The record of what was there before us.
+        writable: Whether this user can write there.
+        before: The record of the original file.
     """
 
     path: Path
@@ -76,15 +78,15 @@ class ConfigurationFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def record_of(path: Path) -> Path:
-    """Where the record of ``path`` is kept."""
+    """The path of the record of ``path``."""
     return path.with_name(path.name + RECORD_SUFFIX)
 
 
 def read_configured(path: Path) -> ConfigurationFile:
-    """How the file at ``path`` stands.
+    """The state of the file at ``path``.
 
     Raises:
-        TaskFailed: another kind of file is there, or one that cannot be read; neither may be replaced.
+        TaskFailed: it is not a file, or cannot be read; neither may be replaced.
     """
     link = os.readlink(path) if os.path.islink(path) else None
     try:
@@ -93,17 +95,17 @@ def read_configured(path: Path) -> ConfigurationFile:
             raise TaskFailed(
                 f"{path} is not a file",
                 cause=f"it is {kind_of(status)}, which must not be replaced",
-                cure="move away what is there",
+                cure="move it away",
             )
         text, mode = read_bytes(path).decode("utf-8", "surrogateescape"), stat.S_IMODE(status.st_mode)
     except (FileNotFoundError, NotADirectoryError):
         text, mode = None, 0o644
     except OSError as error:
         raise TaskFailed(
-            f"cannot read {path}", cause=f"{error.strerror}", cure="look at its owner and mode: ls -lL"
+            f"cannot read {path}", cause=f"{error.strerror}", cure="check its owner and mode: ls -lL"
         ) from error
     missing = [folder for folder in path.parents if not folder.is_dir()]
-    there = missing[-1].parent if missing else path.parent
+    existing = missing[-1].parent if missing else path.parent
     return ConfigurationFile(
         path=path,
         text=text,
@@ -111,39 +113,29 @@ def read_configured(path: Path) -> ConfigurationFile:
         link=link,
         missing=tuple(str(folder) for folder in reversed(missing)),
         place=Path(os.path.realpath(path.parent)),
-        writable=os.access(there, os.W_OK | os.X_OK),
+        writable=os.access(existing, os.W_OK | os.X_OK),
         before=_read_record(record_of(path)),
     )
 
 
 def _read_record(path: Path) -> Before | None:
-    """The record; one that is damaged, or a link or pipe that someone has put there, is none."""
-    inputs.file(path)
+    """The record; None if it is missing, damaged, or a link or pipe that somebody put there."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            return None
-        with open(handle, "rb", closefd=False) as stream:
-            return msgspec.json.decode(stream.read(MOST), type=Before)
+        return read_json(path, Before, follow=False)
     except (OSError, msgspec.DecodeError):
         return None
-    finally:
-        os.close(handle)
 
 
 class Write(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file is to become.
+    """The wanted state of a file.
 
     Attributes:
         path: The file.
-        text: Its whole content, None for no file.
-        mode: Its permission bits.
-        link: What it is to name instead of having a content.
-        record: The record that is to lie beside it, None for none.
-        folders: Folders to remove, where they are empty, the topmost first.
+        text: The whole content; None removes the file.
+        mode: The permission bits.
+        link: The target of a link, which replaces the file.
+        record: The record beside the file; None removes it.
+        folders: Folders to remove if they are empty, from the top.
     """
 
     path: Path
@@ -155,10 +147,10 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def put(write: Write) -> None:
-    """Carry it out, so that a kill at any moment leaves what the next run can tell apart and finish.
+    """Write the file and its record in an order that lets the next run finish after a kill at any moment.
 
     Raises:
-        TaskFailed: the folder cannot be written, the disk is full, ...
+        TaskFailed: for example, the folder is read-only or the disk is full.
     """
     record = record_of(write.path)
     if write.record is not None and not write.record.given_back:
@@ -178,18 +170,18 @@ def put(write: Write) -> None:
 
 
 class ConfigScope(Task[State], frozen=True, kw_only=True):
-    """Parameters and checks of a task that edits a configuration file of a user, the machine or one environment."""
+    """A task that edits a configuration file of the user, the machine or one environment."""
 
     relations: ClassVar[tuple[Relation, ...]] = (Needs("env", ("scope",), "env"), Requires("scope", "env", ("env",)))
 
     scope: Annotated[
         Literal["user", "system", "env"],
-        parameter("Whom the file is for: this user, the whole machine, or the environment `env`."),
+        parameter("Scope of the file: this user, the whole machine, or the environment `env`."),
     ] = "user"
     env: Annotated[str | None, parameter("The environment (name or path) for `scope: env`.")] = None
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The environment, where the file is for one."""
+        """The environment, if the file belongs to one."""
         prefix = self.prefix(machine)
         return frozenset({Resource("environment", str(prefix))} if prefix is not None else ())
 
@@ -198,7 +190,7 @@ class ConfigScope(Task[State], frozen=True, kw_only=True):
         return 0
 
     def prefix(self, machine: Machine) -> Path | None:
-        """The environment, None where the file is not for one."""
+        """The environment; None if the file does not belong to one."""
         return machine.prefix_of(self.env) if self.env is not None else None
 
     def file(self, machine: Machine, name: str, *, user: Path, system: Path) -> Path:
@@ -221,7 +213,7 @@ class ConfigScope(Task[State], frozen=True, kw_only=True):
             what: The value with a password.
 
         Raises:
-            ParameterError: the file is not the user's.
+            ParameterError: the scope is not `user`.
 
         """
         if self.scope == "user":
@@ -232,8 +224,8 @@ class ConfigScope(Task[State], frozen=True, kw_only=True):
         raise ParameterError(
             key,
             f"{what} cannot be set with `scope: {self.scope}`",
-            cause=f"it would have to stand in {place}",
-            cure="use `scope: user`, whose file is readable by its owner only",
+            cause=f"it would be written to {place}",
+            cure="use `scope: user`: only its owner can read that file",
         )
 
     def refuse_unwritable(self, file: ConfigurationFile) -> None:
@@ -251,29 +243,31 @@ class ConfigScope(Task[State], frozen=True, kw_only=True):
 
 
 def refuse_missing(prefix: Path | None) -> None:
-    """Refuse to write into an environment that does not exist.
+    """Refuse to write into a missing environment.
 
     Raises:
-        TaskFailed: there is a prefix, and no such folder.
+        TaskFailed: the environment is missing.
 
     """
     if prefix is not None and not prefix.is_dir():
         raise TaskFailed(
             f"there is no environment at {prefix}",
-            cause="the file would lie in the environment",
-            cure="make it by ensure_conda_env, or correct the path",
+            cause="the file belongs to the environment",
+            cure="create it with ensure_conda_env, or correct the path",
         )
 
 
-def refuse_persistent(file: ConfigurationFile, place: Path, volume: Path | None, *, what: str, cure: str) -> None:
-    """Refuse a password in a file on the volume that survives restarts.
+def refuse_persistent(
+    file: ConfigurationFile | ManagedPath, place: Path, volume: Path | None, *, what: str, cure: str
+) -> None:
+    """Refuse to write a secret to the volume that survives restarts.
 
     Args:
         file: The file, for messages.
-        place: Where the content goes, all links followed.
+        place: The path of the content, with all links resolved.
         volume: The volume, None for none.
-        what: The value with a password.
-        cure: Where to give the password instead.
+        what: The secret, for messages.
+        cure: Another way to give it.
 
     Raises:
         TaskFailed: the file is on the volume.
@@ -282,7 +276,7 @@ def refuse_persistent(file: ConfigurationFile, place: Path, volume: Path | None,
     if volume is not None and Path(os.path.realpath(volume)) in place.parents:
         raise TaskFailed(
             f"{what} cannot be written to {file.path}",
-            cause=f"{place} is on {volume}, which survives a restart, and a password must not stay there",
+            cause=f"{place} is on {volume}, which survives a restart, and a secret must not stay there",
             cure=cure,
         )
 
@@ -299,5 +293,5 @@ def changes_of(file: ConfigurationFile, text: str | None, mode: int) -> Iterator
 
 
 def _shown(text: str | None) -> str | None:
-    """A text without passwords, fit for every encoding."""
+    """A text without passwords, in characters that every encoding has."""
     return None if text is None else secrets.mask(text).encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""``ensure_command``: a command that is run when what it is for is not there yet."""
+"""``ensure_command``: a command that runs if its result is missing."""
 
 from __future__ import annotations
 
@@ -20,35 +20,31 @@ from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Duration, Resource, Strings, Task, as_list, parameter, seconds
 from nbprovision.system import commands, secrets, trust
 
-_ANY = range(-64, 256)  # exit statuses, killed by a signal or not
+_ANY = range(-64, 256)  # exit statuses, including those of signals
+_HOW_TO_WRITE = "write argv: [PROGRAM, ARGUMENT, ...], or shell: COMMAND for a shell's syntax"
 
 
 class CommandState(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether there is something to do, and why: empty where there is not."""
+    """The reason to run the command, or an empty string."""
 
     reason: str
 
 
 class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
-    """Run a command, unless what it is for is there: ``creates`` a path, ``removes`` one, or ``unless`` one succeeds.
+    """Run a command, unless the paths in ``creates`` exist, those in ``removes`` are missing, or ``unless`` succeeds.
 
-    Of several conditions each one can keep it from running. After it, what it ``creates`` must be there, what it
-    ``removes`` gone, and ``unless`` must succeed. Without one of these three it is run each time (with ``onlyif``
-    each time that succeeds), and every run takes a look at everything. The commands of ``unless`` and ``onlyif`` are
-    run to find out, with ``--check`` too: they must only look.
+    Each of several conditions can prevent the run. After the run, the paths in ``creates`` must exist, those in
+    ``removes`` must be missing, and ``unless`` must succeed. A command without these three runs each time (with
+    ``onlyif`` each time that ``onlyif`` succeeds), and every run then checks all tasks of the playbook. ``unless`` and
+    ``onlyif`` also run with ``--check``: they must not change anything.
 
-    It keeps its place in the playbook: what stands before is done first, what stands behind waits. It runs as the user
-    whom the playbook runs as, and must leave nothing to wait for. The result has ``rc``, ``stdout``, ``stderr``,
-    ``stdout_lines`` and ``stderr_lines``.
+    The command keeps its place in the playbook: it runs after all tasks before it, and before all tasks after it. It
+    runs as the user who runs the playbook, and must not leave a background process. The result has ``rc``, ``stdout``,
+    ``stderr``, ``stdout_lines`` and ``stderr_lines``.
     """
 
-    relations = (
-        OneOf(
-            ("argv", "shell"),
-            cure_missing="write argv: [PROGRAM, ARGUMENT, ...], or shell: COMMAND to have a shell read it",
-        ),
-    )
-    actions: ClassVar[dict[str, str]] = {"run": "the command was run"}
+    relations = (OneOf(("argv", "shell"), cure_missing=_HOW_TO_WRITE),)
+    actions: ClassVar[dict[str, str]] = {"run": "the command"}
     examples: ClassVar[str] = """
 - name: A copy of the repository
   ensure_command:
@@ -59,65 +55,66 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
   ensure_command:
     shell: umask 077; mkdir -p ~/.ssh && echo made > ~/.ssh/key
     creates: ~/.ssh/key
-- name: A setting that only its own program can tell of
+- name: A setting that only its own program can show
   ensure_command:
     argv: [git, config, --global, init.defaultBranch, main]
     unless: test "$(git config --global init.defaultBranch)" = main
 """
     habits: ClassVar[dict[str, str]] = {
-        "cmd": "write argv: [PROGRAM, ARGUMENT, ...], or shell: COMMAND to have a shell read it",
-        "_raw_params": "write argv: [PROGRAM, ARGUMENT, ...], or shell: COMMAND to have a shell read it",
-        "free_form": "write argv: [PROGRAM, ARGUMENT, ...], or shell: COMMAND to have a shell read it",
+        **dict.fromkeys(("cmd", "_raw_params", "free_form"), _HOW_TO_WRITE),
         "warn": "remove it; there are no warnings of that kind",
-        "expand_argument_vars": "remove it: words of argv are taken as they are, and shell: expands variables",
-        "strip_empty_ends": "remove it; the last line ends of stdout and stderr are always left out",
+        "expand_argument_vars": "remove it: the words of argv are literal, and shell: expands variables",
+        "strip_empty_ends": "remove it; line ends at the end of stdout and stderr are always removed",
         "stdin_add_newline": "remove it; write the line end into stdin",
         "cwd": "write chdir:",
         "path": "write creates:, removes: or chdir:",
     }
 
-    argv: Annotated[
-        list[str] | None, parameter("Program and arguments, word by word; no shell sees them.")
-    ] = None  # fmt: skip
+    argv: Annotated[list[str] | None, parameter("Program and arguments, as words that no shell reads.")] = None
     shell: Annotated[
         str | None,
         parameter(
-            "Text that a shell reads, instead of `argv`: with pipes, `&&`, variables. What of it comes from a template "
-            "is read by the shell as well: put it in with `| quote`."
+            "Text for a shell, instead of `argv`: with pipes, `&&`, variables. The shell also reads the values of "
+            "templates: write them with `| quote`."
         ),
     ] = None
     executable: Annotated[str, parameter("The shell for `shell`, `unless` and `onlyif`.")] = "/bin/sh"
     creates: Annotated[
-        Strings | None, parameter("What the command makes: it is not run where that is there. Relative to `chdir`.")
+        Strings | None, parameter("Paths that the command creates: it does not run if all exist. Relative to `chdir`.")
     ] = None
     removes: Annotated[
-        Strings | None, parameter("What the command removes: it is not run where that is gone. Relative to `chdir`.")
+        Strings | None,
+        parameter("Paths that the command removes: it does not run if all are missing. Relative to `chdir`."),
     ] = None
     unless: Annotated[
         Strings | None,
-        parameter("A command that succeeds where there is nothing to do: text for the shell, or a list of words."),
+        parameter("A command that succeeds if there is nothing to do: text for the shell, or a list of words."),
     ] = None
     onlyif: Annotated[
-        Strings | None, parameter("A command that must succeed for it to be run: as `unless`.")
-    ] = None  # fmt: skip
-    chdir: Annotated[str, parameter("The folder that it runs in. Default: the home folder.", extra={"path": True})] = (
-        "~"
-    )
+        Strings | None, parameter("A command that must succeed before the command runs; written like `unless`.")
+    ] = None
+    chdir: Annotated[
+        str, parameter("The folder that the command runs in. Default: the home folder.", extra={"path": True})
+    ] = "~"
     env: Annotated[
         str | None,
-        parameter("An environment, by name or path, in which it runs as after activation.", extra={"path": "if-slash"}),
+        parameter(
+            "An environment, by name or path; the command runs in it as after activation.", extra={"path": "if-slash"}
+        ),
     ] = None
     environment: Annotated[
-        dict[str, str | int | float], parameter("Variables for it, beside those of the run itself.")
+        dict[str, str | int | float], parameter("Additional environment variables for the command.")
     ] = msgspec.field(default_factory=dict)
-    stdin: Annotated[str, parameter("What it reads from its standard input.")] = ""
-    timeout: Annotated[Duration | None, parameter("After how long it is killed: `90s`, `30m`. Default: never.")] = None
+    stdin: Annotated[str, parameter("Text for the command's standard input.")] = ""
+    timeout: Annotated[
+        Duration | None, parameter("Time after which the command is killed: `90s`, `30m`. Default: no limit.")
+    ] = None
     any_order: Annotated[
-        bool, parameter("Run it beside other tasks: it depends on none, and none depends on it.")
-    ] = False  # fmt: skip
+        bool, parameter("Run the command beside other tasks: it depends on no task, and no task depends on it.")
+    ] = False
 
     def check(self) -> None:
-        """Check what can be known without looking at the machine."""
+        """Check the parameters without looking at the machine."""
         for key in ("argv", "unless", "onlyif"):
             value = getattr(self, key)
             if value is not None and not (value and value[0].strip()):
@@ -125,29 +122,23 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
             if value is not None and re.match(r"~[^/]*/", value[0]):
                 raise ParameterError(
                     key,
-                    f"'{value[0][:80]}' begins with ~, which only a shell replaces",
-                    cure="write {{ lookup('env', 'HOME') }} in its place, or the command as `shell`",
+                    f"'{value[0][:80]}' starts with ~, which only a shell replaces",
+                    cure="write {{ lookup('env', 'HOME') }} instead, or the command as `shell`",
                 )
         if self.shell is not None and not self.shell.strip():
             raise ParameterError("shell", "'shell' is empty")
-        for key in ("argv", "shell", "unless", "onlyif", "executable", "env", "stdin"):
-            for word in as_list(getattr(self, key)):
-                check_text(key, word)
-                if "\0" in word and key != "stdin":
-                    raise ParameterError(key, f"'{key}' has a NUL in it, which no command can be given")
-        for key in ("creates", "removes"):
+        check_text(self, "argv", "shell", "unless", "onlyif", "executable", "env", "environment")
+        for key in ("creates", "removes", "chdir"):
             for path in as_list(getattr(self, key)):
                 check_path(key, path)
-        check_path("chdir", self.chdir)
-        for name, value in self.environment.items():
-            check_text("environment", f"{name}{value}")
-            if not name or "=" in name or "\0" in f"{name}{value}":
+        for name in self.environment:
+            if not name or "=" in name:
                 raise ParameterError("environment", f"{name!r} cannot be a variable of a command")
 
-    # ------------------------------------------------------------------------------------ its place among other tasks
+    # ---------------------------------------------------------------------------------- its relations to other tasks
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
-        """What it makes or removes."""
+        """The paths that it creates or removes."""
         return frozenset(Resource("file", str(path)) for path in self._marks(machine))
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
@@ -157,59 +148,57 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
         return frozenset(needs) | resources_above(self._folder(machine) / "*", machine)
 
     def barrier(self, machine: Machine) -> bool:
-        """Nobody knows what it depends on, or what depends on it."""
+        """A command may depend on any task before it, and any task after it on the command."""
         return not self.any_order
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
-        """What it makes or removes."""
+        """The paths that it creates or removes."""
         return self._marks(machine)
 
     def ages(self, machine: Machine) -> float | None:
-        """What a command has answered may be otherwise at any time, unless the user knows better."""
+        """A command may answer differently at any time, unless the user says otherwise."""
         asks = self.unless is not None or self.onlyif is not None
         return 0.0 if asks and self.refresh_every is None else None
 
     def proves(self, machine: Machine) -> bool:
-        """Whether anything shows that it was run."""
+        """Whether anything shows that it has run."""
         return self.creates is not None or self.removes is not None or self.unless is not None
 
     # ------------------------------------------------------------------------------------------------ the four steps
 
     def read(self, machine: Machine) -> CommandState:
-        """Whether it is to be run; paths are looked at first, commands are asked only where they do not tell.
+        """Decide by the paths, and then by the commands, whether it has to run.
 
         Raises:
-            TaskFailed: a command that is to be asked cannot be.
+            TaskFailed: a command of a condition cannot be run.
 
         """
-        self._remember_secrets()
+        for name, value in self.environment.items():
+            secrets.remember_if_secret(name, str(value))
         missing = [path for path in self._paths(self.creates, machine) if not os.path.lexists(path)]
-        there = [path for path in self._paths(self.removes, machine) if os.path.lexists(path)]
-        if (self.creates is not None and not missing) or (self.removes is not None and not there):
+        present = [path for path in self._paths(self.removes, machine) if os.path.lexists(path)]
+        if (self.creates is not None and not missing) or (self.removes is not None and not present):
             return CommandState(reason="")
-        reasons = [f"there is no {path}" for path in missing[:1]] + [f"{path} is there" for path in there[:1]]
-        if self.unless is not None:
-            if self._succeeds(self.unless, machine):
-                return CommandState(reason="")
-            reasons.append(f"unless: {_shown(self.unless)} fails")
-        if self.onlyif is not None:
-            if not self._succeeds(self.onlyif, machine):
-                return CommandState(reason="")
-            reasons.append(f"onlyif: {_shown(self.onlyif)} succeeds")
-        return CommandState(reason=", ".join(reasons) or "nothing shows that it was run")
+        reasons = [f"there is no {path}" for path in missing[:1]] + [f"{path} exists" for path in present[:1]]
+        for key, command, wanted in (("unless", self.unless, False), ("onlyif", self.onlyif, True)):
+            if command is not None:
+                if (self._run(self._words(command), machine).status == 0) is not wanted:
+                    return CommandState(reason="")
+                text = command if isinstance(command, str) else shlex.join(command)
+                reasons.append(f"{key}: {text} {'succeeds' if wanted else 'fails'}")
+        return CommandState(reason=", ".join(reasons) or "nothing shows that it has run")
 
     def plan(self, state: CommandState) -> Plan:
-        """Run it, or not."""
+        """Plan the run if there is a reason."""
         if not state.reason:
             return Plan()
         return Plan(changes=(Change("run", self._line, after=state.reason),))
 
     def apply(self, plan: Plan, machine: Machine) -> None:
-        """Run it.
+        """Run the command.
 
         Raises:
-            TaskFailed: it cannot be started, ends with another status than 0, does not end in time, or leaves undone
-                what it is for.
+            TaskFailed: it cannot be started, fails, times out, or does not create or remove the paths.
 
         """
         done = self._run(self._words(self.argv if self.argv is not None else self.shell or ""), machine)
@@ -223,29 +212,26 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
             stderr_lines=errors.splitlines(),
         )
         if done.status != 0:
-            said = (errors.strip() or output.strip())[-4000:]
-            how = f"killed by signal {-done.status}" if done.status < 0 else f"exit status {done.status}"
+            message = (errors.strip() or output.strip())[-4000:]
+            status = f"killed by signal {-done.status}" if done.status < 0 else f"exit status {done.status}"
             raise TaskFailed(
                 f"the command failed: {secrets.mask(self._line)}",
-                cause=secrets.mask(f"{how}: {said}" if said else f"{how}, and it said nothing"),
-                cure=f"try it by hand in {self._folder(machine)}",
+                cause=secrets.mask(f"{status}: {message}" if message else f"{status}, without output"),
+                cure=f"run it by hand in {self._folder(machine)}",
             )
-        undone = [f"there is still no {path}" for path in self._paths(self.creates, machine) if not path.exists()]
-        undone += [f"{path} is still there" for path in self._paths(self.removes, machine) if os.path.lexists(path)]
-        if undone:
-            key = "creates" if "no " in undone[0] else "removes"
+        missing = [f"{path} is still missing" for path in self._paths(self.creates, machine) if not path.exists()]
+        present = [f"{path} still exists" for path in self._paths(self.removes, machine) if os.path.lexists(path)]
+        if missing or present:
+            key = "creates" if missing else "removes"
             raise TaskFailed(
-                f"the command succeeded and did not do what it is for: {secrets.mask(self._line)}",
-                cause=undone[0],
-                cure=f"correct the command, or `{key}`: a relative path begins at {self._folder(machine)}",
+                f"the command succeeded without the expected result: {secrets.mask(self._line)}",
+                cause=(missing or present)[0],
+                cure=f"correct the command, or `{key}`: relative paths start at {self._folder(machine)}",
             )
 
     @property
     def _line(self) -> str:
         return self.shell.strip() if self.shell is not None else shlex.join(self.argv or [])
-
-    def _succeeds(self, command: Strings, machine: Machine) -> bool:
-        return self._run(self._words(command), machine).status == 0
 
     def _words(self, command: Strings) -> list[str]:
         return [self.executable, "-c", command] if isinstance(command, str) else list(command)
@@ -254,7 +240,9 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
         folder = self._folder(machine)
         if not folder.is_dir():
             raise TaskFailed(
-                f"cannot run a command in {folder}", cause="there is no such folder", cure="make it, or correct `chdir`"
+                f"cannot run a command in {folder}",
+                cause="there is no such folder",
+                cure="create it, or correct `chdir`",
             )
         variables = {name: str(value) for name, value in self.environment.items()}
         return commands.run(
@@ -275,9 +263,9 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
             raise TaskFailed(
                 f"there is no environment at {prefix}",
                 cause="there is no such folder",
-                cure="make it by ensure_conda_env, or correct `env`",
+                cure="create it with ensure_conda_env, or correct `env`",
             )
-        # The launcher activates it, and so looks for the program in it first.
+        # The launcher activates the environment, and so searches it first.
         trust.environment(prefix, "run a command in")
         path = f"{prefix}/bin:{machine.env.get('PATH', os.defpath)}"
         for program in (words[0], machine.conda.executable):
@@ -305,11 +293,3 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
 
     def _marks(self, machine: Machine) -> list[Path]:
         return self._paths(self.creates, machine) + self._paths(self.removes, machine)
-
-    def _remember_secrets(self) -> None:
-        for name, value in self.environment.items():
-            secrets.remember_if_secret(name, str(value))
-
-
-def _shown(command: Strings) -> str:
-    return command if isinstance(command, str) else shlex.join(command)

@@ -12,28 +12,20 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from nbprovision.files.edited_text import DamagedBlock, Place, with_block, without_block
-from nbprovision.files.file_work import (
-    FILE_ACTIONS,
-    FilePlan,
-    TextState,
-    carry_out,
-    check_text,
-    edited,
-    joined,
-    read_text,
-    written,
-)
+from nbprovision.files import file_work
+from nbprovision.files.config_file import refuse_persistent
+from nbprovision.files.file_work import FilePlan, Follow, ManagedPath
+from nbprovision.files.text import Place, with_block
 from nbprovision.machine import kernels
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, nearest
 from nbprovision.model.relations import AnyOf, Needs
 from nbprovision.model.task import Resource, Setting, Strings, Task, as_list, parameter
 from nbprovision.system import secrets
-from nbprovision.system.files import PathState, path_state
+from nbprovision.system.files import path_state
 
-# A login shell of bash reads the first of these that is there, another one ~/.bashrc, and a terminal of JupyterLab may
-# be either: https://www.gnu.org/software/bash/manual/html_node/Bash-Startup-Files.html
+# A login shell of bash reads the first existing file of these, other shells read ~/.bashrc. A terminal of JupyterLab
+# may be either: https://www.gnu.org/software/bash/manual/html_node/Bash-Startup-Files.html
 _LOGIN = (".bash_profile", ".bash_login", ".profile")
 _INTERACTIVE = ".bashrc"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -41,49 +33,47 @@ _GLOB = re.compile(r"[*?\[]")
 _ALL = "all"
 
 
-class Kernel(msgspec.Struct, frozen=True, kw_only=True):
-    """A kernel's description: its file, and what it says (None for what is no description)."""
+class KernelSpec(ManagedPath, frozen=True, kw_only=True):
+    """The kernel.json of a kernel, as plain data; None if it is unreadable."""
 
-    path: Path
-    entry: PathState
     spec: Any
 
 
 class EnvVarState(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the variables are, or are to be.
+    """The files with variables.
 
     Attributes:
-        shells: Files that shells read.
-        kernels: Kernels of the user.
-        missing: Names that are asked for and are no kernel of the user's.
-        there: Names of all kernels of the user.
-        volume: What survives a restart.
+        shells: The files that shells read.
+        kernels: The selected kernels of the user.
+        missing: The selected names that are not kernels of the user.
+        available: The names of all kernels of the user.
+        volume: The folder that survives a restart.
 
     """
 
-    shells: tuple[TextState, ...] = ()
-    kernels: tuple[Kernel, ...] = ()
+    shells: tuple[ManagedPath, ...] = ()
+    kernels: tuple[KernelSpec, ...] = ()
     missing: tuple[str, ...] = ()
-    there: tuple[str, ...] = ()
+    available: tuple[str, ...] = ()
     volume: Path | None = None
 
 
 class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
-    """Environment variables in the user's kernels, and in the shells of terminals.
+    """Set environment variables in the user's kernels and in the shells of terminals.
 
-    A value is taken as it is written: no shell and no kernel evaluates anything in it. In a shell's file each variable
-    is a block of its own, in a kernel an entry of `env` in its kernel.json; `ensure_kernel` leaves such entries alone.
-    Kernels and terminals that run already have them after their next start. The kernels are those that `jupyter
-    kernelspec` knows as the user's own when it is this task's turn, so it belongs behind the tasks that make them.
+    Values are literal: no shell and no kernel evaluates them. In a shell's file each variable has a block of its own.
+    In a kernel it is an entry of `env` in kernel.json, which `ensure_kernel` keeps. Running kernels and terminals see
+    the variables after their next start. The task changes the kernels that exist when its turn comes, so write it after
+    the tasks that create them.
     """
 
     relations = (
         AnyOf(("name", "vars"), cure="give `name` and `value`, or `vars`"),
         Needs("value", ("name",)),
     )
-    actions: ClassVar[dict[str, str]] = {key: FILE_ACTIONS[key] for key in ("create", "write", "set mode")}
+    actions: ClassVar[dict[str, str]] = file_work.EDIT_ACTIONS
     examples: ClassVar[str] = """
-- name: Where the models are
+- name: The folder of the models
   ensure_env_var:
     name: MODEL_HOME
     value: /home/ec2-user/SageMaker/models
@@ -93,7 +83,7 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
     vars:
       EDITOR: nano
       PAGER: less -R
-- name: Not any more
+- name: An old variable is removed
   ensure_env_var:
     name: OLD_SETTING
     state: absent
@@ -108,36 +98,31 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
 
     awaits: ClassVar[frozenset[str]] = frozenset({"kernel"})
 
-    name: Annotated[str | None, parameter("The variable.")] = None
+    name: Annotated[str | None, parameter("Name of the variable.")] = None
     value: Annotated[str | int | None, parameter("Its value.")] = None
-    vars: Annotated[dict[str, str | int], parameter("Several variables, name to value.")] = msgspec.field(
-        default_factory=dict
+    vars: Annotated[dict[str, str | int], parameter("Several variables, as a mapping of names to values.")] = (
+        msgspec.field(default_factory=dict)
     )
     where: Annotated[
         Literal["everywhere", "kernels", "shells"],
-        parameter("In the user's kernels, in shells (`~/.bashrc`, and what a login shell reads), or in both."),
+        parameter("In the user's kernels, in shells (`~/.bashrc` and the file of login shells), or in both."),
     ] = "everywhere"
-    kernels: Annotated[Strings, parameter("Which kernels: names, globs, or `all` of the user's.")] = _ALL
-    state: Annotated[Literal["present", "absent"], parameter("Whether they are to be set.")] = "present"
-    follow: Annotated[
-        bool, parameter("Where a shell's file is a link that leads out of its folder: change what it names.")
-    ] = False
+    kernels: Annotated[Strings, parameter("The kernels: names, globs, or `all` of the user's.")] = _ALL
+    state: Annotated[Literal["present", "absent"], parameter("Whether the variables are set.")] = "present"
+    follow: Follow = False
 
     def check(self) -> None:
-        """Check what can be known without looking at the machine."""
+        """Check the parameters without looking at the machine."""
+        file_work.check_text(self, "name", "value", "vars")
         if self.name is not None and self.state == "present" and self.value is None:
             raise ParameterError("name", f"`{self.name}` needs a `value`", cure='write value: "" for an empty one')
-        for name, value in self._variables.items():
-            key = "name" if name == self.name else "vars"
+        for name in self._variables:
             if not _NAME.fullmatch(name):
-                raise ParameterError(
-                    key, f"{name[:60]!r} is not the name of a variable", cure="letters, digits and _, no digit first"
-                )
-            check_text(key, value)
-            if "\0" in value:
-                raise ParameterError(key, f"the value of {name} has a NUL in it, which no variable can hold")
+                key = "name" if name == self.name else "vars"
+                cure = "write letters, digits and _, and no digit first"
+                raise ParameterError(key, f"{name[:60]!r} is not the name of a variable", cure=cure)
         if not as_list(self.kernels):
-            raise ParameterError("kernels", "`kernels` names none", cure="write where: shells, or name kernels")
+            raise ParameterError("kernels", "`kernels` names no kernel", cure="write where: shells, or name kernels")
 
     @property
     def _variables(self) -> dict[str, str]:
@@ -146,22 +131,22 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
 
     @property
     def _secret(self) -> bool:
-        """Whether one of the values is not for everybody's eyes; each such value is masked from now on."""
-        found = [secrets.remember_if_secret(name, value) for name, value in self._variables.items()]
-        return any(found)
+        """Whether a value is a secret; every secret value is masked from now on."""
+        secret = [secrets.remember_if_secret(name, value) for name, value in self._variables.items()]
+        return any(secret)
 
-    # ------------------------------------------------------------------------------------ its place among other tasks
+    # ---------------------------------------------------------------------------------- its relations to other tasks
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
-        """The files of shells, and those of the kernels that are named."""
+        """The files of shells, and the kernel.json of each named kernel."""
         return frozenset(Resource("file", str(path)) for path in (*self._shell_files(machine), *self._named(machine)))
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The kernels that are named."""
+        """The named kernels."""
         return frozenset(Resource("kernel", str(path.parent)) for path in self._named(machine))
 
     def shared_values(self, machine: Machine) -> Iterator[Setting]:
-        """Each variable in each file, as it stands there; of kernels that a pattern means the pattern is given."""
+        """Each variable in each file, in the file's notation; a pattern stands for its kernels."""
         present = self.state == "present"
         for name, value in self._variables.items():
             for path in self._shell_files(machine):
@@ -172,7 +157,7 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
                 yield Setting(str(path), ("env", name), wanted, pattern=self._is_pattern(kernel))
 
     def barrier(self, machine: Machine) -> bool:
-        """Which kernels a pattern means is known when all that stands before it is done."""
+        """Earlier tasks may create kernels that match a pattern."""
         return self.where != "shells" and any(map(self._is_pattern, as_list(self.kernels)))
 
     def weight(self, machine: Machine) -> Literal[0]:
@@ -180,7 +165,7 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
         return 0
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
-        """The files of shells and kernels, and the folder in which a new kernel would show."""
+        """The files of shells and kernels, and the folder in which new kernels appear."""
         yield from self._shell_files(machine)
         if self.where != "shells":
             folder = self._folder(machine)
@@ -190,94 +175,90 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
     # ------------------------------------------------------------------------------------------------ the four steps
 
     def read(self, machine: Machine) -> EnvVarState:
-        """The files as they stand.
+        """Read the files.
 
         Raises:
             TaskFailed: one of them cannot be read.
 
         """
-        shells = tuple(read_text(path, follow=self.follow) for path in self._shell_files(machine))
+        shells = tuple(file_work.read_state(path, follow=self.follow) for path in self._shell_files(machine))
         if self.where == "shells":
             return EnvVarState(shells=shells, volume=machine.platform.volume)
-        there = kernels.installed([self._folder(machine)])
-        asked = as_list(self.kernels)
-        chosen = [name for name in there if any(self._means(pattern, name) for pattern in asked)]
-        missing = [name for name in asked if not self._is_pattern(name) and name.lower() not in there]
+        available = kernels.installed([self._folder(machine)])
+        patterns = as_list(self.kernels)
+        chosen = [name for name in available if any(self._matches(pattern, name) for pattern in patterns)]
+        missing = [name for name in patterns if not self._is_pattern(name) and name.lower() not in available]
         return EnvVarState(
             shells=shells,
-            kernels=tuple(_kernel(there[name]) for name in sorted(chosen)),
+            kernels=tuple(_read_kernel(available[name]) for name in sorted(chosen)),
             missing=tuple(missing) if self.state == "present" else (),
-            there=tuple(sorted(there)),
+            available=tuple(sorted(available)),
             volume=machine.platform.volume,
         )
 
     def plan(self, state: EnvVarState) -> FilePlan:
-        """What to write into which file.
+        """Plan the variables in each file.
 
         Raises:
-            TaskFailed: a kernel is not there, a file cannot be edited, or a secret would get onto the volume.
+            TaskFailed: a kernel is missing, a file cannot be edited, or a secret would be written to the volume.
 
         """
         if state.missing:
+            names = ", ".join(state.available)
             raise TaskFailed(
-                f"there is no kernel '{state.missing[0]}' of this user{nearest(state.missing[0], state.there)}",
-                cause=f"there are: {', '.join(state.there)}" if state.there else "there is none at all",
-                cure="make it by ensure_kernel before this task, or correct `kernels`",
+                f"there is no kernel '{state.missing[0]}' of this user{nearest(state.missing[0], state.available)}",
+                cause=f"the kernels are: {names}" if names else "the user has no kernel",
+                cure="create it with ensure_kernel before this task, or correct `kernels`",
             )
-        if self._secret and self.state == "present":
-            for place in (*(one.place for one in state.shells), *(one.path for one in state.kernels)):
-                _refuse_persistent(place, state.volume)
-        made = joined((*map(self._shell, state.shells), *map(self._kernel, state.kernels)))
-        return msgspec.structs.replace(made, warnings=tuple(self._doubts()), beside=True)
+        private = self._secret and self.state == "present"
+        if private:
+            for file in (*state.shells, *state.kernels):
+                refuse_persistent(
+                    file,
+                    Path(os.path.realpath(file.place)),
+                    state.volume,
+                    what="a secret",
+                    cure="fetch it where it is used, or keep the file off the volume",
+                )
+        mode = "go=" if private else None
+        plans = [self._plan_shell(file, mode) for file in state.shells]
+        plans += [self._plan_kernel(kernel, mode) for kernel in state.kernels]
+        return msgspec.structs.replace(file_work.join_plans(plans), warnings=tuple(self._doubts()), beside=True)
 
     def apply(self, plan: FilePlan, machine: Machine) -> None:
-        """Write them.
+        """Write the files.
 
         Raises:
-            TaskFailed: one cannot be written.
+            TaskFailed: a file cannot be written.
 
         """
-        carry_out(plan, machine)
+        file_work.carry_out(plan, machine)
 
-    def _shell(self, file: TextState) -> FilePlan:
-        before = file.text
-        text = before or ""
-        try:
-            for name, value in self._variables.items():
-                begin, end = f"# BEGIN {name} (nbprovision)", f"# END {name} (nbprovision)"
-                if self.state == "absent":
-                    text = without_block(text, begin, end)
-                else:
-                    text = with_block(text, begin, end, f"export {name}={shlex.quote(value)}", Place())
-        except DamagedBlock:
-            raise TaskFailed(
-                f"the variable {name} in {file.path} cannot be told from the rest of it",
-                cause=f"its marks, '{begin}' and '{end}', are not there once each, one behind the other",
-                cure="mend the marks by hand, or remove them together with what stands between them",
-            ) from None
-        if before is None and not text:
-            return FilePlan()
-        return edited(file, text, mode="go=" if self._secret and self.state == "present" else None)
+    def _plan_shell(self, file: ManagedPath, mode: str | None) -> FilePlan:
+        text = file.text or ""
+        for name, value in self._variables.items():
+            begin, end = f"# BEGIN {name} (nbprovision)", f"# END {name} (nbprovision)"
+            line = f"export {name}={shlex.quote(value)}" if self.state == "present" else None
+            text = with_block(text, begin, end, line, Place(), name=f"the variable {name} in {file.path}").text
+        return FilePlan() if file.text is None and not text else file_work.plan_text(file, text, mode=mode)
 
-    def _kernel(self, kernel: Kernel) -> FilePlan:
+    def _plan_kernel(self, kernel: KernelSpec, mode: str | None) -> FilePlan:
         if not isinstance(kernel.spec, dict):
             raise TaskFailed(
-                f"{kernel.path} describes no kernel",
-                cause="it is no JSON object, or its folder is a link",
-                cure="make the kernel anew by ensure_kernel, or remove it",
+                f"{kernel.path} does not describe a kernel",
+                cause="it is not a JSON object, or its folder is a link",
+                cure="create the kernel again with ensure_kernel, or remove it",
             )
         variables = {name: _in_kernel(value) for name, value in self._variables.items()}
         spec = kernels.with_variables(kernel.spec, variables, present=self.state == "present")
         if spec == kernel.spec:
-            private = "go=" if self._secret and self.state == "present" else None
-            return written(kernel.path, kernel.path, kernel.entry, data=None, same=True, mode=private)
-        data = kernels.encoded(spec)
-        return written(kernel.path, kernel.path, kernel.entry, data=data, mode="go=" if spec["env"] else None)
+            return file_work.plan_file(kernel, data=None, same=True, mode=mode)
+        return file_work.plan_file(kernel, data=kernels.encoded(spec), mode="go=" if spec["env"] else None)
 
     def _doubts(self) -> Iterator[str]:
         for name, value in self._variables.items():
             if self.state == "present" and re.search(r"\$\{?[A-Za-z_]", value):
-                yield f"the value of {name} is taken as it is: nothing puts a variable's value in the place of its `$`"
+                yield f"the value of {name} is literal: nothing replaces its `$` by a variable's value"
 
     def _shell_files(self, machine: Machine) -> list[Path]:
         if self.where == "kernels":
@@ -289,7 +270,7 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
         return [machine.user_home / name for name in names]
 
     def _named(self, machine: Machine) -> list[Path]:
-        """The files of the kernels that are named, not meant by a pattern."""
+        """The files of the kernels that are named, not matched by a pattern."""
         if self.where == "shells":
             return []
         folder = self._folder(machine)
@@ -304,27 +285,17 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
         return name == _ALL or bool(_GLOB.search(name))
 
     @staticmethod
-    def _means(pattern: str, name: str) -> bool:
+    def _matches(pattern: str, name: str) -> bool:
         return pattern == _ALL or fnmatch.fnmatchcase(name, pattern.lower())
 
 
-def _kernel(folder: Path) -> Kernel:
-    found = kernels.read_folder(folder)
+def _read_kernel(folder: Path) -> KernelSpec:
+    kernel = kernels.read_folder(folder)
     path = folder / kernels.SPEC
-    spec = found.spec if found is not None and found.mode is not None else None
-    return Kernel(path=path, entry=path_state(path), spec=spec)
+    spec = kernel.spec if kernel is not None and kernel.mode is not None else None
+    return KernelSpec(path=path, place=path, entry=path_state(path), spec=spec)
 
 
 def _in_kernel(value: str) -> str:
-    """A value in a kernel.json, where Jupyter takes ``$$`` for a dollar sign."""
+    """A value in the notation of kernel.json, where ``$$`` stands for a dollar sign."""
     return value.replace("$", "$$")
-
-
-def _refuse_persistent(place: Path, volume: Path | None) -> None:
-    kept = Path(os.path.realpath(volume)) if volume is not None else None
-    if kept is not None and kept in Path(os.path.realpath(place)).parents:
-        raise TaskFailed(
-            f"a secret cannot be written to {place}",
-            cause=f"it is on {volume}, which survives a restart, and a secret must not stay there",
-            cure="fetch it where it is used, or keep the file off the volume",
-        )

@@ -1,4 +1,4 @@
-"""``ensure_file``: a file, a folder or a link, as described."""
+"""``ensure_file``: a file, a folder or a link."""
 
 from __future__ import annotations
 
@@ -9,24 +9,8 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from nbprovision.files.file_work import (
-    FILE_ACTIONS,
-    FILE_MODE,
-    FOLDER_MODE,
-    HABITS,
-    FilePlan,
-    FileTask,
-    FileWork,
-    check_mode,
-    check_path,
-    check_text,
-    joined,
-    mode_change,
-    place_of,
-    resolved,
-    resources_above,
-    written,
-)
+from nbprovision.files import file_work
+from nbprovision.files.file_work import Backup, FilePlan, FileStep, FileTask, ManagedPath
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import OneOf, Requires
@@ -35,37 +19,34 @@ from nbprovision.model.task import Input, Resource, parameter
 from nbprovision.system.files import PathState, path_state, tree
 
 
-class Piece(msgspec.Struct, frozen=True, kw_only=True):
-    """One path, what stands there, and what is to: the content of ``source`` where that is not None."""
+class Piece(ManagedPath, frozen=True, kw_only=True):
+    """One path, and the entry at ``source`` that is copied to it."""
 
-    path: Path
-    place: Path
-    found: PathState
     wanted: PathState | None = None
     source: Path | None = None
 
 
 class FileState(msgspec.Struct, frozen=True, kw_only=True):
-    """What is there.
+    """The state of the path, or of a copied folder.
 
     Attributes:
-        pieces: The path, and of a folder that is copied everything in it.
-        astray: Whether a link would lead to nothing.
-        precious: What would go along with the path, and must not.
+        pieces: The path, and the content of a copied folder.
+        dangling: Whether the target of the link is missing.
+        precious: The reason against the removal, or an empty string.
 
     """
 
     pieces: tuple[Piece, ...]
-    astray: bool = False
+    dangling: bool = False
     precious: str = ""
 
 
 class EnsureFile(FileTask[FileState], frozen=True, kw_only=True):
-    """A file with a content, a copy, a rendered template; or a folder, a link; or nothing at a path.
+    """Create, maintain or remove a file, a folder or a link.
 
-    Without ``content``, ``src`` or ``template`` a file that is there stays as it is, and an empty one is made where
-    there is none. Folders above it are made. What stands at the path and is of another kind is not replaced, but for a
-    link: a file takes its place, so that what it names stays as it is.
+    A file gets its content from ``content``, ``src`` or ``template``. If none is given, an existing file keeps its
+    content and a missing file is created empty. Missing folders above it are created. A file or folder of another kind
+    is not replaced. A link at the path of a file is replaced by the file; its target stays unchanged.
     """
 
     relations = (
@@ -73,9 +54,9 @@ class EnsureFile(FileTask[FileState], frozen=True, kw_only=True):
         Requires("state", "link", ("src",)),
     )
     actions: ClassVar[dict[str, str]] = {
-        **FILE_ACTIONS,
-        "make folder": "a folder is new",
-        "link": "a link is new, or names something else",
+        **file_work.FILE_ACTIONS,
+        "make folder": "a new folder",
+        "link": "a new link, or the target of a link",
     }
     examples: ClassVar[str] = """
 - name: Settings of JupyterLab
@@ -102,9 +83,9 @@ class EnsureFile(FileTask[FileState], frozen=True, kw_only=True):
     state: absent
 """
     habits: ClassVar[dict[str, str]] = {
-        **HABITS,
-        "directory_mode": "new folders are 0755; remove it",
-        "local_follow": "links in a folder are copied as links; remove it",
+        **file_work.HABITS,
+        "directory_mode": "remove it; new folders are 0755",
+        "local_follow": "remove it; links in a folder are copied as links",
     }
 
     path: Annotated[str, parameter("The file, folder or link.", extra={"path": True})]
@@ -112,83 +93,81 @@ class EnsureFile(FileTask[FileState], frozen=True, kw_only=True):
     src: Annotated[
         str | None,
         parameter(
-            "A file to copy, or a folder, whose files are copied into the folder `path`; with `state: link` what the "
-            "link names, relative to the link's own folder.",
+            "A file to copy, or a folder whose files are copied into the folder `path`; with `state: link` the target "
+            "of the link, relative to the link's own folder.",
             extra={"path": True, "but_with": ("state", "link")},
         ),
     ] = None
     template: Annotated[
         str | None,
         parameter(
-            "A file of text with templates in it, which becomes the content with the playbook's variables.",
+            "A text file with templates, rendered with the playbook's variables.",
             extra={"path": True, "renders": "content"},
         ),
     ] = None
     mode: Annotated[
         str | None,
         parameter(
-            'Permissions, in quotes: `"0644"`, or `u=rw,go=r`. Default: as they are; of a new file 0644 (0755 for a '
-            "copy of a program), of a new folder 0755."
+            'Permissions, in quotes: `"0644"`, or `u=rw,go=r`. Default: unchanged; 0644 for a new file (0755 for a '
+            "copy of a program), 0755 for a new folder."
         ),
     ] = None
     state: Annotated[
         Literal["present", "directory", "link", "absent"],
-        parameter("A file (or a copied folder), a folder, a link, or nothing: a folder goes with all that is in it."),
+        parameter("A file (or a copied folder), a folder, a link, or nothing: a folder is removed with its content."),
     ] = "present"
-    force: Annotated[bool, parameter("`false`: a file that is there stays, whatever is in it.")] = True
-    follow: Annotated[bool, parameter("Where the path is a link: change what it names.")] = False
-    backup: Annotated[
-        bool, parameter("Keep what was there beside the file; its name is the result's `backup_file`.")
-    ] = False
+    force: Annotated[bool, parameter("`false` keeps the content of an existing file.")] = True
+    follow: Annotated[bool, parameter("If the path is a link, change the file that it names.")] = False
+    backup: Backup = False
 
     def check(self) -> None:
-        """Check what can be known without looking at the machine."""
+        """Check the parameters without looking at the machine."""
         for key in ("path", "src", "template"):
-            check_path(key, getattr(self, key))
-        check_text("content", self.content)
-        check_mode("mode", self.mode)
+            file_work.check_path(key, getattr(self, key))
+        try:
+            (self.content or "").encode()
+        except UnicodeEncodeError:  # of a template, whose result the playbook's reader does not check
+            raise ParameterError("content", "'content' contains a lone surrogate, which is not a character") from None
+        file_work.check_mode("mode", self.mode)
         if self.template is not None and self.content is None:
             raise ParameterError(
                 "template",
-                "a template has its variables from a playbook",
+                "a template needs the variables of a playbook",
                 cure="in Python, render the text and give it as `content`",
             )
-        kinds = [key for key in ("content", "src") if getattr(self, key) is not None]
+        key = "content" if self.content is not None else "src" if self.src is not None else ""
         if self.state == "link" and (self.content is not None or self.mode is not None):
-            key = "mode" if self.mode is not None else "content"
-            raise ParameterError(key, f"a link has no {key} of its own", cure=f"remove `{key}`")
-        if self.state in ("directory", "absent") and kinds:
-            raise ParameterError(
-                kinds[0],
-                f"'{kinds[0]}' does not go with `state: {self.state}`",
-                cure="leave `state` out to copy a folder" if self.state == "directory" else f"remove `{kinds[0]}`",
-            )
+            wrong = "mode" if self.mode is not None else "content"
+            raise ParameterError(wrong, f"a link has no {wrong} of its own", cure=f"remove `{wrong}`")
+        if self.state in ("directory", "absent") and key:
+            cure = "remove `state` to copy a folder" if self.state == "directory" else f"remove `{key}`"
+            raise ParameterError(key, f"'{key}' does not go with `state: {self.state}`", cure=cure)
         if self.path.endswith("/") and (self.content is not None or self.state == "link"):
-            raise ParameterError("path", f"'{self.path}' names a folder", cure="write the file's own name behind it")
+            raise ParameterError("path", f"'{self.path}' names a folder", cure="add the name of the file")
 
-    # ------------------------------------------------------------------------------------ its place among other tasks
+    # ---------------------------------------------------------------------------------- its relations to other tasks
 
     def target(self, machine: Machine) -> Path:
         """The path of the file."""
         return machine.path(self.path)
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The environment that it lies in, folders above it, and what is copied."""
+        """The environment that contains it, the folders above it, and the copied file or folder."""
         needs = super().requires(machine)
         if self.src is not None and self.state == "present":
             source = machine.path(self.src)
-            needs |= {Resource("file", str(source))} | resources_above(source, machine)
+            needs |= {Resource("file", str(source))} | file_work.resources_above(source, machine)
         return needs
 
     def inputs(self, machine: Machine) -> Iterable[Input]:
-        """What is copied, and the template."""
+        """The copied file or folder, and the template."""
         if self.src is not None and self.state == "present":
             yield Input(machine.path(self.src), "src")
         if self.template is not None:
             yield Input(machine.path(self.template), "template")
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
-        """The file itself, what it is copied from, and of a folder everything that was copied."""
+        """The file, its source, and the whole content of a copied folder."""
         path = machine.path(self.path)
         yield path
         if self.src is None:
@@ -202,145 +181,129 @@ class EnsureFile(FileTask[FileState], frozen=True, kw_only=True):
     # ------------------------------------------------------------------------------------------------ the four steps
 
     def read(self, machine: Machine) -> FileState:
-        """What stands at the path, and what is to be copied.
+        """Read the path, and the file or folder to copy.
 
         Raises:
-            TaskFailed: one of them cannot be read, or there is nothing to copy.
+            TaskFailed: one of them cannot be read, or the file to copy is missing.
 
         """
         path = machine.path(self.path)
-        place = path
-        if self.follow and self.state != "link":
-            place = place_of(path, follow=True)
-        found = path_state(place)
+        place = file_work.resolve_link(path, follow=True) if self.follow and self.state != "link" else path
+        piece = Piece(path=path, place=place, entry=path_state(place))
         if self.state == "absent":
-            return FileState(pieces=(Piece(path=path, place=place, found=found),), precious=_kept_by(place, machine))
+            return FileState(pieces=(piece,), precious=_reason_to_keep(place, machine))
         if self.state == "link":
-            astray = not os.path.exists(path.parent / (self.src or ""))
-            return FileState(pieces=(Piece(path=path, place=place, found=found),), astray=astray)
+            return FileState(pieces=(piece,), dangling=not os.path.exists(path.parent / (self.src or "")))
         if self.state == "directory" or self.src is None:
-            return FileState(pieces=(Piece(path=path, place=place, found=found),))
+            return FileState(pieces=(piece,))
         source = machine.path(self.src)
         wanted = path_state(Path(os.path.realpath(source)))
         if wanted.kind not in ("file", "folder"):
             raise _nothing_to_copy(source, wanted)
-        first = Piece(path=path, place=place, found=found, wanted=wanted, source=source)
-        others = _copies(source, path, place) if wanted.kind == "folder" else ()
-        return FileState(pieces=(first, *others))
+        others = _copies(source, piece) if wanted.kind == "folder" else ()
+        return FileState(pieces=(msgspec.structs.replace(piece, wanted=wanted, source=source), *others))
 
     def plan(self, state: FileState) -> FilePlan:
-        """Compare what stands there with what is described.
+        """Compare the state with the parameters.
 
         Raises:
             TaskFailed: something of another kind is in the way.
 
         """
-        return joined(self._plan_of(piece, state) for piece in state.pieces)
+        return file_work.join_plans(self._plan_of(piece, state) for piece in state.pieces)
 
     def _plan_of(self, piece: Piece, state: FileState) -> FilePlan:
         if self.state == "absent":
             return self._removal(piece, state.precious)
         if self.state == "link":
-            return self._link(piece, astray=state.astray)
-        if self.state == "directory" or (piece.wanted is not None and piece.wanted.kind == "folder"):
+            plan = _linked(piece, self.src or "")
+            warning = f"there is no {self.src}: the link {piece.path} leads nowhere"
+            return msgspec.structs.replace(plan, warnings=(warning,)) if state.dangling else plan
+        wanted = piece.wanted
+        if self.state == "directory" or (wanted is not None and wanted.kind == "folder"):
             return self._folder(piece)
-        if piece.wanted is not None and piece.wanted.kind == "link":
-            return _linked(piece, piece.wanted.target)
-        if piece.found.kind == "file" and (not self.force or (self.content is None and piece.wanted is None)):
-            return written(piece.path, piece.place, piece.found, data=None, same=True, mode=self.mode)
-        if piece.wanted is None:
-            data = (self.content or "").encode("utf-8")
-            return written(piece.path, piece.place, piece.found, data=data, mode=self.mode, backup=self.backup)
-        return written(
-            piece.path,
-            piece.place,
-            piece.found,
-            data=piece.wanted.data,
+        if wanted is not None and wanted.kind == "link":
+            return _linked(piece, wanted.target)
+        if piece.entry.kind == "file" and (not self.force or (self.content is None and wanted is None)):
+            return file_work.plan_file(piece, data=None, same=True, mode=self.mode)
+        if wanted is None:
+            return file_work.plan_file(piece, data=(self.content or "").encode(), mode=self.mode, backup=self.backup)
+        return file_work.plan_file(
+            piece,
+            data=wanted.data,
             source=piece.source,
-            same=piece.found.content == piece.wanted.content,
+            same=piece.entry.content == wanted.content,
             mode=self.mode,
-            fresh=FOLDER_MODE if piece.wanted.mode & 0o100 else FILE_MODE,
+            new_mode=file_work.FOLDER_MODE if wanted.mode & 0o100 else file_work.FILE_MODE,
             backup=self.backup,
         )
 
     def _removal(self, piece: Piece, precious: str) -> FilePlan:
-        found = piece.found
-        if found.kind == "nothing":
+        entry = piece.entry
+        if entry.kind == "nothing":
             return FilePlan()
         if precious:
-            raise TaskFailed(f"{piece.path} is not removed", cause=precious, cure="name what is to go more narrowly")
-        what = Change("remove", str(piece.path), found.text or found.word, kind="file" if found.text else "other")
-        keep = self.backup and found.kind == "file"
-        return FilePlan(changes=(what,), work=(FileWork(path=piece.place, do="remove", backup=keep),))
-
-    def _link(self, piece: Piece, *, astray: bool) -> FilePlan:
-        made = _linked(piece, self.src or "")
-        note = f"there is no {self.src}: the link {piece.path} leads nowhere"
-        return msgspec.structs.replace(made, warnings=(note,)) if astray else made
+            raise TaskFailed(f"{piece.path} is not removed", cause=precious, cure="name the file or folder to remove")
+        kind: Literal["file", "other"] = "file" if entry.text else "other"
+        change = Change("remove", str(piece.path), entry.text or entry.word, kind=kind)
+        step = FileStep(path=piece.place, do="remove", backup=self.backup and entry.kind == "file")
+        return FilePlan(changes=(change,), steps=(step,))
 
     def _folder(self, piece: Piece) -> FilePlan:
-        found = piece.found
-        asked = self.mode if self.state == "directory" else None  # of a copied folder the mode is for its files
-        if found.kind not in ("nothing", "folder"):
-            raise TaskFailed(
-                f"{piece.path} is {found.word}, not a folder",
-                cause="what is there is kept until a task says that it may go",
-                cure=f"write path: {os.path.realpath(piece.path)}, or follow: true"
-                if found.kind == "link"
-                else "correct the path, or remove what is there by a task with state: absent",
-            )
-        bits = found.mode if found.kind == "folder" else FOLDER_MODE
-        if asked is not None:
-            bits = resolved(asked, bits, folder=True)
-        if found.kind == "nothing":
-            change = Change("make folder", str(piece.path))
-            return FilePlan(changes=(change,), work=(FileWork(path=piece.place, do="make folder", mode=bits),))
-        changes = tuple(mode_change(piece.path, found, bits))
-        return FilePlan(
-            changes=changes, work=(FileWork(path=piece.place, do="set mode", mode=bits),) if changes else ()
-        )
+        kind = piece.entry.kind
+        if kind not in ("nothing", "folder"):
+            cure = "correct the path, or remove it by a task with state: absent"
+            if kind == "link":
+                cure = f"write path: {os.path.realpath(piece.path)}, or follow: true"
+            raise file_work.in_the_way(piece, "a folder", cure)
+        bits = piece.entry.mode if kind == "folder" else file_work.FOLDER_MODE
+        if self.mode is not None and self.state == "directory":  # the mode of a copied folder is for its files
+            bits = file_work.resolve_mode(self.mode, bits, folder=True)
+        if kind == "folder":
+            return file_work.plan_mode(piece, bits)
+        step = FileStep(path=piece.place, do="make folder", mode=bits)
+        return FilePlan(changes=(Change("make folder", str(piece.path)),), steps=(step,))
 
 
 def _linked(piece: Piece, target: str) -> FilePlan:
-    found = piece.found
-    if found.kind == "link" and found.target == target:
+    entry = piece.entry
+    if entry.kind == "link" and entry.target == target:
         return FilePlan()
-    if found.kind not in ("nothing", "link"):
-        raise TaskFailed(
-            f"{piece.path} is {found.word}, not a link",
-            cause="what is there is kept until a task says that it may go",
-            cure="move it away, or remove it by a task with state: absent before this one",
+    if entry.kind not in ("nothing", "link"):
+        raise file_work.in_the_way(
+            piece, "a link", "move it away, or remove it by a task with state: absent before this one"
         )
-    change = Change("link", str(piece.path), found.target or None, target)
-    return FilePlan(changes=(change,), work=(FileWork(path=piece.place, do="link", target=target),))
+    change = Change("link", str(piece.path), entry.target or None, target)
+    return FilePlan(changes=(change,), steps=(FileStep(path=piece.place, do="link", target=target),))
 
 
-def _copies(source: Path, path: Path, place: Path) -> Iterator[Piece]:
-    """Everything in a folder, and what stands where it is to be copied."""
+def _copies(source: Path, folder: Piece) -> Iterator[Piece]:
+    """The content of a folder, and the state of the paths that it is copied to."""
     for name in tree(source):
+        place = folder.place / name
         yield Piece(
-            path=path / name,
-            place=place / name,
-            found=path_state(place / name),
+            path=folder.path / name,
+            place=place,
+            entry=path_state(place),
             wanted=path_state(source / name),
             source=source / name,
         )
 
 
-def _nothing_to_copy(source: Path, found: PathState) -> TaskFailed:
-    if found.kind == "other":
-        return TaskFailed(f"cannot copy {source}", cause=f"it is {found.word}", cure="name a file or a folder")
-    usual = source.parent / "files" / source.name  # where Ansible looks as well
-    cure = f"write src: {usual}" if usual.exists() else "correct the path: a relative one begins at the playbook"
+def _nothing_to_copy(source: Path, entry: PathState) -> TaskFailed:
+    if entry.kind == "other":
+        return TaskFailed(f"cannot copy {source}", cause=f"it is {entry.word}", cure="name a file or a folder")
+    usual = source.parent / "files" / source.name  # Ansible searches there, too
+    cure = f"write src: {usual}" if usual.exists() else "correct the path: relative paths start at the playbook"
     return TaskFailed(f"cannot copy {source}", cause="there is no such file", cure=cure)
 
 
-def _kept_by(place: Path, machine: Machine) -> str:
-    """Why nobody can have meant to remove this, empty where somebody can."""
+def _reason_to_keep(place: Path, machine: Machine) -> str:
+    """The reason why a removal must be a mistake, or an empty string."""
     volume = machine.platform.volume
     kept = {"the home folder": machine.user_home, "nbprovision's own home": machine.home, "the volume": volume}
-    gone = Path(os.path.realpath(place.parent), place.name)
-    for what, path in kept.items():
-        if path is not None and gone in (there := Path(os.path.realpath(path)), *there.parents):
-            return f"{what}, {path}, would go with it"
+    removed = Path(os.path.realpath(place.parent), place.name)
+    for name, path in kept.items():
+        if path is not None and removed in (real := Path(os.path.realpath(path)), *real.parents):
+            return f"it would also remove {name}, {path}"
     return ""

@@ -1,4 +1,4 @@
-"""``ensure_git_config``: a variable of git's configuration, of the user or of one repository."""
+"""``ensure_git_config``: a variable in git's configuration of the user or of a repository."""
 
 from __future__ import annotations
 
@@ -10,42 +10,40 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from nbprovision.files import git_config
-from nbprovision.files.file_work import (
-    FILE_ACTIONS,
-    FilePlan,
-    FileTask,
-    TextState,
-    check_path,
-    check_text,
-    edited,
-    read_text,
-)
+from nbprovision.files import file_work, git_config
+from nbprovision.files.file_work import FilePlan, FileTask, Follow, ManagedPath
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.task import Strings, as_list, parameter
 from nbprovision.system import secrets
-from nbprovision.system.files import read_text as text_of
+from nbprovision.system.files import read_text
 
 
 class GitConfigState(msgspec.Struct, frozen=True, kw_only=True):
-    """The file, its text as it is to be (None for no file), and included files that set the variable too."""
+    """The state of the file.
 
-    file: TextState
+    Attributes:
+        file: The file.
+        wanted: The wanted text, None for no file.
+        overruled_by: The included files that set the variable to other values.
+
+    """
+
+    file: ManagedPath
     wanted: str | None = None
     overruled_by: tuple[str, ...] = ()
 
 
 class EnsureGitConfig(FileTask[GitConfigState], frozen=True, kw_only=True):
-    """A variable of git's configuration: the user's own (`~/.gitconfig`), or that of a repository.
+    """Set or remove a variable in git's configuration of the user (`~/.gitconfig`) or of a repository.
 
-    Of a variable with several values `value` is a list, and holds all of them. git itself reads and edits the file: it
+    For a variable with several values, `value` is the list of all of them. git itself reads and edits the file, so it
     must be installed and on `PATH`.
     """
 
-    actions: ClassVar[dict[str, str]] = {key: FILE_ACTIONS[key] for key in ("create", "write", "set mode")}
+    actions: ClassVar[dict[str, str]] = file_work.EDIT_ACTIONS
     examples: ClassVar[str] = """
-- name: Who commits
+- name: The author of commits
   ensure_git_config:
     name: user.email
     value: ada@example.org
@@ -57,16 +55,17 @@ class EnsureGitConfig(FileTask[GitConfigState], frozen=True, kw_only=True):
   ensure_git_config:
     name: safe.directory
     value: [/home/ec2-user/SageMaker/team, /home/ec2-user/SageMaker/shared]
-- name: No editor is set any more
+- name: The default editor
   ensure_git_config:
     name: core.editor
     state: absent
 """
     habits: ClassVar[dict[str, str]] = {
-        "scope": "leave it out for the user's own configuration, or write repo: PATH for a repository's",
+        **dict.fromkeys(
+            ("scope", "file"), "remove it for the user's own configuration, or write repo: PATH for a repository's"
+        ),
         "add_mode": "write all values of the variable as a list: value: [ONE, OTHER]",
-        "file": "leave it out for the user's own configuration, or write repo: PATH for a repository's",
-        "list_all": "remove it; a playbook describes what is to be there",
+        "list_all": "remove it; a playbook only sets variables",
         "key": "write name:",
         "unset": "write state: absent",
     }
@@ -75,34 +74,27 @@ class EnsureGitConfig(FileTask[GitConfigState], frozen=True, kw_only=True):
     value: Annotated[Strings | bool | int | None, parameter("Its value, or a list of all its values.")] = None
     repo: Annotated[
         str | None,
-        parameter("The repository (its work tree) that it is for. Default: the user's own.", extra={"path": True}),
+        parameter("Work tree of the repository. Default: the user's own configuration.", extra={"path": True}),
     ] = None
-    state: Annotated[Literal["present", "absent"], parameter("Whether it is to be set.")] = "present"
-    follow: Annotated[
-        bool, parameter("Where the file is a link that leads out of its folder: change what it names.")
-    ] = False
+    state: Annotated[Literal["present", "absent"], parameter("Whether the variable is set.")] = "present"
+    follow: Follow = False
 
     def check(self) -> None:
-        """Check what can be known without looking at the machine."""
+        """Check the parameters without looking at the machine."""
         if git_config.variable_name(self.name) is None:
             raise ParameterError(
                 "name",
                 f"{self.name[:60]!r} is not the name of a variable of git",
                 cure="write SECTION.KEY, as user.email",
             )
-        if (self.state == "present") != bool(self._values or self.value == ""):
-            raise ParameterError(
-                "value" if self.value is not None else "",
-                f"'{self.name}' needs a value"
-                if self.state == "present"
-                else "`state: absent` takes all values of a variable",
-                cure="write value:" if self.state == "present" else "remove `value`",
-            )
-        for value in self._values:
-            check_text("value", value)
-            if "\0" in value:
-                raise ParameterError("value", "`value` has a NUL in it")
-        check_path("repo", self.repo)
+        if self.state == "present" and not self._values:
+            key = "value" if self.value is not None else ""
+            raise ParameterError(key, f"'{self.name}' needs a value", cure="write value:")
+        if self.state == "absent" and self._values:
+            message = "`state: absent` removes all values of a variable"
+            raise ParameterError("value", message, cure="remove `value`")
+        file_work.check_text(self, "value")
+        file_work.check_path("repo", self.repo)
 
     @property
     def _values(self) -> list[str]:
@@ -112,12 +104,12 @@ class EnsureGitConfig(FileTask[GitConfigState], frozen=True, kw_only=True):
 
     @property
     def _secret(self) -> bool:
-        """Whether a value is not for everybody's eyes; each such value is masked from now on."""
-        # git's names know no case, and so no words: https://git-scm.com/docs/git-config
-        found = [secrets.remember_if_secret(self.name.lower(), value) for value in self._values]
-        return any(found) or any(re.search("://[^/@:]*:[^/@]+@", value) for value in self._values)
+        """Whether a value is a secret; every secret value is masked from now on."""
+        # git ignores the case of names, so case cannot separate words in them: https://git-scm.com/docs/git-config
+        by_name = [secrets.remember_if_secret(self.name.lower(), value) for value in self._values]
+        return any(by_name) or any(re.search("://[^/@:]*:[^/@]+@", value) for value in self._values)
 
-    # ------------------------------------------------------------------------------------ its place among other tasks
+    # ---------------------------------------------------------------------------------- its relations to other tasks
 
     def target(self, machine: Machine) -> Path:
         """The file of the user, or of the repository."""
@@ -127,7 +119,7 @@ class EnsureGitConfig(FileTask[GitConfigState], frozen=True, kw_only=True):
         return git_config.repository_config(folder) or folder / ".git/config"
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
-        """The file, and what determines its place; included files are recorded where they are read."""
+        """The file, and the files that determine its path; included files are recorded when they are read."""
         yield self.target(machine)
         if self.repo is not None:
             yield machine.path(self.repo) / ".git"
@@ -137,7 +129,7 @@ class EnsureGitConfig(FileTask[GitConfigState], frozen=True, kw_only=True):
     # ------------------------------------------------------------------------------------------------ the four steps
 
     def read(self, machine: Machine) -> GitConfigState:
-        """The file as it stands.
+        """Read the file, and have git edit a copy.
 
         Raises:
             TaskFailed: there is no such repository, git cannot read or edit the file, or git is missing.
@@ -146,15 +138,15 @@ class EnsureGitConfig(FileTask[GitConfigState], frozen=True, kw_only=True):
         if self.repo is not None and git_config.repository_config(machine.path(self.repo)) is None:
             raise TaskFailed(
                 f"there is no git repository in {machine.path(self.repo)}",
-                cause="it has no .git with a config in it",
-                cure="clone it by an ensure_command before this task, or correct `repo`",
+                cause="it has no .git with a config",
+                cure="clone it with an ensure_command before this task, or correct `repo`",
             )
-        file = read_text(self.target(machine), follow=self.follow)
+        file = file_work.read_state(self.target(machine), follow=self.follow)
         before = file.text
         values = self._values if self.state == "present" else []
-        text = git_config.edited(file.path, before or "", self.name, values, machine)
+        text = git_config.edit(file.path, before or "", self.name, values, machine)
         included = git_config.included_files(
-            file.path, git_config.listing(file.path, before, machine) if before else {}, machine.user_home
+            file.path, git_config.list_variables(file.path, before, machine) if before else {}, machine.user_home
         )
         return GitConfigState(
             file=file,
@@ -163,17 +155,17 @@ class EnsureGitConfig(FileTask[GitConfigState], frozen=True, kw_only=True):
         )
 
     def plan(self, state: GitConfigState) -> FilePlan:
-        """Compare the values with what is asked for."""
-        notes = tuple(f"{path}, which is included, sets {self.name} too" for path in state.overruled_by)
-        if state.wanted is None:
-            return FilePlan(warnings=notes)
-        plan = edited(state.file, state.wanted, mode="go=" if self._secret else None)
-        return msgspec.structs.replace(plan, warnings=notes)
+        """Compare the text with the wanted text."""
+        plan = FilePlan()
+        if state.wanted is not None:
+            plan = file_work.plan_text(state.file, state.wanted, mode="go=" if self._secret else None)
+        warnings = tuple(f"the included file {path} sets {self.name} too" for path in state.overruled_by)
+        return msgspec.structs.replace(plan, warnings=warnings)
 
     def _overruled(self, path: Path, machine: Machine) -> bool:
-        """Whether an included file gives the variable other values; one that git cannot read does not."""
+        """Whether an included file, if git can read it, sets the variable to other values."""
         with contextlib.suppress(TaskFailed, OSError):
-            text = text_of(path)
-            variables = git_config.listing(path, text, machine) if text else {}
+            text = read_text(path)
+            variables = git_config.list_variables(path, text, machine) if text else {}
             return variables.get(git_config.variable_name(self.name) or "", []) not in ([], self._values)
         return False

@@ -1,20 +1,20 @@
-"""What tasks of files have in common: where a path leads, what it takes to change what is there, and doing it."""
+"""The common parts of tasks on files: checks of parameters, states of paths, plans of changes, and their execution."""
 
 from __future__ import annotations
 
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import Resource, State, Task
+from nbprovision.model.task import Resource, State, Task, parameter, unfit
 from nbprovision.system.files import (
     PathState,
     copy_atomically,
@@ -37,38 +37,45 @@ FILE_MODE = 0o644
 FOLDER_MODE = 0o755
 
 FILE_ACTIONS = {
-    "create": "a file is new",
-    "write": "a file's content is another",
-    "set mode": "permissions are others",
-    "remove": "what was there is gone",
+    "create": "a new file",
+    "write": "the content of a file",
+    "set mode": "the permissions",
+    "remove": "a file, folder or link",
 }
 
-# What the tasks of files say to parameters of Ansible's copy, file, template, lineinfile and blockinfile.
+EDIT_ACTIONS = {key: FILE_ACTIONS[key] for key in ("create", "write", "set mode")}
+
+# Advice on parameters of Ansible's copy, file, template, lineinfile and blockinfile.
 HABITS = {
-    "dest": "write path:",
-    "destfile": "write path:",
-    "owner": "files belong to the user whom the playbook runs as; remove it",
-    "group": "files belong to the user whom the playbook runs as; remove it",
-    "remote_src": "everything is on this machine; remove it",
-    "validate": "remove it, and check the file by an ensure_command after this task",
-    "unsafe_writes": "files are always written whole or not at all; remove it",
-    "attributes": "remove it; attributes of the file system are root's to set",
-    "recurse": "remove it, or change the modes by an ensure_command",
+    **dict.fromkeys(("dest", "destfile"), "write path:"),
+    **dict.fromkeys(("owner", "group"), "remove it; files belong to the user who runs the playbook"),
+    "remote_src": "remove it; all files are on this machine",
+    "validate": "remove it, and check the file with an ensure_command after this task",
+    "unsafe_writes": "remove it; files are always replaced as a whole",
+    "attributes": "remove it; only root can set attributes of the file system",
+    "recurse": "remove it, or change the modes with an ensure_command",
     "others": "write each parameter by itself",
 }
 
 
-class FileWork(msgspec.Struct, frozen=True, kw_only=True):
-    """One step: what is done at a path.
+# Parameters of several tasks.
+Backup = Annotated[bool, parameter("Keep a copy of the old file beside it; the result's `backup_file` is its path.")]
+Follow = Annotated[
+    bool, parameter("If the file is a link that leads out of its folder, change the file that it names.")
+]
+
+
+class FileStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a plan.
 
     Attributes:
-        path: Where.
-        do: What.
+        path: The path to change.
+        do: The change.
         data: The content to write.
         source: The file to copy.
         mode: The permission bits.
-        target: What a link is to name.
-        backup: Whether a copy of what is there is kept.
+        target: The target of a link.
+        backup: Whether to keep a copy of the old file.
 
     """
 
@@ -82,18 +89,18 @@ class FileWork(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FilePlan(Plan, frozen=True, kw_only=True):
-    """The changes, and the steps that bring them about."""
+    """The changes of files, and the steps that make them."""
 
-    work: tuple[FileWork, ...] = ()
+    steps: tuple[FileStep, ...] = ()
 
 
-class TextState(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of text as it stands.
+class ManagedPath(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a path.
 
     Attributes:
-        path: As the task names it.
-        place: The file itself, where that is a link.
-        entry: What stands there.
+        path: The path that the task names.
+        place: The path to change: that of the file itself if ``path`` is a followed link.
+        entry: The file, folder or link at ``place``.
 
     """
 
@@ -103,10 +110,10 @@ class TextState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str | None:
-        """Its text, undecodable bytes as surrogates; None where there is no file.
+        """The text, with undecodable bytes as surrogates; None if there is no file.
 
         Raises:
-            TaskFailed: another kind of file is there, or one too large to be edited.
+            TaskFailed: it is not a file, or too large to be edited.
 
         """
         if self.entry.kind == "nothing":
@@ -114,20 +121,20 @@ class TextState(msgspec.Struct, frozen=True, kw_only=True):
         if self.entry.kind != "file":
             raise TaskFailed(
                 f"{self.path} is {self.entry.word}, not a file",
-                cause="only the lines of a file can be edited",
+                cause="only a file can be edited",
                 cure="move it away, or correct the path",
             )
         if self.entry.data is None:
             raise TaskFailed(
                 f"{self.path} is too large to be edited",
                 cause="it has more than 1 MiB",
-                cure="edit it by an ensure_command",
+                cure="edit it with an ensure_command",
             )
         return self.entry.data.decode("utf-8", "surrogateescape")
 
 
 class FileTask(Task[State], frozen=True, kw_only=True):
-    """A task on one file: its place among other tasks, and its last step."""
+    """A task on one file: its relations to other tasks, and its last step."""
 
     def target(self, machine: Machine) -> Path:
         """The path of the file."""
@@ -138,60 +145,58 @@ class FileTask(Task[State], frozen=True, kw_only=True):
         return frozenset({Resource("file", str(self.target(machine)))})
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The folders above the file, and an environment that it lies in."""
+        """The folders above the file, and the environment that contains it."""
         return resources_above(self.target(machine), machine)
 
     def weight(self, machine: Machine) -> Literal[0]:
-        """A small file, mostly."""
+        """Usually a small file."""
         return 0
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
-        """The file; a link to it is looked at as well."""
+        """The file; the witness of a link includes its target."""
         yield self.target(machine)
 
     def apply(self, plan: FilePlan, machine: Machine) -> None:
-        """Write the file.
+        """Carry out the plan.
 
         Raises:
-            TaskFailed: it cannot be written.
+            TaskFailed: a file cannot be written.
 
         """
         carry_out(plan, machine)
 
 
 def check_path(key: str, path: str | None) -> None:
-    """Refuse a text that cannot be a path, or not one that witnesses can vouch for.
+    """Refuse a text that cannot be a path, or not one that a witness can name.
 
     Raises:
         ParameterError: naming ``key``.
 
     """
-    if path is None:
-        return
-    if not path:
+    if path == "":
         raise ParameterError(key, f"'{key}' is empty", cure="name a file")
-    if not all(letter.isprintable() or "\udc80" <= letter <= "\udcff" for letter in path):
-        raise ParameterError(key, f"'{key}' has a line break or another control character in it")
+    if path and not all(letter.isprintable() or "\udc80" <= letter <= "\udcff" for letter in path):
+        raise ParameterError(key, f"'{key}' contains a line break or another control character")
 
 
-def check_text(key: str, text: str | None) -> None:
-    """Refuse text that no file can hold as UTF-8.
+def check_text(task: Task[Any], *keys: str) -> None:
+    """Refuse parameters with characters that no file or command can contain.
 
     Raises:
-        ParameterError: naming ``key``.
+        ParameterError: naming the parameter.
 
     """
-    try:
-        (text or "").encode()
-    except UnicodeEncodeError:
-        raise ParameterError(key, f"'{key}' has a lone surrogate in it, which is not a character") from None
+    for key in keys:
+        problem = unfit(getattr(task, key))
+        if problem:
+            raise ParameterError(key, f"'{key}' holds {problem}")
 
 
-def place_of(path: Path, *, follow: bool) -> Path:
-    """The file that is meant by ``path``: a link is followed within its own folder, and out of it only if asked to.
+def resolve_link(path: Path, *, follow: bool) -> Path:
+    """The file that ``path`` names. A link is followed within its own folder, and out of it only with ``follow``.
 
     Raises:
-        TaskFailed: the link leads elsewhere.
+        TaskFailed: the link leads out of its folder.
 
     """
     if not os.path.islink(path):
@@ -201,129 +206,125 @@ def place_of(path: Path, *, follow: bool) -> Path:
         return place
     raise TaskFailed(
         f"{path} is a link to {place}, out of its folder",
-        cause="who made the link would choose what is changed, so it is not followed unasked",
+        cause="whoever created the link would decide which file is changed",
         cure=f"name {place} itself, or write follow: true",
     )
 
 
-def read_text(path: Path, *, follow: bool) -> TextState:
-    """The file of text at ``path``.
+def read_state(path: Path, *, follow: bool) -> ManagedPath:
+    """The state of a text file.
 
     Raises:
-        TaskFailed: it is a link out of its folder and ``follow`` is not asked for, or cannot be looked at.
+        TaskFailed: it cannot be read, or is a link that `resolve_link` does not follow.
 
     """
-    place = place_of(path, follow=follow)
-    return TextState(path=path, place=place, entry=path_state(place))
+    place = resolve_link(path, follow=follow)
+    return ManagedPath(path=path, place=place, entry=path_state(place))
 
 
-def edited(state: TextState, text: str | None, *, mode: str | None = None, backup: bool = False) -> FilePlan:
-    """What it takes to have ``text`` in a file (None: to have no such file)."""
-    if text is None:
-        if state.entry.kind == "nothing":
-            return FilePlan()
-        change = Change("remove", str(state.path), state.entry.text, kind="file")
-        return FilePlan(changes=(change,), work=(FileWork(path=state.place, do="remove", backup=backup),))
-    data = text.encode("utf-8", "surrogateescape")
-    return written(state.path, state.place, state.entry, data=data, mode=mode, backup=backup)
+def plan_text(state: ManagedPath, text: str, *, mode: str | None = None, backup: bool = False) -> FilePlan:
+    """Plan a file with a text."""
+    return plan_file(state, data=text.encode("utf-8", "surrogateescape"), mode=mode, backup=backup)
 
 
-def written(
-    path: Path,
-    place: Path,
-    found: PathState,
+def plan_file(
+    state: ManagedPath,
     *,
     data: bytes | None,
     source: Path | None = None,
     same: bool | None = None,
     mode: str | None = None,
-    fresh: int = FILE_MODE,
+    new_mode: int = FILE_MODE,
     backup: bool = False,
 ) -> FilePlan:
-    """What it takes to have a content and a mode in a file.
+    """Plan a file with a content and a mode.
 
     Args:
-        path: The file, for messages.
-        place: Where it is.
-        found: What stands there.
-        data: The content; None for one that is too large to be held.
-        source: The file that such a content is copied from.
-        same: Whether the content is there already; default: as ``data`` says.
-        mode: The mode asked for, None for any.
-        fresh: Permission bits of a file that is new.
-        backup: Whether what is there is kept beside it.
+        state: The current state.
+        data: The content; None for a content that is too large to be held.
+        source: The file with such a content.
+        same: Whether the current content is right; by default ``data`` is compared.
+        mode: The wanted mode; None for any.
+        new_mode: The permission bits of a new file without ``mode``.
+        backup: Whether to keep a copy of the old file beside it.
 
     Raises:
-        TaskFailed: what stands there is no file.
+        TaskFailed: something other than a file is in the way.
 
     """
-    if found.kind in ("folder", "other"):
-        raise TaskFailed(
-            f"{path} is {found.word}, not a file",
-            cause="what is there is kept until a task says that it may go",
-            cure="correct the path, or remove what is there (state: absent)",
-        )
-    there = found.kind == "file"
-    bits = found.mode if there else fresh
+    entry = state.entry
+    if entry.kind in ("folder", "other"):
+        raise in_the_way(state, "a file", "correct the path, or remove it (state: absent)")
+    exists = entry.kind == "file"
+    bits = entry.mode if exists else new_mode
     if mode is not None:
-        bits = resolved(mode, bits, folder=False)
-    if not there or not (found.data == data if same is None else same):
-        change = Change("write" if there else "create", str(path), found.text, shown(data), kind="file")
-        do: Literal["write", "copy"] = "write" if data is not None else "copy"
-        work = FileWork(
-            path=place, do=do, data=data or b"", source=source or Path(), mode=bits, backup=backup and there
-        )
-        return FilePlan(changes=(change, *mode_change(path, found, bits)), work=(work,))
-    changes = tuple(mode_change(path, found, bits))
-    work = FileWork(path=place, do="set mode", mode=bits)
-    return FilePlan(changes=changes, work=(work,) if changes else ())
+        bits = resolve_mode(mode, bits, folder=False)
+    mode_only = plan_mode(state, bits)
+    if exists and (entry.data == data if same is None else same):
+        return mode_only
+    change = Change("write" if exists else "create", str(state.path), entry.text, shown(data), kind="file")
+    do: Literal["write", "copy"] = "write" if data is not None else "copy"
+    step = FileStep(
+        path=state.place, do=do, data=data or b"", source=source or Path(), mode=bits, backup=backup and exists
+    )
+    return FilePlan(changes=(change, *mode_only.changes), steps=(step,))
 
 
-def mode_change(path: Path, found: PathState, bits: int) -> Iterator[Change]:
-    """The change of a mode, for an existing file or folder."""
-    if found.kind in ("file", "folder") and found.mode != bits:
-        yield Change("set mode", str(path), f"{found.mode:04o}", f"{bits:04o}")
+def plan_mode(state: ManagedPath, bits: int) -> FilePlan:
+    """Plan the mode of an existing file or folder."""
+    entry = state.entry
+    if entry.kind not in ("file", "folder") or entry.mode == bits:
+        return FilePlan()
+    change = Change("set mode", str(state.path), f"{entry.mode:04o}", f"{bits:04o}")
+    return FilePlan(changes=(change,), steps=(FileStep(path=state.place, do="set mode", mode=bits),))
 
 
-def joined(plans: Iterable[FilePlan]) -> FilePlan:
+def in_the_way(state: ManagedPath, wanted: str, cure: str) -> TaskFailed:
+    """The error for a path that holds something of another kind."""
+    return TaskFailed(
+        f"{state.path} is {state.entry.word}, not {wanted}", cause="it is kept until a task removes it", cure=cure
+    )
+
+
+def join_plans(plans: Iterable[FilePlan]) -> FilePlan:
     """Several plans as one."""
     plans = list(plans)
     return FilePlan(
         changes=tuple(change for plan in plans for change in plan.changes),
         warnings=tuple(dict.fromkeys(warning for plan in plans for warning in plan.warnings)),
-        work=tuple(work for plan in plans for work in plan.work),
+        steps=tuple(step for plan in plans for step in plan.steps),
     )
 
 
 def carry_out(plan: FilePlan, machine: Machine) -> None:
-    """Do it.
+    """Carry out the steps of a plan.
 
     Raises:
-        TaskFailed: something cannot be written.
+        TaskFailed: a file cannot be written.
 
     """
-    for work in plan.work:
-        if work.backup:
+    for step in plan.steps:
+        if step.backup:
             stamp = time.strftime("%Y-%m-%d@%H:%M:%S")
-            kept = work.path.with_name(f"{work.path.name}.{os.getpid()}.{stamp}~")
-            copy_atomically(work.path, kept, mode=path_state(work.path).mode)
-            machine.report(backup_file=str(kept))
-        if work.do == "write":
-            write_atomically(work.path, work.data, mode=work.mode)
-        elif work.do == "copy":
-            copy_atomically(work.source, work.path, mode=work.mode)
-        elif work.do == "link":
-            link_atomically(work.path, work.target)
-        elif work.do == "remove":
-            remove(work.path)
+            backup = step.path.with_name(f"{step.path.name}.{os.getpid()}.{stamp}~")
+            copy_atomically(step.path, backup, mode=path_state(step.path).mode)
+            machine.report(backup_file=str(backup))
+        if step.do == "write":
+            write_atomically(step.path, step.data, mode=step.mode)
+        elif step.do == "copy":
+            copy_atomically(step.source, step.path, mode=step.mode)
+        elif step.do == "link":
+            link_atomically(step.path, step.target)
+        elif step.do == "remove":
+            remove(step.path)
         else:
-            if work.do == "make folder":
-                make_folder(work.path)
-            set_mode(work.path, work.mode)
+            if step.do == "make folder":
+                make_folder(step.path)
+            set_mode(step.path, step.mode)
 
 
 def resources_above(path: Path, machine: Machine) -> frozenset[Resource]:
-    """What has to be there before something at ``path``: folders above it, and an environment that it lies in."""
+    """The requirements of a file at ``path``: the folders above it, and the environment that contains it."""
     above = frozenset(path.parents)
     environments = {Resource("environment", str(prefix)) for prefix in machine.declared.values() if prefix in above}
     return frozenset({Resource("file", str(folder)) for folder in above} | environments)
@@ -333,7 +334,7 @@ def check_mode(key: str, mode: str | None) -> None:
     """Refuse a text that is not a mode.
 
     Raises:
-        ParameterError: with what to write.
+        ParameterError: naming ``key``.
 
     """
     if mode is None or _OCTAL.fullmatch(mode) or all(map(_CLAUSE.fullmatch, mode.split(","))):
@@ -341,13 +342,13 @@ def check_mode(key: str, mode: str | None) -> None:
     raise ParameterError(key, f"'{mode[:40]}' is not a mode", cure="write it in quotes as '0644', or as 'u=rw,go=r'")
 
 
-def resolved(mode: str, current: int, *, folder: bool) -> int:
+def resolve_mode(mode: str, current: int, *, folder: bool) -> int:
     """The permission bits that a checked ``mode`` makes of ``current``.
 
     Args:
-        mode: One that `check_mode` lets through.
-        current: The bits before; only what a symbolic mode does not name stays of them.
-        folder: Whether it is a folder's, which ``X`` makes searchable.
+        mode: A mode that `check_mode` accepts.
+        current: The current bits; a symbolic mode keeps the bits that it does not name.
+        folder: Whether the mode is a folder's, which ``X`` makes searchable.
 
     """
     if _OCTAL.fullmatch(mode):

@@ -17,14 +17,14 @@ from nbprovision.system.secrets import mask, remember_if_secret
 
 _NAME = re.compile(r"(?s)([A-Za-z0-9.-]+?)(?:\.(.+))?\.([A-Za-z][A-Za-z0-9-]*)")
 
-# The values of each variable, in their order, by its full name as `variable_name` gives it.
-Listing = dict[str, list[str]]
+# The values of each variable in their order, by its full name as `variable_name` returns it.
+Variables = dict[str, list[str]]
 
 
 def variable_name(text: str) -> str | None:
-    """A variable's name as ``git config --list`` writes it, None for an invalid one.
+    """A variable's name as ``git config --list`` writes it; None for an invalid name.
 
-    Section and key know no case; the subsection between them does.
+    The subsection between section and key is case-sensitive; they are not.
     """
     match = _NAME.fullmatch(text)
     if match is None or "\n" in text or "\0" in text:
@@ -32,22 +32,22 @@ def variable_name(text: str) -> str | None:
     return ".".join(part for part in (match[1].lower(), match[2], match[3].lower()) if part is not None)
 
 
-def listing(path: Path, text: str, machine: Machine) -> Listing:
-    """Every variable in a file and its values, without those of the files that it includes.
+def list_variables(path: Path, text: str, machine: Machine) -> Variables:
+    """The values of every variable in a file, without those in included files.
 
     Args:
         path: The file, for messages.
-        text: Its content; git is asked once a run for the same one.
+        text: Its content. git reads the same text once a run.
         machine: The machine.
 
     Raises:
         TaskFailed: git cannot read it, or git is missing.
-        NotTrusted: root must not run git.
+        NotTrusted: root must not run this git.
 
     """
     key = ("git configuration", text)
     if key not in machine.notes:
-        with withholding(True):  # any value may be a secret, and which is known only afterwards
+        with withholding(True):  # any value may be a secret; the secrets are known only afterwards
             done = _git(
                 path, ["--file", "-", "--no-includes", "--null", "--list"], machine, stdin=text, accept=range(256)
             )
@@ -59,7 +59,7 @@ def listing(path: Path, text: str, machine: Machine) -> Listing:
                 cure="correct the file by hand",
                 position=Position(str(path), int(line[1]), 1) if line else None,
             )
-        variables: Listing = {}
+        variables: Variables = {}
         for variable in done.output.split("\0")[:-1]:
             name, has_value, value = variable.partition("\n")
             remember_if_secret(name, value)
@@ -68,22 +68,22 @@ def listing(path: Path, text: str, machine: Machine) -> Listing:
     return dict(machine.notes[key])
 
 
-def edited(path: Path, text: str, name: str, values: Sequence[str], machine: Machine) -> str:
-    """The text of a file in which a variable has these values and no others, as git writes it.
+def edit(path: Path, text: str, name: str, values: Sequence[str], machine: Machine) -> str:
+    """Have git set a variable to exactly these values, and return the new text.
 
     Args:
         path: The file, for messages; git writes to a copy.
-        text: Its content before.
-        name: The variable, with its key in the letters that a new line is to have.
-        values: All its values; none removes it.
+        text: Its current content.
+        name: The variable; a new line has its key in this case.
+        values: All its values; an empty list removes it.
         machine: The machine.
 
     Raises:
         TaskFailed: git cannot edit it, or git is missing.
-        NotTrusted: root must not run git.
+        NotTrusted: root must not run this git.
 
     """
-    expected = listing(path, text, machine) if text else {}
+    expected = list_variables(path, text, machine) if text else {}
     full_name = variable_name(name) or name
     current = expected.pop(full_name, [])
     if current == list(values):
@@ -109,11 +109,11 @@ def edited(path: Path, text: str, name: str, values: Sequence[str], machine: Mac
         result = result.replace(placeholder, _quoted(value))
     if values:
         expected[full_name] = list(values)
-    return edit_configuration(path, result, lambda new_text: listing(path, new_text, machine), expected) or ""
+    return edit_configuration(path, result, lambda new_text: list_variables(path, new_text, machine), expected) or ""
 
 
-def included_files(path: Path, variables: Listing, user_home: Path) -> Iterator[Path]:
-    """Files that a file includes, on a condition or not."""
+def included_files(path: Path, variables: Variables, user_home: Path) -> Iterator[Path]:
+    """The files that a file includes, conditionally or not."""
     for name, values in variables.items():
         if name == "include.path" or (name.startswith("includeif.") and name.endswith(".path")):
             for value in values:
@@ -121,7 +121,7 @@ def included_files(path: Path, variables: Listing, user_home: Path) -> Iterator[
 
 
 def repository_config(folder: Path) -> Path | None:
-    """The configuration file of a repository, of a work tree too; None where there is no repository."""
+    """The configuration file of a repository or a linked work tree; None if there is no repository."""
     dot = folder / ".git"
     if dot.is_file():
         pointer = read_text(dot) or ""
@@ -152,7 +152,7 @@ def _git(
     stdin: str | None = None,
     accept: Sequence[int] = (0,),
 ) -> commands.Completed:
-    """Run ``git config``; it obeys no other configuration, and says in English what is wrong."""
+    """Run ``git config`` with English messages and without other configuration files."""
     env = {name: value for name, value in machine.env.items() if not name.startswith("GIT_")}
     env.update(GIT_CONFIG_NOSYSTEM="1", GIT_CONFIG_GLOBAL=os.devnull, LC_ALL="C")
     failure = f"git cannot edit {path}"

@@ -1,4 +1,4 @@
-"""Edits of a YAML file's settings by ruamel.yaml's round trip, which is also how conda reads its files.
+"""Edits of a YAML file's settings by a round trip through ruamel.yaml, which conda uses as well.
 
 A file without settings is written by PyYAML, which loads in a tenth of the time.
 """
@@ -31,11 +31,11 @@ _MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 
 
 def settings(path: Path, text: str | None) -> dict[str, Any]:
-    """What the file says.
+    """The settings in the file.
 
     Args:
-        path: Its place, for messages.
-        text: Its content, None where there is no file.
+        path: The file, for messages.
+        text: Its content, None for no file.
 
     Raises:
         TaskFailed: it is not YAML, or not a mapping of settings; with line and column.
@@ -53,18 +53,18 @@ def settings(path: Path, text: str | None) -> dict[str, Any]:
 
 
 def edited(path: Path, text: str | None, wanted: Mapping[str, Value | None]) -> str | None:
-    """The file's text with each setting of ``wanted`` as it is there; a setting that is None goes.
+    """The file's text with the wanted settings.
 
     Args:
-        path: The file's place, for messages.
-        text: What it says now, None where there is no file.
-        wanted: Settings by their names in the file.
+        path: The file, for messages.
+        text: Its content, None for no file.
+        wanted: Settings by name; None removes a setting.
 
     Returns:
-        The new text; None where nothing would be left of the file.
+        The new text; None if the file would be empty.
 
     Raises:
-        TaskFailed: it is not YAML, or is written in a way that cannot be edited with certainty.
+        TaskFailed: it is not YAML, or cannot be edited safely.
 
     """
     present = {key: value for key, value in wanted.items() if value is not None}
@@ -78,14 +78,14 @@ def edited(path: Path, text: str | None, wanted: Mapping[str, Value | None]) -> 
 
 
 def _edited(path: Path, text: str, key: str, value: Value | None) -> str | None:
-    """The text with one setting as wanted."""
+    """The text with one wanted setting."""
     before = settings(path, text)
     if key not in before if value is None else before.get(key) == value:
         return text
     try:
         as_read = condarc_text.flat(text)
         candidates = _edits(path, text, key, value, before.get(key))
-    except NoYaml as error:  # not to conda's parser
+    except NoYaml as error:  # only conda's parser refuses it
         raise _not_valid(path, error) from None
     expected = _expected(as_read, key, value, before.get(key))
     for candidate in candidates:
@@ -99,7 +99,7 @@ def _edited(path: Path, text: str, key: str, value: Value | None) -> str | None:
 
 
 def _expected(as_read: Mapping[str, Any], key: str, value: Value | None, ours: Any) -> dict[str, Any]:
-    """What conda has to read afterwards: all as before, flags included, but for what is wanted."""
+    """The settings that conda must read afterwards: the old ones, with their flags, and the wanted one."""
     expected = dict(as_read)
     old, flag, flags = expected.pop(key, (None, None, frozenset()))
     if value is not None:
@@ -116,7 +116,7 @@ def _expected(as_read: Mapping[str, Any], key: str, value: Value | None, ours: A
 
 
 def _carried(ours: Any, theirs: Any, wanted: Any) -> Any:
-    """``wanted``, in which what has not changed is as conda reads it: what YAML 1.1 takes for a truth is text to it."""
+    """``wanted`` with unchanged parts as conda reads them: a truth value of YAML 1.1 is text for conda."""
     if ours == wanted and type(ours) is type(wanted):
         return theirs
     if isinstance(wanted, Mapping):
@@ -133,7 +133,7 @@ def _not_valid(path: Path, error: NoYaml) -> TaskFailed:
     return TaskFailed(
         f"{path} is not valid YAML, and stays as it is",
         cause=str(error),
-        cure="correct it there, or move the file away",
+        cure="correct the file, or move it away",
         position=Position(str(path), error.line, error.column),
     )
 
@@ -142,7 +142,7 @@ def _not_valid(path: Path, error: NoYaml) -> TaskFailed:
 
 
 def _edits(path: Path, text: str, key: str, value: Value | None, old: Any) -> list[str]:
-    """The new text, best first: with unchanged lines as they were, and as ruamel.yaml writes the whole file.
+    """The possible new texts, best first: one that keeps unchanged lines, one that ruamel.yaml writes as a whole.
 
     Raises:
         NoYaml: ruamel.yaml cannot read it.
@@ -166,13 +166,13 @@ def _edits(path: Path, text: str, key: str, value: Value | None, old: Any) -> li
             edits = [_patched(own, before, after) for own in (_aligned(lines, before), before)]
             edits = [edit for edit in edits if not lost - _comments(edit)]
             if not edits:
-                raise refusal(path, "the edit would lose a comment that stands within a value")
+                raise refusal(path, "the edit would lose a comment within a value")
     mark, newline = _MARK if text.startswith(_MARK) else "", "\r\n" if "\r\n" in text else "\n"
     return [mark + "\n".join([*edit, plain_text[len(source) :]]).replace("\n", newline) for edit in edits]
 
 
 def _take_style(parser: Any, document: Any, source: str, key: str) -> None:
-    """Write as the file is written: its indentation, its mark of a document, and lines of any length."""
+    """Configure the parser for the style of the file: indentation, document mark, and lines of any length."""
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
     parser.width = sys.maxsize
@@ -214,7 +214,7 @@ def _set(parser: Any, mapping: Any, name: str, value: Value | None, old: Any) ->
 
 
 def _leave_comments_to_the_lines(mapping: Any, name: str) -> None:
-    """Take the comments below a setting and its entries out: `_patched` keeps such lines where they stand."""
+    """Remove the comments below a setting and its entries: `_patched` keeps such lines in their places."""
     comments = [mapping.ca.items.get(name)]
     if hasattr(mapping.get(name), "ca"):
         comments += [mapping[name].ca.comment, *mapping[name].ca.items.values()]
@@ -230,7 +230,7 @@ def _node(parser: Any, value: Value) -> Any:
 
 
 def _aligned(lines: Sequence[str], before: Sequence[str]) -> list[str]:
-    """The text of a file for each line of ruamel.yaml's, which joins what is in brackets or quotes over lines."""
+    """The lines of the file for each line of ruamel.yaml's, which joins lines within brackets or quotes."""
     result: list[str] = []
     for _, start, end, own_start, own_end in difflib.SequenceMatcher(None, before, lines, False).get_opcodes():
         own = lines[own_start:own_end]
@@ -241,12 +241,12 @@ def _aligned(lines: Sequence[str], before: Sequence[str]) -> list[str]:
 
 
 def _patched(lines: Sequence[str], before: Sequence[str], after: Sequence[str]) -> list[str]:
-    """``lines`` with the differences between two texts; lines of comments and blank ones are not taken away.
+    """``lines`` with the differences between two texts; comments and blank lines are not removed.
 
     Args:
-        lines: One for each of ``before``, which is the same in other words.
-        before: As ruamel.yaml writes the file.
-        after: As it writes the file with what is wanted.
+        lines: The lines of the file, one for each line of ``before``.
+        before: The file as ruamel.yaml writes it.
+        after: The same with the wanted setting.
 
     """
     lost = Counter(filter(_is_comment, before)) - Counter(filter(_is_comment, after))
@@ -283,7 +283,7 @@ def _comments(lines: Sequence[str]) -> Counter[str]:
 
 
 def _written(changes: Mapping[str, Any]) -> str:
-    """Settings as the text of a file, laid out as conda does; text that some parser takes for a number is quoted."""
+    """The text of a file with settings, in conda's layout; text that some parser reads as a number is quoted."""
     import yaml
 
     class Dumper(yaml.SafeDumper):

@@ -1,4 +1,4 @@
-"""A Jupyter kernel: of an environment's Python, or of any program that speaks Jupyter's protocol."""
+"""A Jupyter kernel of an environment, or of any program that implements Jupyter's protocol."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from nbprovision.files.file_work import resources_above
-from nbprovision.jupyter import argv as kernel_argv
-from nbprovision.jupyter import examples as kernel_examples
-from nbprovision.jupyter import ipykernel, kernel_folder
-from nbprovision.jupyter import logo as kernel_logo
-from nbprovision.jupyter.state import KernelState, not_whole
+from nbprovision.files.file_work import check_text, resources_above
+from nbprovision.jupyter import kernel_folder, kernelspec
+from nbprovision.jupyter.kernelspec import CONNECTION_FILE, KernelState
 from nbprovision.machine import distributions, environments, kernels
 from nbprovision.machine.env_selection import EnvSelection, Member
 from nbprovision.machine.machine import Machine
@@ -33,11 +30,12 @@ _REFERENCE = re.compile(r"(?<!\$)(?:\$\$)*\$\{?[A-Za-z_]")
 
 
 class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
-    """Offer a kernel in Jupyter: of an environment (by ``env`` or ``prefix``), or of any program (by ``argv``).
+    """Create and maintain a Jupyter kernel for an environment (``env`` or ``prefix``) or any program (``argv``).
 
-    The kernel of an environment starts as after ``conda activate``, or as after a virtual environment's ``activate``:
-    its Python, or with ``argv`` a program of another language, such as R, that is installed there.
-    With ``envs`` it is a kernel for each of several; ``{env}`` in ``name`` and ``display_name`` is the environment's.
+    The kernel of an environment starts as after ``conda activate``, or after a virtual environment's ``activate``. It
+    runs the environment's Python; with ``argv`` it runs a program of another language, such as R, that is installed
+    there. ``envs`` creates a kernel for each of several environments. ``{env}`` in ``name`` and ``display_name`` stands
+    for the environment's name.
     """
 
     relations = (
@@ -47,13 +45,47 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
         Requires("scope", "env", ("env", "prefix")),
     )
     with_python = True
-    actions, examples = kernel_examples.ACTIONS, kernel_examples.EXAMPLES
+    actions: ClassVar[dict[str, str]] = {
+        "install": "ipykernel into the environment",
+        "write": "a file of the kernel's folder",
+        "set mode": "who may read it",
+        "remove": "the kernel, or a file of it that is no longer needed",
+    }
+    examples: ClassVar[str] = """
+- name: A kernel of an environment, tried before it is offered
+  ensure_kernel:
+    env: fraud
+    display_name: Fraud (Python)
+    validate: true
+    environment:
+      STAGE: test
+      PATH: "${HOME}/bin:${PATH}"
 
-    prefix: Annotated[str | None, parameter("Path of the environment whose kernel it is.", extra={"path": True})] = None
+- name: A kernel for each of several environments
+  ensure_kernel:
+    envs: [fraud, "ris*"]
+    name: "team-{env}"
+    display_name: "Team ({env})"
+
+- name: A program that speaks Jupyter's protocol
+  ensure_kernel:
+    name: plain
+    argv: [/usr/bin/python3, -m, ipykernel_launcher, -f, "{connection_file}"]
+    display_name: The machine's Python
+
+- name: A kernel that is no longer offered
+  ensure_kernel:
+    name: old
+    state: absent
+"""
+
+    prefix: Annotated[
+        str | None, parameter("Path of the environment that the kernel runs in.", extra={"path": True})
+    ] = None
     argv: Annotated[
         list[str] | None,
         parameter(
-            "Command of a kernel that is not an environment's Python; one word has `{connection_file}` in it. With "
+            "Command of a kernel other than the environment's Python; one word contains `{connection_file}`. With "
             "`env` or `prefix` it runs in that environment."
         ),
     ] = None
@@ -67,20 +99,19 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
     display_name: Annotated[
         str | None,
         parameter(
-            "What Jupyter shows. Default: `Python (ENVIRONMENT)`, with `argv` its language; or the kernel's name."
+            "Name that Jupyter shows. Default: `Python (ENVIRONMENT)` (with `argv`, its language); outside any "
+            "environment the kernel's name."
         ),
     ] = None
     language: Annotated[
         str | None,
-        parameter(
-            "Language of the kernel's notebooks. Default: `python`; of another program by `argv` the kernel's name."
-        ),
+        parameter("Language of the kernel's notebooks. Default: `python`; for another program the kernel's name."),
     ] = None
     environment: Annotated[
         dict[str, str | int | float],
         parameter(
-            "Variables for the kernel. `${NAME}` in a value is the server's variable, `$$` a dollar sign "
-            "(Jupyter's rule). A value without `${...}` wins over what activation sets."
+            "Environment variables of the kernel. Jupyter replaces `${NAME}` in a value by the server's variable and "
+            "`$$` by a dollar sign. A value without `${...}` overrides what activation sets."
         ),
     ] = msgspec.field(default_factory=dict)
     activate: Annotated[
@@ -92,83 +123,108 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
     scope: Annotated[
         kernels.Scope,
         parameter(
-            "Who sees it: `user` (the user's Jupyter), `system` (every user's; needs the right to), "
+            "Visibility of the kernel: `user` (the user's Jupyter), `system` (every user's; needs write access), "
             "`env` (the Jupyter that runs from the environment itself)."
         ),
     ] = "user"
-    state: Annotated[Literal["present", "absent"], parameter("Whether the kernel is to be there.")] = "present"
+    state: Annotated[Literal["present", "absent"], parameter("Whether the kernel exists.")] = "present"
     install_ipykernel: Annotated[
-        bool, parameter("Install ipykernel into the environment where it is missing; otherwise that is a failure.")
+        bool, parameter("Install ipykernel into the environment if it is missing; `false` makes that an error.")
     ] = True
-    validate: Annotated[bool, parameter("Start the kernel before it is offered, and ask it for `sys.prefix`.")] = False
+    validate: Annotated[
+        bool, parameter("Start the kernel before it is offered, and ask it for `sys.prefix`.")
+    ] = False  # fmt: skip
     interrupt_mode: Annotated[
         Literal["signal", "message"] | None, parameter("How Jupyter interrupts the kernel; its default is `signal`.")
     ] = None
     logo: Annotated[
         str | None,
         parameter(
-            "A picture (PNG or SVG) that Jupyter shows for the kernel. Default: that of ipykernel, unless "
-            "another one is in the kernel's folder.",
+            "Logo (PNG or SVG) that Jupyter shows for the kernel. Default: ipykernel's, unless the kernel's folder "
+            "contains another one.",
             extra={"path": True},
         ),
     ] = None
-    metadata: Annotated[dict[str, Any], parameter("More of the kernelspec's `metadata`, for Jupyter's extensions.")] = (
-        msgspec.field(default_factory=dict)
-    )
+    metadata: Annotated[
+        dict[str, Any], parameter("Additional `metadata` of the kernelspec, for Jupyter's extensions.")
+    ] = msgspec.field(default_factory=dict)
 
     def check(self) -> None:
-        """Check what can be known without looking at the machine."""
-        named = any(getattr(self, key) is not None for key in ("env", "prefix", "envs", "argv"))
-        if not named and not (self.state == "absent" and self.name):
+        """Check the parameters without looking at the machine."""
+        if not self.names_one and self.envs is None and not (self.state == "absent" and self.name):
             cure = "give env or prefix for an environment's Python, or argv for any other program"
-            raise ParameterError("env", "a kernel of what?", cure=cure)
-        kernel_argv.check(self)
-        kernel_logo.check(self.logo)
-        self._check_name()
-        for key, value in self.environment.items():
+            raise ParameterError("env", "`env`, `prefix` or `argv` is required", cure=cure)
+        check_text(self, "argv", "environment", "display_name", "language", "env", "prefix")
+        for key in self.environment:
             if not _VARIABLE.fullmatch(key):
-                raise ParameterError("environment", f"{key!r} is no name of an environment variable")
-            kernel_argv.check_word("environment", str(value))
-        for key in ("display_name", "language", "env", "prefix"):
-            kernel_argv.check_word(key, getattr(self, key) or "")
+                raise ParameterError("environment", f"{key!r} is not a valid name of an environment variable")
+        if self.argv is not None:
+            self._check_argv(self.argv)
+        if self.logo is not None and os.path.splitext(self.logo)[1].lower() not in kernelspec.LOGO_NAMES:
+            raise ParameterError(
+                "logo", f"'{self.logo[-80:]}' is not a PNG or SVG file", cure="name a .png or .svg file"
+            )
+        self._check_name()
+
+    def _check_argv(self, argv: list[str]) -> None:
+        if not argv or not argv[0]:
+            raise ParameterError("argv", "argv names no program")
+        if argv[0] != "~" and "/" in argv[0] and not argv[0].startswith(("/", "~/")):
+            raise ParameterError(
+                "argv",
+                f"'{argv[0][:80]}' is a relative path, and Jupyter starts a kernel in the folder of its notebook",
+                cure="write an absolute path, {{ playbook_dir }}/... for a program beside the playbook, or the name of "
+                "a program on the PATH",
+            )
+        if not any(CONNECTION_FILE in word for word in argv):
+            raise ParameterError(
+                "argv",
+                f"no word of argv contains {CONNECTION_FILE}",
+                cause="Jupyter replaces it by the file that says where the kernel has to listen",
+                cure=f"add it in the form that the program takes, for example -f {CONNECTION_FILE}",
+            )
+        if self.name is None and self.env is None and self.prefix is None:
+            raise ParameterError("name", "a kernel by argv needs a name")
+        if self.validate:
+            raise ParameterError("validate", "only an environment's Python can be asked for its prefix")
+
+    def _check_name(self) -> None:
+        name = self.name
+        if self.is_several:
+            for key, value in (("name", name), ("display_name", self.display_name)):
+                if value is not None and NAME not in value:
+                    message = f"all kernels of `envs` would have the {key} '{value}'"
+                    raise ParameterError(key, message, cure=f"write {NAME} for the environment's name")
+            name = None if name is None else name.lower().replace(NAME, "x")
+        elif name is None and not self.kernel_name:
+            message = "no kernel name can be derived from the environment's name"
+            raise ParameterError("name", message, cure="give a name")
+        if name is not None and not kernels.is_valid_name(name.lower()):
+            better = kernels.normalized(name)
+            raise ParameterError(
+                "name",
+                f"{self.name!r} is not a valid kernel name",
+                cause=f"Jupyter takes ASCII letters, digits, '.', '_' and '-', up to {kernels.LONGEST_NAME} here",
+                cure=f"write name: {better}" if better and not self.is_several else "",
+            )
 
     @property
     def names_one(self) -> bool:
-        """Whether an environment or a command is named."""
+        """Whether `env`, `prefix` or `argv` is given."""
         return self.env is not None or self.prefix is not None or self.argv is not None
 
-    def _check_name(self) -> None:
-        if self.is_several:
-            for key, value in (("name", self.name), ("display_name", self.display_name)):
-                if value is not None and NAME not in value:
-                    raise ParameterError(
-                        key,
-                        f"all kernels of `envs` would have the {key} '{value}'",
-                        cure=f"write {NAME} for the environment",
-                    )
-            if self.name is not None and not kernels.is_valid_name(self.name.lower().replace(NAME, "x")):
-                raise ParameterError("name", f"{self.name!r} makes no name of a kernel")
-        elif self.name is not None and not kernels.is_valid_name(self.name.lower()):
-            better = kernels.normalized(self.name)
-            raise ParameterError(
-                "name",
-                f"{self.name!r} is no name of a kernel",
-                cause=f"Jupyter takes ASCII letters, digits, '.', '_' and '-', up to {kernels.LONGEST_NAME} here",
-                cure=f"write name: {better}" if better else "",
-            )
-        elif not self.kernel_name:
-            raise ParameterError("name", "no name of a kernel can be made from the environment's", cure="give a name")
-
     def members(self, machine: Machine) -> list[Member]:
-        """A task for each environment; of two with one name, the second kernel is called by its path."""
+        """A task for each environment; if two have the same name, the second kernel is named by its path."""
         members: dict[str, Member] = {}
         for selection in self.selection(machine):
             name = os.path.basename(selection.name.rstrip("/"))
             if kernels.normalized(name) in members:
                 name = kernels.normalized(str(selection.prefix))
-            shown = self.display_name.replace(NAME, name) if self.display_name is not None else f"Python ({name})"
-            own = kernels.normalized(self.name.replace(NAME, name) if self.name is not None else name)
-            members[kernels.normalized(name)] = self.member(machine, selection, name=own, display_name=shown)
+            display_name = (self.display_name or f"Python ({NAME})").replace(NAME, name)
+            kernel_name = kernels.normalized((self.name or NAME).replace(NAME, name))
+            members[kernels.normalized(name)] = self.member(
+                machine, selection, name=kernel_name, display_name=display_name
+            )
         return list(members.values())
 
     @property
@@ -186,14 +242,19 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
 
     @property
     def _language(self) -> str:
-        return self.language if self.language is not None else kernel_argv.language_of(self)
+        if self.language is not None:
+            return self.language
+        program = os.path.basename(self.argv[0]) if self.argv else "python"
+        return "python" if program.startswith(("python", "pypy", "ipython")) else self.kernel_name
+
+    # ---------------------------------------------------------------------------------- its relations to other tasks
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
         """The kernel, by its folder."""
         return frozenset({Resource("kernel", str(self._folder(machine)))})
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The environment and the program, unless the kernel is to go."""
+        """The environment and the program, unless the kernel is removed."""
         if self.state == "absent":
             return frozenset()
         prefix = self._prefix(machine)
@@ -204,26 +265,26 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
         return frozenset(needs)
 
     def claims(self, machine: Machine) -> Iterable[Claim]:
-        """ipykernel, where conda does not own it: what this task installs is not stray to the environment's task."""
+        """ipykernel, unless conda owns it: the environment's task does not remove what this task installed."""
         prefix = self._prefix(machine) if self._installs else None
-        if prefix is not None and prefix.is_dir() and not ipykernel.owned_by_conda(prefix):
+        if prefix is not None and prefix.is_dir() and not kernelspec.owned_by_conda(prefix):
             yield Claim(prefix, "ipykernel")
 
     def shared_values(self, machine: Machine) -> Iterable[Setting]:
-        """The variables, and what is said of the program, in kernel.json."""
+        """The variables, the display name and the command in kernel.json."""
         if self.state == "absent":
             return
         file = str(self._folder(machine) / kernels.SPEC)
         for name, value in self.environment.items():
             yield Setting(file, ("env", name), str(value))
-        for key, said in (("display_name", self.display_name), ("argv", self.argv)):
-            if said is not None:
-                yield Setting(file, (key,), said)
+        for key in ("display_name", "argv"):
+            if getattr(self, key) is not None:
+                yield Setting(file, (key,), getattr(self, key))
 
     def guarded(self, machine: Machine) -> Iterable[Path]:
-        """The environment, into which ipykernel may have to go, unless it cannot be written.
+        """The environment, in case ipykernel has to be installed, unless it is read-only.
 
-        The guard asks before and after, so the answer must not depend on whether ipykernel is in.
+        The engine asks before and after the task. The answer must therefore not depend on an installed ipykernel.
         """
         prefix = self._prefix(machine) if self._installs else None
         if prefix is None or (prefix.is_dir() and not os.access(prefix, os.W_OK)):
@@ -231,106 +292,152 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
         return (prefix,)
 
     def inputs(self, machine: Machine) -> Iterable[Input]:
-        """The picture."""
+        """The logo."""
         return () if self.logo is None else (Input(machine.path(self.logo), "logo"),)
 
     def weight(self, machine: Machine) -> Literal[0]:
         """Small files."""
         return 0
 
+    def witnesses(self, machine: Machine) -> Iterable[Path]:
+        """The files in the folder, and the files of the environment that they were made from."""
+        folder = self._folder(machine)
+        yield from (folder, folder / kernels.SPEC)
+        if self.state == "absent":
+            return
+        prefix = self._prefix(machine)
+        if self.argv is not None:
+            program = kernelspec.program_path(self._expanded_argv(machine)[0], prefix)
+            yield from [program] if program is not None else []
+        if prefix is None:
+            return
+        if self.activate:
+            yield folder / environments.LAUNCHER
+        yield from (folder / logo for logo in kernelspec.LOGOS)
+        yield from (prefix / unfinished.MARK, prefix / "bin/python", kernelspec.bundled_path(prefix))
+        site_packages = distributions.site_packages(prefix)
+        if site_packages is not None:
+            yield site_packages / "ipykernel/resources"
+            ipykernels = distributions.installed(prefix, {"ipykernel"}).get("ipykernel", [])
+            yield from (distribution.path for distribution in ipykernels)
+        if machine.conda.executable is not None:
+            yield machine.conda.executable
+
+    def foretells(self, plan: Plan, machine: Machine) -> dict[Path, Foretold]:
+        """An ipykernel that is going to be installed."""
+        prefix = self._prefix(machine)
+        before = machine.foretold.get(prefix) if prefix is not None else None
+        if prefix is None or before is None or not any(change.target == "ipykernel" for change in plan.changes):
+            return {}
+        return {prefix: Foretold(before.python, {"ipykernel": "", **before.packages}, whole=False)}
+
+    # ------------------------------------------------------------------------------------------------ the four steps
+
     def read(self, machine: Machine) -> KernelState:
-        """The kernel's folder, and what a kernelspec of the environment must say."""
+        """Read the kernel's folder and the parts of its kernelspec."""
         for name, value in self.environment.items():
             secrets.remember_if_secret(name, str(value))
         folder = self._folder(machine)
-        found = kernels.read_folder(folder)
+        current = kernels.read_folder(folder)
         if self.state == "absent":
-            return KernelState(folder=folder, found=found)
+            return KernelState(folder=folder, current=current)
         prefix = self._prefix(machine)
         own = prefix if self.scope == "env" else None
         dirs = kernels.kernel_dirs(machine.env, machine.user_home, prefix=own, root=machine.root)
-        hidden_by = kernels.hiding_kernel(folder, dirs)
+        argv = self._expanded_argv(machine)
         conda = machine.conda.executable if prefix is not None else None
         state = KernelState(
             folder=folder,
-            found=found,
+            current=current,
             prefix=prefix,
+            starts=kernelspec.can_start(argv[0] if argv else f"{prefix}/bin/python", prefix, machine),
+            logos={} if self.logo is None else kernelspec.read_logo(machine.path(self.logo)),
             launcher=environments.launcher(),
             shell=tuple(environments.launcher_shell()),
             conda=str(conda) if conda else "",
-            hidden_by=hidden_by,
-            argv=kernel_argv.expanded(self.argv, machine),
-            logos={} if self.logo is None else kernel_logo.read(machine.path(self.logo)),
+            hidden_by=kernels.hiding_kernel(folder, dirs),
+            argv=argv,
         )
-        if prefix is None:
-            python = kernel_argv.starts(state.argv[0], None, machine)
-            doubt = "" if python else kernel_argv.doubt(state.argv[0])
-            return msgspec.structs.replace(state, python=python or bool(doubt), doubt=doubt)
+        return state if prefix is None else self._with_environment(state, prefix, machine)
+
+    def _with_environment(self, state: KernelState, prefix: Path, machine: Machine) -> KernelState:
         mark = unfinished.read_mark(prefix)
-        # An install of ours that was killed is ours to complete; any other half-made environment is no kernel.
+        # This task completes its own interrupted install. No kernel is offered of any other unfinished environment.
         foreign = mark is not None and mark.task != self.kind() and machine.is_unfinished(prefix)
         state = msgspec.structs.replace(
             state,
-            there=prefix.is_dir(),
+            exists=prefix.is_dir(),
             awaited=prefix in machine.declared.values(),
             unfinished=mark.task if mark is not None and foreign else "",
-            python=os.access(prefix / "bin/python", os.X_OK),
         )
         if self.argv is not None:
-            alive = kernel_argv.starts(state.argv[0], prefix, machine)
-            return msgspec.structs.replace(state, python=alive, by_argv=True)
+            return state
         whole = self.deep or (mark is not None and not foreign)
-        there = distributions.installed(prefix, None if whole else {"ipykernel"})
-        brought = next(iter(there.get("ipykernel", ())), None)
+        installed = distributions.installed(prefix, None if whole else {"ipykernel"})
+        ipykernel = next(iter(installed.get("ipykernel", ())), None)
         site_packages = distributions.site_packages(prefix)
         state = msgspec.structs.replace(
             state,
-            ipykernel=brought.version if brought is not None and not brought.broken else None,
-            lacking=ipykernel.lacking(prefix, there, torn=mark is not None) if whole else (),
-            says=ipykernel.spec(prefix),
-            logos=state.logos or (ipykernel.logos(site_packages) if site_packages else {}),
+            ipykernel=ipykernel.version if ipykernel is not None and not ipykernel.broken else None,
+            lacking=kernelspec.lacking(prefix, installed, torn=mark is not None) if whole else (),
+            bundled_spec=kernelspec.bundled_spec(prefix),
+            logos=state.logos or (kernelspec.bundled_logos(site_packages) if site_packages else {}),
         )
-        coming = machine.foretold.get(prefix)
+        foretold = machine.foretold.get(prefix)
         version = distributions.python_version(prefix)
-        if coming is None or (version and coming.python and version.split(".")[:2] == coming.python.split(".")[:2]):
+        if foretold is None or (
+            version and foretold.python and version.split(".")[:2] == foretold.python.split(".")[:2]
+        ):
             return state
-        # Its first look comes when an earlier task has made it, or has given it another Python.
+        # An earlier task is going to create the environment, or to give it another Python.
         return msgspec.structs.replace(
             state,
-            there=True,
-            foreseen=coming.whole,
-            python=coming.python is not None,
-            ipykernel=coming.packages.get("ipykernel"),
+            exists=True,
+            foretold=foretold.whole,
+            starts=foretold.python is not None,
+            ipykernel=foretold.packages.get("ipykernel"),
             lacking=(),
         )
 
     def plan(self, state: KernelState) -> Plan:
-        """What to install and which files to write.
+        """Plan the install of ipykernel and the files to write.
 
         Raises:
-            TaskFailed: the environment cannot have a kernel as it is.
+            TaskFailed: the environment or the program cannot run a kernel.
 
         """
         if self.state == "absent":
-            return Plan(changes=(Change("remove", str(state.folder)),) if state.found is not None else ())
+            return Plan(changes=(Change("remove", str(state.folder)),) if state.current is not None else ())
         self._refuse(state)
         changes = self._changes_of_files(state)
         if state.lacks_ipykernel:
             changes.insert(0, Change("install", "ipykernel", before=state.ipykernel, kind="package"))
-        hidden = f"Jupyter finds another kernel '{self.kernel_name}' first, in {state.hidden_by}"
-        warnings = (*((hidden,) if state.hidden_by is not None else ()), *((state.doubt,) if state.doubt else ()))
-        return Plan(changes=tuple(changes), warnings=warnings, beside=state.there and not state.lacks_ipykernel)
+        warnings = []
+        if state.hidden_by is not None:
+            warnings.append(f"Jupyter finds another kernel '{self.kernel_name}' first, in {state.hidden_by}")
+        if not state.starts and _depends_on_path(state):
+            warnings.append(
+                f"no folder of the PATH has a program '{state.argv[0]}', so the kernel starts only if the Jupyter "
+                "server's PATH has one; write its absolute path"
+            )
+        return Plan(changes=tuple(changes), warnings=tuple(warnings), beside=state.exists and not state.lacks_ipykernel)
 
     def apply(self, plan: Plan, machine: Machine) -> None:
-        """Install ipykernel where it is missing, then write the folder, kernel.json last; or remove it.
+        """Install ipykernel if it is missing and write the folder, kernel.json last; or remove the folder.
 
-        It reads anew: the files to write are known only when ipykernel is in.
+        The state is read again, because the files depend on the installed ipykernel.
         """
         folder = self._folder(machine)
         if self.state == "absent":
             kernel_folder.withdraw(folder)
             return
-        self._check_rights(folder)
+        place = existing(folder)
+        if self.scope == "system" and not os.access(place, os.W_OK):
+            raise TaskFailed(
+                "the kernels of all users are not this user's to change",
+                cause=f"{place} is not writable",
+                cure="remove scope to create a kernel of this user's own, or run as a user with write access",
+            )
         state = self._with_ipykernel(machine)
         files = self._files(state)
         if self.validate and state.prefix is not None and not self._was_tried(state):
@@ -344,39 +451,8 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
             files[kernels.SPEC] = spec
         kernel_folder.write(folder, files, mode=self._mode(state), unwanted=self._unwanted(state))
 
-    def witnesses(self, machine: Machine) -> Iterable[Path]:
-        """The folder's files, and what of the environment they were made from."""
-        folder = self._folder(machine)
-        yield from (folder, folder / kernels.SPEC)
-        if self.state == "absent":
-            return
-        prefix = self._prefix(machine)
-        if self.argv is not None:
-            program = kernel_argv.program(kernel_argv.expanded(self.argv, machine)[0], prefix)
-            yield from [program] if program is not None else []
-        if prefix is None:
-            return
-        if self.activate:
-            yield folder / environments.LAUNCHER
-        yield from (folder / logo for logo in ipykernel.LOGOS)
-        yield from (prefix / unfinished.MARK, prefix / "bin/python", ipykernel.spec_path(prefix))
-        site_packages = distributions.site_packages(prefix)
-        if site_packages is not None:
-            yield site_packages / "ipykernel/resources"
-            yield from (found.path for found in distributions.installed(prefix, {"ipykernel"}).get("ipykernel", []))
-        if machine.conda.executable is not None:
-            yield machine.conda.executable
-
-    def foretells(self, plan: Plan, machine: Machine) -> dict[Path, Foretold]:
-        """An ipykernel that was missing."""
-        prefix = self._prefix(machine)
-        before = machine.foretold.get(prefix) if prefix is not None else None
-        if prefix is None or before is None or not any(change.target == "ipykernel" for change in plan.changes):
-            return {}
-        return {prefix: Foretold(before.python, {"ipykernel": "", **before.packages}, whole=False)}
-
     def _prefix(self, machine: Machine) -> Path | None:
-        """The environment; for a kernel that is to go only where its place depends on it."""
+        """The environment; for a kernel to remove only if it contains the kernel."""
         if self.prefix is not None:
             return machine.path(self.prefix)
         if self.env is None or (self.state == "absent" and self.scope != "env"):
@@ -386,7 +462,7 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
         except UnknownEnvironment:
             if self.state == "present":
                 raise
-            return machine.conda.new_prefix(self.env)  # where it would be: the kernel has gone with it
+            return machine.conda.new_prefix(self.env)  # the kernel was removed together with the environment
 
     def _folder(self, machine: Machine) -> Path:
         prefix = self._prefix(machine) if self.scope == "env" else None
@@ -394,150 +470,157 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
             self.kernel_name, self.scope, machine.env, machine.user_home, prefix=prefix, root=machine.root
         )
 
+    def _expanded_argv(self, machine: Machine) -> tuple[str, ...]:
+        """The command with the user's home folder for ``~`` at the start of a word; Jupyter uses no shell."""
+        return tuple(
+            f"{machine.user_home}{word[1:]}" if word == "~" or word.startswith("~/") else word
+            for word in self.argv or ()
+        )
+
     def _with_ipykernel(self, machine: Machine) -> KernelState:
-        """The state when ipykernel is in. What lies beneath a broken distribution shows only when that is mended."""
+        """Install ipykernel until it is complete: the repair of a distribution reveals what that one requires."""
         tried: set[tuple[str, ...]] = set()
         state = self.read(machine)
         self._refuse(msgspec.structs.replace(state, awaited=False))
         while state.prefix is not None and state.lacks_ipykernel:
             if state.lacking in tried:
-                raise not_whole(state.prefix, ", ".join(state.lacking) or "ipykernel")
+                raise TaskFailed(
+                    f"ipykernel in {state.prefix} is incomplete",
+                    cause=f"still missing after its install: {', '.join(state.lacking) or 'ipykernel'}",
+                    cure="create the environment again: remove it (`state: absent`), and run the playbook again",
+                )
             tried.add(state.lacking)
-            from nbprovision.pip.guard import image_constraints
-
-            held = image_constraints(machine, state.prefix)
-            kernel_folder.install_ipykernel(machine, state.prefix, state.lacking, constraints=held)
+            kernel_folder.install_ipykernel(machine, state.prefix, state.lacking)
             machine.forget()
             state = self.read(machine)
         return state
 
     def _refuse(self, state: KernelState) -> None:
-        """Raise where no kernel can come of the environment as it is."""
-        failed = Inevitable if state.foreseen else TaskFailed
-        if not state.there and state.prefix is not None:
+        """Raise an error if the environment or the program cannot run a kernel."""
+        failed = Inevitable if state.foretold else TaskFailed
+        if not state.exists and state.prefix is not None:
             if state.awaited:
                 return
             raise TaskFailed(
                 f"there is no environment at {state.prefix}",
                 cause=f"the kernel '{self.kernel_name}' is to run in it",
-                cure="make it by ensure_conda_env, or correct the path",
+                cure="create it with ensure_conda_env, or correct the path",
             )
         if state.unfinished:
             raise TaskFailed(
-                f"the environment {state.prefix} is unfinished, so it is no kernel yet",
+                f"the environment {state.prefix} is unfinished and cannot be offered as a kernel",
                 cause=f"a run ended in the middle of {state.unfinished}",
-                cure=f"run the playbook with that {state.unfinished} once more; it completes the environment",
+                cure=f"run the playbook with that {state.unfinished} again; it completes the environment",
             )
-        if not state.python and self.argv is not None:
+        if not state.starts and state.argv and not _depends_on_path(state):
             raise TaskFailed(
                 f"the kernel '{self.kernel_name}' could not start",
                 cause=f"there is no program {state.argv[0]}" + (f" in {state.prefix}" if state.prefix else ""),
                 cure="install it first, or correct argv",
             )
-        if not state.python and state.prefix is not None:
+        if not state.starts and not state.argv:
             raise failed(
-                f"the environment {state.prefix} has no Python that starts",
-                cause=f"{state.prefix}/bin/python is missing, or a link to what is gone",
-                cure="add python to the environment's packages, or describe a kernel of another language by argv",
+                f"the environment {state.prefix} has no working Python",
+                cause=f"{state.prefix}/bin/python is missing or a broken link",
+                cure="add python to the environment's packages, or describe a kernel of another language with argv",
             )
         if state.lacks_ipykernel and not self.install_ipykernel:
             raise failed(
                 f"ipykernel is missing from {state.prefix}",
                 cause="install_ipykernel is false",
-                cure="add ipykernel to the environment's packages, or leave install_ipykernel out",
+                cure="add ipykernel to the environment's packages, or remove install_ipykernel",
             )
 
     def _changes_of_files(self, state: KernelState) -> list[Change]:
         files = self._files(state)
         spec_path = str(state.folder / kernels.SPEC)
-        after = files[kernels.SPEC].decode()
-        found = state.found
-        if found is None or found.mode is None:  # what comes along with a new kernel.json needs no line of its own
-            return [Change("write", spec_path, after=after, kind="file")]
+        current = state.current
+        if current is None or current.mode is None:  # the other files of a new kernel are not listed
+            return [Change("write", spec_path, after=files[kernels.SPEC].decode(), kind="file")]
         changes = []
-        if found.mode != kernel_folder.FOLDER_MODE:
-            changes.append(
-                Change("set mode", str(state.folder), f"{found.mode:04o}", f"{kernel_folder.FOLDER_MODE:04o}")
-            )
+        if current.mode != kernel_folder.FOLDER_MODE:
+            modes = f"{current.mode:04o}", f"{kernel_folder.FOLDER_MODE:04o}"
+            changes.append(Change("set mode", str(state.folder), *modes))
+        mode = self._mode(state)
         for name, data in files.items():
-            file, path = found.files.get(name), str(state.folder / name)
-            if name == kernels.SPEC:
-                if found.spec != self._spec(state):
-                    before = None if file is None else (file.data or b"").decode("utf-8", "replace")
-                    changes.append(Change("write", path, before, after, kind="file"))
-                    continue
-            elif file is None or file.data != data:
+            file, path = current.files.get(name), str(state.folder / name)
+            if name == kernels.SPEC and current.spec != self._spec(state):
+                before = None if file is None else (file.data or b"").decode("utf-8", "replace")
+                changes.append(Change("write", path, before, data.decode(), kind="file"))
+            elif name != kernels.SPEC and (file is None or file.data != data):
                 changes.append(Change("write", path, None if file is None else "different", "as described"))
-                continue
-            # What other tasks add stands in kernel.json alone, and makes only that private.
-            elsewhere = name != kernels.SPEC and self.scope == "user" and not self.environment
-            if file is not None and file.mode not in ((0o644, 0o600) if elsewhere else (self._mode(state),)):
-                changes.append(Change("set mode", path, f"{file.mode:04o}", f"{self._mode(state):04o}"))
-        changes += [Change("remove", str(state.folder / name)) for name in self._unwanted(state)]
-        return changes
+            elif file is not None:
+                # Variables of other tasks make only kernel.json private.
+                either = name != kernels.SPEC and self.scope == "user" and not self.environment
+                if file.mode not in ((0o644, 0o600) if either else (mode,)):
+                    changes.append(Change("set mode", path, f"{file.mode:04o}", f"{mode:04o}"))
+        return changes + [Change("remove", str(state.folder / name)) for name in self._unwanted(state)]
 
     def _mode(self, state: KernelState) -> int:
-        """A variable may be a password; where only the user's own Jupyter reads it, nobody else may."""
-        added = kernels.added_variables(state.found.spec if state.found is not None else None)
-        return 0o600 if (self.environment or added) and self.scope == "user" else 0o644
+        """The mode of the files. Only the user can read variables of `scope: user`, since one may be a password."""
+        has_variables = bool(self.environment or kernels.added_variables(state.spec))
+        return 0o600 if has_variables and self.scope == "user" else 0o644
 
     def _files(self, state: KernelState) -> dict[str, bytes]:
-        """Every file of the kernel's folder that is ours, as it should be."""
-        files = {name: data for name, data in state.logos.items() if not kernel_logo.is_kept(name, state, self.logo)}
+        """The files that this task maintains in the kernel's folder. A logo that somebody else put there stays."""
+        replaces_logo = self.logo is not None or state.has_chosen_logo
+        files = {}
+        for name, data in state.logos.items():
+            file = state.files.get(name)
+            if replaces_logo or file is None or file.data is None or file.data == data:
+                files[name] = data
         if state.prefix is not None and self.activate:
             files[environments.LAUNCHER] = state.launcher
-        files[kernels.SPEC] = msgspec.json.format(msgspec.json.encode(self._spec(state)), indent=1) + b"\n"
+        files[kernels.SPEC] = kernels.encoded(self._spec(state))
         return files
 
     def _unwanted(self, state: KernelState) -> list[str]:
-        """The launcher or the pictures of an earlier description; other files that somebody put there stay."""
-        if state.found is None:
-            return []
+        """The launcher or the logos of an earlier description. Files that somebody else put there stay."""
         files = self._files(state)
-        unwanted = kernel_logo.unwanted(files, state, self.logo)
-        file = state.found.files.get(environments.LAUNCHER)
-        if environments.LAUNCHER not in files and file is not None and file.data == state.launcher:
-            unwanted.append(environments.LAUNCHER)
-        return unwanted
+        replaced = list(kernelspec.LOGOS) if self.logo is not None or state.has_chosen_logo else []
+        launcher = state.files.get(environments.LAUNCHER)
+        if launcher is not None and launcher.data == state.launcher:
+            replaced.append(environments.LAUNCHER)
+        return [name for name in replaced if name in state.files and name not in files]
 
     def _spec(self, state: KernelState) -> dict[str, Any]:
         """kernel.json as plain data (https://jupyter-client.readthedocs.io/en/stable/kernels.html#kernel-specs)."""
-        added = kernels.added_variables(state.found.spec if state.found is not None else None)
+        added = kernels.added_variables(state.spec)
         variables = {**added, **{name: str(value) for name, value in self.environment.items()}}
         mark: dict[str, Any] = {"variables": sorted(added)} if added else {}
         metadata: dict[str, Any] = {}
-        spec: dict[str, Any] = {}
+        optional: dict[str, Any] = {}
         if self.logo is not None:
             mark["logo"] = True
         if state.prefix is not None:
             mark["prefix"] = str(state.prefix)
-        if state.prefix is not None and not state.by_argv:
+        if state.prefix is not None and not state.argv:
             if self.validate and state.ipykernel is not None:
                 mark["validated"] = f"ipykernel {state.ipykernel}"
             if not self.user_site:
                 variables = {"PYTHONNOUSERSITE": "1", **variables}
-            said = state.says.get("metadata", {"debugger": True})
-            metadata = dict(said) if isinstance(said, dict) else {}
-            protocol = state.says.get("kernel_protocol_version")
+            bundled = state.bundled_spec.get("metadata", {"debugger": True})
+            metadata = dict(bundled) if isinstance(bundled, dict) else {}
+            protocol = state.bundled_spec.get("kernel_protocol_version")
             if isinstance(protocol, str):
-                spec["kernel_protocol_version"] = protocol
+                optional["kernel_protocol_version"] = protocol
         if self.interrupt_mode is not None:
-            spec["interrupt_mode"] = self.interrupt_mode
+            optional["interrupt_mode"] = self.interrupt_mode
         language = "Python" if self._language == "python" else self._language
-        shown = f"{language} ({self._environment_name})" if state.prefix is not None else self.kernel_name
+        default_name = f"{language} ({self._environment_name})" if state.prefix is not None else self.kernel_name
         return {
             "argv": self._command(state),
-            "display_name": self.display_name if self.display_name is not None else shown,
+            "display_name": self.display_name if self.display_name is not None else default_name,
             "language": self._language,
             "env": variables,
             "metadata": {**metadata, **self.metadata, kernels.MARK: mark},
-            **spec,
+            **optional,
         }
 
     def _command(self, state: KernelState) -> list[str]:
         if state.prefix is None:
             return list(state.argv)
-        python = [str(state.prefix / "bin/python"), "-m", "ipykernel_launcher", "-f", kernel_argv.CONNECTION_FILE]
+        python = [str(state.prefix / "bin/python"), "-m", "ipykernel_launcher", "-f", CONNECTION_FILE]
         command = list(state.argv) or python
         if not self.activate:
             return command
@@ -547,17 +630,12 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
         return [*state.shell, script, str(state.prefix), state.conda or "-", kept or "-", *command]
 
     def _was_tried(self, state: KernelState) -> bool:
-        """Whether this very kernel has been tried: its kernel.json says so, and is as it should be."""
-        if state.found is None or state.found.spec != self._spec(state):
-            return False
-        file = state.found.files.get(environments.LAUNCHER)
-        return not self.activate or (file is not None and file.data == state.launcher)
+        """Whether the current kernel.json is as described, which includes a successful trial."""
+        launcher = state.files.get(environments.LAUNCHER)
+        unchanged = launcher is not None and launcher.data == state.launcher
+        return state.current is not None and state.spec == self._spec(state) and (unchanged or not self.activate)
 
-    def _check_rights(self, folder: Path) -> None:
-        place = existing(folder)
-        if self.scope == "system" and not os.access(place, os.W_OK):
-            raise TaskFailed(
-                "the kernels of all users are not this user's to change",
-                cause=f"{place} cannot be written",
-                cure="leave scope out, so that the kernel is this user's own, or run as a user who has the right",
-            )
+
+def _depends_on_path(state: KernelState) -> bool:
+    """Whether the server's PATH, which may differ from this run's, decides which program starts."""
+    return state.prefix is None and bool(state.argv) and "/" not in state.argv[0]

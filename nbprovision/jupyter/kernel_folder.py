@@ -1,4 +1,4 @@
-"""Makes, tries and removes the folder of a kernel; starts a process only to try one."""
+"""Write, try and remove the folder of a kernel."""
 
 from __future__ import annotations
 
@@ -26,35 +26,34 @@ from nbprovision.system.files import (
 from nbprovision.system.secrets import mask
 
 FOLDER_MODE = 0o755
-_HERE = Path(__file__).parent
 _TRIAL_SECONDS = 60
 
 
-def install_ipykernel(
-    machine: Machine, prefix: Path, lacking: Sequence[str], *, constraints: Sequence[Path] = ()
-) -> None:
-    """Install ipykernel by the built-in engine; ``lacking`` distributions are put in place anew.
+def install_ipykernel(machine: Machine, prefix: Path, lacking: Sequence[str]) -> None:
+    """Install ipykernel with the built-in engine, and reinstall the ``lacking`` distributions.
 
     Raises:
-        TaskFailed: with the engine's own words.
+        TaskFailed: the engine failed; the error contains its output.
 
     """
     from nbprovision.pip import engine, requirements
+    from nbprovision.pip.guard import image_constraints
     from nbprovision.pip.requirements_files import Asked
 
-    for one in itertools.chain.from_iterable(distributions.installed(prefix).values()):
-        if one.broken and (one.name in ("ipykernel", *lacking) or not one.has_metadata):
-            remove(one.path)  # the debris of an install that was cut off, at which uv stops
-    asked = Asked(wanted=(requirements.parse("ipykernel"),))
-    engine.install(machine, prefix, asked, constraints=constraints, reinstall=lacking)
+    for distribution in itertools.chain.from_iterable(distributions.installed(prefix).values()):
+        needed = distribution.name in ("ipykernel", *lacking) or not distribution.has_metadata
+        if distribution.broken and needed:
+            remove(distribution.path)  # the remains of an interrupted install make uv fail
+    request = Asked(wanted=(requirements.parse("ipykernel"),))
+    engine.install(machine, prefix, request, constraints=image_constraints(machine, prefix), reinstall=lacking)
 
 
 def write(folder: Path, files: Mapping[str, bytes], *, mode: int, unwanted: Iterable[str] = ()) -> None:
-    """Put files into a kernel's folder, kernel.json last: what Jupyter lists is complete.
+    """Write files into a kernel's folder, kernel.json last, so that Jupyter lists complete kernels only.
 
     Args:
-        folder: The kernel's folder; a link or a file at its place is removed.
-        files: Name to content.
+        folder: The kernel's folder; a link or a file in its place is removed.
+        files: Content by file name.
         mode: Permission bits of each file.
         unwanted: Names of files to remove.
 
@@ -68,36 +67,36 @@ def write(folder: Path, files: Mapping[str, bytes], *, mode: int, unwanted: Iter
         make_folder(folder, mode=FOLDER_MODE)
     set_mode(folder, FOLDER_MODE)
     for name in sorted(files, key=lambda name: name == SPEC):
-        write_atomically(folder / name, files[name], mode=mode, durable=False)  # every run compares them
+        write_atomically(folder / name, files[name], mode=mode, durable=False)  # every run compares the content
     for name in unwanted:
         remove(folder / name)
 
 
 def withdraw(folder: Path) -> None:
-    """Remove a kernel; kernel.json goes first, so that Jupyter never lists half a kernel."""
+    """Remove a kernel, kernel.json first, so that Jupyter never lists half a kernel."""
     if not folder.is_symlink():
         remove(folder / SPEC)
     remove(folder)
 
 
 def give_up(folder: Path) -> None:
-    """Remove what `write` left of a kernel that was never offered; one that has its kernel.json stays."""
+    """Remove the files of a kernel that Jupyter never listed; a kernel with a kernel.json stays."""
     if not os.path.lexists(folder / SPEC):
         remove(folder)
         remove_if_empty(folder.parent)
 
 
 def try_out(machine: Machine, prefix: Path, spec: Mapping[str, Any], folder: Path) -> None:
-    """Start the kernel that ``spec`` describes with the environment's own jupyter_client, and ask for ``sys.prefix``.
+    """Start the kernel with the environment's own jupyter_client, and ask it for ``sys.prefix``.
 
     Args:
-        machine: Whose variables the kernel is started with.
-        prefix: What the kernel must answer.
-        spec: kernel.json as plain data; need not be written yet.
-        folder: Where the other files of the kernel are.
+        machine: The machine, whose variables the kernel gets.
+        prefix: The environment that the kernel must report.
+        spec: kernel.json as plain data; the file itself need not exist yet.
+        folder: The folder with the other files of the kernel.
 
     Raises:
-        TaskFailed: it did not start, did not answer in time, or runs another Python.
+        TaskFailed: the kernel did not start, did not answer in time, or runs another Python.
 
     """
     from nbprovision.system import trust
@@ -108,28 +107,24 @@ def try_out(machine: Machine, prefix: Path, spec: Mapping[str, Any], folder: Pat
     with temporary_folder(machine.cache / "kernel-trial") as scratch:
         request = {"spec": spec, "folder": str(folder), "scratch": str(scratch), "seconds": _TRIAL_SECONDS}
         done = run(
-            [prefix / "bin/python", "-I", _HERE / "kernel_trial.py"],
+            [prefix / "bin/python", "-I", Path(__file__).with_name("trial.py")],
             env=machine.env,
             stdin=msgspec.json.encode(request).decode(),
             timeout=_TRIAL_SECONDS * 2,
             failure=failure,
         )
-    answer = _last_line(done.output)
+    try:
+        answer = msgspec.json.decode(done.output.strip().rpartition("\n")[2], type=dict[str, str])
+    except ValueError:
+        answer = {"error": "the trial gave no answer", "stderr": done.output}
     if "error" in answer:
-        written = mask(answer.get("stderr", "").strip()[-4000:])
-        cause = mask(answer["error"]) + (f"; it wrote: {written}" if written else "")
+        output = mask(answer.get("stderr", "").strip()[-4000:])
+        cause = mask(answer["error"]) + (f"; its output: {output}" if output else "")
         raise TaskFailed(failure, cause=cause, cure=f"try it by hand: {prefix}/bin/python -m ipykernel_launcher")
-    found = answer.get("prefix", "")
-    if os.path.realpath(found) != os.path.realpath(prefix):
+    actual = answer.get("prefix", "")
+    if os.path.realpath(actual) != os.path.realpath(prefix):
         raise TaskFailed(
             failure,
-            cause=f"its Python runs in {found or 'an unknown prefix'}, not in {prefix}",
+            cause=f"its Python runs in {actual or 'an unknown prefix'}, not in {prefix}",
             cure="look for PYTHONHOME, and for an activation script of the environment that changes it",
         )
-
-
-def _last_line(output: str) -> dict[str, str]:
-    try:
-        return msgspec.json.decode(output.strip().rpartition("\n")[2], type=dict[str, str])
-    except ValueError:
-        return {"error": "the trial left no answer", "stderr": output}

@@ -1,8 +1,9 @@
-"""``restart_jupyter``: a handler that restarts the Jupyter server, for what it reads only when it starts."""
+"""``restart_jupyter``: a handler that restarts the Jupyter server."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,12 +22,12 @@ _SECONDS = 60
 
 
 class JupyterState(msgspec.Struct, frozen=True, kw_only=True):
-    """Who restarts Jupyter here, and whether that may be now.
+    """The means to restart Jupyter.
 
     Attributes:
-        command: What is run; empty where nothing manages a service.
-        phase: The lifecycle script that is at work, empty where none is.
-        root: Whether this is root.
+        command: The command that restarts the service; empty if the machine has no service manager.
+        phase: The running lifecycle script, or an empty string.
+        root: Whether this run is root's.
 
     """
 
@@ -36,16 +37,16 @@ class JupyterState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RestartJupyter(Task[JupyterState], frozen=True, kw_only=True):
-    """Restart the Jupyter server after a change; open notebooks reconnect, and kernels that run are ended.
+    """Restart the Jupyter server after a change; open notebooks reconnect, and running kernels stop.
 
-    A handler only: `notify: restart_jupyter` on a task calls it, whether or not it stands under `handlers`. While a
-    lifecycle script is at work nothing is restarted: Jupyter starts after it, with all that it has made, and a restart
-    of it by a script has been seen to break the notebook's own login. The service of the whole machine is root's to
-    restart: run by its user, the handler fails and says what to do by hand.
+    It is a handler only: `notify: restart_jupyter` on a task calls it, even if `handlers` does not list it. It does
+    nothing while a lifecycle script runs: Jupyter starts after the script, and a restart by a script has been seen to
+    break the notebook's own login. Only root can restart the service of the whole machine; for any other user the
+    handler fails and prints the command to run by hand.
     """
 
     handler_only: ClassVar[bool] = True
-    actions: ClassVar[dict[str, str]] = {"restart": "the service of Jupyter, where it runs"}
+    actions: ClassVar[dict[str, str]] = {"restart": "Jupyter's service, if it runs"}
     examples: ClassVar[str] = """
 - name: The user's own Jupyter, which needs no root
   restart_jupyter:
@@ -54,29 +55,29 @@ class RestartJupyter(Task[JupyterState], frozen=True, kw_only=True):
 """
     habits: ClassVar[dict[str, str]] = {
         "name": "write unit:",
-        "state": "remove it; the handler does nothing but restart",
-        "enabled": "remove it; the handler does nothing but restart",
-        "daemon_reload": "remove it; units are root's to change",
+        "state": "remove it; the handler only restarts the service",
+        "enabled": "remove it; the handler only restarts the service",
+        "daemon_reload": "remove it; only root can change units",
     }
 
-    unit: Annotated[str, parameter("The service, by the name of its unit.")] = "jupyter-server.service"
+    unit: Annotated[str, parameter("Name of the service's unit.")] = "jupyter-server.service"
     scope: Annotated[
-        Literal["system", "user"], parameter("Whose service: the machine's, which takes root, or the user's own.")
+        Literal["system", "user"],
+        parameter("Whether it is a service of the machine, which needs root, or of the user."),
     ] = "system"
-    at_boot: Annotated[bool, parameter("Restart it even while a lifecycle script is at work.")] = False
+    at_boot: Annotated[bool, parameter("Restart it even while a lifecycle script runs.")] = False
 
     def check(self) -> None:
-        """Check what can be known without looking at the machine."""
-        allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.@-\\")
-        if not self.unit or self.unit.startswith("-") or not set(self.unit) <= allowed:
-            raise ParameterError("unit", f"{self.unit[:60]!r} is no name of a unit", cure="write NAME.service")
+        """Check the parameters without looking at the machine."""
+        if not re.fullmatch(r"[A-Za-z0-9:_.@\\][A-Za-z0-9:_.@\\-]*", self.unit):
+            raise ParameterError("unit", f"{self.unit[:60]!r} is not a valid name of a unit", cure="write NAME.service")
 
     def barrier(self, machine: Machine) -> bool:
-        """Everything that Jupyter is to see is there before it starts."""
+        """Jupyter must start after all changes that it has to see."""
         return True
 
     def proves(self, machine: Machine) -> bool:
-        """A service that runs does not tell when it was started for what."""
+        """A running service does not show why it was started."""
         return False
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
@@ -84,12 +85,12 @@ class RestartJupyter(Task[JupyterState], frozen=True, kw_only=True):
         return ()
 
     def read(self, machine: Machine) -> JupyterState:
-        """Which program would do it."""
+        """Look for the service manager."""
         path = machine.env.get("PATH", os.defpath)
         systemctl, initctl = (shutil.which(program, path=path) for program in ("systemctl", "initctl"))
         command: tuple[str, ...] = ()
         if systemctl is not None:
-            # Not waited for: the server ends the terminal or the notebook that this may run in.
+            # --no-block: the server stops the terminal or the notebook that this run may have been started in.
             own = ("--user",) if self.scope == "user" else ()
             command = (systemctl, *own, "--no-block", "try-restart", self.unit)
         elif initctl is not None and self.scope == "system":  # Amazon Linux 1
@@ -97,35 +98,35 @@ class RestartJupyter(Task[JupyterState], frozen=True, kw_only=True):
         return JupyterState(command=command, phase=machine.env.get(PHASE, ""), root=os.geteuid() == 0)
 
     def plan(self, state: JupyterState) -> Plan:
-        """Restart it, unless a lifecycle script is at work.
+        """Restart Jupyter, unless a lifecycle script runs.
 
         Raises:
-            TaskFailed: nothing here restarts a service, or this user may not.
+            TaskFailed: there is no service manager, or the restart needs root.
 
         """
         if state.phase and not self.at_boot:
-            note = f"Jupyter is not restarted by the {state.phase} script: it starts after it, with what has been made"
+            note = f"Jupyter is not restarted by the {state.phase} script, because it starts after the script"
             return Plan(warnings=(note,), beside=True)
         if not state.command:
             raise TaskFailed(
                 "Jupyter cannot be restarted from here",
-                cause="there is no systemctl on the PATH, so no service of it is known",
-                cure="restart it the way it was started (in Studio: stop and run the space), or drop the handler",
+                cause="there is no systemctl on the PATH",
+                cure="restart it the way it was started (in Studio: stop and run the space), or remove the handler",
             )
         if self.scope == "system" and not state.root:
             raise TaskFailed(
                 f"restarting {self.unit} needs root",
-                cause="it is a service of the whole machine, and a playbook runs as the notebook's user",
+                cause="it is a service of the whole machine, and the playbook runs as the notebook's user",
                 cure=f"restart it by hand: sudo systemctl restart {self.unit}; or, for a service of the user's own, "
                 "write scope: user",
             )
         return Plan(changes=(Change("restart", self.unit),), beside=True)
 
     def apply(self, plan: Plan, machine: Machine) -> Sequence[Change] | None:
-        """Ask for it; a service that does not run is left to start by itself.
+        """Ask the service manager for a restart; a stopped service stays stopped.
 
         Raises:
-            TaskFailed: the service's manager refuses.
+            TaskFailed: the service manager refuses.
 
         """
         commands.run(

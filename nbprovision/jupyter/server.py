@@ -1,4 +1,4 @@
-"""The Jupyter server of this machine: the environment that it runs from, its configuration, its extensions.
+"""The Jupyter server of this machine: its environment, its configuration, its extensions.
 
 Sources: https://jupyter-server.readthedocs.io/en/latest/operators/configuring-extensions.html,
 https://jupyterlab.readthedocs.io/en/stable/user/extensions.html#managing-extensions-using-a-configuration-file, and
@@ -7,27 +7,37 @@ https://docs.jupyter.org/en/latest/use/jupyter-directories.html for the folders.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from nbprovision.machine import kernels
 from nbprovision.machine.machine import Machine
+from nbprovision.model.errors import TaskFailed
+
+PAGE_CONFIG = "labconfig/page_config.json"  # lists the disabled extensions of JupyterLab
+SERVER_CONFIG = "jupyter_server_config.json"  # lists the enabled extensions of the server
 
 _PROGRAMS = ("jupyter-lab", "jupyter-server", "jupyter")
-# Where a distribution's own files say that it extends JupyterLab, the server, or the classic notebook.
-_MARKS = ("share/jupyter/labextensions/", "etc/jupyter/jupyter_server_config.d/", "share/jupyter/nbextensions/")
+# A distribution with such files extends JupyterLab, the server, or the classic notebook.
+_EXTENSION_FOLDERS = (
+    "share/jupyter/labextensions/",
+    "etc/jupyter/jupyter_server_config.d/",
+    "share/jupyter/nbextensions/",
+)
 
 
 def server_prefix(machine: Machine) -> Path | None:
-    """The environment that the Jupyter server runs from: the platform's, else that of the ``jupyter`` on the PATH."""
-    for found in machine.conda.environments():
-        if found.jupyter_server:
-            return found.prefix
+    """The environment of the Jupyter server: the platform's, or that of the ``jupyter`` on the PATH."""
+    for environment in machine.conda.environments():
+        if environment.jupyter_server:
+            return environment.prefix
     for program in _PROGRAMS:
-        place = shutil.which(program, path=machine.env.get("PATH", os.defpath))
-        for path in (Path(place), Path(os.path.realpath(place))) if place is not None else ():
+        location = shutil.which(program, path=machine.env.get("PATH", os.defpath))
+        for path in (Path(location), Path(os.path.realpath(location))) if location is not None else ():
             prefix = path.parent.parent
             if path.parent.name == "bin" and (prefix / "bin/python").exists():
                 return prefix
@@ -35,32 +45,50 @@ def server_prefix(machine: Machine) -> Path | None:
 
 
 def config_folder(env: Mapping[str, str], user_home: Path) -> Path:
-    """The user's own configuration of Jupyter."""
+    """The folder of the user's own Jupyter configuration."""
     return Path(os.path.abspath(env.get("JUPYTER_CONFIG_DIR") or user_home / ".jupyter"))
 
 
-def page_config(folder: Path) -> Path:
-    """Where a folder of configuration says which extensions of JupyterLab are off."""
-    return folder / "labconfig/page_config.json"
+def parse_config(path: Path, text: str | None) -> dict[str, Any]:
+    """The settings in a configuration file.
+
+    Raises:
+        TaskFailed: the text is not a JSON object.
+
+    """
+    try:
+        config = json.loads(text) if text and text.strip() else {}
+        if isinstance(config, dict):
+            return config
+        problem = "it is not a JSON object"
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    raise TaskFailed(
+        f"{path} cannot be edited", cause=f"{problem}, so Jupyter cannot read it either", cure="correct or remove it"
+    )
 
 
-def server_config(folder: Path) -> Path:
-    """Where a folder of configuration says which extensions of the server are on."""
-    return folder / "jupyter_server_config.json"
+def disabled_extensions(config: dict[str, Any]) -> dict[str, bool]:
+    """Whether each extension in a page configuration is disabled; old versions of JupyterLab wrote a list."""
+    disabled = config.get("disabledExtensions", {})
+    if isinstance(disabled, list):
+        return dict.fromkeys(map(str, disabled), True)
+    return {name: bool(off) for name, off in disabled.items()} if isinstance(disabled, dict) else {}
 
 
-def has_lab_extension(name: str, prefix: Path, env: Mapping[str, str], user_home: Path) -> bool:
-    """Whether a prebuilt extension (or the one that a plugin ``EXTENSION:plugin`` belongs to) is there.
+def has_lab_extension(name: str, prefix: Path, machine: Machine) -> bool:
+    """Whether JupyterLab has a prebuilt extension, or the extension of a plugin ``EXTENSION:plugin``.
 
-    What is built into JupyterLab is taken to be.
+    The extensions in JupyterLab itself are assumed to exist.
     """
     name = name.partition(":")[0]
-    folders = (kernels.data_dir(env, user_home), prefix / "share/jupyter", Path("/usr/local/share/jupyter"))
+    own = kernels.data_dir(machine.env, machine.user_home)
+    folders = (own, prefix / "share/jupyter", Path("/usr/local/share/jupyter"))
     return name.startswith("@jupyterlab/") or any(
-        (one / "labextensions" / name / "package.json").is_file() for one in folders
+        (folder / "labextensions" / name / "package.json").is_file() for folder in folders
     )
 
 
 def extends_jupyter(record: str) -> bool:
-    """Whether a distribution with this RECORD brings an extension that needs no building."""
-    return any(mark in record for mark in _MARKS)
+    """Whether a distribution with this RECORD brings a prebuilt extension."""
+    return any(folder in record for folder in _EXTENSION_FOLDERS)

@@ -69,7 +69,7 @@ def test_a_program_that_cannot_be_run_is_reported_with_what_to_do(env: dict[str,
 WRONG = {
     "an unknown name": ('{\n  "nmae": "x"\n}', 2, "ensure_kernel has no parameter 'nmae'; did you mean 'name'?"),
     "a wrong type": ('{"name": "x",\n "argv": 3}', 2, "ensure_kernel: 'argv' takes a list of strings, not a number"),
-    "a task's own rule": ('{"name": "x"}', 1, "ensure_kernel: a kernel of what?"),
+    "a task's own rule": ('{"name": "x"}', 1, "ensure_kernel: `env`, `prefix` or `argv` is required"),
     "not JSON": ('{"name": "x"', 1, "the parameters are not JSON"),
     "not an object": ("[]", 1, "the parameters are not a JSON object"),
     "a name twice": ('{"name": "x", "name": "y"}', 1, "'name' is a duplicate"),

@@ -83,7 +83,7 @@ def test_every_writer_goes_through_it(editor: str, machine: Machine, monkeypatch
         "pip": lambda: pip_conf.merged(PIP_CONF, "[global]\n  timeout = 1\n", {"global.index-url": [URL]}),
         "uv": lambda: uv_toml.merged(UV_TOML, None, {"default": [URL]}),
         "condarc": lambda: yaml_text.edited(Path("/home/user/.condarc"), "y: 1\n", {"channels": ["a"]}),
-        "git": lambda: git_config.edited(Path("/home/user/.gitconfig"), "", "a.token", ["c"], machine),
+        "git": lambda: git_config.edit(Path("/home/user/.gitconfig"), "", "a.token", ["c"], machine),
     }
     with pytest.raises(TaskFailed, match="with certainty, and stays as it is"):
         act[editor]()
@@ -311,13 +311,13 @@ def test_whatever_the_gitconfig_it_is_edited_or_refused(
     machine = Machine({"PATH": os.environ["PATH"]}, home=tmp_path_factory.mktemp("git"))
     path = Path("/x/.gitconfig")
     try:
-        before = git_config.listing(path, text, machine)
-        result = git_config.edited(path, text, name, wanted, machine)
+        before = git_config.list_variables(path, text, machine)
+        result = git_config.edit(path, text, name, wanted, machine)
     except TaskFailed:
         return
     machine.notes.clear()
     before.pop(name, None)
-    assert git_config.listing(path, result, machine) == ({**before, name: wanted} if wanted else before)
+    assert git_config.list_variables(path, result, machine) == ({**before, name: wanted} if wanted else before)
 
 
 # ------------------------------------------------------------------------------------------------------------ conda

@@ -206,7 +206,7 @@ def test_a_link_is_followed_when_asked(machine: Machine, home: Path, tmp_path: P
         ({"path": "/f", "state": "directory", "content": ""}, "content", "does not go with"),
         ({"path": "/f", "state": "absent", "src": "/g"}, "src", "does not go with"),
         ({"path": "/f/", "content": ""}, "path", "names a folder"),
-        ({"path": "/f", "template": "/t"}, "template", "variables from a playbook"),
+        ({"path": "/f", "template": "/t"}, "template", "variables of a playbook"),
     ],
 )
 def test_what_makes_no_sense_is_refused(parameters: dict[str, Any], key: str, said: str) -> None:
@@ -229,7 +229,7 @@ def test_what_makes_no_sense_is_refused(parameters: dict[str, Any], key: str, sa
 )
 def test_modes(mode: str, before: int, folder: bool, after: int) -> None:
     file_work.check_mode("mode", mode)
-    assert file_work.resolved(mode, before, folder=folder) == after
+    assert file_work.resolve_mode(mode, before, folder=folder) == after
 
 
 def test_a_copy_of_what_is_not_there_says_where_it_was_looked_for(machine: Machine, tmp_path: Path) -> None:

@@ -53,9 +53,9 @@ EDITS: list[tuple[str, list[str], str, str]] = [
 @NEEDS_GIT
 @pytest.mark.parametrize(("name", "wanted", "before", "after"), EDITS)
 def test_an_edit(name: str, wanted: list[str], before: str, after: str, machine: Machine) -> None:
-    assert git_config.edited(PATH, before, name, wanted, machine) == after
-    assert git_config.edited(PATH, after, name, wanted, machine) == after
-    assert git_config.listing(PATH, after, machine).get(name, []) == wanted
+    assert git_config.edit(PATH, before, name, wanted, machine) == after
+    assert git_config.edit(PATH, after, name, wanted, machine) == after
+    assert git_config.list_variables(PATH, after, machine).get(name, []) == wanted
 
 
 @NEEDS_GIT
@@ -89,7 +89,7 @@ def test_git_reads_what_was_written(tmp_path_factory: pytest.TempPathFactory, va
     path = tmp_path_factory.mktemp("git") / "config"
     subprocess.run(["git", "config", "-f", path, "user.name", "before"], check=True)
     machine = Machine({"PATH": os.environ["PATH"], "HOME": str(path.parent)}, home=path.parent / "tool")
-    path.write_bytes(git_config.edited(path, path.read_text(), name, values, machine).encode())
+    path.write_bytes(git_config.edit(path, path.read_text(), name, values, machine).encode())
     done = subprocess.run(["git", "config", "-f", path, "-z", "--get-all", name], capture_output=True, check=True)
     assert done.stdout.decode().split("\0")[:-1] == values
 
@@ -204,7 +204,7 @@ def test_what_an_included_file_says_is_told(machine: Machine, home: Path) -> Non
     task = EnsureGitConfig(name="user.name", value="A")
     with inputs.recorded() as recorded:
         state = task.read(machine)
-    assert task.plan(state).warnings == (f"{home}/other, which is included, sets user.name too",)
+    assert task.plan(state).warnings == (f"the included file {home}/other sets user.name too",)
     assert str(home / "other") in recorded.files
 
 
@@ -234,7 +234,7 @@ def test_a_link_out_of_its_folder_is_followed_only_when_asked(machine: Machine, 
         ({"name": "a.b c", "value": "x"}, "name", "not the name of a variable"),
         ({"name": "a.b\n.c", "value": "x"}, "name", "not the name of a variable"),
         ({"name": "a.b"}, "", "needs a value"),
-        ({"name": "a.b", "value": "x", "state": "absent"}, "value", "takes all values"),
+        ({"name": "a.b", "value": "x", "state": "absent"}, "value", "removes all values"),
         ({"name": "a.b", "value": "x\0"}, "value", "NUL"),
     ],
 )

@@ -98,7 +98,7 @@ def test_a_planted_link_is_not_followed(machine: Machine, home: Path, prefix: Pa
 
 def test_without_a_jupyter_that_is_said(machine: Machine) -> None:
     machine.env["PATH"] = "/no/such"
-    with pytest.raises(UnknownEnvironment, match="there is no Jupyter server here"):
+    with pytest.raises(UnknownEnvironment, match="this machine has no Jupyter server"):
         EnsureJupyterExtension(server={"a": True}).requires(machine)
 
 
@@ -106,8 +106,8 @@ def test_without_a_jupyter_that_is_said(machine: Machine) -> None:
     ("parameters", "key", "said"),
     [
         ({}, "packages", "none of `packages`, `lab` and `server`"),
-        ({"lab": {"": True}}, "lab", "no name of an extension"),
-        ({"server": {"a\nb": True}}, "server", "no name of an extension"),
+        ({"lab": {"": True}}, "lab", "not a valid name of an extension"),
+        ({"server": {"a\nb": True}}, "server", "not a valid name of an extension"),
         ({"packages": "a b c"}, "packages", "a b c"),
     ],
 )

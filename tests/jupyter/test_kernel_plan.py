@@ -110,7 +110,7 @@ def test_invalid_names(name: str) -> None:
 @pytest.mark.parametrize(
     ("parameters", "key", "said"),
     [
-        ({}, "env", "of what"),
+        ({}, "env", "is required"),
         ({"env": "a", "prefix": "/p"}, "prefix", "`env` and `prefix`"),
         ({"argv": ["x", "{connection_file}"]}, "name", "needs a name"),
         ({"argv": ["x"], "name": "x"}, "argv", "connection_file"),
@@ -120,12 +120,12 @@ def test_invalid_names(name: str) -> None:
         ({"argv": ["x", "{connection_file}"], "name": "x", "scope": "env"}, "scope", "needs `env` or `prefix`"),
         ({"env": "a", "name": "My Kernel!"}, "name", "write name: my-kernel"),
         ({"env": "a", "name": "../../x"}, "name", "..-..-x"),
-        ({"env": "a", "name": ".."}, "name", "no name"),
+        ({"env": "a", "name": ".."}, "name", "not a valid kernel name"),
         ({"env": "日本"}, "name", "give a name"),
         ({"env": "a", "environment": {"A-B": "1"}}, "environment", "A-B"),
         ({"env": "a", "environment": {"A": "x\0y"}}, "environment", "NUL"),
-        ({"env": "a", "display_name": "\ud800"}, "display_name", "surrogate"),
-        ({"state": "absent"}, "env", "of what"),
+        ({"env": "a", "display_name": "\ud800"}, "display_name", "no UTF-8"),
+        ({"state": "absent"}, "env", "is required"),
     ],
 )
 def test_parameters_that_make_no_sense(parameters: dict[str, Any], key: str, said: str) -> None:
@@ -150,7 +150,7 @@ def _state(**fields: Any) -> KernelState:
             "folder": FOLDER,
             "prefix": Path("/envs/fraud"),
             "ipykernel": "7.0",
-            "says": {"metadata": {"debugger": True}, "kernel_protocol_version": "5.5"},
+            "bundled_spec": {"metadata": {"debugger": True}, "kernel_protocol_version": "5.5"},
             "logos": {"logo-svg.svg": b"<svg/>"},
             "launcher": b"#",
             "shell": ("/bin/bash", "-p"),
@@ -234,15 +234,15 @@ def test_what_activation_may_not_change() -> None:
 def test_what_differs_is_changed(files: dict[str, File | None], changes: list[str]) -> None:
     state = _state()
     found = _folder(FRAUD, state, **files)
-    plan = FRAUD.plan(msgspec.structs.replace(state, found=found))
+    plan = FRAUD.plan(msgspec.structs.replace(state, current=found))
     assert [f"{change.action} {os.path.basename(change.target)}" for change in plan.changes] == changes
 
 
 def test_a_link_or_a_folder_open_to_others_is_changed() -> None:
     state = _state()
-    assert FRAUD.plan(msgspec.structs.replace(state, found=KernelFolder(None))).changes[0].action == "write"
+    assert FRAUD.plan(msgspec.structs.replace(state, current=KernelFolder(None))).changes[0].action == "write"
     found = msgspec.structs.replace(_folder(FRAUD, state), mode=0o777)
-    (change,) = FRAUD.plan(msgspec.structs.replace(state, found=found)).changes
+    (change,) = FRAUD.plan(msgspec.structs.replace(state, current=found)).changes
     assert (change.action, change.before, change.after) == ("set mode", "0777", "0755")
 
 
@@ -250,9 +250,9 @@ def test_variables_are_readable_by_the_user_only() -> None:
     task = EnsureKernel(env="fraud", environment={"TOKEN": "x"})
     state = _state()
     found = _folder(task, state)
-    assert {change.after for change in task.plan(msgspec.structs.replace(state, found=found)).changes} == {"0600"}
+    assert {change.after for change in task.plan(msgspec.structs.replace(state, current=found)).changes} == {"0600"}
     shared = EnsureKernel(env="fraud", environment={"TOKEN": "x"}, scope="system")
-    assert not shared.plan(msgspec.structs.replace(state, found=_folder(shared, state)))
+    assert not shared.plan(msgspec.structs.replace(state, current=_folder(shared, state)))
 
 
 def test_values_of_secret_variables_are_masked(machine: Machine) -> None:
@@ -264,23 +264,23 @@ def test_our_launcher_goes_when_it_is_not_wanted() -> None:
     task = EnsureKernel(env="fraud", activate=False)
     state = _state()
     found = _folder(task, state)
-    (change,) = task.plan(msgspec.structs.replace(state, found=found)).changes
+    (change,) = task.plan(msgspec.structs.replace(state, current=found)).changes
     assert (change.action, change.target) == ("remove", f"{FOLDER}/activate.sh")
     theirs = _folder(task, state, activate_sh=File(b"theirs", 0o644))
-    assert not task.plan(msgspec.structs.replace(state, found=theirs))
+    assert not task.plan(msgspec.structs.replace(state, current=theirs))
 
 
 def test_validation_is_asked_for_until_it_is_recorded() -> None:
     task = EnsureKernel(env="fraud", validate=True)
     state = _state()
-    assert task.plan(msgspec.structs.replace(state, found=_folder(FRAUD, state)))
+    assert task.plan(msgspec.structs.replace(state, current=_folder(FRAUD, state)))
     tried = _folder(task, state)
-    assert not task.plan(msgspec.structs.replace(state, found=tried))
-    assert task.plan(msgspec.structs.replace(state, found=tried, ipykernel="7.1"))
+    assert not task.plan(msgspec.structs.replace(state, current=tried))
+    assert task.plan(msgspec.structs.replace(state, current=tried, ipykernel="7.1"))
 
 
 def test_a_missing_ipykernel_is_installed() -> None:
-    plan = FRAUD.plan(_state(ipykernel=None, says={}, logos={}))
+    plan = FRAUD.plan(_state(ipykernel=None, bundled_spec={}, logos={}))
     assert [(change.action, change.kind) for change in plan.changes] == [("install", "package"), ("write", "file")]
     half = FRAUD.plan(_state(lacking=("traitlets",)))
     assert half.changes[0].action == "install"
@@ -290,9 +290,9 @@ def test_a_missing_ipykernel_is_installed() -> None:
     ("parameters", "fields", "said"),
     [
         ({"install_ipykernel": False}, {"ipykernel": None}, "install_ipykernel is false"),
-        ({}, {"there": False}, "there is no environment at /envs/fraud"),
+        ({}, {"exists": False}, "there is no environment at /envs/fraud"),
         ({}, {"unfinished": "ensure_conda_env"}, "in the middle of ensure_conda_env"),
-        ({}, {"python": False}, "has no Python that starts"),
+        ({}, {"starts": False}, "has no working Python"),
     ],
 )
 def test_what_cannot_be_a_kernel(parameters: dict[str, Any], fields: dict[str, Any], said: str) -> None:
@@ -303,20 +303,20 @@ def test_what_cannot_be_a_kernel(parameters: dict[str, Any], fields: dict[str, A
 
 
 def test_an_environment_that_an_earlier_task_makes() -> None:
-    plan = FRAUD.plan(_state(there=False, awaited=True, python=False, ipykernel=None, says={}, logos={}))
+    plan = FRAUD.plan(_state(exists=False, awaited=True, starts=False, ipykernel=None, bundled_spec={}, logos={}))
     assert [change.action for change in plan.changes] == ["write"]
 
 
 def test_a_program_that_is_not_there() -> None:
     task = EnsureKernel(argv=["/no/such", "{connection_file}"], name="x")
     with pytest.raises(TaskFailed, match="could not start"):
-        task.plan(KernelState(folder=FOLDER, python=False, argv=("/no/such", "{connection_file}")))
+        task.plan(KernelState(folder=FOLDER, starts=False, argv=("/no/such", "{connection_file}")))
 
 
 def test_absent() -> None:
     task = EnsureKernel(name="fraud", state="absent")
     assert not task.plan(KernelState(folder=FOLDER))
-    assert task.plan(KernelState(folder=FOLDER, found=KernelFolder(None))).changes[0].action == "remove"
+    assert task.plan(KernelState(folder=FOLDER, current=KernelFolder(None))).changes[0].action == "remove"
 
 
 def test_absent_needs_no_environment(machine: Machine) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nbprovision.jupyter import ipykernel
+from nbprovision.jupyter import kernelspec
 from nbprovision.jupyter.ensure_kernel import EnsureKernel
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
@@ -91,7 +91,7 @@ def test_kernel_of_an_environment(fraud: Path, machine: Machine, home: Path) -> 
     folder = folder_of(task, machine)
     assert [(change.action, change.target) for change in changes] == [("write", str(folder / "kernel.json"))]
     assert folder == home / ".local/share/jupyter/kernels/fraud"
-    assert {path.name for path in folder.iterdir()} == {"kernel.json", "activate.sh", *ipykernel.LOGOS}
+    assert {path.name for path in folder.iterdir()} == {"kernel.json", "activate.sh", *kernelspec.LOGOS}
     spec = json.loads((folder / "kernel.json").read_text())
     assert spec["display_name"] == 'It\'s "größe" $(x)\n`y`'
     assert spec["metadata"]["debugger"] is True

@@ -98,7 +98,7 @@ def test_a_refusal_of_the_manager_is_a_failure(machine: Machine, called: Path, t
 
 @pytest.mark.parametrize("unit", ["", "-x", "a b", "a;b", "$(x)", "a\nb"])
 def test_a_name_that_is_none_is_refused(unit: str) -> None:
-    with pytest.raises(ParameterError, match="is no name of a unit"):
+    with pytest.raises(ParameterError, match="is not a valid name of a unit"):
         RestartJupyter(unit=unit)
 
 

@@ -407,7 +407,9 @@ class TestWhatKeepingMeets:
             (light.folder / "team.yml").write_text("team: x\n" + "# padding\n" * 9000)
             for _ in range(2):
                 done = light.run()
-                assert "warning: cannot keep this playbook as a fallback for a start at which it is invalid" in done.stderr
+                assert (
+                    "warning: cannot keep this playbook as a fallback for a start at which it is invalid" in done.stderr
+                )
                 assert "witnessed" not in done.stdout, "the next start tries again"
             assert [path.read_bytes() for path in light.kept] == [before]
         finally:

@@ -1,7 +1,7 @@
-"""Run by an environment's own Python, which has jupyter_client but not nbprovision: starts a kernel and asks it.
+"""Start a kernel and ask it for its prefix.
 
-Reads {"spec", "folder", "scratch", "seconds"} as JSON from standard input; writes {"prefix"} or {"error", "stderr"} at
-the end. Kept to what old Pythons understand.
+An environment's own Python runs this script; it has jupyter_client but not nbprovision, and may be old. The script
+reads {"spec", "folder", "scratch", "seconds"} as JSON from standard input; it prints {"prefix"} or {"error", "stderr"}.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 
 def main(request: Any) -> dict[str, str]:
-    """Start the kernel, ask for ``sys.prefix``, end it."""
+    """Start the kernel, ask it for ``sys.prefix``, and stop it."""
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
     from jupyter_client.manager import KernelManager
 
-    class OneKernel(KernelSpecManager):  # type: ignore[misc,unused-ignore]
-        """Knows the kernel that is tried, which no folder offers yet."""
+    class TrialKernel(KernelSpecManager):  # type: ignore[misc,unused-ignore]
+        """Knows only the kernel on trial, which no folder offers yet."""
 
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
             return KernelSpec(resource_dir=request["folder"], **request["spec"])
@@ -29,7 +29,7 @@ def main(request: Any) -> dict[str, str]:
         os.environ["JUPYTER_RUNTIME_DIR"] = scratch
         manager = KernelManager(
             kernel_name="trial",
-            kernel_spec_manager=OneKernel(),
+            kernel_spec_manager=TrialKernel(),
             connection_file=os.path.join(scratch, "kernel.json"),
         )
         try:
@@ -51,8 +51,8 @@ def main(request: Any) -> dict[str, str]:
                 manager.shutdown_kernel(now=True)
         except Exception as error:  # noqa: BLE001 - whatever it is, the kernel does not work
             errors.seek(0)
-            written = errors.read().decode("utf-8", "replace")
-            return {"error": "%s: %s" % (type(error).__name__, error), "stderr": written}  # noqa: UP031
+            output = errors.read().decode("utf-8", "replace")
+            return {"error": "%s: %s" % (type(error).__name__, error), "stderr": output}  # noqa: UP031
 
 
 if __name__ == "__main__":
