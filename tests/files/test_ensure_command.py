@@ -215,7 +215,7 @@ def test_the_order_of_files_is_that_of_their_folders(machine: Machine, home: Pat
         ({"argv": [""]}, "argv", "names no program"),
         ({"shell": " "}, "shell", "is empty"),
         ({"argv": ["x", "a\0b"]}, "argv", "NUL"),
-        ({"shell": "\ud800"}, "shell", "no UTF-8"),
+        ({"shell": "\ud800"}, "shell", "not UTF-8"),
         ({"shell": "x", "creates": "a\nb"}, "creates", "line break"),
         ({"shell": "x", "environment": {"A=B": "c"}}, "environment", "cannot be a variable"),
         ({"shell": "x", "unless": ""}, "unless", "names no program"),

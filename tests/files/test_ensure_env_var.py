@@ -155,7 +155,7 @@ def test_a_dollar_sign_is_noticed(machine: Machine) -> None:
         ({"name": "A\n", "value": "x"}, "name", "not the name of a variable"),
         ({"vars": {"1A": "x"}}, "vars", "not the name of a variable"),
         ({"name": "A", "value": "x\0"}, "value", "NUL"),
-        ({"vars": {"A": "\ud800"}}, "vars", "no UTF-8"),
+        ({"vars": {"A": "\ud800"}}, "vars", "not UTF-8"),
         ({"name": "A", "value": "x", "kernels": []}, "kernels", "names no kernel"),
     ],
 )

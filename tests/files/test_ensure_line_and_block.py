@@ -175,7 +175,7 @@ def test_what_is_no_file_of_text_is_left_alone(machine: Machine, home: Path) -> 
     [
         (EnsureLine, {}, "line", "needs `line`"),
         (EnsureLine, {"state": "absent"}, "line", "needs `line`"),
-        (EnsureLine, {"line": "\udcff"}, "line", "no UTF-8"),
+        (EnsureLine, {"line": "\udcff"}, "line", "not UTF-8"),
         (EnsureLine, {"line": "a\nb"}, "line", "line end"),
         (EnsureLine, {"line": "a", "regexp": "("}, "regexp", "not a regular expression"),
         (EnsureLine, {"line": r"\2", "regexp": "(a)", "backrefs": True}, "line", "group"),

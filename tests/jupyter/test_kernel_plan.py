@@ -124,7 +124,7 @@ def test_invalid_names(name: str) -> None:
         ({"env": "日本"}, "name", "give a name"),
         ({"env": "a", "environment": {"A-B": "1"}}, "environment", "A-B"),
         ({"env": "a", "environment": {"A": "x\0y"}}, "environment", "NUL"),
-        ({"env": "a", "display_name": "\ud800"}, "display_name", "no UTF-8"),
+        ({"env": "a", "display_name": "\ud800"}, "display_name", "not UTF-8"),
         ({"state": "absent"}, "env", "is required"),
     ],
 )

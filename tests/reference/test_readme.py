@@ -152,8 +152,8 @@ def test_the_task_that_the_contributors_page_writes(env: dict[str, str], tmp_pat
     (name,) = re.findall(r"`(nbprovision/files/\w+\.py)` holds the class", page)
     (clone / name).write_text(block.text)
     motd = tmp_path / "motd"
-    (clone / "motd.yml").write_text(f"- tasks:\n    - ensure_motd: {{path: {motd}, text: hello}}\n")
-    nbprovision = f"{sys.executable} -m nbprovision run motd.yml"
+    (tmp_path / "motd.yml").write_text("- tasks:\n    - ensure_motd: {path: ./motd, text: hello}\n")
+    nbprovision = f"{sys.executable} -m nbprovision run {tmp_path}/motd.yml"
     assert "changed=1" in type_line(f"{nbprovision} --check", clone, env)
     assert not motd.exists()
     assert "changed=1" in type_line(nbprovision, clone, env)

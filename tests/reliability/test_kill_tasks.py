@@ -53,6 +53,8 @@ PLAYBOOKS = {
     - ensure_block: {path: ROOT/home/.bashrc, block: "export EDITOR=nano", create: true}
     - ensure_git_config: {name: user.email, value: ada@example.org}
     - ensure_command: {shell: "echo made > ROOT/home/made", creates: ROOT/home/made}
+    - ensure_venv: {path: ROOT/tool/envs/venv, packages: [pear]}
+    - ensure_jupyter_extension: {env: one, lab: {"@acme/theme": false}, server: {acme: true}}
 """,
 }
 # The tool's own records and caches, and what says when it was written.

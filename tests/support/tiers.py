@@ -22,9 +22,12 @@ _left_out = pytest.StashKey[Counter[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the tiers where the command line does not; xdist hands the choice to its workers."""
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    paths = [(config.invocation_params.dir / argument.partition("::")[0]).resolve() for argument in config.args]
+    for argument, path in zip(config.args, paths, strict=True):
+        if named and not path.exists():  # xdist's workers would only find no tests
+            raise pytest.UsageError(f"file or folder not found: {argument}")
     if not config.option.markexpr:
-        named = config.args_source is pytest.Config.ArgsSource.ARGS
-        paths = [(config.invocation_params.dir / argument.partition("::")[0]).resolve() for argument in config.args]
         everything = not named or any(path == _ALL or path in _ALL.parents for path in paths)
         config.option.markexpr = "not proof and not campaign" if everything else "not campaign"
 
