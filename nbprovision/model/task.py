@@ -75,9 +75,16 @@ def empty_secret(value: Any) -> str:
 HOW_TO_FILL = "set the variable that it is made of; for a user without a password write USER@HOST"
 
 
-def parameter(description: str, **constraints: Any) -> msgspec.Meta:
-    """Describe a parameter; the one source of ``nbprovision doc``, the schema and the reference page."""
-    return msgspec.Meta(description=description, **constraints)
+def parameter(description: str, *, extra: dict[str, Any] | None = None) -> msgspec.Meta:
+    """Describe a parameter; the one source of ``nbprovision doc``, the schema and the reference page.
+
+    Args:
+        description: One or two sentences; a default that is worked out belongs into it.
+        extra: Properties for the reader of playbooks: ``path`` for a path (True, or a rule by which a text is one),
+            ``document`` and ``renders`` for files that it reads.
+
+    """
+    return msgspec.Meta(description=description, extra=extra)
 
 
 def seconds(duration: str) -> float:
