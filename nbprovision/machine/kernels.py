@@ -117,7 +117,7 @@ def folder_of(
         return system_dirs(env, root)[0] / "kernels" / name
     if scope == "env":
         if prefix is None:
-            raise ValueError("a kernel of scope env stands in an environment's prefix")
+            raise ValueError("a kernel of scope env needs a prefix")
         return prefix / "share/jupyter/kernels" / name
     return data_dir(env, user_home) / "kernels" / name
 
