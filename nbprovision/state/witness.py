@@ -259,9 +259,7 @@ def _report(invocation: Invocation, tasks: list[str], seconds: float) -> None:
     ok = len(entries) - skipped
     counts = f'"ok": {ok}, "changed": 0, "skipped": {skipped}, "failed": 0, "deferred": 0'
     checked = '"check": true, ' if invocation.check else ""
-    if (
-        os.environ.get("NBPROVISION_USER_PLAYBOOK") == invocation.playbook
-    ):  # the user's own: see report.activity.witnessed_since
+    if os.environ.get("NBPROVISION_USER_PLAYBOOK") == invocation.playbook:  # the user's own: see report/activity.py
         checked += '"users": true, '
     _log(invocation, f'"status": "ok", {checked}"proof": "witness", "tasks": {len(entries)}, "seconds": {seconds:.4f}')
     if invocation.json:
