@@ -331,7 +331,7 @@ is_complete() { # SLOT, or a link to one
 # Whether SLOT is complete and has the wanted source.
 is_wanted() { # SLOT
     is_complete "$1" || return 1
-    # Without a checkout beside it, this script accepts the installed tool.
+    # If no checkout is beside it, this script accepts the installed tool.
     [ -z "$source" ] || [ "$installed" = "$wanted" ] ||
         { [ -n "$wheel_is_gone" ] && [ "$installed_version" = "$NBPROVISION_VERSION" ]; }
 }

@@ -25,7 +25,7 @@ from nbprovision.lifecycle.render import (
     validated,
 )
 from nbprovision.lifecycle.secret_text import refuse_in_option, refuse_in_variables
-from nbprovision.lifecycle.wheels import doubt, look, look_at_file
+from nbprovision.lifecycle.wheels import check_folder, check_wheel, coverage_warning
 from nbprovision.model.errors import UsageError
 from nbprovision.playbook.extra_vars import ExtraVars
 from nbprovision.report.colour import print_message
@@ -195,9 +195,9 @@ def _check_wheels(tool: str | None, assets: str | None) -> None:
     version = Version(VERSION)
     if tool is not None and os.path.isabs(tool) and os.path.exists(tool):
         if os.path.isdir(tool):
-            _warn([doubt(look(Path(tool), version))])
+            _warn([coverage_warning(check_folder(Path(tool), version))])
         elif tool.endswith(".whl"):
-            look_at_file(Path(tool))
+            check_wheel(Path(tool))
         else:
             raise UsageError(
                 f"--tool {tool} is neither a folder nor a wheel",
@@ -213,7 +213,7 @@ def _check_wheels(tool: str | None, assets: str | None) -> None:
             cure="write a folder of this machine; --assets-url names the script's source of the file",
         )
     if any(Path(assets).glob("nbprovision-*.whl")):
-        _warn([doubt(look(Path(assets), version, "--assets"), "--assets")])
+        _warn([coverage_warning(check_folder(Path(assets), version, "--assets"), "--assets")])
 
 
 def _warn(notes: Iterable[str]) -> None:

@@ -51,16 +51,6 @@ class Payload(msgspec.Struct, frozen=True):
     files: Mapping[str, bytes]
     executable: frozenset[str] = frozenset()
 
-    @property
-    def playbook(self) -> str:
-        """The relative path of the playbook."""
-        return next(iter(self.files))
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """The size of each file before compression."""
-        return {name: len(content) for name, content in self.files.items()}
-
 
 def pack(members: Iterable[Member]) -> tuple[Payload, list[str]]:
     """Read the files, including those of folders.

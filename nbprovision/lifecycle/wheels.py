@@ -103,7 +103,7 @@ class _Wheel:
             raise _damaged(self.path, str(error)) from None
 
 
-def look(folder: Path, version: Version, option: str = "--tool") -> Folder:
+def check_folder(folder: Path, version: Version, option: str = "--tool") -> Folder:
     """Check a folder of wheels.
 
     Args:
@@ -146,7 +146,7 @@ def look(folder: Path, version: Version, option: str = "--tool") -> Folder:
     return content
 
 
-def look_at_file(path: Path) -> None:
+def check_wheel(path: Path) -> None:
     """Check a single wheel.
 
     Args:
@@ -187,7 +187,7 @@ def refuse_other_wheel(path: str, version: Version, shown: str | None = None) ->
         )
 
 
-def doubt(content: Folder, option: str = "--tool") -> str:
+def coverage_warning(content: Folder, option: str = "--tool") -> str:
     """Return a warning if a folder serves only one Python; empty if it serves two or more."""
     complete = content.complete(content.machine)
     if len(complete) >= _SAFE_MINORS:

@@ -1,1 +1,1 @@
-"""What can be known of a playbook or a lifecycle script without running it: rules, each a small function."""
+"""Finds mistakes in a playbook or a lifecycle script without running it: rules, each a small function."""

@@ -182,8 +182,10 @@ class Playbook:
         self.faults: list[ProvisionError] = []
         self.calls: list[Call] = []
         self.idle: list[Position] = []
-        self.files: list[Path] = [path]
         self.nodes: dict[Path, Node] = {}
+        self.certain = True
+        self.refused: list[ProvisionError] = []
+        files = [path]
         try:
             # Another machine may set a variable that is unset here.
             env = Elsewhere(machine.env) if machine.platform.because == ASSUMED else machine.env
@@ -193,40 +195,38 @@ class Playbook:
         except InvalidPlaybook as error:
             self.faults = [fault for fault in single_faults(error) if not is_of_elsewhere(fault)]
         else:
-            more = (path_read for path_read in playbook.content if path_read.name.endswith((".yml", ".yaml")))
-            self.files = [path, *(other for other in more if other != Path(os.path.abspath(path)))]
+            own = Path(os.path.abspath(path))
+            files += [file for file in playbook.content if file.name.endswith((".yml", ".yaml")) and file != own]
             self.calls = list(_read_calls(playbook))
             self.idle = [play.position for play in playbook.plays if not play.sections]
-        for file in dict.fromkeys(Path(file) for file in self.files):
+        for file in files:
             with contextlib.suppress(InvalidPlaybook):
                 node = read_nodes(file)
-                if node is not None and not any(node.position.file == file for file in map(str, self.nodes)):
+                if node is not None:
                     self.nodes[file] = node
-        self.certain = True
-        self.refused: list[ProvisionError] = []
-        self.objections = list(self._arranged())
+        self.objections = list(self._declare())
         if self.faults:
             self.calls = [call for node in self.nodes.values() for call in _written_calls(node, catalogue)]
 
-    def _arranged(self) -> Iterator[tuple[Call, UnknownEnvironment]]:
+    def _declare(self) -> Iterator[tuple[Call, UnknownEnvironment]]:
         """Declare to the machine, task by task, the configured and created things, as before a run."""
         here = [call for call in self.calls if call.here]
         for call in here:
-            self._judged(call, lambda task: self.machine.expect(task.configures(self.machine)))
+            self._ask(call, lambda task: self.machine.expect(task.configures(self.machine)))
         for call in here:
-            declared = self._judged(call, lambda task: self.machine.declared.update(task.declares(self.machine)))
+            declared = self._ask(call, lambda task: self.machine.declared.update(task.declares(self.machine)))
             self.certain = self.certain and declared  # a name may be in a file that a task will create
             if call.task is None and call.kind == _MAKER:  # its name may be known although its packages are not
                 self.certain = self.certain and not any(has_template(str(call.values.get(key))) for key in _NAMES)
                 names = {name: self.machine.conda.new_prefix(name) for name in call.strings("name")}
                 self.machine.declared.update(names)
             try:
-                self._judged(call, lambda task: (task.requires(self.machine), task.provides(self.machine)))
-                self._judged(call, lambda task: (list(task.claims(self.machine)), list(task.inputs(self.machine))))
+                self._ask(call, lambda task: (task.requires(self.machine), task.provides(self.machine)))
+                self._ask(call, lambda task: (list(task.claims(self.machine)), list(task.inputs(self.machine))))
             except UnknownEnvironment as error:
                 yield call, error
 
-    def _judged(self, call: Call, question: Callable[[Task[Any]], Any]) -> bool:
+    def _ask(self, call: Call, question: Callable[[Task[Any]], Any]) -> bool:
         """Ask a task a question that a run asks before it starts, and note the error for which a run would refuse it.
 
         Returns:

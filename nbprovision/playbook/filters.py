@@ -230,16 +230,12 @@ def text_of_pattern(value: Any) -> str:
 
 
 def _to_json(value: Any, indent: int | None = None, sort_keys: bool = False, ensure_ascii: bool = True) -> str:
-    return _dumped(value, indent=indent, sort_keys=sort_keys, ensure_ascii=ensure_ascii)
+    _check_indent(indent)
+    return json.dumps(_plain(value), indent=indent, sort_keys=sort_keys, ensure_ascii=ensure_ascii)
 
 
 def _to_nice_json(value: Any, indent: int = 4, sort_keys: bool = True, ensure_ascii: bool = True) -> str:
-    return _dumped(value, indent=indent, sort_keys=sort_keys, ensure_ascii=ensure_ascii)
-
-
-def _dumped(value: Any, *, indent: int | None, sort_keys: bool, ensure_ascii: bool) -> str:
-    _check_indent(indent)
-    return json.dumps(_plain(value), indent=indent, sort_keys=sort_keys, ensure_ascii=ensure_ascii)
+    return _to_json(value, indent, sort_keys, ensure_ascii)
 
 
 def _from_json(value: Any) -> Any:

@@ -194,7 +194,7 @@ def _meta(annotation: Any) -> Iterable[msgspec.Meta]:
 
 
 def _without_omitted(data: Any) -> Any:
-    """The data without entries that are ``omit``."""
+    """Return the data without entries that are ``omit``."""
     if isinstance(data, list):
         return [_without_omitted(entry) for entry in data if entry != OMIT]
     if isinstance(data, dict):

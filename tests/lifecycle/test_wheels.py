@@ -12,7 +12,7 @@ import pytest
 from packaging.version import Version
 
 from nbprovision import __version__
-from nbprovision.lifecycle.wheels import MINORS, command, doubt, look
+from nbprovision.lifecycle.wheels import MINORS, check_folder, command, coverage_warning
 from tests.conftest import registry_settings
 
 ROOT = Path(__file__).parents[2]
@@ -31,14 +31,14 @@ def test_pip_agrees_and_the_command_adds_what_is_missing(tmp_path: Path) -> None
     (wheel,) = folder.glob("*.whl")
     assert pip("download", "-q", "--only-binary=:all:", "-d", str(folder), str(wheel)) == 0
     own = sys.version_info.minor
-    found = look(folder, Version(__version__))
+    found = check_folder(folder, Version(__version__))
     assert found.complete(found.machine) == (own,)
-    adds = shlex.split(doubt(found).partition("add them: ")[2])
+    adds = shlex.split(coverage_warning(found).partition("add them: ")[2])
     assert adds[0] == "pip"
     assert pip(*adds[1:]) == 0
-    found = look(folder, Version(__version__))
+    found = check_folder(folder, Version(__version__))
     assert len(found.complete(found.machine)) == 2
-    assert doubt(found) == ""
+    assert coverage_warning(found) == ""
     for minor in MINORS:
         words = shlex.split(command(folder, found.version, found.machine, minor))[1:]
         words[words.index("-d") + 1] = str(tmp_path / f"3.{minor}")

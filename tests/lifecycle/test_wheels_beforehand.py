@@ -8,7 +8,7 @@ import pytest
 from packaging.version import Version
 
 from nbprovision.cli import main
-from nbprovision.lifecycle.wheels import MINORS, doubt, look
+from nbprovision.lifecycle.wheels import MINORS, check_folder, coverage_warning
 from nbprovision.model.errors import UsageError
 from tests.support.wheels import make_wheel
 
@@ -35,9 +35,9 @@ def compiled(folder: Path, name: str, *minors: int, machine: str = LINUX, versio
 def test_pure_wheels_serve_every_python(tmp_path: Path) -> None:
     tool(tmp_path, "pure>=1")
     make_wheel(tmp_path, "pure", "1.2")
-    found = look(tmp_path, V)
+    found = check_folder(tmp_path, V)
     assert found.complete("x86_64") == found.complete("aarch64") == MINORS
-    assert doubt(found) == ""
+    assert coverage_warning(found) == ""
 
 
 def test_compiled_wheels_serve_their_own(tmp_path: Path) -> None:
@@ -45,12 +45,12 @@ def test_compiled_wheels_serve_their_own(tmp_path: Path) -> None:
     make_wheel(tmp_path, "deep-one", "1", requires=["other>=2"])
     compiled(tmp_path, "fast", 11, 12)
     tagged(make_wheel(tmp_path, "other", "2.0"), f"cp310-abi3-{LINUX}")
-    found = look(tmp_path, V)
+    found = check_folder(tmp_path, V)
     assert found.complete("x86_64") == (11, 12)
     assert found.complete("aarch64") == ()
     assert [one.requirement for one in found.missing["x86_64", 13]] == ["fast"]
     assert [one.requirement for one in found.missing["aarch64", 11]] == ["fast", "other>=2"]
-    assert doubt(found) == ""
+    assert coverage_warning(found) == ""
 
 
 def test_markers_are_those_of_each_python(tmp_path: Path) -> None:
@@ -64,17 +64,17 @@ def test_markers_are_those_of_each_python(tmp_path: Path) -> None:
 
 
 def look_missing(folder: Path) -> dict[tuple[str, int], list[str]]:
-    return {key: [one.requirement for one in missing] for key, missing in look(folder, V).missing.items()}
+    return {key: [one.requirement for one in missing] for key, missing in check_folder(folder, V).missing.items()}
 
 
 def test_extras_bring_what_they_need(tmp_path: Path) -> None:
     tool(tmp_path, "plain", "plain[more]")
     make_wheel(tmp_path, "plain", "1", requires=['extra-part; extra == "more"', 'unasked; extra == "other"'])
     make_wheel(tmp_path, "extra-part", "1", requires=["nbprovision"])
-    assert look(tmp_path, V).complete("x86_64") == MINORS
+    assert check_folder(tmp_path, V).complete("x86_64") == MINORS
     next(tmp_path.glob("extra_part*")).unlink()
     with pytest.raises(UsageError, match="extra-part"):
-        look(tmp_path, V)
+        check_folder(tmp_path, V)
 
 
 def test_one_python_only_is_a_warning_with_the_command_that_adds_another(
@@ -121,15 +121,15 @@ def test_a_wheel_that_is_cut_is_named(kept: int, tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, "fast", "1.0")
     wheel.write_bytes(wheel.read_bytes()[:kept])
     with pytest.raises(UsageError, match=r"the wheel .*/fast-1\.0-py3-none-any\.whl is damaged"):
-        look(tmp_path, V)
+        check_folder(tmp_path, V)
 
 
 def test_the_version_that_the_script_asks_for_counts(tmp_path: Path) -> None:
     tool(tmp_path, version="0.1.0")
     tool(tmp_path, "gone", version="0.10.0")
-    assert look(tmp_path, V).complete("x86_64") == MINORS
+    assert check_folder(tmp_path, V).complete("x86_64") == MINORS
     with pytest.raises(UsageError, match="gone"):
-        look(tmp_path, Version("0.10.0"))
+        check_folder(tmp_path, Version("0.10.0"))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_the_version_that_the_script_asks_for_counts(tmp_path: Path) -> None:
 def test_versions_are_compared_as_versions(file: str, asked: str, tmp_path: Path) -> None:
     tool(tmp_path, version=file)
     tool(tmp_path, version="0.3.0")
-    assert look(tmp_path, Version(asked)).version == Version(file)
+    assert check_folder(tmp_path, Version(asked)).version == Version(file)
 
 
 @pytest.mark.parametrize("option", ["--tool", "--assets"])
