@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nbprovision.conda import bookkeeping
-from nbprovision.conda.engine import Attempt, Package, Query
+from nbprovision.conda.engine import UNSOLVABLE, Attempt, Package, Query
 from nbprovision.conda.health import Details
 from nbprovision.conda.requested import unneeded_packages
 from nbprovision.conda.specs import parse, satisfied
@@ -331,7 +331,7 @@ def failure(doing: str, done: Completed, reply: Reply | None, prefix: Path) -> T
     if _UNSOLVABLE.search(kind):
         missing = (match[1] or match[2] for match in _NOTHING_PROVIDES.finditer(said))
         cure = package_names.first_advice(missing, "conda") or "loosen a spec"
-        return Unsolvable("no set of packages satisfies all that is asked for", cause=cause, cure=cure)
+        return Unsolvable(UNSOLVABLE, cause=cause, cure=cure)
     if _NOT_FOUND.search(kind):
         names = [str(one) for one in reply.packages] if reply and isinstance(reply.packages, list) else []
         plain = all(re.fullmatch(r"[A-Za-z0-9_.-]+", one) for one in names)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -311,33 +311,29 @@ def _of_url(url: str) -> Fault | None:
     return None
 
 
-def wanted_spec(text: str) -> Spec:
-    """A match spec of a task's `packages`.
+def requested_specs(texts: Iterable[str]) -> list[Spec]:
+    """The match specs of a task's ``packages``, each once.
 
     Raises:
-        ParameterError: it is none.
+        ParameterError: a text is not a match spec, or no version satisfies two specs of one package.
 
     """
+    specs = [_requested_spec(text) for text in dict.fromkeys(texts)]
+    for first, second in combinations(specs, 2):
+        if exclude(first, second):
+            raise ParameterError(
+                "packages", f"no version satisfies both '{first.text}' and '{second.text}'", cure="drop one of them"
+            )
+    return specs
+
+
+def _requested_spec(text: str) -> Spec:
     spec, wrong = parse(text), fault(text)
     if spec is None or wrong is not None:
-        cause, cure = wrong or ("", "write it as conda does: name, name=1.2, name>=1.2,<2")
+        cause, cure = wrong or ("", _CURE)
         shown = secrets.without_password(text)[:80]
         raise ParameterError("packages", f"'{shown}' is not a match spec", cause=cause, cure=cure)
     return spec
-
-
-def refuse_contradiction(specs: Sequence[Spec]) -> None:
-    """Refuse specs of one package that have no version in common.
-
-    Raises:
-        ParameterError: naming two of them.
-
-    """
-    for one, other in combinations(specs, 2):
-        if exclude(one, other):
-            raise ParameterError(
-                "packages", f"no version satisfies both '{one.text}' and '{other.text}'", cure="drop one of them"
-            )
 
 
 def check_channels(key: str, channels: Iterable[str]) -> None:
@@ -366,11 +362,8 @@ def channel_urls(machine: Machine, asked: Iterable[str], specs: Iterable[Spec]) 
     return tuple(dict.fromkeys([*urls, *(url for name in named for url in machine.conda.condarc.urls(name))]))
 
 
-def configuration_of(machine: Machine) -> frozenset[Resource]:
-    """The files of conda's configuration, which may come from a task of the playbook."""
-    return frozenset(Resource("condarc", str(place)) for place in machine.conda.condarc_places)
-
-
-def local_channels(urls: Iterable[str]) -> list[str]:
-    """Paths of those channels that are folders of this machine."""
-    return [unquote(urlsplit(url).path) for url in urls if url.startswith("file://")]
+def required_resources(machine: Machine, urls: Iterable[str] = ()) -> frozenset[Resource]:
+    """The files of conda's configuration and the local channels, which other tasks of the playbook may write."""
+    configuration = {Resource("condarc", str(place)) for place in machine.conda.condarc_places}
+    channels = {Resource("channel", unquote(urlsplit(url).path)) for url in urls if url.startswith("file://")}
+    return frozenset(configuration | channels)
