@@ -14,7 +14,7 @@ from typing import Any
 from nbprovision import __version__
 from nbprovision.cli import inventory, kernel_parameters
 from nbprovision.conda import health, requested
-from nbprovision.conda.requested import CondaAsked, PipAsked, Since
+from nbprovision.conda.requested import CondaRequests, PipRequest, Since
 from nbprovision.indexes import index_url
 from nbprovision.machine import distributions, image, virtual_environments
 from nbprovision.machine.environments import Environment, is_environment
@@ -211,7 +211,7 @@ class _Export:
             parameters=where if python is None else {**where, "python": virtual_environments.minor(python)},
         )
 
-    def _conda_parameters(self, request: CondaAsked) -> dict[str, Any]:
+    def _conda_parameters(self, request: CondaRequests) -> dict[str, Any]:
         parameters: dict[str, Any] = {}
         if request.channels:
             parameters["channels"] = [self._hidden.without(channel) for channel in request.channels]
@@ -219,7 +219,7 @@ class _Export:
             parameters["packages"] = [self._hidden.without(spec) for spec in request.specs.values()]
         return parameters
 
-    def _by_pip(self, requests: list[PipAsked], comments: tuple[str, ...], **more: Any) -> Iterator[Written]:
+    def _by_pip(self, requests: list[PipRequest], comments: tuple[str, ...], **more: Any) -> Iterator[Written]:
         if not requests:
             return
         gone = tuple(
@@ -304,7 +304,7 @@ class _Export:
         )
 
 
-def _guessed(request: CondaAsked) -> list[str]:
+def _guessed(request: CondaRequests) -> list[str]:
     return (
         ["The requested packages are not recorded: these are the packages that no other needs."]
         if request.guessed

@@ -158,14 +158,14 @@ def test_credentials_are_parted_from_a_url(url: str, bare: str, credentials: dic
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("- a list", "is no mapping"),
-        ("dependencies: [a", "is no YAML"),
-        ("dependencies: {a: 1}", "has `dependencies` that is no list"),
+        ("- a list", "is not a mapping"),
+        ("dependencies: [a", "is not YAML"),
+        ("dependencies: {a: 1}", "has `dependencies` that is not a list"),
         ("dependencies: [{conda: [x]}]", "has a dependency that is neither"),
-        ("variables: [1]", "has `variables` that are no mapping"),
-        ("name: [1]", "has a `name` that is no text"),
-        ("[" * 5000, "is no YAML"),
-        ("\x00", "is no YAML"),
+        ("variables: [1]", "has `variables` that are not a mapping"),
+        ("name: [1]", "has a `name` that is not a text"),
+        ("[" * 5000, "is not YAML"),
+        ("\x00", "is not YAML"),
     ],
 )
 def test_environment_files_that_are_none(tmp_path: Path, text: str, said: str) -> None:

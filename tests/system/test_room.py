@@ -87,7 +87,7 @@ def test_a_check_tells_what_would_be_fetched(tmp_path: Path) -> None:
     assert told.startswith("downloads 31 MB and takes more unpacked; ")
     assert told.endswith(f"are free at {tmp_path}")
     [told] = incoming.room_note(tmp_path / "env", [Package("vast", "1.0", "0", size=10**18)], [tmp_path])
-    assert told.endswith(": there is no room")
+    assert told.endswith(": not enough space")
 
 
 def test_a_mark_that_no_work_followed_goes_with_its_folder(tmp_path: Path) -> None:
