@@ -16,11 +16,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nbprovision.conda import bookkeeping, health, rattler
-from nbprovision.conda.engine import Attempt, Package, Query
-from nbprovision.conda.health import Details
-from nbprovision.conda.incoming import Solution
-from nbprovision.conda.question import (
-    Question,
+from nbprovision.conda.command_attempt import (
+    CommandAttempt,
     Reply,
     Unsolvable,
     exactly,
@@ -29,6 +26,9 @@ from nbprovision.conda.question import (
     progress_of,
     reply_of,
 )
+from nbprovision.conda.engine import Attempt, Package, Query
+from nbprovision.conda.health import Details
+from nbprovision.conda.solution import Solution
 from nbprovision.conda.specs import parse
 from nbprovision.machine import network
 from nbprovision.machine.environments import META, CondaRecord, installed
@@ -101,9 +101,9 @@ class CondaCommand:
         free = set(query.unlocked)
         for attempt in query.attempts:
             for names in (free, free | {"python"}) if _lets_python_go(attempt, details, free) else (free,):
-                question = Question(self, machine, query, attempt, records, details, names)
+                command = CommandAttempt(self, machine, query, attempt, records, details, names)
                 try:
-                    return CommandSolution(question, question.answer())
+                    return CommandSolution(command, command.answer())
                 except Unsolvable as error:
                     failed = error
         raise failed
@@ -188,9 +188,9 @@ class CondaCommand:
 class CommandSolution(Solution):
     """The packages that an environment will contain, and the commands that install them."""
 
-    def __init__(self, question: Question, packages: tuple[Package, ...]) -> None:
+    def __init__(self, command: CommandAttempt, packages: tuple[Package, ...]) -> None:
         super().__init__(packages)
-        self._question = question
+        self._command = command
 
     def caches(self, machine: Machine, prefix: Path) -> list[Path]:
         """Conda's caches."""
@@ -211,7 +211,7 @@ class CommandSolution(Solution):
             self._remove(machine, prefix, gone)
         if new:
             machine.progress(f"{prefix.name}: linking", 0, len(new))
-            self._install(machine, prefix, self._question.words())
+            self._install(machine, prefix, self._command.words())
         if again:
             self._install(machine, prefix, ["--force-reinstall", *again])
         machine.progress(f"{prefix.name}: linking", len(new), len(new))
@@ -225,8 +225,8 @@ class CommandSolution(Solution):
         _, gone, new = self._moves(prefix)
         if gone and new:
             staying = [record for record in installed(prefix) if record.name not in gone]
-            with self._question.shadow(staying) as shadow:
-                self._install(machine, shadow, ["--download-only", *self._question.words()], into=prefix)
+            with self._command.shadow(staying) as shadow:
+                self._install(machine, shadow, ["--download-only", *self._command.words()], into=prefix)
 
     def _moves(self, prefix: Path) -> tuple[dict[str, tuple[str, str]], list[str], list[str]]:
         """Version and build of each package of the solution; the names of removed packages, and of new ones."""
@@ -244,27 +244,27 @@ class CommandSolution(Solution):
             bookkeeping.append_history(machine.conda, prefix, details.values(), specs=specs)
 
     def _remove(self, machine: Machine, prefix: Path, names: list[str]) -> None:
-        question = self._question
-        question.conda.run(
+        command = self._command
+        command.conda.run(
             machine,
             ["remove", "--json", "--yes", "--prefix", str(prefix), "--force-remove", *names],
-            question.variables,
+            command.variables,
             doing=f"packages could not be removed from {prefix}",
             prefix=prefix,
         )
 
     def _install(self, machine: Machine, prefix: Path, words: Sequence[str], *, into: Path | None = None) -> None:
         """Let conda fetch and link; after a failure its downloads stay in its cache."""
-        question = self._question
+        command = self._command
         network.persistently(
             machine,
-            lambda cached_only: question.conda.run(
+            lambda cached_only: command.conda.run(
                 machine,
-                [*question.install_words(prefix), *offline_words(cached_only), *words],
-                question.environment([*question.attempt.constraints, *map(exactly, self.packages)]),
+                [*command.install_words(prefix), *offline_words(cached_only), *words],
+                command.environment([*command.attempt.constraints, *map(exactly, self.packages)]),
                 doing=f"the packages could not be installed into {into or prefix}",
                 prefix=into or prefix,
-                channels=question.channels,
+                channels=command.channels,
             ),
         )
 

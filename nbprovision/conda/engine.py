@@ -13,7 +13,7 @@ import msgspec
 from nbprovision.model.errors import TaskFailed
 
 if TYPE_CHECKING:
-    from nbprovision.conda.incoming import Solution
+    from nbprovision.conda.solution import Solution
     from nbprovision.machine.machine import Machine
 
 

@@ -187,11 +187,11 @@ def broken_file(
     listed = _listed(record)
     if listed is None:
         return "its record cannot be read"
-    faults = (fault for fault in _harm(prefix, listed, digests) if not _brought_by_another(fault, record, records))
+    faults = (fault for fault in _damage(prefix, listed, digests) if not _brought_by_another(fault, record, records))
     return next((fault.reason for fault in faults), None)
 
 
-def harmed_source(prefix: Path, record: CondaRecord, digests: Digests | None = None) -> Path | None:
+def damaged_source(prefix: Path, record: CondaRecord, digests: Digests | None = None) -> Path | None:
     """The folder in the package cache that shares a damaged file with ``prefix``.
 
     Files are hard links into the cache. An edit in place damages the file there and in every environment.
@@ -199,10 +199,10 @@ def harmed_source(prefix: Path, record: CondaRecord, digests: Digests | None = N
     listed = _listed(record)
     if listed is None or not listed.link.source:
         return None
-    return Path(listed.link.source) if _harmed_links(prefix, listed, digests) else None
+    return Path(listed.link.source) if _damaged_links(prefix, listed, digests) else None
 
 
-def harmed_elsewhere(
+def damaged_elsewhere(
     prefix: Path, record: CondaRecord, others: Iterable[Path], digests: Digests | None = None
 ) -> Iterator[tuple[Path, Path]]:
     """Damaged files of a package in ``prefix``, each with its path in another environment that shares it.
@@ -216,7 +216,7 @@ def harmed_elsewhere(
 
     """
     listed = _listed(record)
-    harmed = _harmed_links(prefix, listed, digests) if listed is not None else {}
+    harmed = _damaged_links(prefix, listed, digests) if listed is not None else {}
     for other in others if harmed else ():
         theirs = _listed(msgspec.structs.replace(record, path=other / META / record.path.name))
         for entry in theirs.paths_data.paths if theirs is not None else ():
@@ -228,16 +228,16 @@ def harmed_elsewhere(
                     yield prefix / mine, place
 
 
-def _harmed_links(prefix: Path, listed: _Files, digests: Digests | None) -> dict[tuple[int, int], str]:
+def _damaged_links(prefix: Path, listed: _Files, digests: Digests | None) -> dict[tuple[int, int], str]:
     """Damaged files with further hard links, by device and inode."""
     return {
         (fault.status.st_dev, fault.status.st_ino): fault.path
-        for fault in _harm(prefix, listed, digests)
+        for fault in _damage(prefix, listed, digests)
         if fault.status is not None and fault.status.st_nlink > 1
     }
 
 
-def _harm(prefix: Path, listed: _Files, digests: Digests | None = None) -> Iterator[_Fault]:
+def _damage(prefix: Path, listed: _Files, digests: Digests | None = None) -> Iterator[_Fault]:
     """Each file that differs from its record.
 
     A text file with the prefix in place of a placeholder has another size than its original. Without digests only

@@ -14,8 +14,8 @@ from nbprovision.conda import anaconda_terms, bookkeeping, health, rattler
 from nbprovision.conda.clone import clone
 from nbprovision.conda.engine import UNSOLVABLE, Attempt, Engine, Package, Query, choose
 from nbprovision.conda.health import Details
-from nbprovision.conda.incoming import Solution
 from nbprovision.conda.requested import unneeded_distributions, unneeded_packages
+from nbprovision.conda.solution import Solution
 from nbprovision.conda.specs import Spec, allows, conflicts, parse, satisfied
 from nbprovision.machine import cuda, distributions, inside, removed_code, shared_files
 from nbprovision.machine.digests import Digests
@@ -386,7 +386,7 @@ class CondaWork:
         others = [prefix for prefix in prefixes if prefix != self._prefix]
         for record in state.sound:
             if record.name in state.broken:
-                places = health.harmed_elsewhere(self._prefix, record, others, self._digests)
+                places = health.damaged_elsewhere(self._prefix, record, others, self._digests)
                 yield from (Shared(*pair) for pair in places)
 
     def _kept(self, details: dict[str, Details]) -> list[str]:
@@ -425,9 +425,9 @@ class CondaWork:
         protected = [name for name in self._protected if name in details]
         specs = list(request.specs)
         if request.exact:
-            attempts = [rattler.exact_question(machine, self._prefix, specs, self._kept(details), self._claimed)]
+            attempts = [rattler.exact_attempt(machine, self._prefix, specs, self._kept(details), self._claimed)]
         else:
-            attempts = rattler.questions(
+            attempts = rattler.attempts(
                 machine, self._prefix, specs, details, list(state.torn), self._claimed, protected
             )
         unlocked = tuple(spec.name for spec in specs if spec.text in state.missing)
@@ -547,7 +547,7 @@ class CondaWork:
         any_version = [Spec(name, name) for name in unlocked]
         details = state.installed
         all_stays = [*self._protected, *details]
-        attempts = rattler.questions(self._machine, self._prefix, any_version, details, [], self._claimed, all_stays)
+        attempts = rattler.attempts(self._machine, self._prefix, any_version, details, [], self._claimed, all_stays)
         query = Query(
             attempts=attempts[:1],
             channels=self._request.channels,
@@ -605,7 +605,7 @@ class CondaWork:
             remove(record.path)
         for record in state.records:
             if record.name in state.broken:
-                cached = health.harmed_source(prefix, record, self._digests)
+                cached = health.damaged_source(prefix, record, self._digests)
                 if cached is not None:
                     self._engine.evict(machine, cached)
         for folder in state.strays:

@@ -20,7 +20,7 @@ import msgspec
 from nbprovision.conda import bookkeeping, health
 from nbprovision.conda.engine import Attempt, InstallRequest, Package, Query, RehearseRequest, SolveRequest
 from nbprovision.conda.health import Details
-from nbprovision.conda.incoming import Solution, coming, identity, mark
+from nbprovision.conda.solution import Solution, coming, identity, mark
 from nbprovision.conda.specs import Spec, parse
 from nbprovision.machine import caches, inside, network
 from nbprovision.machine.distributions import normalized
@@ -246,7 +246,7 @@ def _server(said: str, channels: Iterable[str]) -> Server | None:
     return Server("channel", (named or remote)[0]) if remote else None
 
 
-def questions(
+def attempts(
     machine: Machine,
     prefix: Path,
     specs: list[Spec],
@@ -288,7 +288,7 @@ def questions(
     ]
 
 
-def exact_question(
+def exact_attempt(
     machine: Machine, prefix: Path, specs: list[Spec], kept: Iterable[str], claimed: Collection[str]
 ) -> Attempt:
     """The attempt at an environment with only the requested packages and their dependencies."""

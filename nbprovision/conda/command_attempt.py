@@ -1,4 +1,4 @@
-"""A solver query to the machine's own conda: its arguments, and its answer with ``--json``."""
+"""One attempt of a query by the machine's own conda: the arguments, and the answer with ``--json``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
 
 
-class Question:
+class CommandAttempt:
     """One attempt of a query, as arguments of conda.
 
     Args:
