@@ -83,7 +83,7 @@ def test_imports_point_down(path: Path) -> None:
 CARRY_OUT = {
     "channel": {"build", "interpreter", "maker", "package", "wheel"},
     "conda": {
-        "bookkeeping", "clone", "conda_command", "engine", "incoming", "packages", "question", "rattler", "rattler_child",
+        "bookkeeping", "clone", "conda_command", "engine", "solution", "packages", "command_attempt", "rattler", "rattler_child",
     },
     "files": {"config_file", "edited_text", "file_work", "git_config"},
     "indexes": {"codeartifact"},
@@ -194,7 +194,7 @@ MAY_CHANGE = {
     ),
     "engine/background.py": "what the kernel says of this process, in /proc",
     **dict.fromkeys(
-        ("conda/question.py", "conda/rattler.py", "machine/package_files.py"),
+        ("conda/command_attempt.py", "conda/rattler.py", "machine/package_files.py"),
         "in a temporary folder, or what `temporary_beside` has judged",
     ),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Builds a channel in a process of its own: wheels fetched by pip, converted side by side, indexed by py-rattler.
+"""Builds a channel in a process of its own: pip fetches wheels, which are converted in parallel and indexed.
 
 Run as ``python -m nbprovision.channel.build`` by `system.process.call_module`.
 """
@@ -18,7 +18,8 @@ from packaging.utils import canonicalize_name
 
 from nbprovision.channel import interpreter
 from nbprovision.channel.interpreter import Interpreter
-from nbprovision.channel.package import NATIVE, Package
+from nbprovision.channel.manifest import File
+from nbprovision.channel.package import NATIVE
 from nbprovision.channel.wheel import convert, is_pure
 from nbprovision.machine.network import pip_log, pip_log_output
 from nbprovision.model.errors import TaskFailed
@@ -31,15 +32,16 @@ Tell = Callable[..., None]
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What to build.
+    """The channel to build.
 
     Attributes:
         channel: The folder.
-        interpreters: Paths or versions; None for the one that the tool runs on.
-        requirements: Of the Python package index, or paths of wheels.
+        interpreters: Paths or versions; None for nbprovision's own interpreter.
+        requirements: Requirements for pip, or paths of wheels.
         wheels: The folder that keeps fetched wheels.
         uv: The uv program, which brings pip.
-        uv_env, pip_env: Environment variables of the two.
+        uv_env: Environment variables for uv.
+        pip_env: Environment variables for pip.
     """
 
     channel: str
@@ -51,47 +53,38 @@ class Order(msgspec.Struct, frozen=True):
     pip_env: dict[str, str]
 
 
-class Built(msgspec.Struct, frozen=True):
-    """A package that was built: its path below the channel, size in bytes, and digest."""
-
-    path: str
-    size: int
-    sha256: str
-
-
-def build(order: Order, tell: Tell) -> list[Built]:
-    """Build what is ordered, into the channel's folder, and index it."""
+def build(order: Order, tell: Tell) -> list[File]:
+    """Build the packages into the channel's folder, and index it."""
     channel = Path(order.channel)
     for subdir in ("noarch", NATIVE):
         (channel / subdir).mkdir(parents=True, exist_ok=True)
-    found = {python.minor: python for python in map(interpreter.find, order.interpreters)}
+    interpreters = {python.minor: python for python in map(interpreter.find, order.interpreters)}
     wheels: dict[Path, set[str]] = {}
-    for minor, python in found.items():
+    for minor, python in interpreters.items():
         tell(text=f"fetching wheels for Python {minor}", done=0, total=0)
         for requirements in _rounds(order.requirements):
             for wheel in _fetch(order, python, requirements):
                 wheels.setdefault(wheel, set()).add(minor)
-    extras = _extras(order.requirements)
     try:
-        written = _convert_all(channel, found, wheels, extras, tell)
+        written = _convert_all(channel, interpreters, wheels, _extras(order.requirements), tell)
         tell(text="indexing", done=0, total=0)
         asyncio.run(_index(channel))
     except Exception as error:
-        no_room = disk_space.explain_output(f"{type(error).__name__}: {error}", channel)
-        if no_room is None:
+        disk_full = disk_space.explain_output(f"{type(error).__name__}: {error}", channel)
+        if disk_full is None:
             raise
-        raise TaskFailed(f"cannot build the channel {channel}", cause=no_room[0], cure=no_room[1]) from error
-    return [_built(channel, path) for path in sorted(written)]
+        raise TaskFailed(f"cannot build the channel {channel}", cause=disk_full[0], cure=disk_full[1]) from error
+    return [_file(channel, path) for path in sorted(written)]
 
 
 def _convert_all(
     channel: Path,
-    found: dict[str, Interpreter],
+    interpreters: dict[str, Interpreter],
     wheels: dict[Path, set[str]],
     extras: dict[str, set[str]],
     tell: Tell,
 ) -> list[Path]:
-    # One pure wheel may lie in the folders of several Pythons; it becomes one package for all of them.
+    # A pure wheel may be in the folders of several Pythons; it becomes one package for all of them.
     pure: dict[str, tuple[Path, set[str]]] = {}
     jobs: list[tuple[Path, list[str]]] = []
     for wheel, minors in wheels.items():
@@ -102,9 +95,9 @@ def _convert_all(
     jobs += [(wheel, sorted(minors)) for wheel, minors in pure.values()]
     jobs.sort(key=lambda job: -job[0].stat().st_size)
     written = []
-    total = len(found) + len(jobs)
+    total = len(interpreters) + len(jobs)
     with concurrent.futures.ProcessPoolExecutor(os.cpu_count()) as pool:
-        pending = [pool.submit(_write_python, channel, python) for python in found.values()]
+        pending = [pool.submit(_write_python, channel, python) for python in interpreters.values()]
         pending += [pool.submit(_write_wheel, channel, wheel, minors, extras) for wheel, minors in jobs]
         for done in concurrent.futures.as_completed(pending):
             written.append(done.result())
@@ -117,8 +110,7 @@ def _write_python(channel: Path, python: Interpreter) -> Path:
 
 
 def _write_wheel(channel: Path, wheel: Path, minors: list[str], extras: dict[str, set[str]]) -> Path:
-    made: Package = convert(wheel, minors, extras)
-    return made.write(channel)
+    return convert(wheel, minors, extras).write(channel)
 
 
 async def _index(channel: Path) -> None:
@@ -128,9 +120,9 @@ async def _index(channel: Path) -> None:
 
 
 def _rounds(requirements: Iterable[str]) -> list[list[str]]:
-    """Requirements that can be resolved together: each round has every distribution once.
+    """Requirements in rounds that are resolved separately: each round has a distribution only once.
 
-    A channel may well have several versions of one distribution, which no resolver gives at once.
+    A channel may have several versions of one distribution, which a resolver does not give at once.
     """
     rounds: list[dict[str, str]] = []
     for text in requirements:
@@ -143,7 +135,7 @@ def _rounds(requirements: Iterable[str]) -> list[list[str]]:
 
 
 def _fetch(order: Order, python: Interpreter, requirements: list[str]) -> list[Path]:
-    """The wheels of some requirements and of what they need, for one interpreter."""
+    """The wheels of requirements and their dependencies, for one interpreter."""
     folder = Path(order.wheels) / f"cp{python.minor.replace('.', '')}"
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256("\n".join(sorted(requirements)).encode()).hexdigest()[:16]
@@ -162,8 +154,8 @@ def _fetch(order: Order, python: Interpreter, requirements: list[str]) -> list[P
 
 
 def _download(order: Order, python: Interpreter, requirements: list[str], folder: Path, staging: Path) -> None:
-    # pip and not uv: uv cannot download wheels without installing them. uv brings pip, for any interpreter, also one
-    # that has neither pip nor ensurepip. The last word on tags and markers is the interpreter's own.
+    # uv cannot download wheels without installing them, so pip does it. uv brings pip for any interpreter, even one
+    # without pip and ensurepip. The interpreter itself decides about tags and markers.
     pip = [order.uv, "tool", "run", "--no-config", "--python", python.executable, "pip"]
     download = [*pip, "download", "--quiet", "--only-binary", ":all:", "--find-links", str(folder), "-d", str(staging)]
     failure = f"cannot fetch wheels for Python {python.minor}: {', '.join(requirements)}"
@@ -178,38 +170,40 @@ def _download(order: Order, python: Interpreter, requirements: list[str], folder
                 raise
     except TaskFailed as error:
         complaint = "\n".join(line for line in error.cause.splitlines() if "WARNING" not in line)
-        no_room = disk_space.explain_output(complaint, folder)
-        if no_room is not None:
-            raise TaskFailed(failure, cause=no_room[0], cure=no_room[1]) from None
+        disk_full = disk_space.explain_output(complaint, folder)
+        if disk_full is not None:
+            raise TaskFailed(failure, cause=disk_full[0], cure=disk_full[1]) from None
         raise TaskFailed(
             failure,
             cause=complaint,
-            cure="only wheels can be converted: see whether the index is reached (pip config list) and has a wheel for "
-            f"Python {python.minor} of each",
+            cure="only wheels can be converted: check that the index can be reached (pip config list) and has a wheel "
+            f"for Python {python.minor} of each",
         ) from None
 
 
 def _name(text: str) -> str:
-    try:
-        return canonicalize_name(Requirement(text).name)
-    except InvalidRequirement:
-        return text  # the path of a wheel
+    requirement = _requirement(text)
+    return canonicalize_name(requirement.name) if requirement is not None else text
 
 
 def _extras(requirements: Iterable[str]) -> dict[str, set[str]]:
     extras: dict[str, set[str]] = {}
-    for text in requirements:
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement:
-            continue  # the path of a wheel
+    for requirement in filter(None, map(_requirement, requirements)):
         extras.setdefault(canonicalize_name(requirement.name), set()).update(requirement.extras)
     return extras
 
 
-def _built(channel: Path, path: Path) -> Built:
+def _requirement(text: str) -> Requirement | None:
+    """The requirement, None for the path of a wheel."""
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        return None
+
+
+def _file(channel: Path, path: Path) -> File:
     content = path.read_bytes()
-    return Built(path.relative_to(channel).as_posix(), len(content), hashlib.sha256(content).hexdigest())
+    return File(path.relative_to(channel).as_posix(), len(content), hashlib.sha256(content).hexdigest())
 
 
 if __name__ == "__main__":

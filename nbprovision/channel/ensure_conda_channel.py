@@ -1,11 +1,11 @@
-"""A local conda channel, for machines that reach a Python package index and no conda channel."""
+"""``ensure_conda_channel``: a local conda channel, for machines without access to another."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from nbprovision.channel import manifest
 from nbprovision.channel.manifest import ChannelState
@@ -15,28 +15,26 @@ from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Resource, Strings, Task, as_list, parameter
 from nbprovision.pip import requirements
 
-Wanted = TypeVar("Wanted")
-
 
 class EnsureCondaChannel(Task[ChannelState], frozen=True, kw_only=True):
-    """A conda channel in a folder of this machine, made from its own Python and from wheels.
+    """Build a conda channel in a folder of this machine, from its own Python and from wheels.
 
-    The packages serve machines like this one: shared libraries of the system stay the system's. Name the folder in the
-    ``channels`` of ``ensure_conda_env``.
+    The packages fit machines like this one, because they use the system's shared libraries. To use the channel, name
+    the folder in the ``channels`` of ``ensure_conda_env``.
     """
 
     actions = {
-        "build": "a requirement, or an interpreter, became a package of the channel",
-        "build again": "a package that was harmed",
+        "build": "a package of a requirement or an interpreter",
+        "build again": "a damaged package",
         "remove": "the channel",
     }
     examples = """
-    - name: A channel for a machine that reaches PyPI and no conda channel
+    - name: A channel for a machine that can only reach PyPI
       ensure_conda_channel:
         path: ./channel
         pypi: [pip, humanize]
 
-    - name: No channel there
+    - name: A channel to remove
       ensure_conda_channel:
         path: ./old-channel
         state: absent
@@ -46,7 +44,7 @@ class EnsureCondaChannel(Task[ChannelState], frozen=True, kw_only=True):
     pypi: Annotated[
         Strings,
         parameter(
-            "Requirements that become conda packages, with all that they need; a path of a wheel will do too.",
+            "Requirements that become conda packages, with their dependencies; paths of wheels are possible too.",
             extra={"path": requirements.anchored},
         ),
     ] = []
@@ -54,18 +52,18 @@ class EnsureCondaChannel(Task[ChannelState], frozen=True, kw_only=True):
         Strings | None,
         parameter(
             "The CPython that becomes the package `python`: a path, a version such as `3.12`, or several of them. "
-            "Default: the one that nbprovision runs on.",
+            "Default: nbprovision's own.",
             extra={"path": "if-slash"},
         ),
     ] = None
     packages_cache: Annotated[
         str | None,
-        parameter("Folder that keeps the wheels; default: in the tool's own cache.", extra={"path": True}),
+        parameter("Folder that keeps the wheels. Default: in nbprovision's cache.", extra={"path": True}),
     ] = None
-    state: Annotated[Literal["present", "absent"], parameter("Whether the channel is wanted.")] = "present"
+    state: Annotated[Literal["present", "absent"], parameter("Whether the channel exists.")] = "present"
 
     def check(self) -> None:
-        """Check what can be known without looking at the machine."""
+        """Check the parameters without looking at the machine."""
         for text in as_list(self.pypi):
             requirements.of_parameter("pypi", text)
         for text in as_list(self.interpreter):
@@ -75,36 +73,28 @@ class EnsureCondaChannel(Task[ChannelState], frozen=True, kw_only=True):
                 )
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
-        """Give the channel to the environments that use it."""
+        """The channel, for the environments that use it."""
         return frozenset({Resource("channel", str(machine.path(self.path)))})
 
     def read(self, machine: Machine) -> ChannelState:
-        """Look at the channel's manifest and the files that it names."""
+        """Check the channel's manifest and its files."""
         return manifest.read(machine.path(self.path), deep=self.deep)
 
     def plan(self, state: ChannelState) -> Plan:
-        """Build what is asked for and not there; what was asked for before stays."""
+        """Build the missing packages; earlier requirements stay."""
         if state.foreign:
             raise TaskFailed(
-                f"{self.path} is not a channel that nbprovision made",
-                cause="it has files in it and no manifest",
-                cure="give another `path`, or move what is there away",
+                f"{self.path} is not a channel of nbprovision",
+                cause="it contains files and no manifest",
+                cure="give another `path`, or move the files away",
             )
         if self.state == "absent":
-            there = state.manifest is not None
-            return Plan(changes=(Change(action="remove", target=self.path),) if there else ())
-        had = state.manifest
-        wanted = [(f"python {python or ''}".strip(), python) for python in self._interpreters]
-        changes = [
-            Change(action="build", target=name, after=name)
-            for name, python in wanted
-            if had is None or python not in had.interpreters
-        ]
-        changes += [
-            Change(action="build", target=requirement, after=requirement)
-            for requirement in as_list(self.pypi)
-            if had is None or requirement not in had.requirements
-        ]
+            exists = state.manifest is not None
+            return Plan(changes=(Change(action="remove", target=self.path),) if exists else ())
+        before = state.manifest or manifest.EMPTY
+        new = [f"python {python or ''}".strip() for python in self._interpreters if python not in before.interpreters]
+        new += [requirement for requirement in as_list(self.pypi) if requirement not in before.requirements]
+        changes = [Change(action="build", target=name, after=name) for name in new]
         changes += [Change(action="build again", target=path) for path in state.broken]
         return Plan(changes=tuple(changes))
 
@@ -116,24 +106,20 @@ class EnsureCondaChannel(Task[ChannelState], frozen=True, kw_only=True):
         if self.state == "absent":
             maker.remove(folder)
             return
-        before = manifest.read(folder).manifest
+        before = manifest.read(folder).manifest or manifest.EMPTY
         maker.make(
             machine,
             folder,
-            interpreters=_union(before.interpreters if before else (), self._interpreters),
-            requirements=_union(before.requirements if before else (), as_list(self.pypi)),
+            interpreters=tuple(dict.fromkeys([*before.interpreters, *self._interpreters])),
+            requirements=tuple(dict.fromkeys([*before.requirements, *as_list(self.pypi)])),
             wheels=machine.path(self.packages_cache) if self.packages_cache else machine.cache / "wheels",
         )
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
-        """The manifest, and the folders that the packages lie in."""
+        """The manifest, and the folders of the packages."""
         folder = machine.path(self.path)
         return [folder / manifest.MANIFEST, *(folder / subdir for subdir in ("noarch", "linux-64", "linux-aarch64"))]
 
     @property
     def _interpreters(self) -> list[str | None]:
         return [*as_list(self.interpreter)] or [None]
-
-
-def _union(before: Iterable[Wanted], now: Iterable[Wanted]) -> tuple[Wanted, ...]:
-    return tuple(dict.fromkeys([*before, *now]))

@@ -1,4 +1,4 @@
-"""A CPython of this machine as a conda package that can stand in any prefix."""
+"""A CPython of this machine as a conda package for any prefix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nbprovision.model.errors import TaskFailed
 from nbprovision.system import commands
 from nbprovision.system.files import temporary_folder
 
-# What no environment needs and what belongs to the installation, not to Python.
+# Folders that no environment needs, or that belong to the installation and not to Python.
 _SKIPPED_FOLDERS = {
     "site-packages", "dist-packages", "__pycache__", "test", "tests", "idlelib", "idle_test", "turtledemo", "tkinter",
     "lib2to3",
@@ -25,9 +25,9 @@ _SKIPPED_FOLDERS = {
 _SKIPPED_FILES = {"EXTERNALLY-MANAGED", "sitecustomize.py", "usercustomize.py"}
 _ORIGIN = b"$ORIGIN/../lib"
 
-# Debian's Python looks for packages in dist-packages, which no other tool fills, and installs below local/ (its patch
-# distutils-install-layout). Its copy gets upstream's rules again: those of Lib/site.py by a sitecustomize, for site
-# itself is frozen into the program from 3.11 on; those of Lib/sysconfig in the file.
+# Debian's Python looks for packages in dist-packages, which no other tool uses, and installs below local/ (its patch
+# distutils-install-layout). Its copy gets upstream's rules again. Those of Lib/site.py come by a sitecustomize, because
+# the program contains site itself from 3.11 on; those of Lib/sysconfig are put into the file.
 _SITE_RULE = '''"""Packages are in site-packages, as in every Python that is not Debian's."""
 
 import os
@@ -63,7 +63,7 @@ class Interpreter(msgspec.Struct, frozen=True):
         version: Such as ``3.11.7``.
         base: Its prefix.
         stdlib: The folder of its standard library.
-        library: The shared libpython, None where the program has it within.
+        library: The shared libpython, None if the program contains it.
         implementation: Such as ``cpython``.
     """
 
@@ -81,11 +81,11 @@ class Interpreter(msgspec.Struct, frozen=True):
 
     @property
     def distribution_patched(self) -> bool:
-        """Whether it is Debian's, which looks for packages elsewhere than upstream."""
+        """Whether it is Debian's, which looks for packages in other folders than upstream."""
         return '"dist-packages"' in Path(self.stdlib, "site.py").read_text(encoding="utf-8")
 
 
-_ASK = """
+_DESCRIBE = """
 import json, os, sys, sysconfig
 get = sysconfig.get_config_var
 base = os.path.realpath(sys.base_prefix)
@@ -103,56 +103,56 @@ print(json.dumps({
 
 
 def describe(executable: str) -> Interpreter:
-    """Ask an interpreter what it is.
+    """The description that an interpreter gives of itself.
 
     Raises:
         TaskFailed: it does not start, or is not a CPython of 3.10 or newer.
     """
     cure = "name a CPython 3.10 or newer by `interpreter`: its path, or a version such as '3.12'"
     try:
-        answer = commands.run([executable, "-I", "-S", "-c", _ASK], env=os.environ, timeout=60)
-        found = msgspec.json.decode(answer.output, type=Interpreter)
+        answer = commands.run([executable, "-I", "-S", "-c", _DESCRIBE], env=os.environ, timeout=60)
+        described = msgspec.json.decode(answer.output, type=Interpreter)
     except (TaskFailed, msgspec.DecodeError) as error:
         complaint = error.cause if isinstance(error, TaskFailed) else str(error)
         raise TaskFailed(
             f"the interpreter {executable} does not start as a Python does", cause=complaint.strip(), cure=cure
         ) from None
-    if found.implementation != "cpython" or tuple(map(int, found.minor.split("."))) < (3, 10):
+    if described.implementation != "cpython" or tuple(map(int, described.minor.split("."))) < (3, 10):
         raise TaskFailed(
-            f"{executable} is no CPython of 3.10 or newer",
-            cause=f"it says of itself that it is {found.implementation} {found.version}",
+            f"{executable} is not a CPython 3.10 or newer",
+            cause=f"it is {described.implementation} {described.version}",
             cure=cure,
         )
-    return found
+    return described
 
 
 def find(wanted: str | None) -> Interpreter:
     """The interpreter to package.
 
     Args:
-        wanted: A path, a version such as ``3.12`` or ``3.12.1``, or None for the one that this tool runs on.
+        wanted: A path, a version such as ``3.12`` or ``3.12.1``, or None for nbprovision's own interpreter.
 
     Raises:
-        TaskFailed: there is none; the message says which there are.
+        TaskFailed: it does not exist; the cause lists the existing ones.
     """
     if wanted is None:
         return describe(sys.executable)
     if "/" in wanted:
         return describe(wanted)
     minor = ".".join(wanted.split(".")[:2])
-    seen = {}
+    versions = {}
     for candidate in dict.fromkeys(os.path.realpath(path) for path in (sys.executable, *_candidates(minor))):
         try:
-            found = describe(candidate)
+            candidate_python = describe(candidate)
         except TaskFailed:
             continue
-        if wanted in (found.version, found.minor):
-            return found
-        seen[found.version] = candidate
-    there = ", ".join(f"{version} ({path})" for version, path in sorted(seen.items()))
+        if wanted in (candidate_python.version, candidate_python.minor):
+            return candidate_python
+        versions[candidate_python.version] = candidate
+    listed = ", ".join(f"{version} ({path})" for version, path in sorted(versions.items()))
     raise TaskFailed(
-        f"there is no CPython {wanted} on this machine",
-        cause=f"found: {there}" if there else "",
+        f"this machine has no CPython {wanted}",
+        cause=f"found: {listed}" if listed else "",
         cure="name another version or the path of an interpreter, or install one",
     )
 
@@ -172,12 +172,12 @@ def _candidates(minor: str) -> Iterator[str]:
 
 
 def _numbers(path: Path) -> list[int]:
-    """What puts 3.12.10 behind 3.12.9: the numbers in the name of a version's folder."""
+    """The numbers in the name of a version's folder, which sort 3.12.10 after 3.12.9."""
     return [int(number) for number in re.findall(r"\d+", path.parents[1].name)]
 
 
 def _is_script(path: Path) -> bool:
-    # pyenv's shims are shell scripts that start whatever the folder's settings say.
+    # pyenv's shims are shell scripts that start the interpreter of the folder's settings.
     with path.open("rb") as stream:
         return stream.read(2) == b"#!"
 
@@ -185,9 +185,8 @@ def _is_script(path: Path) -> bool:
 def package(interpreter: Interpreter) -> Package:
     """Make the package ``python`` of an interpreter.
 
-    Programs and libraries find libpython by a run path relative to themselves; text files that name the base prefix get
-    the placeholder in its place. Shared libraries of the system (OpenSSL, libffi, ...) stay the system's, so the
-    package is good for machines like this one.
+    Programs and libraries find libpython by a run path relative to themselves. In text files the placeholder replaces
+    the base prefix. The package uses the system's shared libraries (OpenSSL, libffi, ...), so it fits similar machines.
     """
     minor = interpreter.minor
     made = Package(
@@ -236,9 +235,9 @@ def _add(made: Package, interpreter: Interpreter, path: Path, target: str) -> No
         made.add(target, _stripped(_relocatable(content, base)), executable=executable)
         return
     if path.name in ("sysconfig.py", "__init__.py") and b"'posix_local': {" in content:
-        # Right before its first use: later functions have its answer as a default argument.
+        # Immediately before its first use: later functions have its result as a default argument.
         content = content.replace(_SCHEMES_USE, _SCHEMES_RULE + _SCHEMES_USE)
-    # A base as short as /usr stands in files for other reasons than naming the prefix.
+    # Files contain a base as short as /usr for other reasons than the prefix.
     named = len(base) > len(b"/usr/local") and base in content
     if named:
         content = content.replace(base, PLACEHOLDER.encode())
@@ -254,7 +253,7 @@ def _relocatable(content: bytes, base: bytes) -> bytes:
 
 
 def _stripped(content: bytes) -> bytes:
-    """Without debug symbols where binutils' strip is there: libpython goes from 23 MB to 6 MB."""
+    """Without debug symbols, if binutils' strip exists: libpython shrinks from 23 MB to 6 MB."""
     with temporary_folder(Path(tempfile.gettempdir(), "nbprovision-strip")) as folder:
         copy = folder / "copy"
         copy.write_bytes(content)

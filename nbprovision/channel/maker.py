@@ -1,4 +1,4 @@
-"""The channel builder's side in the tool: hands the order to a process of its own, and keeps the manifest."""
+"""Builds a channel by a process of its own, and writes the manifest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.channel.manifest import MANIFEST, File, Manifest
+from nbprovision.channel.manifest import EMPTY, MANIFEST, File, Manifest
 from nbprovision.indexes import index_settings
 from nbprovision.machine import network
 from nbprovision.machine.machine import Machine
@@ -18,7 +18,7 @@ from nbprovision.pip import engine_options, install_settings, pip_command, reque
 from nbprovision.system import files, trust
 from nbprovision.system.process import call_module
 
-# The engines get these from the machine's configuration in our reading of it, and from nowhere else.
+# Prefixes of variables that the engines get only from the machine's configuration, as nbprovision reads it.
 _TOOLS_OWN = ("PIP_", "UV_", "PYTHON", "VIRTUAL_ENV", "CONDA_")
 
 
@@ -28,29 +28,29 @@ def make(
     """Build the channel's packages, index them, and write the manifest last.
 
     Raises:
-        NetworkFailed: the index was not reached.
-        TaskFailed: no such interpreter, no wheel, ...
+        NetworkFailed: the index could not be reached.
+        TaskFailed: another failure, such as a missing interpreter or wheel.
     """
     import uv
 
     settings = index_settings.effective(machine.env, machine.user_home, root=machine.root)
     options = install_settings.configured(machine.env, machine.user_home, None, root=machine.root)
     cache = machine.cache / "uv"
-    files.make_folder(cache, mode=0o700)  # uv's locks are writable for everybody who gets there
+    files.make_folder(cache, mode=0o700)  # everybody who can enter it may write to uv's locks
     plain = {name: value for name, value in machine.env.items() if not name.startswith(_TOOLS_OWN)}
     trust.place(folder, "build a channel in")
     files.make_folder(folder)
-    # A folder with an empty manifest is ours already: a build that is killed is taken up by the next run.
+    # A folder with an empty manifest is ours already, so that the next run continues a killed build.
     if not (folder / MANIFEST).exists():
-        _write_manifest(folder, Manifest((), (), ()))
+        _write_manifest(folder, EMPTY)
 
     def build() -> list[Any]:
-        """One attempt; how often each engine asks by itself depends on the patience that is left."""
+        """One attempt; the retries of the engines depend on the time that is left."""
         pip_env = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         pip_env |= {**pip_command.limits(machine), **engine_options.all_variables(options)}
         uv_env = {
             "UV_CACHE_DIR": machine.env.get("UV_CACHE_DIR") or str(cache),
-            "UV_TOOL_DIR": str(cache / "tools"),  # else it makes one in the user's home folder
+            "UV_TOOL_DIR": str(cache / "tools"),  # else uv creates one in the user's home folder
         }
         order = {
             "channel": str(folder),
@@ -66,20 +66,20 @@ def make(
                 "nbprovision.channel.build",
                 order,
                 env=plain,
-                on_event=lambda told: machine.progress(told["text"], told["done"], told["total"]),
+                on_event=lambda event: machine.progress(event["text"], event["done"], event["total"]),
             )
         except TaskFailed as error:
             raise request.by_network(error.message, error.cause, settings, machine) or error from None
         return built
 
-    built = network.retry(machine, lambda _: build(), cached=False)  # wheels that were fetched are kept
+    built = network.retry(machine, lambda _: build(), cached=False)  # fetched wheels are kept
     _write_manifest(
         folder, Manifest(tuple(interpreters), tuple(requirements), tuple(msgspec.convert(built, list[File])))
     )
 
 
 def remove(folder: Path) -> None:
-    """Remove the channel; the manifest goes last, so that what is left of it after a kill still is known as ours."""
+    """Remove the channel, the manifest last: after a kill it shows that the folder is ours."""
     for path in folder.iterdir():
         if path.name != MANIFEST:
             files.remove(path)

@@ -1,4 +1,4 @@
-"""What a channel that this tool made says of itself."""
+"""The manifest of a channel of nbprovision."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nbprovision.machine.digests import digest_of
 from nbprovision.system.reading import read_json
 
 MANIFEST = ".nbprovision-channel.json"
-FORMAT = 1  # a newer way of making packages gets a newer number, and channels are made again
+FORMAT = 1  # a new way of building packages gets a new number, and channels are built again
 
 
 class File(msgspec.Struct, frozen=True):
@@ -23,7 +23,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a channel was made from, and what was made."""
+    """The sources and the packages of a channel."""
 
     interpreters: tuple[str | None, ...]
     requirements: tuple[str, ...]
@@ -31,8 +31,11 @@ class Manifest(msgspec.Struct, frozen=True):
     format: int = FORMAT
 
 
+EMPTY = Manifest((), (), ())
+
+
 class ChannelState(msgspec.Struct, frozen=True):
-    """A channel as it is: no manifest where the tool has not made it; ``foreign`` when somebody else has."""
+    """A channel; without a manifest if nbprovision has not built it, and ``foreign`` if somebody else has."""
 
     manifest: Manifest | None
     foreign: bool
@@ -40,18 +43,18 @@ class ChannelState(msgspec.Struct, frozen=True):
 
 
 def read(folder: Path, *, deep: bool = False) -> ChannelState:
-    """Look at a channel's folder.
+    """Check a channel's folder.
 
     Args:
         folder: The channel.
-        deep: Compare digests, not only sizes.
+        deep: Compare digests too, not only sizes.
     """
     try:
         manifest = read_json(folder / MANIFEST, Manifest)
     except FileNotFoundError:
         return ChannelState(None, foreign=folder.is_dir() and any(folder.iterdir()))
     except (OSError, msgspec.DecodeError):
-        return ChannelState(None, foreign=False)  # ours, and harmed: made again
+        return ChannelState(None, foreign=False)  # our own and damaged: it is built again
     if manifest.format != FORMAT:
         return ChannelState(None, foreign=False)
     index = [path for path in ("noarch/repodata.json",) if not (folder / path).is_file()]

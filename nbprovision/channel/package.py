@@ -18,12 +18,12 @@ from typing import Any, Literal
 
 from nbprovision.system.files import temporary_beside
 
-# What stands for the prefix in a text file until the package is linked. Long, as conda-build's is: a prefix of up to
-# 255 characters takes its place.
+# The text in the place of the prefix until the package is linked. It is long, like conda-build's, so that a prefix of
+# up to 255 characters can replace it.
 PLACEHOLDER = "/opt/placeholder" + "_placehold" * 23 + "_end"
 NATIVE = f"linux-{'aarch64' if os.uname().machine == 'aarch64' else '64'}"
 _MACHINE = "aarch64" if NATIVE.endswith("aarch64") else "x86_64"
-# One moment for everything, so that the same input makes the same bytes.
+# One time for all files, so that the same input gives the same bytes.
 _EPOCH = 1_700_000_000
 _ZIP_DATE = (2023, 11, 14, 22, 13, 20)
 _LEVEL = 1  # zstd; level 19 takes fifteen times as long and saves a fifth
@@ -86,7 +86,7 @@ class Package:
         return self._files[path][0]
 
     def add(self, path: str, content: bytes, *, executable: bool = False, placeholder: bool = False) -> None:
-        """Add a file; ``placeholder`` says that `PLACEHOLDER` in it stands for the prefix."""
+        """Add a file; with ``placeholder``, the prefix will replace `PLACEHOLDER` in it."""
         self._files[path] = (content, 0o755 if executable else 0o644, placeholder)
 
     def link(self, path: str, target: str) -> None:
@@ -94,7 +94,7 @@ class Package:
         self._links[path] = target
 
     def write(self, channel: Path) -> Path:
-        """Write the package into its subdir of ``channel``, whole or not at all."""
+        """Write the package into its subdir of ``channel``, completely or not at all."""
         target = channel / self.file_name
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_beside(target)
@@ -131,7 +131,7 @@ class Package:
 
     def _path_entry(self, path: str) -> dict[str, Any]:
         if path in self._links:
-            # As conda-build has it: digest and size are those of what the link names.
+            # As in conda-build, digest and size are those of the link's target.
             named = os.path.normpath(os.path.join(os.path.dirname(path), self._links[path]))
             content = self._files[named][0] if named in self._files else b""
             kind = "softlink"

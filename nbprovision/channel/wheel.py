@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from nbprovision.channel.package import PLACEHOLDER, Package
 
-# What conda-forge calls them, so that a playbook written for conda-forge works on this channel too.
+# The names of conda-forge, so that a playbook for conda-forge works with this channel too.
 _CONDA_NAMES = {
     "jupyter-client": "jupyter_client",
     "jupyter-core": "jupyter_core",
@@ -38,7 +38,7 @@ _CONDA_NAMES = {
     "backports-zstd": "backports.zstd",
 }
 _THIS_MACHINE = {name: str(value) for name, value in default_environment().items()}
-# The linker writes these itself, or they are written below.
+# Files that the linker or `convert` writes.
 _LEFT_OUT = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 
 
@@ -49,15 +49,15 @@ def conda_name(name: str) -> str:
 
 
 def is_pure(wheel: Path) -> bool:
-    """Whether a wheel's files are the same for every Python and machine."""
+    """Whether a wheel fits every Python and machine."""
     return all(tag.platform == "any" for tag in parse_wheel_filename(wheel.name)[3])
 
 
 def match_spec(requirement: Requirement) -> str:
-    """The conda match spec of a requirement, its marker and extras aside.
+    """The conda match spec of a requirement, without its marker and extras.
 
-    PEP 440 against https://docs.conda.io/projects/conda-build/en/stable/resources/package-spec.html: ``===`` is
-    ``==``, ``==1.*`` is ``1.*``, and ``<2`` must leave out 2.0rc1, which conda takes for less than 2.
+    PEP 440 differs from https://docs.conda.io/projects/conda-build/en/stable/resources/package-spec.html: ``===`` is
+    ``==``, ``==1.*`` is ``1.*``, and ``<2`` must exclude 2.0rc1, which is less than 2 for conda.
     """
     clauses = []
     for specifier in sorted(requirement.specifier, key=str):
@@ -67,7 +67,7 @@ def match_spec(requirement: Requirement) -> str:
         elif operator == "===":
             clauses.append(f"=={version}")
         elif operator == "<" and version.replace(".", "").isdigit():
-            # The first of its pre-releases, however many zeros the version is written with: 2a0 < 2rc1 < 2.0rc1.
+            # The first of its pre-releases, for any number of zeros in the version: 2a0 < 2rc1 < 2.0rc1.
             clauses.append("<" + re.sub(r"(\.0)+$", "", version) + "a0")
         else:
             clauses.append(f"{operator}{version}")
@@ -80,8 +80,8 @@ def convert(wheel: Path, minors: Collection[str], extras: Mapping[str, Collectio
 
     Args:
         wheel: Its file.
-        minors: The Pythons to serve (``3.11``): all of them by a pure wheel, the only one by another.
-        extras: Extras that were asked for, by canonical name; what they require becomes a dependency.
+        minors: The Pythons to serve, such as ``3.11``: several for a pure wheel, one for any other.
+        extras: Requested extras by canonical name; their requirements become dependencies.
     """
     name, version, _, _ = parse_wheel_filename(wheel.name)
     pure = is_pure(wheel)
@@ -189,7 +189,7 @@ def _add_command(package: Package, entry_point: str) -> None:
 
 
 def _record(package: Package, site: str, folder: str) -> bytes:
-    """RECORD with digests and sizes, by which pip can uninstall and anyone can tell whether a file is whole."""
+    """RECORD with digests and sizes, with which pip can uninstall and every tool can check the files."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     for path in package.paths:

@@ -17,7 +17,7 @@ import yaml
 from nbprovision import __version__
 from nbprovision.cli import inventory
 from nbprovision.conda import health, requested
-from nbprovision.conda.requested import CondaAsked, PipAsked, Since
+from nbprovision.conda.requested import CondaRequests, PipRequest, Since
 from nbprovision.indexes import index_url
 from nbprovision.jupyter import kernelspec
 from nbprovision.machine import distributions, image, interpreters
@@ -215,7 +215,7 @@ class _Export:
             parameters=where if python is None else {**where, "python": interpreters.minor(python)},
         )
 
-    def _conda_parameters(self, request: CondaAsked) -> dict[str, Any]:
+    def _conda_parameters(self, request: CondaRequests) -> dict[str, Any]:
         parameters: dict[str, Any] = {}
         if request.channels:
             parameters["channels"] = [self._hidden.without(channel) for channel in request.channels]
@@ -223,7 +223,7 @@ class _Export:
             parameters["packages"] = [self._hidden.without(spec) for spec in request.specs.values()]
         return parameters
 
-    def _by_pip(self, requests: list[PipAsked], comments: tuple[str, ...], **more: Any) -> Iterator[ExportedTask]:
+    def _by_pip(self, requests: list[PipRequest], comments: tuple[str, ...], **more: Any) -> Iterator[ExportedTask]:
         if not requests:
             return
         gone = [request for request in requests if request.gone]
@@ -345,7 +345,7 @@ def _mapping(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, dict) else {}
 
 
-def _guessed(request: CondaAsked) -> list[str]:
+def _guessed(request: CondaRequests) -> list[str]:
     comment = "The requested packages are not recorded: these are the packages that no other needs."
     return [comment] * request.guessed
 

@@ -1,8 +1,8 @@
-"""Anaconda's terms of service: whether they apply to a channel, and whether the user has said yes to them.
+"""Anaconda's terms of service: whether they apply to a channel, and whether the user has accepted them.
 
 conda itself stops for them since 2025, by its plugin conda-anaconda-tos
-(https://www.anaconda.com/docs/getting-started/tos-plugin): it looks for acceptances in the folders that are named here,
-and takes all terms as accepted where ``plugins.auto_accept_tos`` is set. This tool stops for nothing and says it.
+(https://www.anaconda.com/docs/getting-started/tos-plugin). It reads acceptances from the folders that are listed here,
+and takes all terms as accepted if ``plugins.auto_accept_tos`` is set. nbprovision does not stop; it prints a note.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _HOST = "repo.anaconda.com"
 
 
 def notes(machine: Machine, channels: Iterable[str]) -> tuple[str, ...]:
-    """One sentence where Anaconda's terms apply to a channel and have not been accepted; else nothing.
+    """A note if Anaconda's terms apply to a channel and have not been accepted; else nothing.
 
     Args:
-        machine: Knows conda's configuration and the folders of acceptances.
+        machine: The machine, for conda's configuration and the folders of acceptances.
         channels: URLs.
 
     """
@@ -39,14 +39,14 @@ def notes(machine: Machine, channels: Iterable[str]) -> tuple[str, ...]:
     accept = " ".join(f"--channel {url}" for url in concerned)
     sentence = (
         f"Anaconda's terms of service apply to {' and '.join(concerned)} ({LINK}); some organisations need a licence. "
-        f"To accept them: `conda tos accept --override-channels {accept}`, or CONDA_PLUGINS_AUTO_ACCEPT_TOS=yes; to do "
-        "without: channel conda-forge"
+        f"To accept them: `conda tos accept --override-channels {accept}`, or CONDA_PLUGINS_AUTO_ACCEPT_TOS=yes. "
+        "Alternative: the channel conda-forge"
     )
     return (sentence,)
 
 
 def accepted_in(machine: Machine) -> list[Path]:
-    """The folders in which ``conda tos accept`` keeps what was accepted."""
+    """The folders in which ``conda tos accept`` records acceptances."""
     home, root = machine.user_home, machine.root
     folders = [root / "etc/conda/tos", root / "var/lib/conda/tos", home / ".config/conda/tos", home / ".conda/tos"]
     return folders + ([machine.conda.base / "conda-meta/tos"] if machine.conda.base is not None else [])

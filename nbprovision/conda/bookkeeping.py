@@ -1,4 +1,4 @@
-"""What makes a folder of packages an environment for every conda tool: its history, its place in the registry."""
+"""The files that make a folder of packages an environment for every conda tool: its history, and the registry."""
 
 from __future__ import annotations
 
@@ -11,59 +11,57 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.conda.health import Details, activation_state, history_tells, placing, variables
+from nbprovision.conda.health import Details, activation_state, placing, read_history, variables
 from nbprovision.machine.environments import MADE_BY_US, META, CondaFacts
 from nbprovision.system.files import make_folder, read_text, write_atomically
 from nbprovision.system.reading import read_bytes
 
-# The version whose form of the history this is. Older ones of conda refuse an environment whose history names a newer
-# version than their own.
+# The version of conda that introduced this format of the history. A conda refuses an environment whose history names a
+# newer version than its own.
 _HISTORY_FORMAT = "4.5.0"
 _MADE = "made by nbprovision\n"
 _CUDA = "solved for CUDA: "
 _CLONE = "clone of: "
 _SAFE_COMMAND = re.compile(r"/[A-Za-z0-9._/+-]+/conda")
-_registry_lock = threading.Lock()  # tasks work side by side; a run excludes other runs
+_registry_lock = threading.Lock()  # tasks run in parallel; a run excludes other runs
 
 
 def begin(prefix: Path) -> None:
-    """Make ``prefix`` an environment of this tool, empty as yet."""
+    """Make ``prefix`` an empty environment of nbprovision."""
     make_folder(prefix / META)
     write_atomically(prefix / META / MADE_BY_US, _MADE, durable=False)
 
 
 def solved_for_cuda(prefix: Path) -> str | None:
-    """What `note_cuda` noted last, None where nobody did."""
+    """The version of CUDA that `note_cuda` noted last, None without a note."""
     return _noted(prefix, _CUDA)
 
 
-def note_cuda(prefix: Path, what: str) -> None:
-    """Note what an environment of this tool was solved for (see `machine.platform.cuda_version`)."""
-    if solved_for_cuda(prefix) != what:
-        _note(prefix, _CUDA, what)
+def note_cuda(prefix: Path, version: str) -> None:
+    """Note the version of CUDA that an environment of the tool was solved for (see `machine.platform.cuda_version`)."""
+    if solved_for_cuda(prefix) != version:
+        _note(prefix, _CUDA, version)
 
 
 def cloned_from(prefix: Path) -> str | None:
-    """What `note_clone` noted, None for an environment that is no copy."""
+    """The source that `note_clone` noted, None for an environment that is not a copy."""
     return _noted(prefix, _CLONE)
 
 
 def note_clone(prefix: Path, source: Path) -> None:
-    """Note that an environment of this tool began as a copy of another."""
+    """Note that an environment of nbprovision began as a copy of another."""
     _note(prefix, _CLONE, str(source))
 
 
-def _noted(prefix: Path, what: str) -> str | None:
+def _noted(prefix: Path, label: str) -> str | None:
     lines = (read_text(prefix / META / MADE_BY_US) or "").splitlines()
-    return next((line.removeprefix(what) for line in lines if line.startswith(what)), None)
+    return next((line.removeprefix(label) for line in lines if line.startswith(label)), None)
 
 
-def _note(prefix: Path, what: str, value: str) -> None:
+def _note(prefix: Path, label: str, value: str) -> None:
     lines = (read_text(prefix / META / MADE_BY_US) or _MADE).splitlines()
-    kept = [line for line in lines if not line.startswith(what)]
-    write_atomically(
-        prefix / META / MADE_BY_US, "".join(f"{line}\n" for line in [*kept, f"{what}{value}"]), durable=False
-    )
+    lines = [*(line for line in lines if not line.startswith(label)), f"{label}{value}"]
+    write_atomically(prefix / META / MADE_BY_US, "".join(f"{line}\n" for line in lines), durable=False)
 
 
 def append_history(
@@ -74,29 +72,29 @@ def append_history(
     specs: Iterable[str] = (),
     removed: Iterable[str] = (),
 ) -> None:
-    """Add a revision to ``conda-meta/history`` in conda's own form (conda.history.History).
+    """Add a revision to ``conda-meta/history`` in conda's own format (conda.history.History).
 
-    Without it a later ``conda remove`` takes every package for one that nobody asked for. It tells what has changed
-    since the history was last told of anything, which is more than the last install where one ended in the middle.
+    Otherwise a later ``conda remove`` would take every package for one that was not requested. The revision has all
+    changes since the previous one, also those of an interrupted install.
 
     Args:
-        conda: Names the channels as conda does.
+        conda: The facts about conda, for the names of channels.
         prefix: The environment.
-        after: The packages that are there now.
-        specs: What was asked for.
-        removed: Names of packages that were asked to go.
+        after: The packages that are installed now.
+        specs: The requested specs.
+        removed: Names of packages whose removal was requested.
 
     """
-    old = history_tells(prefix) or {}
-    new = {f"{one.name}-{one.version}-{one.build}": _distribution(conda, one) for one in after}
+    old = read_history(prefix) or {}
+    new = {f"{package.name}-{package.version}-{package.build}": _distribution(conda, package) for package in after}
     path = prefix / META / "history"
     text = read_text(path) or ""
     lines = [
         f"==> {time.strftime('%Y-%m-%d %H:%M:%S')} <==",
         f"# cmd: {_command(conda, first=not text.strip())}",
         f"# conda version: {_HISTORY_FORMAT}",
-        *(f"-{old[one]}" for one in sorted(old.keys() - new.keys())),
-        *(f"+{new[one]}" for one in sorted(new.keys() - old.keys())),
+        *(f"-{old[stem]}" for stem in sorted(old.keys() - new.keys())),
+        *(f"+{new[stem]}" for stem in sorted(new.keys() - old.keys())),
     ]
     if removed:
         lines.append(f"# remove specs: {sorted(removed)!r}")
@@ -104,7 +102,7 @@ def append_history(
         lines.append(f"# update specs: {list(specs)!r}")
     if text and not text.endswith("\n"):
         text += "\n"
-    write_atomically(path, text + "\n".join(lines) + "\n", durable=False)  # one that is lost is written again
+    write_atomically(path, text + "\n".join(lines) + "\n", durable=False)  # a lost one is written again
 
 
 def _distribution(conda: CondaFacts, package: Details) -> str:
@@ -115,8 +113,8 @@ def _distribution(conda: CondaFacts, package: Details) -> str:
 def _command(conda: CondaFacts, *, first: bool) -> str:
     """The command of a revision, safe for ``%conda`` in a notebook.
 
-    IPython takes what stands before `` create`` or `` install`` for the path of conda and runs it, so nothing of the
-    playbook may stand there: it is the conda of this machine or a line that says nothing of conda.
+    IPython takes the text before `` create`` or `` install`` for the path of conda and runs it. Therefore that text is
+    the conda of this machine, or the line does not mention conda; it never comes from the playbook.
     """
     executable = str(conda.executable or "")
     if _SAFE_COMMAND.fullmatch(executable):
@@ -130,12 +128,12 @@ def register(conda: CondaFacts, prefix: Path) -> None:
         text = read_text(conda.registry) or ""
         if str(prefix) not in text.splitlines():
             ending = "" if not text or text.endswith("\n") else "\n"
-            write_atomically(conda.registry, f"{text}{ending}{prefix}\n", durable=False)  # every run looks at it
+            write_atomically(conda.registry, f"{text}{ending}{prefix}\n", durable=False)  # every run checks it
     conda.now_registered(prefix)
 
 
 def unregister(conda: CondaFacts, prefix: Path) -> None:
-    """Take ``prefix`` from the registry."""
+    """Remove ``prefix`` from the registry."""
     with _registry_lock:
         text = read_text(conda.registry) or ""
         lines = [line for line in text.splitlines() if line.strip() != str(prefix)]
@@ -144,10 +142,10 @@ def unregister(conda: CondaFacts, prefix: Path) -> None:
 
 
 def correct_paths(record: Path) -> None:
-    """Let the record of a pure Python package that conda put in place list its files where they are.
+    """Replace the paths in conda's record of a pure Python package by those in the environment.
 
-    conda lists where they were in the package, and goes by another list when it removes them; py-rattler goes by this
-    one, and would leave the files behind.
+    conda lists the paths in the package, and uses another list to remove them. py-rattler uses this one, and would
+    leave the files behind.
     """
     text = read_bytes(record)
     if b'"site-packages/' not in text and b'"python-scripts/' not in text:
@@ -160,6 +158,6 @@ def correct_paths(record: Path) -> None:
 
 
 def set_variables(prefix: Path, wanted: Mapping[str, str]) -> None:
-    """Add to the environment variables that activation sets; the rest of the file stays."""
+    """Add environment variables that activation sets; the rest of the file stays."""
     state = {**activation_state(prefix), "env_vars": {**variables(prefix), **wanted}}
     write_atomically(prefix / META / "state", msgspec.json.encode(state))

@@ -1,8 +1,8 @@
-"""A conda environment copied to another prefix from its own records and files: no cache, channel or index is asked.
+"""Copies a conda environment to another prefix from its own records and files, without a cache, channel or index.
 
-Images keep no package cache, and the volume is another file system, where nothing could be linked from one. So files
-are copied, and where they name the old prefix (conda's records say which do, and whether as text or within a binary)
-they name the new one. What pip installed is copied as well, as ``conda create --clone`` does.
+Images have no package cache, and the volume is another file system, which cannot share files by hard links. Therefore
+files are copied. If they contain the old prefix (conda's records list those files, as text or binary), it is replaced
+by the new one. pip's packages are copied too, as by ``conda create --clone``.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from nbprovision.system.unfinished import MARK
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
 
-# Of an installation that is an environment itself: its other environments and caches.
+# The other environments and the caches of an installation that is an environment itself.
 _NOT_ITS_OWN = ("envs", "pkgs", "conda-bld", META, MARK)
-# Not of another environment: its history is written again, and who made it is not who made the copy.
+# The copy gets its own history, and its own mark of who made it.
 _NOT_COPIED = ("history", MADE_BY_US)
-_TEXT_LIMIT = 1_000_000  # bytes; scripts and configuration that name their prefix are small
+_TEXT_LIMIT = 1_000_000  # bytes; scripts and configuration files with their prefix are small
 _RESERVE = 50_000_000  # bytes
 
 
 def clone(machine: Machine, source: Path, target: Path) -> None:
-    """Copy the environment at ``source`` to ``target``; it is one once its records are there, which come last.
+    """Copy the environment at ``source`` to ``target``. Its records come last, and make it an environment.
 
     Args:
-        machine: Hears the progress.
+        machine: The machine, which reports the progress.
         source: The environment; nothing in it changes.
-        target: The folder, which may hold what an earlier try left.
+        target: The folder, which may contain the files of an interrupted copy.
 
     Raises:
-        TaskFailed: there is no room, or something cannot be read or written.
+        TaskFailed: the disk is full, or a file cannot be read or written.
 
     """
     with explained(f"cannot copy {source} to {target}", target):
@@ -95,7 +95,7 @@ class _Copy:
             )
 
     def _put(self, name: str, status: os.stat_result) -> bool:
-        """Copy one file; whether it names the new prefix now."""
+        """Copy one file, and return whether it contains the new prefix now."""
         source, target = self._source / name, self._target / name
         make_folder(target.parent)
         remove(target)
@@ -106,7 +106,7 @@ class _Copy:
         binary = entry is not None and entry.get("file_mode") == "binary"
         if (entry is None and status.st_size <= _TEXT_LIMIT) or (entry is not None and entry.get("prefix_placeholder")):
             content = source.read_bytes()
-            if self._old in content and not name.endswith(".pyc"):  # Python mends paths in these by itself
+            if self._old in content and not name.endswith(".pyc"):  # Python corrects paths in these by itself
                 text = b"\0" not in content
                 if text or binary:
                     write_atomically(
@@ -123,9 +123,9 @@ class _Copy:
         return re.sub(re.escape(self._old) + rb"(?![A-Za-z0-9_.-])", lambda match: self._new, text)
 
     def _renamed_in_binary(self, content: bytes, name: str, entry: dict[str, Any]) -> bytes:
-        """Every string that holds the prefix keeps its place and length: zeros fill it up, as they did before.
+        """The content with the new prefix; each string keeps its position and length, and zeros fill it up.
 
-        The zeros are those of the placeholder that the package was built with, which is longer than any usual prefix.
+        The zeros come from the placeholder that the package was built with, which is longer than usual prefixes.
         """
         longest = len(entry.get("prefix_placeholder") or "")
 
@@ -133,8 +133,8 @@ class _Copy:
             text = self._renamed(match[1])
             if len(self._new) > longest or len(text) >= len(match[0]):
                 raise TaskFailed(
-                    f"{self._target} is too long a path for a copy of {self._source}",
-                    cause=f"{name} has room for {longest} bytes",
+                    f"{self._target} is too long for a copy of {self._source}",
+                    cause=f"{name} has space for {longest} bytes",
                     cure="give a shorter prefix or name",
                 )
             return text.ljust(len(match[0]), b"\0")
@@ -142,7 +142,7 @@ class _Copy:
         return re.sub(rb"(" + re.escape(self._old) + rb"[^\0]*)\0+", replaced, content)
 
     def _correct_lists(self, names: Iterator[str]) -> None:
-        """In the RECORD of what pip installed, size and digest of files that name the new prefix now."""
+        """Correct size and digest in pip's RECORD for files that contain the new prefix now."""
         for name in names:
             if not name.endswith(f"{DIST_INFO}/RECORD") or name in self._tracked:
                 continue
@@ -168,28 +168,28 @@ class _Copy:
         digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
         return [row[0], f"sha256={digest}", str(len(content))]
 
-    def _put_records(self, changed: set[str], there: set[str]) -> None:
-        """The records, as they are true of the copy; files that the original lacked are not in them."""
-        nursery = make_temporary_folder(self._target / META)
-        os.chmod(nursery, 0o755)
+    def _put_records(self, changed: set[str], copied: set[str]) -> None:
+        """Write the records of the copy, without files that the original lacks."""
+        folder = make_temporary_folder(self._target / META)
+        os.chmod(folder, 0o755)
         for path in (self._source / META).iterdir():
             if path.is_file() and path.name not in _NOT_COPIED and path.name not in self._records:
-                shutil.copy2(path, nursery / path.name)
+                shutil.copy2(path, folder / path.name)
         for name, record in self._records.items():
-            record["files"] = [path for path in record.get("files", []) if path in there]
-            entries = [entry for entry in _entries(record) if entry.get("_path") in there]
+            record["files"] = [path for path in record.get("files", []) if path in copied]
+            entries = [entry for entry in _entries(record) if entry.get("_path") in copied]
             for entry in entries:
                 if entry["_path"] in changed:
                     content = (self._target / entry["_path"]).read_bytes()
                     entry["sha256_in_prefix"] = hashlib.sha256(content).hexdigest()
             if "paths_data" in record:
                 record["paths_data"]["paths"] = entries
-            write_atomically(nursery / name, msgspec.json.format(msgspec.json.encode(record), indent=2), durable=False)
-        os.rename(nursery, self._target / META)
+            write_atomically(folder / name, msgspec.json.format(msgspec.json.encode(record), indent=2), durable=False)
+        os.rename(folder, self._target / META)
 
 
 def _files(prefix: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file and link in an environment, by its path from there."""
+    """Every file and link in an environment, by its relative path."""
     for place, folders, names in os.walk(prefix):
         if place == os.fspath(prefix):
             folders[:] = [name for name in folders if name not in _NOT_ITS_OWN and not name.startswith(PROBE)]
@@ -208,7 +208,9 @@ def _read(path: Path) -> dict[str, Any]:
         record = read_json(path, dict[str, Any])
     except (OSError, msgspec.DecodeError) as error:
         raise TaskFailed(
-            f"cannot copy {path.parents[1]}", cause=f"its record {path.name} is damaged: {error}", cure="mend it first"
+            f"cannot copy {path.parents[1]}",
+            cause=f"its record {path.name} is damaged: {error}",
+            cure="repair it first",
         ) from error
     placed = placing(record.get("files", []))
     for entry in _entries(record):
@@ -218,5 +220,5 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _entries(record: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (record.get("paths_data") or {}).get("paths") or []
-    return found
+    entries: list[dict[str, Any]] = (record.get("paths_data") or {}).get("paths") or []
+    return entries

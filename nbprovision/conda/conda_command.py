@@ -1,8 +1,8 @@
-"""The machine's own conda, by command: the other conda engine.
+"""The other conda engine: the machine's own conda, by command.
 
-It answers the questions that are put to the built-in engine. A question is put to a shadow of the environment, a folder
-that holds nothing but the records of what is to stay and a history that says what was asked for: so a look changes
-nothing, and what is broken or torn in the environment itself stops nobody. The command and its output:
+It answers the same queries as the built-in engine. It solves in a shadow of the environment: a folder with only the
+records of the packages that stay, and a history with the requests. Therefore a query changes nothing, and broken
+packages or torn records do not stop it. The command and its output:
 https://docs.conda.io/projects/conda/en/stable/commands/install.html
 """
 
@@ -16,11 +16,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nbprovision.conda import bookkeeping, health, rattler
-from nbprovision.conda.engine import Attempt, Package, Query
-from nbprovision.conda.health import Details
-from nbprovision.conda.incoming import Solution
-from nbprovision.conda.question import (
-    Question,
+from nbprovision.conda.command_attempt import (
+    CommandAttempt,
     Reply,
     Unsolvable,
     exactly,
@@ -29,6 +26,9 @@ from nbprovision.conda.question import (
     progress_of,
     reply_of,
 )
+from nbprovision.conda.engine import Attempt, Package, Query
+from nbprovision.conda.health import Details
+from nbprovision.conda.solution import Solution
 from nbprovision.conda.specs import parse
 from nbprovision.machine import network
 from nbprovision.machine.environments import META, CondaRecord, installed
@@ -41,10 +41,10 @@ from nbprovision.system.secrets import mask
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
 
-# What would lead conda's own Python astray, and what made older ones give new folders to another user.
+# Variables that mislead conda's own Python, or made older versions give new folders to another user.
 _NOT_INHERITED = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONINSPECT", "SUDO_UID", "SUDO_GID", "SUDO_USER")
-# Nobody is there to answer, and nothing but what is asked for shall happen. Terms of service are not among it: to
-# accept them is the user's own affair.
+# conda asks no question and does only the requested work. The terms of service are not set here, because only the user
+# may accept them.
 _QUIET = {
     "CONDA_ADD_PIP_AS_PYTHON_DEPENDENCY": "false",
     "CONDA_AUTO_UPDATE_CONDA": "false",
@@ -55,7 +55,7 @@ _QUIET = {
 
 
 class CondaCommand:
-    """conda of this machine.
+    """The conda of this machine.
 
     Args:
         executable: The command.
@@ -67,10 +67,10 @@ class CondaCommand:
 
     @classmethod
     def found(cls, machine: Machine) -> CondaCommand:
-        """The command: of the installation in use, else on the PATH.
+        """The command of the installation in use, else the one on the PATH.
 
         Raises:
-            TaskFailed: there is none.
+            TaskFailed: this machine has no conda.
 
         """
         conda = machine.conda.executable
@@ -80,36 +80,36 @@ class CondaCommand:
         for place in places:
             if place.is_file() and os.access(place, os.X_OK):
                 return cls(place)
-        looked = ", ".join(dict.fromkeys(str(place.parent) for place in places)) or "no folder: PATH is empty"
+        looked = ", ".join(dict.fromkeys(str(place.parent) for place in places)) or "no folder, because PATH is empty"
         raise TaskFailed(
-            "there is no conda on this machine",
+            "this machine has no conda",
             cause=f"looked in {looked}",
-            cure="leave `engine` out: the built-in one needs no conda; or say where conda is by CONDA_EXE",
+            cure="leave `engine` out to use the built-in one, or set CONDA_EXE to the path of conda",
         )
 
     def solve(self, machine: Machine, query: Query) -> CommandSolution:
-        """Work out what an environment will hold; what is inconsistent conda works around by itself.
+        """Work out the packages that an environment will contain; conda ignores inconsistencies by itself.
 
         Raises:
-            TaskFailed: no answer, a channel that cannot be read, a spec that cannot be.
+            TaskFailed: there is no solution, a channel cannot be read, or a spec is invalid.
 
         """
         self._refuse(query)
         records = [_record(path) for path in query.installed]
         details = health.all_details(records)
-        failed = TaskFailed("nothing was asked of the solver", cause=DEFECT, cure=REPORT)
+        failed = TaskFailed("the solver got no query", cause=DEFECT, cure=REPORT)
         free = set(query.unlocked)
         for attempt in query.attempts:
             for names in (free, free | {"python"}) if _lets_python_go(attempt, details, free) else (free,):
-                question = Question(self, machine, query, attempt, records, details, names)
+                command = CommandAttempt(self, machine, query, attempt, records, details, names)
                 try:
-                    return CommandSolution(question, question.answer())
+                    return CommandSolution(command, command.answer())
                 except Unsolvable as error:
                     failed = error
         raise failed
 
     def evict(self, machine: Machine, source: Path) -> None:
-        """Take a harmed package from the cache, so that it is unpacked again; a folder elsewhere is left alone."""
+        """Remove a damaged package from the cache, so that it is unpacked again; a folder elsewhere stays."""
         if source.parent in machine.conda.pkgs_dirs:
             remove(source)
         else:
@@ -128,23 +128,23 @@ class CondaCommand:
         """Run a command that answers in JSON.
 
         Args:
-            machine: Environment variables; hears the progress.
+            machine: The machine, for environment variables and the progress.
             words: The command's arguments.
-            variables: Environment variables besides.
-            doing: What fails, where nothing better can be said.
+            variables: Additional environment variables.
+            doing: The message of the error, unless the failure has a more precise one.
             prefix: The environment.
             channels: URLs that it may fetch from.
 
         Raises:
-            NetworkFailed: a channel could not be had.
-            TaskFailed: with conda's own reason, and what to do about it.
+            NetworkFailed: a channel could not be reached.
+            TaskFailed: with conda's own reason and a cure.
 
         """
 
-        def heard(text: str) -> None:
-            found = progress_of(text)
-            if found is not None:
-                machine.progress(f"{prefix.name}: fetching {found[0]}", found[1], 1)
+        def report(text: str) -> None:
+            download = progress_of(text)
+            if download is not None:
+                machine.progress(f"{prefix.name}: fetching {download[0]}", download[1], 1)
 
         for path in (*machine.conda.condarc_places, *machine.conda.pkgs_dirs):
             trust.obey(path, "run conda, which obeys")
@@ -156,14 +156,14 @@ class CondaCommand:
                 env={**env, **temporary},
                 timeout=machine.timeout,
                 accept=range(-64, 256),
-                on_output=heard,
+                on_output=report,
                 failure=doing,
             )
         reply = reply_of(done.output)
-        # What it says counts, not how it ended: a solver's library may crash an interpreter that has done its work.
+        # The answer counts, not the exit status: a solver's library may crash the interpreter after the work is done.
         if reply is not None and reply.success:
             return reply
-        if reply is None and done.status == 0 and "--download-only" in words:  # of that conda (26.7.1) says nothing
+        if reply is None and done.status == 0 and "--download-only" in words:  # for which conda (26.7.1) has no answer
             return Reply(success=True)
         failed = failure(doing, done, reply, prefix)
         what = doing if doing.startswith("the packages") else "cannot read a channel"
@@ -173,69 +173,70 @@ class CondaCommand:
     def _refuse(self, query: Query) -> None:
         if any(rattler.take_credentials(url)[1] for url in query.channels):
             raise TaskFailed(
-                "a channel with a password or a token is not for conda",
-                cause="it would have to be told on the command line, where everybody on this machine can read it",
-                cure="leave `engine` out: the built-in one is told in secret",
+                "conda cannot use a channel with a password or a token",
+                cause="it would be on the command line, where everybody on this machine can read it",
+                cure="leave `engine` out: the built-in one gets it in secret",
             )
         if query.other_builds:
             raise TaskFailed(
                 "conda does not exchange builds for another CUDA",
-                cause="only the built-in engine looks for such builds by itself",
+                cause="only the built-in engine finds such builds by itself",
                 cure="leave `engine` out, or name the builds",
             )
 
 
 class CommandSolution(Solution):
-    """What an environment will hold, and the commands that bring it about."""
+    """The packages that an environment will contain, and the commands that install them."""
 
-    def __init__(self, question: Question, packages: tuple[Package, ...]) -> None:
+    def __init__(self, command: CommandAttempt, packages: tuple[Package, ...]) -> None:
         super().__init__(packages)
-        self._question = question
+        self._command = command
 
     def caches(self, machine: Machine, prefix: Path) -> list[Path]:
-        """Those of conda."""
+        """Conda's caches."""
         return machine.conda.pkgs_dirs
 
     def install(
         self, machine: Machine, prefix: Path, *, requested: Iterable[str], reinstall: Iterable[str] = ()
     ) -> None:
-        """See `Solution`; conda's own revisions of the history are taken back at the end."""
+        """See `Solution`; conda's own revisions of the history are removed at the end."""
         prefix = Path(os.path.abspath(prefix))
         history = prefix / META / "history"
         before = read_text(history)
         listed = prefix in machine.conda.registered
-        self._tell_what_is_there(machine, prefix)
+        self._complete_history(machine, prefix)
         wanted, gone, new = self._moves(prefix)
         again = sorted(name for name in reinstall if name in wanted and name not in new)
         if gone:
             self._remove(machine, prefix, gone)
         if new:
             machine.progress(f"{prefix.name}: linking", 0, len(new))
-            self._install(machine, prefix, self._question.words())
+            self._install(machine, prefix, self._command.words())
         if again:
             self._install(machine, prefix, ["--force-reinstall", *again])
         machine.progress(f"{prefix.name}: linking", len(new), len(new))
         _note_requests(prefix, requested, {*new, *again})
         write_atomically(history, before or "")
         if not listed and not machine.conda.condarc.register_envs:
-            bookkeeping.unregister(machine.conda, prefix)  # conda lists it whatever its configuration says
+            bookkeeping.unregister(machine.conda, prefix)  # conda registers it regardless of its configuration
 
     def rehearse(self, machine: Machine, prefix: Path) -> None:
-        """Fetch the new packages where others go: conda removes these by a command of its own, before it installs."""
+        """Fetch new packages before others are removed, which conda does by a command of its own."""
         _, gone, new = self._moves(prefix)
         if gone and new:
             staying = [record for record in installed(prefix) if record.name not in gone]
-            with self._question.shadow(staying) as shadow:
-                self._install(machine, shadow, ["--download-only", *self._question.words()], into=prefix)
+            with self._command.shadow(staying) as shadow:
+                self._install(machine, shadow, ["--download-only", *self._command.words()], into=prefix)
 
     def _moves(self, prefix: Path) -> tuple[dict[str, tuple[str, str]], list[str], list[str]]:
-        """Version and build of each package that there will be; names of those that go, and that come."""
-        there = {record.name: (record.version, record.build) for record in installed(prefix)}
-        wanted = {one.name: (one.version, one.build) for one in self.packages}
-        return wanted, sorted(there.keys() - wanted.keys()), [one for one in wanted if there.get(one) != wanted[one]]
+        """Version and build of each package of the solution; the names of removed packages, and of new ones."""
+        before = {record.name: (record.version, record.build) for record in installed(prefix)}
+        wanted = {package.name: (package.version, package.build) for package in self.packages}
+        new = [name for name, build in wanted.items() if before.get(name) != build]
+        return wanted, sorted(before.keys() - wanted.keys()), new
 
-    def _tell_what_is_there(self, machine: Machine, prefix: Path) -> None:
-        """Where the history is silent conda takes nothing for asked for, and might remove it."""
+    def _complete_history(self, machine: Machine, prefix: Path) -> None:
+        """Add packages that the history lacks: conda takes them for unneeded, and might remove them."""
         records = installed(prefix)
         if health.history_lacks(prefix, records):
             details = health.all_details(records)
@@ -243,33 +244,33 @@ class CommandSolution(Solution):
             bookkeeping.append_history(machine.conda, prefix, details.values(), specs=specs)
 
     def _remove(self, machine: Machine, prefix: Path, names: list[str]) -> None:
-        question = self._question
-        question.conda.run(
+        command = self._command
+        command.conda.run(
             machine,
             ["remove", "--json", "--yes", "--prefix", str(prefix), "--force-remove", *names],
-            question.variables,
+            command.variables,
             doing=f"packages could not be removed from {prefix}",
             prefix=prefix,
         )
 
     def _install(self, machine: Machine, prefix: Path, words: Sequence[str], *, into: Path | None = None) -> None:
-        """Let conda fetch and link; what it fetched stays in its cache when it fails."""
-        question = self._question
+        """Let conda fetch and link; after a failure its downloads stay in its cache."""
+        command = self._command
         network.retry(
             machine,
-            lambda cached_only: question.conda.run(
+            lambda cached_only: command.conda.run(
                 machine,
-                [*question.install_words(prefix), *offline_words(cached_only), *words],
-                question.environment([*question.attempt.constraints, *map(exactly, self.packages)]),
+                [*command.install_words(prefix), *offline_words(cached_only), *words],
+                command.environment([*command.attempt.constraints, *map(exactly, self.packages)]),
                 doing=f"the packages could not be installed into {into or prefix}",
                 prefix=into or prefix,
-                channels=question.channels,
+                channels=command.channels,
             ),
         )
 
 
 def _limits(machine: Machine) -> dict[str, str]:
-    """How long conda waits for a byte, a minute where nothing is said, and how often it asks again itself."""
+    """The limits of conda's own network access: seconds without a byte, and retries."""
     silence, retries = f"{network.timeout(machine.env):.0f}", str(network.quick_retries(machine))
     return {
         "CONDA_REMOTE_CONNECT_TIMEOUT_SECS": silence,
@@ -279,7 +280,7 @@ def _limits(machine: Machine) -> dict[str, str]:
 
 
 def _lets_python_go(attempt: Attempt, details: dict[str, Details], unlocked: set[str]) -> bool:
-    """Whether Python may get another minor version; conda gives it one only where it is told its name."""
+    """Whether Python may get another minor version; for conda its name must then be among the arguments."""
     held = any(text.split()[0] == "python" for text in attempt.constraints) or "python" in attempt.pinned
     return "python" in details and "python" not in unlocked and not held
 
@@ -290,7 +291,7 @@ def _record(path: Path) -> CondaRecord:
 
 
 def _note_requests(prefix: Path, requested: Iterable[str], touched: set[str]) -> None:
-    """Let the records say what users asked for: conda wrote down what it was told on the command line."""
+    """Correct the requests in the records: conda noted the specs of its command line."""
     texts = {spec.name: spec.text for spec in map(parse, requested) if spec is not None}
     for record in installed(prefix):
         if record.name not in touched:

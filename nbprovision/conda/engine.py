@@ -1,6 +1,6 @@
-"""The conda engines: what they are asked, what they answer, and which of them does the work.
+"""The interface of the conda engines: queries, answers, and the choice of the engine.
 
-The requests to the process in which py-rattler works are here too. It imports this module, which loads little.
+The requests to py-rattler's child process are here too, because that process imports only this light module.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ import msgspec
 from nbprovision.model.errors import TaskFailed
 
 if TYPE_CHECKING:
-    from nbprovision.conda.incoming import Solution
+    from nbprovision.conda.solution import Solution
     from nbprovision.machine.machine import Machine
 
 
+UNSOLVABLE = "the requested packages are incompatible"
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One question to the solver.
+    """One way to put a query to the solver.
 
     Attributes:
-        specs: What must be there.
-        keep: Specs of old, left out where they cannot be read.
-        constraints: What must hold of a package if it is there.
-        pinned: Names of installed packages that must not move.
+        specs: Match specs to satisfy.
+        keep: Earlier match specs to satisfy, left out if they are invalid.
+        constraints: Match specs for packages that need not be installed.
+        pinned: Names of installed packages that must not change.
 
     """
 
@@ -35,16 +38,16 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine is to work out: what an environment will hold.
+    """The request for a solution: the packages that an environment will contain.
 
     Attributes:
-        attempts: Questions, the first that has an answer counts.
-        channels: URLs, the first preferred (strictly: a package comes from the first channel that has its name).
-        installed: Records in conda-meta; what they name stays as it is where it can.
-        unlocked: Names of those that shall not stay as they are.
-        other_builds: Installed packages of which there are builds for CUDA may get another build of their version.
-        unmet: What installed packages lack (name to specs) and may go on to lack.
-        variables: Environment variables for the solver, beside the machine's.
+        attempts: Ways to put the query; the first that has a solution counts.
+        channels: URLs, the preferred one first (strictly: a package comes from the first channel that has its name).
+        installed: Records in conda-meta; their packages stay as they are if possible.
+        unlocked: Names of installed packages that may change freely.
+        other_builds: Installed packages with builds for CUDA may get another build of their version.
+        unmet: Specs that installed packages lack and may continue to lack, by the package's name.
+        variables: Environment variables for the solver, in addition to the machine's.
 
     """
 
@@ -61,9 +64,9 @@ class Package(msgspec.Struct, frozen=True):
     """A solved package.
 
     Attributes:
-        url: Where its archive comes from; empty where the engine does not tell.
-        order: Positive where it is newer than the installed one, negative where older.
-        depends: What it needs, of a package that is not installed in this version by now.
+        url: The URL of its archive; empty if the engine does not report it.
+        order: Positive if it is newer than the installed version, negative if older.
+        depends: Its dependencies, unless this version is installed.
 
     """
 
@@ -83,9 +86,9 @@ class _Fetching(msgspec.Struct, frozen=True, kw_only=True):
     """A request that fetches.
 
     Attributes:
-        verify: Certificates are checked.
-        silence: Seconds without a byte that are too many, None for no limit.
-        retries: Quick ones, for each file.
+        verify: Check certificates.
+        silence: Seconds without a byte after which the request fails, None for no limit.
+        retries: Number of quick retries for each file.
 
     """
 
@@ -95,7 +98,7 @@ class _Fetching(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SolveRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="solve"):
-    """A `Query`, with what the process needs to answer it."""
+    """A `Query`, with the settings that the process needs."""
 
     attempts: list[Attempt]
     channels: list[str]
@@ -110,7 +113,7 @@ class SolveRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="so
 
 
 class RehearseRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="rehearse"):
-    """Fetch what was solved under a number, and link what of it is not yet in ``prefix`` into ``scratch`` instead."""
+    """Fetch a numbered solution, and link its new packages into ``scratch`` instead of ``prefix``."""
 
     solution: int
     prefix: str
@@ -120,7 +123,7 @@ class RehearseRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag=
 
 
 class InstallRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="install"):
-    """Bring ``prefix`` to what was solved under a number."""
+    """Install a numbered solution into ``prefix``."""
 
     solution: int
     prefix: str
@@ -129,29 +132,29 @@ class InstallRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="
     requested: list[str]
 
 
-Request = Union[SolveRequest, RehearseRequest, InstallRequest]  # noqa: UP007 - msgspec.convert wants it at run time
+Request = Union[SolveRequest, RehearseRequest, InstallRequest]  # noqa: UP007 - msgspec.convert needs it at run time
 
 
 class Engine(Protocol):
-    """Solves, and forgets what it has cached: see the functions of `rattler`."""
+    """Solves, and drops packages from its cache: see the functions of `rattler`."""
 
     def solve(self, machine: Machine, query: Query) -> Solution:
-        """Work out what an environment will hold."""
+        """Work out the packages that an environment will contain."""
 
     def evict(self, machine: Machine, source: Path) -> None:
-        """Take a harmed package from the engine's cache."""
+        """Remove a damaged package from the engine's cache."""
 
 
 def choose(engine: str, machine: Machine) -> Engine:
-    """The engine that a task's ``engine`` asks for.
+    """The engine of a task's parameter ``engine``.
 
     Args:
-        engine: ``rattler``, ``conda``, or ``auto``: the built-in one, and where that cannot run on this machine the
-            machine's own.
-        machine: Knows where conda is.
+        engine: ``rattler``, ``conda``, or ``auto``: the built-in engine, or the machine's own if the built-in one
+            cannot run on this machine.
+        machine: The machine, for the path of conda.
 
     Raises:
-        TaskFailed: there is no conda on this machine.
+        TaskFailed: this machine has no conda.
 
     """
     if engine == "conda":
@@ -164,7 +167,7 @@ def choose(engine: str, machine: Machine) -> Engine:
 
 
 class _BuiltInFirst:
-    """py-rattler; conda where py-rattler cannot even be loaded."""
+    """py-rattler, or conda if py-rattler cannot be loaded."""
 
     def solve(self, machine: Machine, query: Query) -> Solution:
         from nbprovision.conda import rattler

@@ -1,4 +1,4 @@
-"""A conda environment: there or not, with packages that satisfy match specs, an ordinary one for every conda tool."""
+"""``ensure_conda_env``: create and maintain a conda environment, an ordinary one for every conda tool."""
 
 from __future__ import annotations
 
@@ -10,19 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from nbprovision.conda import bookkeeping, environment_file, health
+from nbprovision.conda import bookkeeping, environment_file, health, packages
 from nbprovision.conda.environment_file import EnvironmentFile
-from nbprovision.conda.packages import ACTIONS, Channels, CondaWork, EngineName, Packages, Wish
-from nbprovision.conda.specs import (
-    Spec,
-    channel_urls,
-    check_channels,
-    configuration_of,
-    conflicts,
-    local_channels,
-    refuse_contradiction,
-    wanted_spec,
-)
+from nbprovision.conda.packages import ACTIONS, Channels, CondaPackages, CondaRequest, CondaWork, EngineName
+from nbprovision.conda.specs import Spec, channel_urls, check_channels, requested_specs, required_resources
 from nbprovision.machine import distributions, platform, protection
 from nbprovision.machine.condarc import expanded
 from nbprovision.machine.environments import META, is_environment
@@ -36,7 +27,7 @@ from nbprovision.pip import engine as pip_engine
 from nbprovision.pip import requirements
 from nbprovision.pip.request import interpreter
 from nbprovision.pip.satisfied import UNSEEN
-from nbprovision.system import secrets, unfinished
+from nbprovision.system import secrets
 from nbprovision.system.files import remove, remove_at_once
 
 if TYPE_CHECKING:  # loaded where a file has a pip section
@@ -47,23 +38,23 @@ _RESERVED = ("base", "root")  # conda's own names of an installation
 
 
 class EnvState(msgspec.Struct, frozen=True, kw_only=True):
-    """What is there of an environment.
+    """A conda environment as it is, with the differences from the request.
 
     Attributes:
-        name: What to call it.
-        there: Whether it is an environment by now.
+        name: The name for messages.
+        exists: Whether the prefix is an environment.
         packages: Its conda packages.
         unregistered: The registry does not list it.
-        variables: Variables of activation that are not set as wanted: before, after.
-        leftovers: What a killed run left beside it.
-        pip: What of the file's pip section is not there.
+        variables: Variables of activation to set, each with the present and the future value.
+        leftovers: Files that a killed run left beside it.
+        pip: Missing requirements of the file's pip section.
         notes: See `EnvironmentFile`.
 
     """
 
     name: str
-    there: bool
-    packages: Packages = Packages()
+    exists: bool
+    packages: CondaPackages = CondaPackages()
     unregistered: bool = False
     variables: dict[str, tuple[str | None, str]] = {}
     leftovers: tuple[Path, ...] = ()
@@ -72,16 +63,16 @@ class EnvState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EnvPlan(Plan, frozen=True, kw_only=True):
-    """The changes, and the state that they lead away from."""
+    """The changes, and the state that they start from."""
 
     state: EnvState
 
 
 class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
-    """Make a conda environment and keep in it what is asked for; what else is in it stays.
+    """Create and maintain a conda environment, and leave its other packages unchanged.
 
-    The packages come from the first channel that has them, by conda's own rules; what is installed moves only as far as
-    a spec asks for it.
+    Each package comes from the first channel that has it, by conda's own rules. An installed package changes only if a
+    spec requires it.
     """
 
     relations = (
@@ -92,11 +83,11 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     actions = {
         "create": "the environment",
         **ACTIONS,
-        "set": "a variable that the environment's file names",
-        "record": "what is installed in the environment's history, where that said nothing of it",
+        "set": "a variable of the environment's file",
+        "record": "installed packages that the environment's history lacked",
         "register": "the environment in conda's list of environments",
-        "unregister": "it is taken out of that list",
-        "clean": "what a killed run left behind",
+        "unregister": "the environment, which leaves that list",
+        "clean": "leftovers of a killed run",
     }
     examples = """
     - name: An environment by name
@@ -105,7 +96,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         channels: [conda-forge]
         packages: [python=3.12, pip, ipykernel]
 
-    - name: The newest versions, and nothing that nobody asked for
+    - name: The newest versions, and no other packages
       ensure_conda_env:
         name: risk
         channels: [conda-forge]
@@ -113,17 +104,17 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         update: latest
         exact: true
 
-    - name: What a file describes, by path
+    - name: The environment of a file, by path
       ensure_conda_env:
         prefix: ./envs/report
         file: environment.yml
 
-    - name: A copy of another environment, which takes no channel
+    - name: A copy of another environment, without a channel
       ensure_conda_env:
         name: fraud-copy
         clone: fraud
 
-    - name: An environment that is not wanted any more
+    - name: An environment to remove
       ensure_conda_env:
         name: old
         state: absent
@@ -131,7 +122,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
 
     name: Annotated[
         str | None,
-        parameter("The environment by name: the one that conda means by it, else a new one in the platform's folder."),
+        parameter("The environment by name: the one that conda knows by it, else a new one in the platform's folder."),
     ] = None
     prefix: Annotated[str | None, parameter("The environment by path, instead of a name.", extra={"path": True})] = None
     packages: Annotated[
@@ -141,72 +132,69 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     file: Annotated[
         str | None,
         parameter(
-            "An `environment.yml` that says more of it, a pip section too.",
+            "An `environment.yml` with further packages, channels and variables, and a pip section.",
             extra={"path": True, "document": "environment"},
         ),
     ] = None
     clone: Annotated[
         str | None,
         parameter(
-            "An environment, by name or path, to begin as a copy of: what pip installed in it too, and without any "
-            "channel or index. One that is there already is left as it is.",
+            "An environment, by name or path, that a new one begins as a copy of, including pip's packages. No "
+            "channel or index is needed. An existing environment is not replaced.",
             extra={"path": "if-slash"},
         ),
     ] = None
-    state: Annotated[Literal["present", "absent"], parameter("Whether the environment is to be there.")] = "present"
+    state: Annotated[Literal["present", "absent"], parameter("Whether the environment exists.")] = "present"
     exact: Annotated[
         bool,
-        parameter("Remove what no task of the playbook asked for, and nothing asked for needs."),
+        parameter("Remove packages that no task of the playbook requests and no requested package needs."),
     ] = False
     update: Annotated[
         Literal["none", "latest"],
         parameter(
-            "`latest`: what is asked for is kept at its newest version; looked up once a day, or as often as "
+            "`latest` keeps the requested packages at their newest versions, looked up once a day or as "
             "`refresh_every` says."
         ),
     ] = "none"
     cuda: Annotated[
         str | None,
         parameter(
-            "Version of CUDA to solve for, such as `12.4`, or `none`. Default: what the machine has. Where that is "
-            "another than before, packages with builds for both are exchanged, in the same version.",
+            "Version of CUDA to solve for, such as `12.4`, or `none`. Default: the machine's. If it has changed, "
+            "packages with builds for both versions get the other build of the same version.",
         ),
     ] = None
     allow_platform_changes: Annotated[
         bool,
         parameter(
-            "In an environment that the platform provides: change packages that its image brought, at the risk of an "
+            "Change packages of the platform's image in an environment that the platform provides, at the risk of an "
             "unstable notebook."
         ),
     ] = False
     engine: EngineName = "auto"
 
     def check(self) -> None:
-        """Check what can be known without looking at the machine."""
+        """Check the parameters without looking at the machine."""
         if self.name is not None and not _NAME.fullmatch(self.name):
             raise ParameterError(
                 "name",
                 f"'{self.name[:60]}' cannot be the name of an environment",
-                cure="use letters, digits and . _ + - ; for a path give prefix",
+                cure="use letters, digits and . _ + - or give `prefix` for a path",
             )
         if self.cuda is not None and not re.fullmatch(r"none|[0-9]+(\.[0-9]+)?", self.cuda):
             raise ParameterError("cuda", f"'{self.cuda[:40]}' is not a version of CUDA", cure='write "12.4", or none')
         self._specs(None)
         check_channels("channels", as_list(self.channels))
 
-    # ------------------------------------------------------------------------------------------ what the user wrote
+    # ------------------------------------------------------------------------------------------------- the parameters
 
     def _file(self) -> EnvironmentFile | None:
         return environment_file.read(Path(self.file)) if self.file is not None else None
 
     def _specs(self, file: EnvironmentFile | None) -> list[Spec]:
-        texts = [*as_list(self.packages), *(file.packages if file else ())]
-        specs = [wanted_spec(text) for text in dict.fromkeys(texts)]
-        refuse_contradiction(specs)
-        return specs
+        return requested_specs([*as_list(self.packages), *(file.packages if file else ())])
 
     def _identity(self, machine: Machine, file: EnvironmentFile | None = None) -> tuple[str, Path]:
-        """Name and prefix; a name or prefix in the file counts where the task gives none."""
+        """Name and prefix; those of the file if the task gives neither."""
         prefix, name = self.prefix, self.name
         if prefix is None and name is None:
             file = file or self._file()
@@ -214,46 +202,50 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             if file is not None and name is not None and not _NAME.fullmatch(name):
                 if "/" not in name:
                     raise environment_file.wrong_name(file)
-                name = None  # the export of an environment that has none may have a path there
+                name = None  # the export of an environment without a name may have a path there
             if prefix is None and name is None:
                 raise ParameterError(
                     "name", f"neither the task nor {self.file} names the environment", cure="give name"
                 )
         if name is None:
-            found = machine.path(str(prefix))
-            return found.name, found
-        there = machine.conda.prefix_of(name)
-        if there is None and name in _RESERVED:
-            raise ParameterError("name", f"'{name}' is conda's name for its own installation, and there is none here")
-        return name, there or machine.conda.new_prefix(name)
+            path = machine.path(str(prefix))
+            return path.name, path
+        existing = machine.conda.prefix_of(name)
+        if existing is None and name in _RESERVED:
+            raise ParameterError(
+                "name", f"'{name}' is conda's name for its own installation, and this machine has no conda"
+            )
+        return name, existing or machine.conda.new_prefix(name)
 
     def _channels(self, machine: Machine, file: EnvironmentFile | None, specs: Iterable[Spec]) -> tuple[str, ...]:
-        asked: Iterable[str] = as_list(self.channels)
-        if not asked and file is not None:  # conda replaces variables in those of a file
-            asked = [expanded(text, machine.env) for text in file.channels]
-            for text in asked:
+        names = as_list(self.channels)
+        if not names and file is not None:  # conda replaces variables in the channels of a file
+            names = [expanded(text, machine.env) for text in file.channels]
+            for text in names:
                 if "$" in text:
                     raise UnsetVariable(f"an environment variable in the channel '{text}' of {self.file} is not set")
-            check_channels("file", asked)
-        return channel_urls(machine, asked, specs)
+            check_channels("file", names)
+        return channel_urls(machine, names, specs)
 
     def _source(self, machine: Machine, prefix: Path) -> Path | None:
-        """The environment to copy, None where there is one already.
+        """The environment to copy, None if the task's own exists.
 
         Raises:
-            TaskFailed: it is not a conda environment.
+            TaskFailed: the source is not a conda environment.
 
         """
         if self.clone is None or is_environment(prefix):
             return None
         source = machine.prefix_of(self.clone, of=prefix)
         if source == prefix:
-            raise ParameterError("clone", f"{self.clone} cannot begin as a copy of itself", cure="name another one")
+            raise ParameterError(
+                "clone", f"{self.clone} cannot begin as a copy of itself", cure="name another environment"
+            )
         if not is_environment(source) and source not in machine.declared.values():
             raise TaskFailed(
                 f"{source} is not a conda environment to copy",
-                cause="it has no conda-meta folder" if source.is_dir() else "there is no such folder",
-                cure="name one that is there as `clone`",
+                cause="it has no conda-meta folder" if source.is_dir() else "the folder does not exist",
+                cure="name an existing environment by `clone`",
             )
         return source
 
@@ -262,8 +254,8 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         prefix = self._identity(machine, file)[1]
         specs = self._specs(file)
         if file is not None and file.lacks_pip and not distributions.installed(prefix, ["pip"]):
-            specs.append(wanted_spec("pip"))
-        wish = Wish(
+            specs += requested_specs(["pip"])
+        request = CondaRequest(
             prefix=prefix,
             clone=self._source(machine, prefix),
             specs=tuple(specs),
@@ -277,7 +269,7 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             allowed=self.allow_platform_changes,
             engine=self.engine,
         )
-        return CondaWork(machine, wish)
+        return CondaWork(machine, request)
 
     # ------------------------------------------------------------------------------------ its place among other tasks
 
@@ -286,15 +278,14 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         return frozenset({Resource("environment", str(self._identity(machine)[1]))})
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The configuration of conda, the channels that are folders of this machine, and the environment to copy."""
-        configuration = configuration_of(machine)
+        """The configuration of conda, the local channels, and the environment to copy."""
         if self.state == "absent":
-            return configuration
+            return required_resources(machine)
         file = self._file()
         urls = self._channels(machine, file, self._specs(file))
         source = self._source(machine, self._identity(machine, file)[1])
         copied = {Resource("environment", str(source))} if source is not None else set()
-        return configuration | copied | {Resource("channel", path) for path in local_channels(urls)}
+        return required_resources(machine, urls) | copied
 
     def declares(self, machine: Machine) -> dict[str, Path]:
         """The name, for later tasks."""
@@ -305,16 +296,13 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         return {name: prefix}
 
     def objection(self, claim: Claim, machine: Machine) -> str | None:
-        """A pip task's wish for a distribution that breaks a spec of the same package."""
+        """Why a distribution that a pip task wants breaks a spec of this task, if it does."""
         if self.state == "absent" or claim.prefix != self._identity(machine)[1]:
             return None
-        for spec in self._specs(self._file()):
-            if conflicts(spec, claim.requirement, absent=claim.absent):
-                return f"{self.kind()} asks for '{spec.text}'"
-        return None
+        return packages.objection(self.kind(), self._specs(self._file()), claim)
 
     def claims(self, machine: Machine) -> Iterable[Claim]:
-        """What the file's pip section wants."""
+        """The distributions of the file's pip section."""
         file = self._file()
         if self.state == "present" and file is not None and file.pip:
             prefix = self._identity(machine, file)[1]
@@ -324,11 +312,11 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
                     yield Claim(prefix, f"{wanted.name}{origin}")
 
     def guarded(self, machine: Machine) -> Iterable[Path]:
-        """The environment; one that goes does so in a single step."""
+        """The environment; its removal is a single step."""
         return () if self.state == "absent" else (self._identity(machine)[1],)
 
     def inputs(self, machine: Machine) -> Iterable[Input]:
-        """The environment file, what its pip section names, and channels given by path."""
+        """The environment file, the files that its pip section names, and channels given by path."""
         yield from (Input(path, "channels") for path in by_path(self.channels))
         if self.file is not None:
             yield Input(Path(self.file), "file")
@@ -336,26 +324,18 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
                 yield from (Input(path, "file", place) for path, place in environment_file.named(file).items())
 
     def weight(self, machine: Machine) -> Literal[1, 2]:
-        """A new environment takes long."""
+        """Twice as much for a new environment, which takes long."""
         return 1 if is_environment(self._identity(machine)[1]) else 2
 
     def ages(self, machine: Machine) -> float | None:
-        """What is the newest version today need not be tomorrow."""
+        """A day with `update: latest`: there may be a newer version tomorrow."""
         return DAY if self.update == "latest" and self.refresh_every is None else None
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
-        """Records, history, distributions, interpreter, mark, registry; the file; what says where a name leads."""
+        """Records, history, distributions, interpreter, mark; the file; the files that give a name its meaning."""
         prefix = self._identity(machine)[1]
-        yield prefix / META
-        yield prefix / META / "history"
+        yield from packages.witnesses(machine, prefix)
         yield prefix / META / "state"
-        libraries = distributions.site_packages(prefix)
-        if libraries is not None:
-            yield libraries
-        yield prefix / "bin/python"
-        yield prefix / unfinished.MARK
-        yield machine.conda.registry
-        yield from machine.conda.condarc_places
         if self.cuda is None:
             yield from platform.gpu_marks(machine.root)
         if self.file is not None:
@@ -364,72 +344,72 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     # ------------------------------------------------------------------------------------------------ the four steps
 
     def read(self, machine: Machine) -> EnvState:
-        """Look at the interpreter, the records, the distributions; ask the solver only where they will not do."""
+        """Check the interpreter, records and distributions; solve only if they do not satisfy the request."""
         file = self._file()
         name, prefix = self._identity(machine, file)
-        there = is_environment(prefix)
         leftovers = tuple(health.leftovers(prefix))
-        listed = prefix in machine.conda.registered
+        registered = prefix in machine.conda.registered
         if self.state == "absent":
             protection.refuse_removal(machine.conda, prefix)
-            return EnvState(
-                name=name, there=prefix.is_dir() or prefix.is_symlink(), unregistered=not listed, leftovers=leftovers
-            )
+            exists = prefix.is_dir() or prefix.is_symlink()
+            return EnvState(name=name, exists=exists, unregistered=not registered, leftovers=leftovers)
+        exists = is_environment(prefix)
         protection.refuse_foreign(prefix)
         refuse_jupyter_server(machine, prefix, allowed=False)
         try:
-            packages = self._work(machine).read()
-        except TaskFailed as error:  # what is wanted by a comment's mistake may be what cannot be had
+            conda_packages = self._work(machine).read()
+        except TaskFailed as error:  # a selector that conda ignores may have requested what does not exist
             error.cause = "\n".join(filter(None, (error.cause, *(file.notes if file else ()))))
             raise
-        if file is not None and file.pip and not machine.applies:
-            from nbprovision.pip.targets import check_places
-
-            version = distributions.python_version(prefix) or packages.foretold(prefix).python or "3"
-            asked = environment_file.pip_section(file, machine.env).wanted
-            check_places(asked, requirements.marker_environment(version))
         variables = file.variables if file else {}
         set_now = health.variables(prefix) if variables else {}
-        needs = (
-            environment_file.pip_needs(
-                file,
-                prefix,
-                machine.env,
-                files=packages.suspect or self.deep,
-                torn=packages.suspect,
-                digests=machine.digests if self.deep else None,
-                configured=lambda asked: pip_engine.configured(machine, prefix, asked),
-            )
-            if file
-            else ()
-        )
         return EnvState(
             name=name,
-            there=there,
-            packages=packages,
-            unregistered=machine.conda.condarc.register_envs and not listed,
+            exists=exists,
+            packages=conda_packages,
+            unregistered=machine.conda.condarc.register_envs and not registered,
             variables={key: (set_now.get(key), value) for key, value in variables.items() if set_now.get(key) != value},
             leftovers=leftovers,
-            pip=tuple(needs),
+            pip=tuple(self._pip_needs(file, prefix, conda_packages, machine)) if file and file.pip else (),
             notes=file.notes if file else (),
         )
 
+    def _pip_needs(
+        self, file: EnvironmentFile, prefix: Path, conda_packages: CondaPackages, machine: Machine
+    ) -> list[Need]:
+        """The missing requirements of the file's pip section."""
+        if not machine.applies:
+            from nbprovision.pip.targets import check_places
+
+            version = distributions.python_version(prefix) or conda_packages.foretold(prefix).python or "3"
+            section = environment_file.pip_section(file, machine.env).wanted
+            check_places(section, requirements.marker_environment(version))
+        return environment_file.pip_needs(
+            file,
+            prefix,
+            machine.env,
+            files=conda_packages.suspect or self.deep,
+            torn=conda_packages.suspect,
+            digests=machine.digests if self.deep else None,
+            configured=lambda section: pip_engine.configured(machine, prefix, section),
+        )
+
     def plan(self, state: EnvState) -> EnvPlan:
-        """Compare what is there with what is asked for."""
+        """Compare the environment with the request."""
         changes = [Change(action="clean", target=str(path), before="left by a killed run") for path in state.leftovers]
         if self.state == "absent":
-            if state.there:
+            if state.exists:
                 changes.append(Change(action="remove", target=state.name, before="present"))
             if not state.unregistered:
                 changes.append(Change(action="unregister", target=state.name, before="registered"))
             return EnvPlan(changes=tuple(changes), state=state)
-        if not state.there:
+        if not state.exists:
             source = state.packages.source
             after = "present" if source is None else f"a copy of {source}"
             changes.append(Change(action="create", target=state.name, after=after))
         changes += state.packages.changes()
-        if state.packages.solution is None and state.there and state.packages.untold:
-            changes.append(Change(action="record", target=f"{META}/history", after="what is installed"))
+        if state.packages.solution is None and state.exists and state.packages.history_incomplete:
+            changes.append(Change(action="record", target=f"{META}/history", after="the installed packages"))
         changes += _other_changes(state)
         if state.unregistered:
             changes.append(Change(action="register", target=state.name, after="environments.txt"))
@@ -439,51 +419,54 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         )
 
     def foretells(self, plan: EnvPlan, machine: Machine) -> dict[Path, Foretold]:
-        """The packages that come, and what the file's pip section names."""
+        """The environment with the new packages and the distributions of the file's pip section."""
         if self.state == "absent":
             return {}
-        prefix = self._identity(machine)[1]
-        found = plan.state.packages.foretold(prefix)
+        conda_packages, prefix = plan.state.packages, self._identity(machine)[1]
+        source = machine.foretold.get(conda_packages.source) if conda_packages.source is not None else None
+        expected = source or conda_packages.foretold(prefix)
         wanted = {need.name: "" for need in plan.state.pip}
-        source = machine.foretold.get(plan.state.packages.source) if plan.state.packages.source is not None else None
-        found = source or found
-        return {prefix: Foretold(found.python, {**found.packages, **wanted}, found.whole and not wanted)}
+        return {prefix: Foretold(expected.python, {**expected.packages, **wanted}, expected.whole and not wanted)}
 
     def apply(self, plan: EnvPlan, machine: Machine) -> None:
-        """Put packages in place, then tell conda of it."""
+        """Install the packages, then set the variables and register the environment."""
         state = plan.state
         file = self._file()
         _, prefix = self._identity(machine, file)
         for path in state.leftovers:
             remove(path)
         if self.state == "absent":
-            if state.there:
+            if state.exists:
                 remove_at_once(prefix)
             bookkeeping.unregister(machine.conda, prefix)
             return
         self._work(machine).apply(state.packages)
         if state.pip and file is not None:
-            from nbprovision.pip.guard import image_constraints
-
-            if not interpreter(prefix).exists():
-                raise TaskFailed(
-                    f"the pip section of {file.path} cannot be installed",
-                    cause=f"there is no Python in {prefix}",
-                    cure="add python to its dependencies",
-                )
-            held = () if self.allow_platform_changes else image_constraints(machine, prefix)
-            asked = environment_file.pip_section(file, machine.env)
-            reinstall = [need.name for need in state.pip if need.reason in UNSEEN]
-            pip_engine.install(machine, prefix, asked, constraints=held, reinstall=reinstall)
+            self._install_pip_section(file, prefix, state.pip, machine)
         if state.variables:
-            wanted = {name: after for name, (_, after) in state.variables.items()}
-            bookkeeping.set_variables(prefix, wanted)
+            bookkeeping.set_variables(prefix, {name: after for name, (_, after) in state.variables.items()})
         if state.unregistered:
             bookkeeping.register(machine.conda, prefix)
 
+    def _install_pip_section(
+        self, file: EnvironmentFile, prefix: Path, needs: Iterable[Need], machine: Machine
+    ) -> None:
+        from nbprovision.pip.guard import image_constraints
+
+        if not interpreter(prefix).exists():
+            raise TaskFailed(
+                f"the pip section of {file.path} cannot be installed",
+                cause=f"{prefix} has no Python",
+                cure="add python to its dependencies",
+            )
+        constraints = () if self.allow_platform_changes else image_constraints(machine, prefix)
+        section = environment_file.pip_section(file, machine.env)
+        reinstall = [need.name for need in needs if need.reason in UNSEEN]
+        pip_engine.install(machine, prefix, section, constraints=constraints, reinstall=reinstall)
+
 
 def _other_changes(state: EnvState) -> list[Change]:
-    """What changes beside conda's packages: those of the pip section, variables."""
+    """The changes of the pip section and of variables."""
     changes = [
         Change(
             action="install" if need.there is None else "change",

@@ -1,4 +1,4 @@
-"""``ensure_conda_pkg``: conda packages in environments that are there, the platform's own among them."""
+"""``ensure_conda_pkg``: conda packages in existing environments, including the platform's own."""
 
 from __future__ import annotations
 
@@ -9,49 +9,45 @@ from typing import Annotated, Literal
 import msgspec
 
 from nbprovision.conda import packages as conda_packages
-from nbprovision.conda.packages import Channels, CondaWork, EngineName, Packages, Wish
-from nbprovision.conda.specs import (
-    Spec,
-    allows,
-    channel_urls,
-    check_channels,
-    configuration_of,
-    conflicts,
-    local_channels,
-    refuse_contradiction,
-    wanted_spec,
-)
+from nbprovision.conda.packages import Channels, CondaPackages, CondaRequest, CondaWork, EngineName
+from nbprovision.conda.specs import Spec, allows, channel_urls, check_channels, requested_specs, required_resources
 from nbprovision.machine import distributions
 from nbprovision.machine.env_selection import PackageSelection, Selection
-from nbprovision.machine.environments import META, is_environment
+from nbprovision.machine.environments import is_environment
 from nbprovision.machine.image import refuse_jupyter_server
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import AnyOf, OneOf
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, as_list, by_path, parameter
-from nbprovision.system import unfinished
 
 
 class PackagesState(msgspec.Struct, frozen=True, kw_only=True):
-    """The packages of the environment; None where an earlier task has yet to make it, or where they are not for it."""
+    """The packages of an environment.
 
-    packages: Packages | None = None
-    missing: tuple[tuple[str, str], ...] = ()  # names and versions that it will not have when it is made
+    Attributes:
+        packages: None if an earlier task has yet to create the environment, or if the environment is left out.
+        missing: Names and specs of the packages that the future environment will not satisfy.
+        note: Why the environment is left out.
+
+    """
+
+    packages: CondaPackages | None = None
+    missing: tuple[tuple[str, str], ...] = ()
     note: str = ""
 
 
 class PackagesPlan(Plan, frozen=True, kw_only=True):
-    """The changes, and the state that they lead away from."""
+    """The changes, and the state that they start from."""
 
     state: PackagesState
 
 
 class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True):
-    """Conda packages in environments that are there, those of the platform among them; all else in them stays.
+    """Install and remove conda packages in existing environments, and leave their other packages unchanged.
 
-    In an environment that the platform provides nothing moves that its image brought: what is asked for is solved
-    around it, and where that cannot be, the task says what would have to change and what to ask for instead.
+    In an environment that the platform provides, no package of its image changes. The requested packages are solved
+    around them. If that is impossible, the task reports which packages would have to change and an alternative request.
     """
 
     relations = (
@@ -76,7 +72,7 @@ class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True)
         channels: [conda-forge]
         state: latest
 
-    - name: Packages that are to go
+    - name: Packages to remove
       ensure_conda_pkg:
         envs: [fraud, "ris*"]
         packages: [idna]
@@ -89,14 +85,14 @@ class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True)
     state: Annotated[
         Literal["present", "latest", "absent"],
         parameter(
-            "`latest` keeps what is named at the newest version that fits, looked up once a day or as `refresh_every` "
-            "says; `absent` removes it, and what cannot be without it."
+            "`latest` keeps the packages at their newest compatible versions, looked up once a day or as "
+            "`refresh_every` says. `absent` removes them, and the packages that need them."
         ),
     ] = "present"
     engine: EngineName = "auto"
 
     def check(self) -> None:
-        """Check what can be known without looking at the machine."""
+        """Check the parameters without looking at the machine."""
         check_channels("channels", as_list(self.channels))
         for spec in self._specs():
             if self.state == "absent" and (spec.rest or spec.channel):
@@ -105,9 +101,7 @@ class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True)
                 )
 
     def _specs(self) -> list[Spec]:
-        specs = [wanted_spec(text) for text in dict.fromkeys(as_list(self.packages))]
-        refuse_contradiction(specs)
-        return specs
+        return requested_specs(as_list(self.packages))
 
     def _selected(self, machine: Machine) -> Selection:
         selected = self.selected(machine)
@@ -119,7 +113,7 @@ class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True)
 
     def _work(self, prefix: Path, machine: Machine) -> CondaWork:
         specs = tuple(self._specs())
-        wish = Wish(
+        request = CondaRequest(
             prefix=prefix,
             specs=() if self.state == "absent" else specs,
             absent=tuple(spec.name for spec in specs) if self.state == "absent" else (),
@@ -130,20 +124,19 @@ class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True)
             allowed=self.allow_platform_changes,
             engine=self.engine,
         )
-        return CondaWork(machine, wish)
+        return CondaWork(machine, request)
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
-        """The packages, which are distributions too as far as anyone can tell by now."""
+        """The packages, each of which may contain a Python distribution of its name."""
         prefix = self._selected(machine).prefix
         return frozenset(
             Resource("distribution", f"{prefix} {distributions.normalized(spec.name)}") for spec in self._specs()
         )
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The configuration of conda, the environment, and the channels that are folders of this machine."""
+        """The environment, the local channels and the configuration of conda."""
         environment = Resource("environment", str(self._selected(machine).prefix))
-        channels = {Resource("channel", path) for path in local_channels(self._channels(machine))}
-        return configuration_of(machine) | {environment} | channels
+        return required_resources(machine, self._channels(machine)) | {environment}
 
     def conda_wishes(self, machine: Machine) -> Iterable[tuple[Path, str]]:
         """The packages, so that an exact environment keeps them."""
@@ -153,20 +146,17 @@ class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True)
         return [(prefix, spec.name) for spec in self._specs()]
 
     def objection(self, claim: Claim, machine: Machine) -> str | None:
-        """A pip task's wish for a distribution that breaks a spec of the same package."""
-        if claim.prefix != self._selected(machine).prefix:
+        """Why a distribution that a pip task wants breaks a spec of this task, if it does."""
+        if self.state == "absent" or claim.prefix != self._selected(machine).prefix:
             return None
-        for spec in self._specs() if self.state != "absent" else ():
-            if conflicts(spec, claim.requirement, absent=claim.absent):
-                return f"{self.kind()} asks for '{spec.text}'"
-        return None
+        return conda_packages.objection(self.kind(), self._specs(), claim)
 
     def guarded(self, machine: Machine) -> Iterable[Path]:
         """The environment."""
         return [self._selected(machine).prefix]
 
     def ages(self, machine: Machine) -> float | None:
-        """What is the newest version today need not be tomorrow."""
+        """A day with `latest`: there may be a newer version tomorrow."""
         return DAY if self.state == "latest" and self.refresh_every is None else None
 
     def inputs(self, machine: Machine) -> Iterator[Input]:
@@ -174,52 +164,63 @@ class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True)
         return (Input(path, "channels") for path in by_path(self.channels))
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
-        """The records, the distributions, the interpreter and the mark; what a name leads to."""
-        yield machine.conda.registry
-        yield from machine.conda.condarc_places
-        prefix = self._selected(machine).prefix
-        yield from (prefix / META, prefix / META / "history", prefix / "bin/python", prefix / unfinished.MARK)
-        libraries = distributions.site_packages(prefix)
-        if libraries is not None:
-            yield libraries
+        """The records, the distributions, the interpreter and the mark, and the files that give a name its meaning."""
+        yield from conda_packages.witnesses(machine, self._selected(machine).prefix)
 
     def read(self, machine: Machine) -> PackagesState:
-        """What the environment has; where something is missing, what the solver would do about it.
+        """Compare the packages of the environment with the request, and solve if a package is missing.
 
         Raises:
-            TaskFailed: there is no such environment, or what is asked for cannot be had without harm.
+            TaskFailed: the environment does not exist, or the request cannot be satisfied without damage.
 
         """
         selected = self._selected(machine)
         prefix, coming = selected.prefix, machine.foretold.get(selected.prefix)
         if not is_environment(prefix):
             if prefix in machine.declared.values():
-                missing = self._missing(coming)
-                if missing and self.state != "absent":
-                    names = self._ask_channels(prefix, machine)
-                    if "python" in names and coming is not None and self._only_without_python(selected, coming.python):
-                        return self._left_out(selected)
-                return PackagesState(missing=missing)
+                return self._read_declared(selected, coming, machine)
             raise TaskFailed(
-                f"{prefix} is no conda environment",
-                cause="it has no conda-meta folder" if prefix.is_dir() else "there is no such folder",
-                cure="make it first by ensure_conda_env",
+                f"{prefix} is not a conda environment",
+                cause="it has no conda-meta folder" if prefix.is_dir() else "the folder does not exist",
+                cure="create it first by ensure_conda_env",
             )
         if coming is not None and self.state == "present" and not self._missing(coming):
             return PackagesState()
         packages = self._work(prefix, machine).read()
         python = distributions.python_version(prefix) if coming is None else coming.python
         solution = packages.solution
-        brought = {package.name for package in solution.packages} if solution is not None else set()
-        if solution is not None and "python" in brought and self._only_without_python(selected, python):
+        names = {package.name for package in solution.packages} if solution is not None else set()
+        if solution is not None and "python" in names and self._only_without_python(selected, python):
             solution.close()
             return self._left_out(selected)
         if self.state == "absent" and coming is not None and not packages.changes():
             return PackagesState(missing=self._missing(coming))
         return PackagesState(packages=packages)
 
+    def _read_declared(self, selected: Selection, coming: Foretold | None, machine: Machine) -> PackagesState:
+        """The state of an environment that an earlier task has yet to create.
+
+        Raises:
+            TaskFailed: a channel cannot be reached; other problems show when the environment exists.
+
+        """
+        missing = self._missing(coming)
+        if missing and self.state != "absent":
+            try:
+                solution = self._work(selected.prefix, machine).read().solution
+            except TaskFailed as error:
+                if error.remote:
+                    raise
+                solution = None
+            if solution is not None:
+                solution.close()
+                brings_python = any(package.name == "python" for package in solution.packages)
+                if brings_python and coming is not None and self._only_without_python(selected, coming.python):
+                    return self._left_out(selected)
+        return PackagesState(missing=missing)
+
     def _only_without_python(self, selected: Selection, python: str | None) -> bool:
-        """Whether an environment is meant only if the packages need no Python: it has none, and was not named."""
+        """Whether the packages may not bring Python: a glob selected an environment that has none."""
         return selected.by_glob and python is None and all(spec.name != "python" for spec in self._specs())
 
     def _left_out(self, selected: Selection) -> PackagesState:
@@ -229,56 +230,35 @@ class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True)
             "name it under `envs` to install there"
         )
 
-    def plan(self, state: PackagesState) -> PackagesPlan:
-        """Compare what is there with what is asked for."""
-        warnings = (*(state.packages.warnings if state.packages is not None else ()), *filter(None, [state.note]))
-        return PackagesPlan(changes=tuple(self._changes(state)), warnings=warnings, state=state)
-
-    def _changes(self, state: PackagesState) -> list[Change]:
-        if state.packages is not None:
-            return state.packages.changes()
-        return [
-            Change("remove", name, kind="package")
-            if self.state == "absent"
-            else Change("install", name, after=rest or "any version", kind="package")
-            for name, rest in state.missing
-        ]
-
-    def _ask_channels(self, prefix: Path, machine: Machine) -> frozenset[str]:
-        """Find out whether the channels answer; what else is wrong shows when the environment is there.
-
-        Returns:
-            The packages that would be in an environment of these alone.
-
-        Raises:
-            TaskFailed: one cannot be reached.
-
-        """
-        try:
-            solution = self._work(prefix, machine).read().solution
-        except TaskFailed as error:
-            if error.remote:
-                raise
-            return frozenset()
-        if solution is None:
-            return frozenset()
-        solution.close()
-        return frozenset(package.name for package in solution.packages)
-
     def _missing(self, coming: Foretold | None) -> tuple[tuple[str, str], ...]:
-        """What of the specs an environment that is still to be made will not have; of those to go, what it will."""
-        there = {} if coming is None else coming.packages
-        found = [(spec, there.get(distributions.normalized(spec.name))) for spec in self._specs()]
-        if self.state == "absent":
-            return tuple((spec.name, spec.rest) for spec, version in found if version is not None)
+        """The specs that a future environment does not satisfy; with `absent` the packages that it will have."""
+        versions = {} if coming is None else coming.packages
+        pairs = [(spec, versions.get(distributions.normalized(spec.name))) for spec in self._specs()]
         return tuple(
             (spec.name, spec.rest)
-            for spec, version in found
-            if version is None or allows(spec, version, "") is False or spec.channel is not None
+            for spec, version in pairs
+            if (
+                version is not None
+                if self.state == "absent"
+                else version is None or allows(spec, version, "") is False or spec.channel is not None
+            )
         )
 
+    def plan(self, state: PackagesState) -> PackagesPlan:
+        """Compare the installed packages with the requested ones."""
+        if state.packages is not None:
+            changes, warnings = state.packages.changes(), state.packages.warnings
+        else:
+            changes, warnings = [self._future_change(name, rest) for name, rest in state.missing], ()
+        return PackagesPlan(changes=tuple(changes), warnings=(*warnings, *filter(None, [state.note])), state=state)
+
+    def _future_change(self, name: str, rest: str) -> Change:
+        if self.state == "absent":
+            return Change("remove", name, kind="package")
+        return Change("install", name, after=rest or "any version", kind="package")
+
     def foretells(self, plan: PackagesPlan, machine: Machine) -> dict[Path, Foretold]:
-        """The packages that come."""
+        """The environment with the new packages."""
         prefix, state = self._selected(machine).prefix, plan.state
         if state.packages is not None:
             return {prefix: state.packages.foretold(prefix)}
@@ -290,7 +270,7 @@ class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True)
         return {prefix: Foretold(python, {**names, **before.packages}, whole=False)}
 
     def apply(self, plan: PackagesPlan, machine: Machine) -> None:
-        """Install or remove."""
+        """Install or remove the packages."""
         if plan.state.packages is not None:
             selected = self._selected(machine)
             machine.progress(f"installing into {selected.name}")

@@ -1,11 +1,11 @@
-"""``ensure_condarc``: conda's configuration, merged into what the user has written there."""
+"""``ensure_condarc``: settings of conda, merged into the user's configuration file."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -39,6 +39,7 @@ _OWN_FIELDS = (
 )  # fmt: skip
 CHANNELS = ("channels", "default_channels")
 FOLDERS = ("envs_dirs", "pkgs_dirs")
+Normalizer = Callable[[str, str], str]
 _STRONGER = "another file or a CONDA_ variable is stronger"
 
 
@@ -46,13 +47,13 @@ class CondarcState(msgspec.Struct, frozen=True, kw_only=True):
     """A .condarc, and its future content.
 
     Attributes:
-        file: How it stands.
-        wanted: Its text with what is asked for, None for no file.
+        file: The present file.
+        wanted: Its text with the requested settings, None for no file.
         place: The file itself, all links followed.
-        volume: What survives a restart, None where there is no such difference.
-        leads_out: Whether a link in its place leads where the tool has no business.
+        volume: The volume that survives a restart, None on other machines.
+        leads_out: Whether the file is a link that leads out of the user's folders.
         missing: The environment, if it does not exist and no earlier task of the playbook creates it.
-        warnings: What is stronger than the file, and what is seldom meant.
+        warnings: Settings that are stronger than the file, and probable mistakes.
 
     """
 
@@ -66,7 +67,7 @@ class CondarcState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CondarcPlan(Plan, frozen=True, kw_only=True):
-    """The changes, and the file as it is to be; no text for no file."""
+    """The changes, and the future file; no text for no file."""
 
     path: Path = Path()
     text: str | None = None
@@ -74,26 +75,26 @@ class CondarcPlan(Plan, frozen=True, kw_only=True):
 
 
 class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
-    """What conda, mamba and nbprovision itself go by: channels, mirrors, where environments and packages lie.
+    """Set channels, mirrors and folders of environments and packages for conda, mamba and nbprovision.
 
-    Merged into `.condarc` (the user's in the home folder, the machine's in `/etc/conda`). Everything that the task does
-    not name stays as it is, to the last byte, comments included. The entries that the task names come first in a list,
-    in the given order, and the user's behind them, unless ``exact``.
-    A link in the file's place is followed within the home folder and the volume, and refused where it leads
-    elsewhere. Environments that the playbook makes by name, before or after this task, go to the first of
-    ``envs_dirs`` that can be written (on a notebook instance: that lies on its volume too), packages to the first
-    of ``pkgs_dirs``; on one file system the two share files by hard links.
+    The settings are merged into `.condarc` (the user's in the home folder, the machine's in `/etc/conda`). All other
+    settings stay unchanged to the last byte, including comments. In lists, the entries of the task come first in the
+    given order, then the user's entries, unless ``exact``.
+    A link in the file's place is followed within the home folder and the volume, and refused if it leads elsewhere.
+    Environments that the playbook creates by name, before or after this task, go to the first writable folder of
+    ``envs_dirs`` (on a notebook instance: one on its volume). Packages go to the first writable folder of
+    ``pkgs_dirs``. On one file system environments and packages share files by hard links.
 
-    A file that gets a channel with a password or token becomes 0600; such a file is never written to the volume that
+    A file with a channel that has a password or token gets the mode 0600. It is never written to the volume that
     survives restarts, into an environment, or for the whole machine.
     """
 
     actions = {
         "create": "the file",
-        "change": "what it says",
+        "change": "its settings",
         OTHER_PASSWORD: "a password or token in it, which is not shown",
-        "change mode": "who may read it",
-        "remove": "the file, as it says nothing any more",
+        "change mode": "its permissions",
+        "remove": "the file, which has no more settings",
     }
     examples = """
     - name: Channels, and a mirror of anaconda.org
@@ -107,17 +108,17 @@ class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
         envs_dirs: ~/SageMaker/envs
         pkgs_dirs: ~/SageMaker/pkgs
 
-    - name: Settings of conda that have no parameter of their own
+    - name: Settings of conda without a parameter of their own
       ensure_condarc:
         settings: {remote_max_retries: 5, auto_activate_base: false}
 
-    - name: A proxy, and packages that conda holds to
+    - name: A proxy, and pinned packages
       ensure_condarc:
         settings:
           proxy_servers: {http: "http://proxy.example.com:3128", https: "http://proxy.example.com:3128"}
           pinned_packages: [python 3.12.*]
 
-    - name: A channel that is not wanted any more
+    - name: A channel to remove
       ensure_condarc:
         channels: [defaults]
         state: absent
@@ -132,7 +133,7 @@ class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
         ),
     ] = None
     channel_alias: Annotated[
-        str | None, parameter("The URL that stands before every channel given by name: a mirror of anaconda.org.")
+        str | None, parameter("The URL before each channel that is given by name: a mirror of anaconda.org.")
     ] = None
     channel_priority: Annotated[
         Literal["strict", "flexible", "disabled"] | None,
@@ -140,21 +141,23 @@ class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
     ] = None
     default_channels: Annotated[
         Strings | None,
-        parameter("What `defaults` stands for: a mirror of the main repository.", extra={"path": "if-dot"}),
+        parameter(
+            "The channels that `defaults` stands for: a mirror of the main repository.", extra={"path": "if-dot"}
+        ),
     ] = None
     custom_channels: Annotated[
-        dict[str, str] | None, parameter("Channels that lie elsewhere: a name to the URL before it.")
+        dict[str, str] | None, parameter("Channels on other servers: a name to the URL before it.")
     ] = None
     custom_multichannels: Annotated[
         dict[str, list[str]] | None, parameter("Names that stand for several channels.")
     ] = None
     envs_dirs: Annotated[
         Strings | None,
-        parameter("Folders of environments: absolute, or with `~` or `$NAME`. The first is where new ones are made."),
+        parameter("Folders of environments: absolute, or with `~` or `$NAME`. New ones are created in the first."),
     ] = None
-    pkgs_dirs: Annotated[Strings | None, parameter("Folders of packages, as `envs_dirs`.")] = None
+    pkgs_dirs: Annotated[Strings | None, parameter("Folders of packages, written like `envs_dirs`.")] = None
     ssl_verify: Annotated[
-        bool | str | None, parameter("Whether certificates are checked; a file of authorities, or `truststore`.")
+        bool | str | None, parameter("Check certificates: true, false, a file of authorities, or `truststore`.")
     ] = None
     settings: Annotated[
         dict[str, Any] | None,
@@ -165,25 +168,24 @@ class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
         ),
     ] = None
     exact: Annotated[
-        bool, parameter("Lists and mappings hold what is asked for and nothing else.")
+        bool, parameter("Remove all other entries from the lists and mappings that the task names.")
     ] = False  # fmt: skip
     state: Annotated[
         Literal["present", "absent"],
-        parameter("`absent` takes out the entries and values that the task names; others stay."),
+        parameter("`absent` removes the entries and values that the task names; others stay."),
     ] = "present"
 
     def check(self) -> None:
-        """Check what can be known without looking at the machine."""
-        if not self._asked():
+        """Check the parameters without looking at the machine."""
+        if not self._requested():
             raise ParameterError(
                 "", "ensure_condarc names no setting", cure="give one of: " + ", ".join([*_OWN_FIELDS, "settings"])
             )
-        for key in self.settings or {}:
+        for key, value in (self.settings or {}).items():
             if key in _OWN_FIELDS or key in ALIASES:
                 raise ParameterError(
                     "settings", f"'{key}' is a parameter of its own", cure="write it beside `settings`"
                 )
-        for key, value in (self.settings or {}).items():
             problem = _unfit(value)
             if problem:
                 raise ParameterError(
@@ -196,14 +198,13 @@ class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
                 raise ParameterError(
                     key,
                     f"`{NO_DEFAULTS}` is not a channel",
-                    cause="in an environment.yml it says that no configured channels are added; conda would look for a "
-                    "channel of that name",
+                    cause="in an environment.yml it excludes the configured channels; here it would be a channel",
                     cure=f"remove it: only the channels in `{key}` count, and `defaults` only if it is one of them",
                 )
         for key, text in self._texts():
             if not text.strip() or not text.isprintable():
                 raise ParameterError(
-                    key, f"`{key}` holds an empty entry, or one with a line break or control character"
+                    key, f"`{key}` contains an empty entry, or one with a line break or control character"
                 )
         for key in FOLDERS:
             for folder in as_list(getattr(self, key)):
@@ -217,13 +218,14 @@ class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
                 f"'{secrets.mask(self.channel_alias)}' is not a URL",
                 cure="write https://... or file://...",
             )
-        if self.state == "present":  # what is wrong in the file may be taken out of it
+        secret = self._secret
+        if self.state == "present":  # invalid entries of the file may be removed
             self._check_places()
-        if self._secret and self.state == "present":
-            self.refuse_exposed("scope", "a channel with a password or token")
+            if secret:
+                self.refuse_exposed("scope", "a channel with a password or token")
 
     def _check_places(self) -> None:
-        """Channels and paths; of those with a ``$VARIABLE`` in them conda alone knows where they lead."""
+        """Check channels and paths, except those with a ``$VARIABLE``, which only conda can resolve."""
         multichannels = (self.custom_multichannels or {}).values()
         for key, texts in (
             ("channels", as_list(self.channels)),
@@ -242,46 +244,46 @@ class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
                 cure="begin it with / or ~/ or a $VARIABLE; or write true, false or truststore",
             )
 
-    def _asked(self) -> dict[str, Any]:
+    def _requested(self) -> dict[str, Any]:
         """Settings by conda's names; lists as lists."""
-        asked: dict[str, Any] = {}
-        for name in _OWN_FIELDS:
-            value = getattr(self, name)
-            if value is not None:
-                asked[name] = list(dict.fromkeys(as_list(value))) if name in CHANNELS + FOLDERS else value
-        return {**asked, **(self.settings or {})}
+        values = {name: getattr(self, name) for name in _OWN_FIELDS}
+        for name in CHANNELS + FOLDERS:
+            if values[name] is not None:
+                values[name] = list(dict.fromkeys(as_list(values[name])))
+        own = {name: value for name, value in values.items() if value is not None}
+        return {**own, **(self.settings or {})}
 
     def _texts(self) -> Iterable[tuple[str, str]]:
-        for key, value in self._asked().items():
+        for key, value in self._requested().items():
             name = key if key in _OWN_FIELDS else "settings"
             for entry in _flat(value):
                 yield name, entry
 
     def _refuse_unset(self, env: Mapping[str, str]) -> None:
-        """Refuse ``${NAME}`` of a variable that is not set: conda would take the text itself for a value."""
+        """Refuse ``${NAME}`` of an unset variable: conda would take the text itself as the value."""
         for key, text in self._texts() if self.state == "present" else ():
             for name in re.findall(r"\$\{?([A-Za-z_]\w*)\}?", text):
                 if name not in env:
                     raise UnsetVariable(
                         f"ensure_condarc: the environment variable {name} of '{key}' is not set",
-                        cause="conda replaces it where it is set, and takes the text as it stands where it is not",
+                        cause="conda replaces a variable only if it is set, and else keeps the text",
                         cure="set it for the run and for conda, or write the value",
                     )
 
     @property
     def _secret(self) -> bool:
-        """Whether a password or token is among the values; each one is masked from now on."""
-        found = [_remember(text) for _, text in self._texts()]
-        return any(found)
+        """Whether the values contain a password or token; each is masked from now on."""
+        flags = [_remember(text) for _, text in self._texts()]
+        return any(flags)
 
     # ------------------------------------------------------------------------------------ its place among other tasks
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
-        """The configuration, by its file."""
+        """The configuration file."""
         return frozenset({Resource("condarc", str(self._path(machine)))})
 
     def configures(self, machine: Machine) -> dict[Path, str | None]:
-        """The file as it will be; what cannot be worked out is told by the task itself, when its turn comes."""
+        """The future file; the task itself reports later why there is none."""
         self._refuse_unset(machine.env)
         if self.scope == "env":
             return {}
@@ -298,14 +300,14 @@ class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
         yield from (Input(path, "default_channels") for path in by_path(self.default_channels))
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
-        """The file; a link to it is looked at as well."""
+        """The file, including a link to it."""
         return [self._path(machine)]
 
     def _path(self, machine: Machine) -> Path:
         return self.file(machine, ".condarc", user=user_condarc(machine.user_home), system=system_condarc(machine.root))
 
     def _is_own(self, place: Path, machine: Machine) -> bool:
-        """Whether a link may lead there: what the user keeps in the home folder or on the volume."""
+        """Whether a link may lead to a place: one in the home folder or on the volume."""
         if self.scope == "system":
             return False
         own = [self._path(machine).parent] if self.env is not None else [machine.user_home, machine.platform.volume]
@@ -314,33 +316,34 @@ class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
     # ------------------------------------------------------------------------------------------------ the four steps
 
     def read(self, machine: Machine) -> CondarcState:
-        """The file as it stands, and what would overrule it.
+        """The present file, and the settings that overrule it.
 
         Raises:
             TaskFailed: it cannot be read, or is not YAML.
-            UnsetVariable: a value names a variable that is not set.
+            UnsetVariable: a value contains a variable that is not set.
 
         """
         self._refuse_unset(machine.env)
         path = self._path(machine)
         file = read_configured(path)
         wanted = self._edited(path, file.text, machine)
+        place = Path(os.path.realpath(path))
         return CondarcState(
             file=file,
             wanted=wanted,
-            place=Path(os.path.realpath(path)),
+            place=place,
             volume=machine.platform.volume,
-            leads_out=file.link is not None and not self._is_own(Path(os.path.realpath(path)), machine),
+            leads_out=file.link is not None and not self._is_own(place, machine),
             missing=self.missing(machine),
             warnings=tuple(self._doubts(machine, settled=wanted == file.text)) if self.state == "present" else (),
         )
 
     def plan(self, state: CondarcState) -> CondarcPlan:
-        """Compare the file with what it is to say.
+        """Compare the present file with the future one.
 
         Raises:
-            TaskFailed: there is no such environment, a password would get onto the persistent volume, or this user may
-                not write the file.
+            TaskFailed: the environment does not exist, a password would get onto the persistent volume, or this user
+                may not write the file.
 
         """
         file, present = state.file, self.state == "present"
@@ -350,7 +353,7 @@ class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
             raise TaskFailed(
                 f"{file.path} is a link that leads elsewhere, and is not followed",
                 cause=f"it names {state.place}, which is neither in the home folder nor on the volume",
-                cure="put the file itself in the place of the link",
+                cure="replace the link by the file itself",
             )
         mode = file.mode if file.text is not None else 0o644
         if present and self._secret:
@@ -374,10 +377,10 @@ class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
         )
 
     def apply(self, plan: CondarcPlan, machine: Machine) -> None:
-        """Write the file, or what the link in its place names.
+        """Write the file, or the file that a link in its place names.
 
         Raises:
-            TaskFailed: the environment is not there, or the file cannot be written.
+            TaskFailed: the environment does not exist, or the file cannot be written.
 
         """
         refuse_missing(self.prefix(machine))
@@ -388,53 +391,60 @@ class EnsureCondarc(ConfigScope[CondarcState], frozen=True, kw_only=True):
 
     def _edited(self, path: Path, text: str | None, machine: Machine) -> str | None:
         before = yaml_text.settings(path, text)
-        home = str(machine.user_home)
-        asked = self._asked()
+        normalized = _normalizer(machine)
         if self.state == "present":
-            wanted = merged(before, asked, exact=self.exact, env=machine.env, home=home)
+            wanted = _merged(before, self._requested(), normalized, exact=self.exact)
         else:
-            wanted = taken_out(before, asked, env=machine.env, home=home)
+            wanted = _removed(before, self._requested(), normalized)
         return yaml_text.edited(path, text, wanted)
 
     def _doubts(self, machine: Machine, *, settled: bool) -> Iterable[str]:
-        """What is allowed and yet seldom meant, and what is stronger than the file."""
+        """Warnings about probable mistakes, and about settings that are stronger than the file."""
         condarc = machine.conda.condarc
         if self.channels is not None:
-            yield from anaconda_terms.notes(
-                machine, [url for name in as_list(self.channels) for url in condarc.urls(name)]
-            )
+            urls = [url for name in as_list(self.channels) for url in condarc.urls(name)]
+            yield from anaconda_terms.notes(machine, urls)
         if isinstance(self.ssl_verify, str) and self.ssl_verify != "truststore":
             bundle = machine.path(expanded(self.ssl_verify, machine.env))
             if not bundle.exists():
-                yield f"there is no {bundle} (`ssl_verify`): conda fails until it is there"
+                yield f"{bundle} (`ssl_verify`) does not exist: conda fails until it does"
         if not settled or self.scope == "env":
             return
-        for key in ("channels", "default_channels", "envs_dirs", "pkgs_dirs"):
-            first = as_list(getattr(self, key))[:1]
-            found = getattr(condarc, key)[:1]
-            if first and found and not _equal(key, first[0], found[0], machine):
-                yield f"`{key}` begins with {secrets.mask(found[0])} all the same: {_STRONGER}"
+        normalized = _normalizer(machine)
+        for key in CHANNELS + FOLDERS:
+            wanted, effective = as_list(getattr(self, key))[:1], getattr(condarc, key)[:1]
+            if wanted and effective and normalized(key, wanted[0]) != normalized(key, effective[0]):
+                yield f"`{key}` begins with {secrets.mask(effective[0])} all the same: {_STRONGER}"
         for key in ("channel_alias", "ssl_verify"):
-            wanted = getattr(self, key)
-            if wanted is not None and "$" not in str(wanted) and wanted != getattr(condarc, key):
+            value = getattr(self, key)
+            if value is not None and "$" not in str(value) and value != getattr(condarc, key):
                 yield f"`{key}` is {secrets.mask(str(getattr(condarc, key)))} all the same: {_STRONGER}"
 
 
-def _equal(key: str, one: str, other: str, machine: Machine) -> bool:
-    return same(key, one, machine.env, str(machine.user_home)) == same(key, other, machine.env, str(machine.user_home))
+def _normalizer(machine: Machine) -> Normalizer:
+    """A function from a key and an entry to a form that all spellings of the same channel or folder share."""
+    home = str(machine.user_home)
+
+    def normalized(key: str, entry: str) -> str:
+        if key not in FOLDERS:  # passwords and tokens change
+            return re.sub(r"^([a-z]+://)(?:[^/]*@)?([^/]*)(?:/t/[^/]+)?(/|$)", r"\1\2\3", entry).rstrip("/")
+        entry = re.sub(r"\$\{?(\w+)\}?", lambda match: machine.env.get(match[1], match[0]), entry)
+        return os.path.normpath(home + entry[1:] if entry == "~" or entry.startswith("~/") else entry)
+
+    return normalized
 
 
 def _unfit(value: Any) -> str:
-    """What is wrong with a value of a setting, empty for nothing."""
+    """The problem of a setting's value, empty if there is none."""
     if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return ""
     if isinstance(value, list):
         return next(filter(None, map(_unfit, value)), "")
     if isinstance(value, dict):
         if not all(isinstance(name, str) for name in value):
-            return "has a name in it that is not text"
+            return "contains a name that is not text"
         return next(filter(None, map(_unfit, value.values())), "")
-    return "has no value" if value is None else f"has a value of a kind unknown to conda ({type(value).__name__})"
+    return "has no value" if value is None else f"has a value of a type unknown to conda ({type(value).__name__})"
 
 
 def _flat(value: Any) -> Iterable[str]:
@@ -450,7 +460,7 @@ def _flat(value: Any) -> Iterable[str]:
 
 
 def _remember(text: str) -> bool:
-    """Whether a channel's URL has a password or token in it, masked from now on."""
+    """Whether a channel's URL contains a password or token, which is masked from now on."""
     if "://" not in text:
         return False
     index_url.remember(text)
@@ -460,100 +470,88 @@ def _remember(text: str) -> bool:
     return bool(token or index_url.secret_of(text))
 
 
-def merged(
-    before: Mapping[str, Any], asked: Mapping[str, Any], *, exact: bool, env: Mapping[str, str], home: str
+def _merged(
+    before: Mapping[str, Any], requested: Mapping[str, Any], normalized: Normalizer, *, exact: bool
 ) -> dict[str, Any]:
-    """The settings that ``asked`` leads to, by the names that the file uses for them.
+    """The future values of the requested settings, by the names that the file uses for them.
 
     Args:
-        before: What the file says.
-        asked: What is asked for.
-        exact: Whether the user's own entries of lists and mappings go.
-        env: The environment variables, for folders that are given by one.
-        home: The user's home folder.
+        before: The settings of the file.
+        requested: The settings of the task.
+        normalized: See `_normalizer`.
+        exact: Remove the user's own entries of lists and mappings.
 
     """
     wanted: dict[str, Any] = {}
-    for key, value in asked.items():
+    for key, value in requested.items():
         name = _name(before, key)
-        there = before.get(name)
+        own = None if exact else before.get(name)
         if key in CHANNELS + FOLDERS:
-            own = [] if exact else _strings(there)
-            wanted[name] = _joined(key, value, own, env, home)
+            wanted[name] = _joined(key, value, _strings(own), normalized)
         elif isinstance(value, Mapping):
-            wanted[name] = _united(there if isinstance(there, Mapping) and not exact else {}, value)
+            wanted[name] = _united(own if isinstance(own, Mapping) else {}, value)
         else:
             wanted[name] = value
     return wanted
 
 
-def taken_out(
-    before: Mapping[str, Any], asked: Mapping[str, Any], *, env: Mapping[str, str], home: str
-) -> dict[str, Any]:
-    """The settings without what ``asked`` names; None for a setting that goes as a whole."""
+def _removed(before: Mapping[str, Any], requested: Mapping[str, Any], normalized: Normalizer) -> dict[str, Any]:
+    """The settings without the requested values; None for a setting to remove."""
     wanted: dict[str, Any] = {}
-    for key, value in asked.items():
+    for key, value in requested.items():
         name = _name(before, key)
         if name not in before:
             continue
-        there = before[name]
+        own = before[name]
         if key in CHANNELS + FOLDERS:
-            gone = {same(key, entry, env, home) for entry in value}
-            wanted[name] = [entry for entry in _strings(there) if same(key, entry, env, home) not in gone] or None
-        elif isinstance(value, Mapping) and isinstance(there, Mapping):
-            wanted[name] = _reduced(there, value) or None
-        elif there == value:
+            gone = {normalized(key, entry) for entry in value}
+            wanted[name] = [entry for entry in _strings(own) if normalized(key, entry) not in gone] or None
+        elif isinstance(value, Mapping) and isinstance(own, Mapping):
+            wanted[name] = _reduced(own, value) or None
+        elif own == value:
             wanted[name] = None
     return wanted
 
 
-def _united(there: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping with what is asked for in it, at every depth."""
-    united = dict(there)
-    for name, value in asked.items():
-        old = there.get(name)
+def _united(own: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping with the requested entries, at every depth."""
+    united = dict(own)
+    for name, value in requested.items():
+        old = own.get(name)
         united[name] = _united(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return united
 
 
-def _reduced(there: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping without the entries that have the values asked for."""
+def _reduced(own: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping without the requested entries, at every depth."""
     reduced: dict[str, Any] = {}
-    for name, old in there.items():
-        value = asked.get(name)
+    for name, old in own.items():
+        value = requested.get(name)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             left = _reduced(old, value)
             if left:
                 reduced[name] = left
-        elif name not in asked or value != old:
+        elif name not in requested or value != old:
             reduced[name] = old
     return reduced
 
 
-def same(key: str, entry: str, env: Mapping[str, str], home: str) -> str:
-    """What two spellings of one channel or one folder have in common; passwords and tokens come and go."""
-    if key not in FOLDERS:
-        return re.sub(r"^([a-z]+://)(?:[^/]*@)?([^/]*)(?:/t/[^/]+)?(/|$)", r"\1\2\3", entry).rstrip("/")
-    entry = re.sub(r"\$\{?(\w+)\}?", lambda match: env.get(match[1], match[0]), entry)
-    return os.path.normpath(home + entry[1:] if entry == "~" or entry.startswith("~/") else entry)
-
-
 def _name(before: Mapping[str, Any], key: str) -> str:
-    """The name under which the file has the setting; conda refuses a file that has it under two."""
+    """The name that the file uses for a setting; conda refuses a file that uses two."""
     others = [alias for alias, name in ALIASES.items() if name == key and alias in before]
     return others[0] if others and key not in before else key
 
 
-def _joined(key: str, asked: list[str], own: list[str], env: Mapping[str, str], home: str) -> list[str]:
-    """The entries asked for, then the user's own; an entry that the user has keeps its spelling, but for a password."""
-    first = {same(key, entry, env, home): entry for entry in asked}
-    there: dict[str, str] = {}
+def _joined(key: str, requested: list[str], own: list[str], normalized: Normalizer) -> list[str]:
+    """The requested entries, then the user's other ones; a user's entry keeps its spelling, except for a password."""
+    first = {normalized(key, entry): entry for entry in requested}
+    others: dict[str, str] = {}
     for entry in own:
-        there.setdefault(same(key, entry, env, home), entry)
+        others.setdefault(normalized(key, entry), entry)
     for name, entry in first.items():
-        if key in FOLDERS or there.get(name, "").rstrip("/") == entry.rstrip("/"):
-            first[name] = there.get(name, entry)
-    return [*first.values(), *(entry for name, entry in there.items() if name not in first)]
+        if key in FOLDERS or others.get(name, "").rstrip("/") == entry.rstrip("/"):
+            first[name] = others.get(name, entry)
+    return [*first.values(), *(entry for name, entry in others.items() if name not in first)]
 
 
 def _strings(value: Any) -> list[str]:

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nbprovision.conda.specs import channel_fault, fault, parse
+from nbprovision.conda.specs import Fault, channel_fault, fault, parse
 from nbprovision.machine.digests import Digests
 from nbprovision.model.errors import InvalidPlaybook, MissingInput, Position, nearest
 from nbprovision.system import inputs, secrets, trust, yaml_document
 from nbprovision.system.reading import read_bytes
 
-if TYPE_CHECKING:  # loaded where a file has a pip section
+if TYPE_CHECKING:  # loaded only for a file with a pip section
     from nbprovision.pip.requirements_files import Asked, Section
     from nbprovision.pip.satisfied import Need
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
-# `- pywin32  # [win]`, as recipes of conda-build have it.
+# `- pywin32  # [win]`, as in recipes of conda-build.
 _SELECTOR = re.compile(
     r"""\s*-\s*["']?(?P<package>[^#"']*?)["']?\s+\#\s*\[(?P<selector>(?:\s*\b(?:not|and|or|win|win32|win64|linux|linux32|"""
     r"""linux64|osx|osx64|unix|arm64|aarch64|ppc64le|x86|x86_64|py\d*k?)\b(?:\s*[<>=!]+\s*\d+)?)+\s*)\]\s*"""
@@ -35,11 +35,11 @@ _KEYS = ("name", "channels", "dependencies", "prefix", "variables")
 
 
 class EnvironmentFile(msgspec.Struct, frozen=True):
-    """What such a file says.
+    """The content of an ``environment.yml``.
 
     Attributes:
-        pip: Lines of a requirements file, as they stand.
-        selectors: Line and words for each comment that is a selector to other tools, and nothing to conda.
+        pip: The lines of the pip section, unchanged.
+        selectors: Line and message for each comment that other tools take for a selector and conda ignores.
 
     """
 
@@ -54,26 +54,26 @@ class EnvironmentFile(msgspec.Struct, frozen=True):
 
     @property
     def lacks_pip(self) -> bool:
-        """Whether it has a pip section and no package ``pip``, which conda adds then."""
+        """Whether it has a pip section and no package ``pip``, which conda then adds."""
         specs = (parse(text) for text in self.packages)
         return bool(self.pip) and all(spec is None or spec.name != "pip" for spec in specs)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a run says of it."""
+        """The warnings of a run."""
         return tuple(f"{self.path}:{line}: {text}" for line, text in self.selectors)
 
 
 def read(path: Path) -> EnvironmentFile:
-    """Read an ``environment.yml``; the same file is parsed once.
+    """Read an ``environment.yml``; an unchanged file is parsed once.
 
     Raises:
-        NotTrusted: this is root's, and somebody else can change it.
-        InvalidPlaybook: it is not there, no YAML, or not of that format; with the place in the file.
+        NotTrusted: this is root, and another user can change the file.
+        InvalidPlaybook: it does not exist, is not YAML, or has another format; with the position in the file.
 
     """
     trust.obey(path, "install what is listed in")
-    inputs.file(path)  # which is parsed once
+    inputs.file(path)  # explicitly, because it is parsed once
     try:
         status = path.stat()
     except OSError as error:
@@ -87,10 +87,10 @@ def read(path: Path) -> EnvironmentFile:
 
 
 def pip_section(file: EnvironmentFile, env: Mapping[str, str]) -> Asked:
-    """What the pip section asks for: conda hands it to pip as a requirements file that stands in the file's folder.
+    """The requirements of the pip section, which conda passes to pip as a requirements file in the file's folder.
 
     Raises:
-        InvalidPlaybook: a line is none that a requirements file can have.
+        InvalidPlaybook: a line is not valid in a requirements file.
 
     """
     from nbprovision.pip import requirements_files
@@ -99,23 +99,23 @@ def pip_section(file: EnvironmentFile, env: Mapping[str, str]) -> Asked:
 
 
 def named(file: EnvironmentFile) -> dict[Path, Position | None]:
-    """Every file and folder that the pip section names, as `requirements_files.named` gives them."""
+    """The files and folders that the pip section names; see `requirements_files.named`."""
     if not file.pip:
         return {}
     from nbprovision.pip import requirements_files
 
     section = _section(file)
-    found = requirements_files.named((), (), (), section)
-    return {path: place or section.lines[0][1] for path, place in found.items()}
+    paths = requirements_files.named((), (), (), section)
+    return {path: place or section.lines[0][1] for path, place in paths.items()}
 
 
 def wrong_name(file: EnvironmentFile) -> InvalidPlaybook:
-    """The error for a name in the file that no environment can have."""
+    """The error for an invalid name in the file."""
     place = _Text(file.path).place(f"name: {file.name}", str(file.name))
     return _wrong(
         place,
         f"names the environment '{str(file.name)[:60]}'",
-        cause="a name has letters, digits and . _ + -",
+        cause="a name consists of letters, digits and . _ + -",
         cure="correct it there, or give `name` or `prefix` in the task",
     )
 
@@ -128,7 +128,7 @@ def _section(file: EnvironmentFile) -> Section:
 
 
 class _Text:
-    """The text of a file, in which a value is looked for that has lost its place."""
+    """The text of a file, for finding the position of a parsed value."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -139,7 +139,7 @@ class _Text:
         self.lines = text.splitlines()
 
     def place(self, *texts: str) -> Position:
-        """Where the first of ``texts`` stands, rather as an entry of a list than within one; else the beginning."""
+        """The position of the first of ``texts`` that is found, first as a whole entry; else the beginning."""
         entries = [line.strip().removeprefix("- ").split(" #")[0].strip("'\" ") for line in self.lines]
         for text in texts:
             whole = (number for number, entry in enumerate(entries) if entry == text.strip())
@@ -159,31 +159,28 @@ def pip_needs(
     files: bool,
     torn: bool = False,
     digests: Digests | None = None,
-    configured: Callable[[Asked], Asked] = lambda asked: asked,
+    configured: Callable[[Asked], Asked],
 ) -> list[Need]:
-    """What of the pip section is not there; all of it where the environment has no Python yet.
+    """The missing requirements of the pip section; all of them if the environment has no Python.
 
     Args:
         file: The file.
         prefix: The environment.
-        env: For ``${NAME}`` in requirements files.
-        files: Look at the files of the distributions too.
-        torn: An install was killed there.
-        digests: Compare their content as well, with these.
-        configured: Adds what the configuration says of every install there.
+        env: The variables for ``${NAME}`` in requirements files.
+        files: Check the files of the distributions too.
+        torn: An install was killed in the environment.
+        digests: Compare the contents of files too, with these digests.
+        configured: Adds the pip configuration's options for the environment.
 
     """
-    if not file.pip:
-        return []
     from nbprovision.machine import distributions
     from nbprovision.pip import requirements, satisfied
 
-    asked = configured(pip_section(file, env))
-    version = distributions.python_version(prefix) or "3"
-    found = distributions.installed(prefix)
-    environment = requirements.marker_environment(version)
+    section = configured(pip_section(file, env))
+    environment = requirements.marker_environment(distributions.python_version(prefix) or "3")
+    present = distributions.installed(prefix)
     return satisfied.unsatisfied(
-        asked.wanted, asked.constraints, found, environment, files=files, torn=torn, digests=digests
+        section.wanted, section.constraints, present, environment, files=files, torn=torn, digests=digests
     )
 
 
@@ -196,10 +193,10 @@ def _read(path: Path, identity: tuple[int, ...]) -> EnvironmentFile:  # noqa: AR
         raise _wrong(start, "cannot be read", str(error.strerror)) from error
     except yaml_document.NoYaml as error:
         _refuse_other(path)
-        raise _wrong(Position(str(path), error.line, error.column), "is no YAML", str(error)) from error
+        raise _wrong(Position(str(path), error.line, error.column), "is not YAML", str(error)) from error
     if not isinstance(document, dict):
         _refuse_other(path)
-        raise _wrong(start, "is no mapping", f"it has keys such as {', '.join(_KEYS)}")
+        raise _wrong(start, "is not a mapping", f"it has keys such as {', '.join(_KEYS)}")
     for key in document:
         meant = nearest(str(key), set(_KEYS) - document.keys()) if key not in _KEYS else ""
         if meant:
@@ -210,24 +207,25 @@ def _read(path: Path, identity: tuple[int, ...]) -> EnvironmentFile:  # noqa: AR
 
 
 def _refuse_other(path: Path) -> None:
-    """Say what a file is that is another one of conda's or pip's."""
+    """Refuse another file format of conda or pip, with its name."""
     lines = [line for text in _Text(path).lines if (line := text.strip()) and not line.startswith("#")]
     start = Position(str(path), 1, 1)
     if "@EXPLICIT" in lines:
         faults = filter(None, map(fault, lines))
-        spec = next((text for one in faults if (text := one.cure.partition("and write ")[2])), "NAME=VERSION=BUILD")
+        specs = (wrong.cure.partition("and write ")[2] for wrong in faults)
+        spec = next(filter(None, specs), "NAME=VERSION=BUILD")
         raise _wrong(
             start,
-            "is a list of URLs of packages, and no environment.yml",
+            "is a list of URLs of packages, not an environment.yml",
             cause="`conda list --explicit` writes such a file",
             cure=f"let `conda env export` write an environment.yml, or name the packages by `packages`: [{spec}, ...]",
         )
     if lines and all(fault(line) is None for line in lines):
         raise _wrong(
             start,
-            "is a list of packages, and no environment.yml",
+            "is a list of packages, not an environment.yml",
             cause="`conda list --export` and `pip freeze` write such a file",
-            cure="of conda's packages make entries of `dependencies`; pip's are for ensure_pip_pkg, as `requirements`",
+            cure="write conda's packages as entries of `dependencies`; give pip's to ensure_pip_pkg as `requirements`",
         )
 
 
@@ -241,28 +239,29 @@ def _checked(path: Path, document: dict[str, Any], start: Position) -> Environme
         if isinstance(entry, dict) and set(entry) == {"pip"}:
             lines = entry["pip"] if isinstance(entry["pip"], list) else [entry["pip"]]
             if any(isinstance(line, (dict, list)) for line in lines):
-                raise _wrong(start, "has an entry under `pip` that is no text; write it in quotes")
+                raise _wrong(start, "has an entry under `pip` that is not a text; write it in quotes")
             pip += [str(line) for line in lines if line]
         elif isinstance(entry, str):
-            packages.append(_package(entry, source))
+            packages.append(_valid(entry, fault(entry), source, "a match spec"))
         else:
             raise _no_dependency(entry, source)
     variables = document.get("variables") or {}
     if not isinstance(variables, dict):
-        raise _wrong(start, "has `variables` that are no mapping")
+        raise _wrong(start, "has `variables` that are not a mapping")
     for name, value in variables.items():
         if not _VARIABLE.fullmatch(str(name)) or isinstance(value, (dict, list)):
             raise _wrong(
                 _Text(path).place(f"{name}:", f"{name}'", f'{name}"'),
-                f"has a variable '{str(name)[:60]}' that is no name with a text",
+                f"has a variable '{str(name)[:60]}' that is not a name with a text",
             )
-    if any(isinstance(one, (dict, list)) for one in _list(document, "channels", start)):
-        raise _wrong(start, "has a channel that is no text")
+    channels = _list(document, "channels", start)
+    if any(isinstance(channel, (dict, list)) for channel in channels):
+        raise _wrong(start, "has a channel that is not a text")
     return EnvironmentFile(
         path,
         _text(document, "name", start),
         _beside(path, _text(document, "prefix", start)),
-        tuple(_channel(path, str(one), source) for one in _list(document, "channels", start) if one != "nodefaults"),
+        tuple(_channel(path, str(channel), source) for channel in channels if channel != "nodefaults"),
         tuple(packages),
         tuple(pip),
         {str(name): str(value) for name, value in variables.items()},
@@ -270,23 +269,24 @@ def _checked(path: Path, document: dict[str, Any], start: Position) -> Environme
     )
 
 
-def _package(text: str, source: _Text) -> str:
-    wrong = fault(text)
-    if wrong is not None:
-        shown = secrets.without_password(text)[:80]
-        place = source.place(text)
-        raise InvalidPlaybook(f"'{shown}' is not a match spec", cause=wrong.cause, cure=wrong.cure, position=place)
-    return text
+def _valid(text: str, wrong: Fault | None, source: _Text, kind: str) -> str:
+    """The text, unless something is wrong with it."""
+    if wrong is None:
+        return text
+    secrets.remember_url(text)
+    shown = secrets.without_password(text)[:80]
+    place = source.place(text)
+    raise InvalidPlaybook(f"'{shown}' is not {kind}", cause=wrong.cause, cure=wrong.cure, position=place)
 
 
 def _no_dependency(entry: Any, source: _Text) -> InvalidPlaybook:
-    """The error for an entry that is neither a text nor the pip section."""
+    """The error for an entry that is neither a match spec nor the pip section."""
     keys = [str(key) for key in entry] if isinstance(entry, dict) else []
     place = source.place(*(f"{key}:" for key in keys), f"- {entry}")
     error = _wrong(place, f"has a dependency that is neither a match spec nor `pip:` with a list: {str(entry)[:80]}")
     if keys and keys[0].startswith("sel("):
-        error.cause = "neither conda nor nbprovision takes a selector here; mamba does"
-        error.cure = f"where {keys[0]} holds here, write '{entry[keys[0]]}' in its place; else leave it out"
+        error.cause = "neither conda nor nbprovision supports selectors here; mamba does"
+        error.cure = f"if {keys[0]} holds here, write '{entry[keys[0]]}' instead; else leave it out"
     elif len(keys) == 1 and isinstance(entry[keys[0]], (str, int, float)):
         error.cure = f"write {keys[0]}={entry[keys[0]]}"
     elif isinstance(entry, (int, float)):
@@ -295,16 +295,16 @@ def _no_dependency(entry: Any, source: _Text) -> InvalidPlaybook:
 
 
 def _selectors(source: _Text) -> Iterator[tuple[int, str]]:
-    """Line and words for each selector in a comment, which conda-build and conda-lock heed and conda does not."""
+    """Line and message for each selector in a comment, which conda-build and conda-lock apply and conda ignores."""
     for number, line in enumerate(source.lines, start=1):
         match = _SELECTOR.fullmatch(line)
         if match is not None and match["package"] and match["selector"].strip() not in _HOLDS_HERE:
             comment = f"# [{match['selector']}]"
-            yield number, f"'{comment}' is a comment to conda: '{match['package']}' is wanted on this machine too"
+            yield number, f"'{comment}' is a comment to conda: '{match['package']}' is requested on this machine too"
 
 
 def _beside(path: Path, text: str | None) -> str | None:
-    """A path that stands in the file; a relative one begins at its folder."""
+    """A path of the file; a relative one begins at its folder."""
     if text is None or not text or text.startswith(("/", "~", "$")):
         return text
     return os.path.normpath(path.parent / text)
@@ -313,13 +313,7 @@ def _beside(path: Path, text: str | None) -> str | None:
 def _channel(path: Path, text: str, source: _Text) -> str:
     if text.startswith(("./", "../")) or text in (".", ".."):
         return os.path.normpath(path.parent / text)
-    wrong = channel_fault(text) if "$" not in text else None
-    if wrong is not None:
-        secrets.remember_url(text)
-        shown = secrets.without_password(text)[:80]
-        place = source.place(text)
-        raise InvalidPlaybook(f"'{shown}' is not a channel", cause=wrong.cause, cure=wrong.cure, position=place)
-    return text
+    return _valid(text, channel_fault(text) if "$" not in text else None, source, "a channel")
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -338,14 +332,14 @@ def _list(document: dict[str, Any], key: str, start: Position) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise _wrong(start, f"has `{key}` that is no list")
+        raise _wrong(start, f"has `{key}` that is not a list")
     return value
 
 
 def _text(document: dict[str, Any], key: str, start: Position) -> str | None:
     value = document.get(key)
     if value is not None and not isinstance(value, (str, int, float)):
-        raise _wrong(start, f"has a `{key}` that is no text")
+        raise _wrong(start, f"has a `{key}` that is not a text")
     return None if value is None else str(value)
 
 

@@ -1,9 +1,8 @@
-"""The built-in conda engine, py-rattler, in a child process of its own.
+"""The built-in conda engine: py-rattler, in a child process.
 
-A child solves, keeps what it solved, and installs it when told to: it loads the library once, and reads a channel once,
-for all environments of a run that are at work side by side. A child that is forgotten (a run with ``--check``, a
-failure) is killed, which is also the only way to stop an install: cancelling the wait for it would leave its threads at
-work.
+A child solves, keeps the solution, and installs it on request. It loads the library once, and reads a channel once for
+all environments of a run. A child whose solution is not installed (with ``--check``, after a failure) is killed. Only
+that stops an install: cancelling the wait for it would leave its threads running.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -21,7 +20,7 @@ import msgspec
 from nbprovision.conda import bookkeeping, health
 from nbprovision.conda.engine import Attempt, InstallRequest, Package, Query, RehearseRequest, SolveRequest
 from nbprovision.conda.health import Details
-from nbprovision.conda.incoming import Solution, coming, mark
+from nbprovision.conda.solution import Solution, coming, identity, mark
 from nbprovision.conda.specs import Spec, parse
 from nbprovision.machine import caches, network, protection
 from nbprovision.machine.distributions import normalized
@@ -43,7 +42,7 @@ _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 class RattlerSolution(Solution):
-    """What an environment will hold, and the child that can bring it about."""
+    """The packages that an environment will contain, and the child process that can install them."""
 
     def __init__(self, query: Query, child: Child, number: int, packages: tuple[Package, ...]) -> None:
         super().__init__(packages)
@@ -52,7 +51,7 @@ class RattlerSolution(Solution):
         self._number = number
 
     def caches(self, machine: Machine, prefix: Path) -> list[Path]:
-        """The one that is nearest."""
+        """The nearest one."""
         return [package_cache(machine, prefix)]
 
     def install(
@@ -60,9 +59,9 @@ class RattlerSolution(Solution):
     ) -> None:
         """See `Solution`."""
         reinstall = set(reinstall)
-        staying = {(one.name, one.version, one.build) for one in self.packages if one.name not in reinstall}
+        staying = {identity(package) for package in self.packages if package.name not in reinstall}
         for record in installed(prefix):
-            if (record.name, record.version, record.build) not in staying:
+            if identity(record) not in staying:
                 bookkeeping.correct_paths(record.path)
         request = InstallRequest(
             solution=self._number,
@@ -73,19 +72,18 @@ class RattlerSolution(Solution):
             verify=machine.conda.condarc.ssl_verify is not False,
             silence=_silence(machine, self._query),
         )
-
         try:
-            # What is in the cache is not fetched in any case.
+            # Cached packages are not fetched again in any case.
             network.retry(machine, lambda _: self._call(machine, prefix, request), cached=False)
             mark(self.packages, Path(request.cache))
         finally:
             self.close()
 
     def rehearse(self, machine: Machine, prefix: Path) -> None:
-        """Link what comes into a folder that is removed again, for an existing environment.
+        """Link the new packages of an existing environment into a temporary folder.
 
-        py-rattler unlinks old packages while it still fetches new ones, so that a disk that fills up, or a network that
-        fails, would leave half of an environment. The rehearsal also shows to which folders the packages write.
+        py-rattler unlinks old packages while it still fetches new ones. A full disk or a failing network would leave
+        half of an environment. The rehearsal also shows to which folders the packages write.
         """
         if coming(prefix, self.packages) and (installed(prefix) or protection.has_linked_folder(prefix)):
             cache = package_cache(machine, prefix)
@@ -97,7 +95,7 @@ class RattlerSolution(Solution):
         with temporary_folder(beside(prefix)) as scratch:
             make_folder(scratch / META)
             for record in records:
-                if record.name == "python":  # tells where pure Python packages go
+                if record.name == "python":  # its version decides where pure Python packages go
                     shutil.copy2(record.path, scratch / META)
             request = RehearseRequest(
                 solution=self._number,
@@ -111,65 +109,60 @@ class RattlerSolution(Solution):
             try:
                 self._call(machine, prefix, request)
             except TaskFailed:
-                # The engine reports the first fault, and other threads of it go on linking: no removal is the last one.
+                # The engine reports the first failure while other threads still link: it is too early to remove it.
                 self._child.remove_at_end(scratch)
                 raise
             protection.refuse_rehearsed(prefix, scratch)
             require_rest(scratch)
 
     def _call(self, machine: Machine, prefix: Path, request: InstallRequest | RehearseRequest) -> None:
-        """Have the child do it; another child where that one had to be ended.
+        """Send a request to the child, or to a new one if the child was ended.
 
         Raises:
             NetworkFailed: a package could not be fetched.
-            TaskFailed: whatever else went wrong.
+            TaskFailed: another failure.
 
         """
         if not self._child.alive:
             self._solve_again(machine)
-        asked = msgspec.structs.replace(request, solution=self._number, retries=network.quick_retries(machine))
+        request = msgspec.structs.replace(request, solution=self._number, retries=network.quick_retries(machine))
+
+        def report(message: dict[str, Any]) -> None:
+            machine.progress(f"{prefix.name}: {message['text']}", message["done"], message["total"])
+
         try:
-            self._child.call(asked, _teller(machine, prefix), machine.timeout)
+            self._child.call(request, report, machine.timeout)
         except TaskFailed as error:
             what = f"the packages could not be installed into {prefix}"
             raise _explained(error, what, machine, self._query) from error
 
     def _solve_again(self, machine: Machine) -> None:
-        """With a new child, as the one that knew the solution had to be ended."""
-        installed = tuple(path for path in self._query.installed if path.exists())
-        again = _solve(machine, msgspec.structs.replace(self._query, installed=installed), cached_only=False)
+        """Solve again in a new child, because the one with the solution was ended."""
+        paths = tuple(path for path in self._query.installed if path.exists())
+        again = _solve(machine, msgspec.structs.replace(self._query, installed=paths), cached_only=False)
         self._child, self._number = again._child, again._number  # noqa: SLF001 - of the same class
-        if {(one.name, one.version, one.build) for one in again.packages} != {
-            (one.name, one.version, one.build) for one in self.packages
-        }:
+        if set(map(identity, again.packages)) != set(map(identity, self.packages)):
             raise TaskFailed(
                 "the channels have changed while the packages were fetched",
                 cause="a second solve found other packages than the first",
-                cure="run once more",
+                cure="run again",
             )
 
     def close(self) -> None:
-        """Let the child go."""
+        """Release the child."""
         self._child.release()
 
 
-def _teller(machine: Machine, prefix: Path) -> Callable[[dict[str, Any]], None]:
-    def tell(message: dict[str, Any]) -> None:
-        machine.progress(f"{prefix.name}: {message['text']}", message["done"], message["total"])
-
-    return tell
-
-
 def solve(machine: Machine, query: Query) -> RattlerSolution:
-    """Work out what an environment will hold.
+    """Work out the packages that an environment will contain.
 
     Args:
-        machine: Configuration of conda, caches.
-        query: What is asked.
+        machine: The machine, for conda's configuration and the caches.
+        query: The query.
 
     Raises:
-        NetworkFailed: a channel cannot be reached, nor has it been kept.
-        TaskFailed: no answer, a channel that cannot be read, a spec that cannot be.
+        NetworkFailed: a channel cannot be reached and is not cached.
+        TaskFailed: there is no solution, a channel cannot be read, or a spec is invalid.
 
     """
     return network.retry(machine, lambda cached_only: _solve(machine, query, cached_only=cached_only))
@@ -178,12 +171,9 @@ def solve(machine: Machine, query: Query) -> RattlerSolution:
 def _solve(machine: Machine, query: Query, *, cached_only: bool) -> RattlerSolution:
     from nbprovision.system.process import Child, hire
 
-    clean: list[str] = []
-    credentials: dict[str, Any] = {}
-    for url in query.channels:
-        bare, found = take_credentials(url)
-        clean.append(bare)
-        credentials.update(found)
+    split = [take_credentials(url) for url in query.channels]
+    clean = [url for url, _ in split]
+    credentials = {host: secret for _, hosts in split for host, secret in hosts.items()}
     request = SolveRequest(
         attempts=query.attempts,
         channels=clean,
@@ -200,7 +190,7 @@ def _solve(machine: Machine, query: Query, *, cached_only: bool) -> RattlerSolut
         retries=network.quick_retries(machine),
     )
     env = {**child_environment(machine, query.channels), **query.variables}
-    # One that is told a password is nobody else's.
+    # A child that gets a password serves no other query.
     child = Child(CHILD, env=env) if credentials else hire(CHILD, env)
     try:
         answer = child.call(request, lambda message: None, machine.timeout)
@@ -223,7 +213,7 @@ def _silence(machine: Machine, query: Query) -> float | None:
 
 
 def _explained(error: TaskFailed, what: str, machine: Machine, query: Query) -> TaskFailed:
-    """What the child reported, as a failure of the network where that is what it is."""
+    """The child's error, as a `NetworkFailed` if the network is the cause."""
     if not isinstance(error, ChildEnded):
         return by_network(what, error.cause, machine, query.channels) or error
     server = _server(error.cause, query.channels)
@@ -233,13 +223,13 @@ def _explained(error: TaskFailed, what: str, machine: Machine, query: Query) -> 
 
 
 def by_network(what: str, said: str, machine: Machine, channels: Iterable[str]) -> NetworkFailed | None:
-    """Tell whether an engine failed by the network, from its own words.
+    """The failure of the network that an engine's message describes, None if it describes another one.
 
     Args:
-        what: What failed.
-        said: The engine's words, masked.
-        machine: Its proxies.
-        channels: URLs that it may have fetched from.
+        what: The message of the error.
+        said: The engine's message, masked.
+        machine: The machine, for its proxies.
+        channels: URLs that the engine may have fetched from.
 
     """
     server = _server(said, channels)
@@ -249,13 +239,13 @@ def by_network(what: str, said: str, machine: Machine, channels: Iterable[str]) 
 
 
 def _server(said: str, channels: Iterable[str]) -> Server | None:
-    """Of several channels that are servers the one whose URL is named."""
+    """The channel whose URL a message contains, else the first that is on a server."""
     remote = [url for url in channels if url.startswith(("http://", "https://"))]
     named = [url for url in remote if take_credentials(url)[0].rstrip("/") in said]
     return Server("channel", (named or remote)[0]) if remote else None
 
 
-def questions(
+def attempts(
     machine: Machine,
     prefix: Path,
     specs: list[Spec],
@@ -264,18 +254,17 @@ def questions(
     claimed: Collection[str],
     protected: Collection[str] = (),
 ) -> list[Attempt]:
-    """What to ask of the solver, each question asking for less to stay as it is than the one before.
+    """The attempts at a solution, each of which lets more of the installed packages change.
 
-    In the first one nothing ``protected`` moves at all.
+    In the first attempt no ``protected`` package changes at all.
 
-    What is installed stays in all of them but the last, where a package goes that nobody asked for and that stands in
-    the way. Python keeps its minor version unless the task names Python: another one would leave behind what pip
-    installed.
+    Installed packages stay in all attempts but the last, which may remove packages that nobody requested. Python keeps
+    its minor version unless the task names Python: another version would leave behind the packages that pip installed.
     """
     wanted = [_for_solver(spec, machine) for spec in specs]
     names = {spec.name for spec in specs}
-    # Bare names besides: the solver loads only what matches a spec, and would take a version from a channel of lower
-    # priority where the preferred one has the name.
+    # Bare names too: the solver loads only packages that match a spec, and would take a version from a channel of lower
+    # priority although the preferred one has the name.
     bare = sorted(names)
     others = {name: text for name, text in health.requested(details).items() if name not in names}
     constraints = _pins(machine, prefix)
@@ -298,10 +287,10 @@ def questions(
     ]
 
 
-def exact_question(
+def exact_attempt(
     machine: Machine, prefix: Path, specs: list[Spec], kept: Iterable[str], claimed: Collection[str]
 ) -> Attempt:
-    """What to ask of the solver where nothing shall be there but what is asked for and what that needs."""
+    """The attempt at an environment with only the requested packages and their dependencies."""
     return Attempt(
         specs=[*(_for_solver(spec, machine) for spec in specs), *sorted({spec.name for spec in specs} | set(kept))],
         constraints=_pins(machine, prefix),
@@ -321,16 +310,16 @@ def _for_solver(spec: Spec, machine: Machine) -> str:
 
 
 def package_cache(machine: Machine, prefix: Path) -> Path:
-    """Where packages are kept: conda's own cache if one is configured and can be written, else the tool's.
+    """The package cache: conda's own if one is configured and writable, else nbprovision's.
 
-    Environments share files with it by hard links, so one on the file system of ``prefix`` is preferred.
+    Environments share files with it by hard links, so a cache on the file system of ``prefix`` is preferred.
     """
     device = existing(prefix).stat().st_dev
     for folder in sorted(
         machine.conda.configured_pkgs_dirs, key=lambda folder: existing(folder).stat().st_dev != device
     ):
         nearest = existing(folder)
-        # A package that somebody else can change is not for an environment of root's.
+        # Root's environments take no package that somebody else can change.
         if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK) and not trust.fault(folder):
             return folder
     own = machine.cache_near(prefix) / "pkgs"
@@ -339,27 +328,27 @@ def package_cache(machine: Machine, prefix: Path) -> Path:
 
 
 def evict(machine: Machine, source: Path) -> None:
-    """Take a harmed package from the cache, so that it is fetched again; a folder elsewhere is left alone."""
+    """Remove a damaged package from the cache, so that it is fetched again; a folder elsewhere stays."""
     own = (machine.cache / "pkgs", *(folder / "pkgs" for folder in caches.folders(machine)))
     if source.parent in (*machine.conda.configured_pkgs_dirs, *own):
         remove(source)
 
 
 def usable(machine: Machine) -> bool:
-    """Whether py-rattler can be loaded on this machine; it takes a while, and is asked where something went wrong."""
+    """Whether py-rattler can be loaded on this machine: a slow check, made after a failure."""
     words = [sys.executable, "-I", "-c", "import rattler"]
     return commands.run(words, env=child_environment(machine), accept=range(-64, 256)).status == 0
 
 
 def child_environment(machine: Machine, channels: Iterable[str] = ()) -> dict[str, str]:
-    """The variables of the child: what conda knows of certificates and proxies, in the words that the library knows.
+    """The child's variables, with conda's settings of certificates and proxies in the form that the library reads.
 
     Args:
-        machine: Its variables, and conda's configuration.
-        channels: URLs that are fetched from.
+        machine: The machine, for its variables and conda's configuration.
+        channels: URLs to fetch from.
 
     Raises:
-        TaskFailed: there are more proxies than the library can be told of.
+        TaskFailed: the channels need more proxies than the library supports.
 
     """
     env = dict(machine.env)
@@ -376,10 +365,10 @@ def child_environment(machine: Machine, channels: Iterable[str] = ()) -> dict[st
 
 
 def take_credentials(url: str) -> tuple[str, Mapping[str, Any]]:
-    """Part a channel's URL from the token or password in it, so that neither gets into a record or a log.
+    """Separate a channel's URL from its token or password, so that neither gets into a record or a log.
 
     Returns:
-        The URL without them, and rattler's form of the credentials (host, whatever the port, to what it asks for).
+        The URL without them, and the credentials in rattler's form, by host without port.
 
     """
     parts = urlsplit(url)
@@ -401,24 +390,23 @@ def take_credentials(url: str) -> tuple[str, Mapping[str, Any]]:
 
 
 def proxy_environment(env: Mapping[str, str], proxies: Mapping[str, str], channels: Iterable[str]) -> dict[str, str]:
-    """``env`` with conda's ``proxy_servers``, as the variables that the library heeds, in place of its own proxies.
+    """``env`` with conda's ``proxy_servers`` as the variables that the library reads, instead of its own proxies.
 
-    conda hands them to requests and lets no variable count beside them (``CondaSession`` in
-    ``conda/gateways/connection``). For a URL requests takes the most precise of ``scheme://host``, ``scheme``,
-    ``all://host`` and ``all``.
+    conda passes them to requests and ignores the variables (``CondaSession`` in ``conda/gateways/connection``). For a
+    URL requests takes the most precise of ``scheme://host``, ``scheme``, ``all://host`` and ``all``.
 
     Args:
         env: The environment variables.
         proxies: ``proxy_servers``.
-        channels: URLs that are fetched from; they decide where a host has a proxy of its own.
+        channels: URLs to fetch from, whose hosts may have their own proxies.
 
     Raises:
-        TaskFailed: two hosts need different proxies, for which there is one variable.
+        TaskFailed: two hosts need different proxies, and there is one variable.
 
     """
     for proxy in proxies.values():
         secrets.remember_url(proxy)
-    found = {name: value for name, value in env.items() if name.lower() not in _PROXY_VARIABLES}
+    result = {name: value for name, value in env.items() if name.lower() not in _PROXY_VARIABLES}
     direct: set[str] = set()
     for scheme in ("http", "https"):
         hosts = sorted({urlsplit(url).hostname or "" for url in channels if url.startswith(f"{scheme}://")})
@@ -431,15 +419,15 @@ def proxy_environment(env: Mapping[str, str], proxies: Mapping[str, str], channe
         if len(used) > 1:
             raise TaskFailed(
                 f"the channels {' and '.join(hosts)} need different proxies",
-                cause="`proxy_servers` in conda's configuration names one for each, and the built-in engine knows one",
+                cause="`proxy_servers` in conda's configuration has one for each, and the built-in engine supports one",
                 cure="write engine: conda, or use one proxy for all channels",
             )
         for proxy in used:
             text = proxy if "://" in proxy else f"http://{proxy}"
-            found[f"{scheme}_proxy"] = found[f"{scheme.upper()}_PROXY"] = text
+            result[f"{scheme}_proxy"] = result[f"{scheme.upper()}_PROXY"] = text
     if direct:
-        found["no_proxy"] = found["NO_PROXY"] = ",".join(sorted(direct))
-    return found
+        result["no_proxy"] = result["NO_PROXY"] = ",".join(sorted(direct))
+    return result
 
 
 def _proxy_of(proxies: Mapping[str, str], scheme: str, host: str) -> str | None:

@@ -1,6 +1,6 @@
-"""The process in which py-rattler works: solves, then fetches and links what it has solved.
+"""The child process of py-rattler: it solves, then fetches and links the solution.
 
-Nothing else of the tool imports py-rattler's solver or installer. See `nbprovision.conda.rattler` for the requests.
+No other module imports py-rattler's solver or installer. See `nbprovision.conda.rattler` for the requests.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rattler.exceptions import (
     TransactionError,
 )
 
-from nbprovision.conda.engine import Attempt, InstallRequest, RehearseRequest, Request, SolveRequest
+from nbprovision.conda.engine import UNSOLVABLE, Attempt, InstallRequest, RehearseRequest, Request, SolveRequest
 from nbprovision.machine import package_names
 from nbprovision.model.errors import DEFECT, REPORT, TaskFailed, nearest
 from nbprovision.system import disk_space
@@ -39,20 +39,21 @@ from nbprovision.system.process import answer, ending_when_silent
 from nbprovision.system.reading import read_json
 
 Tell = Callable[..., None]
-_PAUSE = 0.1  # seconds between two words about a download
+_PAUSE = 0.1  # seconds between two messages about a download
+_FAILURES = (InstallerError, LinkError, TransactionError, OSError)
 
-_solved: dict[int, list[rattler.RepoDataRecord]] = {}  # until they are installed; requests come side by side
+_solved: dict[int, list[rattler.RepoDataRecord]] = {}  # solutions until they are installed; requests run in parallel
 _numbers = itertools.count()
-_one_at_a_time = threading.Lock()
+_gateway_lock = threading.Lock()
 
 
 def work(message: Any, tell: Tell) -> Any:
-    """Do what a request asks for."""
+    """Carry out a request."""
     request = msgspec.convert(message, Request)
     if isinstance(request, SolveRequest):
-        with ending_when_silent(request.silence, lambda: request.shown, lambda: _kept(request.repodata)):
+        with ending_when_silent(request.silence, lambda: request.shown, lambda: _received(request.repodata)):
             return asyncio.run(_solve(request))
-    reporter = _Reporter(tell)
+    reporter = _Reporter(tell)  # type: ignore[abstract]  # the methods without a body are not
     with ending_when_silent(request.silence, lambda: list(reporter.coming.values()), lambda: reporter.progress):
         if isinstance(request, RehearseRequest):
             return asyncio.run(_rehearse(request, reporter))
@@ -64,16 +65,15 @@ def work(message: Any, tell: Tell) -> Any:
 
 async def _solve(request: SolveRequest) -> dict[str, Any]:
     _offer_credentials(request.credentials)
-    with _one_at_a_time:
+    with _gateway_lock:
         identities = _identities(request.channels)
         gateway = _gateway(request.repodata, request.offline, request.verify, request.retries, identities)
     installed = _installed(request)
-    # a locked package is kept even where a spec names another channel
-    rebuilt = await _with_builds_for_cuda(installed, request, gateway) if request.other_builds else []
+    # A locked package is kept even if a spec names another channel.
+    locked = [record for record in installed if record.name.normalized not in request.unlocked]
+    rebuilt = await _with_builds_for_cuda(locked, request, gateway) if request.other_builds else []
     versions = [f"{record.name.normalized} =={record.version}" for record in rebuilt]
-    locked = [
-        record for record in installed if record not in rebuilt and record.name.normalized not in request.unlocked
-    ]
+    locked = [record for record in locked if record not in rebuilt]
     virtual = rattler.VirtualPackage.detect(rattler.VirtualPackageOverrides.from_env())
     unsolved: SolverError | None = None
     for number, attempt in enumerate(request.attempts):
@@ -95,42 +95,34 @@ async def _solve(request: SolveRequest) -> dict[str, Any]:
         else:
             solution = next(_numbers)
             _solved[solution] = solved
-            there = {record.name.normalized: record for record in installed}
-            packages = [_package(record, there) for record in solved]
+            before = {record.name.normalized: record for record in installed}
+            packages = [_package(record, before.get(record.name.normalized)) for record in solved]
             return {"attempt": number, "solution": solution, "packages": packages}
     if unsolved is None:
-        raise TaskFailed("nothing was asked of the solver", cause=DEFECT, cure=REPORT)
+        raise TaskFailed("the solver got no query", cause=DEFECT, cure=REPORT)
     raise await _unsolvable(unsolved, request, gateway)
 
 
-def _kept(repodata: str) -> list[tuple[str, int, int]]:
-    """What has come of channels: the library writes each piece of an index, and each shard, into this folder."""
-    found = []
+def _received(repodata: str) -> list[tuple[str, int, int]]:
+    """The received parts of channels: the library writes each part of an index, and each shard, into this folder."""
+    parts = []
     with contextlib.suppress(FileNotFoundError):
         for entry in os.scandir(repodata):
             with contextlib.suppress(FileNotFoundError):
                 status = entry.stat(follow_symlinks=False)
-                found.append((entry.name, status.st_size, status.st_mtime_ns))
-    return sorted(found)
+                parts.append((entry.name, status.st_size, status.st_mtime_ns))
+    return sorted(parts)
 
 
 async def _with_builds_for_cuda(
-    installed: list[rattler.PrefixRecord], request: SolveRequest, gateway: rattler.Gateway
+    records: list[rattler.PrefixRecord], request: SolveRequest, gateway: rattler.Gateway
 ) -> list[rattler.PrefixRecord]:
-    """The installed packages of whose version the channels have builds that ask for CUDA."""
-    specs = _specs([f"{record.name.normalized} =={record.version}" for record in installed], lenient=True)
-    found = await gateway.query(request.channels, _platforms(), specs, recursive=False)
-    names = {
-        record.name.normalized
-        for records in found
-        for record in records
-        if any(text.split()[0] == "__cuda" for text in record.depends)
-    }
-    return [
-        record
-        for record in installed
-        if record.name.normalized in names and record.name.normalized not in request.unlocked
-    ]
+    """Those of the installed packages for which the channels have builds of the same version that need CUDA."""
+    specs = _specs([f"{record.name.normalized} =={record.version}" for record in records], lenient=True)
+    answers = await gateway.query(request.channels, _platforms(), specs, recursive=False)
+    builds = [build for answer in answers for build in answer]
+    names = {build.name.normalized for build in builds if any(text.split()[0] == "__cuda" for text in build.depends)}
+    return [record for record in records if record.name.normalized in names]
 
 
 def _installed(request: SolveRequest) -> list[rattler.PrefixRecord]:
@@ -143,18 +135,18 @@ def _installed(request: SolveRequest) -> list[rattler.PrefixRecord]:
 
 
 def _specs(texts: list[str], *, lenient: bool = False) -> list[rattler.MatchSpec]:
-    """Read specs as conda does: plain strings handed to the solver are read strictly, and `six 1.16.0` is refused.
+    """Parse specs as conda does: the solver parses plain strings strictly, and refuses `six 1.16.0`.
 
     Args:
         texts: The specs.
-        lenient: Leave out what cannot be read, for specs that other tools wrote.
+        lenient: Leave out invalid specs, which other tools may have written.
 
     """
     specs = []
     for text in texts:
         try:
             specs.append(rattler.MatchSpec(text))
-        except InvalidMatchSpecError as error:  # noqa: PERF203 - each is to be named
+        except InvalidMatchSpecError as error:  # noqa: PERF203 - the error names the spec
             if lenient:
                 continue
             raise TaskFailed(
@@ -165,8 +157,7 @@ def _specs(texts: list[str], *, lenient: bool = False) -> list[rattler.MatchSpec
     return specs
 
 
-def _package(record: rattler.RepoDataRecord, installed: dict[str, rattler.PrefixRecord]) -> dict[str, Any]:
-    before = installed.get(record.name.normalized)
+def _package(record: rattler.RepoDataRecord, before: rattler.PrefixRecord | None) -> dict[str, Any]:
     order = 0
     if before is not None and before.version != record.version:
         order = 1 if before.version < record.version else -1
@@ -195,23 +186,22 @@ async def _install(request: InstallRequest, reporter: _Reporter) -> None:
             target_prefix=request.prefix,
             cache_dir=Path(request.cache),
             reinstall_packages=set(request.reinstall),
-            # conda runs the scripts that a package brings to finish its installation; an environment without them
-            # would not be what the same packages are under conda.
+            # conda runs the scripts of packages too: without them the environment would differ from conda's.
             execute_link_scripts=True,
             show_progress=False,
             client=_client(verify=request.verify, retries=request.retries),
-            # the wrapped object: the wrapper is not taken
+            # The library takes the wrapped object only.
             requested_specs=[spec._match_spec for spec in _specs(request.requested, lenient=True)],  # noqa: SLF001
             reporter=reporter,
         )
-    except (InstallerError, LinkError, TransactionError, OSError) as error:
+    except _FAILURES as error:
         raise _failed(error, request, solved) from error
-    del _solved[request.solution]  # not before: what the network failed is asked for again
+    del _solved[request.solution]  # only now: after a failure of the network the request comes again
     _open_records(Path(request.prefix))
 
 
 def _open_records(prefix: Path) -> None:
-    """Let everybody read the records, as conda leaves them: the library's are for their owner alone."""
+    """Make the records readable for everybody, as conda does: the library makes them readable for the owner only."""
     for entry in os.scandir(prefix / "conda-meta"):
         if entry.name.endswith(".json") and entry.is_file(follow_symlinks=False):
             mode = stat.S_IMODE(entry.stat().st_mode)
@@ -220,12 +210,11 @@ def _open_records(prefix: Path) -> None:
 
 
 async def _rehearse(request: RehearseRequest, reporter: _Reporter) -> None:
-    """Link into another folder what is to come: it is in the cache then, and there is room for it."""
-    there = [rattler.PrefixRecord.from_path(Path(path)) for path in request.installed]
-    known = {_identity(record) for record in there}
+    """Link the new packages into another folder: then they are in the cache, and there is space for them."""
+    installed = {_identity(rattler.PrefixRecord.from_path(Path(path))) for path in request.installed}
     solved = _solved[request.solution]
-    coming = [record for record in solved if _identity(record) not in known]
-    # Which Python there is tells where pure Python packages go.
+    coming = [record for record in solved if _identity(record) not in installed]
+    # The version of Python decides where pure Python packages go.
     python = [record for record in solved if record.name.normalized == "python" and record not in coming]
     try:
         await rattler.install(
@@ -237,7 +226,7 @@ async def _rehearse(request: RehearseRequest, reporter: _Reporter) -> None:
             client=_client(verify=request.verify, retries=request.retries),
             reporter=reporter,
         )
-    except (InstallerError, LinkError, TransactionError, OSError) as error:
+    except _FAILURES as error:
         raise _failed(error, request, solved) from error
 
 
@@ -245,11 +234,11 @@ def _identity(record: rattler.PackageRecord) -> tuple[str, str, str]:
     return record.name.normalized, str(record.version), str(record.build)
 
 
-class _Reporter:
-    """Tells of packages fetched and linked; called from the engine's threads.
+class _Reporter(rattler.InstallerReporter):
+    """Reports packages that are fetched and linked; the engine's threads call it.
 
     Attributes:
-        coming: Names of the packages that are being downloaded, by their number.
+        coming: Names of the packages that are being downloaded, by their numbers.
 
     """
 
@@ -259,19 +248,28 @@ class _Reporter:
         self._linked = 0
         self._sizes: dict[int, tuple[int, int]] = {}
         self._names: list[str] = []
-        self._told = 0.0
+        self._reported = 0.0
         self.coming: dict[int, str] = {}
 
     @property
     def progress(self) -> tuple[int, int]:
-        """Bytes that have come, and packages that are linked."""
+        """Received bytes, and linked packages."""
         return sum(done for done, _ in list(self._sizes.values())), self._linked
+
+    def _due(self) -> bool:
+        """Whether the pause since the last message is over, which begins again then."""
+        now = time.monotonic()
+        due = now - self._reported >= _PAUSE
+        if due:
+            self._reported = now
+        return due
+
+    def _tell_linked(self, text: str = "linking") -> None:
+        self._tell(text=text, done=self._linked, total=self._packages, unit="packages")
 
     def on_transaction_start(self, total_operations: int) -> None:
         self._packages = total_operations
-        self._tell(text="linking", done=0, total=total_operations, unit="packages")
-
-    def on_transaction_operation_start(self, operation: int) -> None: ...
+        self._tell_linked()
 
     def on_populate_cache_start(self, operation: int, package_name: str) -> int:
         self._names.append(package_name)
@@ -280,60 +278,31 @@ class _Reporter:
     def on_validate_start(self, cache_entry: int) -> int:
         return cache_entry
 
-    def on_validate_complete(self, validate_idx: int) -> None: ...
-
     def on_download_start(self, cache_entry: int) -> int:
         self.coming[cache_entry] = self._names[cache_entry]
         return cache_entry
 
     def on_download_progress(self, download_idx: int, progress: int, total: int | None) -> None:
         self._sizes[download_idx] = (progress, total or progress)
-        now = time.monotonic()
-        if now - self._told >= _PAUSE:
-            self._told = now
+        if self._due():
             name = self._names[download_idx] if download_idx < len(self._names) else ""
-            done, all_of_it = (sum(column) for column in zip(*self._sizes.values(), strict=True))
-            self._tell(text=f"fetching {name}", done=done, total=all_of_it, unit="bytes")
+            done, complete = (sum(column) for column in zip(*self._sizes.values(), strict=True))
+            self._tell(text=f"fetching {name}", done=done, total=complete, unit="bytes")
 
     def on_download_completed(self, download_idx: int) -> None:
         self.coming.pop(download_idx, None)
 
-    def on_populate_cache_complete(self, cache_entry: int) -> None: ...
-
-    def on_unlink_start(self, operation: int, package_name: str) -> int:
-        return operation
-
-    def on_unlink_complete(self, index: int) -> None: ...
-
-    def on_link_start(self, operation: int, package_name: str) -> int:
-        return operation
-
     def on_link_complete(self, index: int) -> None:
         self._linked += 1
-        now = time.monotonic()
-        if now - self._told >= _PAUSE or self._linked == self._packages:
-            self._told = now
-            self._tell(text="linking", done=self._linked, total=self._packages, unit="packages")
-
-    def on_transaction_operation_complete(self, operation: int) -> None: ...
-
-    def on_transaction_complete(self) -> None: ...
+        if self._due() or self._linked == self._packages:
+            self._tell_linked()
 
     def on_post_link_start(self, package_name: str, script_path: str) -> int:
-        self._tell(
-            text=f"running the script of {package_name}", done=self._linked, total=self._packages, unit="packages"
-        )
+        self._tell_linked(f"running the script of {package_name}")
         return 0
 
-    def on_post_link_complete(self, index: int, success: bool) -> None: ...
 
-    def on_pre_unlink_start(self, package_name: str, script_path: str) -> int:
-        return 0
-
-    def on_pre_unlink_complete(self, index: int, success: bool) -> None: ...
-
-
-@functools.cache  # what it has read of a channel serves all that are solved from it
+@functools.cache  # a channel is read once for all environments
 def _gateway(
     cache: str,
     offline: bool,
@@ -344,21 +313,21 @@ def _gateway(
     return rattler.Gateway(
         cache_dir=Path(cache),
         client=_client(verify=verify, retries=retries),
-        # `use-cache-only` fails on a cache that is fresh
+        # `use-cache-only` fails if the cache is fresh.
         default_config=rattler.SourceConfig(cache_action="force-cache-only" if offline else "cache-or-fetch"),
     )
 
 
 def _identities(channels: list[str]) -> tuple[str, ...]:
-    """What tells that a channel which is a folder of this machine has changed since it was read."""
-    found = []
+    """The identities of the indexes of local channels, which show that a channel has changed since it was read."""
+    identities = []
     for url in channels:
         for subdir in ("noarch", str(rattler.Platform.current())) if url.startswith("file://") else ():
             path = Path(unquote(urlsplit(url).path), subdir, "repodata.json")
             with contextlib.suppress(OSError):
                 status = path.stat()
-                found.append(f"{path} {status.st_ino} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_size}")
-    return tuple(found)
+                identities.append(f"{path} {status.st_ino} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_size}")
+    return tuple(identities)
 
 
 @functools.cache
@@ -370,7 +339,7 @@ def _client(*, verify: bool, retries: int) -> rattler.Client:
 
 
 def _offer_credentials(credentials: dict[str, Any]) -> None:
-    """Let the library read credentials from memory: they never touch a disk."""
+    """Let the library read credentials from memory, so that they are never on a disk."""
     if not credentials:
         return
     named = os.environ.get("RATTLER_AUTH_FILE")
@@ -392,38 +361,35 @@ def _offer_credentials(credentials: dict[str, Any]) -> None:
 
 
 async def _unsolvable(error: SolverError, request: SolveRequest, gateway: rattler.Gateway) -> TaskFailed:
-    """Say which spec has no answer, and what there is instead."""
+    """The error that names the incompatible specs and the available versions."""
     cause = str(error).removeprefix("Cannot solve the request because of: ").strip()
     last: Attempt = request.attempts[-1]
     names = [name.normalized for name in await gateway.names(request.channels, platforms=_platforms())]
-    asked: dict[str, str] = {}
-    for wanted in _specs(last.specs):
-        asked.setdefault(wanted.name.normalized, str(wanted))  # the bare names come last
-    unknown = [name for name in asked if name not in names and name in cause]
-    where = ", ".join(request.shown)
-    if unknown:
-        advice = package_names.advice(unknown[0], "conda")
+    specs: dict[str, str] = {}
+    for spec in _specs(last.specs):
+        specs.setdefault(spec.name.normalized, str(spec))  # the bare names come last
+    channels = ", ".join(request.shown)
+    unknown = next((name for name in specs if name not in names and name in cause), None)
+    if unknown is not None:
+        advice = package_names.advice(unknown, "conda")
         return TaskFailed(
-            f"no channel has a package '{unknown[0]}'{'' if advice else nearest(unknown[0], names)}",
-            cause=f"looked in {where}",
+            f"no channel has a package '{unknown}'{'' if advice else nearest(unknown, names)}",
+            cause=f"looked in {channels}",
             cure=advice or "correct the name, or name the channel that has it",
         )
-    hints = []
-    for name, spec in asked.items():
-        if spec != name and name in cause:
-            hints.append(await _versions(name, request, gateway))
+    guilty = [name for name, spec in specs.items() if spec != name and name in cause]
     return TaskFailed(
-        "no set of packages satisfies all that is asked for",
-        cause="\n".join([cause, *hints]),
-        cure=f"loosen one of the specs, or name another channel than {where}",
+        UNSOLVABLE,
+        cause="\n".join([cause, *[await _versions(name, request, gateway) for name in guilty]]),
+        cure=f"loosen one of the specs, or name another channel than {channels}",
     )
 
 
 async def _versions(name: str, request: SolveRequest, gateway: rattler.Gateway) -> str:
-    found = await gateway.query(request.channels, _platforms(), [rattler.MatchSpec(name)], recursive=False)
-    versions = sorted({record.version for records in found for record in records})
-    shown = ", ".join(str(version) for version in versions[-8:])
-    return f"there is {name} {'... ' if len(versions) > 8 else ''}{shown}"
+    answers = await gateway.query(request.channels, _platforms(), [rattler.MatchSpec(name)], recursive=False)
+    versions = sorted({record.version for records in answers for record in records})
+    newest = ", ".join(str(version) for version in versions[-8:])
+    return f"available versions of {name}: {'... ' if len(versions) > 8 else ''}{newest}"
 
 
 def _platforms() -> list[rattler.Platform]:
@@ -433,7 +399,7 @@ def _platforms() -> list[rattler.Platform]:
 def _unreachable(error: Exception, request: SolveRequest) -> TaskFailed:
     text = str(error).replace("\nCaused by", "; caused by")
     if request.offline:
-        cure = "conda is told to be offline, and the channel is not in the cache: turn `offline` off, or be online once"
+        cure = "conda is set to `offline`, and the channel is not in the cache: switch `offline` off, at least once"
     elif "file://" in text or "No such file" in text:
         cure = "correct the path of the channel, or build it first by ensure_conda_channel"
     else:
@@ -448,13 +414,13 @@ def _failed(
     culprit = next((record for record in solved if record.file_name in text), None)
     if culprit is not None and culprit.url not in text:
         text += f" ({culprit.url})"
-    no_room = disk_space.explain_output(text, Path(request.prefix))
-    if no_room is not None:
-        text, cure = no_room
+    disk_full = disk_space.explain_output(text, Path(request.prefix))
+    if disk_full is not None:
+        text, cure = disk_full
     elif "os error 13" in text:
-        cure = f"look at who may write to {request.prefix} and {request.cache}"
+        cure = f"check who may write to {request.prefix} and {request.cache}"
     else:
-        cure = "run again: what is done stays done"
+        cure = "run again: completed work is kept"
     return TaskFailed(f"the packages could not be installed into {request.prefix}", cause=text, cure=cure)
 
 

@@ -1,4 +1,4 @@
-"""What people asked for in an environment, by what the tools wrote down; the rest came along, or is not needed at all.
+"""The packages that users requested in an environment, from the notes of the tools that installed them.
 
 Sources: conda's history (conda.history.History) and the specs in its records; REQUESTED of pip (PEP 376,
 https://packaging.python.org/en/latest/specifications/recording-installed-packages/); direct_url.json (PEP 610).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -34,13 +35,13 @@ _BROUGHT_BY_VENV = ("pip", "setuptools", "wheel")
 _STAT = Path("/proc/stat")
 
 
-class CondaAsked(msgspec.Struct, frozen=True, kw_only=True):
-    """What conda (or a tool like it) was asked for.
+class CondaRequests(msgspec.Struct, frozen=True, kw_only=True):
+    """The packages that users requested from conda or a tool like it.
 
     Attributes:
-        specs: Match specs by package; each is what is installed.
-        channels: Where what is installed came from, the preferred channel first; a name where conda has one for it.
-        guessed: Nobody wrote down what was asked for: these are the packages that nothing else needs.
+        specs: Match specs by package, which the installed packages satisfy.
+        channels: The channels of the installed packages, the preferred one first; by name if conda has one.
+        guessed: No tool noted the requests: these are the packages that no other needs.
 
     """
 
@@ -49,13 +50,13 @@ class CondaAsked(msgspec.Struct, frozen=True, kw_only=True):
     guessed: bool = False
 
 
-class PipAsked(msgspec.Struct, frozen=True, kw_only=True):
-    """A distribution that pip or uv was asked for.
+class PipRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A distribution that a user requested from pip or uv.
 
     Attributes:
         name: Normalised.
-        requirement: As a requirements file has it; may hold a password.
-        gone: The file or folder that it was installed from, where that is not there any more.
+        requirement: As in a requirements file; may contain a password.
+        gone: The file or folder of its source, if that no longer exists.
 
     """
 
@@ -65,12 +66,12 @@ class PipAsked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Since(msgspec.Struct, frozen=True):
-    """Names of what has come or moved since some moment, by its kind.
+    """Names of packages that were installed or changed since a certain moment.
 
     Attributes:
-        packages: Of conda.
-        distributions: Of Python.
-        moved: Those of both that were there before in another version.
+        packages: conda packages.
+        distributions: Python distributions.
+        moved: Packages of both kinds that changed their version.
 
     """
 
@@ -81,103 +82,105 @@ class Since(msgspec.Struct, frozen=True):
 
 def by_conda(
     prefix: Path, condarc: Condarc, configured: Iterable[str], *, pinned: bool, only: Collection[str] | None = None
-) -> CondaAsked:
-    """What conda was asked for.
+) -> CondaRequests:
+    """The packages that users requested from conda.
 
     Args:
         prefix: The environment.
-        condarc: Names channels, and says what a spec's channel stands for.
-        configured: Channels in the order in which they are preferred here.
-        pinned: In the versions that are installed.
-        only: Look at these packages only.
+        condarc: conda's configuration, for the names and URLs of channels.
+        configured: The configured channels, the preferred one first.
+        pinned: Give the installed versions.
+        only: Consider these packages only.
 
     """
     records = [record for record in installed(prefix) if only is None or record.name in only]
     details = health.all_details(records)
     if not details:
-        return CondaAsked()
-    specs = {name: text for name, text in _told(prefix, details).items() if name in details}
-    guessed = not specs
+        return CondaRequests()
+    # conda itself prefers its history to the records.
+    noted = {**health.requested(details), **_history(prefix)}
+    texts = {name: text for name, text in noted.items() if name in details}
+    guessed = not texts
     if guessed:
-        specs = {name: name for name in _needed_by_none(details)}
+        texts = {name: name for name in _needed_by_none(details)}
     replaced = replaced_by_pip(prefix, records)
     by_name = {record.name: record for record in records}
-    found = {
-        name: _spec(name, text, by_name[name], condarc, pinned=pinned)
-        for name, text in sorted(specs.items())
-        if name not in replaced
-    }
-    return CondaAsked(
-        specs=found, channels=tuple(_channels(prefix, details.values(), condarc, configured)), guessed=guessed
+    return CondaRequests(
+        specs={
+            name: _spec(name, text, by_name[name], condarc, pinned=pinned)
+            for name, text in sorted(texts.items())
+            if name not in replaced
+        },
+        channels=tuple(_channels(prefix, details.values(), condarc, configured)),
+        guessed=guessed,
     )
 
 
-def by_pip(prefix: Path, *, pinned: bool, only: Collection[str] | None = None) -> tuple[list[PipAsked], list[str]]:
-    """What pip, uv and their like were asked for.
+def by_pip(prefix: Path, *, pinned: bool, only: Collection[str] | None = None) -> tuple[list[PipRequest], list[str]]:
+    """The distributions that users requested from pip, uv and similar tools.
 
     Args:
         prefix: A conda or virtual environment.
-        pinned: In the versions that are installed.
-        only: Look at these distributions only.
+        pinned: Give the installed versions.
+        only: Consider these distributions only.
 
     Returns:
-        What was asked for, and names of what is left over: nobody asked for it, nothing needs it.
+        The requested distributions, and the names of those that were not requested and that no other needs.
 
     """
     every = distributions.installed(prefix)
     records = installed(prefix)
-    found = _not_condas(every, records)
+    from_pip = _not_condas(every, records)
     if only is not None:
-        found = {name: one for name, one in found.items() if name in only}
+        from_pip = {name: copy for name, copy in from_pip.items() if name in only}
     if not records:
-        found = {name: one for name, one in found.items() if name not in _BROUGHT_BY_VENV}
+        from_pip = {name: copy for name, copy in from_pip.items() if name not in _BROUGHT_BY_VENV}
     needed_by_none = _leaves(prefix, every)
-    # pip writes REQUESTED for what is asked for, old versions of it never; uv writes it for all that comes along too
-    # (https://github.com/astral-sh/uv/issues/13278), so that it tells nothing.
-    honest = any(one.installer == "pip" and one.requested for one in found.values())
-    asked = {
-        name: one
-        for name, one in found.items()
-        if (one.requested if honest and one.installer == "pip" else name in needed_by_none or one.direct_url)
+    # pip writes REQUESTED for requested distributions, its old versions never do. uv writes it for all dependencies too
+    # (https://github.com/astral-sh/uv/issues/13278), so that it has no meaning.
+    honest = any(copy.installer == "pip" and copy.requested for copy in from_pip.values())
+    requested = {
+        name: copy
+        for name, copy in from_pip.items()
+        if (copy.requested if honest and copy.installer == "pip" else name in needed_by_none or copy.direct_url)
     }
-    condas = [name for name in every if name not in found]
-    extras = _extras(prefix, asked, condas, every)
-    wanted = [requirements.parse(_named(name, extras)) for name in asked]
+    condas = [name for name in every if name not in from_pip]
+    extras = _extras(prefix, requested, condas, every)
+    wanted = [requirements.parse(_named(name, extras)) for name in requested]
     needed = satisfied.needed(wanted, condas, every, _environment(prefix))
     replaced = {normalized(name) for name in replaced_by_pip(prefix, records)}
     return (
-        [_requirement(one, extras, pinned=pinned or name in replaced) for name, one in sorted(asked.items())],
-        sorted(found.keys() - asked.keys() - needed),
+        [_requirement(copy, extras, pinned=pinned or name in replaced) for name, copy in sorted(requested.items())],
+        sorted(from_pip.keys() - requested.keys() - needed),
     )
 
 
 def replaced_by_pip(prefix: Path, records: Iterable[CondaRecord]) -> set[str]:
-    """Names of conda packages in whose place pip or uv has put another version."""
+    """Names of conda packages that pip or uv replaced by another version."""
     return {name for name, drift in health.drifts(prefix, records) if drift.strays}
 
 
 def since_start(prefix: Path) -> Since:
-    """What has come into an environment since the machine started, by the times of its records and folders.
+    """The packages that were installed since the machine started, by the times of their records and folders.
 
     An image's files keep their times when a machine starts from it.
     """
-    started = _started()
-    folders = [one for several in distributions.installed(prefix).values() for one in several]
+    copies = [copy for several in distributions.installed(prefix).values() for copy in several]
     return Since(
-        frozenset(record.name for record in installed(prefix) if _changed(record.path) > started),
-        frozenset(one.name for one in folders if _changed(one.path) > started),
+        frozenset(record.name for record in installed(prefix) if is_newer_than_start(record.path)),
+        frozenset(copy.name for copy in copies if is_newer_than_start(copy.path)),
     )
 
 
 def is_newer_than_start(path: Path) -> bool:
-    """Whether a file was made or changed since the machine started."""
+    """Whether a file was created or changed since the machine started."""
     return _changed(path) > _started()
 
 
-def unneeded_packages(details: Mapping[str, Details], asked: Iterable[str]) -> list[str]:
-    """Names of conda packages that nobody asked for, and that none of ``asked`` needs: ``exact`` removes them."""
+def unneeded_packages(details: Mapping[str, Details], requested: Iterable[str]) -> list[str]:
+    """Names of conda packages that are neither requested nor needed by a requested one: ``exact`` removes them."""
     needed: set[str] = set()
-    waiting = [name for name in asked if name in details]
+    waiting = [name for name in requested if name in details]
     while waiting:
         name = waiting.pop()
         if name in needed:
@@ -189,34 +192,29 @@ def unneeded_packages(details: Mapping[str, Details], asked: Iterable[str]) -> l
 
 
 def unneeded_distributions(prefix: Path, claims: Iterable[Claim], owned: Collection[str]) -> list[Distribution]:
-    """Distributions that pip or uv brought, and that no pip task and nothing that stays needs: ``exact`` removes them.
+    """Distributions from pip or uv that neither a pip task nor a kept package needs: ``exact`` removes them.
 
-    What came from a path or a repository stays: a task may have asked for it without a name.
+    A distribution from a path or repository stays, because a task may have requested it without a name.
 
     Args:
         prefix: The environment.
-        claims: What pip tasks want in it.
+        claims: The distributions that pip tasks want in it.
         owned: Normalised names of conda's packages.
 
     """
-    found = distributions.installed(prefix)
-    environment = _environment(prefix)
+    present = distributions.installed(prefix)
     wanted = [requirements.parse(claim.requirement) for claim in claims]
-    placed = [name for name, several in found.items() if name in owned or several[0].direct_url is not None]
-    needed = satisfied.needed(wanted, placed, found, environment)
-    return [one for name, several in sorted(found.items()) if name not in needed for one in several]
+    kept = [name for name, copies in present.items() if name in owned or copies[0].direct_url is not None]
+    needed = satisfied.needed(wanted, kept, present, _environment(prefix))
+    return [copy for name, copies in sorted(present.items()) if name not in needed for copy in copies]
 
 
 # ---------------------------------------------------------------------------------------------------------------- conda
 
 
-def _told(prefix: Path, details: dict[str, Details]) -> dict[str, str]:
-    """Specs by package: as conda's history tells, which conda itself goes by, else as the records do."""
-    return {**health.requested(details), **_history(prefix)}
-
-
 def _history(prefix: Path) -> dict[str, str]:
-    told: dict[str, str] = {}
+    """Specs by package, from conda's history."""
+    specs: dict[str, str] = {}
     command = ""
     for line in _lines(prefix / META / "history"):
         if line.startswith("# cmd:"):
@@ -225,60 +223,54 @@ def _history(prefix: Path) -> dict[str, str]:
         if match is None:
             continue
         removed = match[1] == "remove" or (match[1] is None and re.search(r"\s(remove|uninstall)\s", command))
-        for text in _listed(match[2]):
-            spec = parse(text)
-            if spec is None:
-                continue
+        for spec in filter(None, map(parse, _listed(match[2]))):
             if removed:
-                told.pop(spec.name, None)
+                specs.pop(spec.name, None)
             else:
-                told[spec.name] = spec.text
-    return told
+                specs[spec.name] = spec.text
+    return specs
 
 
 def _listed(text: str) -> list[str]:
-    """The specs of a line: a list as Python writes it; of old versions of conda separated by commas."""
+    """The specs of a line: a list in Python's syntax; separated by commas in old versions of conda."""
     try:
-        found = ast.literal_eval(text)
+        entries = ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        found = text.split(",")
-    return [str(one).strip() for one in found] if isinstance(found, (list, tuple)) else []
+        entries = text.split(",")
+    return [str(entry).strip() for entry in entries] if isinstance(entries, (list, tuple)) else []
 
 
 def _spec(name: str, text: str, record: CondaRecord, condarc: Condarc, *, pinned: bool) -> str:
-    """The spec as it was asked for, if it still says the truth and is to stay as it was; else that of the version."""
+    """The spec as requested, if the installed package satisfies it and need not be pinned; else one of its version."""
     spec = parse(text)
-    if spec is None or spec.channel is None:
-        there = spec is not None and spec_satisfied(spec, [record], condarc)
-        return text if there and not pinned else f"{name}={record.version}"
-    bare = parse(f"{spec.channel}::{name}")
+    true = spec is not None and spec_satisfied(spec, [record], condarc)
+    if true and not pinned:
+        return text
+    source = f"{spec.channel}::{name}" if spec is not None and spec.channel is not None else name
+    bare = parse(source)
     if bare is None or not spec_satisfied(bare, [record], condarc):
-        return f"{name}={record.version}"  # it has come from elsewhere since
-    return text if not pinned and spec_satisfied(spec, [record], condarc) else f"{bare.text}={record.version}"
+        source = name  # it has come from another channel since
+    return f"{source}={record.version}"
 
 
 def _needed_by_none(details: Mapping[str, Details]) -> list[str]:
-    needed = {spec.name for one in details.values() for spec in map(parse, one.depends) if spec is not None}
+    needed = {spec.name for content in details.values() for spec in map(parse, content.depends) if spec is not None}
     return sorted(details.keys() - needed)
 
 
 def _channels(prefix: Path, details: Iterable[Details], condarc: Condarc, configured: Iterable[str]) -> Iterator[str]:
-    """By name or URL: those that a command named, those configured, the others by how much came from them."""
-    counts: dict[str, int] = {}
-    for one in details:
-        channel = one.channel.rstrip("/")
-        if channel:
-            counts[channel] = counts.get(channel, 0) + 1
+    """Channels by name or URL: those of commands, then the configured ones, then by their number of packages."""
+    counts = Counter(filter(None, (content.channel.rstrip("/") for content in details)))
     commands = [line for line in _lines(prefix / META / "history") if line.startswith("# cmd:")]
     named = [name for line in commands for name in _CHANNEL_OPTION.findall(line)]
     order = [url for name in named for url in condarc.urls(name)] + list(configured)
     rank = {url: number for number, url in reversed(list(enumerate(order)))}
-    found = sorted(counts, key=lambda channel: (rank.get(channel, len(order)), -counts[channel], channel))
-    yield from dict.fromkeys(_channel_name(channel, condarc) for channel in found)
+    ordered = sorted(counts, key=lambda channel: (rank.get(channel, len(order)), -counts[channel], channel))
+    yield from dict.fromkeys(_channel_name(channel, condarc) for channel in ordered)
 
 
 def _channel_name(channel: str, condarc: Condarc) -> str:
-    """The short name, where that leads to the same place; a URL with a secret in it stays, for others to mask."""
+    """The short name if it means the same URL; a URL with a secret stays, and callers mask it."""
     name = condarc.name_of(channel)
     return name if channel in condarc.urls(name) else channel
 
@@ -287,14 +279,14 @@ def _channel_name(channel: str, condarc: Condarc) -> str:
 
 
 def _not_condas(every: Mapping[str, list[Distribution]], records: Iterable[CondaRecord]) -> dict[str, Distribution]:
-    """The distributions that no conda package brought: by INSTALLER, and by what conda's records list."""
-    found = {name: several[-1] for name, several in every.items() if several[-1].installer != "conda"}
+    """The distributions that no conda package brought: by INSTALLER, and by the files in conda's records."""
     versions = {normalized(record.name): record.version for record in records}
-    found = {name: one for name, one in found.items() if versions.get(name) != one.version}
-    if found and versions:
+    copies = {name: several[-1] for name, several in every.items() if several[-1].installer != "conda"}
+    copies = {name: copy for name, copy in copies.items() if versions.get(name) != copy.version}
+    if copies and versions:
         listed = {folder for record in records for folder in health.dist_infos(record)}
-        found = {name: one for name, one in found.items() if one.path.name not in listed}
-    return found
+        copies = {name: copy for name, copy in copies.items() if copy.path.name not in listed}
+    return copies
 
 
 def _environment(prefix: Path) -> dict[str, str]:
@@ -314,48 +306,48 @@ def _leaves(prefix: Path, every: Mapping[str, list[Distribution]]) -> set[str]:
 
 
 def _extras(
-    prefix: Path, asked: Mapping[str, Distribution], condas: Collection[str], every: satisfied.Found
+    prefix: Path, requested: Mapping[str, Distribution], condas: Collection[str], every: satisfied.Found
 ) -> dict[str, list[str]]:
-    """Extras by name: those without which nobody would need something that is there, and all of whose needs are met.
+    """Extras by name: those whose needs are all installed, and that alone explain an installed distribution.
 
-    What was asked for with an extra is not written down; what came by it is there all the same.
+    No tool notes the requested extras, but their dependencies are installed.
     """
     environment = _environment(prefix)
-    came_along = satisfied.needed([], [*asked, *condas], every, environment)
-    found: dict[str, list[str]] = {}
-    for name, one in asked.items():
+    explained = satisfied.needed([], [*requested, *condas], every, environment)
+    extras: dict[str, list[str]] = {}
+    for name, copy in requested.items():
         plain = satisfied.needed([], [name], {name: every[name]}, environment)
-        for extra in sorted({normalized(match) for text in one.requires for match in _EXTRA.findall(text)}):
+        for extra in sorted({normalized(match) for text in copy.requires for match in _EXTRA.findall(text)}):
             wanted = requirements.parse(f"{name}[{extra}]")
             more = satisfied.needed([wanted], [], {name: every[name]}, environment) - plain
-            if more and more <= every.keys() and not more <= came_along:
-                found.setdefault(name, []).append(extra)
-    return found
+            if more and more <= every.keys() and not more <= explained:
+                extras.setdefault(name, []).append(extra)
+    return extras
 
 
 def _named(name: str, extras: Mapping[str, list[str]]) -> str:
     return f"{name}[{','.join(extras[name])}]" if name in extras else name
 
 
-def _requirement(one: Distribution, extras: Mapping[str, list[str]], *, pinned: bool) -> PipAsked:
-    named = _named(one.name, extras)
-    origin = one.direct_url
+def _requirement(copy: Distribution, extras: Mapping[str, list[str]], *, pinned: bool) -> PipRequest:
+    named, origin, gone = _named(copy.name, extras), copy.direct_url, None
     if origin is None:
-        return PipAsked(name=one.name, requirement=f"{named}=={one.version}" if pinned else named)
-    path = unquote(urlsplit(origin.url).path) if origin.url.startswith("file:") else None
-    gone = path if path is not None and not os.path.exists(path) else None
-    inside = f"#subdirectory={quote(origin.subdirectory)}" if origin.subdirectory else ""
-    if origin.editable and path is not None:
-        of_extras = named.removeprefix(one.name)
-        return PipAsked(name=one.name, requirement=f"-e {path}{inside}{of_extras}", gone=gone)
+        return PipRequest(name=copy.name, requirement=f"{named}=={copy.version}" if pinned else named)
     url = origin.url
+    path = unquote(urlsplit(url).path) if url.startswith("file:") else None
+    if path is not None and not os.path.exists(path):
+        gone = path
     if origin.vcs_info is not None:
-        commit, revision = origin.vcs_info.get("commit_id"), origin.vcs_info.get("requested_revision")
-        wanted = commit if pinned else revision
-        url = f"{origin.vcs_info.get('vcs', 'git')}+{url}{f'@{wanted}' if wanted else ''}"
-    if origin.editable:
-        return PipAsked(name=one.name, requirement=f"-e {url}#egg={one.name}{inside.replace('#', '&')}", gone=gone)
-    return PipAsked(name=one.name, requirement=f"{named} @ {url}{inside}", gone=gone)
+        revision = origin.vcs_info.get("commit_id" if pinned else "requested_revision")
+        url = f"{origin.vcs_info.get('vcs', 'git')}+{url}{f'@{revision}' if revision else ''}"
+    folder = f"subdirectory={quote(origin.subdirectory)}" if origin.subdirectory else ""
+    if origin.editable and path is not None:
+        requirement = f"-e {path}{folder and '#' + folder}{named.removeprefix(copy.name)}"
+    elif origin.editable:
+        requirement = f"-e {url}#egg={copy.name}{folder and '&' + folder}"
+    else:
+        requirement = f"{named} @ {url}{folder and '#' + folder}"
+    return PipRequest(name=copy.name, requirement=requirement, gone=gone)
 
 
 # ---------------------------------------------------------------------------------------------------------------- files

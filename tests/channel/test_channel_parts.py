@@ -83,7 +83,7 @@ class TestFinding:
         broken = tmp_path / ".local/share/uv/python/cpython-3.77.8-linux/bin/python3.77"
         broken.parent.mkdir(parents=True)
         broken.write_text("no program")
-        with pytest.raises(TaskFailed, match=r"there is no CPython 3\.77\.1 on this machine") as caught:
+        with pytest.raises(TaskFailed, match=r"this machine has no CPython 3\.77\.1\n") as caught:
             interpreter.find("3.77.1")
         assert f"3.77.9 ({other.resolve()}/bin/python3.77)" in caught.value.cause
         assert "3.77.8" not in caught.value.cause
@@ -91,7 +91,7 @@ class TestFinding:
 
     def test_a_shim_on_the_path_is_no_interpreter(self, installed: Installed, tmp_path: Path) -> None:
         (tmp_path / "bin/python3.77").symlink_to(installed("3.77.1"))
-        with pytest.raises(TaskFailed, match=r"there is no CPython 3\.77 "):
+        with pytest.raises(TaskFailed, match=r"this machine has no CPython 3\.77\n"):
             interpreter.find("3.77")
 
     def test_a_program_on_the_path_is_asked(self, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ class TestFinding:
         self, version: str, more: dict[str, str], installed: Installed
     ) -> None:
         program = installed(version, **more)
-        with pytest.raises(TaskFailed, match=r"is no CPython of 3\.10 or newer") as caught:
+        with pytest.raises(TaskFailed, match=r"is not a CPython 3\.10 or newer") as caught:
             interpreter.find(str(program))
         assert caught.value.cause.endswith(f"{more.get('implementation', 'cpython')} {version}")
 

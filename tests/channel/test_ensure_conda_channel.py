@@ -100,7 +100,7 @@ def test_a_distribution_s_python_is_made_right(machine: Machine, tmp_path: Path)
     try:
         converge(task, machine)
     except TaskFailed as error:
-        if "no CPython of 3.10" in str(error):
+        if "is not a CPython 3.10" in str(error):
             pytest.skip(f"{DEBIAN} is too old")
         raise
     prefix = tmp_path / "env"
@@ -208,13 +208,17 @@ def test_a_folder_of_somebody_else_is_refused(machine: Machine, tmp_path: Path) 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     for state in ("present", "absent"):
-        with pytest.raises(TaskFailed, match="not a channel that nbprovision made"):
+        with pytest.raises(TaskFailed, match="is not a channel of nbprovision"):
             planned(EnsureCondaChannel(path=str(tmp_path / "mine"), state=state), machine)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("interpreter", "message"),
-    [("/nonexistent/python", "does not start"), ("/bin/true", "does not start"), ("9.99", "there is no CPython 9.99")],
+    [
+        ("/nonexistent/python", "does not start"),
+        ("/bin/true", "does not start"),
+        ("9.99", "this machine has no CPython 9.99"),
+    ],
 )
 def test_an_interpreter_that_will_not_do_is_named(
     machine: Machine, tmp_path: Path, interpreter: str, message: str

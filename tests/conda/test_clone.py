@@ -136,7 +136,7 @@ class TestStrings:
         assert found.endswith(b"END" + old + b"er\0")
 
     def test_too_long(self, copy: clone._Copy, tmp_path: Path) -> None:
-        with pytest.raises(TaskFailed, match="too long a path"):
+        with pytest.raises(TaskFailed, match="is too long for a copy of"):
             copy._renamed_in_binary(os.fsencode(tmp_path / "old") + b"\0" * 900, "x", {"prefix_placeholder": "short"})
 
 

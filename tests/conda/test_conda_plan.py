@@ -11,7 +11,7 @@ from nbprovision.conda import environment_file
 from nbprovision.conda.engine import Package
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv, EnvState
 from nbprovision.conda.health import Details
-from nbprovision.conda.packages import Packages
+from nbprovision.conda.packages import CondaPackages
 from nbprovision.conda.rattler import take_credentials
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ParameterError
@@ -56,8 +56,8 @@ def test_packages(
     before: Details | None, after: Package | None, broken: dict[str, str], expected: tuple[str, ...] | None
 ) -> None:
     solution: Any = Solved(*([after] if after else []))
-    packages = Packages(installed={"a": before} if before else {}, broken=broken, solution=solution)
-    state = EnvState(name="x", there=True, packages=packages)
+    packages = CondaPackages(installed={"a": before} if before else {}, broken=broken, solution=solution)
+    state = EnvState(name="x", exists=True, packages=packages)
     changes = TASK.plan(state).changes
     assert [(one.action, one.before, one.after) for one in changes] == ([expected] if expected else [])
     assert all(one.kind == "package" and one.target == "a" for one in changes)
@@ -66,12 +66,12 @@ def test_packages(
 @pytest.mark.parametrize(
     ("state", "actions"),
     [
-        ({"there": True}, []),
-        ({"there": False, "unregistered": True}, ["create", "register"]),
-        ({"there": True, "unregistered": True}, ["register"]),
-        ({"there": True, "packages": Packages(untold=True)}, ["record"]),
-        ({"there": True, "leftovers": (Path("/x"),)}, ["clean"]),
-        ({"there": True, "variables": {"A": (None, "1")}}, ["set"]),
+        ({"exists": True}, []),
+        ({"exists": False, "unregistered": True}, ["create", "register"]),
+        ({"exists": True, "unregistered": True}, ["register"]),
+        ({"exists": True, "packages": CondaPackages(history_incomplete=True)}, ["record"]),
+        ({"exists": True, "leftovers": (Path("/x"),)}, ["clean"]),
+        ({"exists": True, "variables": {"A": (None, "1")}}, ["set"]),
     ],
 )
 def test_the_rest(state: dict[str, Any], actions: list[str]) -> None:
@@ -81,10 +81,10 @@ def test_the_rest(state: dict[str, Any], actions: list[str]) -> None:
 @pytest.mark.parametrize(
     ("state", "actions"),
     [
-        ({"there": True}, ["remove", "unregister"]),
-        ({"there": False}, ["unregister"]),
-        ({"there": True, "unregistered": True}, ["remove"]),
-        ({"there": False, "unregistered": True}, []),
+        ({"exists": True}, ["remove", "unregister"]),
+        ({"exists": False}, ["unregister"]),
+        ({"exists": True, "unregistered": True}, ["remove"]),
+        ({"exists": False, "unregistered": True}, []),
     ],
 )
 def test_absent(state: dict[str, Any], actions: list[str]) -> None:
@@ -158,14 +158,14 @@ def test_credentials_are_parted_from_a_url(url: str, bare: str, credentials: dic
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("- a list", "is no mapping"),
-        ("dependencies: [a", "is no YAML"),
-        ("dependencies: {a: 1}", "has `dependencies` that is no list"),
+        ("- a list", "is not a mapping"),
+        ("dependencies: [a", "is not YAML"),
+        ("dependencies: {a: 1}", "has `dependencies` that is not a list"),
         ("dependencies: [{conda: [x]}]", "has a dependency that is neither"),
-        ("variables: [1]", "has `variables` that are no mapping"),
-        ("name: [1]", "has a `name` that is no text"),
-        ("[" * 5000, "is no YAML"),
-        ("\x00", "is no YAML"),
+        ("variables: [1]", "has `variables` that are not a mapping"),
+        ("name: [1]", "has a `name` that is not a text"),
+        ("[" * 5000, "is not YAML"),
+        ("\x00", "is not YAML"),
     ],
 )
 def test_environment_files_that_are_none(tmp_path: Path, text: str, said: str) -> None:

@@ -244,7 +244,7 @@ def test_neither_way_but_permission(instance: Instance, channel: TinyChannel) ->
 @pytest.mark.parametrize(
     ("packages", "more", "told"),
     [
-        ("core>=2", "", "core 1.0 -> 2.0 (asked for: core>=2"),
+        ("core>=2", "", "core 1.0 -> 2.0 (requested: core>=2"),
         ("core", ", state: absent", "core 1.0 -> removed"),
         ("lib", ", state: absent", "lib 1.0 -> removed"),
     ],
@@ -306,7 +306,7 @@ def test_what_is_inconsistent_is_told_and_left_alone(instance: Instance, channel
     assert versions(instance.prefix("python3")) == {"lib": "1.0", "free": "1.0"}
     assert "the environment is inconsistent: lib lacks core 1.*; left as it is" in result.warnings
     [touching] = instance.run(task(channel, "plain"))
-    assert "inconsistent by now: lib lacks core 1.*" in text(touching)
+    assert "inconsistent: lib lacks core 1.*" in text(touching)
 
 
 def test_a_wrong_version_of_what_is_needed(instance: Instance, channel: TinyChannel) -> None:
@@ -321,5 +321,5 @@ def test_a_wrong_version_of_what_is_needed(instance: Instance, channel: TinyChan
 
 
 def test_no_such_environment(instance: Instance, channel: TinyChannel) -> None:
-    with pytest.raises(TaskFailed, match="is no conda environment"):
+    with pytest.raises(TaskFailed, match="is not a conda environment"):
         planned(EnsureCondaPkg(env="/nowhere/at/all", packages="plain", channels=channel.url), instance.machine)

@@ -446,8 +446,8 @@ def test_a_password_of_a_proxy_makes_the_file_private(machine: Machine, home: Pa
     [
         ({"settings": {"default_python": None}}, "`default_python` has no value"),
         ({"settings": {"proxy_servers": {"https": None}}}, "`proxy_servers` has no value"),
-        ({"settings": {"proxy_servers": {1: "x"}}}, "a name in it that is not text"),
-        ({"settings": {"x": [float("nan")]}}, "a kind unknown to conda"),
+        ({"settings": {"proxy_servers": {1: "x"}}}, "a name that is not text"),
+        ({"settings": {"x": [float("nan")]}}, "a type unknown to conda"),
         ({"settings": {"x": {"y": " "}}}, "an empty entry"),
         ({"channels": ["a", "nodefaults"]}, "`nodefaults` is not a channel"),
         ({"default_channels": "nodefaults"}, "`nodefaults` is not a channel"),

@@ -143,7 +143,7 @@ REFUSED = {
     "a typo in a key": ("name: x\ndependancies:\n  - python\n", 2, "did you mean 'dependencies'"),
     "a colon for =": ("dependencies:\n  - python: 3.10\n", 2, "write python=3.10"),
     "a version alone": ("dependencies:\n  - python\n  - 3.8\n", 3, "name=VERSION"),
-    "two words": ("dependencies:\n  - scikit learn\n", 2, "no blank"),
+    "two words": ("dependencies:\n  - scikit learn\n", 2, "neither blanks nor commas"),
     "a package's URL": ("dependencies:\n  - https://h/c/linux-64/six-1.16-py_0.conda\n", 2, "six=1.16=py_0"),
     "a URL of git": ("dependencies:\n  - git+https://host/x\n", 2, "pip"),
     "a marker of pip": ("dependencies:\n  - six; python_version < '3'\n", 2, "pip"),
@@ -211,7 +211,7 @@ def test_selectors_in_comments_are_told(read: Any, machine: Machine, tmp_path: P
     )
     assert file.packages == ("pywin32", "appnope=0.1", "six", "idna", "attrs")
     assert [line for line, _ in file.selectors] == [2, 3]
-    assert "'# [win]' is a comment to conda: 'pywin32' is wanted" in file.notes[0]
+    assert "'# [win]' is a comment to conda: 'pywin32' is requested" in file.notes[0]
     playbook = tmp_path / "p.yml"
     playbook.write_text("- tasks:\n    - ensure_conda_env: {name: x, file: environment.yml}\n")
     found = check(playbook, machine, Catalogue(), {})

@@ -169,22 +169,24 @@ class TestWhatHasNoAnswer:
 
     def test_a_version_that_no_channel_has(self, engine: Engine) -> None:
         error = engine.refused("good=7", "base", "good")
-        assert error.message == "no set of packages satisfies all that is asked for"
-        assert error.cause.endswith("there is good 1.0, 2.0")
-        assert "there is base" not in error.cause  # any version of it would do
+        assert error.message == "the requested packages are incompatible"
+        assert error.cause.endswith("available versions of good: 1.0, 2.0")
+        assert "available versions of base" not in error.cause  # any version of it would do
         assert error.cure == "loosen one of the specs, or name another channel than the channel"
 
     def test_of_many_versions_the_newest_are_named(self, engine: Engine) -> None:
         for number in range(3, 12):
             engine.channel.add("good", f"{number}.0")
-        assert engine.refused("good=99").cause.endswith("there is good ... 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0")
+        assert engine.refused("good=99").cause.endswith(
+            "available versions of good: ... 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0"
+        )
 
     def test_a_dependency_that_no_channel_has_is_not_taken_for_what_was_asked(self, engine: Engine) -> None:
         engine.channel.add("torn", "1.0", depends=["gone"])
         error = engine.refused("torn >=1")
-        assert error.message == "no set of packages satisfies all that is asked for"
+        assert error.message == "the requested packages are incompatible"
         assert "gone" in error.cause
-        assert error.cause.endswith("there is torn 1.0")
+        assert error.cause.endswith("available versions of torn: 1.0")
 
     def test_what_is_no_spec(self, engine: Engine) -> None:
         error = engine.refused("good", "six >=[1")
@@ -193,7 +195,7 @@ class TestWhatHasNoAnswer:
         assert "name>=1.2,<2" in error.cure
 
     def test_no_question_is_a_defect(self, engine: Engine) -> None:
-        assert engine.refused(attempts=[]).message == "nothing was asked of the solver"
+        assert engine.refused(attempts=[]).message == "the solver got no query"
 
     def test_a_channel_that_is_not_there(self, engine: Engine, tmp_path: Path) -> None:
         error = engine.refused("good", channels=[(tmp_path / "nowhere").as_uri()], shown=["nowhere"])
@@ -202,7 +204,7 @@ class TestWhatHasNoAnswer:
 
     def test_a_channel_that_is_not_in_the_cache_of_a_machine_without_network(self, engine: Engine) -> None:
         error = engine.refused("good", channels=["http://channel.invalid/x"], offline=True)
-        assert "turn `offline` off" in error.cure
+        assert "switch `offline` off" in error.cure
 
     def test_a_channel_that_nobody_answers_for(self, engine: Engine) -> None:
         error = engine.refused("good", channels=["http://127.0.0.1:9/x"], retries=0)
@@ -267,5 +269,5 @@ class TestInstalling:
         assert caught.value.message == f"the packages could not be installed into {engine.prefix}"
         assert "good-1.0-0.tar.bz2" in caught.value.cause
         assert caught.value.cause.count(archive.as_uri()) == 1
-        assert caught.value.cure == "run again: what is done stays done"
+        assert caught.value.cure == "run again: completed work is kept"
         assert engine.installed == set()

@@ -35,7 +35,7 @@ def told() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def reporter(told: list[dict[str, Any]]) -> rattler_child._Reporter:
-    return rattler_child._Reporter(lambda **fields: told.append(fields))
+    return rattler_child._Reporter(lambda **fields: told.append(fields))  # type: ignore[abstract]
 
 
 class TestProgress:
@@ -94,7 +94,7 @@ def test_the_cure_for_a_channel_that_cannot_be_read(said: str, cure: str) -> Non
     assert error.cause == f"no luck; caused by: {said}"
     assert cure in error.cure
     offline = rattler_child._unreachable(Exception(said), request(offline=True))
-    assert offline.cure.endswith("turn `offline` off, or be online once")
+    assert offline.cure.endswith("switch `offline` off, at least once")
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,10 @@ def test_the_cure_for_a_channel_that_cannot_be_read(said: str, cure: str) -> Non
         (
             "no luck\nCaused by: os error 13",
             "no luck; caused by: os error 13",
-            "look at who may write to {prefix} and /pkgs",
+            "check who may write to {prefix} and /pkgs",
         ),
         ("os error 30", "is mounted read-only\nos error 30", "mount it for writing"),
-        ("a link failed", "a link failed", "run again: what is done stays done"),
+        ("a link failed", "a link failed", "run again: completed work is kept"),
     ],
 )
 def test_the_cure_for_an_installation_that_failed(said: str, cause: str, cure: str, tmp_path: Path) -> None:

@@ -146,12 +146,12 @@ ENV = "ensure_conda_env: {name: x, packages: [python], "
 KERNEL = "-m, ipykernel_launcher, -f, '{connection_file}']"
 # A task each, and a word of what is said.
 WRONG = {
-    "ensure_conda_env: {name: x, packages: [python, 'numpy==']}": "no version behind",
+    "ensure_conda_env: {name: x, packages: [python, 'numpy==']}": "no version follows",
     "ensure_conda_env: {name: x, packages: ['numpy>1 <2']}": "comma",
-    "ensure_conda_env: {name: x, packages: ['requests[socks]']}": "no extras",
+    "ensure_conda_env: {name: x, packages: ['requests[socks]']}": "does not support extras",
     "ensure_conda_env: {name: x, packages: [python], engine: mamba}": "fix: write conda",
     "ensure_conda_pkg: {env: /x, packages: [six], engine: mamba}": "fix: write conda",
-    "ensure_conda_pkg: {env: /x, packages: ['numpy==']}": "no version behind",
+    "ensure_conda_pkg: {env: /x, packages: ['numpy==']}": "no version follows",
     "ensure_conda_env: {name: x, packages: [python=3.12, python=3.11]}": "no version satisfies both",
     "ensure_conda_pkg: {env: /x, packages: ['six>=2', 'six<1.5']}": "no version satisfies both",
     "ensure_conda_pkg: {env: /x, packages: [six], channels: ['htps://x']}": "scheme",

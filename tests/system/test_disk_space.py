@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.conda import bookkeeping, health, incoming
+from nbprovision.conda import bookkeeping, health, solution
 from nbprovision.conda.engine import Package
 from nbprovision.machine.environments import installed
 from nbprovision.machine.machine import Machine
@@ -66,13 +66,13 @@ def test_what_is_installed_or_in_a_cache_is_not_fetched(tmp_path: Path) -> None:
     (cache / "cached-1.0-0").mkdir(parents=True)
     packages = [Package(name, version, "0", size=10) for name, version in
                 (("there", "1.0"), ("cached", "1.0"), ("cached", "2.0"), ("new", "1.0"))]  # fmt: skip
-    assert incoming.download(prefix, packages, [cache]) == 20
-    incoming.require_room(prefix, packages, [cache])
+    assert solution.download(prefix, packages, [cache]) == 20
+    solution.require_room(prefix, packages, [cache])
 
 
 def test_what_surely_does_not_fit_is_refused_with_need_and_room(tmp_path: Path) -> None:
     with pytest.raises(NotBegun) as caught:
-        incoming.require_room(tmp_path / "env", [Package("vast", "1.0", "0", size=10**18)], [tmp_path / "pkgs"])
+        solution.require_room(tmp_path / "env", [Package("vast", "1.0", "0", size=10**18)], [tmp_path / "pkgs"])
     assert caught.value.cause.startswith("the packages need at least 1000000000.0 GB")
     assert f"free at {tmp_path}" in caught.value.cause
     assert "clean --dry-run" in caught.value.cure
@@ -81,14 +81,14 @@ def test_what_surely_does_not_fit_is_refused_with_need_and_room(tmp_path: Path) 
 
 def test_a_check_tells_what_would_be_fetched(tmp_path: Path) -> None:
     packages = [Package("small", "1.0", "0", size=900_000)]
-    assert incoming.room_note(tmp_path / "env", packages, [tmp_path]) == ()
-    [told] = incoming.room_note(
+    assert solution.room_note(tmp_path / "env", packages, [tmp_path]) == ()
+    [told] = solution.room_note(
         tmp_path / "env", [*packages, Package("large", "1.0", "0", size=30_100_000)], [tmp_path]
     )
     assert told.startswith("downloads 31 MB and takes more unpacked; ")
     assert told.endswith(f"are free at {tmp_path}")
-    [told] = incoming.room_note(tmp_path / "env", [Package("vast", "1.0", "0", size=10**18)], [tmp_path])
-    assert told.endswith(": there is no room")
+    [told] = solution.room_note(tmp_path / "env", [Package("vast", "1.0", "0", size=10**18)], [tmp_path])
+    assert told.endswith(": not enough space")
 
 
 def test_a_mark_that_no_work_followed_goes_with_its_folder(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A question to the machine's own conda: what it is told to install and to keep, and its answer with ``--json``."""
+"""One attempt of a query by the machine's own conda: the arguments, and the answer with ``--json``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nbprovision.conda import bookkeeping
-from nbprovision.conda.engine import Attempt, Package, Query
+from nbprovision.conda.engine import UNSOLVABLE, Attempt, Package, Query
 from nbprovision.conda.health import Details
 from nbprovision.conda.requested import unneeded_packages
-from nbprovision.conda.specs import parse, satisfied
+from nbprovision.conda.specs import Spec, parse, satisfied
 from nbprovision.machine import network, package_names
 from nbprovision.machine.environments import META, CondaRecord
 from nbprovision.model.errors import TaskFailed
@@ -28,8 +28,22 @@ if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
 
 
-class Question:
-    """One attempt, as conda understands it: what it is told to install, to keep to, and what it finds."""
+class CommandAttempt:
+    """One attempt of a query, as arguments of conda.
+
+    Args:
+        conda: The command.
+        machine: The machine.
+        query: The query.
+        attempt: The attempt.
+        records: The installed packages.
+        details: The contents of their records.
+        unlocked: Names of packages that may change freely.
+
+    Raises:
+        TaskFailed: a spec is invalid.
+
+    """
 
     def __init__(
         self,
@@ -50,7 +64,7 @@ class Question:
         self.channels = query.channels
         current: set[str] = set()
         missing: set[str] = set()
-        self.named: list[str] = []
+        named: list[Spec] = []
         self.held: list[str] = list(attempt.keep)
         for text in attempt.specs:
             spec = parse(text)
@@ -60,49 +74,50 @@ class Question:
                     cause="conda's form has a name, then a version and a build",
                     cure="write it as conda does: name, name=1.2",
                 )
-            there = satisfied(spec, records, machine.conda.condarc)
-            (current if there else missing).add(spec.name)
-            (self.held if there and spec.name not in unlocked else self.named).append(text)
+            is_current = satisfied(spec, records, machine.conda.condarc)
+            (current if is_current else missing).add(spec.name)
+            if is_current and spec.name not in unlocked:
+                self.held.append(text)
+            else:
+                named.append(spec)
         self.newest = bool(current & unlocked - missing)
-        told = {spec.name for text in self.named for spec in [parse(text)] if spec is not None and spec.rest}
-        self.named = [text for text in dict.fromkeys(self.named) if text not in told]
+        limited = {spec.name for spec in named if spec.rest}
+        self.named = list(dict.fromkeys(spec.text for spec in named if spec.text not in limited))
 
     def answer(self) -> tuple[Package, ...]:
-        """All packages that there will be.
+        """All packages that the environment will contain.
 
         Raises:
-            Unsolvable: there is no answer.
-            NetworkFailed: a channel cannot be reached, nor has it been kept.
-            TaskFailed: the channels cannot be read, ...
+            Unsolvable: there is no solution.
+            NetworkFailed: a channel cannot be reached and is not cached.
+            TaskFailed: another failure, such as an invalid channel.
 
         """
-        moved = Reply(success=True)
+        actions = Actions()
         if self.named:
-            moved = network.retry(self.machine, lambda cached_only: self._ask(offline_words(cached_only)))
-        coming = {one.name: one for one in moved.actions.link}
-        leaving = {one.name for one in moved.actions.unlink} - coming.keys()
-        packages = {
-            name: _as_installed(one) for name, one in self.details.items() if name not in coming and name not in leaving
-        }
-        fetched = {one.name: one for one in moved.actions.fetch}
-        for name, one in coming.items():
-            packages[name] = self._package(one, fetched.get(name))
+            actions = network.retry(self.machine, lambda cached_only: self._solve(offline_words(cached_only)))
+        coming = {moved.name: moved for moved in actions.link}
+        changed = {moved.name for moved in actions.unlink} | coming.keys()
+        packages = {name: _as_installed(details) for name, details in self.details.items() if name not in changed}
+        fetched = {moved.name: moved for moved in actions.fetch}
+        for name, moved in coming.items():
+            packages[name] = self._package(moved, fetched.get(name, moved))
         return tuple(packages[name] for name in sorted(self._needed(packages)))
 
-    def _ask(self, offline: Sequence[str]) -> Reply:
+    def _solve(self, offline: Sequence[str]) -> Actions:
         with self.shadow(self.records) as shadow:
             return self.conda.run(
                 self.machine,
                 [*self.install_words(shadow), "--dry-run", "--quiet", *offline, *self.words()],
                 self.environment([*self.attempt.constraints, *self._pinned()]),
-                doing="no set of packages was found",
+                doing="conda found no solution",
                 prefix=shadow,
                 channels=self.channels,
-            )
+            ).actions
 
     @contextlib.contextmanager
     def shadow(self, records: Iterable[CondaRecord]) -> Iterator[Path]:
-        """A folder that conda takes for an environment with these packages, and in which nothing can be harmed."""
+        """A folder that conda takes for an environment with these packages, without their files."""
         with temporary_folder(self.machine.cache / "shadow") as shadow:
             make_folder(shadow / META)
             for record in records:
@@ -116,87 +131,90 @@ class Question:
         return [exactly(self.details[name]) for name in self.attempt.pinned if name in self.details]
 
     def install_words(self, prefix: Path) -> list[str]:
-        """The command, up to its options."""
+        """The arguments without the specs."""
         channels = [word for url in self.channels for word in ("-c", url)]
         return [
             *("install", "--json", "--yes", "--prefix", str(prefix)),
             *("--override-channels", *channels, *self._priority()),
-            *(["--update-specs"] if self.newest else []),  # what is installed must not keep an older one in place
+            *(["--update-specs"] if self.newest else []),  # else an installed package stays at an older version
         ]
 
     def _priority(self) -> list[str]:
-        """A channel that a spec names need not be the preferred one, and strictly conda would not look there."""
+        """A spec may name a channel that is not the preferred one, which conda would ignore with strict priority."""
         named = any(spec is not None and spec.channel for spec in map(parse, [*self.named, *self.held]))
         return [] if named else ["--strict-channel-priority"]
 
     def words(self) -> list[str]:
-        """The specs; one that ends with `conda` last: `%conda` takes what stands before a blank after it for a path."""
+        """The specs; one that ends with `conda` comes last, because `%conda` takes text before `conda ` for a path."""
         return sorted(self.named, key=lambda text: text.endswith("conda"))
 
     def environment(self, pins: Iterable[str]) -> dict[str, str]:
-        """Environment variables that hold packages to specs."""
+        """Environment variables that pin packages."""
         own = self.machine.env.get("CONDA_PINNED_PACKAGES", "")
         texts = list(dict.fromkeys([*filter(None, own.split("&")), *pins]))
         variables = {**self.variables, "CONDA_CHANNEL_PRIORITY": "strict" if self._priority() else "flexible"}
         return {**variables, "CONDA_PINNED_PACKAGES": "&".join(texts)} if texts else variables
 
-    def _package(self, one: Moved, fetched: Moved | None) -> Package:
-        before = self.details.get(one.name)
+    def _package(self, linked: Moved, fetched: Moved) -> Package:
+        before = self.details.get(linked.name)
         order = 0
-        if before is not None and before.version != one.version:
-            order = _order(before.version, one.version)
+        if before is not None and before.version != linked.version:
+            order = _order(before.version, linked.version)
         return Package(
-            name=one.name,
-            version=one.version,
-            build=one.build_string or one.build,
-            channel=one.home,
-            size=(fetched or one).size,
-            sha256=(fetched or one).sha256,
-            md5=(fetched or one).md5,
+            name=linked.name,
+            version=linked.version,
+            build=linked.build_string or linked.build,
+            channel=linked.home,
+            size=fetched.size,
+            sha256=fetched.sha256,
+            md5=fetched.md5,
             order=order,
-            depends=(fetched or one).depends or self._cached_depends(one),
-            url=(fetched or one).url,
+            depends=fetched.depends or self._cached_depends(linked),
+            url=fetched.url,
         )
 
-    def _cached_depends(self, one: Moved) -> list[str]:
-        """What a package needs that conda has in its cache: its answer does not tell."""
+    def _cached_depends(self, linked: Moved) -> list[str]:
+        """The dependencies of a package in conda's cache: its answer lacks them."""
         for folder in self.machine.conda.pkgs_dirs:
-            text = read_text(folder / one.file / "info/index.json")
+            text = read_text(folder / linked.file / "info/index.json")
             if text is not None:
                 return msgspec.json.decode(text, type=_Index).depends
         return []
 
     def _needed(self, packages: Mapping[str, Package]) -> set[str]:
-        """Names without those that are neither asked for nor needed by what is: the built-in engine leaves them out."""
-        texts = [*self.attempt.specs, *self.attempt.keep]
-        asked = [spec.name for spec in map(parse, texts) if spec is not None]
-        graph = {
-            name: Details(name, one.version, one.build, depends=one.depends or self._installed_depends(name))
-            for name, one in packages.items()
-        }
-        return set(packages) - set(unneeded_packages(graph, [*asked, *self.attempt.pinned]))
-
-    def _installed_depends(self, name: str) -> list[str]:
-        return self.details[name].depends if name in self.details else []
+        """The requested packages and their dependencies: the built-in engine leaves out all others too."""
+        specs = map(parse, [*self.attempt.specs, *self.attempt.keep])
+        requested = [*(spec.name for spec in specs if spec is not None), *self.attempt.pinned]
+        graph = {}
+        for name, package in packages.items():
+            installed = self.details[name].depends if name in self.details else []
+            graph[name] = Details(name, package.version, package.build, depends=package.depends or installed)
+        return packages.keys() - unneeded_packages(graph, requested)
 
 
 class _Index(msgspec.Struct):
     depends: list[str] = []
 
 
-def _as_installed(one: Details) -> Package:
+def _as_installed(details: Details) -> Package:
     return Package(
-        one.name, one.version, one.build, one.channel, sha256=one.sha256 or "", md5=one.md5 or "", depends=one.depends
+        details.name,
+        details.version,
+        details.build,
+        details.channel,
+        sha256=details.sha256 or "",
+        md5=details.md5 or "",
+        depends=details.depends,
     )
 
 
-def exactly(one: Details | Package) -> str:
-    """A spec that only this build of a package meets."""
-    return f"{one.name}=={one.version}={one.build}"
+def exactly(package: Details | Package) -> str:
+    """A spec that only this build of a package satisfies."""
+    return f"{package.name}=={package.version}={package.build}"
 
 
 def offline_words(cached_only: bool) -> list[str]:
-    """The option by which conda asks no server."""
+    """The option with which conda uses no network."""
     return ["--offline"] if cached_only else []
 
 
@@ -205,18 +223,18 @@ def _order(before: str, after: str) -> int:
         from rattler import Version
         from rattler.exceptions import InvalidVersionError
     except ImportError:
-        return 1  # most changes lead upwards
+        return 1  # most changes are upgrades
     try:
         return 1 if Version(after) > Version(before) else -1
     except InvalidVersionError:
         return 1
 
 
-_LONGEST = 3000  # characters of conda's own words
+_MAX_MESSAGE = 3000  # characters of conda's own message
 
 
 class Moved(msgspec.Struct, frozen=True):
-    """A package that is fetched, linked or unlinked; conda tells less of one to link than of one to fetch."""
+    """A package that is fetched, linked or unlinked; conda reports fewer fields of one to link than of one to fetch."""
 
     name: str
     version: str = ""
@@ -243,7 +261,7 @@ class Moved(msgspec.Struct, frozen=True):
 
 
 class Actions(msgspec.Struct, frozen=True):
-    """What would be done, or was."""
+    """The actions of a command."""
 
     fetch: list[Moved] = msgspec.field(default_factory=list, name="FETCH")
     link: list[Moved] = msgspec.field(default_factory=list, name="LINK")
@@ -258,7 +276,7 @@ class Reply(msgspec.Struct, frozen=True):
     error: str = ""
     exception_name: str = ""
     caused_by: str = ""
-    errors: list[Reply] = []  # of several the whole answer says no more than that there are several
+    errors: list[Reply] = []  # with several errors the outer fields only report that there are several
     packages: Any = None
     actions: Actions = Actions()
 
@@ -270,11 +288,11 @@ class _Progress(msgspec.Struct, frozen=True):
 
 
 class Unsolvable(TaskFailed):
-    """No set of packages is what was asked for; a question that asks for less may have an answer."""
+    """The requested packages are incompatible; another attempt may have a solution."""
 
 
 def reply_of(output: str) -> Reply | None:
-    """The last document in the output, None where there is none; documents are parted by a NUL."""
+    """The last document in the output, None without one; a NUL separates documents."""
     for part in reversed(output.split("\0")):
         begin = part.find("{")
         if begin >= 0:
@@ -287,17 +305,17 @@ def reply_of(output: str) -> Reply | None:
 
 
 def progress_of(text: str) -> tuple[str, float] | None:
-    """Package and part done, of a document that tells how far a download is."""
+    """Package and fraction of a document about the progress of a download; None for another document."""
     try:
-        found = msgspec.json.decode(text.strip(), type=_Progress)
+        download = msgspec.json.decode(text.strip(), type=_Progress)
     except msgspec.DecodeError:
         return None
-    return found.fetch, found.progress / (found.maxval or 1)
+    return download.fetch, download.progress / (download.maxval or 1)
 
 
 _UNSOLVABLE = re.compile(r"Unsatisfiable|SpecsConfigurationConflict")
 _NOT_FOUND = re.compile(r"PackagesNotFound|ResolvePackageNotFound")
-# libmamba's words for a name that no channel has.
+# libmamba's messages for a name that no channel has.
 _NOTHING_PROVIDES = re.compile(
     r"nothing provides (?:requested )?([A-Za-z0-9_.-]+)|(?:─ |package )([A-Za-z0-9_.-]+)\b[^\n]* does not exist"
 )
@@ -306,12 +324,12 @@ _DENIED = re.compile(r"NotWritable|NoWritable")
 
 
 def failure(doing: str, done: Completed, reply: Reply | None, prefix: Path) -> TaskFailed:
-    """A failed command as an error with a cause and a cure.
+    """The error for a failed command, with a cause and a cure.
 
     Args:
-        doing: What failed, where nothing better can be said.
+        doing: The message, unless the failure has a more precise one.
         done: The command.
-        reply: What it answered.
+        reply: Its answer.
         prefix: The environment.
 
     """
@@ -320,10 +338,10 @@ def failure(doing: str, done: Completed, reply: Reply | None, prefix: Path) -> T
     else:
         kind, said = _last_words(done.errors)
     said = said or done.output.strip() or f"conda ended with {done.status}"
-    cause = mask(said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ...")
+    cause = mask(said if len(said) <= _MAX_MESSAGE else f"{said[:_MAX_MESSAGE]} ...")
     if "tos" in kind.lower() or "Terms of Service" in said:
         return TaskFailed(
-            "a channel has terms of service that nobody on this machine has accepted",
+            "a channel's terms of service have not been accepted on this machine",
             cause=cause,
             cure="read them; then accept them by `conda tos accept --override-channels --channel URL`, or name another "
             "channel, such as conda-forge",
@@ -331,23 +349,23 @@ def failure(doing: str, done: Completed, reply: Reply | None, prefix: Path) -> T
     if _UNSOLVABLE.search(kind):
         missing = (match[1] or match[2] for match in _NOTHING_PROVIDES.finditer(said))
         cure = package_names.first_advice(missing, "conda") or "loosen a spec"
-        return Unsolvable("no set of packages satisfies all that is asked for", cause=cause, cure=cure)
+        return Unsolvable(UNSOLVABLE, cause=cause, cure=cure)
     if _NOT_FOUND.search(kind):
-        names = [str(one) for one in reply.packages] if reply and isinstance(reply.packages, list) else []
-        plain = all(re.fullmatch(r"[A-Za-z0-9_.-]+", one) for one in names)
-        which = ", ".join(f"'{one}'" if plain else one for one in names)
+        names = [str(name) for name in reply.packages] if reply and isinstance(reply.packages, list) else []
+        plain = all(re.fullmatch(r"[A-Za-z0-9_.-]+", name) for name in names)
+        listed = ", ".join(f"'{name}'" if plain else name for name in names)
         return TaskFailed(
-            f"no channel has {'a package ' if plain else ''}{which or 'that is asked for'}",
+            f"no channel has {'a package ' if plain else ''}{listed or 'the requested packages'}",
             cause=cause,
             cure=package_names.first_advice(map(_name_in, names), "conda")
             or "correct the name or the version, or name the channel that has it",
         )
     if "InvalidMatchSpec" in kind or "InvalidSpec" in kind or "InvalidVersionSpec" in kind:
         return TaskFailed(
-            "one of the specs is not a match spec", cause=cause, cure="write it as conda does: name, name=1.2, name>=1"
+            "a spec is not a match spec", cause=cause, cure="write it as conda does: name, name=1.2, name>=1"
         )
     if kind == "NoSpaceLeftError" or "No space left" in said or "Errno 28" in said:
-        cure = "the disk is full: `nbprovision clean --dry-run` says what caches and leftovers take"
+        cure = "the disk is full: `nbprovision clean --dry-run` shows the size of caches and leftovers"
         return TaskFailed(doing, cause=cause, cure=cure)
     if _UNREACHABLE.search(kind):
         return TaskFailed("cannot read a channel", cause=cause, cure=_reach(said))
@@ -355,37 +373,36 @@ def failure(doing: str, done: Completed, reply: Reply | None, prefix: Path) -> T
 
 
 def _name_in(spec: str) -> str:
-    found = re.match(r"(?:[^:\[\]]+::)?([A-Za-z0-9_.-]+)", spec)
-    return found[1] if found else spec
+    match = re.match(r"(?:[^:\[\]]+::)?([A-Za-z0-9_.-]+)", spec)
+    return match[1] if match else spec
 
 
 def _last_words(errors: str) -> tuple[str, str]:
-    """Name and words of what conda did not see coming, from its traceback; else all that it complained of.
+    """Name and message of conda's last exception in a traceback; without one, no name and the whole text.
 
-    Of several the last one of conda's own counts: of a spec that is none it cannot tell in JSON (26.7.1), and dies of
-    that.
+    conda (26.7.1) cannot report an invalid spec in JSON, and fails with a second exception.
     """
-    found = re.findall(r"^conda\.[a-z_.]+\.([A-Za-z]+): (.*)$", errors, re.MULTILINE)
-    return found[-1] if found else ("", errors.strip())
+    exceptions = re.findall(r"^conda\.[a-z_.]+\.([A-Za-z]+): (.*)$", errors, re.MULTILINE)
+    return exceptions[-1] if exceptions else ("", errors.strip())
 
 
 def _reach(said: str) -> str:
     if "401" in said or "403" in said:
-        return "the channel asks for credentials: the built-in engine takes them in its URL"
+        return "the channel needs credentials: the built-in engine takes them in its URL"
     if "file://" in said or "404" in said:
         return "correct the channel's name, URL or path, or build it first by ensure_conda_channel"
-    return "look at the network and the proxy (https_proxy), and at ssl_verify where the certificate is the matter"
+    return "check the network and the proxy (https_proxy), and ssl_verify for a problem of the certificate"
 
 
 def _cure(kind: str, said: str, prefix: Path) -> str:
     if _DENIED.search(kind) or "Permission denied" in said:
-        return f"look at who may write to {prefix} and to conda's package cache (pkgs_dirs)"
+        return f"check who may write to {prefix} and to conda's package cache (pkgs_dirs)"
     if kind == "LockError":
-        return "another conda is at work here: let it end, and run again"
+        return "another conda is running: wait for its end, then run again"
     if kind == "EnvironmentIsFrozenError":
-        return "the environment is marked as frozen (conda-meta/frozen): leave it alone, or remove the mark"
+        return "the environment is marked as frozen (conda-meta/frozen): use another one, or remove the mark"
     if kind in ("DirectoryNotACondaEnvironmentError", "EnvironmentLocationNotFound"):
         return f"remove {prefix}, or give another prefix"
     if kind == "CorruptedEnvironmentError":
-        return "run it once with the built-in engine, which mends torn records (leave `engine` out)"
-    return "run again: what is done stays done; or leave `engine` out, for the built-in one"
+        return "run it once with the built-in engine, which repairs torn records (leave `engine` out)"
+    return "run again: completed work is kept; or leave `engine` out to use the built-in one"

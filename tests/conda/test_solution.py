@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.conda import incoming
+from nbprovision.conda import solution
 from nbprovision.conda.engine import Package
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
-from nbprovision.conda.incoming import MARK
+from nbprovision.conda.solution import MARK
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from tests.support.conda_packages import TinyChannel
@@ -141,7 +141,7 @@ def test_what_is_known_is_neither_hashed_nor_unpacked_again(
     folder = cache / "alpha-1.0-0"
     before = folder.stat().st_ino
     assert len((folder / MARK).read_text().strip()) == 64
-    monkeypatch.setattr(incoming, "_fault", None)
+    monkeypatch.setattr(solution, "_fault", None)
     again = Machine(machine.env, home=machine.home, root=machine.root)
     again.applies = True
     converge(env_of(tiny.url, "y"), again)
@@ -161,5 +161,5 @@ def test_the_engine_conda_gets_nothing_else_from_its_caches_either(
         folder = unpack(evil, cache)
         (folder / "info/repodata_record.json").write_text(json.dumps({"sha256": digest}))
         (cache / FILE).write_bytes(evil.read_bytes() if harmed else good)
-        incoming.admit(machine, [package], [cache])
+        solution.admit(machine, [package], [cache])
         assert (folder.exists(), (cache / FILE).exists()) == (not harmed, not harmed)

@@ -1,12 +1,12 @@
-"""Packages that are about to be linked: whether there is space for them, and whether their bytes are the index's.
+"""Packages that are about to be linked: the check for disk space, and the check of their bytes against the index.
 
-Both are checked before anything changes. The needed space is a lower bound, so that nothing is refused that would fit:
-the download sizes of the packages that are in no cache. Unpacked they are larger, by an unknown factor.
+Both happen before anything changes. The needed space is a lower bound, so that nothing is refused that would fit: the
+download sizes of the packages that are in no cache. Unpacked they are larger, by an unknown factor.
 
-py-rattler (0.28) compares the digest of what it downloads. An archive in a folder, a channel at ``file://`` or a
-package already unpacked in a cache, it takes as it is. So an archive is hashed here, once for as long as it stays the
-same, and an unpacked package counts only if it is known from which bytes it was unpacked: by a mark of this tool, by
-the archive beside it, or, where it was downloaded, by what the engine wrote down of it.
+py-rattler (0.28) compares the digest of each download. It trusts archives in a folder, channels at ``file://`` and
+unpacked packages in a cache. Therefore an archive is hashed here, once while it stays unchanged. An unpacked package
+counts only if its source is known: by a mark of nbprovision, by the archive beside it, or by the engine's note of a
+download.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import msgspec
 
 from nbprovision.conda.engine import Package
 from nbprovision.machine.digests import digest_of
-from nbprovision.machine.environments import installed
+from nbprovision.machine.environments import CondaRecord, installed
 from nbprovision.model.errors import NotBegun, TaskFailed
 from nbprovision.system.disk_space import free_space, megabytes, require_bytes
 from nbprovision.system.files import read_text, remove, write_atomically
@@ -32,22 +32,22 @@ from nbprovision.system.reading import read_bytes, read_json
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
 
-# In an unpacked package: the SHA-256 of the archive that it was unpacked from.
+# A file in an unpacked package with the SHA-256 of its archive.
 MARK = "info/nbprovision-sha256"
 _SUFFIXES = (".conda", ".tar.bz2")
-_REVISION = 8  # bytes of py-rattler's NAME.lock before the digest
-_WORTH_TELLING = 1_000_000  # bytes
-_lock = threading.Lock()  # environments are made side by side, of the same packages: each is hashed once
+_REVISION = 8  # bytes before the digest in py-rattler's NAME.lock
+_NOTABLE_SIZE = 1_000_000  # bytes
+_lock = threading.Lock()  # environments are created in parallel from the same packages: each is hashed once
 
 
 class _Record(msgspec.Struct, frozen=True):
-    """What conda keeps of a package in its cache."""
+    """conda's record of a package in its cache."""
 
     sha256: str = ""
 
 
 class Solution:
-    """What an environment will hold, and what can bring it about.
+    """The packages that an environment will contain, and the means to install them.
 
     Attributes:
         packages: All packages of the environment.
@@ -58,23 +58,23 @@ class Solution:
         self.packages = packages
 
     def caches(self, machine: Machine, prefix: Path) -> list[Path]:
-        """Where packages are kept; the first one gets what is fetched."""
+        """The package caches; downloads go to the first one."""
         raise NotImplementedError
 
     def room(self, machine: Machine, prefix: Path) -> tuple[str, ...]:
-        """The download in words, where that is worth a word."""
+        """A note about the size of the download, if it is large."""
         return room_note(prefix, self.packages, self.caches(machine, prefix))
 
     def check(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
-        """Make sure that the packages are those of their channels' indexes; may raise `TaskFailed`."""
+        """Check the packages against the indexes of their channels; may raise `TaskFailed`."""
         require_digests(machine, coming(prefix, self.packages, reinstall), self.caches(machine, prefix))
 
     def prepare(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
-        """Make sure, before anything changes, that there is space, as far as can be known, and rehearse.
+        """Check the disk space and rehearse the installation, before anything changes.
 
         Raises:
-            NotBegun: there is no space, something could not be fetched, or a folder is a link to elsewhere. Nothing was
-                changed.
+            NotBegun: the disk is full, a download failed, or a folder is a link that leads out of the environment.
+                Nothing was changed.
 
         """
         try:
@@ -87,79 +87,84 @@ class Solution:
             raise NotBegun(error.message, cause=error.cause, cure=error.cure) from error
 
     def rehearse(self, machine: Machine, prefix: Path) -> None:
-        """Do beforehand what may fail; may raise `TaskFailed`."""
+        """Do the steps that may fail without changing the environment; may raise `TaskFailed`."""
         raise NotImplementedError
 
     def install(
         self, machine: Machine, prefix: Path, *, requested: Iterable[str], reinstall: Iterable[str] = ()
     ) -> None:
-        """Fetch and link; what is installed and not in the solution goes. The caller writes the history.
+        """Fetch and link the packages, and remove all others. The caller writes the history.
 
         Args:
-            machine: Hears the progress.
-            prefix: The environment, absolute: it is written into scripts as it stands.
-            requested: What users asked for, now and before: the records of the others lose the mention.
-            reinstall: Names of packages to put in place again.
+            machine: The machine, which reports the progress.
+            prefix: The environment, absolute: scripts contain it literally.
+            requested: Specs that users requested, now and before; the records of other packages lose theirs.
+            reinstall: Names of packages to reinstall.
 
         Raises:
-            TaskFailed: what went wrong, with its cause and cure.
+            TaskFailed: the installation failed.
 
         """
         raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of what waits for the installation."""
+        """Release the resources that the installation would need."""
+
+
+def identity(package: Package | CondaRecord) -> tuple[str, str, str]:
+    """Name, version and build."""
+    return package.name, package.version, package.build
 
 
 def coming(prefix: Path, packages: Iterable[Package], again: Collection[str] = ()) -> list[Package]:
-    """The packages that are not in the environment in this version and build, and those that are put in place again."""
-    there = {(one.name, one.version, one.build) for one in installed(prefix) if one.name not in again}
-    return [one for one in packages if (one.name, one.version, one.build) not in there]
+    """The packages that the environment lacks in this version and build, and those to reinstall."""
+    present = {identity(record) for record in installed(prefix) if record.name not in again}
+    return [package for package in packages if identity(package) not in present]
 
 
 def download(prefix: Path, packages: Iterable[Package], caches: Sequence[Path]) -> int:
-    """The bytes to fetch: of what is in none of ``caches`` (conda's form: a folder NAME-VERSION-BUILD)."""
-    names = [(one, f"{one.name}-{one.version}-{one.build}") for one in coming(prefix, packages)]
-    return sum(one.size for one, name in names if not any((cache / name).is_dir() for cache in caches))
+    """The bytes to fetch: those of packages that no cache has as a folder NAME-VERSION-BUILD."""
+    new = coming(prefix, packages)
+    return sum(package.size for package in new if not any((cache / _stem(package)).is_dir() for cache in caches))
 
 
 def room_note(prefix: Path, packages: Iterable[Package], caches: Sequence[Path]) -> tuple[str, ...]:
-    """What is to be fetched, and whether there is room for it, for whoever only asks what would change."""
+    """A note for a check: the size of the download, and whether the disk has space for it."""
     need = download(prefix, packages, caches)
-    if need < _WORTH_TELLING:
+    if need < _NOTABLE_SIZE:
         return ()
-    space = free_space(next(iter(caches), prefix))
-    verdict = "" if need <= space.free else ": there is no room"
-    sizes = f"downloads {megabytes(need)} and takes more unpacked; {megabytes(space.free)} are free at {space.folder}"
+    room = free_space(next(iter(caches), prefix))
+    verdict = "" if need <= room.free else ": not enough space"
+    sizes = f"downloads {megabytes(need)} and takes more unpacked; {megabytes(room.free)} are free at {room.folder}"
     return (sizes + verdict,)
 
 
 def require_room(prefix: Path, packages: Iterable[Package], caches: Sequence[Path]) -> None:
-    """Refuse what surely does not fit.
+    """Refuse packages that certainly do not fit on the disk.
 
     Args:
-        prefix: The environment, which need not be there yet.
-        packages: All that it shall hold.
-        caches: Where packages are kept; the first one gets what is fetched.
+        prefix: The environment, which need not exist.
+        packages: All packages that it will contain.
+        caches: The package caches; downloads go to the first one.
 
     Raises:
-        NotBegun: with the need, the room, and what to do.
+        NotBegun: the disk is too full; the message has the needed and the free space.
 
     """
     require_bytes(prefix, download(prefix, packages, caches), next(iter(caches), prefix))
 
 
 def require_digests(machine: Machine, packages: Iterable[Package], caches: Sequence[Path]) -> None:
-    """Hash the archives of ``packages`` that lie on this machine and are about to be unpacked.
+    """Hash the local archives that are about to be unpacked.
 
     Args:
-        machine: Digests of files.
-        packages: What is to be linked.
-        caches: Where unpacked packages are looked for.
+        machine: The machine, for the digests of files.
+        packages: The packages to link.
+        caches: The folders of unpacked packages.
 
     Raises:
-        TaskFailed: one is not what its channel's index tells of; or the index has a path in the place of a version or
-            build, where the engine would unpack the package.
+        TaskFailed: an archive differs from its channel's index. Or the index has a path as version or build, and the
+            engine would unpack the package there.
 
     """
     for package in packages:
@@ -176,17 +181,16 @@ def require_digests(machine: Machine, packages: Iterable[Package], caches: Seque
         if fault:
             raise TaskFailed(
                 f"the package {archive.name} is not installed",
-                cause=f"{archive} is not the file that its channel's index tells of: {fault}",
-                cure="if it was replaced on purpose, write the index of the channel again; else fetch the package "
-                "again from where it came",
+                cause=f"{archive} is not the file in its channel's index: {fault}",
+                cure="if it was replaced on purpose, write the channel's index again; else fetch the package again",
             )
 
 
 def admit(machine: Machine, packages: Iterable[Package], caches: Sequence[Path]) -> None:
-    """Require what `require_digests` does, and take out of the caches what was unpacked from nobody knows what.
+    """Check digests as `require_digests` does, and remove unpacked packages of unknown source from the caches.
 
     Raises:
-        TaskFailed: an archive is not what its channel's index tells of, or something that must go cannot.
+        TaskFailed: an archive differs from its channel's index, or a package cannot be removed.
 
     """
     packages = list(packages)
@@ -195,7 +199,7 @@ def admit(machine: Machine, packages: Iterable[Package], caches: Sequence[Path])
         admitted: set[tuple[Path, str, str]] = machine.notes.setdefault("admitted packages", set())
         for package in packages:
             for cache in caches:
-                # What is unpacked from now on is unpacked from bytes that were looked at.
+                # From now on packages are unpacked from checked bytes only.
                 key = (cache, _stem(package), package.sha256)
                 if key not in admitted and not _is_known(machine, package, cache):
                     _take_out(machine, package, cache)
@@ -203,17 +207,17 @@ def admit(machine: Machine, packages: Iterable[Package], caches: Sequence[Path])
 
 
 def mark(packages: Iterable[Package], cache: Path) -> None:
-    """Note of packages of folders, once they are linked, that they were unpacked from bytes that `admit` checked."""
+    """Mark linked packages of local channels as unpacked from bytes that `admit` checked."""
     for package in packages:
         folder = cache / _stem(package)
         if package.sha256 and package.url.startswith("file:") and folder.is_dir():
-            with contextlib.suppress(TaskFailed, OSError):  # no room: it is unpacked again the next time
-                if (read_text(folder / MARK) or "").strip() != package.sha256:
+            with contextlib.suppress(TaskFailed, OSError):  # a full disk: the next run unpacks it again
+                if not _is_marked(folder, package):
                     write_atomically(folder / MARK, package.sha256 + "\n", durable=False)
 
 
 def archive_of(package: Package) -> Path | None:
-    """The file that a package of a channel in a folder comes from; None for another channel, or without the file."""
+    """The archive of a package in a local channel; None for another channel, or if the file is missing."""
     parts = urlsplit(package.url)
     path = Path(unquote(parts.path))
     return path if parts.scheme == "file" and path.is_file() else None
@@ -224,37 +228,46 @@ def _take_out(machine: Machine, package: Package, cache: Path) -> None:
     beside = [path for path in _beside(package, cache) if _fault(machine, package, path)]
     remote = not (package.url or package.channel).startswith("file:")
     if not beside and not remote and archive_of(package) is None:
-        return  # there is nothing to unpack it from again
+        return  # it could not be unpacked again
     for path in (folder, cache / f"{_stem(package)}.lock", *beside):
         remove(path)
 
 
 def _is_known(machine: Machine, package: Package, cache: Path) -> bool:
-    """Whether nothing lies in the cache that would be linked, or it was unpacked from the right bytes."""
+    """Whether the cache has nothing that would be linked, or a package that was unpacked from the right bytes."""
     folder = cache / _stem(package)
     beside = _beside(package, cache)
+
+    def sound() -> bool:
+        return not any(_fault(machine, package, path) for path in beside)
+
     if not folder.is_dir():
-        return not any(_fault(machine, package, path) for path in beside) and archive_of(package) is None
+        return sound() and archive_of(package) is None
     if not package.sha256 and not package.md5:
-        return not any(_fault(machine, package, path) for path in beside)
-    with contextlib.suppress(OSError):
-        if package.sha256 and (read_text(folder / MARK) or "").strip() == package.sha256:
-            return True
+        return sound()
+    if package.sha256 and _is_marked(folder, package):
+        return True
     if beside:
-        return not any(_fault(machine, package, path) for path in beside)
+        return sound()
     if (package.url or package.channel).startswith("file:"):
         return False
     return package.sha256 in (_locked(cache / f"{_stem(package)}.lock"), _recorded(folder).sha256)
 
 
+def _is_marked(folder: Path, package: Package) -> bool:
+    with contextlib.suppress(OSError):
+        return (read_text(folder / MARK) or "").strip() == package.sha256
+    return False
+
+
 def _beside(package: Package, cache: Path) -> list[Path]:
-    """The archives of a package that lie in a cache, as conda keeps them."""
+    """The archives of a package in a cache, where conda keeps them."""
     suffixes = [suffix for suffix in _SUFFIXES if package.url.endswith(suffix)] or _SUFFIXES
     return [path for suffix in suffixes if (path := cache / f"{_stem(package)}{suffix}").is_file()]
 
 
 def _fault(machine: Machine, package: Package, archive: Path) -> str:
-    """How the digest of an archive differs from the index; empty where it does not, or the index has none."""
+    """How the digest of an archive differs from the index; empty if it does not, or if the index has no digest."""
     expected, algorithm = package.sha256, "sha256"
     if not expected and package.md5:
         expected, algorithm = package.md5, "md5"
@@ -262,8 +275,8 @@ def _fault(machine: Machine, package: Package, archive: Path) -> str:
         expected = _recorded(archive.parent / _stem(package)).sha256
     if not expected:
         return ""
-    found = machine.digests.of(archive, os.stat(archive)) if algorithm == "sha256" else digest_of(archive, algorithm)
-    return "" if found == expected else f"its {algorithm} is {found}, not {expected}"
+    digest = machine.digests.of(archive, os.stat(archive)) if algorithm == "sha256" else digest_of(archive, algorithm)
+    return "" if digest == expected else f"its {algorithm} is {digest}, not {expected}"
 
 
 def _recorded(folder: Path) -> _Record:
@@ -273,7 +286,7 @@ def _recorded(folder: Path) -> _Record:
 
 
 def _locked(path: Path) -> str:
-    """The digest that py-rattler wrote down of what it has downloaded and compared."""
+    """The digest of a download, as py-rattler noted it after comparing it."""
     with contextlib.suppress(OSError):
         return read_bytes(path)[_REVISION:].hex()
     return ""
