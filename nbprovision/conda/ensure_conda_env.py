@@ -486,9 +486,9 @@ def _other_changes(state: EnvState) -> list[Change]:
     """What changes beside conda's packages: those of the pip section, variables."""
     changes = [
         Change(
-            action="install" if need.there is None else "change",
+            action="install" if need.installed is None else "change",
             target=secrets.mask(need.name),
-            before=need.there,
+            before=need.installed,
             after=secrets.mask(need.expected) or "any version",
             kind="package",
             channel="pip",

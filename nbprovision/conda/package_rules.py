@@ -16,7 +16,7 @@ from nbprovision.lint.subject import Call, Playbook
 from nbprovision.machine.package_names import advice, is_none
 from nbprovision.model.errors import Position, ProvisionError
 from nbprovision.pip import requirements, requirements_files
-from nbprovision.pip.requirements import Wanted
+from nbprovision.pip.requirements import PipRequirement
 from nbprovision.pip.requirements_files import AnyVariable
 from nbprovision.system.plain_secrets import secret_as
 
@@ -200,7 +200,7 @@ def other_name(playbook: Playbook) -> Iterable[Found]:
                 yield from _no_package_of_pypi(wanted, wanted.position or call.at("file"))
 
 
-def _no_package_of_pypi(wanted: Wanted, position: Position) -> Iterable[Found]:
+def _no_package_of_pypi(wanted: PipRequirement, position: Position) -> Iterable[Found]:
     if wanted.url is None and wanted.name is not None and is_none(wanted.name, "pip"):
         yield Found(
             position=position,
@@ -216,7 +216,7 @@ def _environment_file(call: Call) -> EnvironmentFile | None:
     return None
 
 
-def _requirements(call: Call) -> Iterable[tuple[Wanted, Position]]:
+def _requirements(call: Call) -> Iterable[tuple[PipRequirement, Position]]:
     """What a pip task asks for, each with its place: in the playbook, or in a requirements file."""
     for number, text in enumerate(call.strings("packages")):
         with contextlib.suppress(ProvisionError):

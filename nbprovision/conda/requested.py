@@ -314,7 +314,7 @@ def _leaves(prefix: Path, every: Mapping[str, list[Distribution]]) -> set[str]:
 
 
 def _extras(
-    prefix: Path, asked: Mapping[str, Distribution], condas: Collection[str], every: satisfied.Found
+    prefix: Path, asked: Mapping[str, Distribution], condas: Collection[str], every: satisfied.Installed
 ) -> dict[str, list[str]]:
     """Extras by name: those without which nobody would need something that is there, and all of whose needs are met.
 

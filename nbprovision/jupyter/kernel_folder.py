@@ -40,12 +40,12 @@ def install_ipykernel(
 
     """
     from nbprovision.pip import engine, requirements
-    from nbprovision.pip.requirements_files import Asked
+    from nbprovision.pip.requirements_files import RequirementSet
 
     for one in itertools.chain.from_iterable(distributions.installed(prefix).values()):
         if one.broken and (one.name in ("ipykernel", *lacking) or not one.has_metadata):
             remove(one.path)  # the debris of an install that was cut off, at which uv stops
-    asked = Asked(wanted=(requirements.parse("ipykernel"),))
+    asked = RequirementSet(wanted=(requirements.parse("ipykernel"),))
     engine.install(machine, prefix, asked, constraints=constraints, reinstall=lacking)
 
 

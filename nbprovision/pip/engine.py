@@ -10,7 +10,7 @@ from nbprovision.machine import distributions, removed_code
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip import install_settings, other_index, pip_command, requirements_files, uv_command
 from nbprovision.pip.request import Move, Request, interpreter
-from nbprovision.pip.requirements_files import Asked
+from nbprovision.pip.requirements_files import RequirementSet
 
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
@@ -31,7 +31,7 @@ class Engine(Protocol):
         """Uninstall."""
 
 
-def configured(machine: Machine, prefix: Path, asked: Asked) -> Asked:
+def configured(machine: Machine, prefix: Path, asked: RequirementSet) -> RequirementSet:
     """What is asked for, with what pip's configuration and uv's say of every install into ``prefix``.
 
     Raises:
@@ -42,7 +42,7 @@ def configured(machine: Machine, prefix: Path, asked: Asked) -> Asked:
     return requirements_files.after_configuration(asked, options, machine.env)
 
 
-def choose(machine: Machine, asked: Asked, engine: Literal["auto", "uv", "pip"] = "auto") -> Engine:
+def choose(machine: Machine, asked: RequirementSet, engine: Literal["auto", "uv", "pip"] = "auto") -> Engine:
     """Who installs what is asked for.
 
     Args:
@@ -106,7 +106,7 @@ def perform(machine: Machine, engine: Engine, request: Request) -> list[Move] | 
 def install(
     machine: Machine,
     prefix: Path,
-    asked: Asked,
+    asked: RequirementSet,
     *,
     python: Path | None = None,
     constraints: Sequence[Path] = (),

@@ -353,7 +353,7 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
             refresh_every=self.refresh_every,
         )
 
-    def _coming(self, machine: Machine, base: Base | None, installed: satisfied.Found) -> Iterator[tuple[str, str]]:
+    def _coming(self, machine: Machine, base: Base | None, installed: satisfied.Installed) -> Iterator[tuple[str, str]]:
         """What is asked for and not installed, where the environment cannot be asked yet."""
         if not self.has_packages:
             return

@@ -22,7 +22,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip import requirements
 from nbprovision.pip.request import Move, Request, constraints_file
-from nbprovision.pip.requirements import Wanted
+from nbprovision.pip.requirements import PipRequirement
 from nbprovision.pip.satisfied import Need, dependents
 
 # Requirements that are loosened one at a time to find a pin; each costs a look by the engine.
@@ -86,7 +86,12 @@ class PipGuard:
         return (constraints_file(self._machine, lines),) if lines else ()
 
     def work_out(
-        self, engine: Resolver, request: Request, pins: tuple[str, ...], asked: Sequence[Wanted], needs: Sequence[Need]
+        self,
+        engine: Resolver,
+        request: Request,
+        pins: tuple[str, ...],
+        asked: Sequence[PipRequirement],
+        needs: Sequence[Need],
     ) -> Answer:
         """What the engine would do, without moving what the image brought.
 
@@ -153,19 +158,19 @@ class PipGuard:
         after.update({need.name: need.expected or None for need in needs if need.reason == "source"})
         return {name: after[name] for name in sorted(self._brought) if name in after}
 
-    def _because(self, name: str, blamed: Sequence[Wanted]) -> str:
+    def _because(self, name: str, blamed: Sequence[PipRequirement]) -> str:
         """What asks for the move, and who needs what is there."""
         direct = [one for one in blamed if one.name == name]
         asking = f"for {' and '.join(one.shown for one in direct or blamed)}" if blamed else ""
         return "; ".join(filter(None, [asking, self._needed_by(name)]))
 
-    def _blamed(self, engine: Resolver, held: Request, asked: Sequence[Wanted]) -> list[Wanted]:
+    def _blamed(self, engine: Resolver, held: Request, asked: Sequence[PipRequirement]) -> list[PipRequirement]:
         """The requirements that cannot be had by themselves while the image's distributions stay."""
         if len(asked) == 1 or len(asked) > _TRIED:
             return list(asked[:1]) if len(asked) == 1 else []
         return [one for one in asked if not self._can_be_had(engine, held, one)]
 
-    def _can_be_had(self, engine: Resolver, held: Request, one: Wanted) -> bool:
+    def _can_be_had(self, engine: Resolver, held: Request, one: PipRequirement) -> bool:
         try:
             engine.resolve(self._machine, msgspec.structs.replace(held, lines=(one.requirement,)))
         except TaskFailed:
@@ -176,7 +181,9 @@ class PipGuard:
         names = dependents(name, self._found, requirements.marker_environment(self._target.version or "3"))
         return f"needed by {', '.join(names)}" if names else ""
 
-    def _instead(self, engine: Resolver, held: Request, asked: Sequence[Wanted], needs: Sequence[Need]) -> list[str]:
+    def _instead(
+        self, engine: Resolver, held: Request, asked: Sequence[PipRequirement], needs: Sequence[Need]
+    ) -> list[str]:
         """Pins of what is asked for with which nothing of the image moves; empty where there are none."""
         loose = [one for one in asked if one.name and one.url is None and one.specifier]
         groups = [[one] for one in loose[:_TRIED]]
@@ -189,7 +196,7 @@ class PipGuard:
                     return [f"`{text}`" for text in self._pins(group, moves)]
         return []
 
-    def _pins(self, group: Iterable[Wanted], moves: Iterable[Move]) -> Iterator[str]:
+    def _pins(self, group: Iterable[PipRequirement], moves: Iterable[Move]) -> Iterator[str]:
         versions: Mapping[str, str | None] = {move.name: move.after for move in moves}
         for one in group:
             name = one.name or ""
@@ -233,7 +240,7 @@ def _resolved(
     return engine.resolve(machine, request), ()
 
 
-def _loosened(wanted: Wanted) -> str:
+def _loosened(wanted: PipRequirement) -> str:
     extras = f"[{','.join(wanted.extras)}]" if wanted.extras else ""
     return f"{wanted.name}{extras}" + (f" ; {wanted.marker}" if wanted.marker else "")
 

@@ -29,8 +29,8 @@ from nbprovision.pip.engine import Engine
 from nbprovision.pip.guard import Answer, PipGuard, known_prefix
 from nbprovision.pip.plan import change_of, install, removal, unseen
 from nbprovision.pip.request import Move, Request
-from nbprovision.pip.requirements import Wanted
-from nbprovision.pip.requirements_files import Asked
+from nbprovision.pip.requirements import PipRequirement
+from nbprovision.pip.requirements_files import RequirementSet
 from nbprovision.pip.satisfied import Need
 from nbprovision.pip.state import PipPlan, PipState
 from nbprovision.system import secrets, unfinished
@@ -114,7 +114,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         self._check_packages()
 
     def _check_packages(self) -> None:
-        seen: dict[str, Wanted] = {}
+        seen: dict[str, PipRequirement] = {}
         for text in as_list(self.packages):
             wanted = requirements.of_parameter("packages", text)
             other = seen.setdefault(wanted.name or wanted.line, wanted)
@@ -345,7 +345,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
     def _paths(texts: Strings | None, machine: Machine) -> list[Path]:
         return [machine.path(text) for text in as_list(texts)]
 
-    def _asked(self, machine: Machine) -> Asked:
+    def _asked(self, machine: Machine) -> RequirementSet:
         return requirements_files.read(
             as_list(self.packages),
             self._paths(self.requirements, machine),
@@ -375,7 +375,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         refuse_jupyter_server(machine, target.prefix, allowed=self.jupyter_server)
         return target
 
-    def _claimed(self, target: Target, machine: Machine) -> list[Wanted]:
+    def _claimed(self, target: Target, machine: Machine) -> list[PipRequirement]:
         """The named requirements whose marker holds in ``target``, whatever Python it may yet get."""
         named = [wanted for wanted in self._asked(machine).wanted if wanted.name]
         if not any(wanted.marker for wanted in named):
@@ -384,7 +384,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         environments = [requirements.marker_environment(text) for text in ([version] if version else _CONCEIVABLE)]
         return [wanted for wanted in named if all(requirements.applies(wanted, one) for one in environments)]
 
-    def _foreseen(self, target: Target, asked: Asked, machine: Machine) -> PipState:
+    def _foreseen(self, target: Target, asked: RequirementSet, machine: Machine) -> PipState:
         """The state of an environment that an earlier task is about to make, or to give another Python.
 
         Raises:
@@ -426,12 +426,12 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         names = [requirements.parse(line).name for line in request.lines if not line.startswith("-")]
         return msgspec.structs.replace(request, upgrade=tuple(name for name in names if name))
 
-    def _configured(self, target: Target, asked: Asked, machine: Machine) -> Asked:
+    def _configured(self, target: Target, asked: RequirementSet, machine: Machine) -> RequirementSet:
         """What is asked for, and what the configuration says of every install there; to remove takes none of it."""
         return asked if self.state == "absent" else pip_engine.configured(machine, target.prefix, asked)
 
-    def _engine(self, machine: Machine, asked: Asked) -> Engine:
-        return pip_engine.choose(machine, asked if self.state != "absent" else Asked(), self.engine)
+    def _engine(self, machine: Machine, asked: RequirementSet) -> Engine:
+        return pip_engine.choose(machine, asked if self.state != "absent" else RequirementSet(), self.engine)
 
     def _shared(self, target: Target, names: Iterable[str], machine: Machine) -> Iterator[Shared]:
         """Harmed files that something shares: uv's cache at least, where a file stands for itself, or environments."""
@@ -443,23 +443,25 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
                 yield Shared(file, elsewhere)
 
 
-def _missing(wanted: Wanted) -> Need:
+def _missing(wanted: PipRequirement) -> Need:
     return Need(name=wanted.name or wanted.shown, reason="missing", expected=satisfied.expected(wanted))
 
 
-def _has(coming: Foretold, wanted: Wanted) -> bool:
+def _has(coming: Foretold, wanted: PipRequirement) -> bool:
     version = coming.packages.get(wanted.name or "")
     return version is not None and (not version or satisfied.allowed(wanted.specifier, version))
 
 
-def _will_be_there(need: Need, coming: Foretold, asked: Asked) -> bool:
+def _will_be_there(need: Need, coming: Foretold, asked: RequirementSet) -> bool:
     named = [wanted for wanted in asked.wanted if wanted.name == need.name]
     if any(wanted.url for wanted in named):
         return False
     return need.name in coming.packages and all(_has(coming, wanted) for wanted in named)
 
 
-def _removable(asked: Asked, found: satisfied.Found, environment: Mapping[str, str]) -> Iterator[Distribution]:
+def _removable(
+    asked: RequirementSet, found: satisfied.Installed, environment: Mapping[str, str]
+) -> Iterator[Distribution]:
     for wanted in asked.wanted:
         name = wanted.name or satisfied.by_source(wanted, found)
         if name is not None and requirements.applies(wanted, environment):
@@ -470,7 +472,7 @@ def _conflicts(target: Target) -> list[str]:
     return satisfied.conflicts(target.found(), requirements.marker_environment(target.version or "3"))
 
 
-def _request(target: Target, asked: Asked, reinstall: tuple[str, ...], *, managed: bool) -> Request:
+def _request(target: Target, asked: RequirementSet, reinstall: tuple[str, ...], *, managed: bool) -> Request:
     return Request(
         prefix=target.prefix,
         python=target.python,

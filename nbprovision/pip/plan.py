@@ -63,8 +63,10 @@ def _installs(state: PipState) -> list[Change]:
     told = {change.target for change in changes}
     for need in _kept(state):
         if need.name not in told:
-            action = "install" if need.there is None else "change" if need.reason == "version" else "reinstall"
-            changes.append(Change(action, need.name, before=need.there, after=need.expected or None, kind="package"))
+            action = "install" if need.installed is None else "change" if need.reason == "version" else "reinstall"
+            changes.append(
+                Change(action, need.name, before=need.installed, after=need.expected or None, kind="package")
+            )
     told = {change.target for change in changes}
     changes += [
         Change("remove", one.name, before=one.version, kind="package") for one in state.debris if one.name not in told

@@ -47,7 +47,7 @@ _DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}  # of the algorithms that 
 _PEP_508 = "write it as `name`, `name==1.2`, `name[extra]>=1,<2`, `name; python_version < '3.12'` or `name @ URL`"
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+class PipRequirement(msgspec.Struct, frozen=True, kw_only=True):
     """One requirement.
 
     Attributes:
@@ -86,7 +86,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         return " ".join([self.line, *(f"--hash={digest}" for digest in self.hashes), *behind])
 
 
-def parse(text: str, *, base: Path | None = None, position: Position | None = None) -> Wanted:
+def parse(text: str, *, base: Path | None = None, position: Position | None = None) -> PipRequirement:
     """Take one requirement apart.
 
     Args:
@@ -128,7 +128,7 @@ def parse(text: str, *, base: Path | None = None, position: Position | None = No
     return msgspec.structs.replace(wanted, hashes=hashes, settings=settings, position=position)
 
 
-def of_parameter(key: str, text: str) -> Wanted:
+def of_parameter(key: str, text: str) -> PipRequirement:
     """A requirement that stands in a parameter of a task.
 
     Raises:
@@ -152,7 +152,7 @@ def anchored(text: str, folder: Path) -> str:
     return before + os.path.normpath(folder / place)
 
 
-def applies(wanted: Wanted, environment: Mapping[str, str]) -> bool:
+def applies(wanted: PipRequirement, environment: Mapping[str, str]) -> bool:
     """Whether the marker of ``wanted`` holds in a target (see `marker_environment`)."""
     if not wanted.marker:
         return True
@@ -194,13 +194,13 @@ def source_version(url: str) -> str | None:
     return found[1] if found else None
 
 
-def local_path(wanted: Wanted) -> Path | None:
+def local_path(wanted: PipRequirement) -> Path | None:
     """The file or folder of this machine that a requirement points to."""
     parts = urlsplit(wanted.url or "")
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
-def incompatible(one: Wanted, other: Wanted) -> bool:
+def incompatible(one: PipRequirement, other: PipRequirement) -> bool:
     """Whether no version of a distribution can satisfy both."""
     from packaging.specifiers import SpecifierSet
 
@@ -218,7 +218,7 @@ def _place_of(url: str) -> str:
     return re.sub(r"//[^/@]*@", "//", url.partition("#")[0]).rstrip("/")
 
 
-def lines(wanted: Sequence[Wanted]) -> str:
+def lines(wanted: Sequence[PipRequirement]) -> str:
     """The text of a requirements file that asks for ``wanted``."""
     return "".join(f"{one.requirement}\n" for one in wanted)
 
@@ -234,14 +234,14 @@ def _brief(text: str) -> str:
 
 
 @functools.lru_cache(maxsize=4096)  # a notebook may read file after file
-def _from_pep_508(text: str, base: Path | None, position: Position | None) -> Wanted:
+def _from_pep_508(text: str, base: Path | None, position: Position | None) -> PipRequirement:
     simple = _SIMPLE.fullmatch(text)
     if simple is not None:
         if _VERSION.fullmatch(simple[1]):
             wrong(
                 position, f"'{_brief(text)}' is a version, and not a package", cure="write NAME==VERSION in one entry"
             )
-        return Wanted(line=text, name=normalized(simple[1]), specifier=simple[2])
+        return PipRequirement(line=text, name=normalized(simple[1]), specifier=simple[2])
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
@@ -261,8 +261,8 @@ def _from_pep_508(text: str, base: Path | None, position: Position | None) -> Wa
     return _wanted(requirement)
 
 
-def _wanted(requirement: Requirement) -> Wanted:
-    return Wanted(
+def _wanted(requirement: Requirement) -> PipRequirement:
+    return PipRequirement(
         line=str(requirement),
         name=normalized(requirement.name),
         specifier=str(requirement.specifier),
@@ -272,7 +272,7 @@ def _wanted(requirement: Requirement) -> Wanted:
     )
 
 
-def _from_place(text: str, base: Path | None, position: Position | None, *, editable: bool = False) -> Wanted:
+def _from_place(text: str, base: Path | None, position: Position | None, *, editable: bool = False) -> PipRequirement:
     """A URL or path, with ``[extras]`` and ``; marker`` behind it."""
     place, *behind = _BEFORE_MARKER.split(text, maxsplit=1)
     marker = behind[0].strip() if behind else ""
@@ -302,10 +302,10 @@ def _from_place(text: str, base: Path | None, position: Position | None, *, edit
     else:
         line = f"{path or url}{of_extras}"
     line += f" ; {marker}" if marker else ""
-    return Wanted(line=line, name=name, extras=names, marker=marker, url=url, editable=editable)
+    return PipRequirement(line=line, name=name, extras=names, marker=marker, url=url, editable=editable)
 
 
-def _editable(text: str, base: Path | None, position: Position | None) -> Wanted:
+def _editable(text: str, base: Path | None, position: Position | None) -> PipRequirement:
     """A folder, or a repository: pip has to know its name before it clones, and older ones by ``#egg=`` only."""
     named = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(\[[^\]]*\])?\s*@\s*([^;\s]+)(.*)", text)
     if named is not None and _VCS.match(named[3]):

@@ -29,7 +29,7 @@ from nbprovision.pip.requirements import (
     HASH_OF_ONE,
     HASHES_OF_ALL,
     URL,
-    Wanted,
+    PipRequirement,
     local_path,
     parse,
     without_file_scheme,
@@ -44,7 +44,7 @@ _DEEPEST = 50
 _DIGEST = re.compile(r"[#&](md5|sha\d+)=")
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class RequirementSet(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is asked for.
 
     Attributes:
@@ -55,8 +55,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         files: All files that were read.
     """
 
-    wanted: tuple[Wanted, ...] = ()
-    constraints: tuple[Wanted, ...] = ()
+    wanted: tuple[PipRequirement, ...] = ()
+    constraints: tuple[PipRequirement, ...] = ()
     options: Options = Options()
     constraint_files: tuple[Path, ...] = ()
     files: tuple[Path, ...] = ()
@@ -75,7 +75,7 @@ def read(
     constraints: Iterable[Path],
     env: Mapping[str, str],
     section: Section | None = None,
-) -> Asked:
+) -> RequirementSet:
     """Read a list of requirements and requirements files, with all that they include.
 
     Args:
@@ -98,7 +98,7 @@ def read(
     for path in constraints:
         reader.constrain(path)
     reader.require_hashes()
-    return Asked(
+    return RequirementSet(
         wanted=tuple(reader.wanted),
         constraints=tuple(reader.constraints),
         options=reader.options(),
@@ -107,7 +107,7 @@ def read(
     )
 
 
-def after_configuration(asked: Asked, configured: Options, env: Mapping[str, str]) -> Asked:
+def after_configuration(asked: RequirementSet, configured: Options, env: Mapping[str, str]) -> RequirementSet:
     """What is asked for, with what the configuration says of every install.
 
     Args:
@@ -194,8 +194,8 @@ class _Reader:
         self._missing_ok = missing_ok
         self.named: dict[Path, Position | None] = {}
         self._within: list[Path] = []
-        self.wanted: list[Wanted] = []
-        self.constraints: list[Wanted] = []
+        self.wanted: list[PipRequirement] = []
+        self.constraints: list[PipRequirement] = []
         self.constraint_files: list[Path] = []
         self.files: list[Path] = []
         self.flags: dict[str, str | bool] = {}

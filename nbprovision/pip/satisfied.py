@@ -20,7 +20,7 @@ import msgspec
 from nbprovision.machine.digests import Digests
 from nbprovision.machine.distributions import Distribution, normalized
 from nbprovision.pip import editable_clone
-from nbprovision.pip.requirements import Wanted, applies
+from nbprovision.pip.requirements import PipRequirement, applies
 from nbprovision.system import inputs
 from nbprovision.system.secrets import without_password
 
@@ -44,7 +44,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
         name: Normalised; of an unnamed requirement its line.
         reason: What is wrong with it: not there, another version, from somewhere else, an install that was cut off,
             two of one name, files gone or changed.
-        there: Installed versions, None for none.
+        installed: Installed versions, None for none.
         expected: The version that will do, as far as that is known: that which is there, the one asked for, a
             specifier, a URL; empty for any.
         pin: What keeps a mend from being an upgrade: the version that is there and would do.
@@ -52,7 +52,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     reason: Reason
-    there: str | None = None
+    installed: str | None = None
     expected: str = ""
     pin: str = ""
 
@@ -62,16 +62,16 @@ class _Edge(NamedTuple):
 
     name: str
     extras: frozenset[str]
-    wanted: Wanted | None
+    wanted: PipRequirement | None
 
 
-Found = Mapping[str, Sequence[Distribution]]
+Installed = Mapping[str, Sequence[Distribution]]
 
 
 def unsatisfied(
-    wanted: Iterable[Wanted],
-    constraints: Iterable[Wanted],
-    found: Found,
+    wanted: Iterable[PipRequirement],
+    constraints: Iterable[PipRequirement],
+    found: Installed,
     environment: Mapping[str, str],
     *,
     files: bool = False,
@@ -89,7 +89,7 @@ def unsatisfied(
         torn: An install was killed there: look whether each came to its end.
         digests: Compare the digests too, with these.
     """
-    bounds: dict[str, list[Wanted]] = {}
+    bounds: dict[str, list[PipRequirement]] = {}
     for bound in constraints:
         if bound.name is not None and applies(bound, environment):
             bounds.setdefault(bound.name, []).append(bound)
@@ -109,7 +109,9 @@ def unsatisfied(
     return list(needs.values())
 
 
-def needed(wanted: Iterable[Wanted], names: Iterable[str], found: Found, environment: Mapping[str, str]) -> set[str]:
+def needed(
+    wanted: Iterable[PipRequirement], names: Iterable[str], found: Installed, environment: Mapping[str, str]
+) -> set[str]:
     """Names of ``wanted`` and ``names``, and of all that these depend on as they are installed."""
     known: set[_Edge] = set()
     waiting = [*(_edge(one, found) for one in wanted), *(_Edge(name, frozenset(), None) for name in names)]
@@ -122,7 +124,7 @@ def needed(wanted: Iterable[Wanted], names: Iterable[str], found: Found, environ
     return {edge.name for edge in known}
 
 
-def conflicts(found: Found, environment: Mapping[str, str]) -> list[str]:
+def conflicts(found: Installed, environment: Mapping[str, str]) -> list[str]:
     """What ``pip check`` would say: what each distribution depends on and is not there, or in another version."""
     said = []
     for distributions in found.values():
@@ -139,7 +141,7 @@ def conflicts(found: Found, environment: Mapping[str, str]) -> list[str]:
     return said
 
 
-def dependents(name: str, found: Found, environment: Mapping[str, str]) -> list[str]:
+def dependents(name: str, found: Installed, environment: Mapping[str, str]) -> list[str]:
     """Names of the distributions that depend on ``name``."""
     return sorted(
         one.name
@@ -162,7 +164,7 @@ def allowed(specifier: str, version: str) -> bool:
         return False
 
 
-def expected(wanted: Wanted | None) -> str:
+def expected(wanted: PipRequirement | None) -> str:
     """The version that a requirement asks for, where it is one; else what it says of versions, or its URL."""
     if wanted is None:
         return ""
@@ -170,7 +172,7 @@ def expected(wanted: Wanted | None) -> str:
     return exact[1] if exact else wanted.specifier or without_password(wanted.url or "")
 
 
-def by_source(wanted: Wanted, found: Found) -> str | None:
+def by_source(wanted: PipRequirement, found: Installed) -> str | None:
     """The name of the distribution that came from where an unnamed requirement points."""
     for name, distributions in found.items():
         for one in distributions:
@@ -179,13 +181,13 @@ def by_source(wanted: Wanted, found: Found) -> str | None:
     return None
 
 
-def _edge(wanted: Wanted, found: Found) -> _Edge:
+def _edge(wanted: PipRequirement, found: Installed) -> _Edge:
     name = wanted.name or by_source(wanted, found) or wanted.shown
     return _Edge(name, frozenset(wanted.extras), wanted)
 
 
 def _need(
-    edge: _Edge, found: Found, bounds: Sequence[Wanted], *, files: bool, torn: bool, digests: Digests | None
+    edge: _Edge, found: Installed, bounds: Sequence[PipRequirement], *, files: bool, torn: bool, digests: Digests | None
 ) -> Need | None:
     there = list(found.get(edge.name, ()))
     reason = _fault(edge, there, bounds, files=files, torn=torn, digests=digests)
@@ -199,7 +201,7 @@ def _need(
     return Need(
         name=edge.name,
         reason=reason,
-        there=", ".join(one.version for one in there) or None,
+        installed=", ".join(one.version for one in there) or None,
         expected=version if keeps else named,
         pin=f"{edge.name}=={version}" if pinned else "",
     )
@@ -208,7 +210,7 @@ def _need(
 def _fault(
     edge: _Edge,
     there: list[Distribution],
-    bounds: Sequence[Wanted],
+    bounds: Sequence[PipRequirement],
     *,
     files: bool,
     torn: bool,
@@ -266,7 +268,7 @@ def _requirement(text: str) -> Requirement | None:
         return None
 
 
-def _came_from(one: Distribution, wanted: Wanted) -> bool:
+def _came_from(one: Distribution, wanted: PipRequirement) -> bool:
     """Whether a distribution was installed from the URL or path of ``wanted``, user and password left aside."""
     origin = one.direct_url
     if origin is None or wanted.url is None or origin.editable != wanted.editable:
@@ -290,7 +292,7 @@ def _came_from(one: Distribution, wanted: Wanted) -> bool:
     return not known or any(origin.hashes[algorithm] == digest.lower() for algorithm, digest in known)
 
 
-def _fresh(one: Distribution, wanted: Wanted) -> bool:
+def _fresh(one: Distribution, wanted: PipRequirement) -> bool:
     """Whether a local file or project is as it was when it was installed."""
     parts = urlsplit(wanted.url or "")
     if parts.scheme != "file":

@@ -12,7 +12,7 @@ from nbprovision.machine.interpreters import Target
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Blocked, TaskFailed
 from nbprovision.pip import requirements
-from nbprovision.pip.requirements import Wanted
+from nbprovision.pip.requirements import PipRequirement
 from nbprovision.system import room
 from nbprovision.system.files import read_text
 
@@ -55,7 +55,7 @@ def check_rights(target: Target) -> None:
 _BUILT_BY_CONDA = re.compile(r"/(feedstock_root|croot|conda-bld)/|^/(private/)?tmp/build/|_\d{13}/(work|_h_env)\b")
 
 
-def _cure_of_missing(wanted: Wanted, path: Path) -> str:
+def _cure_of_missing(wanted: PipRequirement, path: Path) -> str:
     if wanted.name and _BUILT_BY_CONDA.search(str(path)):
         return (
             f"conda's package was built there, on another machine: write `{wanted.name}` with a version; "
@@ -64,7 +64,7 @@ def _cure_of_missing(wanted: Wanted, path: Path) -> str:
     return "a relative path starts from the folder of the file that names it"
 
 
-def check_places(asked: Iterable[Wanted], environment: Mapping[str, str]) -> None:
+def check_places(asked: Iterable[PipRequirement], environment: Mapping[str, str]) -> None:
     """Refuse a project or file that is asked for and missing.
 
     Raises:
@@ -82,7 +82,7 @@ def check_places(asked: Iterable[Wanted], environment: Mapping[str, str]) -> Non
             ).at(wanted.position)
 
 
-def refuse_editable(target: Target, asked: Iterable[Wanted]) -> None:
+def refuse_editable(target: Target, asked: Iterable[PipRequirement]) -> None:
     """Refuse what would be in a ``target`` folder and could not be imported from there.
 
     Raises:

@@ -14,7 +14,7 @@ from nbprovision.conda.environment_file import EnvironmentFile
 from nbprovision.lint.check import check
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ProvisionError
-from nbprovision.pip.requirements_files import Asked, Options
+from nbprovision.pip.requirements_files import Options, RequirementSet
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def read(tmp_path: Path) -> Any:
     return written
 
 
-def asked(file: EnvironmentFile) -> Asked:
+def asked(file: EnvironmentFile) -> RequirementSet:
     return environment_file.pip_section(file, {})
 
 
