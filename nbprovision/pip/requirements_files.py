@@ -193,9 +193,10 @@ class _Reader:
         self, packages: Iterable[str], files: Iterable[Path], constraints: Iterable[Path], section: Section | None
     ) -> None:
         """Read the parameters of a task; see the function `read`."""
-        for text, position in section.lines if section is not None else ():
-            for line in _joined(text.splitlines(), self._env, lambda *_, place=position: place):
-                self._line(line, section.base if section is not None else Path(), constrains=False)
+        if section is not None:
+            for text, position in section.lines:
+                for line in _joined(text.splitlines(), self._env, lambda *_, place=position: place):
+                    self._line(line, section.base, constrains=False)
         self.wanted += map(parse, packages)
         for path in files:
             self.read(path)
