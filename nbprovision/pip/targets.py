@@ -76,7 +76,7 @@ def check_places(wanted: Iterable[PipRequirement], environment: Mapping[str, str
         if path is not None and not path.exists() and requirements.applies(requirement, environment):
             raise Blocked(
                 path,
-                f"{path} does not exist",
+                f"there is no {path}",
                 cause=f"'{requirement.shown}' names it",
                 cure=_cure_of_missing(requirement, path),
             ).at(requirement.position)
