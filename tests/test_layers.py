@@ -90,7 +90,7 @@ CARRY_OUT = {
     "jupyter": {"kernel_folder"},
     "machine": {"aws", "caches", "package_files"},
     "pip": {
-        "engine", "engine_options", "guard", "other_index", "packages", "pip_command", "request", "target_folder", "uv_command",
+        "engine", "guard", "packages", "pip_command", "request", "uv_command",
         "virtual_environment",
     },
 }  # fmt: skip
@@ -107,7 +107,6 @@ CHANGING = {
 }  # fmt: skip
 MAY_KEEP = {
     "machine/image.py": "keeps what the platform's image brought, at the first sight of each boot",
-    "pip/editable_clone.py": "keeps the address that pip forgets",
     "machine/digests.py": "keeps what it has worked out in the tool's cache",
     "machine/interpreters.py": "asks an interpreter that no file tells of, and keeps the answer in the tool's cache",
 }
@@ -183,7 +182,7 @@ MAY_CHANGE = {
     ),
     **dict.fromkeys(
         (
-            "pip/target_folder.py", "conda/clone.py",
+            "pip/pip_command.py", "conda/clone.py",
             "conda/rattler_child.py", "pip/uv_command.py",
         ),
         "in an environment, which is judged before a task changes it (engine/guard.py)",

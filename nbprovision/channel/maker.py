@@ -14,7 +14,7 @@ from nbprovision.indexes import index_settings
 from nbprovision.machine import network
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
-from nbprovision.pip import engine_options, install_settings, pip_command, request, uv_command
+from nbprovision.pip import install_settings, pip_command, request, uv_command
 from nbprovision.system import files, trust
 from nbprovision.system.process import call_module
 
@@ -47,7 +47,7 @@ def make(
     def build() -> list[Any]:
         """One attempt; the retries of the engines depend on the time that is left."""
         pip_env = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-        pip_env |= {**pip_command.limits(machine), **engine_options.all_variables(options)}
+        pip_env |= {**pip_command.limits(machine), **pip_command.all_variables(options)}
         uv_env = {
             "UV_CACHE_DIR": machine.env.get("UV_CACHE_DIR") or str(cache),
             "UV_TOOL_DIR": str(cache / "tools"),  # else uv creates one in the user's home folder

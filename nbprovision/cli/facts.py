@@ -55,7 +55,7 @@ def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
     kernels = inventory.all_kernels(machine)
     environments = inventory.environments(machine, kernels)
     platform = machine.platform
-    indexes = inventory.index_settings(machine, warnings.append)
+    indexes = inventory.settings_by_tool(machine, warnings.append)
     warnings = [*machine.conda.condarc.warnings, *warnings]
     document_content: dict[str, Any] = {
         "nbprovision": __version__,

@@ -17,7 +17,7 @@ import msgspec
 
 from nbprovision.conda import health
 from nbprovision.conda.specs import allows, parse
-from nbprovision.indexes import index_settings as indexes
+from nbprovision.indexes import index_settings
 from nbprovision.machine import caches as tool_caches
 from nbprovision.machine import distributions, kernels
 from nbprovision.machine.condarc import FALLBACK_CHANNEL
@@ -173,10 +173,10 @@ def all_kernels(machine: Machine) -> list[KernelInfo]:
     return result
 
 
-def index_settings(machine: Machine, warn: Callable[[str], None]) -> dict[str, dict[str, Setting]]:
+def settings_by_tool(machine: Machine, warn: Callable[[str], None]) -> dict[str, dict[str, Setting]]:
     """The index settings of pip and uv, each from its own configuration; their passwords are masked from now on."""
     by_tool = {}
-    for tool, read in (("pip", indexes.of_pip), ("uv", indexes.of_uv)):
+    for tool, read in (("pip", index_settings.of_pip), ("uv", index_settings.of_uv)):
         try:
             values = read(machine.env, machine.user_home, machine.root)
         except ProvisionError as error:

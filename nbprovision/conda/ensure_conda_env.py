@@ -469,9 +469,9 @@ def _other_changes(state: EnvState) -> list[Change]:
     """The changes of the pip section and of variables."""
     changes = [
         Change(
-            action="install" if need.there is None else "change",
+            action="install" if need.installed is None else "change",
             target=secrets.mask(need.name),
-            before=need.there,
+            before=need.installed,
             after=secrets.mask(need.expected) or "any version",
             kind="package",
             channel="pip",

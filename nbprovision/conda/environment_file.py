@@ -21,7 +21,7 @@ from nbprovision.system import inputs, secrets, trust, yaml_document
 from nbprovision.system.reading import read_bytes
 
 if TYPE_CHECKING:  # loaded only for a file with a pip section
-    from nbprovision.pip.requirements_files import Asked, Section
+    from nbprovision.pip.requirements_files import RequirementSet, Section
     from nbprovision.pip.satisfied import Need
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -86,7 +86,7 @@ def read(path: Path) -> EnvironmentFile:
     return _read(path, (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
 
 
-def pip_section(file: EnvironmentFile, env: Mapping[str, str]) -> Asked:
+def pip_section(file: EnvironmentFile, env: Mapping[str, str]) -> RequirementSet:
     """The requirements of the pip section, which conda passes to pip as a requirements file in the file's folder.
 
     Raises:
@@ -159,7 +159,7 @@ def pip_needs(
     files: bool,
     torn: bool = False,
     digests: Digests | None = None,
-    configured: Callable[[Asked], Asked],
+    configured: Callable[[RequirementSet], RequirementSet],
 ) -> list[Need]:
     """The missing requirements of the pip section; all of them if the environment has no Python.
 

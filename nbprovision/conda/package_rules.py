@@ -16,7 +16,7 @@ from nbprovision.lint.subject import Call, Playbook
 from nbprovision.machine.package_names import advice, is_missing
 from nbprovision.model.errors import Position, ProvisionError
 from nbprovision.pip import requirements, requirements_files
-from nbprovision.pip.requirements import Wanted
+from nbprovision.pip.requirements import PipRequirement
 from nbprovision.pip.requirements_files import AnyVariable
 from nbprovision.system.plain_secrets import secret_as
 
@@ -146,7 +146,7 @@ def _names_of_conda(playbook: Playbook, call: Call) -> Iterator[Problem]:
             yield Problem(position, f"conda-forge has no package '{spec.name}'", advice(spec.name, "conda"))
 
 
-def _name_of_pypi(requirement: Wanted, position: Position) -> Iterator[Problem]:
+def _name_of_pypi(requirement: PipRequirement, position: Position) -> Iterator[Problem]:
     name = requirement.name
     if requirement.url is None and name is not None and is_missing(name, "pip"):
         yield Problem(position, f"PyPI has no package '{name}', or only a placeholder", advice(name, "pip"))
@@ -159,7 +159,7 @@ def _environment_file(call: Call) -> EnvironmentFile | None:
     return None
 
 
-def _requirements(call: Call) -> Iterator[tuple[Wanted, Position]]:
+def _requirements(call: Call) -> Iterator[tuple[PipRequirement, Position]]:
     """The requirements of a pip task, each with its position in the playbook or in a requirements file."""
     for text, position in call.entries("packages"):
         with contextlib.suppress(ProvisionError):

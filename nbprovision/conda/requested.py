@@ -306,7 +306,7 @@ def _leaves(prefix: Path, every: Mapping[str, list[Distribution]]) -> set[str]:
 
 
 def _extras(
-    prefix: Path, requested: Mapping[str, Distribution], condas: Collection[str], every: satisfied.Found
+    prefix: Path, requested: Mapping[str, Distribution], condas: Collection[str], every: satisfied.Installed
 ) -> dict[str, list[str]]:
     """Extras by name: those whose needs are all installed, and that alone explain an installed distribution.
 

@@ -1,1 +1,1 @@
-"""Where pip and uv fetch packages from."""
+"""The indexes that pip and uv install packages from."""

@@ -1,8 +1,8 @@
-"""AWS CodeArtifact as a package index: where a repository lies, and the token that gives access to it.
+"""AWS CodeArtifact as a package index: the URL of a repository, and the token that gives access to it.
 
-https://docs.aws.amazon.com/codeartifact/latest/ug/python-configure-pip.html has the form of the URL,
-https://docs.aws.amazon.com/codeartifact/latest/ug/tokens-authentication.html the life of a token. The machine's ``aws``
-command fetches tokens with the credentials of the notebook's role.
+https://docs.aws.amazon.com/codeartifact/latest/ug/python-configure-pip.html describes the URL,
+https://docs.aws.amazon.com/codeartifact/latest/ug/tokens-authentication.html the lifetime of a token. The machine's
+``aws`` command requests tokens with the credentials of the notebook's role.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from nbprovision.system.reading import read_json
 
 _LONGEST, _SHORTEST = "12h", "15m"
 _RECORD_SUFFIX = ".nbprovision-token"
-# Stands for a token that is not there yet, in what is only planned; too short to be taken for a secret.
+# Placeholder for a future token in a plan; too short to be taken for a secret.
 _TO_COME = "--"
 _CURES: aws.Cures = (
     (
         aws.NOT_ALLOWED,
         (
-            "let the notebook's role do codeartifact:GetAuthorizationToken on the domain and "
+            "allow the notebook's role codeartifact:GetAuthorizationToken on the domain, "
             "sts:GetServiceBearerToken, and codeartifact:ReadFromRepository on the repository"
         ),
     ),
     aws.NO_CREDENTIALS,
-    (("resourcenotfound", "does not exist"), "correct `domain`, `owner` (the account that owns it) and `region`"),
-    (("invalid choice",), "this `aws` is too old to know CodeArtifact: bring it up to date"),
+    (("resourcenotfound", "does not exist"), "correct `domain`, `owner` (the account of the domain) or `region`"),
+    (("invalid choice",), "this `aws` is too old for CodeArtifact: upgrade it"),
     (
         aws.NO_CONNECTION,
         (
-            "look at the way to codeartifact.REGION.amazonaws.com: the proxy (https_proxy), or in a VPC without "
+            "check the connection to codeartifact.REGION.amazonaws.com: the proxy (https_proxy), or in a VPC without "
             "internet the interface endpoints com.amazonaws.REGION.codeartifact.api and .codeartifact.repositories"
         ),
     ),
@@ -56,15 +56,15 @@ _CURES: aws.Cures = (
 
 
 class CodeArtifact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A repository, as a playbook names it.
+    """The repository of a playbook.
 
     Attributes:
         domain: Its domain.
         repository: Its name.
-        owner: The account that owns the domain; default the one that this instance belongs to.
-        region: Default that of AWS_REGION, AWS_DEFAULT_REGION, or of this instance.
-        duration: How long a token is good, ``15m`` to ``12h``.
-        endpoint: The URL before ``/pypi/``, where it is not the usual one: that of a VPC endpoint.
+        owner: The account that owns the domain; default the account of this instance.
+        region: Default AWS_REGION, AWS_DEFAULT_REGION, or the region of this instance.
+        duration: The lifetime of a token, ``15m`` to ``12h``.
+        endpoint: The URL before ``/pypi/`` of a VPC endpoint, instead of the usual one.
 
     """
 
@@ -77,12 +77,12 @@ class CodeArtifact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     @property
     def wrong_duration(self) -> bool:
-        """Whether AWS would not take the duration."""
+        """Whether AWS would refuse the duration."""
         return not seconds(_SHORTEST) <= seconds(self.duration) <= seconds(_LONGEST)
 
 
 class Repository(msgspec.Struct, frozen=True, kw_only=True):
-    """A repository with all that has to be known of it to ask for a token."""
+    """A repository with everything that a request for a token needs."""
 
     domain: str
     owner: str
@@ -96,11 +96,11 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The record of a token, without the token itself.
+    """The record of a token, which does not contain the token.
 
     Attributes:
         url: The index.
-        digest: SHA-256 of the token, which shows whether it is the one in the file.
+        digest: SHA-256 of the token, to recognise the one in pip.conf.
         issued, expires: Seconds since the epoch.
 
     """
@@ -112,18 +112,18 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def half_life(self) -> float:
-        """The moment from which on the token is to be renewed."""
+        """The time from which the token is renewed."""
         return (self.issued + self.expires) / 2
 
 
 class TokenState(msgspec.Struct, frozen=True, kw_only=True):
-    """The index's repository, and the token that stands in pip.conf.
+    """The index's repository, and the token in pip.conf.
 
     Attributes:
-        repository: Where the index is.
-        token: The token in place; None for a missing or expired one, or that of another index.
-        renew: A new one is to be fetched.
-        warnings: That a new one could not be fetched.
+        repository: The repository.
+        token: The token in pip.conf; None if it is missing, expired, or of another index.
+        renew: Whether to request a new token.
+        warnings: The failure of such a request.
 
     """
 
@@ -133,54 +133,54 @@ class TokenState(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """Without the token: a traceback prints it."""
+        """Without the token, as tracebacks print this."""
         return f"TokenState({self.repository.url}, renew={self.renew})"
 
     @property
     def url(self) -> str:
-        """The index's URL with the token in place, or with a word for the one to come."""
+        """The index's URL with the present token, or with a placeholder for the future one."""
         return self.repository.with_token(self.token or _TO_COME)
 
 
 class _Answer(msgspec.Struct):
-    authorizationToken: str  # noqa: N815 - the command's word
+    authorizationToken: str  # noqa: N815 - the command's name for it
     expiration: float | str
 
 
-def repository(asked: CodeArtifact, env: Mapping[str, str], root: Path = Path("/")) -> Repository:
-    """Complete what a playbook says by what this machine tells.
+def repository(parameter: CodeArtifact, env: Mapping[str, str], root: Path = Path("/")) -> Repository:
+    """Complete the parameter of a playbook by the region and the account of this machine.
 
     Raises:
-        TaskFailed: the region or the owner is neither given nor told by anything here.
+        TaskFailed: the region or the owner is neither in the playbook nor known on this machine.
 
     """
     arn = resource_name(root)
-    region = asked.region or region_of(env, root)
-    owner = asked.owner or arn.get("account", "")
+    region = parameter.region or region_of(env, root)
+    owner = parameter.owner or arn.get("account", "")
     for name, value in (("region", region), ("owner", owner)):
         if not value:
             raise TaskFailed(
-                f"the {name} of CodeArtifact's domain '{asked.domain}' is not known",
-                cause="it is not in the playbook, and this is no SageMaker instance that would tell it",
+                f"the {name} of CodeArtifact's domain '{parameter.domain}' is not known",
+                cause="it is not in the playbook, and only a SageMaker instance knows its own",
                 cure=f"give `codeartifact: {{..., {name}: ...}}`",
             )
-    endpoint = asked.endpoint or f"https://{asked.domain}-{owner}.d.codeartifact.{region}.amazonaws.com"
+    endpoint = parameter.endpoint or f"https://{parameter.domain}-{owner}.d.codeartifact.{region}.amazonaws.com"
     return Repository(
-        domain=asked.domain,
+        domain=parameter.domain,
         owner=owner,
         region=region,
-        url=f"{endpoint.rstrip('/')}/pypi/{asked.repository}/simple/",
-        duration=seconds(asked.duration),
+        url=f"{endpoint.rstrip('/')}/pypi/{parameter.repository}/simple/",
+        duration=seconds(parameter.duration),
     )
 
 
 def token_record(pip_conf: Path) -> Path:
-    """Where the record of the token in ``pip_conf`` is kept."""
+    """The file with the record of the token in ``pip_conf``."""
     return pip_conf.with_name(pip_conf.name + _RECORD_SUFFIX)
 
 
 def seconds_left(pip_conf: Path) -> float:
-    """Seconds until the token is to be renewed; 0 where that is due, or where the record does not show its age."""
+    """Seconds until the token is renewed; 0 if that is due, or if the token's age is not known."""
     record = _read_record(pip_conf)
     now = time.time()
     if record is None or now < record.issued:  # the clock was set back
@@ -188,43 +188,44 @@ def seconds_left(pip_conf: Path) -> float:
     return max(0.0, record.half_life - now)
 
 
-def read_token(asked: CodeArtifact, machine: Machine, pip_conf: Path) -> TokenState:
-    """The token in ``pip_conf``, and whether to renew it: from half its life on, or where its age is not known.
+def read_token(parameter: CodeArtifact, machine: Machine, pip_conf: Path) -> TokenState:
+    """The token in ``pip_conf``, and whether to renew it: after half its lifetime, or if its age is not known.
 
     Raises:
-        TaskFailed: pip.conf is not valid, the repository's region or owner is not known, or no command can fetch the
-            token that is needed.
+        TaskFailed: pip.conf is not valid, the repository's region or owner is not known, or a token is needed and no
+            command can request it.
 
     """
-    place = repository(asked, machine.env, machine.root)
-    token = _token_in(pip_conf, place)
+    source = repository(parameter, machine.env, machine.root)
+    token = _token_in(pip_conf, source)
     record = _read_record(pip_conf)
-    known = record is not None and token is not None and record.digest == _digest(token)
+    if record is not None and token is not None and record.digest != _digest(token):
+        record = None
     now = time.time()
-    if record is not None and known and now >= record.expires:
+    if record is not None and now >= record.expires:
         token = None
-    renew = token is None or record is None or not known or not record.issued <= now < record.half_life
+    renew = token is None or record is None or not record.issued <= now < record.half_life
     if token is None:
-        aws.find_command(machine, _failure(place))  # so that a check fails where the run would
+        aws.find_command(machine, _failure(source))  # so that a check fails where the run would
     warnings = machine.notes.get(("codeartifact", str(pip_conf)), ())
-    return TokenState(repository=place, token=token, renew=renew and not (warnings and token), warnings=warnings)
+    return TokenState(repository=source, token=token, renew=renew and not (warnings and token), warnings=warnings)
 
 
 def put_token(
     state: TokenState, machine: Machine, pip_conf: Path, writes_with: Callable[[str], Iterable[Write]]
 ) -> None:
-    """Put the index in place, with a new token where that is due.
+    """Write the index into the files, with a new token if that is due.
 
-    If that fails, a token that has not expired is kept, and the result says so; the next run retries.
+    If the request fails, a token that has not expired is kept, and the result has a note; the next run retries.
 
     Args:
         state: From `read_token`.
-        machine: Its environment is the command's.
-        pip_conf: The file of pip's.
-        writes_with: The files' new contents, for a URL with its token.
+        machine: The machine.
+        pip_conf: pip's file.
+        writes_with: Returns the new content of the files, for a URL with its token.
 
     Raises:
-        TaskFailed: no token could be fetched, and none in place is valid.
+        TaskFailed: the request fails, and there is no valid token.
 
     """
     token = record = None
@@ -234,7 +235,7 @@ def put_token(
         except TaskFailed as error:
             if state.token is None:
                 raise
-            machine.notes["codeartifact", str(pip_conf)] = (f"the token in place is kept: {error.text}",)
+            machine.notes["codeartifact", str(pip_conf)] = (f"the present token is kept: {error.text}",)
     for write in writes_with(state.url if token is None else state.repository.with_token(token)):
         config_file.put(write)
     if record is not None:
@@ -253,12 +254,12 @@ def _fetch_token(repository: Repository, machine: Machine) -> tuple[str, TokenRe
     try:
         answer = msgspec.json.decode(text, type=_Answer)
         expires = _moment(answer.expiration)
-    except (msgspec.DecodeError, ValueError):  # the answer is not shown: the token may be in it
+    except (msgspec.DecodeError, ValueError):  # not shown, as the token may be in the answer
         command = aws.find_command(machine, _failure(repository))
         raise TaskFailed(
             _failure(repository),
-            cause=f"{command} gave an answer that is not understood",
-            cure=f"look at what it is: {command} --version tells that of AWS's own command",
+            cause=f"{command} printed an unknown answer",
+            cure=f"check whether it is AWS's own command, by {command} --version",
         ) from None
     token = answer.authorizationToken
     secrets.remember(token)
@@ -266,7 +267,7 @@ def _fetch_token(repository: Repository, machine: Machine) -> tuple[str, TokenRe
 
 
 def _failure(repository: Repository) -> str:
-    return f"no token for CodeArtifact's domain '{repository.domain}' ({repository.region}) could be had"
+    return f"cannot get a token for CodeArtifact's domain '{repository.domain}' ({repository.region})"
 
 
 def _moment(expiration: float | str) -> float:
@@ -281,17 +282,17 @@ def _digest(token: str) -> str:
 
 
 def _read_record(pip_conf: Path) -> TokenRecord | None:
-    """The record beside ``pip_conf``; a damaged one does not count."""
+    """The record beside ``pip_conf``; None for a damaged one."""
     try:
         return read_json(token_record(pip_conf), TokenRecord)
     except (OSError, msgspec.DecodeError):
         return None
 
 
-def _token_in(pip_conf: Path, place: Repository) -> str | None:
+def _token_in(pip_conf: Path, source: Repository) -> str | None:
     text = read_text(pip_conf)
     url = index_settings.parse_pip_conf(pip_conf, text).get("global", {}).get("index-url", "") if text else ""
-    if not url or index_settings.place(url) != place.url:
+    if not url or index_settings.place(url) != source.url:
         return None
     token = unquote(index_url.secret_of(url)) or None
     if token is not None:

@@ -1,4 +1,4 @@
-"""``ensure_pip_index``: where pip and uv fetch packages from, for a user, the machine or one environment."""
+"""``ensure_pip_index``: the indexes of pip and uv, for a user, the machine or one environment."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from nbprovision.files.config_file import (
 )
 from nbprovision.indexes import codeartifact, index_settings, index_url, pip_conf, uv_toml
 from nbprovision.indexes.codeartifact import CodeArtifact, TokenState, seconds_left, token_record
+from nbprovision.indexes.pip_conf import Settings
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError
 from nbprovision.model.relations import OneOf, Requires
@@ -37,46 +38,43 @@ from nbprovision.system.files import remove
 
 
 class Editor(Protocol):
-    """What `pip_conf` and `uv_toml` both do with the text of their file."""
+    """The functions that `pip_conf` and `uv_toml` share, for the text of their file."""
 
-    def matching(self, path: Path, text: str | None, asked: dict[str, list[str]]) -> dict[str, list[str]]:
-        """Those of ``asked`` that are there."""
+    def matching(self, path: Path, text: str | None, settings: Settings) -> Settings:
+        """Those of ``settings`` that ``text`` has."""
 
-    def merged(self, path: Path, text: str | None, asked: dict[str, list[str]]) -> str:
-        """``text`` with them."""
+    def merged(self, path: Path, text: str | None, settings: Settings) -> str:
+        """``text`` with ``settings``."""
 
-    def without(self, path: Path, text: str, asked: dict[str, list[str]]) -> str | None:
-        """``text`` without them."""
+    def without(self, path: Path, text: str, settings: Settings) -> str | None:
+        """``text`` without ``settings``."""
 
     def undone(
-        self, path: Path, text: str, before: str | None, asked: Sequence[dict[str, list[str]]], *, forced: bool = False
+        self, path: Path, text: str, before: str | None, ours: Sequence[Settings], *, forced: bool = False
     ) -> str | None:
-        """``text`` with what was asked for in earlier runs given back."""
+        """``text`` with the settings of earlier runs reverted."""
 
 
-EDITORS: dict[str, Editor] = {"pip": pip_conf, "uv": uv_toml}
+class ToolFile(msgspec.Struct, frozen=True):
+    """The file of pip or uv, with the functions that edit it, and its wanted settings."""
 
-
-class Subject(msgspec.Struct, frozen=True):
-    """One file of one tool, and what it is to say."""
-
-    tool: Literal["pip", "uv"]
+    editor: Editor
     file: ConfigurationFile
-    asked: dict[str, list[str]]
+    settings: Settings
 
 
 class IndexState(msgspec.Struct, frozen=True):
-    """What is there.
+    """The state of the configuration files.
 
     Attributes:
-        subjects: The files.
-        volume: What survives a restart, None where there is no such difference.
+        files: The files.
+        volume: The persistent volume, None if everything survives a restart.
         missing: The environment, if it does not exist and no earlier task of the playbook creates it.
-        warnings: What is stronger than the files, and what is seldom meant.
-        token: That of an index at CodeArtifact.
+        warnings: Settings that overrule the files, and likely mistakes.
+        token: The token of an index at CodeArtifact.
     """
 
-    subjects: tuple[Subject, ...]
+    files: tuple[ToolFile, ...]
     volume: Path | None = None
     missing: Path | None = None
     warnings: tuple[str, ...] = ()
@@ -84,7 +82,7 @@ class IndexState(msgspec.Struct, frozen=True):
 
 
 class IndexPlan(Plan, frozen=True, kw_only=True):
-    """The changes, and the files as they are to be; those with a token to come are made when it is there."""
+    """The changes and the new files; files with a future token are made when the token is known."""
 
     writes: tuple[Write, ...] = ()
     token: TokenState | None = None
@@ -96,19 +94,19 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 
 
 class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
-    """Where pip and uv fetch packages from.
+    """Set the package indexes of pip and uv.
 
-    Merges into pip.conf, and for ``scope: user`` and ``scope: system`` into uv.toml: what else these files say, and
-    their comments, stay. An environment has no configuration of uv's own, so there nbprovision hands pip's settings to
-    uv; a uv that is started by hand goes by the user's. What the files said before is kept beside them
-    (``pip.conf.nbprovision-before``, 0600), and ``state: absent`` gives it back.
+    Merges into pip.conf, and for ``scope: user`` and ``scope: system`` into uv.toml. Other settings and comments stay.
+    uv has no configuration file for an environment, so nbprovision gives pip's settings to uv there; a uv that you
+    start by hand uses the user's. The previous content is kept beside each file (``pip.conf.nbprovision-before``,
+    0600), and ``state: absent`` restores it.
 
-    A file that gets a password becomes 0600. Such a file is never written to the volume that survives restarts, into
-    an environment (which is cloned, packed and shared), or for the whole machine (whose users could not read it).
-    A link in the place of a file is replaced by a file with the content of what it named, which stays as it is.
+    A file with a password becomes 0600. It is never written to the volume that survives restarts, into an environment
+    (which is cloned, packed and shared), or for the whole machine (whose users could not read it). A link is replaced
+    by a file with the content of its target, which does not change.
 
-    With ``codeartifact`` the machine's `aws` command gives the token, and each run past half its life renews it, which
-    is no change. Where AWS does not answer, a token that still holds is kept, and a note says so.
+    With ``codeartifact`` the machine's `aws` command gives the token. Each run after half its lifetime renews it, which
+    does not count as a change. If AWS does not answer, a valid token is kept, and a note says so.
     """
 
     relations = (
@@ -118,14 +116,14 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
     )
     actions = {
         "create": "pip.conf or uv.toml",
-        "change": "what it says",
-        OTHER_PASSWORD: "the password of an index, which is not shown",
-        "change mode": "who may read it",
-        "replace link": "a link in the file's place by a file",
-        "remove": "the file as it says nothing any more, or the record of what it said before",
+        "change": "its settings",
+        OTHER_PASSWORD: "the password of an index, which is never shown",
+        "change mode": "its permissions",
+        "replace link": "a link by a file",
+        "remove": "a file without any settings, or the record of its previous content",
     }
     examples = """
-    - name: An index of one's own, into which uv looks before pypi.org
+    - name: Your own index, which uv searches before pypi.org
       ensure_pip_index:
         url: https://pypi.org/simple
         extra_urls: https://pypi.example.com/simple
@@ -145,24 +143,24 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
           owner: "111122223333"
           region: eu-west-1
 
-    - name: As it was before
+    - name: Restore the previous configuration
       ensure_pip_index:
         state: absent
     """
 
     url: Annotated[
         str | None,
-        parameter("The index (PEP 503): an http, https or file URL, mostly ending in /simple. Needed for `present`."),
+        parameter("The index (PEP 503): an http, https or file URL, mostly ending in /simple. Required for `present`."),
     ] = None
     codeartifact: Annotated[
         CodeArtifact | None,
         parameter("A repository of AWS CodeArtifact instead of `url`: `domain`, `repository`; `owner` and `region` "
-                  "where they are not this instance's; `duration` of a token (`15m` to `12h`, the default); `endpoint` "
+                  "if not this instance's; `duration` of a token (`15m` to `12h`, the default); `endpoint` "
                   "of a VPC, the URL before `/pypi/`."),
     ] = None  # fmt: skip
     extra_urls: Annotated[
         Strings | None,
-        parameter("Further indexes. uv looks into them before `url`; pip takes the best version of all."),
+        parameter("Further indexes. uv searches them before `url`; pip takes the best version of all."),
     ] = None
     trusted_hosts: Annotated[Strings | None, parameter("`host` or `host:port` whose certificate is not checked.")] = (
         None
@@ -178,15 +176,13 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
     ] = None
     index_strategy: Annotated[
         Literal["first-index", "best-match"] | None,
-        parameter("With several indexes, uv takes the first that has a name (`first-index`, uv's default), or as pip "
-                  "does the best version of all (`best-match`)."),
+        parameter("With several indexes, uv takes the first that has a name (`first-index`, uv's default) or, like "
+                  "pip, the best version of all (`best-match`)."),
     ] = None  # fmt: skip
-    state: Annotated[Literal["present", "absent"], parameter("`absent` gives back what the files said before.")] = (
-        "present"
-    )
+    state: Annotated[Literal["present", "absent"], parameter("`absent` restores the previous content.")] = "present"
 
     def check(self) -> None:
-        """Check what can be known without looking at the machine."""
+        """Check the parameters without looking at the machine."""
         if self.codeartifact is not None and self.codeartifact.wrong_duration:
             raise ParameterError("codeartifact", f"`duration: {self.codeartifact.duration}` is not 15m to 12h")
         for key, url in self._urls():
@@ -202,7 +198,7 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
                 )
         for key, texts in (("cert", [self.cert or "x"]), ("find_links", as_list(self.find_links))):
             if not all(text.strip() and text.isprintable() for text in texts):
-                raise ParameterError(key, f"`{key}` is empty or holds a line break or control character")
+                raise ParameterError(key, f"`{key}` is empty or contains a line break or control character")
         if self._secret and self.state == "present":
             self.refuse_exposed("url", "an index with a password")
 
@@ -217,55 +213,56 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
         yield from (("find_links", link) for link in as_list(self.find_links) if "://" in link)
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
-        """The index, by its pip.conf."""
+        """The index, named by its pip.conf."""
         return frozenset({Resource("index", str(self._pip_conf(machine)))})
 
     def ages(self, machine: Machine) -> float | None:
-        """A token is to be renewed from half its life on."""
+        """The seconds until a token is renewed, after half its lifetime."""
         if self.codeartifact is None or self.state == "absent":
             return None
         return seconds_left(self._pip_conf(machine))
 
     def read(self, machine: Machine) -> IndexState:
-        """The files as they stand, and what would overrule them."""
-        pip_conf = self._pip_conf(machine)
+        """Read the files, and the settings that would overrule them."""
+        path = self._pip_conf(machine)
         if self.codeartifact is not None and self.state == "present":
-            token = codeartifact.read_token(self.codeartifact, machine, pip_conf)
+            token = codeartifact.read_token(self.codeartifact, machine, path)
             return msgspec.structs.replace(self._at(token.url).read(machine), token=token)
-        subjects = [Subject("pip", read_configured(pip_conf), self._asked_of_pip(machine))]
+        files = [ToolFile(pip_conf, read_configured(path), self._pip_settings(machine))]
         if self.scope != "env":
-            subjects.append(Subject("uv", read_configured(self._uv_toml(machine)), self._asked_of_uv(machine)))
-        warnings = [*self._doubts(machine), *self._overruled(machine, subjects)] if self.state == "present" else []
-        return IndexState(tuple(subjects), machine.platform.volume, self.missing(machine), tuple(warnings))
+            files.append(ToolFile(uv_toml, read_configured(self._uv_toml(machine)), self._uv_settings(machine)))
+        warnings = [*self._doubts(machine), *self._overruled(machine, files)] if self.state == "present" else []
+        return IndexState(tuple(files), machine.platform.volume, self.missing(machine), tuple(warnings))
 
     def plan(self, state: IndexState) -> IndexPlan:
-        """Compare the files with what they are to say.
+        """Compare the files with the parameters.
 
         Raises:
-            TaskFailed: there is no such environment, a password would get onto the persistent volume, or this user
-                may not write the file.
+            TaskFailed: the environment does not exist, a password would be written to the persistent volume, or this
+                user may not write the file.
         """
         present = self.state == "present"
         if present:
             refuse_missing(state.missing)
         changes: list[Change] = []
         writes: list[Write] = []
-        for subject in state.subjects:
-            write = self._ensured(subject) if present else _given_back(subject)
+        for tool_file in state.files:
+            write = self._ensured(tool_file) if present else _restored(tool_file)
             if write is None:
                 continue
+            file = tool_file.file
             if present and self._secret:
                 refuse_persistent(
-                    subject.file,
-                    subject.file.place / subject.file.path.name,
+                    file,
+                    file.place / file.path.name,
                     state.volume,
                     what="an index with a password",
                     cure="leave the password out of `url` and set PIP_INDEX_URL and UV_DEFAULT_INDEX for the session "
                     "instead",
                 )
-            self.refuse_unwritable(subject.file)
+            self.refuse_unwritable(file)
             writes.append(write)
-            changes += _changes(subject.file, write)
+            changes += _changes(file, write)
         if state.token is None:
             return IndexPlan(changes=tuple(changes), warnings=state.warnings, writes=tuple(writes))
         changes = [change for change in changes if change.action != OTHER_PASSWORD]
@@ -280,7 +277,7 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
         """Write the files.
 
         Raises:
-            TaskFailed: the environment is not there, or a file cannot be written.
+            TaskFailed: the environment does not exist, or a file cannot be written.
         """
         if self.state == "present":
             refuse_missing(self.prefix(machine))
@@ -293,7 +290,7 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
             remove(token_record(pip_conf))
 
     def _at(self, url: str) -> EnsurePipIndex:
-        """The same with a URL that has its token."""
+        """The same task, with a URL that contains the token."""
         return msgspec.structs.replace(self, url=url, codeartifact=None)
 
     def _writes_at(self, url: str, machine: Machine) -> tuple[Write, ...]:
@@ -318,44 +315,44 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
         return index_settings.user_uv_toml(machine.env, machine.user_home)
 
     def _links(self, machine: Machine) -> list[str]:
-        """``find_links`` with folders made absolute, and as URLs where pip's list would fall apart at a blank."""
+        """``find_links`` with absolute folders, and as URLs where pip would split its list at a space."""
         return [
             link if "://" in link else index_settings.as_url(str(machine.path(link)))
             for link in as_list(self.find_links)
         ]
 
-    def _asked_of_pip(self, machine: Machine) -> dict[str, list[str]]:
-        asked = {
+    def _pip_settings(self, machine: Machine) -> Settings:
+        settings = {
             "global.index-url": [self.url] if self.url else [],
             "global.extra-index-url": as_list(self.extra_urls),
             "global.trusted-host": as_list(self.trusted_hosts),
             "global.cert": [str(machine.path(self.cert))] if self.cert else [],
             "global.find-links": self._links(machine),
         }
-        if self.scope == "env" and self.index_strategy:  # pip passes over this section; uv's own file has it elsewhere
-            asked[f"{index_settings.OWN_SECTION}.index-strategy"] = [_STRATEGIES[self.index_strategy]]
-        return {name: words for name, words in asked.items() if words}
+        if self.scope == "env" and self.index_strategy:  # pip ignores this section; for other scopes uv.toml has it
+            settings[f"{index_settings.OWN_SECTION}.index-strategy"] = [_STRATEGIES[self.index_strategy]]
+        return {name: words for name, words in settings.items() if words}
 
-    def _asked_of_uv(self, machine: Machine) -> dict[str, list[str]]:
-        """uv.toml knows no ``cert``: nbprovision hands it to uv by SSL_CERT_FILE."""
-        asked = {
+    def _uv_settings(self, machine: Machine) -> Settings:
+        """The settings of uv.toml, which has no ``cert``: nbprovision gives it to uv by SSL_CERT_FILE."""
+        settings = {
             "default": [self.url] if self.url else [],
             "extra": as_list(self.extra_urls),
             "index-strategy": [_STRATEGIES[self.index_strategy]] if self.index_strategy else [],
             "allow-insecure-host": as_list(self.trusted_hosts),
             "find-links": self._links(machine),
         }
-        return {name: words for name, words in asked.items() if words}
+        return {name: words for name, words in settings.items() if words}
 
-    def _ensured(self, subject: Subject) -> Write | None:
-        """What the file is to become, or None where it says what is asked for."""
-        file, asked, editor = subject.file, subject.asked, EDITORS[subject.tool]
-        before = _standing(file)
-        to_record = {name: [index_settings.place(word) for word in words] for name, words in asked.items()}
+    def _ensured(self, tool_file: ToolFile) -> Write | None:
+        """The new file, or None if it has the wanted settings."""
+        file, settings, editor = tool_file.file, tool_file.settings, tool_file.editor
+        before = _record_in_force(file)
+        to_record = {name: [index_settings.place(word) for word in words] for name, words in settings.items()}
         newest = before is None or (before.asked[-1:] == (to_record,) and _digest(file.text) not in before.written[:-1])
-        in_place = newest and editor.matching(file.path, file.text, asked) == asked
+        in_place = newest and editor.matching(file.path, file.text, settings) == settings
         without_us = file.text if in_place else _without_us(file, editor, forced=True)
-        text = file.text if in_place else editor.merged(file.path, without_us, asked)
+        text = file.text if in_place else editor.merged(file.path, without_us, settings)
         mode = _mode(file, secret=self._secret)
         exposed = file.link is not None and self._secret
         if text == file.text and mode == file.mode and not exposed:
@@ -373,7 +370,7 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
         return Write(path=file.path, text=text, mode=mode, record=record)
 
     def _doubts(self, machine: Machine) -> Iterable[str]:
-        """What is allowed and yet seldom meant."""
+        """Warnings about allowed settings that are mostly mistakes."""
         for key, url in self._urls():
             parts = urlsplit(url)
             if (
@@ -381,30 +378,28 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
                 and index_url.secret_of(url)
                 and parts.hostname not in ("localhost", "127.0.0.1", "::1")
             ):
-                yield f"the password of {secrets.mask(url)} travels unencrypted: use https"
+                yield f"the password of {secrets.mask(url)} is sent unencrypted: use https"
             path = parts.path.rstrip("/")
             if key != "find_links" and (path.endswith("/pypi") or (parts.hostname in _PUBLIC and path == "")):
-                yield f"{secrets.mask(url)} looks like a site and not like its index: indexes mostly end in /simple"
+                yield f"{secrets.mask(url)} looks like a site instead of its index: indexes mostly end in /simple"
         public = [url for url in as_list(self.extra_urls) if urlsplit(url).hostname in _PUBLIC]
         if public and urlsplit(self.url or "").hostname not in _PUBLIC:
             yield (
-                f"anyone can publish on {public[0]}, and uv looks into extra_urls before url: a package there would be "
-                "taken instead of yours of the same name; make it `url`, and your index one of `extra_urls`"
+                f"anyone can publish on {public[0]}, and uv searches extra_urls before url: it would take a package "
+                "there instead of yours of the same name; make it `url`, and your index one of `extra_urls`"
             )
         if self.cert and not machine.path(self.cert).exists():
-            yield f"there is no {machine.path(self.cert)} (`cert`): pip fails until it is there"
+            yield f"{machine.path(self.cert)} (`cert`) does not exist: pip fails until it does"
 
-    def _overruled(self, machine: Machine, subjects: Sequence[Subject]) -> Iterable[str]:
-        """What pip and uv would be told otherwise, by something stronger than the files that are written here."""
+    def _overruled(self, machine: Machine, files: Sequence[ToolFile]) -> Iterable[str]:
+        """Warnings about settings of pip and uv that are stronger than those of the written files."""
         settings = index_settings.effective(
             machine.env,
             machine.user_home,
             self.prefix(machine),
             root=machine.root,
-            instead={subject.file.path: _model(subject) for subject in subjects},
+            instead={tool_file.file.path: _model(tool_file) for tool_file in files},
         )
-        asked = subjects[0].asked
-        pip_conf = subjects[0].file.path
         for name, field in (
             ("index-url", "index_url"),
             ("extra-index-url", "extra_urls"),
@@ -412,31 +407,31 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
             ("cert", "cert"),
             ("find-links", "find_links"),
         ):
-            words = asked.get(f"global.{name}", [])
-            found = getattr(settings, field)
+            words = files[0].settings.get(f"global.{name}", [])
+            value = getattr(settings, field)
             origin = settings.origins.get(field, index_settings.UV_TOML)
-            # Neither a pip.conf nor a variable of pip's gave the value.
-            passed_over = origin.startswith("UV_") or index_settings.UV_TOML in origin
-            if words and (passed_over or words != ([found] if isinstance(found, str) else list(found))):
-                because = "PIP_CONFIG_FILE makes it read other files" if passed_over else f"{origin} is stronger"
-                yield f"pip does not take `{name}` from {pip_conf}: {because}"
+            # The value comes neither from a pip.conf nor from a variable of pip's.
+            ignored = origin.startswith("UV_") or index_settings.UV_TOML in origin
+            if words and (ignored or words != ([value] if isinstance(value, str) else list(value))):
+                because = "PIP_CONFIG_FILE makes it read other files" if ignored else f"{origin} is stronger"
+                yield f"pip does not use `{name}` of {files[0].file.path}: {because}"
             elif words and field == "index_url" and self.scope != "env":
                 yield from settings.disagreements
         if settings.no_index:
-            yield f"pip asks no index: {settings.origins['no_index']} sets `no-index`"
+            yield f"pip uses no index: {settings.origins['no_index']} sets `no-index`"
         no_index = index_settings.of_uv(machine.env, machine.user_home, machine.root).get("no_index")
         if no_index and self.scope != "env":
-            yield f"uv, started by hand, asks no index: {no_index.origin} sets `no-index`"
+            yield f"uv, started by hand, uses no index: {no_index.origin} sets `no-index`"
 
 
-def _standing(file: ConfigurationFile) -> Before | None:
-    """The record, if there still is something of ours in the file."""
+def _record_in_force(file: ConfigurationFile) -> Before | None:
+    """The record, if the file still has settings of ours."""
     return file.before if file.before and not file.before.given_back and file.text is not None else None
 
 
 def _without_us(file: ConfigurationFile, editor: Editor, *, forced: bool) -> str | None:
-    """What the file would say had we never written to it; ``forced`` as `Editor.undone` has it."""
-    before = _standing(file)
+    """The text that the file would have without our changes; for ``forced`` see `pip_conf.undone`."""
+    before = _record_in_force(file)
     if before is None or file.text is None:
         return file.text
     if _digest(file.text) in before.written:
@@ -444,19 +439,19 @@ def _without_us(file: ConfigurationFile, editor: Editor, *, forced: bool) -> str
     return editor.undone(file.path, file.text, _text(before.content), before.asked, forced=forced)
 
 
-def _given_back(subject: Subject) -> Write | None:
-    """What the file becomes for ``state: absent``, or None where nothing of what was asked for is there."""
-    file, asked, editor = subject.file, subject.asked, EDITORS[subject.tool]
+def _restored(tool_file: ToolFile) -> Write | None:
+    """The new file for ``state: absent``, or None if it has none of the settings."""
+    file, settings, editor = tool_file.file, tool_file.settings, tool_file.editor
     if file.before is None:
-        there = editor.matching(file.path, file.text, asked)
-        if file.text is None or not there:
+        present = editor.matching(file.path, file.text, settings)
+        if file.text is None or not present:
             return None
-        return Write(path=file.path, text=editor.without(file.path, file.text, there), mode=file.mode)
+        return Write(path=file.path, text=editor.without(file.path, file.text, present), mode=file.mode)
     if file.before.given_back:
         return None
     text = _without_us(file, editor, forced=False)
     as_it_was = text == _text(file.before.content) and file.text is not None
-    own = bool(editor.matching(file.path, text, asked))
+    own = bool(editor.matching(file.path, text, settings))
     return Write(
         path=file.path,
         text=text,
@@ -468,7 +463,7 @@ def _given_back(subject: Subject) -> Write | None:
 
 
 def _mode(file: ConfigurationFile, *, secret: bool) -> int:
-    """The bits that it should have: none for others to write, with a password none for others at all."""
+    """The right permissions: others may not write, and may not read a file with a password."""
     if file.text is None:
         return SECRET_MODE if secret else 0o644
     return file.mode & (SECRET_MODE if secret else 0o755)
@@ -482,13 +477,14 @@ def _changes(file: ConfigurationFile, write: Write) -> Iterable[Change]:
         yield Change("remove", str(record_of(file.path)))
 
 
-def _model(subject: Subject) -> str | None:
-    """A file that says to pip or uv what the finished one will; comments and other settings do not matter here."""
-    if subject.tool == "uv":
-        url = subject.asked.get("default", [""])[0].replace("\\", "\\\\").replace('"', '\\"')
+def _model(tool_file: ToolFile) -> str | None:
+    """A text with the same index settings as the finished file; comments and other settings do not matter here."""
+    file = tool_file.file
+    if tool_file.editor is uv_toml:
+        url = tool_file.settings.get("default", [""])[0].replace("\\", "\\\\").replace('"', '\\"')
         return f'[[index]]\nurl = "{url}"\ndefault = true\n'
-    sections = index_settings.parse_pip_conf(subject.file.path, subject.file.text) if subject.file.text else {}
-    for name, words in subject.asked.items():
+    sections = index_settings.parse_pip_conf(file.path, file.text) if file.text else {}
+    for name, words in tool_file.settings.items():
         section, _, option = name.partition(".")
         sections.setdefault(section, {})[option] = " ".join(words)
     return "".join(

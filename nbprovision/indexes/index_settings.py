@@ -1,4 +1,4 @@
-"""Where packages come from: pip's configuration read as pip reads it, uv's where pip's says nothing, handed to both.
+"""The index settings of pip's configuration, completed by uv's own, in the form of each engine.
 
 Sources: https://pip.pypa.io/en/stable/topics/configuration/ (files, their order, sections, variables) and
 https://docs.astral.sh/uv/concepts/configuration-files/ and https://docs.astral.sh/uv/concepts/indexes/.
@@ -23,8 +23,8 @@ from nbprovision.system.files import read_text
 
 PIP_CONF = "pip.conf"
 UV_TOML = "uv.toml"
-# A section of pip.conf that pip passes over (it reads [global] and those named like its commands): what uv needs to
-# know about an environment's own index, for which uv has no configuration file.
+# A section of pip.conf that pip ignores (it reads [global] and those named like its commands). It holds uv's settings
+# for an environment's own index, as uv has no configuration file for an environment.
 OWN_SECTION = "nbprovision"
 
 BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
@@ -32,7 +32,7 @@ BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 FIRST_INDEX = "first-index"
 BEST_MATCH = "unsafe-best-match"
 
-# pip's option (every spelling that it takes in a file or a variable) to the field that keeps it.
+# The field for each of pip's options, in every spelling that pip accepts.
 _PIP_OPTIONS = {
     "index-url": "index_url",
     "pypi-url": "index_url",
@@ -48,26 +48,26 @@ _PIP_OPTIONS = {
     "retries": "retries",
 }
 _LISTS = ("extra_urls", "find_links", "trusted_hosts")
-_TRUE = ("y", "yes", "t", "true", "on", "1")
+TRUE = ("y", "yes", "t", "true", "on", "1")
 
 
 class IndexSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an interpreter's packages come from, and how they are fetched.
+    """The indexes of an interpreter, and how packages are downloaded.
 
     Attributes:
-        index_url: The main index (PEP 503), None for PyPI. May hold a password, as may all URLs here.
-        extra_urls: Further indexes. pip takes the best version of all of them; uv looks into them before the main one.
-        find_links: Folders and pages with files beside the indexes.
-        no_index: Only ``find_links`` are looked at.
+        index_url: The main index (PEP 503), None for PyPI. Each URL here may contain a password.
+        extra_urls: Further indexes. pip takes the best version of all; uv searches them before the main index.
+        find_links: Folders and pages with files, besides the indexes.
+        no_index: Use ``find_links`` only.
         trusted_hosts: ``host`` or ``host:port`` whose certificate is not checked.
-        cert: File (or folder) of the certificate authorities to trust, None for the system's.
-        client_cert: File with a certificate and its key, shown to the index.
+        cert: File or folder of the trusted certificate authorities, None for the system's.
+        client_cert: File with a certificate and its key for the index.
         proxy: URL of a proxy.
-        timeout: Seconds that one answer may take, as written.
-        retries: How often a failed request is tried again, as written.
-        index_strategy: uv's word: ``first-index``, ``unsafe-best-match`` or ``unsafe-first-match``.
-        origins: Which file and section, or which variable, gave each value.
-        disagreements: What uv is told otherwise by its own configuration; pip's is followed.
+        timeout: Seconds to wait for an answer, as written.
+        retries: Number of retries of a failed request, as written.
+        index_strategy: uv's index strategy: ``first-index``, ``unsafe-best-match`` or ``unsafe-first-match``.
+        origins: The file and section, or the variable, of each value.
+        disagreements: Settings of uv's own configuration that differ from pip's, which is followed.
     """
 
     index_url: str | None = None
@@ -89,15 +89,28 @@ class IndexSettings(msgspec.Struct, frozen=True, kw_only=True):
         return f"IndexSettings({secrets.mask(repr(msgspec.structs.asdict(self)))})"
 
 
-class Found(NamedTuple):
-    """A value of the field's type, and where it was found."""
+class Setting(NamedTuple):
+    """A value of the field's type, and its origin."""
 
     value: Any
     origin: str
 
 
-Values = dict[str, Found]
-Reader = Callable[[Path], str | None]
+Values = dict[str, Setting]
+Reader = Callable[[Path], "str | None"]
+
+
+def read_configuration(path: Path) -> str | None:
+    """The text of a configuration file; as in pip and uv, a path that is not a readable file is ignored.
+
+    root refuses a file that somebody else can change, and does not ignore it, as packages would come from another
+    index.
+    """
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            trust.obey(path, "take package indexes from")
+            return read_text(path)
+    return None
 
 
 def effective(
@@ -108,90 +121,115 @@ def effective(
     root: Path = Path("/"),
     instead: Mapping[Path, str | None] | None = None,
 ) -> IndexSettings:
-    """What pip of the interpreter in ``prefix`` uses, completed by uv's own configuration, for both engines.
+    """The settings of the pip of the interpreter in ``prefix``, completed by uv's own configuration, for both engines.
 
-    pip's configuration decides. A value that it leaves out is taken from uv's (variables, then ``uv.toml``), so that
-    who has set one tool has set both; but where pip names its index, uv's further places are not added: they could
-    bring packages of the same name from elsewhere. Where the two name different indexes, pip's is followed and
-    ``disagreements`` says so. pip has no ``index_strategy``: a section ``[nbprovision]`` of its files (pip passes over
-    it) has it, else uv's configuration. Every password met is masked from now on.
+    pip's configuration wins. A missing value comes from uv's variables, then from ``uv.toml``, so that configuring one
+    tool configures both. If pip has an index, uv's further indexes and links are not added, as they might have other
+    packages of the same names. If the two name different indexes, ``disagreements`` says so. pip has no
+    ``index_strategy``: it comes from a section ``[nbprovision]`` of pip's files, which pip ignores, else from uv's
+    configuration. Each password is masked from now on.
 
     Args:
         env: The environment variables.
         user_home: The user's home folder.
         prefix: The environment; None for no environment in particular.
-        root: Where the system's ``/etc`` is looked for.
-        instead: Texts to take for files, None for absent: to know what would be.
+        root: The folder that contains the system's ``/etc``.
+        instead: Texts to use instead of the content of files, None for a missing file.
 
     Raises:
-        TaskFailed: a configuration file is none (pip and uv themselves stop there).
+        TaskFailed: a configuration file is not valid; pip and uv themselves fail at it.
     """
-    read = _reader(instead or {})
+    texts = instead or {}
+
+    def read(path: Path) -> str | None:
+        return texts[path] if path in texts else read_configuration(path)
+
     pip = _pip_values(env, user_home, prefix, root, read)
     uv = _uv_values(env, user_home, root, read)
-    shut_out = ("extra_urls", "find_links", "no_index") if "index_url" in pip or "no_index" in pip else ()
-    chosen = {**{field: found for field, found in uv.items() if field not in shut_out}, **pip}
-    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # heeded by the library that pip fetches with, not by uv
+    ignored = ("extra_urls", "find_links", "no_index") if "index_url" in pip or "no_index" in pip else ()
+    chosen = {**{field: setting for field, setting in uv.items() if field not in ignored}, **pip}
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # used by pip's HTTP library, not by uv
         if env.get(variable):
-            chosen.setdefault("cert", Found(env[variable], variable))
+            chosen.setdefault("cert", Setting(env[variable], variable))
     _remembered(chosen)
     return IndexSettings(
-        **{field: found.value for field, found in chosen.items()},
-        origins={field: found.origin for field, found in chosen.items()},
+        **{field: setting.value for field, setting in chosen.items()},
+        origins={field: setting.origin for field, setting in chosen.items()},
         disagreements=tuple(_disagreements(pip, uv)),
     )
 
 
 def of_pip(env: Mapping[str, str], user_home: Path, root: Path = Path("/")) -> Values:
-    """What pip's own configuration says, for no environment in particular. Every password met is masked from now on.
+    """The settings of pip's own configuration, without an environment's. Each password is masked from now on.
 
     Raises:
-        TaskFailed: a file of it cannot be read as one.
+        TaskFailed: a configuration file is not valid.
     """
-    return _remembered(_pip_values(env, user_home, None, root, _reader({})))
+    return _remembered(_pip_values(env, user_home, None, root))
 
 
 def of_uv(env: Mapping[str, str], user_home: Path, root: Path = Path("/")) -> Values:
-    """What uv's own configuration says, which a uv goes by that is started by hand.
+    """The settings of uv's own configuration, for a uv that is started by hand. Each password is masked from now on.
 
     Raises:
-        TaskFailed: a file of it cannot be read as one.
+        TaskFailed: a configuration file is not valid.
     """
-    return _remembered(_uv_values(env, user_home, root, _reader({})))
+    return _remembered(_uv_values(env, user_home, root))
 
 
 def pip_items(
-    env: Mapping[str, str], user_home: Path, prefix: Path | None, *, root: Path = Path("/")
+    env: Mapping[str, str],
+    user_home: Path,
+    prefix: Path | None,
+    *,
+    root: Path = Path("/"),
+    read: Reader = read_configuration,
 ) -> Iterator[tuple[str, str, str]]:
-    """Every option that pip's configuration gives to ``pip install``, the stronger ones last: name, value, origin.
+    """Each option of pip's configuration that ``pip install`` uses, with value and origin; the stronger ones last.
+
+    They come from [global] of all files, [install] of all files, and variables. Empty values do not count.
 
     Raises:
-        TaskFailed: a file of it cannot be read as one.
+        TaskFailed: a configuration file is not valid.
     """
-    return _pip_items(env, user_home, prefix, root, _reader({}))
+    sections: dict[str, dict[str, tuple[str, str]]] = {"global": {}, "install": {}}
+    for path in pip_files(env, user_home, prefix, root):
+        text = read(path)
+        for section, options in parse_pip_conf(path, text).items() if text else ():
+            if section in sections:
+                sections[section].update({name: (value, f"{path} [{section}]") for name, value in options.items()})
+    variables = {normalized(name[4:]): (value, name) for name, value in env.items() if name.startswith("PIP_")}
+    for entries in (*sections.values(), variables):
+        for name, (value, origin) in entries.items():
+            if value.strip():
+                yield name, value, origin
 
 
 def uv_documents(
-    env: Mapping[str, str], user_home: Path, *, root: Path = Path("/")
+    env: Mapping[str, str], user_home: Path, *, root: Path = Path("/"), read: Reader = read_configuration
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Read uv's own configuration files as plain data, the stronger ones first.
+    """The content of uv's own configuration files as plain data, the stronger ones first.
 
     Raises:
-        TaskFailed: a file of it cannot be read as one.
+        TaskFailed: a configuration file is not valid.
     """
-    read = _reader({})
-    for path in _uv_tomls(env, user_home, root):
+    paths = [user_uv_toml(env, user_home), system_uv_toml(env, root)]
+    if env.get("UV_NO_CONFIG", "").lower() in TRUE:
+        paths = []
+    elif env.get("UV_CONFIG_FILE"):
+        paths = [Path(env["UV_CONFIG_FILE"])]
+    for path in paths:
         text = read(path)
         if text:
             yield path, parse_uv_toml(path, text)
 
 
 def uv_environment(settings: IndexSettings) -> dict[str, str]:
-    """The variables that make uv fetch as ``settings`` say, to be laid over the environment it is started in.
+    """The variables that give ``settings`` to uv, to be merged into its environment.
 
-    An empty value undoes what the environment had. uv's configuration files are shut out (``UV_NO_CONFIG``): their
-    indexes would be added to these. Passwords travel here and never in the arguments, which ``ps`` shows; there is no
-    variable for ``--no-index``, see `uv_arguments`.
+    An empty value replaces that of the environment. ``UV_NO_CONFIG`` keeps uv from its configuration files, whose
+    indexes it would add. Passwords are in variables and never in the arguments, which ``ps`` shows. ``--no-index`` has
+    no variable, see `uv_arguments`.
     """
     variables = {
         "UV_NO_CONFIG": "1",
@@ -219,15 +257,14 @@ def uv_environment(settings: IndexSettings) -> dict[str, str]:
 
 
 def uv_arguments(settings: IndexSettings) -> list[str]:
-    """What of ``settings`` uv takes by argument only."""
+    """The ``settings`` that uv accepts as arguments only."""
     return ["--no-index"] if settings.no_index else []
 
 
 def pip_environment(settings: IndexSettings) -> dict[str, str]:
-    """The variables that make pip fetch as ``settings`` say, to be laid over the environment it is started in.
+    """The variables that give ``settings`` to pip, to be merged into its environment.
 
-    pip's own files stay in force for all else (constraints, for example). pip knows no ``first-index``: it takes the
-    best version of all indexes.
+    pip has no ``first-index`` strategy: it takes the best version of all indexes.
     """
     variables = {
         "PIP_INDEX_URL": settings.index_url,
@@ -245,7 +282,7 @@ def pip_environment(settings: IndexSettings) -> dict[str, str]:
 
 
 def user_pip_conf(env: Mapping[str, str], user_home: Path) -> Path:
-    """The user's pip.conf that wins over the older ``~/.pip/pip.conf``."""
+    """The user's pip.conf, which is stronger than the older ``~/.pip/pip.conf``."""
     return _user_config(env, user_home) / "pip" / PIP_CONF
 
 
@@ -255,20 +292,21 @@ def user_uv_toml(env: Mapping[str, str], user_home: Path) -> Path:
 
 
 def system_pip_conf(root: Path = Path("/")) -> Path:
-    """The machine's pip.conf that wins over those in ``/etc/xdg/pip``."""
+    """The machine's pip.conf, which is stronger than those in ``/etc/xdg/pip``."""
     return root / "etc" / PIP_CONF
 
 
 def system_uv_toml(env: Mapping[str, str], root: Path = Path("/")) -> Path:
-    """The machine's uv.toml: uv takes the first that is there, and does not merge them."""
-    candidates = list(_system_uv_tomls(env, root))
+    """The machine's uv.toml: uv uses the first existing one, and does not merge them."""
+    folders = [*_system_config(env, root), root / "etc"]
+    candidates = [folder / "uv" / UV_TOML for folder in folders]
     return next((path for path in candidates if os.path.lexists(path)), candidates[-1])
 
 
 def pip_files(env: Mapping[str, str], user_home: Path, prefix: Path | None, root: Path) -> Iterator[Path]:
-    """Every file that pip reads, the winning one last, whether it is there or not.
+    """Each file that pip reads, existing or not, the strongest last.
 
-    ``PIP_CONFIG_FILE=/dev/null`` means no file at all; one that exists takes the place of the user's.
+    ``PIP_CONFIG_FILE=/dev/null`` means no file at all. Another existing file replaces those of the user.
     """
     chosen = env.get("PIP_CONFIG_FILE", "")
     if chosen == os.devnull:
@@ -286,28 +324,28 @@ def pip_files(env: Mapping[str, str], user_home: Path, prefix: Path | None, root
 
 
 def parse_pip_conf(path: Path, text: str, *, defaults: bool = True) -> dict[str, dict[str, str]]:
-    """Sections, options and values of a pip.conf, option names as pip makes them alike.
+    """Sections, options and values of a pip.conf, with option names normalised as in pip.
 
     Args:
         path: The file, for messages.
         text: Its content.
-        defaults: Whether the options of ``[DEFAULT]`` count in every section, as for pip; otherwise it is a section.
+        defaults: Whether the options of ``[DEFAULT]`` count in every section, as in pip; otherwise it is a section.
 
     Raises:
-        TaskFailed: it is not one; pip stops there as well.
+        TaskFailed: it is not valid; pip fails at it too.
     """
     import configparser
 
     parser = configparser.RawConfigParser(default_section="DEFAULT" if defaults else "\0")
     parser.optionxform = normalized  # type: ignore[method-assign, assignment]
     try:
-        # pip opens the file as text: every kind of line end is one to it.
+        # pip opens the file as text, with any kind of line ends.
         parser.read_string(text.replace("\r\n", "\n").replace("\r", "\n"), str(path))
     except configparser.Error as error:
         raise TaskFailed(
             f"cannot read {path}",
             cause=secrets.mask(str(error).replace("\n", " ")),
-            cure="pip stops at this file as well: correct it, or remove it",
+            cure="correct or remove the file; pip fails at it too",
         ) from error
     return {section: dict(parser.items(section)) for section in parser.sections()}
 
@@ -318,12 +356,12 @@ def normalized(option: str) -> str:
 
 
 def parse_uv_toml(path: Path, text: str) -> dict[str, Any]:
-    """A uv.toml as plain data.
+    """The content of a uv.toml as plain data.
 
     Raises:
-        TaskFailed: it is no TOML.
+        TaskFailed: it is not valid TOML.
     """
-    text = text.removeprefix(BYTE_ORDER_MARK)  # uv passes over it, Python's parsers do not
+    text = text.removeprefix(BYTE_ORDER_MARK)  # uv ignores it, Python's parsers do not
     try:
         if sys.version_info >= (3, 11):
             import tomllib
@@ -336,18 +374,13 @@ def parse_uv_toml(path: Path, text: str) -> dict[str, Any]:
         raise TaskFailed(
             f"cannot read {path}",
             cause=secrets.mask(str(error)),
-            cure="uv stops at this file as well: correct it, or remove it",
+            cure="correct or remove the file; uv fails at it too",
         ) from error
 
 
 def place(url: str) -> str:
-    """``url`` without user and password: what may be stored and compared."""
+    """``url`` without user and password, to be stored and compared."""
     return re.sub(r"(?<=://)[^/]*@", "", url)
-
-
-def same_place(one: str, other: str) -> bool:
-    """Whether two URLs name one index; a slash at the end makes no difference."""
-    return place(one).rstrip("/") == place(other).rstrip("/")
 
 
 def _remembered(values: Values) -> Values:
@@ -357,111 +390,94 @@ def _remembered(values: Values) -> Values:
     return values
 
 
-def _pip_values(env: Mapping[str, str], user_home: Path, prefix: Path | None, root: Path, read: Reader) -> Values:
-    """In pip's order; a section of ours says what pip has no option for."""
+def _pip_values(
+    env: Mapping[str, str], user_home: Path, prefix: Path | None, root: Path, read: Reader = read_configuration
+) -> Values:
+    """The values of pip's configuration, and the strategy of our own section."""
     values: Values = {}
     for path in pip_files(env, user_home, prefix, root):
         text = read(path)
         own = parse_pip_conf(path, text).get(OWN_SECTION, {}) if text else {}
         if own.get("index-strategy"):
-            values["index_strategy"] = Found(own["index-strategy"], f"{path} [{OWN_SECTION}]")
-    for name, value, origin in _pip_items(env, user_home, prefix, root, read):
+            values["index_strategy"] = Setting(own["index-strategy"], f"{path} [{OWN_SECTION}]")
+    for name, value, origin in pip_items(env, user_home, prefix, root=root, read=read):
         field = _PIP_OPTIONS.get(name)
         if field is not None:
-            values[field] = Found(_pip_value(field, value, user_home), origin)
-    return {field: found for field, found in values.items() if found.value is not False}
-
-
-def _pip_items(
-    env: Mapping[str, str], user_home: Path, prefix: Path | None, root: Path, read: Reader
-) -> Iterator[tuple[str, str, str]]:
-    """[global] of all files, [install] of all files, variables; empty values count for nothing."""
-    sections: dict[str, dict[str, tuple[str, str]]] = {"global": {}, "install": {}, "": {}}
-    for path in pip_files(env, user_home, prefix, root):
-        text = read(path)
-        for section, options in parse_pip_conf(path, text).items() if text else ():
-            if section in sections:
-                sections[section].update({name: (value, f"{path} [{section}]") for name, value in options.items()})
-    sections[""] = {normalized(name[4:]): (value, name) for name, value in env.items() if name.startswith("PIP_")}
-    for entries in sections.values():
-        for name, (value, origin) in entries.items():
-            if value.strip():
-                yield name, value, origin
+            values[field] = Setting(_pip_value(field, value, user_home), origin)
+    return {field: setting for field, setting in values.items() if setting.value is not False}
 
 
 def _pip_value(field: str, value: str, user_home: Path) -> Any:
     if field == "no_index":
-        return value.strip().lower() in _TRUE
+        return value.strip().lower() in TRUE
     if field in _LISTS:
         return tuple(_expanded(word, user_home) for word in value.split())
     return _expanded(value.strip(), user_home) if field in ("cert", "client_cert") else value.strip()
 
 
-def _uv_values(env: Mapping[str, str], user_home: Path, root: Path, read: Reader) -> Values:
-    """In uv's order for ``uv pip``: variables, the user's uv.toml, the machine's; lists of the two files are joined."""
+def _uv_values(env: Mapping[str, str], user_home: Path, root: Path, read: Reader = read_configuration) -> Values:
+    """The values for ``uv pip`` in uv's order: variables, the user's uv.toml, the machine's; lists are joined."""
     values: Values = {}
-    for path in _uv_tomls(env, user_home, root):
-        text = read(path)
-        for field, found in _uv_toml_values(parse_uv_toml(path, text), str(path), env).items() if text else ():
-            mine = values.get(field)
-            if mine is None:
-                values[field] = found
+    for path, document in uv_documents(env, user_home, root=root, read=read):
+        for field, setting in _uv_toml_values(document, str(path), env).items():
+            stronger = values.get(field)
+            if stronger is None:
+                values[field] = setting
             elif field in _LISTS:
-                values[field] = Found(mine.value + found.value, f"{mine.origin}, {found.origin}")
-    for variable, field, separator in (
-        ("UV_INDEX_URL", "index_url", None),
-        ("UV_DEFAULT_INDEX", "index_url", None),
-        ("UV_EXTRA_INDEX_URL", "extra_urls", " "),
-        ("UV_INDEX", "extra_urls", " "),
-        ("UV_FIND_LINKS", "find_links", ","),
-        ("UV_INSECURE_HOST", "trusted_hosts", " "),
-        ("UV_INDEX_STRATEGY", "index_strategy", None),
+                values[field] = Setting(stronger.value + setting.value, f"{stronger.origin}, {setting.origin}")
+    for variable, field in (
+        ("UV_INDEX_URL", "index_url"),
+        ("UV_DEFAULT_INDEX", "index_url"),
+        ("UV_EXTRA_INDEX_URL", "extra_urls"),
+        ("UV_INDEX", "extra_urls"),
+        ("UV_FIND_LINKS", "find_links"),
+        ("UV_INSECURE_HOST", "trusted_hosts"),
+        ("UV_INDEX_STRATEGY", "index_strategy"),
     ):
         text = env.get(variable, "").strip()
         if not text:
             continue
-        if separator is None:
-            value: Any = _unnamed(text, env) if field == "index_url" else text
-        else:
-            words = [word for word in text.replace("\n", " ").split(separator if separator == "," else None) if word]
-            value = tuple(_unnamed(word, env) if field == "extra_urls" else word for word in words)
-        values[field] = Found(value, variable)
+        value: Any = _without_name(text, env) if field == "index_url" else text
+        if field in _LISTS:
+            words = text.replace("\n", " ").split("," if field == "find_links" else None)
+            value = tuple(_without_name(word, env) if field == "extra_urls" else word for word in words if word)
+        values[field] = Setting(value, variable)
     return values
 
 
 def _uv_toml_values(document: dict[str, Any], origin: str, env: Mapping[str, str]) -> Values:
-    """What one uv.toml says; its table ``[pip]`` is for ``uv pip`` and wins there."""
+    """The values of one uv.toml for ``uv pip``, for which its table ``[pip]`` is stronger."""
     settings = {**document, **_table(document.get("pip"))}
-    found: dict[str, Any] = {}
-    extra = [url for url in settings.get("extra-index-url", ()) if isinstance(url, str)]
-    for index in settings.get("index", ()):
-        entry = _table(index)
-        if not isinstance(entry.get("url"), str) or entry.get("explicit"):
+    index_url = None
+    extra_urls = [url for url in settings.get("extra-index-url", ()) if isinstance(url, str)]
+    for index in map(_table, settings.get("index", ())):
+        if not isinstance(index.get("url"), str) or index.get("explicit"):
             continue
-        url = _with_credentials(entry["url"], str(entry.get("name", "")), env)
-        if entry.get("default"):
-            found.setdefault("index_url", url)
-        else:
-            extra.append(url)
-    found.setdefault("index_url", settings.get("index-url"))
-    found["extra_urls"] = tuple(extra)
-    found["find_links"] = tuple(map(str, settings.get("find-links", ())))
-    found["trusted_hosts"] = tuple(map(str, document.get("allow-insecure-host", ())))
-    found["no_index"] = settings.get("no-index") is True
-    found["index_strategy"] = settings.get("index-strategy")
-    return {field: Found(value, origin) for field, value in found.items() if value}
+        url = _with_credentials(index["url"], str(index.get("name", "")), env)
+        if not index.get("default"):
+            extra_urls.append(url)
+        elif index_url is None:
+            index_url = url
+    values = {
+        "index_url": settings.get("index-url") if index_url is None else index_url,
+        "extra_urls": tuple(extra_urls),
+        "find_links": tuple(map(str, settings.get("find-links", ()))),
+        "trusted_hosts": tuple(map(str, document.get("allow-insecure-host", ()))),
+        "no_index": settings.get("no-index") is True,
+        "index_strategy": settings.get("index-strategy"),
+    }
+    return {field: Setting(value, origin) for field, value in values.items() if value}
 
 
 def _table(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, dict) else {}
 
 
-def _unnamed(text: str, env: Mapping[str, str]) -> str:
-    """The URL of uv's ``name=url``, with the credentials that variables hold for that name."""
+def _without_name(text: str, env: Mapping[str, str]) -> str:
+    """The URL of uv's ``name=url``, with the credentials that variables have for that name."""
     name, equals, url = text.partition("=")
-    if equals and all(letter.isalnum() or letter in "-_." for letter in name):
-        return _with_credentials(url, name, env)
-    return text
+    is_name = equals and all(letter.isalnum() or letter in "-_." for letter in name)
+    return _with_credentials(url, name, env) if is_name else text
 
 
 def _with_credentials(url: str, name: str, env: Mapping[str, str]) -> str:
@@ -478,25 +494,11 @@ def _with_credentials(url: str, name: str, env: Mapping[str, str]) -> str:
 
 def _disagreements(pip: Values, uv: Values) -> Iterable[str]:
     ours, theirs = pip.get("index_url"), uv.get("index_url")
-    if ours and theirs and not same_place(ours.value, theirs.value):
+    if ours and theirs and place(ours.value).rstrip("/") != place(theirs.value).rstrip("/"):
         yield (
-            f"uv by itself would fetch from {secrets.mask(theirs.value)} ({theirs.origin}); "
-            f"here both engines fetch from pip's {secrets.mask(ours.value)} ({ours.origin})"
+            f"uv by itself would use {secrets.mask(theirs.value)} ({theirs.origin}); "
+            f"here both engines use pip's {secrets.mask(ours.value)} ({ours.origin})"
         )
-
-
-def _uv_tomls(env: Mapping[str, str], user_home: Path, root: Path) -> list[Path]:
-    if env.get("UV_NO_CONFIG", "").lower() in _TRUE:
-        return []
-    if env.get("UV_CONFIG_FILE"):
-        return [Path(env["UV_CONFIG_FILE"])]
-    return [user_uv_toml(env, user_home), system_uv_toml(env, root)]
-
-
-def _system_uv_tomls(env: Mapping[str, str], root: Path) -> Iterator[Path]:
-    for folder in _system_config(env, root):
-        yield folder / "uv" / UV_TOML
-    yield root / "etc" / "uv" / UV_TOML
 
 
 def _user_config(env: Mapping[str, str], user_home: Path) -> Path:
@@ -514,23 +516,5 @@ def _expanded(text: str, user_home: Path) -> str:
 
 
 def as_url(place: str) -> str:
-    """A path that holds a separator of the lists, as a URL in which it is quoted."""
+    """A path with a separator of lists in it, as a URL in which the separator is quoted."""
     return Path(place).as_uri() if os.path.isabs(place) and ("," in place or " " in place) else place
-
-
-def _reader(instead: Mapping[Path, str | None]) -> Reader:
-    """Reads files as pip and uv do: what cannot be opened, or is not a file, counts for nothing.
-
-    Without a file that somebody else can change root would install from another index than it says, and is refused.
-    """
-
-    def read(path: Path) -> str | None:
-        if path in instead:
-            return instead[path]
-        with contextlib.suppress(OSError):
-            if path.is_file():
-                trust.obey(path, "take package indexes from")
-                return read_text(path)
-        return None
-
-    return read

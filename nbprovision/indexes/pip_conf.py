@@ -1,7 +1,7 @@
-"""Edits pip.conf: sets and gives back single options; every other byte of the file stays as it is.
+"""Set and revert single options of pip.conf; every other byte of the file stays as it is.
 
-pip reads the file with `configparser.RawConfigParser`, for which indentation has a meaning: a line that is indented
-deeper than the option above it continues that option's value. So a new option takes the indentation of its neighbours.
+pip reads the file with `configparser.RawConfigParser`, in which a line with a deeper indentation than the option above
+it continues that option's value. So a new option gets the indentation of its neighbours.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import NamedTuple
 from nbprovision.files.checked_edit import edit_configuration
 from nbprovision.indexes.index_settings import normalized, parse_pip_conf, place
 
-# Options by "section.option", each with its words.
-Asked = dict[str, list[str]]
-# The new words of options; None for an option that goes.
+# The words of options, by "section.option".
+Settings = dict[str, list[str]]
+# The new words of options; None for an option to remove.
 Changes = Mapping[str, "list[str] | None"]
 
 
-def values(path: Path, text: str | None) -> Asked:
-    """What a pip.conf says, option by option; ``path`` is for messages.
+def values(path: Path, text: str | None) -> Settings:
+    """The options of a pip.conf; ``path`` is for messages.
 
     Raises:
         TaskFailed: it is not a configuration file.
@@ -30,63 +30,63 @@ def values(path: Path, text: str | None) -> Asked:
     return {name: value.split() for name, value in _settings(path, text).items()}
 
 
-def matching(path: Path, text: str | None, asked: Asked) -> Asked:
-    """Those of ``asked`` that ``text`` has, with just these values."""
-    there = values(path, text)
-    return {name: words for name, words in asked.items() if there.get(name) == words}
+def matching(path: Path, text: str | None, settings: Settings) -> Settings:
+    """Those of ``settings`` that ``text`` has, with exactly these values."""
+    present = values(path, text)
+    return {name: words for name, words in settings.items() if present.get(name) == words}
 
 
-def merged(path: Path, text: str | None, asked: Asked) -> str:
-    """``text`` with the options of ``asked`` set; a new option comes after the last one of its section.
-
-    Raises:
-        TaskFailed: it is not a configuration file, or cannot be edited with certainty.
-    """
-    return _edited(path, text or "", asked)
-
-
-def without(path: Path, text: str, asked: Asked) -> str | None:
-    """``text`` without the options of ``asked`` and the sections that this empties; None when nothing is left.
+def merged(path: Path, text: str | None, settings: Settings) -> str:
+    """``text`` with the options of ``settings``; a new option goes to the end of its section.
 
     Raises:
         TaskFailed: it is not a configuration file, or cannot be edited with certainty.
     """
-    result = _edited(path, text, dict.fromkeys(asked))
+    return _edited(path, text or "", settings)
+
+
+def without(path: Path, text: str, settings: Settings) -> str | None:
+    """``text`` without the options of ``settings`` and empty sections; None for no file.
+
+    Raises:
+        TaskFailed: it is not a configuration file, or cannot be edited with certainty.
+    """
+    result = _edited(path, text, dict.fromkeys(settings))
     return result if result.strip() else None
 
 
-def undone(path: Path, text: str, before: str | None, asked: Sequence[Asked], *, forced: bool = False) -> str | None:
-    """``text`` with what we have put into it given back, and what others have changed since then kept.
+def undone(path: Path, text: str, before: str | None, ours: Sequence[Settings], *, forced: bool = False) -> str | None:
+    """``text`` with our settings reverted, and later changes by others kept.
 
     Args:
         path: The file, for messages.
-        text: What is there now.
-        before: What was there before we wrote for the first time, None for no file.
-        asked: What we have set, run by run; URLs without user and password.
-        forced: Give back also those of our options that others have changed, as we are going to set them again.
+        text: Its present text.
+        before: Its text before our first change, None for no file.
+        ours: Our settings, run by run; URLs without user and password.
+        forced: Revert our settings even if others have changed them, as they will be set again.
 
     Returns:
-        The new text, None where no file is left.
+        The new text, None for no file.
 
     Raises:
         TaskFailed: one of the texts is not a configuration file, or ``text`` cannot be edited with certainty.
 
     """
-    now, then = values(path, text), values(path, before)
+    present, original = values(path, text), _settings(path, before)
     changes: dict[str, list[str] | None] = {}
-    for ours in asked:
-        for name, words in ours.items():
-            there = now.get(name, [])
-            if there == then.get(name) or not (forced or [place(word) for word in there] == words):
-                continue  # as it was, or changed since
-            lines = _settings(path, before).get(name, "").split("\n")
-            changes[name] = ([line for line in lines if line.strip()] or [""]) if name in then else None
+    for name, words in (item for settings in ours for item in settings.items()):
+        now = present.get(name, [])
+        if name in original and now == original[name].split():
+            continue  # as before our change
+        if forced or [place(word) for word in now] == words:
+            lines = [line for line in original.get(name, "").split("\n") if line.strip()]
+            changes[name] = (lines or [""]) if name in original else None
     result = _edited(path, text, changes)
     return None if before is None and not result.strip() else result
 
 
 def _settings(path: Path, text: str | None) -> dict[str, str]:
-    """Values by "section.option", each in the section that it stands in: [DEFAULT] is one like the others here."""
+    """The values by "section.option"; here [DEFAULT] is a section like the others."""
     sections = parse_pip_conf(path, text, defaults=False) if text else {}
     return {
         f"{section}.{option}": value for section, settings in sections.items() for option, value in settings.items()
@@ -94,7 +94,7 @@ def _settings(path: Path, text: str | None) -> dict[str, str]:
 
 
 def _edited(path: Path, text: str, changes: Changes) -> str:
-    """The text with the changes, parsed again before it is handed out."""
+    """The text with the changes, checked by parsing it again."""
     expected: dict[str, str | list[str]] = {**_settings(path, text)}
     result = text
     for name, words in changes.items():
@@ -112,7 +112,7 @@ def _edited(path: Path, text: str, changes: Changes) -> str:
 
 
 class _Head(NamedTuple):
-    """A line that begins a section (no option) or an option; ``end`` is the line behind its last one with a value."""
+    """A line that begins a section (no option) or an option; ``end`` is the line after its value."""
 
     section: str
     option: str | None
@@ -122,12 +122,12 @@ class _Head(NamedTuple):
 
 
 def _lines(text: str) -> list[str]:
-    """Lines with their ends, as Python's text files have them: other line separators of Unicode end none."""
+    """Lines with their ends, as in Python's text files: other line separators of Unicode do not count."""
     return re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", text)
 
 
 def _heads(lines: Sequence[str]) -> Iterator[_Head]:
-    """What begins where, by the rules of ``RawConfigParser._read``."""
+    """The first lines of sections and options, by the rules of ``RawConfigParser._read``."""
     head: _Head | None = None
     for number, line in enumerate(lines):
         content = line.strip()
@@ -169,7 +169,7 @@ def _set(text: str, name: str, words: list[str]) -> str:
         following = next((head for head in heads if head.start >= last.end), None)
         indents = [last.indent]
         if last.option is None and following is not None:
-            indents.append(following.indent)  # it must not become a part of the new option's value
+            indents.append(following.indent)  # otherwise it would continue the value of the new option
         indent = max(indents, key=len)
         lines[last.end : last.end] = _option(f"{indent}{option} =", indent, words, newline)
     else:

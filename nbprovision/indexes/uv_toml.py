@@ -1,6 +1,6 @@
-"""Edits uv.toml: the indexes and what belongs to them; every other byte of the file stays as it is.
+"""Set and revert the index settings of uv.toml; every other byte of the file stays as it is.
 
-https://docs.astral.sh/uv/reference/settings/ names the settings.
+https://docs.astral.sh/uv/reference/settings/ lists the settings.
 """
 
 from __future__ import annotations
@@ -13,130 +13,127 @@ from typing import Any
 from nbprovision.files.checked_edit import edit_configuration, refusal
 from nbprovision.indexes.index_settings import BYTE_ORDER_MARK, parse_uv_toml, place
 
-# "default": the URL of the default index; "extra": the URLs of further ones, first looked into; the rest are
-# settings of uv by their own names.
-Asked = dict[str, list[str]]
+# "default": the URL of the default index; "extra": the URLs of further indexes, which uv searches first; the others
+# have the names of uv's settings.
+Settings = dict[str, list[str]]
 
 _PLAIN = ("index-strategy",)
 _LISTS = ("find-links", "allow-insecure-host")
 
 
-def values(path: Path, text: str | None) -> Asked:
-    """What a uv.toml says of indexes; ``path`` is for messages.
+def values(path: Path, text: str | None) -> Settings:
+    """The index settings of a uv.toml; ``path`` is for messages.
 
     Raises:
-        TaskFailed: it is no TOML.
+        TaskFailed: it is not valid TOML.
     """
     document = parse_uv_toml(path, text) if text else {}
-    found: Asked = {}
+    settings: Settings = {}
     for index in _indexes(document):
         if index.get("default"):
-            found.setdefault("default", [str(index.get("url"))])
+            settings.setdefault("default", [str(index.get("url"))])
         elif not index.get("explicit"):
-            found.setdefault("extra", []).append(str(index.get("url")))
+            settings.setdefault("extra", []).append(str(index.get("url")))
     for name in _PLAIN:
         if isinstance(document.get(name), str):
-            found[name] = [document[name]]
+            settings[name] = [document[name]]
     for name in _LISTS:
         if isinstance(document.get(name), list):
-            found[name] = [str(word) for word in document[name]]
-    return found
+            settings[name] = [str(word) for word in document[name]]
+    return settings
 
 
-def matching(path: Path, text: str | None, asked: Asked) -> Asked:
-    """Those of ``asked`` that ``text`` has, with just these values; of further indexes those that are there."""
-    there = values(path, text)
-    found = {name: words for name, words in asked.items() if name != "extra" and there.get(name) == words}
-    extra = [url for url in asked.get("extra", []) if url in there.get("extra", [])]
-    return {**found, "extra": extra} if extra else found
+def matching(path: Path, text: str | None, settings: Settings) -> Settings:
+    """Those of ``settings`` that ``text`` has, with exactly these values, and each further index that it has."""
+    present = values(path, text)
+    same = {name: words for name, words in settings.items() if name != "extra" and present.get(name) == words}
+    extra = [url for url in settings.get("extra", []) if url in present.get("extra", [])]
+    return {**same, "extra": extra} if extra else same
 
 
-def merged(path: Path, text: str | None, asked: Asked) -> str:
-    """``text`` with the settings of ``asked``; indexes that it has besides stay.
+def merged(path: Path, text: str | None, settings: Settings) -> str:
+    """``text`` with ``settings``; its other indexes stay.
 
     Raises:
-        TaskFailed: it is no TOML, or cannot be edited with certainty.
+        TaskFailed: it is not valid TOML, or cannot be edited with certainty.
     """
 
     def act(document: Any) -> None:
-        for name, words in asked.items():
+        for name, words in settings.items():
             if name == "default":
                 _set_default(document, words[0])
             elif name == "extra":
-                there = [str(index.get("url")) for index in _indexes(document) if _is_extra(index)]
+                present = [str(index.get("url")) for index in _indexes(document) if _is_extra(index)]
                 for url in words:
-                    if url not in there:
+                    if url not in present:
                         _add_index(document, {"url": url})
             else:
                 document[name] = words[0] if name in _PLAIN else words
 
-    return _edited(path, text, act, new=_new(asked))
+    return _edited(path, text, act, new=_new(settings))
 
 
-def without(path: Path, text: str, asked: Asked) -> str | None:
-    """``text`` without the settings of ``asked``, whatever value they have; None when nothing is left.
+def without(path: Path, text: str, settings: Settings) -> str | None:
+    """``text`` without ``settings``, whatever their values; None for no file.
 
     Raises:
-        TaskFailed: it is no TOML, or cannot be edited with certainty.
+        TaskFailed: it is not valid TOML, or cannot be edited with certainty.
     """
 
     def act(document: Any) -> None:
-        for name, words in asked.items():
+        for name, words in settings.items():
             _take_out(document, name, words)
 
     result = _edited(path, text, act)
     return result if result.strip() else None
 
 
-def undone(path: Path, text: str, before: str | None, asked: Sequence[Asked], *, forced: bool = False) -> str | None:
-    """``text`` with what we have put into it given back, and what others have changed since then kept.
-
-    Further indexes are given back one by one.
+def undone(path: Path, text: str, before: str | None, ours: Sequence[Settings], *, forced: bool = False) -> str | None:
+    """``text`` with our settings reverted, and later changes by others kept. Each further index is one setting.
 
     Args:
         path: The file, for messages.
-        text: What is there now.
-        before: What was there before we wrote for the first time, None for no file.
-        asked: What we have set, run by run; URLs without user and password.
-        forced: Give back also those of our options that others have changed, as we are going to set them again.
+        text: Its present text.
+        before: Its text before our first change, None for no file.
+        ours: Our settings, run by run; URLs without user and password.
+        forced: Revert our settings even if others have changed them, as they will be set again.
 
     Returns:
-        The new text, None where no file is left.
+        The new text, None for no file.
 
     Raises:
-        TaskFailed: one of the texts is no TOML, or ``text`` cannot be edited with certainty.
+        TaskFailed: one of the texts is not valid TOML, or ``text`` cannot be edited with certainty.
 
     """
-    now, then = values(path, text), values(path, before)
+    present, original = values(path, text), values(path, before)
 
     def act(document: Any) -> None:
-        for ours in asked:
-            for name, words in ours.items():
-                there = now.get(name, [])
-                if name == "extra":
-                    ours_only = [url for url in there if place(url) in words and url not in then.get(name, [])]
-                    _take_out(document, name, ours_only)
-                elif there == then.get(name) or not (forced or [place(word) for word in there] == words):
-                    continue  # as it was, or changed since
-                elif name not in then:
-                    _take_out(document, name, there)
-                elif name == "default":
-                    _set_default(document, then[name][0])
-                else:
-                    document[name] = then[name][0] if name in _PLAIN else then[name]
+        for name, words in (item for settings in ours for item in settings.items()):
+            now = present.get(name, [])
+            if name == "extra":
+                added = [url for url in now if place(url) in words and url not in original.get(name, [])]
+                _take_out(document, name, added)
+            elif now == original.get(name) or not (forced or [place(word) for word in now] == words):
+                continue  # as before our change, or changed since
+            elif name not in original:
+                _take_out(document, name, now)
+            elif name == "default":
+                _set_default(document, original[name][0])
+            else:
+                document[name] = original[name][0] if name in _PLAIN else original[name]
 
     result = _edited(path, text, act)
     return None if before is None and not result.strip() else result
 
 
 def _edited(path: Path, text: str | None, act: Callable[[Any], None], new: str | None = None) -> str:
-    """The text after ``act``, which is done to the document and, for comparison, to the plain data of the file.
+    """The text after ``act``, which changes tomlkit's document and, for comparison, the plain data of the file.
 
     Args:
         path: The file, for messages.
-        text: What is there, None for no file.
-        act: Changes a document of tomlkit, or the dict of a parser that knows nothing of it.
-        new: The result for a file that has nothing to keep.
+        text: Its present text, None for no file.
+        act: Changes a document of tomlkit, or a plain dict.
+        new: The result for a file with nothing to keep.
 
     """
     expected: dict[str, Any] = parse_uv_toml(path, text) if text else {}
@@ -161,22 +158,22 @@ def _edited(path: Path, text: str | None, act: Callable[[Any], None], new: str |
 
 
 def _with_end(text: str) -> str:
-    """Tomlkit would write a new table behind a last line that has no end into that line."""
+    """``text`` with a line end, without which tomlkit would append a new table to the last line."""
     return text if not text or text.endswith("\n") else text + ("\r\n" if "\r\n" in text else "\n")
 
 
-def _new(asked: Asked) -> str:
-    """A file with nothing to keep; after each restart there is one, and the library takes long to import."""
-    lines = [f"{name} = {_toml(asked[name][0])}" for name in _PLAIN if name in asked]
-    lines += [f"{name} = [{', '.join(map(_toml, asked[name]))}]" for name in _LISTS if name in asked]
+def _new(settings: Settings) -> str:
+    """A new file, written without tomlkit: a restart needs one, and the library takes long to import."""
+    lines = [f"{name} = {_toml(settings[name][0])}" for name in _PLAIN if name in settings]
+    lines += [f"{name} = [{', '.join(map(_toml, settings[name]))}]" for name in _LISTS if name in settings]
     blocks = ["\n".join(lines)] if lines else []
-    blocks += [f"[[index]]\nurl = {_toml(url)}\ndefault = true" for url in asked.get("default", [])[:1]]
-    blocks += [f"[[index]]\nurl = {_toml(url)}" for url in dict.fromkeys(asked.get("extra", []))]
+    blocks += [f"[[index]]\nurl = {_toml(url)}\ndefault = true" for url in settings.get("default", [])[:1]]
+    blocks += [f"[[index]]\nurl = {_toml(url)}" for url in dict.fromkeys(settings.get("extra", []))]
     return "\n\n".join(blocks) + "\n"
 
 
 def _toml(text: str) -> str:
-    """A basic string (https://toml.io/en/v1.0.0#string), which takes JSON's escapes but for one character."""
+    """A basic string (https://toml.io/en/v1.0.0#string), which has JSON's escapes except for one character."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

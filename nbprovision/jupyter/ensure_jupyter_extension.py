@@ -20,11 +20,9 @@ from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironm
 from nbprovision.model.relations import AnyOf
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Resource, Setting, Strings, as_list, parameter
-from nbprovision.pip import examples as pip_examples
 from nbprovision.pip import requirements
-from nbprovision.pip.packages import PipPackages
-from nbprovision.pip.state import PipState
-from nbprovision.pip.with_pip import WithPip
+from nbprovision.pip.packages import ACTIONS, PipPackages, WithPip
+from nbprovision.pip.plan import PipState
 from nbprovision.system.files import read_text
 
 
@@ -62,7 +60,7 @@ class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True)
 
     relations = (AnyOf(("packages", "lab", "server")),)
     actions: ClassVar[dict[str, str]] = {
-        **pip_examples.ACTIONS,
+        **ACTIONS,
         "create": FILE_ACTIONS["create"],
         "write": FILE_ACTIONS["write"],
     }

@@ -38,13 +38,13 @@ def install_ipykernel(machine: Machine, prefix: Path, lacking: Sequence[str]) ->
     """
     from nbprovision.pip import engine, requirements
     from nbprovision.pip.guard import image_constraints
-    from nbprovision.pip.requirements_files import Asked
+    from nbprovision.pip.requirements_files import RequirementSet
 
     for distribution in itertools.chain.from_iterable(distributions.installed(prefix).values()):
         needed = distribution.name in ("ipykernel", *lacking) or not distribution.has_metadata
         if distribution.broken and needed:
             remove(distribution.path)  # the remains of an interrupted install make uv fail
-    request = Asked(wanted=(requirements.parse("ipykernel"),))
+    request = RequirementSet(wanted=(requirements.parse("ipykernel"),))
     engine.install(machine, prefix, request, constraints=image_constraints(machine, prefix), reinstall=lacking)
 
 

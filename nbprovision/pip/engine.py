@@ -1,29 +1,35 @@
-"""Who installs Python packages, uv or pip: what the configuration and the requirements ask for decides."""
+"""The choice between uv and pip, by the configuration and the requirements, and installs by either."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import msgspec
+
+from nbprovision.indexes import index_settings
 from nbprovision.machine import distributions, package_files
 from nbprovision.model.errors import TaskFailed
-from nbprovision.pip import install_settings, other_index, pip_command, requirements_files, uv_command
-from nbprovision.pip.request import Move, Request, interpreter
-from nbprovision.pip.requirements_files import Asked
+from nbprovision.pip import install_settings, pip_command, requirements_files, uv_command
+from nbprovision.pip.request import Move, Request, interpreter, settings_of
+from nbprovision.pip.requirements import version_of
+from nbprovision.pip.requirements_files import RequirementSet
 
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
 
+_MOST_NAMED = 3  # packages whose indexes a note names
+
 
 class Engine(Protocol):
-    """What `uv_command` and `pip_command` both do."""
+    """The functions that `uv_command` and `pip_command` share."""
 
     def perform(self, machine: Machine, request: Request) -> list[Move] | None:
-        """Install; what was changed, where the engine tells."""
+        """Install; the changes, if the engine reports them."""
 
     def resolve(self, machine: Machine, request: Request) -> list[Move] | None:
-        """What an install would change."""
+        """The changes that an install would make; None if the engine cannot predict them."""
 
     def uninstall(
         self, machine: Machine, prefix: Path, names: Iterable[str], *, python: Path | None = None, managed: bool = False
@@ -31,74 +37,79 @@ class Engine(Protocol):
         """Uninstall."""
 
 
-def configured(machine: Machine, prefix: Path, asked: Asked) -> Asked:
-    """What is asked for, with what pip's configuration and uv's say of every install into ``prefix``.
+def configured(machine: Machine, prefix: Path, wanted: RequirementSet) -> RequirementSet:
+    """The requirements, with the options that the configuration of pip and uv sets for installs into ``prefix``.
 
     Raises:
         InvalidPlaybook: a constraints file cannot be read, or a digest is missing.
-        TaskFailed: a configuration file is none, or has a value that pip does not take.
+        TaskFailed: a configuration file is not valid, or has a value that pip does not accept.
     """
     options = install_settings.configured(machine.env, machine.user_home, prefix, root=machine.root)
-    return requirements_files.after_configuration(asked, options, machine.env)
+    return requirements_files.after_configuration(wanted, options, machine.env)
 
 
-def choose(machine: Machine, asked: Asked, engine: Literal["auto", "uv", "pip"] = "auto") -> Engine:
-    """Who installs what is asked for.
+def choose(machine: Machine, wanted: RequirementSet, engine: Literal["auto", "uv", "pip"] = "auto") -> Engine:
+    """The engine that installs.
 
     Args:
-        machine: The facts.
-        asked: With the configuration, see `configured`.
-        engine: Who is to; ``auto`` is uv where it can.
+        machine: The machine.
+        wanted: The requirements with the configuration, see `configured`.
+        engine: The requested engine; ``auto`` is uv where it can do it.
 
     Raises:
-        TaskFailed: nobody can heed all that is said.
+        TaskFailed: no engine supports all options.
     """
-    options = asked.options
-    for said, why in options.refused:
+    options = wanted.options
+    for option, reason in options.refused:
         raise TaskFailed(
-            f"{said} cannot be heeded", cause=why, cure="take it out of there, or install by hand what needs it"
+            f"{option} is not supported", cause=reason, cure="remove it there, or install by hand what needs it"
         )
     if engine == "pip":
         return pip_command
-    only_pip = list(options.without_uv)
-    only_pip += [f"'{one.shown}'" for one in asked.wanted if one.editable and not (one.url or "").startswith("file:")]
+    only_pip = [
+        *options.without_uv,
+        *(
+            f"'{requirement.shown}'"
+            for requirement in wanted.wanted
+            if requirement.editable and not (requirement.url or "").startswith("file:")
+        ),
+    ]
     if not only_pip:
         return pip_command if engine == "auto" and uv_command.find(machine) is None else uv_command
-    said = ", ".join(only_pip)
     if engine == "uv":
         raise TaskFailed(
-            f"uv cannot do what is asked for: {said}",
-            cause="only pip can",
-            cure="leave `engine` to `auto`, which takes pip for it, or take that out",
+            f"uv does not support {', '.join(only_pip)}",
+            cause="only pip does",
+            cure="leave `engine` at `auto`, which then uses pip, or remove that option",
         )
     if options.uv_binding:
         raise TaskFailed(
-            f"no engine can do all that is asked for: only pip can do {said}",
-            cause=f"uv's configuration has {', '.join(options.uv_binding)}, of which pip knows nothing",
-            cure="take one of them out, or say by `engine` whose configuration counts",
+            f"no engine supports everything: only pip supports {', '.join(only_pip)}",
+            cause=f"uv's configuration has {', '.join(options.uv_binding)}, which pip does not know",
+            cure="remove one of them, or choose by `engine` whose configuration counts",
         )
     return pip_command
 
 
 def perform(machine: Machine, engine: Engine, request: Request) -> list[Move] | None:
-    """Install, and note what another index than the one that was used has newer.
+    """Install, and add notes about newer versions in indexes that were not used.
 
     Args:
-        machine: The facts.
-        engine: Who installs.
-        request: What.
+        machine: The machine.
+        engine: The engine.
+        request: The install.
 
     Returns:
-        What was changed, where the engine tells.
+        The changes, if the engine reports them.
 
     Raises:
-        TaskFailed: with the engine's own words and what to do.
+        TaskFailed: with the engine's message and advice.
     """
     if engine is not uv_command:
         return engine.perform(machine, request)
-    others = other_index.best(machine, request)
-    moves = engine.perform(machine, request) or []
-    for text in other_index.notes(machine, request, moves, others):
+    best = best_versions(machine, request)
+    moves = uv_command.perform(machine, request)
+    for text in newer_elsewhere(machine, request, moves, best):
         machine.note(text)
     return moves
 
@@ -106,40 +117,101 @@ def perform(machine: Machine, engine: Engine, request: Request) -> list[Move] | 
 def install(
     machine: Machine,
     prefix: Path,
-    asked: Asked,
+    wanted: RequirementSet,
     *,
-    python: Path | None = None,
     constraints: Sequence[Path] = (),
     reinstall: Sequence[str] = (),
 ) -> None:
-    """Install what is asked for into the environment at ``prefix``; what satisfies it stays.
+    """Install requirements into the environment at ``prefix``; distributions that satisfy them stay.
 
     Args:
-        machine: Its environment variables and configuration are followed.
+        machine: The machine, with its environment variables and configuration.
         prefix: A conda or virtual environment.
-        asked: What is asked for.
-        python: Its interpreter, where that is not ``bin/python``.
-        constraints: More constraints files.
-        reinstall: Names to be put in place anew.
+        wanted: The requirements.
+        constraints: Further constraints files.
+        reinstall: Names to install again.
 
     Raises:
-        TaskFailed: with the engine's own words and what to do.
+        TaskFailed: with the engine's message and advice.
     """
-    asked = configured(machine, prefix, asked)
-    engine = choose(machine, asked)
+    wanted = configured(machine, prefix, wanted)
+    engine = choose(machine, wanted)
     if engine is pip_command:
-        found = distributions.installed(prefix)
-        for one in (one for name in reinstall for one in found.get(name, ())):
-            package_files.remove_distribution(prefix, one.path)
-    perform(
-        machine,
-        engine,
-        Request(
-            prefix=prefix,
-            python=python or interpreter(prefix),
-            lines=tuple(wanted.requirement for wanted in asked.wanted),
-            constraints=(*asked.constraint_files, *constraints),
-            options=asked.options,
-            reinstall=tuple(reinstall),
-        ),
+        installed = distributions.installed(prefix)
+        for distribution in (distribution for name in reinstall for distribution in installed.get(name, ())):
+            package_files.remove_distribution(prefix, distribution.path)
+    request = Request(
+        prefix=prefix,
+        python=interpreter(prefix),
+        lines=tuple(requirement.requirement for requirement in wanted.wanted),
+        constraints=(*wanted.constraint_files, *constraints),
+        options=wanted.options,
+        reinstall=tuple(reinstall),
     )
+    perform(machine, engine, request)
+
+
+# With several indexes, uv takes a name from the first index that has it, and ignores the others. That protects from
+# packages of the same name elsewhere, and stays so; but a note reports a newer version there
+# (https://docs.astral.sh/uv/concepts/indexes/#searching-across-multiple-indexes).
+
+
+def best_versions(machine: Machine, request: Request) -> dict[str, str]:
+    """The versions that the best of all indexes would bring; empty if uv searches one index only, or all anyway."""
+    if not _first_index_only(machine, request):
+        return {}
+    try:
+        moves = uv_command.resolve(machine, _by_best_match(request))
+    except TaskFailed:
+        return {}  # a note is not worth a failure
+    return {move.name: move.after for move in moves if move.after is not None}
+
+
+def newer_elsewhere(machine: Machine, request: Request, moves: Iterable[Move], best: Mapping[str, str]) -> list[str]:
+    """The notes about packages of which another index has a newer version.
+
+    Args:
+        machine: The machine.
+        request: The install, done or planned.
+        moves: The changes that uv makes.
+        best: See `best_versions`.
+    """
+    if not best:
+        return []
+    chosen = {name: same_name[0].version for name, same_name in request.found().items()}
+    chosen.update({move.name: move.after for move in moves if move.after is not None})
+    newer = [name for name, version in best.items() if name in chosen and _is_newer(version, chosen[name])]
+    notes = []
+    for name in newer[:_MOST_NAMED]:
+        used = uv_command.origin_of(machine, request, f"{name}=={chosen[name]}")
+        other = uv_command.origin_of(machine, _by_best_match(request), f"{name}=={best[name]}")
+        notes.append(
+            f"{name} {chosen[name]} is from {used or 'elsewhere'}, the first index that has the name; "
+            f"{other or 'another index'} has {best[name]}: `index_strategy: best-match` of ensure_pip_index takes "
+            "the best version of all indexes"
+        )
+    if len(newer) > _MOST_NAMED:
+        notes.append(f"the same applies to {', '.join(newer[_MOST_NAMED:])}")
+    return notes
+
+
+def note_on_pip(machine: Machine, request: Request) -> tuple[str, ...]:
+    """The note if pip was chosen, which does not know a first index."""
+    if not _first_index_only(machine, request) or uv_command.find(machine) is None:
+        return ()
+    return ("pip installs here, as uv does not support all options; it takes the best version of all indexes",)
+
+
+def _first_index_only(machine: Machine, request: Request) -> bool:
+    settings = settings_of(machine, request)
+    is_first = settings.index_strategy == index_settings.FIRST_INDEX
+    return bool(settings.extra_urls and not settings.no_index and is_first)
+
+
+def _by_best_match(request: Request) -> Request:
+    return msgspec.structs.replace(request, index_strategy=index_settings.BEST_MATCH)
+
+
+def _is_newer(version: str, than: str) -> bool:
+    first, second = version_of(version), version_of(than)
+    return first is not None and second is not None and first > second

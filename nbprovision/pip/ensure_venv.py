@@ -1,4 +1,4 @@
-"""``ensure_venv``: a virtual environment by uv, by name or path, with the Python and the packages asked for."""
+"""``ensure_venv``: a virtual environment with a requested Python and packages, created by uv."""
 
 from __future__ import annotations
 
@@ -19,72 +19,70 @@ from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import Excludes, OneOf
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Resource, Strings, as_list, parameter
-from nbprovision.pip import examples as pip_examples
 from nbprovision.pip import requirements, requirements_files, satisfied, virtual_environment
-from nbprovision.pip.packages import PipPackages
-from nbprovision.pip.state import PipState
+from nbprovision.pip.packages import ACTIONS, PipPackages, WithPip
+from nbprovision.pip.plan import PipState
 from nbprovision.pip.virtual_environment import CONFIG, Base
-from nbprovision.pip.with_pip import WithPip
 from nbprovision.system import unfinished
 from nbprovision.system.files import remove_at_once
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
-_RESERVED = ("base", "root", "all")  # conda's names of an installation, and what `envs` means by it
+_RESERVED = ("base", "root", "all")  # conda's names of an installation, and the `all` of `envs`
 _ACTIVATE = "bin/activate"
 
 
 class VenvState(msgspec.Struct, frozen=True, kw_only=True):
-    """What is there of a virtual environment.
+    """The state of a virtual environment.
 
     Attributes:
-        name: What to call it.
-        there: Whether something is at its place.
-        version: Of its Python, as far as that is known; None where there is none.
-        harm: Why it has to be made or mended, empty where it need not be.
-        base: The Python to make it from; None where that is not needed, or is still to come.
-        coming: Packages that are to go into an environment which is made anew, each with what is expected.
-        pip: What there is of the packages, where the environment stays; None without any.
+        name: Its name in messages.
+        exists: Whether its path exists.
+        version: The version of its Python, if known.
+        fault: Why it must be created or repaired; empty if it need not.
+        base: The Python to create it from; None if that is not needed, or is yet to come.
+        incoming: The packages to install into an environment that is created, each with the expected version.
+        pip: The state of the packages, if the environment stays; None without packages.
 
     """
 
     name: str
-    there: bool
+    exists: bool
     version: str | None = None
-    harm: str = ""
+    fault: str = ""
     base: Base | None = None
-    coming: tuple[tuple[str, str], ...] = ()
+    incoming: tuple[tuple[str, str], ...] = ()
     pip: PipState | None = None
 
     @property
     def empties(self) -> bool:
-        """Whether what is installed goes, as it is for another minor version of Python."""
-        return self.there and self.base is not None and minor(self.version) != minor(self.base.version)
+        """Whether the installed packages are removed, as they are for another minor version of Python."""
+        return self.exists and self.base is not None and minor(self.version) != minor(self.base.version)
 
 
 class VenvPlan(Plan, frozen=True, kw_only=True):
-    """The changes, and the state that they lead away from."""
+    """The changes, and the state before them."""
 
     state: VenvState
 
 
 class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
-    """Create and maintain a virtual environment, made by uv from a Python of this machine.
+    """Create and maintain a virtual environment.
 
-    Other tasks take it by name (`env`), and `all` includes it. What else is installed in it stays, unless it is made
-    anew: where another minor version of Python is asked for, or its Python is gone and none of that version is left.
-    An environment without `pip` among its packages has none, so that `%pip` does not work in its notebooks.
+    uv creates it from a Python of this machine. Other tasks can name it (`env`), and `all` includes it. Other packages
+    in it stay, unless it is created again: if another minor version of Python is requested, or if its Python is gone
+    and no other of that version is left. `%pip` works in its notebooks only if `pip` is among its packages.
     """
 
     relations = (
-        OneOf(("name", "path"), cure_missing="give a name, by which other tasks know it, or the path of its folder"),
+        OneOf(("name", "path"), cure_missing="give a name, which other tasks can use, or the path of its folder"),
         Excludes("state", "absent", ("packages", "requirements", "python")),
     )
     actions = {
         "create": "the environment",
-        "mend": "an environment whose Python is gone or another one, or which is half made; what is installed stays",
-        "recreate": "it is made anew for another version of Python, and what was installed by hand is gone",
-        **pip_examples.ACTIONS,
-        "remove": "the environment, a distribution, or what a killed removal left of one",
+        "mend": "an environment whose Python is gone or changed, or whose creation was interrupted; its packages stay",
+        "recreate": "an environment for another version of Python; packages that were installed by hand are lost",
+        **ACTIONS,
+        "remove": "the environment, a distribution, or the remains of an interrupted removal",
     }
     examples = """
     - name: A virtual environment by name
@@ -92,13 +90,13 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
         name: plots
         packages: [ipykernel, humanize]
 
-    - name: By path, of a version of Python, with what a file asks for
+    - name: By path, with a version of Python, and the packages of a file
       ensure_venv:
         path: ./.venv
         python: ">=3.10"
         requirements: requirements.txt
 
-    - name: One that is not wanted any more
+    - name: An environment that is no longer needed
       ensure_venv:
         name: old
         state: absent
@@ -108,50 +106,51 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
     name: Annotated[
         str | None,
         parameter(
-            "The environment by name: in `SageMaker/envs` on a notebook instance, elsewhere in `envs` of the tool's "
-            "home. No environment of conda's may have that name."
+            "The name of the environment. Its folder is in `SageMaker/envs` on a notebook instance, elsewhere in "
+            "`envs` of the tool's home. No conda environment may have that name."
         ),
     ] = None
     path: Annotated[
-        str | None, parameter("The environment by path, instead of a name: `.venv`.", extra={"path": True})
+        str | None, parameter("The path of the environment, instead of a name: `.venv`.", extra={"path": True})
     ] = None
     python: Annotated[
         str | None,
         parameter(
-            'Its Python, one that is on this machine: a version (`"3.12"`, `"3.12.4"`, `">=3.10,<3.13"`) or the path '
-            "of an interpreter. Nothing is downloaded. Default: what is there stays; for a new environment the Python "
-            "that `pip install` means where no environment is active.",
+            'An installed Python: a version (`"3.12"`, `"3.12.4"`, `">=3.10,<3.13"`) or the path of an interpreter. '
+            "Nothing is downloaded. Default: the present one; for a new environment the Python that `pip install` "
+            "uses if no environment is active.",
             extra={"path": "if-slash"},
         ),
     ] = None
     packages: Annotated[
         Strings,
-        parameter("Requirements, as `ensure_pip_pkg` takes them.", extra={"path": requirements.anchored}),
+        parameter("Requirements, as in `ensure_pip_pkg`.", extra={"path": requirements.anchored}),
     ] = msgspec.field(default_factory=list)
     requirements: Annotated[
         Strings,
         parameter(
-            "Requirements files, with all that pip allows in them.", extra={"path": True, "document": "requirements"}
+            "Requirements files, with everything that pip allows in them.",
+            extra={"path": True, "document": "requirements"},
         ),
     ] = msgspec.field(default_factory=list)
-    state: Annotated[Literal["present", "absent"], parameter("Whether the environment is to be there.")] = "present"
+    state: Annotated[Literal["present", "absent"], parameter("Whether the environment exists.")] = "present"
 
     def check(self) -> None:
-        """Check what can be known without looking at the machine."""
+        """Check the parameters without looking at the machine."""
         if self.name is not None and (not _NAME.fullmatch(self.name) or self.name in _RESERVED):
             raise ParameterError(
                 "name",
                 f"'{self.name[:60]}' cannot be the name of an environment",
-                cure="use letters, digits and . _ + - ; for a folder give path",
+                cure="use letters, digits and . _ + - ; or give `path`",
             )
         if self.python is not None and "/" not in self.python and not interpreters.is_version_request(self.python):
             raise ParameterError(
                 "python",
-                f"'{self.python[:60]}' is neither a version of Python nor the path of one",
-                cure='write a version, python: "3.12", or a whole path, python: /usr/bin/python3.12',
+                f"'{self.python[:60]}' is neither a version of Python nor a path",
+                cure='write a version, python: "3.12", or a full path, python: /usr/bin/python3.12',
             )
         if self.has_packages:
-            self.packages_in("/")  # what is wrong with them is told before anything runs
+            self.packages_in("/")  # reports mistakes in them before anything runs
 
     # ------------------------------------------------------------------------------------ its place among other tasks
 
@@ -160,7 +159,7 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
         return super().provides(machine) | {Resource("environment", str(self.prefix(machine)))}
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """Where packages come from, and the environment that its Python is in."""
+        """The configuration of indexes, and the environment that contains its Python."""
         needed = super().requires(machine)
         source = self._source(machine)
         if source is not None:
@@ -177,15 +176,15 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
         return {prefix.name: prefix}
 
     def guarded(self, machine: Machine) -> Iterable[Path]:
-        """The environment; one that goes does so in a single step."""
+        """The environment, unless it is removed, which is a single step."""
         return () if self.state == "absent" else (self.prefix(machine),)
 
     def weight(self, machine: Machine) -> Literal[1, 2]:
-        """A new environment takes long."""
+        """2 for a new environment, which takes long."""
         return 1 if is_virtual(self.prefix(machine)) else 2
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
-        """What makes it one, its Python, its mark, what vouches for the packages; and the folders of conda's names."""
+        """The environment's own files, those of its packages, and the paths of conda environments of its name."""
         prefix = self.prefix(machine)
         yield from (prefix, prefix / CONFIG)
         if self.name is not None:
@@ -202,49 +201,46 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
     # ------------------------------------------------------------------------------------------------ the four steps
 
     def read(self, machine: Machine) -> VenvState:
-        """Ask its Python, where that is another file than before, and look at the packages.
+        """Find out the version of its Python and the state of its packages.
 
         Raises:
-            TaskFailed: something else is at its place, or there is no such Python.
+            TaskFailed: its path holds something else, or there is no such Python.
 
         """
         prefix = self.prefix(machine)
         self._refuse(prefix, machine)
         if self.state == "absent":
-            return VenvState(name=prefix.name, there=os.path.lexists(prefix))
-        there = is_virtual(prefix)
-        version, harm = self._judged(prefix, machine)
-        if not harm:
-            return VenvState(name=prefix.name, there=True, version=version, pip=self.read_packages(machine))
+            return VenvState(name=prefix.name, exists=os.path.lexists(prefix))
+        exists = is_virtual(prefix)
+        version, fault = self._examined(prefix, machine)
+        if not fault:
+            return VenvState(name=prefix.name, exists=True, version=version, pip=self.read_packages(machine))
         source = self._source(machine)
         awaited = source is not None and self.python is not None and not os.path.exists(machine.path(self.python))
-        base = None if awaited else virtual_environment.choose(machine, self.python, rather=minor(version))
-        state = VenvState(name=prefix.name, there=there, version=version, harm=harm, base=base)
-        if there and not state.empties and distributions.site_packages(prefix) is not None:
-            installed = distributions.installed(prefix)
-        else:
-            installed = {}
-        return msgspec.structs.replace(state, coming=tuple(self._coming(machine, base, installed)))
+        base = None if awaited else virtual_environment.choose(machine, self.python, preferred=minor(version))
+        state = VenvState(name=prefix.name, exists=exists, version=version, fault=fault, base=base)
+        installed = distributions.installed(prefix) if exists and not state.empties else {}
+        return msgspec.structs.replace(state, incoming=tuple(self._incoming(machine, base, installed)))
 
     def plan(self, state: VenvState) -> VenvPlan:
-        """Compare what is there with what is asked for."""
+        """Compare the state with the parameters."""
         if self.state == "absent":
-            gone = (Change("remove", state.name, before="present"),) if state.there else ()
+            gone = (Change("remove", state.name, before="present"),) if state.exists else ()
             return VenvPlan(changes=gone, state=state)
-        if not state.harm:
+        if not state.fault:
             pip = self.plan_packages(state.pip)
             return VenvPlan(changes=pip.changes, warnings=pip.warnings, state=state)
-        action = "create" if not state.there else "recreate" if state.empties else "mend"
+        action = "create" if not state.exists else "recreate" if state.empties else "mend"
         after = f"Python {state.base.version}" if state.base is not None else f"the Python of {self.python}"
-        made = Change(action, state.name, before=state.harm if state.there else None, after=after)
-        coming = [Change("install", name, after=wanted or None, kind="package") for name, wanted in state.coming]
-        return VenvPlan(changes=(made, *coming), state=state)
+        created = Change(action, state.name, before=state.fault if state.exists else None, after=after)
+        incoming = [Change("install", name, after=version or None, kind="package") for name, version in state.incoming]
+        return VenvPlan(changes=(created, *incoming), state=state)
 
     def apply(self, plan: VenvPlan, machine: Machine) -> Sequence[Change]:
-        """Make the environment where it is missing or harmed, then install.
+        """Create or repair the environment if necessary, then install.
 
         Raises:
-            TaskFailed: with uv's own words.
+            TaskFailed: with uv's message.
 
         """
         prefix = self.prefix(machine)
@@ -253,34 +249,34 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
             remove_at_once(prefix)
             return plan.changes
         done: list[Change] = []
-        if state.harm:
+        if state.fault:
             base = state.base or virtual_environment.choose(machine, self.python)
-            machine.progress(f"making the virtual environment {state.name}")
-            virtual_environment.make(machine, prefix, base, empty=state.empties or not state.there)
-            machine.notes[self._made(prefix)] = True
+            machine.progress(f"creating the virtual environment {state.name}")
+            virtual_environment.create(machine, prefix, base, empty=state.empties or not state.exists)
+            machine.notes[self._created_key(prefix)] = True
             machine.forget()
             done.append(plan.changes[0])
         missing = self.plan_packages(self.read_packages(machine))
         return [*done, *self.apply_packages(missing, machine)]
 
-    # ----------------------------------------------------------------------------------------------------- what it is
+    # -------------------------------------------------------------------------------------------------- its properties
 
     def prefix(self, machine: Machine) -> Path:
         """The folder of the environment."""
         if self.name is None:
             return machine.path(str(self.path))
-        there = machine.conda.virtual_environments().get(self.name)
-        return there or machine.conda.new_virtual_prefix(self.name)
+        existing = machine.conda.virtual_environments().get(self.name)
+        return existing or machine.conda.new_virtual_prefix(self.name)
 
     def _source(self, machine: Machine) -> Path | None:
-        """The environment of the playbook that the interpreter named by `python` is in."""
+        """The environment of the playbook that contains the interpreter of `python`."""
         if self.python is None or "/" not in self.python:
             return None
-        above = machine.path(self.python).parents
-        return next((prefix for prefix in machine.declared.values() if prefix in above), None)
+        parents = machine.path(self.python).parents
+        return next((prefix for prefix in machine.declared.values() if prefix in parents), None)
 
     def _refuse(self, prefix: Path, machine: Machine) -> None:
-        """Refuse what is no virtual environment, and a name that conda has.
+        """Refuse a path that holds something else, and a name of a conda environment.
 
         Raises:
             TaskFailed: it is one of these.
@@ -289,8 +285,8 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
         taken = machine.conda.prefix_of(self.name) if self.name is not None else None
         if self.state == "present" and taken is not None:
             raise TaskFailed(
-                f"there is a conda environment '{self.name}' already",
-                cause=f"it is at {taken}, and a name means one environment",
+                f"a conda environment '{self.name}' already exists",
+                cause=f"it is at {taken}, and a name must mean one environment",
                 cure="give the virtual environment another name, or remove the other one (ensure_conda_env, absent)",
             )
         if not os.path.lexists(prefix):
@@ -302,45 +298,45 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
         empty = prefix.is_dir() and not any(name != unfinished.MARK for name in os.listdir(prefix))
         if is_environment(prefix) or not (ours or empty or is_virtual(prefix)):
             raise TaskFailed(
-                f"{prefix} is there and is not a virtual environment",
-                cause="it is an environment of conda's" if is_environment(prefix) else f"it has no {CONFIG}",
-                cure="give another name or path, or move what is there out of the way",
+                f"{prefix} exists and is not a virtual environment",
+                cause="it is a conda environment" if is_environment(prefix) else f"it has no {CONFIG}",
+                cure="give another name or path, or move it out of the way",
             )
 
-    def _judged(self, prefix: Path, machine: Machine) -> tuple[str | None, str]:
-        """The version of its Python, and why it has to be made or mended; empty where it need not be."""
+    def _examined(self, prefix: Path, machine: Machine) -> tuple[str | None, str]:
+        """The version of its Python, and why it must be created or repaired; empty if it need not."""
         if not is_virtual(prefix):
             return None, "missing"
         recorded = distributions.python_version(prefix)
         python = prefix / "bin/python"
         probed = interpreters.probe(machine, python)
         if probed is None:
-            leads = f", which led to {os.readlink(python)}" if python.is_symlink() else ""
-            return recorded, f"its Python is gone{leads}"
+            link = f", which linked to {os.readlink(python)}" if python.is_symlink() else ""
+            return recorded, f"its Python is gone{link}"
         if os.path.realpath(probed.prefix) != os.path.realpath(prefix):
-            return recorded, "its Python is not its own"
+            return recorded, "its Python belongs to another environment"
         if minor(probed.version) != minor(recorded):
-            return recorded, f"its Python was {recorded}, and is {probed.version} now"
+            return recorded, f"its Python was {recorded}, and is now {probed.version}"
         if self.python is not None and not _fits(self.python, probed, machine):
             return probed.version, f"Python {probed.version}"
         libraries = Path(probed.folders[0])
         if not libraries.is_dir() or not (prefix / _ACTIVATE).is_file():
-            return probed.version, "it is not whole"
+            return probed.version, "it is incomplete"
         mark = unfinished.read_mark(prefix)
-        half_made = mark is not None and mark.made and prefix in machine.suspect
-        if half_made and self._made(prefix) not in machine.notes:
-            return probed.version, "a run ended while it was made"
+        interrupted = mark is not None and mark.made and prefix in machine.suspect
+        if interrupted and self._created_key(prefix) not in machine.notes:
+            return probed.version, "its creation was interrupted"
         return probed.version, ""
 
-    def _made(self, prefix: Path) -> tuple[str, Path]:
-        """Under which the machine has it noted that this run has made or mended the environment."""
+    def _created_key(self, prefix: Path) -> tuple[str, Path]:
+        """The key of the machine's note that this run has created or repaired the environment."""
         return (self.kind(), prefix)
 
     # -------------------------------------------------------------------------------------------------- its packages
 
     @property
     def has_packages(self) -> bool:
-        """Whether there is something to install."""
+        """Whether there are packages to install."""
         return bool(as_list(self.packages) or as_list(self.requirements))
 
     def packages_in(self, env: str) -> PipPackages:
@@ -353,26 +349,24 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
             refresh_every=self.refresh_every,
         )
 
-    def _coming(self, machine: Machine, base: Base | None, installed: satisfied.Found) -> Iterator[tuple[str, str]]:
-        """What is asked for and not installed, where the environment cannot be asked yet."""
+    def _incoming(
+        self, machine: Machine, base: Base | None, installed: satisfied.Installed
+    ) -> Iterator[tuple[str, str]]:
+        """The requested packages that are not installed in an environment without a working Python."""
         if not self.has_packages:
             return
         paths = [machine.path(text) for text in as_list(self.requirements)]
-        asked = requirements_files.read(as_list(self.packages), paths, [], machine.env)
         environment = requirements.marker_environment(base.version) if base is not None else None
-        for wanted in asked.wanted:
-            if environment is not None and not requirements.applies(wanted, environment):
-                continue
-            if environment is None and wanted.marker:
-                continue
-            if wanted.name is None or wanted.name not in installed:
+        for wanted in requirements_files.read(as_list(self.packages), paths, [], machine.env).wanted:
+            applies = not wanted.marker if environment is None else requirements.applies(wanted, environment)
+            if applies and (wanted.name is None or wanted.name not in installed):
                 yield wanted.name or wanted.shown, satisfied.expected(wanted)
 
 
 def _fits(request: str, probed: interpreters.Interpreter, machine: Machine) -> bool:
-    """Whether the Python of an environment is one of those that will do; a path means one Python, by any of its names.
+    """Whether an environment has the requested Python; a path means that Python by any of its names.
 
-    An interpreter that is there no more is no reason to make anew what was made from it and runs.
+    If the interpreter at that path is gone, an environment that was created from it and still runs is not replaced.
     """
     if "/" not in request:
         return interpreters.satisfies(probed.version, request)

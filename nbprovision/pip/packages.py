@@ -1,11 +1,11 @@
-"""Python distributions in conda and virtual environments, installed by uv or pip: what several kinds of task do."""
+"""Tasks that install Python distributions into conda and virtual environments, by uv or pip."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -19,34 +19,54 @@ from nbprovision.machine.interpreters import Target, is_managed, no_python
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import FETCH_FIRST, URL_FOR_PATH, Inevitable, ParameterError, TaskFailed
 from nbprovision.model.relations import AnyOf, Excludes, OneOf
-from nbprovision.model.result import Change
-from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, as_list, parameter
+from nbprovision.model.result import Change, Plan
+from nbprovision.model.task import (
+    DAY,
+    Claim,
+    Foretold,
+    Input,
+    Resource,
+    State,
+    Strings,
+    Task,
+    as_list,
+    parameter,
+)
 from nbprovision.pip import engine as pip_engine
-from nbprovision.pip import other_index, pip_command, requirements, requirements_files, satisfied, uv_command
+from nbprovision.pip import pip_command, requirements, requirements_files, satisfied, uv_command
 from nbprovision.pip import targets as pip_targets
 from nbprovision.pip.engine import Engine
-from nbprovision.pip.guard import Answer, PipGuard, known_prefix
-from nbprovision.pip.plan import change_of, install, removal, unseen
+from nbprovision.pip.guard import PipGuard, known_prefix
+from nbprovision.pip.plan import PipPlan, PipState, change_of, install, removal, unseen
 from nbprovision.pip.request import Move, Request
-from nbprovision.pip.requirements import Wanted
-from nbprovision.pip.requirements_files import Asked
+from nbprovision.pip.requirements import PipRequirement
+from nbprovision.pip.requirements_files import RequirementSet
 from nbprovision.pip.satisfied import Need
-from nbprovision.pip.state import PipPlan, PipState
 from nbprovision.system import secrets, unfinished
 from nbprovision.system.files import remove
 
-# Pythons that an environment which is not made yet may turn out to have.
-_CONCEIVABLE = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3.14.0", "3.15.0")
+Answer = TypeVar("Answer")
+
+ACTIONS = {
+    "install": "a distribution",
+    "upgrade": "to a newer version",
+    "downgrade": "to an older version",
+    "change": "to the requested version, if the versions cannot be compared",
+    "reinstall": "a damaged distribution, or one from another source",
+    "remove": "a distribution, or the remains of an interrupted removal",
+}
+# Pythons that a future environment may have.
+_POSSIBLE_PYTHONS = ("3.8.20", "3.9.21", "3.10.16", "3.11.11", "3.12.8", "3.13.1", "3.14.0", "3.15.0")
 
 
 class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
-    """The parameters and steps of `ensure_pip_pkg`, for other tasks that install something by the way."""
+    """The parameters and steps of `ensure_pip_pkg`, which other tasks use for their packages."""
 
     relations = (
         AnyOf(("packages", "requirements")),
         OneOf(("env", "envs", "python", "system"), cure_missing="name the environment to install into"),
         Excludes("state", "absent", ("constraints",)),
-        OneOf(("target", "envs"), required=False, cure="`target` is for one Python: name it by `env`"),
+        OneOf(("target", "envs"), required=False, cure="`target` is for one Python: name its environment by `env`"),
         *PackageSelection.relations,
     )
     with_python = True
@@ -55,46 +75,48 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         Strings | None,
         parameter(
             "Requirements: `requests`, `requests[socks]>=2.31,<3`, `name @ URL`, `./a.whl`, `-e /a/folder`, "
-            "`git+https://...`; with `; marker` behind them.",
+            "`git+https://...`; each may be followed by `; marker`.",
             extra={"path": requirements.anchored},
         ),
     ] = None
     requirements: Annotated[
         Strings | None,
         parameter(
-            "Requirements files, with all that pip allows in them.", extra={"path": True, "document": "requirements"}
+            "Requirements files, with everything that pip allows in them.",
+            extra={"path": True, "document": "requirements"},
         ),
     ] = None
     constraints: Annotated[
         Strings | None,
         parameter(
-            "Constraints files: what version may be installed of a package, if it is.",
+            "Constraints files: the allowed versions of packages, if they are installed.",
             extra={"path": True, "document": "requirements"},
         ),
     ] = None
     python: Annotated[
-        str | None, parameter("Path of an interpreter, in place of `env`: `.venv/bin/python`.", extra={"path": True})
+        str | None, parameter("Path of an interpreter, instead of `env`: `.venv/bin/python`.", extra={"path": True})
     ] = None
     system: Annotated[
         bool,
-        parameter("The Python that `pip install` means where no environment is active, in place of `env`."),
+        parameter("The Python that `pip install` uses if no environment is active, instead of `env`."),
     ] = False
     target: Annotated[
         str | None,
         parameter(
-            "A folder that gets the packages, as with pip's `--target`; for the Python of `env`, `python` or `system`.",
+            "A folder to install into, as with pip's `--target`, for the Python of `env`, `python` or `system`.",
             extra={"path": True},
         ),
     ] = None
     state: Annotated[
         Literal["present", "latest", "absent"],
         parameter(
-            "`latest` keeps what is named at the newest version that fits, looked up once a day or as `refresh_every` "
-            "says; `absent` uninstalls, with a version behind a name only if that one is there."
+            "`latest` keeps the named packages at the newest version that fits, looked up once a day or as set by "
+            "`refresh_every`. `absent` uninstalls; with a version after the name, only that version."
         ),
     ] = "present"
     engine: Annotated[
-        Literal["auto", "uv", "pip"], parameter("Who installs: uv, pip, or (`auto`) uv where it can.")
+        Literal["auto", "uv", "pip"],
+        parameter("The installer: uv, pip, or `auto`: uv if it supports all options, else pip."),
     ] = "auto"
 
     @property
@@ -103,7 +125,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         return self.env is not None or self.python is not None or self.system
 
     def check(self) -> None:
-        """Check what can be known without looking at the machine."""
+        """Check the parameters without looking at the machine."""
         for key in ("requirements", "constraints"):
             for text in as_list(getattr(self, key)):
                 if "://" in text:
@@ -113,7 +135,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         self._check_packages()
 
     def _check_packages(self) -> None:
-        seen: dict[str, Wanted] = {}
+        seen: dict[str, PipRequirement] = {}
         for text in as_list(self.packages):
             wanted = requirements.of_parameter("packages", text)
             other = seen.setdefault(wanted.name or wanted.line, wanted)
@@ -124,178 +146,183 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
         """The distributions that it names."""
-        names = {wanted.name for wanted in self._asked(machine).wanted if wanted.name}
+        names = {wanted.name for wanted in self._wanted(machine).wanted if wanted.name}
         place = self._target(machine).place
         return frozenset(Resource("distribution", f"{place} {name}") for name in names)
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
-        """The environment, and every index configuration that says where packages come from."""
+        """The environment, and each configuration file that sets an index."""
         prefix = self._target(machine).prefix
         files = index_settings.pip_files(machine.env, machine.user_home, prefix, machine.root)
         return frozenset({Resource("environment", str(prefix)), *(Resource("index", str(path)) for path in files)})
 
     def claims(self, machine: Machine) -> Iterator[Claim]:
-        """What it wants in its environment. A condition that a Python yet to come decides is no claim."""
+        """The named requirements. A requirement whose marker depends on a Python yet to come is not a claim."""
         target = self._target(machine)
         for wanted in self._claimed(target, machine):
-            origin = f" @ {secrets.without_password(wanted.url)}" if wanted.url else wanted.specifier
-            extras = f"[{','.join(wanted.extras)}]" if wanted.extras else ""
-            yield Claim(target.place, f"{wanted.name}{extras}{origin}", self.state == "absent")
+            source = f" @ {secrets.without_password(wanted.url)}" if wanted.url else wanted.specifier
+            yield Claim(target.place, f"{wanted.name_and_extras}{source}", self.state == "absent")
 
     def objection(self, claim: Claim, machine: Machine) -> str | None:
-        """Another task's wish for a version of the same distribution that can never be what this one wants."""
+        """The conflict with another task's claim on the same distribution, if the two exclude each other."""
         target = self._target(machine)
         if target.place != claim.prefix:
             return None
         theirs = requirements.parse(claim.requirement)
+        absent = self.state == "absent"
         for mine in self._claimed(target, machine):
-            if mine.name != theirs.name:
+            if mine.name != theirs.name or (absent and claim.absent):
                 continue
-            absent = self.state == "absent"
-            if absent != claim.absent and not requirements.incompatible(mine, theirs):
+            # Two installs conflict if no version satisfies both, an install and a removal if one version does.
+            if requirements.incompatible(mine, theirs) == (absent == claim.absent):
                 return f"'{mine.shown}' is {'to be absent' if absent else 'wanted'} there"
-            if not absent and not claim.absent and requirements.incompatible(mine, theirs):
-                return f"'{mine.shown}' is wanted there"
         return None
 
     def guarded(self, machine: Machine) -> Iterable[Path]:
-        """The environment, or the folder that gets the packages in place of one."""
+        """The environment, or the `target` folder."""
         return [self._target(machine).place]
 
     def read(self, machine: Machine) -> PipState:
-        """What of the requirements is not there; where something is missing, what the installer would do about it.
+        """Find the unsatisfied requirements; if there are any, ask the installer for the changes that it would make.
 
         Raises:
-            UnknownEnvironment: there is no such environment.
-            TaskFailed: it cannot be installed into, or no versions satisfy the requirements.
+            UnknownEnvironment: the environment does not exist.
+            TaskFailed: it cannot be changed, or no versions satisfy the requirements.
         """
-        asked, target = self._asked(machine), self._target(machine)
+        wanted, target = self._wanted(machine), self._target(machine)
         prefix, version = target.prefix, target.version
-        managed = is_managed(target) if target.location is None else False
+        managed = is_managed(target) if target.location is None else False  # first, as it refuses a system's Python
         if version is None or not target.runs:
             by_glob = self.env is not None and self.selected(machine).by_glob
             if by_glob and is_environment(prefix) and not machine.is_unfinished(prefix):
-                return PipState(target=target)  # `all` meant it while it was not known to get no Python
+                return PipState(target=target)  # `all` selected it before it was known to get no Python
             if prefix not in machine.declared.values():
                 raise pip_targets.no_target(target)
-            return self._foreseen(target, asked, machine)
-        coming = machine.foretold.get(prefix) if target.location is None else None
-        if coming is not None and coming.python and coming.python.split(".")[:2] != version.split(".")[:2]:
-            return self._foreseen(target, asked, machine)  # what pip brought stays behind with the Python before
+            return self._foreseen(target, wanted, machine)
+        future = machine.foretold.get(prefix) if target.location is None else None
+        if future is not None and future.python and future.python.split(".")[:2] != version.split(".")[:2]:
+            return self._foreseen(target, wanted, machine)  # the present packages stay behind with the old Python
         pip_targets.refuse_other_builds(target)
-        pip_targets.refuse_editable(target, asked.wanted)
-        found = target.installed()
+        pip_targets.refuse_editable(target, wanted.wanted)
+        installed = target.installed()
         environment = requirements.marker_environment(version)
         before = machine.notes_of(self).get("conflicts before")
-        conflicts = () if before is None else tuple(text for text in _conflicts(target) if text not in before)
+        state = PipState(
+            target=target,
+            conflicts=() if before is None else tuple(text for text in _conflicts(target) if text not in before),
+            managed=managed,
+        )
         if self.state == "absent":
-            removable = tuple(_removable(asked, found, environment))
+            removable = tuple(_removable(wanted, installed, environment))
             if removable:
                 pip_targets.check_rights(target)
                 PipGuard(machine, target, allowed=self.allow_platform_changes).refuse_removal(removable)
-            return PipState(target=target, removable=removable, conflicts=conflicts, managed=managed)
-        asked = self._configured(target, asked, machine)
+            return msgspec.structs.replace(state, removable=removable)
+        wanted = self._configured(target, wanted, machine)
         suspect = target.place in machine.suspect or machine.is_unfinished(target.place)
         needs = satisfied.unsatisfied(
-            asked.wanted,
-            asked.constraints,
-            found,
+            wanted.wanted,
+            wanted.constraints,
+            installed,
             environment,
             files=suspect or self.deep,
             torn=suspect,
             digests=machine.digests if self.deep else None,
         )
-        if coming is not None:  # what conda brings before it is this task's turn
-            needs = [need for need in needs if need.reason != "missing" or not _will_be_there(need, coming, asked)]
-        debris = [one for every in found.values() for one in every if not one.has_metadata] if needs or suspect else []
-        engine = self._engine(machine, asked) if needs or self.state == "latest" else None
-        if engine is not None:
-            pip_targets.check_rights(target)
-            pip_targets.check_places(asked.wanted, environment)
-        answer = Answer(moves=None, pins=tuple(need.pin for need in needs if need.pin))
-        told = True
-        elsewhere: tuple[str, ...] = ()
-        if engine is not None:
-            guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
-            if not self.allow_platform_changes:
-                answer = msgspec.structs.replace(answer, constraints=guard.constraints())
-            # Who installs says what it has done, and need not be asked before where nothing can be in the way.
-            plain = engine is uv_command and self.state == "present" and all(need.reason == "missing" for need in needs)
-            told = bool(debris) or not (plain and machine.applies and guard.needless)
-        if engine is not None and not debris and told:
-            machine.progress(f"looking for versions for {target.name}")
-            request = self._upgrading(_request(target, asked, unseen(needs), managed=managed))
-            applying = [wanted for wanted in asked.wanted if requirements.applies(wanted, environment)]
-            answer = guard.work_out(engine, request, () if request.upgrade else answer.pins, applying, needs)
-            if answer.moves is None and request.upgrade:
-                raise TaskFailed(
-                    f"the pip of {target.name} cannot say whether there is something newer",
-                    cause="it is older than 22.2",
-                    cure="leave `engine` to `auto`, or upgrade pip in the environment",
-                )
-            # An engine would put an editable one in place again each time.
-            settled = {wanted.name for wanted in applying if wanted.editable} - {need.name for need in needs}
-            moves = [one for one in answer.moves or () if one.name not in settled or one.before != one.after]
-            answer = msgspec.structs.replace(answer, moves=None if answer.moves is None else moves)
-            if engine is uv_command and (self.state == "latest" or not machine.applies):
-                request = guard.hold(request) if answer.constraints else request
-                others = other_index.best(machine, request)
-                elsewhere = tuple(other_index.notes(machine, request, answer.moves or (), others))
-            elif engine is pip_command and self.engine == "auto":
-                elsewhere = other_index.by_pip(machine, request)
-        return PipState(
-            target=target,
-            needs=tuple(needs),
-            elsewhere=elsewhere,
-            debris=tuple(debris),
-            moves=None if answer.moves is None else tuple(answer.moves),
-            told=told,
-            pins=answer.pins,
-            constraints=answer.constraints,
-            conflicts=conflicts,
-            managed=managed,
+        if future is not None:  # conda installs these before it is this task's turn
+            needs = [need for need in needs if need.reason != "missing" or not _is_coming(need, future, wanted)]
+        if needs or suspect:
+            debris = tuple(entry for same_name in installed.values() for entry in same_name if not entry.has_metadata)
+            state = msgspec.structs.replace(state, needs=tuple(needs), debris=debris)
+        return self._predicted(state, wanted, environment, machine) if needs or self.state == "latest" else state
+
+    def _predicted(
+        self, state: PipState, wanted: RequirementSet, environment: Mapping[str, str], machine: Machine
+    ) -> PipState:
+        """The state with the changes that the installer predicts, if it has to be asked."""
+        target, needs = state.target, state.needs
+        engine = self._engine(machine, wanted)
+        pip_targets.check_rights(target)
+        pip_targets.check_places(wanted.wanted, environment)
+        guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
+        # uv reports its changes, and need not predict them if nothing can be in the way.
+        only_missing = self.state == "present" and all(need.reason == "missing" for need in needs)
+        reports = engine is uv_command and only_missing and machine.applies and guard.needless
+        state = msgspec.structs.replace(
+            state,
+            pins=tuple(need.pin for need in needs if need.pin),
+            constraints=() if self.allow_platform_changes else guard.constraints(),
+            predicted=bool(state.debris) or not reports,
             by_pip=engine is pip_command,
+        )
+        if state.debris or reports:
+            return state
+        machine.progress(f"looking for versions for {target.name}")
+        request = self._request(state, wanted, unseen(needs))
+        applying = [requirement for requirement in wanted.wanted if requirements.applies(requirement, environment)]
+        resolution = guard.resolve(engine, request, () if request.upgrade else state.pins, applying, needs)
+        if resolution.moves is None and request.upgrade:
+            raise TaskFailed(
+                f"the pip of {target.name} cannot find newer versions",
+                cause="it is older than 22.2",
+                cure="leave `engine` at `auto`, or upgrade pip in the environment",
+            )
+        # An engine would reinstall an editable distribution each time.
+        settled = {requirement.name for requirement in applying if requirement.editable} - {need.name for need in needs}
+        moves = [move for move in resolution.moves or () if move.name not in settled or move.before != move.after]
+        notes: Sequence[str] = ()
+        if engine is uv_command and (self.state == "latest" or not machine.applies):
+            request = guard.hold(request) if resolution.constraints else request
+            notes = pip_engine.newer_elsewhere(machine, request, moves, pip_engine.best_versions(machine, request))
+        elif engine is pip_command and self.engine == "auto":
+            notes = pip_engine.note_on_pip(machine, request)
+        return msgspec.structs.replace(
+            state,
+            moves=None if resolution.moves is None else tuple(moves),
+            pins=resolution.pins,
+            constraints=resolution.constraints,
+            elsewhere=tuple(notes),
         )
 
     def plan(self, state: PipState) -> PipPlan:
-        """Compare what is there with what is asked for."""
+        """Compare the state with the requirements."""
         return removal(state) if self.state == "absent" else install(state)
 
     def apply(self, plan: PipPlan, machine: Machine) -> Sequence[Change]:
-        """Take out what is in the way, then install or uninstall.
+        """Remove distributions that are in the way, then install or uninstall.
 
         Returns:
-            What was done, as far as the engine tells; else what was planned.
+            The changes that the engine reports; if it reports none, the planned ones.
 
         """
         provided = known_prefix(machine, plan.target.place)
         with permitted(machine, provided, allowed=self.allow_platform_changes):
             moves = self._carry_out(plan, machine)
-        return [change_of(move) for move in moves] if moves and not plan.told else plan.changes
+        return [change_of(move) for move in moves] if moves and not plan.predicted else plan.changes
 
     def _carry_out(self, plan: PipPlan, machine: Machine) -> Sequence[Move] | None:
-        """Carry out a plan; what was installed, as far as the engine tells."""
+        """Carry out a plan; the changes, if the engine reports them."""
         moves: Sequence[Move] | None = None
-        asked, target = self._asked(machine), plan.target
+        target = plan.target
         prefix = target.prefix if target.location is None else target.location
         if not os.access(target.python, os.X_OK):
             raise no_python(target)
         machine.notes_of(self)["conflicts before"] = frozenset(_conflicts(target))
         guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
-        found = target.installed()
-        # No engine uninstalls from a folder that is no environment.
+        installed = target.installed()
+        # No engine uninstalls from a folder that is not an environment.
         by_hand = (*plan.replace, *(plan.uninstall if target.location is not None else ()))
-        traces = None if target.folder is None else package_files.traces(target.folder, _leaving(plan, found))
-        for folder in (*plan.take_out, *(one.path for name in by_hand for one in found.get(name, ()))):
+        traces = None if target.folder is None else package_files.traces(target.folder, _leaving(plan, installed))
+        for folder in (*plan.take_out, *_paths_of(by_hand, installed)):
             package_files.remove_distribution(prefix, folder)
-        asked = self._configured(target, asked, machine)
-        engine = self._engine(machine, asked)
+        wanted = self._configured(target, self._wanted(machine), machine)
+        engine = self._engine(machine, wanted)
         if plan.uninstall and target.location is None:
             machine.progress(f"uninstalling {', '.join(plan.uninstall)} from {target.name}")
             engine.uninstall(machine, prefix, plan.uninstall, python=target.python, managed=plan.managed)
         if plan.install:
             machine.progress(f"installing into {target.name}")
-            request = self._upgrading(_request(target, asked, plan.reinstall, managed=plan.managed))
+            request = self._request(plan, wanted, plan.reinstall)
             shared = list(self._shared(target, plan.reinstall, machine))
             if shared and engine is uv_command:
                 uv_command.evict(machine, plan.reinstall, prefix)
@@ -303,48 +330,46 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
                 request = guard.hold(request)
             moves = pip_engine.perform(machine, engine, request.pinned(plan.pins))
             _keep_newest(target, plan.reinstall)
-            package_files.mend(one for one in shared if one.elsewhere != one.file)
+            package_files.mend(copy for copy in shared if copy.elsewhere != copy.file)
         if traces is not None:
             package_files.tidy_traces(traces)
         return moves
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
-        """Files that say what is asked for; the interpreter and the distributions' folders."""
-        asked = self._asked(machine)
-        yield from asked.files
-        local = [requirements.local_path(wanted) for wanted in asked.wanted]
-        yield from (path for path in local if path is not None)
+        """The files with the requirements, the interpreter and the distributions' folders."""
+        wanted = self._wanted(machine)
+        yield from wanted.files
+        yield from filter(None, map(requirements.local_path, wanted.wanted))
         if self.system:
             yield from interpreters.system_witnesses(machine)
         target = self._target(machine)
         yield from (target.python, target.place / unfinished.MARK, target.folder or target.prefix / "lib")
         if self.state != "absent":
-            yield from self._configured(target, asked, machine).files
-            if any(wanted.editable for wanted in asked.wanted):
+            yield from self._configured(target, wanted, machine).files
+            if any(requirement.editable for requirement in wanted.wanted):
                 yield target.prefix / "src"  # of clones
             yield from index_settings.pip_files(machine.env, machine.user_home, target.prefix, machine.root)
-        names = {wanted.name for wanted in asked.wanted if wanted.name}
-        found = target.installed(names)
-        yield from (one.path for name in sorted(names) for one in found.get(name, ()))
+        names = {requirement.name for requirement in wanted.wanted if requirement.name}
+        yield from _paths_of(sorted(names), target.installed(names))
 
     def ages(self, machine: Machine) -> float | None:
-        """What is the newest version today need not be tomorrow."""
+        """A day for ``state: latest``, as newer versions may appear."""
         return DAY if self.state == "latest" and self.refresh_every is None else None
 
     def inputs(self, machine: Machine) -> Iterator[Input]:
-        """Requirements and constraints files with those that they name, wheels and projects given by path."""
-        for key, named in (
+        """Requirements and constraints files with the files that they name, and wheels and projects given by path."""
+        for key, places in (
             ("requirements", requirements_files.named((), self._paths(self.requirements, machine), ())),
             ("constraints", requirements_files.named((), (), self._paths(self.constraints, machine))),
             ("packages", requirements_files.named(as_list(self.packages), (), ())),
         ):
-            yield from (Input(path, key, position) for path, position in named.items())
+            yield from (Input(path, key, position) for path, position in places.items())
 
     @staticmethod
     def _paths(texts: Strings | None, machine: Machine) -> list[Path]:
         return [machine.path(text) for text in as_list(texts)]
 
-    def _asked(self, machine: Machine) -> Asked:
+    def _wanted(self, machine: Machine) -> RequirementSet:
         return requirements_files.read(
             as_list(self.packages),
             self._paths(self.requirements, machine),
@@ -356,9 +381,9 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         """The environment or the interpreter.
 
         Raises:
-            UnknownEnvironment: there is none of that name.
-            TaskFailed: there is no Python that `system` could mean.
-            InvalidPlaybook: it is the Jupyter server's own, and nothing says that this is meant.
+            UnknownEnvironment: no environment has that name.
+            TaskFailed: there is no Python for `system`.
+            InvalidPlaybook: it is the Jupyter server's own environment, without `jupyter_server`.
 
         """
         if self.python is not None:
@@ -374,124 +399,225 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         refuse_jupyter_server(machine, target.prefix, allowed=self.jupyter_server)
         return target
 
-    def _claimed(self, target: Target, machine: Machine) -> list[Wanted]:
-        """The named requirements whose marker holds in ``target``, whatever Python it may yet get."""
-        named = [wanted for wanted in self._asked(machine).wanted if wanted.name]
-        if not any(wanted.marker for wanted in named):
+    def _claimed(self, target: Target, machine: Machine) -> list[PipRequirement]:
+        """The named requirements whose marker holds in ``target``, for each Python that it may get."""
+        named = [requirement for requirement in self._wanted(machine).wanted if requirement.name]
+        if not any(requirement.marker for requirement in named):
             return named
-        version = target.version
-        environments = [requirements.marker_environment(text) for text in ([version] if version else _CONCEIVABLE)]
-        return [wanted for wanted in named if all(requirements.applies(wanted, one) for one in environments)]
+        return _applying_to_all(named, _marker_environments(target.version))
 
-    def _foreseen(self, target: Target, asked: Asked, machine: Machine) -> PipState:
-        """The state of an environment that an earlier task is about to make, or to give another Python.
+    def _foreseen(self, target: Target, wanted: RequirementSet, machine: Machine) -> PipState:
+        """The state of an environment that an earlier task is about to create, or to give another Python.
 
         Raises:
-            Blocked: a project or file that is asked for is missing.
+            Blocked: a requested project or file is missing.
 
         """
-        coming = machine.foretold.get(target.prefix)
-        if coming is not None and target.location is not None:  # what the environment gets is not in the folder
-            packages = {name: several[0].version or "" for name, several in target.installed().items()}
-            coming = Foretold(coming.python, packages, coming.whole)
-        if coming is not None and coming.python is None:
+        future = machine.foretold.get(target.prefix)
+        if future is not None and target.location is not None:  # the environment's packages are not in the folder
+            packages = {name: same_name[0].version or "" for name, same_name in target.installed().items()}
+            future = Foretold(future.python, packages, future.whole)
+        if future is not None and future.python is None:
             error = no_python(target)
-            raise Inevitable(error.message, cause=error.cause, cure=error.cure) if coming.whole else error
-        versions = [coming.python] if coming is not None and coming.python else list(_CONCEIVABLE)
-        environments = [requirements.marker_environment(version) for version in versions]
-        wanted = [one for one in asked.wanted if all(requirements.applies(one, marks) for marks in environments)]
+            raise Inevitable(error.message, cause=error.cause, cure=error.cure) if future.whole else error
+        environments = _marker_environments(future.python if future is not None else None)
+        applying = _applying_to_all(wanted.wanted, environments)
         if self.state == "absent":
-            there = [one for one in wanted if coming is not None and one.name in coming.packages]
-            return PipState(target=target, needs=tuple(_missing(one) for one in there))
-        pip_targets.check_places(wanted, environments[0])
-        if self.state == "latest":  # what comes need not be the newest
-            coming = None
-        needs = [_missing(one) for one in wanted if coming is None or one.url or not _has(coming, one)]
+            applying = [entry for entry in applying if future is not None and entry.name in future.packages]
+        else:
+            pip_targets.check_places(applying, environments[0])
+            if future is not None and self.state == "present":  # for `latest`, a future version may be too old
+                applying = [entry for entry in applying if entry.url or not _has(future, entry)]
+        needs = [
+            Need(name=entry.name or entry.shown, reason="missing", expected=satisfied.expected(entry))
+            for entry in applying
+        ]
         return PipState(target=target, needs=tuple(needs))
 
     def foretells(self, plan: PipPlan, machine: Machine) -> dict[Path, Foretold]:
-        """The packages that come, but for those that others only depend on and nobody has looked up yet."""
+        """The future packages, except dependencies that were not resolved yet."""
         place = plan.target.place
         before = machine.foretold.get(place)
         if self.state == "absent" or before is None:
             return {}
-        brought = {distributions.normalized(change.target): "" for change in plan.changes}
-        return {place: Foretold(before.python, {**brought, **before.packages}, whole=False)}
+        new = {distributions.normalized(change.target): "" for change in plan.changes}
+        return {place: Foretold(before.python, {**new, **before.packages}, whole=False)}
 
-    def _upgrading(self, request: Request) -> Request:
-        """With `state: latest`: what is asked for by name moves to its newest version."""
-        if self.state != "latest":
-            return request
-        names = [requirements.parse(line).name for line in request.lines if not line.startswith("-")]
-        return msgspec.structs.replace(request, upgrade=tuple(name for name in names if name))
+    def _configured(self, target: Target, wanted: RequirementSet, machine: Machine) -> RequirementSet:
+        """The requirements with the options of the configuration, which do not matter to a removal."""
+        return wanted if self.state == "absent" else pip_engine.configured(machine, target.prefix, wanted)
 
-    def _configured(self, target: Target, asked: Asked, machine: Machine) -> Asked:
-        """What is asked for, and what the configuration says of every install there; to remove takes none of it."""
-        return asked if self.state == "absent" else pip_engine.configured(machine, target.prefix, asked)
+    def _engine(self, machine: Machine, wanted: RequirementSet) -> Engine:
+        return pip_engine.choose(machine, wanted if self.state != "absent" else RequirementSet(), self.engine)
 
-    def _engine(self, machine: Machine, asked: Asked) -> Engine:
-        return pip_engine.choose(machine, asked if self.state != "absent" else Asked(), self.engine)
+    def _request(self, of: PipState | PipPlan, wanted: RequirementSet, reinstall: tuple[str, ...]) -> Request:
+        """The install; with ``state: latest`` the named packages are upgraded."""
+        target = of.target
+        names = [requirement.name for requirement in wanted.wanted if requirement.name and not requirement.editable]
+        return Request(
+            prefix=target.prefix,
+            python=target.python,
+            lines=tuple(requirement.requirement for requirement in wanted.wanted),
+            constraints=wanted.constraint_files,
+            options=wanted.options,
+            reinstall=reinstall,
+            upgrade=tuple(names) if self.state == "latest" else (),
+            managed=of.managed,
+            folder=None if target.probed is None and target.location is None else target.folder,
+            location=target.location,
+        )
 
     def _shared(self, target: Target, names: Iterable[str], machine: Machine) -> Iterator[SharedFile]:
-        """Harmed files that something shares: uv's cache at least, where a file stands for itself, or environments."""
-        others = [found.prefix for found in machine.conda.environments() if found.prefix != target.place]
-        found = target.installed()
-        for one in [one for name in names for one in found.get(name, ())]:
-            digests = machine.digests if self.deep else None
-            yield from distributions.harmed_elsewhere(one, others, digests)
+        """Damaged files that other places share: uv's cache, for which a file stands for itself, or environments."""
+        others = [env.prefix for env in machine.conda.environments() if env.prefix != target.place]
+        installed = target.installed()
+        digests = machine.digests if self.deep else None
+        for distribution in [entry for name in names for entry in installed.get(name, ())]:
+            for file, elsewhere in distributions.harmed_elsewhere(distribution, others, digests):
+                yield SharedFile(file, elsewhere)
 
 
-def _missing(wanted: Wanted) -> Need:
-    return Need(name=wanted.name or wanted.shown, reason="missing", expected=satisfied.expected(wanted))
+def _marker_environments(version: str | None) -> list[dict[str, str]]:
+    """The values of markers for a Python, or for each possible Python if its version is not known."""
+    return [requirements.marker_environment(text) for text in ([version] if version else _POSSIBLE_PYTHONS)]
 
 
-def _has(coming: Foretold, wanted: Wanted) -> bool:
-    version = coming.packages.get(wanted.name or "")
+def _applying_to_all(
+    wanted: Iterable[PipRequirement], environments: Sequence[Mapping[str, str]]
+) -> list[PipRequirement]:
+    return [entry for entry in wanted if all(requirements.applies(entry, markers) for markers in environments)]
+
+
+def _has(future: Foretold, wanted: PipRequirement) -> bool:
+    version = future.packages.get(wanted.name or "")
     return version is not None and (not version or satisfied.allowed(wanted.specifier, version))
 
 
-def _will_be_there(need: Need, coming: Foretold, asked: Asked) -> bool:
-    named = [wanted for wanted in asked.wanted if wanted.name == need.name]
-    if any(wanted.url for wanted in named):
+def _is_coming(need: Need, future: Foretold, wanted: RequirementSet) -> bool:
+    named = [requirement for requirement in wanted.wanted if requirement.name == need.name]
+    if any(requirement.url for requirement in named):
         return False
-    return need.name in coming.packages and all(_has(coming, wanted) for wanted in named)
+    return need.name in future.packages and all(_has(future, requirement) for requirement in named)
 
 
-def _removable(asked: Asked, found: satisfied.Found, environment: Mapping[str, str]) -> Iterator[Distribution]:
-    for wanted in asked.wanted:
-        name = wanted.name or satisfied.by_source(wanted, found)
-        if name is not None and requirements.applies(wanted, environment):
-            yield from (one for one in found.get(name, ()) if satisfied.allowed(wanted.specifier, one.version))
+def _removable(
+    wanted: RequirementSet, installed: satisfied.Installed, environment: Mapping[str, str]
+) -> Iterator[Distribution]:
+    for requirement in wanted.wanted:
+        name = requirement.name or satisfied.by_source(requirement, installed)
+        if name is not None and requirements.applies(requirement, environment):
+            for distribution in installed.get(name, ()):
+                if satisfied.allowed(requirement.specifier, distribution.version):
+                    yield distribution
 
 
 def _conflicts(target: Target) -> list[str]:
     return satisfied.conflicts(target.installed(), requirements.marker_environment(target.version or "3"))
 
 
-def _request(target: Target, asked: Asked, reinstall: tuple[str, ...], *, managed: bool) -> Request:
-    return Request(
-        prefix=target.prefix,
-        python=target.python,
-        lines=tuple(wanted.requirement for wanted in asked.wanted),
-        constraints=asked.constraint_files,
-        options=asked.options,
-        reinstall=reinstall,
-        managed=managed,
-        folder=None if target.probed is None and target.location is None else target.folder,
-        location=target.location,
-    )
+def _paths_of(names: Iterable[str], installed: satisfied.Installed) -> list[Path]:
+    return [distribution.path for name in names for distribution in installed.get(name, ())]
 
 
-def _leaving(plan: PipPlan, found: Mapping[str, Sequence[Distribution]]) -> set[Path]:
-    """The folders of distributions that go or change."""
+def _leaving(plan: PipPlan, installed: satisfied.Installed) -> set[Path]:
+    """The folders of distributions that are removed or replaced."""
     names = {*plan.uninstall, *plan.replace, *plan.reinstall, *(change.target for change in plan.changes)}
-    return {*plan.take_out, *(one.path for name in names for one in found.get(name, ()))}
+    return {*plan.take_out, *_paths_of(names, installed)}
 
 
 def _keep_newest(target: Target, names: Iterable[str]) -> None:
-    """Of two folders that are left of one name (one RECORD names files of the other) keep the one just written."""
-    found = target.installed()
+    """Keep the newer of two folders of one name, which remain if one RECORD lists files of the other."""
+    installed = target.installed()
     for name in names:
-        written = sorted((one.path.stat().st_ctime_ns, one.path) for one in found.get(name, ()))
-        for _, path in written[:-1]:
+        by_age = sorted((entry.path.stat().st_ctime_ns, entry.path) for entry in installed.get(name, ()))
+        for _, path in by_age[:-1]:
             remove(path)
+
+
+class WithPip(Task[State], Generic[State], frozen=True, kw_only=True):
+    """A task that installs the packages of its parameters by a pip task, which answers for them."""
+
+    @property
+    def has_packages(self) -> bool:
+        """Whether there are packages to install."""
+        raise NotImplementedError
+
+    def packages_in(self, env: str) -> PipPackages:
+        """The pip task for an environment.
+
+        Raises:
+            ParameterError: the packages cannot be understood.
+
+        """
+        raise NotImplementedError
+
+    def prefix(self, machine: Machine) -> Path:
+        """The environment to install into.
+
+        Raises:
+            UnknownEnvironment: it does not exist.
+
+        """
+        raise NotImplementedError
+
+    def pip(self, machine: Machine) -> PipPackages | None:
+        """The pip task: the same object throughout a run, as the machine keeps notes by object."""
+        if not self.has_packages:
+            return None
+        notes = machine.notes_of(self)
+        if "pip" not in notes:
+            notes["pip"] = self.packages_in(str(self.prefix(machine)))
+        task: PipPackages = notes["pip"]
+        return task
+
+    def _all(self, machine: Machine, question: Callable[[PipPackages], Iterable[Answer]]) -> list[Answer]:
+        pip = self.pip(machine)
+        return [] if pip is None else list(question(pip))
+
+    def provides(self, machine: Machine) -> frozenset[Resource]:
+        """The packages."""
+        return frozenset(self._all(machine, lambda pip: pip.provides(machine)))
+
+    def requires(self, machine: Machine) -> frozenset[Resource]:
+        """The environment, and the configuration of indexes."""
+        return frozenset(self._all(machine, lambda pip: pip.requires(machine)))
+
+    def claims(self, machine: Machine) -> Iterable[Claim]:
+        """The packages."""
+        return self._all(machine, lambda pip: pip.claims(machine))
+
+    def objection(self, claim: Claim, machine: Machine) -> str | None:
+        """The objection of the pip task."""
+        pip = self.pip(machine)
+        return None if pip is None else pip.objection(claim, machine)
+
+    def guarded(self, machine: Machine) -> Iterable[Path]:
+        """The environment, if packages are installed."""
+        return self._all(machine, lambda pip: pip.guarded(machine))
+
+    def inputs(self, machine: Machine) -> Iterable[Input]:
+        """Requirements files, wheels and projects given by path."""
+        return self._all(machine, lambda pip: pip.inputs(machine))
+
+    def witnesses(self, machine: Machine) -> Iterable[Path]:
+        """The witnesses of the packages."""
+        return self._all(machine, lambda pip: pip.witnesses(machine))
+
+    def ages(self, machine: Machine) -> float | None:
+        """Seconds for which the packages count as the newest."""
+        pip = self.pip(machine)
+        return None if pip is None else pip.ages(machine)
+
+    def read_packages(self, machine: Machine) -> PipState | None:
+        """The state of the packages; None without any."""
+        pip = self.pip(machine)
+        return None if pip is None else pip.read(machine)
+
+    def plan_packages(self, state: PipState | None) -> Plan:
+        """The plan for the packages."""
+        return Plan() if state is None else self.packages_in("/").plan(state)
+
+    def apply_packages(self, plan: Plan, machine: Machine) -> list[Change]:
+        """Carry out the plan of `plan_packages`; the changes."""
+        pip = self.pip(machine)
+        return list(pip.apply(plan, machine)) if pip is not None and isinstance(plan, PipPlan) and plan else []

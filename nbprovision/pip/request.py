@@ -1,4 +1,4 @@
-"""What uv and pip share here: what is asked of them, the environment they run in, how their errors read."""
+"""The parts that uv and pip share: the request, the environment that they run in, and errors from their output."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
-from nbprovision.indexes import index_settings as indexes
+from nbprovision.indexes import index_settings
 from nbprovision.indexes.index_settings import IndexSettings
 from nbprovision.machine import distributions, package_names
 from nbprovision.machine.distributions import Distribution
@@ -28,10 +28,12 @@ from nbprovision.system.files import read_text, write_atomically
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
 
+Word = TypeVar("Word", str, Path)
+
 # Sets of constraints; more than can be in use at once.
 CONSTRAINTS_KEPT = 50
 _PYPI = "https://pypi.org/simple"
-# Variables that would make an engine look at another Python, or install somewhere else than it is told to.
+# Variables that would make an engine use another Python, or install into another place.
 _MISLEADING = (
     "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "CONDA_PYTHON_EXE",
     "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_WORKING_DIR", "UV_PROJECT", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON_DOWNLOADS",
@@ -48,16 +50,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         prefix: The environment.
         python: Its interpreter.
-        lines: Lines of a requirements file; they may hold passwords and so travel by standard input.
+        lines: Lines of a requirements file. They may contain passwords, so they go to standard input.
         constraints: Constraints files.
-        options: What requirements files say of the whole install.
-        reinstall: Names that are put in place anew even where the version is right.
-        upgrade: Names that move to the newest version that fits.
-        managed: The interpreter says that somebody else manages it (EXTERNALLY-MANAGED), and it is in an environment
-            all the same: one made from a system's Python.
-        folder: Where the distributions are, if that is not the environment's site-packages.
-        location: The folder that gets them in place of the environment.
-        index_strategy: uv's word, where it is not to be the configured one.
+        options: The options for the whole install.
+        reinstall: Names to install again even if the version is right.
+        upgrade: Names to upgrade to the newest version that fits.
+        managed: The interpreter is marked EXTERNALLY-MANAGED, but belongs to an environment that was created from a
+            system's Python.
+        folder: The folder of the distributions, if it is not the environment's site-packages.
+        location: The folder to install into instead of the environment.
+        index_strategy: uv's index strategy, if it is not the configured one.
     """
 
     prefix: Path
@@ -74,20 +76,20 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """The lines as a file."""
+        """The text of a requirements file."""
         return "".join(f"{line}\n" for line in self.lines)
 
     def pinned(self, pins: Sequence[str]) -> Request:
-        """The same with ``pins`` (requirements) added."""
+        """The request with ``pins`` (requirements) added."""
         return msgspec.structs.replace(self, lines=(*self.lines, *pins))
 
     def found(self) -> dict[str, list[Distribution]]:
-        """The distributions that are there."""
+        """The installed distributions."""
         return distributions.installed(self.prefix) if self.folder is None else distributions.in_folder(self.folder)
 
 
 class Move(msgspec.Struct, frozen=True):
-    """One distribution that an install would bring, take or replace; versions, None for not there."""
+    """A distribution that an install adds, removes or replaces, with its versions; None if it is not installed."""
 
     name: str
     before: str | None
@@ -99,35 +101,40 @@ def interpreter(prefix: Path) -> Path:
     return prefix / "bin/python"
 
 
+def with_flag(flag: str, values: Iterable[Word]) -> list[str | Path]:
+    """The arguments that give ``flag`` once for each value."""
+    return [word for value in values for word in (flag, value)]
+
+
 def constraints_file(machine: Machine, lines: Iterable[str]) -> Path:
-    """A file with these constraints, which engines take from a file only."""
+    """A file with these constraints, as engines accept them in a file only."""
     text = "".join(f"{line}\n" for line in sorted(lines))
     path = machine.cache / "constraints" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.txt"
-    with contextlib.suppress(OSError):  # tasks work side by side, and another may clear up at the same time
+    with contextlib.suppress(OSError):  # tasks run side by side, and another one may remove old files now
         if read_text(path) == text:
             os.utime(path)
             return path
     write_atomically(path, text, durable=False)
     with contextlib.suppress(OSError):
-        older = sorted(path.parent.glob("*.txt"), key=lambda one: one.stat().st_mtime_ns, reverse=True)
-        for one in older[CONSTRAINTS_KEPT:]:
-            one.unlink(missing_ok=True)
+        newest_first = sorted(path.parent.glob("*.txt"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+        for file in newest_first[CONSTRAINTS_KEPT:]:
+            file.unlink(missing_ok=True)
     return path
 
 
 def child_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """``env`` without what would lead an engine astray: Python's own variables, another environment's activation."""
+    """``env`` without variables that mislead an engine: Python's own, and those of another activated environment."""
     return {
         **{name: value for name, value in env.items() if name not in _MISLEADING and not name.startswith("PYTHON")},
-        "PYTHONNOUSERSITE": "1",  # what lies in ~/.local is not in the environment
+        "PYTHONNOUSERSITE": "1",  # packages in ~/.local are not part of the environment
         "PYTHONUTF8": "1",
         "NO_COLOR": "1",
     }
 
 
-def index_settings(machine: Machine, request: Request) -> IndexSettings:
-    """Where the packages of a request come from: the machine's configuration, then what requirements files say."""
-    configured = indexes.effective(machine.env, machine.user_home, request.prefix, root=machine.root)
+def settings_of(machine: Machine, request: Request) -> IndexSettings:
+    """The indexes of a request: those of the machine's configuration, then those of requirements files."""
+    configured = index_settings.effective(machine.env, machine.user_home, request.prefix, root=machine.root)
     options = request.options
     return msgspec.structs.replace(
         configured,
@@ -141,159 +148,153 @@ def index_settings(machine: Machine, request: Request) -> IndexSettings:
 
 
 def failure(
-    what: str,
-    done: Completed,
+    message: str,
+    completed: Completed,
     settings: IndexSettings | None = None,
     *,
     request: Request | None = None,
     machine: Machine | None = None,
 ) -> TaskFailed:
-    """The error of an engine: its own words from the first that matter, and what helps against it.
+    """The error of an engine: its output from the first error on, and advice.
 
     Args:
-        what: What failed.
-        done: What the engine left behind.
-        settings: Where it looked, to be named where the place is to blame.
-        request: What it was asked for.
-        machine: Where it looked from, if the network may be to blame.
+        message: The first line of the error.
+        completed: The engine's result.
+        settings: The indexes, which the error names if they may be the cause.
+        request: The install.
+        machine: The machine, if the network may be the cause.
     """
-    said = secrets.mask(done.errors.strip() or done.output.strip())
-    found = re.search(r"^(error|ERROR)\b", said, re.MULTILINE)
-    cause = said[found.start() :] if found else said
+    output = secrets.mask(completed.errors.strip() or completed.output.strip())
+    start = re.search(r"^(error|ERROR)\b", output, re.MULTILINE)
+    cause = output[start.start() :] if start else output
     first = _FIRST_INDEX.search(cause)
     if first is not None:
         return TaskFailed(
-            what,
-            cause=f"{cause[: first.start()].strip()}\n{first['name']} was looked for in {first['used']} only, the "
+            message,
+            cause=f"{cause[: first.start()].strip()}\nuv searched for {first['name']} in {first['used']} only, the "
             f"first index that has the name (another one is {first['other']})",
-            cure=f"ask for a version that {first['used']} has; or, where all indexes are trusted alike, take the best "
+            cure=f"request a version that {first['used']} has; or, if you trust all indexes alike, use the best "
             "version of all: `index_strategy: best-match` of ensure_pip_index",
         )
-    advice = _other_name(said)
+    advice = _other_name(output)
     if settings is not None and machine is not None:
-        lost = by_network(what, cause, settings, machine, request)
-        if lost is not None and not (advice and lost.kind == "portal"):
-            return lost
-    cure = advice or next((cure for pattern, cure in _CURES if re.search(pattern, said, re.IGNORECASE)), _CURE)
+        network_error = by_network(message, cause, settings, machine, request)
+        if network_error is not None and not (advice and network_error.kind == "portal"):
+            return network_error
+    disk_full = disk_space.explain_output(cause[-3000:], request.prefix) if request is not None else None
+    if disk_full is not None:
+        return TaskFailed(message, cause=disk_full[0], cure=disk_full[1])
+    cure = advice or next((cure for pattern, cure in _CURES if re.search(pattern, output, re.IGNORECASE)), _CURE)
     if settings is not None and settings.no_index and cure == _NOT_FOUND:
-        cure = _NOT_FOUND.replace("INDEX was asked", _instead_of_index(settings))
+        origin = settings.origins.get("no_index", "a requirements file")
+        links = " and ".join(map(secrets.mask, settings.find_links)) or "the installed packages"
+        cure = cure.replace("INDEX was searched", f"{origin} sets `no-index`, so only {links} were searched")
     else:
-        index = " and ".join(secrets.mask(url) for url in _asked(settings, said)) if settings else "the index"
+        index = " and ".join(secrets.mask(url) for url in _searched(settings, output)) if settings else "the index"
         cure = cure.replace("INDEX", index)
-    no_room = disk_space.explain_output(cause[-3000:], request.prefix) if request is not None else None
-    if no_room is not None:
-        return TaskFailed(what, cause=no_room[0], cure=no_room[1])
-    return TaskFailed(what, cause=cause[-3000:] or f"exit status {done.status}", cure=cure)
-
-
-def _instead_of_index(settings: IndexSettings) -> str:
-    """Why no index was asked, and what was looked at."""
-    origin = settings.origins.get("no_index", "a requirements file")
-    links = " and ".join(map(secrets.mask, settings.find_links)) or "what is installed"
-    return f"{origin} sets `no-index`, so that no index was asked, only {links} looked at"
+    return TaskFailed(message, cause=cause[-3000:] or f"exit status {completed.status}", cure=cure)
 
 
 def by_network(
-    what: str, said: str, settings: IndexSettings, machine: Machine, request: Request | None = None
+    message: str, output: str, settings: IndexSettings, machine: Machine, request: Request | None = None
 ) -> NetworkFailed | None:
-    """Tell whether it is the network by which an engine failed, from its own words.
+    """The error of the network, if the engine's output shows that the network made it fail.
 
     Args:
-        what: What failed.
-        said: The engine's words, masked.
-        settings: Where it looked.
-        machine: Where it looked from.
-        request: What it was asked for: a file that has another hash than the user listed may be what the index has.
+        message: The first line of the error.
+        output: The engine's output, masked.
+        settings: The indexes.
+        machine: The machine.
+        request: The install. If a file has another hash than the listed one, the index may really have that file.
 
     """
-    if settings.no_index or (request is not None and any(one in request.text for one in _DIGEST.findall(said))):
+    listed_hash = request is not None and any(digest in request.text for digest in _DIGEST.findall(output))
+    if settings.no_index or listed_hash:
         return None
-    return network_failure(what, said[-3000:], _server(settings, said), machine.env)
-
-
-def _server(settings: IndexSettings, said: str) -> Server:
-    """The index that the engine's words are about: the first, unless another one's host is named in them."""
+    # The first index, unless the output names the host of another one.
     urls = [settings.index_url or _PYPI, *settings.extra_urls]
-    hosts = [urlsplit(url).netloc.rpartition("@")[2] for url in urls]
-    by_host = [url for url, host in zip(urls, hosts, strict=True) if host and f"//{host}/" in said]
-    url = (_asked(settings, said)[:1] if len(by_host) > 1 else by_host or urls)[0]
-    return Server("index", url, proxy=settings.proxy)
+    by_host = [url for url in urls if (host := urlsplit(url).netloc.rpartition("@")[2]) and f"//{host}/" in output]
+    url = (_searched(settings, output) if len(by_host) > 1 else by_host or urls)[0]
+    return network_failure(message, output[-3000:], Server("index", url, proxy=settings.proxy), machine.env)
 
 
-def _asked(settings: IndexSettings, said: str) -> list[str]:
-    """The indexes that the engine's words name, in uv's order; all of them where they name none."""
+def _searched(settings: IndexSettings, output: str) -> list[str]:
+    """The indexes that the engine's output names, in uv's order; all of them if it names none."""
     if settings.no_index:
         return list(settings.find_links) or ["no index"]
     urls = [*settings.extra_urls, settings.index_url or _PYPI]
-    said = indexes.place(said)
-    named = [url for url in urls if _place(url) in said]
+    output = index_settings.place(output)
+    named = [url for url in urls if _place(url) in output]
     # The URL of an index may begin with that of another.
     return [url for url in named if not any(_place(other).startswith(f"{_place(url)}/") for other in named)] or urls
 
 
 def _place(url: str) -> str:
-    return indexes.place(url).rstrip("/")
+    return index_settings.place(url).rstrip("/")
 
 
-def _other_name(said: str) -> str:
-    """What to write where a name was not found, or is no more than a placeholder, that means something elsewhere."""
-    missing = (match[1] or match[2] for match in _NO_SUCH_NAME.finditer(said))
+def _other_name(output: str) -> str:
+    """The right name of a package, where the requested name does not exist or belongs to a placeholder."""
+    missing = (match[1] or match[2] for match in _NO_SUCH_NAME.finditer(output))
     advice = package_names.first_advice(missing, "pip")
     if advice:
-        return f"{advice}; INDEX was asked"
-    useless = (next(filter(None, match.groups())) for match in _NO_GOOD.finditer(said))
+        return f"{advice}; INDEX was searched"
+    useless = (next(filter(None, match.groups())) for match in _NO_GOOD.finditer(output))
     return package_names.first_advice((name for name in useless if package_names.is_missing(name, "pip")), "pip")
 
 
 _DIGEST = re.compile(r"\b[0-9a-f]{64,128}\b")
 _NAME = r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
-# uv's and pip's words for a name of which there is nothing at all, and for one of which nothing will do.
+# uv's and pip's messages for a name that does not exist, and for a name without a suitable version.
 _NO_SUCH_NAME = re.compile(rf"{_NAME} was not found in the |the requirement {_NAME}[^\n]*\(from versions: none\)")
 _NO_GOOD = re.compile(
     rf"no versions? of {_NAME}|Because only {_NAME}|(?:Failed to build|metadata for|wheel for) ['`]?{_NAME}|╰─> {_NAME}"
 )
-# What uv advises where an index that comes first has the name: an option that nobody here can give it.
+# uv's advice if an earlier index has the name: an option that users of this tool cannot set.
 _FIRST_INDEX = re.compile(
     r"hint: `(?P<name>[^`]+)` was found on (?P<used>\S+), but not at .*?\(e\.g\., (?P<other>[^)\s]+)\).*?"
     r"--index-strategy.*?(?=\n\n|\Z)",
     re.DOTALL,
 )
-# Words of uv and of pip, and what helps; the first that fits.
-_NOT_FOUND = "look at the spelling and the version; INDEX was asked"
-_CURE = "put right what it complains of, and run once more"
+# Messages of uv and pip, with advice; the first match counts.
+_NOT_FOUND = "check the spelling and the version; INDEX was searched"
+_CURE = "fix the reported problem, and run again"
 _CURES: Sequence[tuple[str, str]] = (
     (
         r"no space left|os error 28\b|disk quota|errno 28\b",
-        "free some room: `nbprovision clean --dry-run` says what caches and leftovers take",
+        "free disk space: `nbprovision clean --dry-run` shows the sizes of caches and leftovers",
     ),
     (
         r"hashes are required|must have (a hash|their versions|hashes)|no trusted hash|no other hashes are available",
-        f"give each package that is named its version and hash, dependencies too: {HASHES_OF_ALL}",
+        f"give each named package a version and a hash, dependencies too: {HASHES_OF_ALL}",
     ),
     (
         r"hash mismatch|do not match the hashes",
         (
-            "compare the hash with the one that the package's author publishes: the right one, of a file for another "
-            f"platform or of a new build, belongs into the list ({HASHES_OF_ALL}); another may have been tampered with"
+            "compare the hash with the one that the package's author publishes: if it is that of a file for another "
+            f"platform or of a new build, add it to the list ({HASHES_OF_ALL}); otherwise the file may be tampered with"
         ),
     ),
-    (r"externally.managed", "make an environment (ensure_conda_env or ensure_venv) and install into that"),
+    (r"externally.managed", "create an environment (ensure_conda_env or ensure_venv) and install into that"),
     (
         (
             r"does not satisfy python|matching python|requires-python|requires python|requires a different python|"
             r"no wheels with a matching|not a supported wheel"
         ),
-        "ask for a version that is built for this Python and machine, or for another Python in the environment",
+        "request a version that is built for this Python and machine, or another Python in the environment",
     ),
     (
         r"was not found in the p|no matching distribution|there (is|are) no versions?",
         _NOT_FOUND,
     ),
-    (r"unsatisfiable|resolutionimpossible|conflicting dependencies", "loosen one of the requirements that are named"),
+    (r"unsatisfiable|resolutionimpossible|conflicting dependencies", "loosen one of the named requirements"),
     (
         r"failed to build|build backend|failed building wheel|subprocess-exited-with-error|metadata-generation-failed",
-        "no wheel fits, and building one failed: ask for a version that has one, or install what the build needs",
+        "no wheel fits, and building one failed: request a version with a wheel, or install what the build needs",
     ),
-    (r"permission denied|os error 13\b", "look at who owns the environment (ls -ld) and run as that user"),
-    (r"git operation failed|git.*not found", "see that git is installed and the repository can be reached from here"),
+    (r"permission denied|os error 13\b", "find out who owns the environment (ls -ld) and run as that user"),
+    (
+        r"git operation failed|git.*not found",
+        "check that git is installed and that this machine can reach the repository",
+    ),
 )

@@ -1,7 +1,7 @@
-"""Requirements: what a pip task asks for, each taken apart.
+"""Parse the requirements of a pip task.
 
 Sources: https://packaging.python.org/en/latest/specifications/dependency-specifiers/ (PEP 508) and, for paths, URLs and
-what may stand behind a requirement, https://pip.pypa.io/en/stable/reference/requirements-file-format/.
+options of a requirement, https://pip.pypa.io/en/stable/reference/requirements-file-format/.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote, unquote, urlsplit
@@ -24,43 +24,41 @@ from nbprovision.system import secrets
 from nbprovision.system.reading import read_bytes
 
 if TYPE_CHECKING:
-    from packaging.requirements import Requirement
+    from packaging.version import Version
 
 _OPTIONS_BEHIND = re.compile(r"\s+(?=--?[A-Za-z])")
 _SETTING = re.compile(r"(--config-settings?|-C)(\s+|=)(?=\S)")
 _BEFORE_MARKER = re.compile(r"\s+;\s*|;\s+")
 _VCS = re.compile(r"(git|hg|svn|bzr)\+[a-z]")
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", re.IGNORECASE)
-# What needs no library to be understood, whose import would take a tenth of a run after a restart.
+# Simple requirements are parsed without the library, whose import takes a tenth of a run after a restart.
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)+")
 _SIMPLE = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)((?:==[0-9]+(?:\.[0-9]+){1,3})?)")
-# git, hg and ssh would take a host or a revision like this for an option of theirs, and some of these start programs.
+# git, hg and ssh take such a host or revision for one of their options, and some options start programs.
 _OPTION_INSIDE = re.compile(r"[:+]//([^/@]*@)?-|@-")
-_SHOWN = 200  # characters of what is no requirement
+_SHOWN = 200  # characters of invalid text
 _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-# How a digest is had, and how the digests of all: https://pip.pypa.io/en/stable/topics/secure-installs/
-HASH_OF_ONE = "`pip hash FILE` prints that of a file"
-HASHES_OF_ALL = (
-    "`uv pip compile --generate-hashes` or `pip-compile --generate-hashes` writes the list with those of all"
-)
+# Commands that print digests: https://pip.pypa.io/en/stable/topics/secure-installs/
+HASH_OF_ONE = "`pip hash FILE` prints the hash of a file"
+HASHES_OF_ALL = "`uv pip compile --generate-hashes` or `pip-compile --generate-hashes` writes a list with all hashes"
 _DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}  # of the algorithms that pip takes
 _PEP_508 = "write it as `name`, `name==1.2`, `name[extra]>=1,<2`, `name; python_version < '3.12'` or `name @ URL`"
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """One requirement.
+class PipRequirement(msgspec.Struct, frozen=True, kw_only=True):
+    """A requirement.
 
     Attributes:
-        line: What is handed to the installer: paths absolute, variables replaced, hashes left out. May hold a password.
-        name: Normalised; None where only the built package would tell it.
-        specifier: Versions that are allowed, empty for any (PEP 440).
+        line: The line for the installer: absolute paths, variables replaced, no hashes. It may contain a password.
+        name: Normalised; None if only the built package has it.
+        specifier: Allowed versions, empty for any (PEP 440).
         extras: Normalised.
         marker: The condition, empty for none.
-        url: Where it must come from (``file://`` for a path), None for an index.
-        editable: The source itself is to be on the path.
-        hashes: ``algorithm:digest`` of the files that are allowed, empty for all.
-        settings: ``KEY=VALUE`` for what builds it, which pip alone takes here.
-        position: File, line and column; None in a list.
+        url: The source (``file://`` for a path), None for an index.
+        editable: Whether the source itself is put on the path.
+        hashes: ``algorithm:digest`` of the allowed files, empty for any file.
+        settings: ``KEY=VALUE`` for the build backend; uv is not used for such a requirement.
+        position: File, line and column; None for a parameter.
     """
 
     line: str
@@ -80,22 +78,27 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         return secrets.mask(self.line)
 
     @property
+    def name_and_extras(self) -> str:
+        """``name[extra]``, of a named requirement."""
+        return f"{self.name}[{','.join(self.extras)}]" if self.extras else self.name or ""
+
+    @property
     def requirement(self) -> str:
-        """The line as a requirements file has it, with all that stands behind it."""
+        """The line of a requirements file, with hashes and settings."""
         behind = [f"--config-settings={shlex.quote(setting)}" for setting in self.settings]
         return " ".join([self.line, *(f"--hash={digest}" for digest in self.hashes), *behind])
 
 
-def parse(text: str, *, base: Path | None = None, position: Position | None = None) -> Wanted:
-    """Take one requirement apart.
+def parse(text: str, *, base: Path | None = None, position: Position | None = None) -> PipRequirement:
+    """Parse a requirement.
 
     Args:
-        text: A requirement as pip takes it: PEP 508, a path, a URL, ``-e PATH``, with ``--hash`` behind it.
-        base: Folder that relative paths start from; default the working folder.
-        position: Where it stands, for errors.
+        text: A requirement in pip's notation: PEP 508, a path, a URL, ``-e PATH``, followed by ``--hash`` options.
+        base: The folder from which relative paths start; default the working folder.
+        position: Its position, for errors.
 
     Raises:
-        InvalidPlaybook: it is none.
+        InvalidPlaybook: it is not valid.
     """
     secrets.remember_url(text)
     text = text.strip()
@@ -111,28 +114,28 @@ def parse(text: str, *, base: Path | None = None, position: Position | None = No
         wrong(
             position,
             f"'{secrets.mask(first.split()[0])}' is an option, not a requirement",
-            cure="files belong into `requirements` and `constraints`, indexes into an ensure_pip_index task",
+            cure="give files to `requirements` and `constraints`, and indexes to an ensure_pip_index task",
         )
     else:
         wanted = (_from_place if _is_place(first) else _from_pep_508)(first, base, position)
     if wanted.url and (_OPTION_INSIDE.search(wanted.url) or "\0" in unquote(wanted.url)):
         wrong(
             position,
-            f"'{_brief(wanted.url)}' cannot be the place of a package",
-            cause="a host or a revision that begins with - would be an option of the command that fetches it, and a "
-            "NUL is in no path",
-            cure="correct the URL; the path of a file may have %2D for a -",
+            f"'{_brief(wanted.url)}' cannot be the source of a package",
+            cause="the command that fetches the package would take a host or revision that begins with - for an "
+            "option, and a path cannot contain a NUL",
+            cure="correct the URL; in the path of a file write %2D for a -",
         )
     if wanted.url and re.match(r"([a-z]+\+)?(https?|ssh|git)://([^/@]*@)?([/?#]|$)", wanted.url):
         wrong(position, f"'{_brief(wanted.url)}' names no host", cure="write https://HOST/PATH")
     return msgspec.structs.replace(wanted, hashes=hashes, settings=settings, position=position)
 
 
-def of_parameter(key: str, text: str) -> Wanted:
-    """A requirement that stands in a parameter of a task.
+def of_parameter(key: str, text: str) -> PipRequirement:
+    """Parse a requirement of a task's parameter.
 
     Raises:
-        ParameterError: it is none.
+        ParameterError: it is not valid.
     """
     try:
         return parse(text)
@@ -141,7 +144,7 @@ def of_parameter(key: str, text: str) -> Wanted:
 
 
 def anchored(text: str, folder: Path) -> str:
-    """The requirement with ``folder`` before the path in it, if it has one and that is relative."""
+    """The requirement with its relative path, if it has one, made absolute from ``folder``."""
     match = re.match(r"\s*((?:-e|--editable)(?:\s+|=)|[A-Za-z0-9._-]+\s*(?:\[[^\]]*\])?\s*@\s*)?(file:(?!/))?", text)
     if match is None:
         return text
@@ -152,7 +155,7 @@ def anchored(text: str, folder: Path) -> str:
     return before + os.path.normpath(folder / place)
 
 
-def applies(wanted: Wanted, environment: Mapping[str, str]) -> bool:
+def applies(wanted: PipRequirement, environment: Mapping[str, str]) -> bool:
     """Whether the marker of ``wanted`` holds in a target (see `marker_environment`)."""
     if not wanted.marker:
         return True
@@ -162,7 +165,7 @@ def applies(wanted: Wanted, environment: Mapping[str, str]) -> bool:
 
 
 def marker_environment(python_version: str) -> dict[str, str]:
-    """The values of PEP 508's markers in a Python of that version on this machine; of the target no process is started.
+    """The values of PEP 508's markers for a Python of that version on this machine. Starts no process.
 
     Args:
         python_version: ``3.12`` or ``3.12.1``.
@@ -176,7 +179,7 @@ def marker_environment(python_version: str) -> dict[str, str]:
 
 
 def source_name(url: str) -> str | None:
-    """The distribution's name as far as a URL tells it: ``#egg=``, a file's name, a local project's pyproject.toml."""
+    """The distribution's name, if a URL shows it: by ``#egg=``, a file's name, or a local project's pyproject.toml."""
     parts = urlsplit(url)
     named = re.search(r"(?:^|&)egg=([A-Za-z0-9._-]+)", parts.fragment)
     if named:
@@ -189,42 +192,47 @@ def source_name(url: str) -> str | None:
 
 
 def source_version(url: str) -> str | None:
-    """The version that a file's name tells."""
-    found = _file_name(unquote(urlsplit(url).path))
-    return found[1] if found else None
+    """The version in the name of a URL's file."""
+    name_and_version = _file_name(unquote(urlsplit(url).path))
+    return name_and_version[1] if name_and_version else None
 
 
-def local_path(wanted: Wanted) -> Path | None:
-    """The file or folder of this machine that a requirement points to."""
+def local_path(wanted: PipRequirement) -> Path | None:
+    """The file or folder of this machine that a requirement names."""
     parts = urlsplit(wanted.url or "")
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
-def incompatible(one: Wanted, other: Wanted) -> bool:
-    """Whether no version of a distribution can satisfy both."""
+def incompatible(first: PipRequirement, second: PipRequirement) -> bool:
+    """Whether no version of a distribution can satisfy both requirements."""
     from packaging.specifiers import SpecifierSet
 
-    if one.url and other.url:
-        return _place_of(one.url) != _place_of(other.url)
-    if one.url or other.url:
-        version = source_version(one.url or other.url or "")
-        return version is not None and not SpecifierSet(one.specifier or other.specifier).contains(
-            version, prereleases=True
-        )
-    return (SpecifierSet(one.specifier) & SpecifierSet(other.specifier)).is_unsatisfiable()
+    if first.url and second.url:
+        return without_credentials(first.url).rstrip("/") != without_credentials(second.url).rstrip("/")
+    if first.url or second.url:
+        version = source_version(first.url or second.url or "")
+        specifier = SpecifierSet(first.specifier or second.specifier)
+        return version is not None and not specifier.contains(version, prereleases=True)
+    return (SpecifierSet(first.specifier) & SpecifierSet(second.specifier)).is_unsatisfiable()
 
 
-def _place_of(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", url.partition("#")[0]).rstrip("/")
+def version_of(text: str) -> Version | None:
+    """A version, or None for text that is not a version (PEP 440)."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
 
 
-def lines(wanted: Sequence[Wanted]) -> str:
-    """The text of a requirements file that asks for ``wanted``."""
-    return "".join(f"{one.requirement}\n" for one in wanted)
+def without_credentials(url: str) -> str:
+    """``url`` without user, password and fragment."""
+    return re.sub(r"//[^/@]*@", "//", url.partition("#")[0])
 
 
 def wrong(position: Position | None, message: str, *, cause: str = "", cure: str = "") -> NoReturn:
-    """Refuse what stands at ``position``; without one the engine gives that of the task."""
+    """Refuse the text at ``position``; if it is None, the engine adds that of the task."""
     raise InvalidPlaybook(message, cause=cause, cure=cure, position=position)
 
 
@@ -234,14 +242,12 @@ def _brief(text: str) -> str:
 
 
 @functools.lru_cache(maxsize=4096)  # a notebook may read file after file
-def _from_pep_508(text: str, base: Path | None, position: Position | None) -> Wanted:
+def _from_pep_508(text: str, base: Path | None, position: Position | None) -> PipRequirement:
     simple = _SIMPLE.fullmatch(text)
     if simple is not None:
         if _VERSION.fullmatch(simple[1]):
-            wrong(
-                position, f"'{_brief(text)}' is a version, and not a package", cure="write NAME==VERSION in one entry"
-            )
-        return Wanted(line=text, name=normalized(simple[1]), specifier=simple[2])
+            wrong(position, f"'{_brief(text)}' is a version, not a package", cure="write NAME==VERSION in one entry")
+        return PipRequirement(line=text, name=normalized(simple[1]), specifier=simple[2])
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
@@ -253,16 +259,12 @@ def _from_pep_508(text: str, base: Path | None, position: Position | None) -> Wa
         reason = _brief(str(error).partition("\n")[0])
         wrong(position, f"'{_brief(text)}' is not a requirement", cause=reason, cure=_advice(text))
     except RecursionError:
-        wrong(position, f"'{_brief(text)}' is not a requirement", cause="it is nested too deep", cure=_PEP_508)
+        wrong(position, f"'{_brief(text)}' is not a requirement", cause="it is nested too deeply", cure=_PEP_508)
     if requirement.url and not _is_place(requirement.url):
         wrong(position, f"'{secrets.mask(requirement.url)}' is neither a URL nor a path", cure=_PEP_508)
     if requirement.url:
         requirement.url = _absolute_url(requirement.url, base)
-    return _wanted(requirement)
-
-
-def _wanted(requirement: Requirement) -> Wanted:
-    return Wanted(
+    return PipRequirement(
         line=str(requirement),
         name=normalized(requirement.name),
         specifier=str(requirement.specifier),
@@ -272,11 +274,10 @@ def _wanted(requirement: Requirement) -> Wanted:
     )
 
 
-def _from_place(text: str, base: Path | None, position: Position | None, *, editable: bool = False) -> Wanted:
-    """A URL or path, with ``[extras]`` and ``; marker`` behind it."""
-    place, *behind = _BEFORE_MARKER.split(text, maxsplit=1)
-    marker = behind[0].strip() if behind else ""
-    place = place.strip()
+def _from_place(text: str, base: Path | None, position: Position | None, *, editable: bool = False) -> PipRequirement:
+    """Parse a URL or path, followed by ``[extras]`` and ``; marker``."""
+    place, *markers = (part.strip() for part in _BEFORE_MARKER.split(text, maxsplit=1))
+    marker = markers[0] if markers else ""
     extras = re.search(r"(?<=[^/\s])\[([A-Za-z0-9._, -]+)\]$", place)
     place = place[: extras.start()] if extras else place
     try:
@@ -293,20 +294,20 @@ def _from_place(text: str, base: Path | None, position: Position | None, *, edit
         except InvalidMarker as error:
             wrong(position, f"'{marker}' is not a marker", cause=str(error).partition("\n")[0], cure=_PEP_508)
     names = tuple(sorted({normalized(extra.strip()) for extra in extras[1].split(",")})) if extras else ()
-    of_extras = f"[{','.join(names)}]" if names else ""
+    extras_text = f"[{','.join(names)}]" if names else ""
     if editable:
         fragment = urlsplit(url).fragment
-        line = f"-e {path}{'#' if fragment else ''}{fragment}{of_extras}" if path else f"-e {url}{of_extras}"
+        line = f"-e {path}{'#' if fragment else ''}{fragment}{extras_text}" if path else f"-e {url}{extras_text}"
     elif name is not None:
-        line = f"{name}{of_extras} @ {url}"
+        line = f"{name}{extras_text} @ {url}"
     else:
-        line = f"{path or url}{of_extras}"
+        line = f"{path or url}{extras_text}"
     line += f" ; {marker}" if marker else ""
-    return Wanted(line=line, name=name, extras=names, marker=marker, url=url, editable=editable)
+    return PipRequirement(line=line, name=name, extras=names, marker=marker, url=url, editable=editable)
 
 
-def _editable(text: str, base: Path | None, position: Position | None) -> Wanted:
-    """A folder, or a repository: pip has to know its name before it clones, and older ones by ``#egg=`` only."""
+def _editable(text: str, base: Path | None, position: Position | None) -> PipRequirement:
+    """Parse a folder or a repository, whose name pip must know before it clones, and old versions by ``#egg=`` only."""
     named = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(\[[^\]]*\])?\s*@\s*([^;\s]+)(.*)", text)
     if named is not None and _VCS.match(named[3]):
         url = named[3] + ("" if "#egg=" in named[3] else ("&" if "#" in named[3] else "#") + f"egg={named[1]}")
@@ -316,14 +317,14 @@ def _editable(text: str, base: Path | None, position: Position | None) -> Wanted
         wrong(
             position,
             f"'{wanted.shown}' has no name",
-            cause="pip needs the name of what it clones as editable",
-            cure="write `-e NAME @ git+URL`, or `#egg=NAME` behind the URL",
+            cause="pip needs the name of a package before it clones its repository",
+            cure="write `-e NAME @ git+URL`, or `#egg=NAME` after the URL",
         )
     return wanted
 
 
 def _is_place(text: str) -> bool:
-    """Whether a requirement is a URL or path and not a name."""
+    """Whether a requirement is a URL or path instead of a name."""
     place = _BEFORE_MARKER.split(text, maxsplit=1)[0].strip()
     if re.match(r"[A-Za-z0-9._-]+\s*(\[[^\]]*\])?\s*@", place) and not URL.match(place) and not _VCS.match(place):
         return False
@@ -344,33 +345,27 @@ def _absolute_url(place: str, base: Path | None) -> str:
 
 
 def without_file_scheme(text: str) -> str:
-    """The path in a ``file:`` URL, as it is written; what is none stays as it is."""
+    """The path in a ``file:`` URL, as written; other text unchanged."""
     return re.sub(r"(?i)^file:(//(localhost)?(?=/))?", "", text)
 
 
 def _file_name(path: str) -> tuple[str, str] | None:
-    """Name and version that the name of a wheel or source distribution tells."""
-    from packaging.utils import (
-        InvalidSdistFilename,
-        InvalidWheelFilename,
-        parse_sdist_filename,
-        parse_wheel_filename,
-    )
+    """Name and version in the name of a wheel or source distribution."""
+    from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 
-    name = os.path.basename(path)
-    try:
-        if name.endswith(".whl"):
-            found = parse_wheel_filename(name)
-            return found[0], str(found[1])
-        if name.endswith((".tar.gz", ".zip")):
-            return parse_sdist_filename(name)[0], str(parse_sdist_filename(name)[1])
-    except (InvalidWheelFilename, InvalidSdistFilename):
-        pass
+    file = os.path.basename(path)
+    with contextlib.suppress(InvalidWheelFilename, InvalidSdistFilename):
+        if file.endswith(".whl"):
+            name, version, *_ = parse_wheel_filename(file)
+            return name, str(version)
+        if file.endswith((".tar.gz", ".zip")):
+            name, version = parse_sdist_filename(file)
+            return name, str(version)
     return None
 
 
 def _project_name(folder: Path) -> str | None:
-    """The name in a local project's pyproject.toml; anything else only a build would tell."""
+    """The name in a local project's pyproject.toml; other names are known after a build only."""
     try:
         text = read_bytes(folder / "pyproject.toml").decode()
     except (OSError, UnicodeDecodeError):
@@ -390,36 +385,34 @@ def _setting(option: str) -> str:
 def _hash(option: str, position: Position | None) -> str:
     match = re.fullmatch(r"--hash[=\s]\s*(([a-z0-9]+):([0-9a-fA-F]+))", option.strip())
     if match is None and option.startswith("--hash"):
-        wrong(
-            position, f"'{option}' is not a hash", cure="write `--hash=sha256:` and the digest in hexadecimal figures"
-        )
+        wrong(position, f"'{option}' is not a hash", cure="write `--hash=sha256:` and the digest in hexadecimal digits")
     if match is None:
         wrong(
             position,
-            f"'{re.split('[= ]', option, maxsplit=1)[0]}' cannot stand behind a requirement",
-            cure="only `--hash=sha256:...` and `--config-settings=KEY=VALUE` can; other settings stand on lines of "
-            "their own in a requirements file",
+            f"'{re.split('[= ]', option, maxsplit=1)[0]}' cannot follow a requirement",
+            cause="only `--hash=sha256:...` and `--config-settings=KEY=VALUE` can",
+            cure="put other options on lines of their own in a requirements file",
         )
     digits = _DIGITS.get(match[2])
     if digits is None:
         wrong(
             position,
-            f"'{match[2]}' is no algorithm for --hash",
-            cause=f"pip takes {', '.join(_DIGITS)}",
+            f"'{match[2]}' is not an algorithm for --hash",
+            cause=f"pip accepts {', '.join(_DIGITS)}",
             cure=f"give the sha256: {HASH_OF_ONE}; {HASHES_OF_ALL}",
         )
     if len(match[3]) != digits:
         wrong(
             position,
-            f"'{option.strip()}' is not a whole hash",
-            cause=f"a {match[2]} has {digits} hexadecimal figures, and this has {len(match[3])}",
+            f"'{option.strip()}' is not a complete hash",
+            cause=f"a {match[2]} has {digits} hexadecimal digits, and this one has {len(match[3])}",
             cure=f"copy all of it: {HASH_OF_ONE}",
         )
     return match[1]
 
 
 def _advice(text: str) -> str:
-    """What to write instead of the usual slips."""
+    """The correct form for common mistakes."""
     single = re.fullmatch(r"([A-Za-z0-9._-]+(?:\[[^\]]*\])?)\s*=\s*([^=\s]+)", text)
     spaced = re.fullmatch(r"([A-Za-z0-9._-]+)\s+v?([0-9][^\s]*)", text)
     match = single or spaced

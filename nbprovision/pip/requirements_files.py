@@ -1,7 +1,7 @@
-"""Requirements files, read as pip reads them, with all that they include.
+"""Read requirements files as pip does, with the files that they include.
 
-Source: https://pip.pypa.io/en/stable/reference/requirements-file-format/. The libraries for it keep no positions, so
-that an error could not say where it is.
+Source: https://pip.pypa.io/en/stable/reference/requirements-file-format/. The libraries for it keep no positions, which
+errors need.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from nbprovision.model.errors import (
     UnsetVariable,
     nearest,
 )
-from nbprovision.pip.install_settings import Options
+from nbprovision.pip.install_options import PIP, Option
+from nbprovision.pip.install_settings import ALL, Options
 from nbprovision.pip.requirements import (
     HASH_OF_ONE,
     HASHES_OF_ALL,
     URL,
-    Wanted,
+    PipRequirement,
     local_path,
     parse,
     without_file_scheme,
@@ -44,26 +45,26 @@ _DEEPEST = 50
 _DIGEST = re.compile(r"[#&](md5|sha\d+)=")
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that is asked for.
+class RequirementSet(msgspec.Struct, frozen=True, kw_only=True):
+    """The requirements of a task.
 
     Attributes:
-        wanted: What is to be installed.
-        constraints: What may be installed of a name, if it is.
-        options: What requirements files say of the whole install.
-        constraint_files: Handed to the installer as they are.
+        wanted: The packages to install.
+        constraints: The allowed versions of packages, if they are installed.
+        options: The options of requirements files for the whole install.
+        constraint_files: The constraints files, which the installer gets unchanged.
         files: All files that were read.
     """
 
-    wanted: tuple[Wanted, ...] = ()
-    constraints: tuple[Wanted, ...] = ()
+    wanted: tuple[PipRequirement, ...] = ()
+    constraints: tuple[PipRequirement, ...] = ()
     options: Options = Options()
     constraint_files: tuple[Path, ...] = ()
     files: tuple[Path, ...] = ()
 
 
 class Section(msgspec.Struct, frozen=True):
-    """Lines of a requirements file that stand in another file, each with its place; their paths begin at ``base``."""
+    """Lines of a requirements file within another file, with their positions; relative paths start at ``base``."""
 
     base: Path
     lines: tuple[tuple[str, Position], ...]
@@ -75,102 +76,89 @@ def read(
     constraints: Iterable[Path],
     env: Mapping[str, str],
     section: Section | None = None,
-) -> Asked:
-    """Read a list of requirements and requirements files, with all that they include.
+) -> RequirementSet:
+    """Read requirements and requirements files, with the files that they include.
 
     Args:
         packages: Requirements, one each.
         files: Requirements files.
         constraints: Constraints files.
-        env: For ``${NAME}`` in files.
-        section: Lines of a requirements file that stand elsewhere.
+        env: The variables for ``${NAME}`` in files.
+        section: Lines of a requirements file within another file.
 
     Raises:
-        InvalidPlaybook: one cannot be read or says what cannot be understood; at its file, line and column.
+        InvalidPlaybook: a file cannot be read, or is not valid; with file, line and column.
     """
     reader = _Reader(env)
-    if section is not None:
-        reader.section(section)
-    for text in packages:
-        reader.wanted.append(parse(text))
-    for path in files:
-        reader.read(path)
-    for path in constraints:
-        reader.constrain(path)
+    reader.read_all(packages, files, constraints, section)
     reader.require_hashes()
-    return Asked(
+    return RequirementSet(
         wanted=tuple(reader.wanted),
         constraints=tuple(reader.constraints),
         options=reader.options(),
         constraint_files=tuple(reader.constraint_files),
-        files=tuple(dict.fromkeys(reader.files)),
+        files=tuple(reader.named),
     )
 
 
-def after_configuration(asked: Asked, configured: Options, env: Mapping[str, str]) -> Asked:
-    """What is asked for, with what the configuration says of every install.
+def after_configuration(wanted: RequirementSet, configured: Options, env: Mapping[str, str]) -> RequirementSet:
+    """The requirements, combined with the options that the configuration sets for each install.
 
     Args:
-        asked: What a task asks for.
+        wanted: The requirements of a task.
         configured: See `install_settings.configured`.
-        env: For ``${NAME}`` in constraints files.
+        env: The variables for ``${NAME}`` in constraints files.
 
     Raises:
         InvalidPlaybook: a constraints file cannot be read, or a digest is missing.
     """
     reader = _Reader(env)
     for place in configured.constraints:
-        if not URL.match(place):  # of one that is elsewhere only the installer knows what it says
+        if not URL.match(place):  # only the installer reads a file of a server
             reader.constrain(Path(place))
-    reader.wanted = list(asked.wanted)
-    reader.constraints = [*asked.constraints, *reader.constraints]
-    options = asked.options.after(configured)
-    reader.flags = {"require_hashes": options.require_hashes, "no_require_hashes": options.no_require_hashes}
+    reader.wanted = list(wanted.wanted)
+    reader.constraints = [*wanted.constraints, *reader.constraints]
+    options = wanted.options.after(configured)
+    reader.values = {"require_hashes": options.require_hashes, "no_require_hashes": options.no_require_hashes}
     reader.require_hashes()
     return msgspec.structs.replace(
-        asked,
+        wanted,
         constraints=tuple(reader.constraints),
-        options=msgspec.structs.replace(options, require_hashes=bool(reader.flags["require_hashes"])),
-        constraint_files=(*asked.constraint_files, *reader.constraint_files),
-        files=tuple(dict.fromkeys((*asked.files, *reader.files))),
+        options=msgspec.structs.replace(options, require_hashes=bool(reader.values["require_hashes"])),
+        constraint_files=(*wanted.constraint_files, *reader.constraint_files),
+        files=tuple(dict.fromkeys((*wanted.files, *reader.named))),
     )
 
 
 def named(
     packages: Iterable[str], files: Iterable[Path], constraints: Iterable[Path], section: Section | None = None
 ) -> dict[Path, Position | None]:
-    """Every file and folder that requirements name, there or not, each with the place in a file that names it.
+    """Each file and folder that requirements name, existing or not, with the position where a file names it.
 
     Args:
         packages: Requirements, one each.
         files: Requirements files.
         constraints: Constraints files.
-        section: Lines of a requirements file that stand elsewhere.
+        section: Lines of a requirements file within another file.
 
     Raises:
-        InvalidPlaybook: a file says what cannot be understood. Environment variables may be set elsewhere.
+        InvalidPlaybook: a file is not valid. Unset environment variables are ignored.
     """
     reader = _Reader(AnyVariable(), missing_ok=True)
-    if section is not None:
-        reader.section(section)
-    for path in files:
-        reader.read(path)
-    for path in constraints:
-        reader.constrain(path)
-    wanted = [*(parse(text) for text in packages), *reader.wanted, *reader.constraints]
-    found = dict(reader.named)
-    for entry in wanted:
-        place = local_path(entry)
-        if place is not None:
-            found.setdefault(place, entry.position)
+    reader.read_all(packages, files, constraints, section)
+    places = dict(reader.named)
+    for requirement in (*reader.wanted, *reader.constraints):
+        path = local_path(requirement)
+        if path is not None:
+            places.setdefault(path, requirement.position)
     for text in reader.lists.get("find_links", ()):
         if not URL.match(text):
-            found.setdefault(Path(text), None)
-    return found
+            places.setdefault(Path(text), None)
+    return places
 
 
 class AnyVariable(dict[str, str]):
-    """Environment variables, of which each is set to something."""
+    """Environment variables, each of which is set."""
 
     def __contains__(self, name: object) -> bool:
         return True
@@ -180,64 +168,75 @@ class AnyVariable(dict[str, str]):
 
 
 class _Line(msgspec.Struct, frozen=True):
-    """A logical line: continuations joined, comment gone, variables replaced."""
+    """A logical line: with continuations joined, without comment, with variables replaced."""
 
     text: str
     position: Position | None
 
 
 class _Reader:
-    """Reads files one into the other, as pip does, and gathers what they say."""
+    """Reads files and those that they include, as pip does, and collects their requirements and options."""
 
     def __init__(self, env: Mapping[str, str], *, missing_ok: bool = False) -> None:
         self._env = env
         self._missing_ok = missing_ok
-        self.named: dict[Path, Position | None] = {}
         self._within: list[Path] = []
-        self.wanted: list[Wanted] = []
-        self.constraints: list[Wanted] = []
+        self.named: dict[Path, Position | None] = {}
+        self.wanted: list[PipRequirement] = []
+        self.constraints: list[PipRequirement] = []
         self.constraint_files: list[Path] = []
-        self.files: list[Path] = []
-        self.flags: dict[str, str | bool] = {}
+        self.values: dict[str, str | bool] = {}
         self.lists: dict[str, list[str]] = {}
         self.uses: dict[str, list[tuple[str, str]]] = {"formats": [], "releases": []}
 
+    def read_all(
+        self, packages: Iterable[str], files: Iterable[Path], constraints: Iterable[Path], section: Section | None
+    ) -> None:
+        """Read the parameters of a task; see the function `read`."""
+        if section is not None:
+            for text, position in section.lines:
+                for line in _joined(text.splitlines(), self._env, lambda *_, place=position: place):
+                    self._line(line, section.base, constrains=False)
+        self.wanted += map(parse, packages)
+        for path in files:
+            self.read(path)
+        for path in constraints:
+            self.constrain(path)
+
     def options(self) -> Options:
-        """What was read of options."""
-        uses = {field: tuple(uses) for field, uses in self.uses.items()}
-        behind = tuple(f"config-settings ({one.shown})" for one in self.wanted if one.settings)
-        lists = {field: tuple(values) for field, values in self.lists.items()}
-        return msgspec.convert({**self.flags, **lists, **uses, "only_pip": behind}, Options)
+        """The options of the whole install."""
+        only_pip = [f"config-settings ({requirement.shown})" for requirement in self.wanted if requirement.settings]
+        return msgspec.convert({**self.values, **self.lists, **self.uses, "only_pip": only_pip}, Options)
 
     def require_hashes(self) -> None:
-        """One digest asks for digests of all, as for pip; uv would look at those only that there are.
+        """Make hashes mandatory if one requirement has one. pip does so; uv would check existing hashes only.
 
         https://pip.pypa.io/en/stable/topics/secure-installs/#hash-checking-mode
         """
-        first = next((one for one in self.wanted if one.hashes), None)
-        if self.flags.get("no_require_hashes") or not (first or self.flags.get("require_hashes")):
+        first = next((requirement for requirement in self.wanted if requirement.hashes), None)
+        if self.values.get("no_require_hashes") or not (first or self.values.get("require_hashes")):
             return
-        self.flags["require_hashes"] = True
-        hashed = {one.name for one in self.constraints if one.hashes}
-        for one in self.wanted:
-            if not (one.hashes or one.marker or one.name in hashed or _DIGEST.search(one.url or "")):
+        self.values["require_hashes"] = True
+        hashed = {constraint.name for constraint in self.constraints if constraint.hashes}
+        for requirement in self.wanted:
+            has_hash = requirement.hashes or requirement.name in hashed or _DIGEST.search(requirement.url or "")
+            if not has_hash and not requirement.marker:
                 because = f"{first.shown} has one" if first else "require-hashes is set"
                 wrong(
-                    one.position,
-                    f"'{one.shown}' has no --hash",
+                    requirement.position,
+                    f"'{requirement.shown}' has no --hash",
                     cause=f"{because}, and then every requirement must have one",
-                    cure=f"give it one: {HASH_OF_ONE}; {HASHES_OF_ALL}",
+                    cure=f"add one: {HASH_OF_ONE}; {HASHES_OF_ALL}",
                 )
 
     def read(self, path: Path, position: Position | None = None, *, constrains: bool = False) -> None:
-        """Read a requirements (or constraints) file; ``position`` is where it is named."""
+        """Read a requirements or constraints file that is named at ``position``."""
         path = Path(os.path.abspath(path))
         if path in self._within:
             chain = " > ".join(str(file) for file in (*self._within[self._within.index(path) :], path))
-            wrong(position, f"{path} includes itself", cause=chain, cure="take one of these includes out")
+            wrong(position, f"{path} includes itself", cause=chain, cure="remove one of these includes")
         if len(self._within) > _DEEPEST:
             wrong(position, f"{path} is included more than {_DEEPEST} files deep")
-        self.files.append(path)
         self.named.setdefault(path, position)
         if self._missing_ok and not os.path.isfile(path):
             return
@@ -246,15 +245,9 @@ class _Reader:
             self._line(line, path.parent, constrains=constrains)
         self._within.pop()
 
-    def section(self, section: Section) -> None:
-        """Take lines that stand in another file as pip takes those of a requirements file."""
-        for text, position in section.lines:
-            for line in _joined(text.splitlines(), self._env, lambda *_, place=position: place):
-                self._line(line, section.base, constrains=False)
-
     def _line(self, line: _Line, base: Path, *, constrains: bool) -> None:
         if "\0" in line.text:
-            wrong(line.position, "there is a NUL in the line", cure="take it out")
+            wrong(line.position, "the line contains a NUL", cure="remove it")
         if line.text.startswith("-") and not re.match(r"(-e|--editable)\b", line.text):
             self._option(line, base, constrains)
         else:
@@ -264,7 +257,7 @@ class _Reader:
             (self.constraints if constrains else self.wanted).append(wanted)
 
     def constrain(self, path: Path, position: Position | None = None) -> None:
-        """Read a constraints file, which is handed over as it stands."""
+        """Read a constraints file, which the installer gets unchanged."""
         self.read(path, position, constrains=True)
         self.constraint_files.append(Path(os.path.abspath(path)))
 
@@ -272,74 +265,67 @@ class _Reader:
         try:
             words = shlex.split(line.text)
         except ValueError as error:
-            wrong(line.position, "the line cannot be split into words", cause=str(error), cure="close the quotation")
+            wrong(
+                line.position, "the line cannot be split into words", cause=str(error), cure="close the quotation mark"
+            )
         if any(word.startswith(";") for word in words):
             wrong(
                 line.position,
-                f"an option takes no condition: '{line.text.partition(';')[2].strip()[:60]}'",
-                cause="pip takes the option whatever stands there",
-                cure="put the condition behind each requirement: `name; python_version < '3.12'`",
+                f"an option cannot have a condition: '{line.text.partition(';')[2].strip()[:60]}'",
+                cause="pip uses the option in any case",
+                cure="add the condition to each requirement: `name; python_version < '3.12'`",
             )
         while words:
             word = words.pop(0)
             name, equals, value = word.partition("=") if word.startswith("--") else (word[:2], word[2:], word[2:])
-            field, kind = _OPTIONS.get(name, ("", ""))
-            if not kind:
+            option = _OPTIONS.get(name)
+            if option is None:
                 wrong(
                     line.position,
                     f"unknown option '{name}'{nearest(name, _OPTIONS)}",
-                    cure="leave it out, or pass what it sets to the task",
+                    cure="remove it, or use the task's parameter for it",
                 )
-            if kind != "flag" and not equals:
+            if option.kind != "flag" and not equals:
                 if not words:
                     wrong(line.position, f"the option {name} needs a value")
                 value = words.pop(0)
-            self._take(field, kind, value, base, line.position, constrains)
+            self._take(option, value, base, line.position, constrains=constrains)
 
-    def _take(self, field: str, kind: str, value: str, base: Path, position: Position | None, constrains: bool) -> None:
+    def _take(self, option: Option, value: str, base: Path, position: Position | None, *, constrains: bool) -> None:
         secrets.remember_url(value)
-        if field == "requirements":
+        name = option.names[0]
+        field = name.replace("-", "_")
+        if name == "requirement":
             self.read(_named_file("-r", value, base, position), position, constrains=constrains)
-        elif field == "constraints":
+        elif name == "constraint":
             path = _named_file("-c", value, base, position)
             if constrains:
                 self.read(path, position, constrains=True)
             else:
                 self.constrain(path, position)
-        elif field in _EXCLUSIVE:
-            self.uses[_EXCLUSIVE[field]].append((field, value or ":all:"))
-        elif kind == "flag":
-            self.flags[field] = True
-        elif kind == "one":
-            self.flags[field] = value
-        elif field == "find_links" and not URL.match(value):
-            self.lists.setdefault(field, []).append(os.path.abspath(base / os.path.expanduser(value)))
-        elif field:
-            self.lists.setdefault(field, []).append(value)
+        elif name in ("no-binary", "only-binary"):
+            self.uses["formats"].append((field, value or ALL))
+        elif name in ("all-releases", "only-final", "pre"):
+            self.uses["releases"].append(("all_releases" if name == "pre" else field, value or ALL))
+        elif name in _LISTS:
+            if name == "find-links" and not URL.match(value):
+                value = os.path.abspath(base / os.path.expanduser(value))
+            self.lists.setdefault(_LISTS[name], []).append(value)
+        elif name != "use-feature":
+            self.values[field] = option.kind == "flag" or value
 
 
-# Options that a requirements file may have, the field that keeps them, and what they take. What has no field makes no
-# difference here.
-_OPTIONS: dict[str, tuple[str, str]] = {
-    "-r": ("requirements", "file"), "--requirement": ("requirements", "file"),
-    "-c": ("constraints", "file"), "--constraint": ("constraints", "file"),
-    "-i": ("index_url", "one"), "--index-url": ("index_url", "one"), "--pypi-url": ("index_url", "one"),
-    "--extra-index-url": ("extra_urls", "many"),
-    "-f": ("find_links", "many"), "--find-links": ("find_links", "many"),
-    "--trusted-host": ("trusted_hosts", "many"),
-    "--no-binary": ("no_binary", "words"), "--only-binary": ("only_binary", "words"),
-    "--pre": ("all_releases", "flag"), "--all-releases": ("all_releases", "words"),
-    "--only-final": ("only_final", "words"),
-    "--no-index": ("no_index", "flag"), "--prefer-binary": ("prefer_binary", "flag"),
-    "--require-hashes": ("require_hashes", "flag"), "--no-require-hashes": ("no_require_hashes", "flag"),
-    "--use-feature": ("", "many"),
-}  # fmt: skip
-# Options that take back what another one said before, and where they are kept.
-_EXCLUSIVE = {"no_binary": "formats", "only_binary": "formats", "all_releases": "releases", "only_final": "releases"}
+# The options that a requirements file may have, without `--editable`, which is a requirement.
+_OPTIONS = {f"--{name}": option for option in PIP if option.file for name in option.names if name != "editable"}
+_OPTIONS |= {
+    short: _OPTIONS[name]
+    for short, name in {"-r": "--requirement", "-c": "--constraint", "-i": "--index-url", "-f": "--find-links"}.items()
+}
+_LISTS = {"extra-index-url": "extra_urls", "find-links": "find_links", "trusted-host": "trusted_hosts"}
 
 
 def _named_file(option: str, text: str, base: Path, position: Position | None) -> Path:
-    """The file that ``-r`` or ``-c`` names: a path, or as for pip a ``file:`` URL, which may be relative."""
+    """The file of ``-r`` or ``-c``: a path or, as in pip, a ``file:`` URL, which may be relative."""
     path = without_file_scheme(text)
     if path == text and URL.match(text):
         wrong(position, f"'{option}' cannot be '{secrets.mask(text)[:80]}'", cause=URL_FOR_PATH, cure=FETCH_FIRST)

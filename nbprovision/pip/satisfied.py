@@ -1,8 +1,9 @@
-"""What of the requirements asked for is not there, told from the distributions' own files: no process is started.
+"""The requirements that an environment does not satisfy, from the distributions' own files: starts no process.
 
-An installed version satisfies a requirement by the rules of PEP 440, prereleases included, as pip decides it; one that
-is asked for by URL must have come from there (PEP 610). What a distribution depends on must be there too; in which
-version is for `conflicts` to say: two tasks that want incompatible things would otherwise undo each other for ever.
+An installed version satisfies a requirement by the rules of PEP 440, prereleases included, as in pip. A requirement
+with a URL is satisfied by a distribution that came from there (PEP 610). Dependencies must be installed too. Their
+versions are the business of `conflicts`: otherwise two tasks with incompatible requirements would undo each other's
+work for ever.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import msgspec
 
 from nbprovision.machine.digests import Digests
 from nbprovision.machine.distributions import Distribution, normalized
-from nbprovision.pip import editable_clone
-from nbprovision.pip.requirements import Wanted, applies
+from nbprovision.pip.requirements import PipRequirement, applies, without_credentials
 from nbprovision.system import inputs
+from nbprovision.system.files import read_text
 from nbprovision.system.secrets import without_password
 
 if TYPE_CHECKING:
@@ -29,128 +30,140 @@ if TYPE_CHECKING:
 
 Reason = Literal["missing", "version", "source", "broken", "doubled", "files"]
 
-# What an installer cannot see for itself: it would find the version in place and do nothing.
+# Faults that an installer does not see: it would find the right version and do nothing.
 UNSEEN: tuple[Reason, ...] = ("source", "broken", "doubled", "files")
 
 _VCS_URL = re.compile(r"(?P<vcs>git|hg|svn|bzr)\+(?P<url>[^@]*//([^/@]*@)?[^@#]*|[^@#]*)(@(?P<revision>[^#]*))?")
-# What a build reads first; uv looks at the same to see that a local project has changed.
+# By these files uv too recognises that a local project has changed.
 _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
+_ORIGIN = re.compile(r'\[remote "origin"\][^\[]*?^\s*url\s*=\s*(\S+)', re.MULTILINE)
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
-    """A distribution that is not as asked for.
+    """A distribution that does not satisfy the requirements.
 
     Attributes:
-        name: Normalised; of an unnamed requirement its line.
-        reason: What is wrong with it: not there, another version, from somewhere else, an install that was cut off,
-            two of one name, files gone or changed.
-        there: Installed versions, None for none.
-        expected: The version that will do, as far as that is known: that which is there, the one asked for, a
-            specifier, a URL; empty for any.
-        pin: What keeps a mend from being an upgrade: the version that is there and would do.
+        name: Normalised; the line of an unnamed requirement.
+        reason: Why: missing, another version, from another source, an interrupted install, two of one name, or files
+            that are missing or changed.
+        installed: Installed versions, None if there are none.
+        expected: The version that satisfies, if known: the installed one, the requested one, a specifier or a URL;
+            empty for any.
+        pin: A pin of the installed version, so that a repair does not upgrade it.
     """
 
     name: str
     reason: Reason
-    there: str | None = None
+    installed: str | None = None
     expected: str = ""
     pin: str = ""
 
 
 class _Edge(NamedTuple):
-    """A distribution that has to be there, why, and with which extras."""
+    """A distribution that must be installed, with these extras, and the requirement for it, if it is not indirect."""
 
     name: str
     extras: frozenset[str]
-    wanted: Wanted | None
+    wanted: PipRequirement | None
 
 
-Found = Mapping[str, Sequence[Distribution]]
+Installed = Mapping[str, Sequence[Distribution]]
+
+
+class _Checks(NamedTuple):
+    """How thoroughly distributions are checked; see `unsatisfied`."""
+
+    files: bool
+    torn: bool
+    digests: Digests | None
 
 
 def unsatisfied(
-    wanted: Iterable[Wanted],
-    constraints: Iterable[Wanted],
-    found: Found,
+    wanted: Iterable[PipRequirement],
+    constraints: Iterable[PipRequirement],
+    installed: Installed,
     environment: Mapping[str, str],
     *,
     files: bool = False,
     torn: bool = False,
     digests: Digests | None = None,
 ) -> list[Need]:
-    """What of ``wanted``, and of what it depends on, is not as it should be; the first fault of each distribution.
+    """The requirements and dependencies that are not satisfied, with the first fault of each distribution.
 
     Args:
-        wanted: What is asked for; what its marker shuts out is passed over.
-        constraints: Versions allowed of whatever is there.
-        found: The installed distributions, see `distributions.installed`.
-        environment: The target's markers, see `requirements.marker_environment`.
-        files: Look whether the files themselves are there, in their sizes.
-        torn: An install was killed there: look whether each came to its end.
-        digests: Compare the digests too, with these.
+        wanted: The requirements; those whose marker does not hold are ignored.
+        constraints: Allowed versions of installed distributions.
+        installed: The installed distributions, see `distributions.installed`.
+        environment: The values of markers in the target, see `requirements.marker_environment`.
+        files: Check that the files exist and have the recorded sizes.
+        torn: An install into the environment was killed: check that each distribution is complete.
+        digests: Compare the files' digests too, using these.
     """
-    bounds: dict[str, list[Wanted]] = {}
+    checks = _Checks(files, torn, digests)
+    bounds: dict[str, list[PipRequirement]] = {}
     for bound in constraints:
         if bound.name is not None and applies(bound, environment):
             bounds.setdefault(bound.name, []).append(bound)
     needs: dict[str, Need] = {}
-    waiting = [_edge(one, found) for one in wanted if applies(one, environment)]
-    known: set[_Edge] = set()
+    waiting = [_edge(requirement, installed) for requirement in wanted if applies(requirement, environment)]
+    visited: set[_Edge] = set()
     while waiting:
         edge = waiting.pop(0)
-        if edge in known:
+        if edge in visited:
             continue
-        known.add(edge)
-        need = _need(edge, found, bounds.get(edge.name, []), files=files, torn=torn, digests=digests)
+        visited.add(edge)
+        need = _need(edge, installed.get(edge.name, ()), bounds.get(edge.name, ()), checks)
         if need is not None:
             needs.setdefault(edge.name, need)
         else:
-            waiting += _dependencies(found[edge.name][0], edge.extras, environment)
+            waiting += _dependencies(installed[edge.name][0], edge.extras, environment)
     return list(needs.values())
 
 
-def needed(wanted: Iterable[Wanted], names: Iterable[str], found: Found, environment: Mapping[str, str]) -> set[str]:
-    """Names of ``wanted`` and ``names``, and of all that these depend on as they are installed."""
-    known: set[_Edge] = set()
-    waiting = [*(_edge(one, found) for one in wanted), *(_Edge(name, frozenset(), None) for name in names)]
+def needed(
+    wanted: Iterable[PipRequirement], names: Iterable[str], installed: Installed, environment: Mapping[str, str]
+) -> set[str]:
+    """The names of ``wanted`` and ``names``, and of all their dependencies as they are installed."""
+    visited: set[_Edge] = set()
+    waiting = [_edge(requirement, installed) for requirement in wanted]
+    waiting += [_Edge(name, frozenset(), None) for name in names]
     while waiting:
         edge = waiting.pop()
-        if edge not in known:
-            known.add(edge)
-            if edge.name in found:
-                waiting += _dependencies(found[edge.name][0], edge.extras, environment)
-    return {edge.name for edge in known}
+        if edge not in visited:
+            visited.add(edge)
+            if edge.name in installed:
+                waiting += _dependencies(installed[edge.name][0], edge.extras, environment)
+    return {edge.name for edge in visited}
 
 
-def conflicts(found: Found, environment: Mapping[str, str]) -> list[str]:
-    """What ``pip check`` would say: what each distribution depends on and is not there, or in another version."""
-    said = []
-    for distributions in found.values():
-        for one in distributions[:1]:
-            for requirement in _requirements(one, frozenset(), environment):
-                other = next(iter(found.get(normalized(requirement.name), ())), None)
-                if other is None:
-                    said.append(f"{one.name} {one.version} requires {requirement.name}, which is not installed")
-                elif not allowed(str(requirement.specifier), other.version):
-                    needed = f"{requirement.name}{requirement.specifier}"
-                    said.append(
-                        f"{one.name} {one.version} requires {needed}, but {other.name} {other.version} is installed"
-                    )
-    return said
+def conflicts(installed: Installed, environment: Mapping[str, str]) -> list[str]:
+    """The messages of ``pip check``: dependencies that are missing, or installed in another version."""
+    messages = []
+    for distribution, *_ in filter(None, installed.values()):
+        for requirement in _requirements(distribution, frozenset(), environment):
+            dependent = f"{distribution.name} {distribution.version} requires"
+            dependency = next(iter(installed.get(normalized(requirement.name), ())), None)
+            if dependency is None:
+                messages.append(f"{dependent} {requirement.name}, which is not installed")
+            elif not allowed(str(requirement.specifier), dependency.version):
+                messages.append(
+                    f"{dependent} {requirement.name}{requirement.specifier}, "
+                    f"but {dependency.name} {dependency.version} is installed"
+                )
+    return messages
 
 
-def dependents(name: str, found: Found, environment: Mapping[str, str]) -> list[str]:
-    """Names of the distributions that depend on ``name``."""
+def dependents(name: str, installed: Installed, environment: Mapping[str, str]) -> list[str]:
+    """The names of the distributions that depend on ``name``."""
     return sorted(
-        one.name
-        for several in found.values()
-        for one in several[:1]
-        if any(normalized(needed.name) == name for needed in _requirements(one, frozenset(), environment))
+        distribution.name
+        for distribution, *_ in filter(None, installed.values())
+        if any(normalized(needed.name) == name for needed in _requirements(distribution, frozenset(), environment))
     )
 
 
 def allowed(specifier: str, version: str) -> bool:
-    """Whether a version satisfies a specifier (PEP 440), prereleases included as for all that is installed already."""
+    """Whether a version satisfies a specifier (PEP 440), prereleases included as for every installed version."""
     if not specifier:
         return True
     from packaging.specifiers import SpecifierSet
@@ -162,86 +175,83 @@ def allowed(specifier: str, version: str) -> bool:
         return False
 
 
-def expected(wanted: Wanted | None) -> str:
-    """The version that a requirement asks for, where it is one; else what it says of versions, or its URL."""
+def expected(wanted: PipRequirement | None) -> str:
+    """The version that a requirement pins; otherwise its specifier, or its URL."""
     if wanted is None:
         return ""
     exact = re.fullmatch(r"==([^,*]+)", wanted.specifier)
     return exact[1] if exact else wanted.specifier or without_password(wanted.url or "")
 
 
-def by_source(wanted: Wanted, found: Found) -> str | None:
-    """The name of the distribution that came from where an unnamed requirement points."""
-    for name, distributions in found.items():
-        for one in distributions:
-            if one.direct_url is not None and _came_from(one, wanted):
-                return name
+def by_source(wanted: PipRequirement, installed: Installed) -> str | None:
+    """The name of the distribution that came from the place of an unnamed requirement."""
+    for name, same_name in installed.items():
+        if any(_came_from(distribution, wanted) for distribution in same_name):
+            return name
     return None
 
 
-def _edge(wanted: Wanted, found: Found) -> _Edge:
-    name = wanted.name or by_source(wanted, found) or wanted.shown
+def _edge(wanted: PipRequirement, installed: Installed) -> _Edge:
+    name = wanted.name or by_source(wanted, installed) or wanted.shown
     return _Edge(name, frozenset(wanted.extras), wanted)
 
 
 def _need(
-    edge: _Edge, found: Found, bounds: Sequence[Wanted], *, files: bool, torn: bool, digests: Digests | None
+    edge: _Edge, installed: Sequence[Distribution], bounds: Sequence[PipRequirement], checks: _Checks
 ) -> Need | None:
-    there = list(found.get(edge.name, ()))
-    reason = _fault(edge, there, bounds, files=files, torn=torn, digests=digests)
+    reason = _fault(edge.wanted, installed, bounds, checks)
     if reason is None:
         return None
     specifier = edge.wanted.specifier if edge.wanted else ""
-    version = there[0].version if len(there) == 1 and reason != "version" else ""
+    version = installed[0].version if len(installed) == 1 and reason != "version" else ""
     keeps = bool(version) and allowed(specifier, version)
-    named = expected(edge.wanted)
-    pinned = keeps and reason in ("broken", "files") and there[0].direct_url is None and named != version
+    requested = expected(edge.wanted)
+    from_index = keeps and reason in ("broken", "files") and installed[0].direct_url is None
     return Need(
         name=edge.name,
         reason=reason,
-        there=", ".join(one.version for one in there) or None,
-        expected=version if keeps else named,
-        pin=f"{edge.name}=={version}" if pinned else "",
+        installed=", ".join(distribution.version for distribution in installed) or None,
+        expected=version if keeps else requested,
+        pin=f"{edge.name}=={version}" if from_index and requested != version else "",
     )
 
 
 def _fault(
-    edge: _Edge,
-    there: list[Distribution],
-    bounds: Sequence[Wanted],
-    *,
-    files: bool,
-    torn: bool,
-    digests: Digests | None,
+    wanted: PipRequirement | None,
+    installed: Sequence[Distribution],
+    bounds: Sequence[PipRequirement],
+    checks: _Checks,
 ) -> Reason | None:
-    if not there:
-        return "missing"
-    if len(there) > 1:
-        return "doubled"
-    one, wanted = there[0], edge.wanted
-    if one.broken or (torn and not one.finished):
+    if len(installed) != 1:
+        return "doubled" if installed else "missing"
+    distribution = installed[0]
+    if distribution.broken or (checks.torn and not distribution.finished):
         return "broken"
-    if wanted is not None and not allowed(wanted.specifier, one.version):
+    specifiers = [bound.specifier for bound in (*([wanted] if wanted else []), *bounds)]
+    if not all(allowed(specifier, distribution.version) for specifier in specifiers):
         return "version"
-    if not all(allowed(bound.specifier, one.version) for bound in bounds):
-        return "version"
-    if wanted is not None and wanted.url is not None and not (_came_from(one, wanted) and _fresh(one, wanted)):
+    if wanted and wanted.url is not None and not (_came_from(distribution, wanted) and _fresh(distribution, wanted)):
         return "source"
-    # A file of conda's, where no task asks for the distribution by name, is for the environment's own task to mend.
-    if files and (wanted is not None or one.installer != "conda") and one.files_missing(digests=digests):
+    # A conda package's files are repaired by the environment's own task, unless a task names the distribution.
+    own = wanted is not None or distribution.installer != "conda"
+    if checks.files and own and distribution.files_missing(digests=checks.digests):
         return "files"
     return None
 
 
-def _dependencies(one: Distribution, extras: frozenset[str], environment: Mapping[str, str]) -> Iterator[_Edge]:
-    for requirement in _requirements(one, extras, environment):
+def _dependencies(
+    distribution: Distribution, extras: frozenset[str], environment: Mapping[str, str]
+) -> Iterator[_Edge]:
+    for requirement in _requirements(distribution, extras, environment):
         names = frozenset(normalized(extra) for extra in requirement.extras)
         yield _Edge(normalized(requirement.name), names, None)
 
 
-def _requirements(one: Distribution, extras: frozenset[str], environment: Mapping[str, str]) -> Iterator[Requirement]:
-    """What a distribution depends on in that environment, with those extras."""
-    for text in one.requires:
+def _requirements(
+    distribution: Distribution, extras: frozenset[str], environment: Mapping[str, str]
+) -> Iterator[Requirement]:
+    """The dependencies of a distribution in that environment, with those extras."""
+    for text in distribution.requires:
         if not extras and _OF_EXTRA_ONLY.search(text):
             continue  # most lines of most distributions: not even parsed
         requirement = _requirement(text)
@@ -257,7 +267,7 @@ _OF_EXTRA_ONLY = re.compile(r";(?!.*\bor\b).*\bextra\s*==")
 
 @functools.lru_cache(maxsize=65536)
 def _requirement(text: str) -> Requirement | None:
-    """None for what is none: old distributions have things like ``pytz (>dev)``, which pip passes over as well."""
+    """None for text that is not valid: old distributions have ``pytz (>dev)`` and the like, which pip ignores too."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
@@ -266,47 +276,73 @@ def _requirement(text: str) -> Requirement | None:
         return None
 
 
-def _came_from(one: Distribution, wanted: Wanted) -> bool:
-    """Whether a distribution was installed from the URL or path of ``wanted``, user and password left aside."""
-    origin = one.direct_url
+def _came_from(distribution: Distribution, wanted: PipRequirement) -> bool:
+    """Whether a distribution was installed from the URL or path of ``wanted``, apart from user and password."""
+    origin = distribution.direct_url
     if origin is None or wanted.url is None or origin.editable != wanted.editable:
         return False
     vcs = _VCS_URL.match(wanted.url)
     if vcs is not None and wanted.editable:
-        return editable_clone.came_from(origin.url, wanted.url)
+        return _cloned_from(origin.url, without_credentials(wanted.url))
     if vcs is not None:
         info = origin.vcs_info or {}
-        if info.get("vcs") != vcs["vcs"] or _bare(origin.url) != _bare(vcs["url"]):
+        if info.get("vcs") != vcs["vcs"] or _comparable(origin.url) != _comparable(vcs["url"]):
             return False
         revision = vcs["revision"] or None
         commit = str(info.get("commit_id") or "")
         is_commit = bool(revision and len(revision) >= 7 and commit.startswith(revision))
         return revision == info.get("requested_revision") or is_commit
-    if _bare(origin.url) != _bare(wanted.url):
+    if _comparable(origin.url) != _comparable(wanted.url):
         return False
-    asked = dict(re.findall(r"(?:^|[#&])(md5|sha\d+)=([0-9a-fA-F]+)", urlsplit(wanted.url).fragment))
-    allowed = [tuple(text.split(":", 1)) for text in wanted.hashes] + list(asked.items())
-    known = [(algorithm, digest) for algorithm, digest in allowed if algorithm in origin.hashes]
-    return not known or any(origin.hashes[algorithm] == digest.lower() for algorithm, digest in known)
+    digests = re.findall(r"(?:^|[#&])(md5|sha\d+)=([0-9a-fA-F]+)", urlsplit(wanted.url).fragment)
+    digests += [tuple(text.split(":", 1)) for text in wanted.hashes]
+    comparable = [(algorithm, digest) for algorithm, digest in digests if algorithm in origin.hashes]
+    return not comparable or any(origin.hashes[algorithm] == digest.lower() for algorithm, digest in comparable)
 
 
-def _fresh(one: Distribution, wanted: Wanted) -> bool:
-    """Whether a local file or project is as it was when it was installed."""
+def clone_mark(origin: str) -> Path | None:
+    """The file in a clone of a repository that says where it came from; None for a folder that is not a clone.
+
+    pip's own record names the folder of an editable clone only (PEP 610, PEP 660), and not the repository and the
+    revision. The user's branches and commits in the clone do not change its source.
+
+    Args:
+        origin: The folder of the clone, as ``file:`` URL.
+    """
+    path = Path(unquote(urlsplit(origin).path))
+    folders = (path / name for name in (".git", ".hg", ".svn", ".bzr"))
+    return next((folder / "nbprovision-source" for folder in folders if folder.is_dir()), None)
+
+
+def _cloned_from(origin: str, url: str) -> bool:
+    """Whether a clone came from ``url``. If somebody else made the clone, only its repository is known."""
+    mark = clone_mark(origin)
+    if mark is None:
+        return False
+    marked = read_text(mark)
+    if marked is not None:
+        return marked.strip() == url
+    remote = _ORIGIN.search(read_text(mark.with_name("config")) or "")
+    return remote is not None and f"git+{without_credentials(remote[1])}" == url
+
+
+def _fresh(distribution: Distribution, wanted: PipRequirement) -> bool:
+    """Whether a local file or project has not changed since it was installed."""
     parts = urlsplit(wanted.url or "")
     if parts.scheme != "file":
         return True
     path = Path(unquote(parts.path))
+    record = distribution.path / "direct_url.json"
     sources = [path / name for name in _PROJECT_FILES] if path.is_dir() else [path]
-    for source in (*sources, one.path / "direct_url.json"):
+    for source in (*sources, record):
         inputs.file(source)
     try:
-        # ctime, as a file that is moved here keeps its old mtime.
+        # ctime, as a moved file keeps its old mtime.
         changed = max((os.stat(source).st_ctime_ns for source in sources if source.exists()), default=0)
-        return changed <= os.stat(one.path / "direct_url.json").st_ctime_ns
+        return changed <= os.stat(record).st_ctime_ns
     except OSError:
         return False
 
 
-def _bare(url: str) -> str:
-    """A URL without user, password and fragment, in one spelling."""
-    return unquote(re.sub(r"//[^/@]*@", "//", url.partition("#")[0])).rstrip("/")
+def _comparable(url: str) -> str:
+    return unquote(without_credentials(url)).rstrip("/")

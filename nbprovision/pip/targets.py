@@ -1,4 +1,4 @@
-"""Where `ensure_pip_pkg` installs, and what keeps it from installing there."""
+"""The targets of `ensure_pip_pkg`, and the reasons for which it refuses one."""
 
 from __future__ import annotations
 
@@ -12,108 +12,108 @@ from nbprovision.machine.interpreters import Target
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Blocked, TaskFailed
 from nbprovision.pip import requirements
-from nbprovision.pip.requirements import Wanted
-from nbprovision.system import disk_space
+from nbprovision.pip.requirements import PipRequirement
+from nbprovision.system import room
 from nbprovision.system.files import read_text
 
 
 def of_system(machine: Machine) -> Target:
-    """The Python that `pip install` means where no environment is active.
+    """The Python that `pip install` uses if no environment is active.
 
     Raises:
-        TaskFailed: there is none.
+        TaskFailed: there is no such Python.
 
     """
     python = interpreters.system_python(machine)
     if python is None:
         raise TaskFailed(
-            "there is no Python that `system: true` could mean",
-            cause="no python3 is on the PATH",
+            "no Python found for `system: true`",
+            cause="the PATH has no python3",
             cure="name an environment (`env`) or an interpreter (`python`)",
         )
     return interpreters.target_of(machine, python, str(python))
 
 
 def check_rights(target: Target) -> None:
-    """Refuse an interpreter of somebody else's, before an engine is asked what it would do.
+    """Refuse an interpreter whose packages this user may not change, before an engine predicts any changes.
 
     Raises:
-        TaskFailed: what it imports cannot be written by this user.
+        TaskFailed: this user may not write its folder.
 
     """
     folder = target.folder
     if target.location is not None or folder is None or not folder.exists() or os.access(folder, os.W_OK | os.X_OK):
         return
     raise TaskFailed(
-        f"the packages of {target.python} are not this user's to change",
-        cause=disk_space.unwritable(folder)[0],
-        cure="name an environment of yours (`env`), give a `target` folder, or run as a user who has the right",
+        f"this user may not change the packages of {target.python}",
+        cause=room.unwritable(folder)[0],
+        cure="name an environment of yours (`env`), give a `target` folder, or run as a user who may write there",
     )
 
 
-# Where conda-build works on a package: in folders of conda-forge's and Anaconda's builders, or below NAME_MILLISECONDS.
+# Folders in which conda-build builds: those of conda-forge's and Anaconda's builders, or below NAME_MILLISECONDS.
 _BUILT_BY_CONDA = re.compile(r"/(feedstock_root|croot|conda-bld)/|^/(private/)?tmp/build/|_\d{13}/(work|_h_env)\b")
 
 
-def _cure_of_missing(wanted: Wanted, path: Path) -> str:
+def _cure_of_missing(wanted: PipRequirement, path: Path) -> str:
     if wanted.name and _BUILT_BY_CONDA.search(str(path)):
         return (
-            f"conda's package was built there, on another machine: write `{wanted.name}` with a version; "
-            "`pip list --format=freeze` lists all packages so, as `pip freeze` does not"
+            f"conda's package was built there, on another machine: write `{wanted.name}` with a version; unlike "
+            "`pip freeze`, `pip list --format=freeze` prints all packages so"
         )
     return "a relative path starts from the folder of the file that names it"
 
 
-def check_places(asked: Iterable[Wanted], environment: Mapping[str, str]) -> None:
-    """Refuse a project or file that is asked for and missing.
+def check_places(wanted: Iterable[PipRequirement], environment: Mapping[str, str]) -> None:
+    """Refuse a requested project or file that is missing.
 
     Raises:
-        Blocked: there is none.
+        Blocked: it does not exist.
 
     """
-    for wanted in asked:
-        path = requirements.local_path(wanted)
-        if path is not None and not path.exists() and requirements.applies(wanted, environment):
+    for requirement in wanted:
+        path = requirements.local_path(requirement)
+        if path is not None and not path.exists() and requirements.applies(requirement, environment):
             raise Blocked(
                 path,
                 f"there is no {path}",
-                cause=f"'{wanted.shown}' asks for it",
-                cure=_cure_of_missing(wanted, path),
-            ).at(wanted.position)
+                cause=f"'{requirement.shown}' names it",
+                cure=_cure_of_missing(requirement, path),
+            ).at(requirement.position)
 
 
-def refuse_editable(target: Target, asked: Iterable[Wanted]) -> None:
-    """Refuse what would be in a ``target`` folder and could not be imported from there.
+def refuse_editable(target: Target, wanted: Iterable[PipRequirement]) -> None:
+    """Refuse an editable install into a ``target`` folder, as Python could not import it.
 
     Raises:
-        TaskFailed: a source folder is to be put on the path by a file that Python reads in site-packages only.
+        TaskFailed: a requirement is editable, which needs a .pth file in site-packages.
 
     """
-    editable = next((one for one in asked if one.editable), None)
+    editable = next((requirement for requirement in wanted if requirement.editable), None)
     if target.location is not None and editable is not None:
         raise TaskFailed(
-            f"'{editable.shown}' cannot be in {target.location}",
+            f"'{editable.shown}' cannot be installed into {target.location}",
             cause="an editable install works by a .pth file, which Python does not read in folders of PYTHONPATH",
             cure="install it into an environment, or put its source folder on PYTHONPATH as well",
         ).at(editable.position)
 
 
 def refuse_other_builds(target: Target) -> None:
-    """Refuse a ``target`` folder with packages that are compiled for another Python than the one of this task.
+    """Refuse a ``target`` folder with packages that are compiled for another Python than that of this task.
 
     Raises:
-        TaskFailed: it would import them, and fail.
+        TaskFailed: this Python could not import them.
 
     """
     if target.location is None:
         return
     minor = int((target.version or "3.0").split(".")[1])
-    for several in target.installed().values():
-        for one in several:
-            tags = _TAG.findall(read_text(one.path / "WHEEL") or "")
+    for same_name in target.installed().values():
+        for distribution in same_name:
+            tags = _TAG.findall(read_text(distribution.path / "WHEEL") or "")
             if tags and not any(_fits(python, abi, minor) for python, abi in tags):
                 raise TaskFailed(
-                    f"{target.location} holds {one.name} {one.version} for another Python",
+                    f"{target.location} contains {distribution.name} {distribution.version} for another Python",
                     cause=f"it is compiled for {tags[0][0]}, and {target.python} is Python {target.version}",
                     cure="give each Python a `target` of its own",
                 )
@@ -131,11 +131,11 @@ def _fits(python: str, abi: str, minor: int) -> bool:
 
 
 def no_target(target: Target) -> TaskFailed:
-    """The error for what cannot be installed for: an environment without a Python, a file that is no interpreter."""
+    """The error for an environment without a Python, or a file that is not an interpreter."""
     if os.access(target.python, os.X_OK) and not (target.prefix / "lib").is_dir():
         return TaskFailed(
-            f"{target.python} is no Python that runs",
-            cause="asked for its version and folders, it gave no answer",
+            f"{target.python} is not a working Python",
+            cause="it did not report its version and folders",
             cure="name another interpreter, or an environment by `env`",
         )
     return interpreters.no_python(target)

@@ -10,26 +10,26 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nbprovision.indexes import index_settings as indexes
+from nbprovision.indexes import index_settings
 from nbprovision.machine import distributions, network, protection
 from nbprovision.machine.distributions import normalized
 from nbprovision.model.errors import NotBegun, TaskFailed
-from nbprovision.pip import engine_options
-from nbprovision.pip.request import Move, Request, child_environment, failure, index_settings, interpreter
+from nbprovision.pip.install_settings import ALL, Options
+from nbprovision.pip.request import Move, Request, child_environment, failure, interpreter, settings_of, with_flag
 from nbprovision.pip.requirements import source_version
 from nbprovision.system import commands, secrets
 from nbprovision.system.disk_space import beside, free_space, megabytes, require_bytes, require_rest, write_error
-from nbprovision.system.files import make_folder, remove, temporary_folder
+from nbprovision.system.files import make_folder, remove, temporary_folder, write_atomically
 from nbprovision.system.secrets import without_password
 
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
 
-# What it says of each distribution: " + name==1.0", " - name==1.0 (from URL)", " ~ name==1.0", " + name @ URL".
+# uv's line for a distribution: " + name==1.0", " - name==1.0 (from URL)", " ~ name==1.0", " + name @ URL".
 _MOVE = re.compile(
     r"^ (?P<sign>[-+~]) (?P<name>[A-Za-z0-9._-]+?)"
     r"(==(?P<version>\S+)( \(from (?P<origin>\S+)\)$)?| @ (?P<url>\S+))(?= |$)",
@@ -38,108 +38,121 @@ _MOVE = re.compile(
 _DOWNLOADS = re.compile(r"^Would download (\d+) package", re.MULTILINE)
 _LOCK = ".lock"
 _finding = threading.Lock()
-_PLENTY = 1_000_000_000  # bytes; a rehearsal takes half as long as the work
+_PLENTY = 1_000_000_000  # bytes; a rehearsal takes half as long as the install
 
 
 def find(machine: Machine) -> Path | None:
-    """The uv that came with this tool, else one on the PATH; None where there is none."""
-    own = _own()
-    if own is not None:
-        return own
-    found = shutil.which("uv", path=machine.env.get("PATH", ""))
-    return Path(found) if found else None
+    """The uv that came with this tool, else the one on the PATH."""
+    path = _own() or shutil.which("uv", path=machine.env.get("PATH", ""))
+    return Path(path) if path else None
+
+
+def _own() -> str | None:
+    with _finding:  # uv finds itself by sysconfig, whose first call must not come from two threads at once
+        return _found_own()
+
+
+@functools.cache
+def _found_own() -> str | None:
+    try:
+        import uv
+
+        return uv.find_uv_bin()
+    except (ImportError, FileNotFoundError):
+        return None
 
 
 def perform(machine: Machine, request: Request) -> list[Move]:
-    """Carry a request out; where little room is left only after a rehearsal.
+    """Carry out a request. If little disk space is free, rehearse it first.
 
-    uv fetches and unpacks all before it changes anything, but then removes the old before it links the new.
+    uv downloads and unpacks everything before it changes the environment. It then removes the old distributions before
+    it links the new ones.
 
     Returns:
-        What was changed.
+        The changes.
 
     Raises:
-        NotBegun: there is no room. Nothing was changed.
-        TaskFailed: with uv's own words and what to do.
+        NotBegun: there is not enough disk space. Nothing was changed.
+        TaskFailed: with uv's message and advice.
     """
     _refuse_outside(machine, request)
-    for one in (one for name in request.reinstall for one in request.found().get(name, ())):
-        for path in one.path.glob(".tmp*"):  # a killed uv's, which another one leaves where it is
+    installed = request.found()
+    for distribution in (distribution for name in request.reinstall for distribution in installed.get(name, ())):
+        for path in distribution.path.glob(".tmp*"):  # of a killed uv; the next uv does not remove them
             remove(path)
     if request.location is None and free_space(request.prefix).free < _PLENTY:
         _rehearse(machine, request)
-    return _moves(_install(machine, request, dry_run=False))
+    return _moves(_install(machine, request))
 
 
 def _refuse_outside(machine: Machine, request: Request) -> None:
-    """Uv follows links in an environment when it removes the files of a distribution, and when it installs.
+    """Refuse links that lead out of an environment, as uv follows them when it removes and installs files.
 
     Raises:
-        TaskFailed: a distribution that moves has files outside, or what is to come would be outside.
+        TaskFailed: a distribution that moves has files outside, or a new one would have.
     """
     if request.location is None:
         protection.refuse_links(request.prefix, ("bin", "lib"))
     place = request.location or request.prefix
-    there = (one for several in request.found().values() for one in several)
-    strays = [one for one, _ in protection.files_outside(place, there)]
+    installed = (distribution for same_name in request.found().values() for distribution in same_name)
+    strays = [distribution for distribution, _ in protection.files_outside(place, installed)]
     if strays:
         moving = {move.name for move in resolve(machine, request)}
-        protection.refuse_distributions(place, (one for one in strays if one.name in moving))
+        protection.refuse_distributions(place, (stray for stray in strays if stray.name in moving))
 
 
 def _rehearse(machine: Machine, request: Request) -> None:
-    """Link into another folder what is to come: it is in the cache then, and there is room for it.
+    """Install the new distributions into another folder: this fills the cache, and shows that the space suffices.
 
     Raises:
-        NotBegun: there is none.
+        NotBegun: it does not suffice.
     """
-    said = _look(machine, request)
-    pins, references, fetched = _coming(said)
-    coming = [*pins, *references]
-    need = _to_fetch(machine, request, pins, fetched)
-    require_bytes(request.prefix, need, machine.cache_near(request.prefix))
-    options = msgspec.structs.replace(request.options, require_hashes=False)  # these are looked at when it counts
+    pins, references, to_fetch = _incoming(_dry_run(machine, request))
+    size = _download_size(machine, request, pins, to_fetch)
+    require_bytes(request.prefix, size, machine.cache_near(request.prefix))
+    options = msgspec.structs.replace(request.options, require_hashes=False)  # the install itself checks them
     with temporary_folder(beside(request.prefix)) as scratch:
         try:
-            if coming:
-                trial = msgspec.structs.replace(request, lines=tuple(coming), options=options, location=scratch)
-                _install(machine, trial, dry_run=False, alone=True)
+            if pins or references:
+                trial = msgspec.structs.replace(request, lines=(*pins, *references), options=options, location=scratch)
+                _install(machine, trial, "--no-deps")
         except TaskFailed as error:
             if write_error(error.cause) is None:
-                return  # such as a build that needs more than its own files; the install itself says what is wrong
-            known = f"it takes more than {megabytes(need)}, by the sizes of the packages; " if need else ""
-            raise NotBegun(error.message, cause=known + error.cause, cure=error.cure) from error
+                return  # such as a build that needs more than its own files; the install itself reports the cause
+            minimum = f"it takes more than {megabytes(size)}, by the sizes of the packages; " if size else ""
+            raise NotBegun(error.message, cause=minimum + error.cause, cure=error.cure) from error
         require_rest(scratch)
 
 
 def resolve(machine: Machine, request: Request) -> list[Move]:
-    """What carrying a request out would change. Nothing is changed but uv's cache.
+    """The changes that carrying out a request would make. This call changes nothing but uv's cache.
 
     Raises:
-        TaskFailed: it cannot be carried out.
+        TaskFailed: the request cannot be carried out.
     """
-    return _moves(_look(machine, request))
+    return _moves(_dry_run(machine, request))
 
 
-def _look(machine: Machine, request: Request) -> str:
+def _dry_run(machine: Machine, request: Request) -> str:
+    make_folder(machine.cache)
     with _without_trace(request.prefix if request.location is None else request.location):
-        return _install(machine, request, dry_run=True)
+        return _install(machine, request, "--dry-run")
 
 
-def _coming(said: str) -> tuple[list[str], list[str], int]:
-    """What an install would bring, by uv's words about it.
+def _incoming(output: str) -> tuple[list[str], list[str], int]:
+    """The distributions that an install would bring, from the output of a dry run.
 
-    No index is asked for a direct reference: that needs a network, and may bring somebody else's package. uv hides
-    passwords in what it says; such a reference leads nowhere, and is left out.
+    A direct reference is not looked up in an index, which would need a network and may have an unrelated package of
+    that name. uv hides passwords in its output; such a reference leads nowhere and is left out.
 
     Returns:
-        Pins for an index, direct references, and how many of the pins uv has to fetch; it does not say which.
+        Pins for an index, direct references, and the number of pins that uv has to download; it does not say which.
 
     """
     pins, references = [], []
-    found = _DOWNLOADS.search(said)
-    fetched = int(found[1]) if found else 0
-    for match in _MOVE.finditer(said):
+    downloads = _DOWNLOADS.search(output)
+    to_fetch = int(downloads[1]) if downloads else 0
+    for match in _MOVE.finditer(output):
         if match["sign"] == "-":
             continue
         url = match["url"] or match["origin"]
@@ -147,62 +160,49 @@ def _coming(said: str) -> tuple[list[str], list[str], int]:
             pins.append(f"{match['name']}=={match['version']}")
         elif secrets.MASK not in url:
             references.append(f"{match['name']} @ {url}")
-        fetched -= match["url"] is not None  # in no cache yet; uv counts files of this machine as well
-    return pins, references, fetched
+        to_fetch -= match["url"] is not None  # in no cache yet; uv counts files of this machine as well
+    return pins, references, to_fetch
 
 
 def origin_of(machine: Machine, request: Request, pin: str) -> str | None:
-    """The index that has a version of a package, by the request's own strategy, without its password.
+    """The index that has a version of a package, by the request's index strategy, without its password.
 
     Args:
-        machine: The facts.
-        request: What is to be installed.
+        machine: The machine.
+        request: The install.
         pin: ``name==version``.
     """
-    settings = index_settings(machine, request)
-    words = ["pip", "compile", "-", "--no-deps", "--no-header", "--emit-index-annotation", "--quiet", "--python"]
-    done = execute(
-        machine,
-        [*words, request.python, "--prerelease", "allow", *indexes.uv_arguments(settings)],
-        {**limits(machine), **indexes.uv_environment(settings)},
-        near=request.prefix,
-        stdin=f"{pin}\n",
-    )
-    found = re.search(r"^ *# from (\S+)", done.output, re.MULTILINE)
-    return indexes.place(found[1]) if done.status == 0 and found else None
+    origin = re.search(r"^ *# from (\S+)", _compile(machine, request, [pin], "--emit-index-annotation"), re.MULTILINE)
+    return index_settings.place(origin[1]) if origin else None
 
 
-def _to_fetch(machine: Machine, request: Request, pins: Sequence[str], count: int) -> int:
-    """The bytes to fetch at least, as the index tells them, which not every one does (PEP 700).
-
-    Args:
-        machine: The facts.
-        request: What is wanted.
-        pins: Pins of what is to come from it.
-        count: How many of them are in no cache.
-
-    """
+def _download_size(machine: Machine, request: Request, pins: Sequence[str], count: int) -> int:
+    """The least number of bytes of ``count`` downloads among ``pins``; 0 if the index has no sizes (PEP 700)."""
     if count <= 0 or not pins:
         return 0
-    settings = index_settings(machine, request)
-    words = ["pip", "compile", "-", "--format", "pylock.toml", "--no-deps", "--no-header", "--quiet", "--python"]
-    done = execute(
-        machine,
-        [*words, request.python, "--prerelease", "allow", *indexes.uv_arguments(settings)],
-        {**limits(machine), **indexes.uv_environment(settings)},
-        near=request.prefix,
-        stdin="".join(f"{pin}\n" for pin in pins),
-    )
-    if done.status != 0:
-        return 0
-    packages = indexes.parse_uv_toml(Path("pylock.toml"), done.output).get("packages", [])
-    sizes = [min([wheel.get("size", 0) for wheel in one.get("wheels", [])], default=0) for one in packages]
+    lock = _compile(machine, request, pins, "--format", "pylock.toml")
+    packages = index_settings.parse_uv_toml(Path("pylock.toml"), lock).get("packages", [])
+    sizes = [min([wheel.get("size", 0) for wheel in package.get("wheels", [])], default=0) for package in packages]
     return int(sum(sorted(sizes)[:count]))
 
 
-def _moves(said: str) -> list[Move]:
+def _compile(machine: Machine, request: Request, pins: Sequence[str], *words: str) -> str:
+    """The output of ``uv pip compile`` for pins without their dependencies; empty if it fails."""
+    settings = settings_of(machine, request)
+    command = ["pip", "compile", "-", "--no-deps", "--no-header", "--quiet", "--prerelease", "allow", *words]
+    completed = execute(
+        machine,
+        [*command, "--python", request.python, *index_settings.uv_arguments(settings)],
+        {**limits(machine), **index_settings.uv_environment(settings)},
+        near=request.prefix,
+        stdin="".join(f"{pin}\n" for pin in pins),
+    )
+    return completed.output if completed.status == 0 else ""
+
+
+def _moves(output: str) -> list[Move]:
     signs: dict[str, dict[str, str]] = {}
-    for match in _MOVE.finditer(said):
+    for match in _MOVE.finditer(output):
         url = match["url"] or ""
         version = match["version"] or source_version(url) or without_password(url)
         signs.setdefault(normalized(match["name"]), {})[match["sign"]] = version
@@ -218,75 +218,111 @@ def uninstall(
     """Uninstall distributions.
 
     Raises:
-        TaskFailed: with uv's own words.
+        TaskFailed: with uv's message.
     """
     names = [normalized(name) for name in names]
-    there = distributions.installed(prefix, names)
-    protection.refuse_distributions(prefix, (one for several in there.values() for one in several))
+    installed = distributions.installed(prefix, names).values()
+    protection.refuse_distributions(prefix, (distribution for same_name in installed for distribution in same_name))
     words: list[str | Path] = ["pip", "uninstall", "--python", python or interpreter(prefix), *names]
-    done = execute(machine, words, {"UV_NO_CONFIG": "1", **_managed(managed)}, near=prefix)
-    if done.status != 0:
-        raise failure(f"cannot uninstall from {prefix}", done)
+    completed = execute(machine, words, {"UV_NO_CONFIG": "1", **_managed(managed)}, near=prefix)
+    if completed.status != 0:
+        raise failure(f"cannot uninstall from {prefix}", completed)
 
 
 def evict(machine: Machine, names: Iterable[str], prefix: Path) -> None:
-    """Take distributions from the cache that ``prefix`` shares: an edit in place harmed its copy too.
+    """Remove distributions from the cache that ``prefix`` shares, whose copies an edit in place has damaged too.
 
     https://docs.astral.sh/uv/concepts/cache/#clearing-the-cache
 
     Raises:
-        TaskFailed: with uv's own words.
+        TaskFailed: with uv's message.
     """
-    done = execute(machine, ["cache", "clean", *names], {"UV_NO_CONFIG": "1"}, near=prefix)
-    if done.status != 0:
-        raise failure("cannot take harmed packages from uv's cache", done)
+    completed = execute(machine, ["cache", "clean", *names], {"UV_NO_CONFIG": "1"}, near=prefix)
+    if completed.status != 0:
+        raise failure("cannot remove damaged packages from uv's cache", completed)
 
 
-def _install(machine: Machine, request: Request, *, dry_run: bool, alone: bool = False) -> str:
+def _install(machine: Machine, request: Request, *flags: str) -> str:
     return network.retry(
-        machine,
-        lambda cached_only: _attempt(machine, request, dry_run=dry_run, alone=alone, cached_only=cached_only),
+        machine, lambda cached_only: _attempt(machine, request, [*flags, *(["--offline"] if cached_only else [])])
     )
 
 
-def _attempt(machine: Machine, request: Request, *, dry_run: bool, alone: bool, cached_only: bool) -> str:
-    settings = index_settings(machine, request)
+def _attempt(machine: Machine, request: Request, flags: Sequence[str]) -> str:
+    settings = settings_of(machine, request)
     words: list[str | Path] = ["pip", "install", "--python", request.python, "--requirements", "-"]
     words += [] if request.location is None else ["--target", request.location]
-    words += [word for path in request.constraints for word in ("--constraints", path)]
-    words += [word for name in request.reinstall for word in ("--reinstall-package", name)]
-    words += [word for name in request.upgrade for word in ("--upgrade-package", name)]
-    words += engine_options.for_uv(request.options)
-    words += ["--dry-run"] if dry_run else []
-    words += ["--no-deps"] if alone else []
-    words += ["--offline"] if cached_only else []
-    words += indexes.uv_arguments(settings)
-    variables = {**limits(machine), **indexes.uv_environment(settings), **_managed(request.managed)}
+    words += with_flag("--constraints", request.constraints)
+    words += with_flag("--reinstall-package", request.reinstall)
+    words += with_flag("--upgrade-package", request.upgrade)
+    words += [*_arguments(request.options), *flags, *index_settings.uv_arguments(settings)]
+    variables = {**limits(machine), **index_settings.uv_environment(settings), **_managed(request.managed)}
     if settings.proxy is None:
         variables.update(request.options.uv_proxies)
-    if dry_run:  # its lock for an environment of conda's goes where temporary files go
-        make_folder(machine.cache)
+    if "--dry-run" in flags:  # uv's lock for a conda environment goes into the folder for temporary files
         variables["TMPDIR"] = str(machine.cache)
-    with engine_options.uv_toml(machine, request) as path:
+    with _configuration(machine, request) as path:
         if path is not None:
             variables["UV_CONFIG_FILE"] = str(path)
-        done = execute(machine, words, variables, near=request.location or request.prefix, stdin=request.text)
-    if done.status != 0 and path is not None and str(path) in done.errors:
-        raise engine_options.refused_by_uv(machine, done.errors.replace(str(path), "uv.toml"))
-    if done.status != 0:
-        what = f"cannot install what is asked for into {request.prefix}"
-        raise failure(what, done, settings, request=request, machine=machine)
-    return done.errors
+        completed = execute(machine, words, variables, near=request.location or request.prefix, stdin=request.text)
+    if completed.status == 0:
+        return completed.errors
+    if path is not None and str(path) in completed.errors:
+        documents = index_settings.uv_documents(machine.env, machine.user_home, root=machine.root)
+        raise TaskFailed(
+            f"uv does not accept {' and '.join(str(file) for file, _ in documents)}",
+            cause=secrets.mask(completed.errors.replace(str(path), "uv.toml").strip())[-3000:],
+            cure="correct or remove the named key; a uv that you start by hand fails there as well",
+        )
+    message = f"cannot install the requested packages into {request.prefix}"
+    raise failure(message, completed, settings, request=request, machine=machine)
+
+
+def _arguments(options: Options) -> list[str | Path]:
+    """The arguments of ``uv pip install`` for ``options``."""
+    words = [*options.format_arguments, *with_flag("--constraints", options.remote_constraints)]
+    words += with_flag("--build-constraints", options.build_constraints)
+    words += ["--prerelease", "allow"] if ALL in options.all_releases else []
+    words += ["--prerelease", "disallow"] if ALL in options.only_final else []
+    words += ["--require-hashes"] if options.require_hashes else []
+    words += [] if options.build_isolation else ["--no-build-isolation"]
+    words += with_flag("--config-setting", options.config_settings)
+    words += ["--exclude-newer", options.uploaded_prior_to] if options.uploaded_prior_to else []
+    words += ["--refresh"] if ALL in options.refresh else with_flag("--refresh-package", options.refresh)
+    words += ["--keyring-provider", options.keyring] if options.keyring in ("disabled", "subprocess") else []
+    return words
+
+
+@contextlib.contextmanager
+def _configuration(machine: Machine, request: Request) -> Iterator[Path | None]:
+    """A temporary uv.toml with the settings of the user's that apply to installs; None without any."""
+    document = request.options.for_uv
+    if request.upgrade:
+        document = _without_resolution({**document, "pip": _without_resolution(document.get("pip", {}))})
+    document = {key: value for key, value in document.items() if key != "pip" or value}
+    if not document:
+        yield None
+        return
+    import tomlkit
+
+    with temporary_folder(machine.cache / "uv-settings") as folder:
+        path = folder / "uv.toml"
+        write_atomically(path, tomlkit.dumps(document), mode=0o600, durable=False)
+        yield path
+
+
+def _without_resolution(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key != "resolution"}
 
 
 def limits(machine: Machine) -> dict[str, str]:
-    """How long uv waits for an answer, and how often it asks again, where neither pip nor uv is told that.
+    """The seconds that uv waits for an answer, and its number of retries, unless pip or uv is configured otherwise.
 
     https://docs.astral.sh/uv/reference/environment/#uv_http_timeout
     """
-    limits = {"UV_HTTP_TIMEOUT": f"{network.timeout(machine.env):.0f}"}
-    if any(machine.env.get(name) for name in ("UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT")):
-        limits = {}
+    limits = {}
+    if not any(machine.env.get(name) for name in ("UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT")):
+        limits["UV_HTTP_TIMEOUT"] = f"{network.timeout(machine.env):.0f}"
     if not machine.env.get("UV_HTTP_RETRIES"):
         limits["UV_HTTP_RETRIES"] = str(network.quick_retries(machine))
     return limits
@@ -294,17 +330,17 @@ def limits(machine: Machine) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _without_trace(prefix: Path) -> Iterator[None]:
-    """Even for a dry run uv makes a lock file in a virtual environment or a target: take away what was not there."""
+    """Remove the lock file and the folder that uv creates even for a dry run, unless they existed before."""
     lock = prefix / _LOCK
-    there, folder_there = lock.exists(), prefix.exists()
+    had_lock, had_folder = lock.exists(), prefix.exists()
     try:
         yield
     finally:
-        if not there:
+        if not had_lock:
             with contextlib.suppress(OSError), lock.open("r+b") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not one that another uv holds by now
                 lock.unlink()
-        if not folder_there:
+        if not had_folder:
             with contextlib.suppress(OSError):
                 prefix.rmdir()
 
@@ -312,24 +348,23 @@ def _without_trace(prefix: Path) -> Iterator[None]:
 def execute(
     machine: Machine, words: Sequence[str | Path], variables: dict[str, str], *, near: Path, stdin: str = ""
 ) -> commands.Completed:
-    """Start uv, with a cache on the file system of ``near``.
+    """Run uv, with a cache on the file system of ``near``.
 
     Raises:
-        TaskFailed: there is no uv, or it was killed.
+        TaskFailed: uv is missing, or was killed.
     """
     uv = find(machine)
     if uv is None:
-        raise TaskFailed("uv is not there", cause="it came with this tool and is gone", cure="install uv, or use pip")
-    env = child_environment(machine.env)
-    # On the file system of the environments, so that files are linked and not copied.
-    cache = {}
+        raise TaskFailed("uv is missing", cause="it came with this tool and is gone", cure="install uv, or use pip")
+    env = {**child_environment(machine.env), **variables}
     if not env.get("UV_CACHE_DIR"):
+        # On the file system of the environments, so that uv links files instead of copying them.
         folder = machine.cache_near(near) / "uv"
-        make_folder(folder, mode=0o700)  # uv's locks in it are writable for everybody who gets there
-        cache = {"UV_CACHE_DIR": str(folder)}
+        make_folder(folder, mode=0o700)  # everybody may write uv's locks in it
+        env["UV_CACHE_DIR"] = str(folder)
     return commands.run(
         [uv, *words, "--no-config", "--no-progress", "--color", "never"],
-        env={**env, **cache, **variables},
+        env=env,
         stdin=stdin,
         timeout=machine.timeout,
         accept=range(256),
@@ -338,18 +373,3 @@ def execute(
 
 def _managed(managed: bool) -> dict[str, str]:
     return {"UV_BREAK_SYSTEM_PACKAGES": "1"} if managed else {}
-
-
-def _own() -> Path | None:
-    with _finding:  # sysconfig, by which uv finds itself, cannot be asked for the first time by two threads at once
-        return _found()
-
-
-@functools.cache
-def _found() -> Path | None:
-    try:
-        import uv
-
-        return Path(uv.find_uv_bin())
-    except (ImportError, FileNotFoundError):
-        return None

@@ -1,4 +1,4 @@
-"""Virtual environments are made by uv, from a Python of this machine (https://docs.astral.sh/uv/reference/cli/#uv-venv)."""
+"""Create virtual environments by uv, from a Python of this machine (https://docs.astral.sh/uv/reference/cli/#uv-venv)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONFIG = "pyvenv.cfg"
 
 
 class Base(msgspec.Struct, frozen=True):
-    """A Python of this machine: its program, and its version in full."""
+    """A Python of this machine: its executable, and its full version."""
 
     path: Path
     version: str
@@ -38,51 +38,51 @@ class _Listed(msgspec.Struct):
 
 
 def bases(machine: Machine) -> list[Base]:
-    """Every CPython of this machine, the newest first; those of conda environments, which may go, behind the others.
+    """Each CPython of this machine, the newest first. Those of conda environments come last, as they may be removed.
 
-    uv finds those on the PATH and its own. pyenv's, and those of conda, are looked for as well.
+    uv finds its own Pythons and those on the PATH; this function adds those of pyenv and conda.
     """
     pyenv = Path(machine.env.get("PYENV_ROOT") or machine.user_home / ".pyenv") / "versions"
-    condas = [base / "bin" for base in machine.conda.installations]
+    installations = [base / "bin" for base in machine.conda.installations]
     environments = [
-        one.prefix / "bin" for one in machine.conda.environments() if not (one.unfinished or one.jupyter_server)
+        env.prefix / "bin" for env in machine.conda.environments() if not (env.unfinished or env.jupyter_server)
     ]
-    folders = [*sorted(pyenv.glob("*/bin")), *condas, *environments]
+    folders = [*sorted(pyenv.glob("*/bin")), *installations, *environments]
     path = os.pathsep.join([machine.env.get("PATH", ""), *map(str, folders)])
-    done = uv_command.execute(
+    completed = uv_command.execute(
         machine,
         ["python", "list", "--only-installed", "--no-python-downloads", "--output-format", "json"],
         {"PATH": path},
         near=machine.home / "envs",
     )
     try:
-        listed = msgspec.json.decode(done.output, type=list[_Listed])
+        listed = msgspec.json.decode(completed.output, type=list[_Listed])
     except msgspec.DecodeError:
         raise TaskFailed(
-            "the Pythons of this machine could not be listed",
-            cause=(done.errors.strip() or "uv gave no list")[-2000:],
-            cure="name one by its path: python: /usr/bin/python3",
+            "cannot list the Pythons of this machine",
+            cause=(completed.errors.strip() or "uv printed no list")[-2000:],
+            cure="name a Python by its path: python: /usr/bin/python3",
         ) from None
-    last = [folder for folder in environments if folder not in condas]
-    found = [
-        Base(Path(one.path), one.version)
-        for one in listed
-        if one.path is not None and one.implementation == "cpython" and one.variant == "default"
+    last = [folder for folder in environments if folder not in installations]
+    pythons = [
+        Base(Path(entry.path), entry.version)
+        for entry in listed
+        if entry.path is not None and entry.implementation == "cpython" and entry.variant == "default"
     ]
-    return sorted(found, key=lambda base: (base.path.parent in last, [-part for part in _numbers(base.version)]))
+    return sorted(pythons, key=lambda base: (base.path.parent in last, [-part for part in _numbers(base.version)]))
 
 
-def choose(machine: Machine, request: str | None, *, rather: str = "") -> Base:
-    """The Python to make an environment from.
+def choose(machine: Machine, request: str | None, *, preferred: str = "") -> Base:
+    """The Python from which to create an environment.
 
     Args:
-        machine: The facts.
-        request: Versions that will do, or the path of one. Default: the Python that ``pip install`` means where no
+        machine: The machine.
+        request: The allowed versions, or the path of a Python. Default: the Python that ``pip install`` uses if no
             environment is active, else the newest.
-        rather: The minor version to take where several will do, as what is installed is for that one.
+        preferred: The minor version to choose if several are allowed, as the installed packages are for it.
 
     Raises:
-        TaskFailed: there is none.
+        TaskFailed: there is no such Python.
 
     """
     if request is not None and "/" in request:
@@ -90,61 +90,61 @@ def choose(machine: Machine, request: str | None, *, rather: str = "") -> Base:
         probed = interpreters.probe(machine, python)
         if probed is None:
             raise TaskFailed(
-                f"{python} is no Python that runs",
-                cause="asked for its version, it gave no answer" if python.exists() else "there is no such file",
-                cure='name another one, or write a version: python: "3.12"',
+                f"{python} is not a working Python",
+                cause="it did not report its version" if python.exists() else "the file does not exist",
+                cure='name another Python, or write a version: python: "3.12"',
             )
         return Base(python, probed.version)
-    if request is None and not rather:
+    if request is None and not preferred:
         own = interpreters.system_python(machine)
         probed = interpreters.probe(machine, own) if own is not None else None
         if own is not None and probed is not None:
             return Base(own, probed.version)
-    there = bases(machine)
-    fit = [base for base in there if request is None or satisfies(base.version, request)]
-    fit.sort(key=lambda base: minor(base.version) != rather)
+    available = bases(machine)
+    fit = [base for base in available if request is None or satisfies(base.version, request)]
+    fit.sort(key=lambda base: minor(base.version) != preferred)
     if not fit:
-        # Each once: an interpreter has several names in its folder.
-        known = {os.path.realpath(base.path): f"{base.version} ({base.path})" for base in reversed(there)}
+        # An interpreter has several names in its folder; list it once.
+        names = {os.path.realpath(base.path): f"{base.version} ({base.path})" for base in reversed(available)}
         raise TaskFailed(
             f"there is no Python {request} on this machine" if request else "there is no Python on this machine",
-            cause=f"there are: {', '.join(reversed(known.values()))}"
-            if known
-            else "neither on the PATH, nor of conda, pyenv or uv",
-            cure="ask for one that is there, or make it: ensure_conda_env with python, then python: PREFIX/bin/python",
+            cause=f"found: {', '.join(reversed(names.values()))}"
+            if names
+            else "neither the PATH nor conda, pyenv or uv has one",
+            cure="name an existing Python, or create one: ensure_conda_env with python, then python: PREFIX/bin/python",
         )
     return fit[0]
 
 
-def make(machine: Machine, prefix: Path, base: Base, *, empty: bool) -> None:
-    """Make a virtual environment at ``prefix``, which is marked as unfinished; what is installed there stays.
+def create(machine: Machine, prefix: Path, base: Base, *, empty: bool) -> None:
+    """Create a virtual environment at ``prefix``, which is marked as unfinished; installed packages stay.
 
     Args:
-        machine: The facts.
+        machine: The machine.
         prefix: The environment.
-        base: The Python that it is made from.
-        empty: Take out first what is there: it is for another Python.
+        base: The Python to create it from.
+        empty: Remove its content first, which is for another Python.
 
     Raises:
-        TaskFailed: with uv's own words.
+        TaskFailed: with uv's message.
 
     """
     if empty:
         _clear(prefix)
     words: list[str | Path] = ["venv", "--allow-existing", "--no-python-downloads", "--no-project", "--quiet"]
-    done = uv_command.execute(machine, [*words, "--python", base.path, prefix], {}, near=prefix)
-    if done.status != 0:
+    completed = uv_command.execute(machine, [*words, "--python", base.path, prefix], {}, near=prefix)
+    if completed.status != 0:
         raise TaskFailed(
-            f"the virtual environment {prefix} could not be made",
-            cause=(done.errors.strip() or done.output.strip())[-4000:],
-            cure="put right what uv complains of, and run once more",
+            f"cannot create the virtual environment {prefix}",
+            cause=(completed.errors.strip() or completed.output.strip())[-4000:],
+            cure="fix the problem that uv reports, and run again",
         )
 
 
 def _clear(prefix: Path) -> None:
-    """Take out everything but the mark and pyvenv.cfg, which tell the next run what this folder is.
+    """Remove everything except the mark and pyvenv.cfg, by which the next run recognises the folder.
 
-    Each part goes in one step: of one that is half there nobody could tell which packages are whole.
+    Each part is removed in one step: in a half-removed part, broken packages could look complete.
     """
     for name in os.listdir(prefix):
         if name not in (unfinished.MARK, CONFIG):

@@ -14,7 +14,7 @@ from nbprovision.conda.environment_file import EnvironmentFile
 from nbprovision.lint.check import check
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ProvisionError
-from nbprovision.pip.requirements_files import Asked, Options
+from nbprovision.pip.requirements_files import Options, RequirementSet
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def read(tmp_path: Path) -> Any:
     return written
 
 
-def asked(file: EnvironmentFile) -> Asked:
+def asked(file: EnvironmentFile) -> RequirementSet:
     return environment_file.pip_section(file, {})
 
 
@@ -120,7 +120,7 @@ def test_a_key_of_a_merge_may_stand_twice(read: Any) -> None:
         ("- --trust-me\n", 4, 7, "unknown option '--trust-me'"),
         ("- -r https://host/r.txt\n", 4, 7, "'-r' cannot be 'https://host/r.txt'"),
         ("- -r nope.txt\n", 4, 7, "cannot read"),
-        ("- -r nope.txt ; python_version < '3'\n", 4, 7, "takes no condition: 'python_version < '3''"),
+        ("- -r nope.txt ; python_version < '3'\n", 4, 7, "cannot have a condition: 'python_version < '3''"),
         ("- six ${NOT_SET}\n", 4, 7, "NOT_SET is not set"),
     ],
 )

@@ -118,7 +118,7 @@ ODD_PIP_CONFS = {
 @pytest.mark.parametrize(
     "asked", [{"global.index-url": [URL]}, {"install.trusted-host": ["a", "b"]}], ids=["one", "list"]
 )
-def test_pip_reads_what_was_written(name: str, asked: pip_conf.Asked, tmp_path: Path) -> None:
+def test_pip_reads_what_was_written(name: str, asked: pip_conf.Settings, tmp_path: Path) -> None:
     path = tmp_path / "pip.conf"
     path.write_bytes(ODD_PIP_CONFS[name].encode())
     before = pips_settings(path)
@@ -221,7 +221,7 @@ ODD_UV_TOMLS = {
     "strings of several lines": 'cache-dir = """\n/c\\\n"""\nfind-links = [\n "/a",\n\t"/b",\n]\n',
     "nothing but a comment": "# mine",
 }
-UV_ASKED: uv_toml.Asked = {
+UV_ASKED: uv_toml.Settings = {
     "default": [URL], "extra": ["https://e.example/simple"], "find-links": ["/w w"], "index-strategy": ["first-index"]
 }  # fmt: skip
 

@@ -214,7 +214,7 @@ def test_where_aws_does_not_answer_a_token_that_holds_is_kept(team: Team) -> Non
     team.answers(fail=DENIED)
     (task,) = team.run(text)["tasks"]
     assert task["status"] == "ok"
-    assert "the token in place is kept" in task["warnings"][0]
+    assert "the present token is kept" in task["warnings"][0]
     assert "sts:GetServiceBearerToken" in task["warnings"][0]
     assert team.pip_conf.read_text() == before
     team.run(text)
@@ -277,7 +277,7 @@ def test_without_a_region(team: Team) -> None:
 def test_an_answer_that_is_none_is_not_shown(team: Team) -> None:
     team.aws.write_text('#!/bin/sh\necho \'{"authorizationToken": "t0ken-torn\'\n')
     (task,) = team.run(team.playbook(), status=2)["tasks"]
-    assert "an answer that is not understood" in task["error"]["message"]
+    assert "an unknown answer" in task["error"]["message"]
     assert "t0ken-torn" not in json.dumps(task) + everything_written(team)
 
 
@@ -287,7 +287,7 @@ def test_a_command_that_hangs_is_ended(team: Team, monkeypatch: pytest.MonkeyPat
     machine = Machine(team.env)
     asked = CodeArtifact(domain="acme", repository="team", owner="111122223333", endpoint=team.endpoint)
     task = EnsurePipIndex(codeartifact=asked)
-    with pytest.raises(TaskFailed, match="no token") as caught:
+    with pytest.raises(TaskFailed, match="cannot get a token") as caught:
         task.apply(task.plan(task.read(machine)), machine)
     assert "interface endpoints" in caught.value.cure
 

@@ -124,7 +124,7 @@ def test_the_error_names_the_index_that_was_used_and_our_parameter(
 ) -> None:
     result = carried_out(EnsurePipPkg(packages=f"idna{specifier}", env=str(prefix)), machine)
     assert isinstance(result.error, TaskFailed)
-    assert f"idna was looked for in {served.extra} only" in result.error.cause
+    assert f"uv searched for idna in {served.extra} only" in result.error.cause
     assert f"a version that {served.extra} has" in result.error.cure
     assert "`index_strategy: best-match` of ensure_pip_index" in result.error.cure
     assert "--index-strategy" not in result.error.text

@@ -49,12 +49,10 @@ def test_scope_system_without_the_right(machine: Machine) -> None:
     """Said before anything is done, and only where something is to be done."""
     task = index(scope="system")
     state = task.read(machine)
-    subjects = [
-        structs.replace(subject, file=structs.replace(subject.file, writable=False)) for subject in state.subjects
-    ]
+    files = [structs.replace(entry, file=structs.replace(entry.file, writable=False)) for entry in state.files]
     with pytest.raises(TaskFailed, match="scope: user"):
-        task.plan(structs.replace(state, subjects=tuple(subjects)))
-    assert not EnsurePipIndex(scope="system", state="absent").plan(structs.replace(state, subjects=tuple(subjects)))
+        task.plan(structs.replace(state, files=tuple(files)))
+    assert not EnsurePipIndex(scope="system", state="absent").plan(structs.replace(state, files=tuple(files)))
 
 
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -62,8 +60,8 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "a path": ({"url": "/opt/simple"}, "url", "write file:///opt/simple"),
     "no scheme": ({"url": "pypi.org/simple"}, "url", "not an http, https or file URL"),
     "another scheme": ({"url": "ftp://h/simple"}, "url", "not an http, https or file URL"),
-    "no host": ({"url": "https:///simple"}, "url", "names no host"),
-    "no absolute path": ({"url": "file://opt/simple"}, "url", "names no absolute path"),
+    "no host": ({"url": "https:///simple"}, "url", "has no host"),
+    "no absolute path": ({"url": "file://opt/simple"}, "url", "has no absolute path"),
     "a line break": ({"url": "https://h/simple\ntrusted-host = evil"}, "url", "line break"),
     "a line break in a list": ({"extra_urls": [URL, "https://h\n[install]"]}, "extra_urls", "line break"),
     "a blank": ({"url": "https://h/a b"}, "url", "%20"),
@@ -128,15 +126,15 @@ def test_no_change_shows_a_password(machine: Machine, pip_conf: Path, uv_toml: P
         ({}, {"UV_DEFAULT_INDEX": "https://x/simple"}, {}, "UV_DEFAULT_INDEX"),
         ({}, {}, {".config/pip/pip.conf": "[install]\nindex-url = https://x\n"}, "[install] is stronger"),
         ({"scope": "system"}, {}, {".pip/pip.conf": "[global]\nindex-url = https://x\n"}, ".pip/pip.conf [global] is stronger"),
-        ({}, {}, {".config/pip/pip.conf": "[global]\nno-index = true\n"}, "pip asks no index"),
+        ({}, {}, {".config/pip/pip.conf": "[global]\nno-index = true\n"}, "pip uses no index"),
         ({}, {"PIP_NO_INDEX": "1"}, {}, "PIP_NO_INDEX sets `no-index`"),
-        ({}, {}, {".config/uv/uv.toml": "no-index = true\n"}, "uv, started by hand, asks no index"),
-        ({}, {}, {".config/uv/uv.toml": "[pip]\nno-index = true\n"}, "uv, started by hand, asks no index"),
+        ({}, {}, {".config/uv/uv.toml": "no-index = true\n"}, "uv, started by hand, uses no index"),
+        ({}, {}, {".config/uv/uv.toml": "[pip]\nno-index = true\n"}, "uv, started by hand, uses no index"),
         ({"scope": "system"}, {}, {".config/uv/uv.toml": "no-index = false\n"}, None),
         ({"url": "http://me:canary88@h/simple"}, {}, {}, "unencrypted"),
         ({"url": "https://pypi.org"}, {}, {}, "/simple"),
         ({"extra_urls": "https://pypi.org/simple"}, {}, {}, "anyone can publish"),
-        ({"cert": "/nowhere.pem"}, {}, {}, "there is no /nowhere.pem"),
+        ({"cert": "/nowhere.pem"}, {}, {}, "/nowhere.pem (`cert`) does not exist"),
         ({}, {}, {".pip/pip.conf": "[global]\nindex-url = https://x\n"}, None),
         ({"extra_urls": ["https://b/simple"], "find_links": ["~/w"], "trusted_hosts": "h"}, {"UV_DEFAULT_INDEX": URL + "/"}, {}, None),
     ],

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.indexes.uv_toml import Asked, merged, undone, values
+from nbprovision.indexes.uv_toml import Settings, merged, undone, values
 
 PATH = Path("/home/user/.config/uv/uv.toml")
 BEFORE = '# mine\nindex-strategy = "first-index"\nfind-links = ["/own"]\n'
-OURS: Asked = {
+OURS: Settings = {
     "index-strategy": ["unsafe-best-match"],
     "find-links": ["/ours"],
     "allow-insecure-host": ["h:1"],

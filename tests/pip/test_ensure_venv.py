@@ -210,10 +210,10 @@ def test_a_python_that_is_not_here(machine: Machine) -> None:
     task = EnsureVenv(name="plots", python="3.99")
     with pytest.raises(TaskFailed, match=r"there is no Python 3\.99 on this machine") as caught:
         task.read(machine)
-    assert f"there are: {OWN}" in caught.value.cause or ", " + OWN in caught.value.cause
+    assert f"found: {OWN}" in caught.value.cause or ", " + OWN in caught.value.cause
     told = [os.path.realpath(path) for path in re.findall(r"\(([^)]*)\)", caught.value.cause)]
     assert len(told) == len(set(told)), "each once, whatever names it has"
-    with pytest.raises(TaskFailed, match="no Python that runs"):
+    with pytest.raises(TaskFailed, match="is not a working Python"):
         EnsureVenv(name="plots", python="/gone/python3").read(machine)
     assert not (machine.home / "envs/plots").exists()
 
@@ -230,7 +230,7 @@ def test_what_is_something_else_stays(machine: Machine, tmp_path: Path) -> None:
         EnsureVenv(path=str(data)).read(machine)
     conda = machine.home / "envs/fraud"
     (conda / "conda-meta").mkdir(parents=True)
-    with pytest.raises(TaskFailed, match="there is a conda environment 'fraud' already"):
+    with pytest.raises(TaskFailed, match="a conda environment 'fraud' already exists"):
         EnsureVenv(name="fraud").read(machine)
     with pytest.raises(TaskFailed, match="is not a virtual environment"):
         EnsureVenv(name="fraud", state="absent").read(machine)

@@ -198,7 +198,7 @@ def test_what_no_task_can_heed_is_refused(task: Task, machine: Machine, home: Pa
     path = user_pip_conf(home, f"[install]\n{option}\n")
     with pytest.raises(TaskFailed) as caught:
         planned(task("pear", engine=engine), machine)
-    assert f"({path} [install]) cannot be heeded" in caught.value.message
+    assert f"({path} [install]) is not supported" in caught.value.message
 
 
 # Each of them by itself breaks pip, or makes it install something else or somewhere else.
@@ -241,7 +241,7 @@ class TestHashes:
         assert caught.value.position is not None
         assert caught.value.position.line == 1
         assert caught.value.cure.startswith(
-            "give it one: `pip hash FILE` prints that of a file; `uv pip compile --generate-"
+            "add one: `pip hash FILE` prints the hash of a file; `uv pip compile --generate-"
         )
         file.write_text(f"--no-require-hashes\n{file.read_text()}")
         converge(wanted, machine)
@@ -256,7 +256,7 @@ class TestHashes:
         with pytest.raises(TaskFailed) as caught:
             converge(EnsurePipPkg(requirements=str(tmp_path / "r.txt"), env=str(prefix), engine=engine), machine)
         assert versions(prefix) == {}
-        assert caught.value.cure.startswith("give each package that is named its version and hash, dependencies too: ")
+        assert caught.value.cure.startswith("give each named package a version and a hash, dependencies too: ")
         assert "--generate-hashes" in caught.value.cure
         assert "tampered" not in caught.value.text
 
@@ -281,15 +281,15 @@ class TestHashes:
         (tmp_path / "r.txt").write_text(f"apple>=1 --hash=sha256:{digest}\n")
         with pytest.raises(TaskFailed, match="pinned") as caught:
             converge(EnsurePipPkg(requirements=str(tmp_path / "r.txt"), env=str(prefix), engine="uv"), machine)
-        assert caught.value.cure.startswith("give each package that is named its version and hash")
+        assert caught.value.cure.startswith("give each named package a version and a hash")
 
     @pytest.mark.parametrize(
         ("written", "message", "cure"),
         [
-            (f"md5:{'a' * 32}", "'md5' is no algorithm for --hash", "give the sha256: `pip hash FILE`"),
-            (f"sha1:{'a' * 40}", "'sha1' is no algorithm for --hash", "give the sha256: `pip hash FILE`"),
-            (f"blake2b:{'a' * 128}", "'blake2b' is no algorithm for --hash", "give the sha256: `pip hash FILE`"),
-            ("sha256:abc", "'--hash=sha256:abc' is not a whole hash", "copy all of it: `pip hash FILE`"),
+            (f"md5:{'a' * 32}", "'md5' is not an algorithm for --hash", "give the sha256: `pip hash FILE`"),
+            (f"sha1:{'a' * 40}", "'sha1' is not an algorithm for --hash", "give the sha256: `pip hash FILE`"),
+            (f"blake2b:{'a' * 128}", "'blake2b' is not an algorithm for --hash", "give the sha256: `pip hash FILE`"),
+            ("sha256:abc", "'--hash=sha256:abc' is not a complete hash", "copy all of it: `pip hash FILE`"),
             (f"{'a' * 64}", f"'--hash={'a' * 64}' is not a hash", "write `--hash=sha256:`"),
         ],
     )
@@ -405,7 +405,7 @@ def test_what_uv_does_not_take_is_told_with_the_user_s_file(
     task: Task, machine: Machine, home: Path, text: str
 ) -> None:
     path = user_uv_toml(home, f"{text}\n")
-    with pytest.raises(TaskFailed, match="uv does not take what") as caught:
+    with pytest.raises(TaskFailed, match="uv does not accept") as caught:
         converge(task("apple"), machine)
     assert str(path) in caught.value.message
     assert str(machine.cache) not in caught.value.text

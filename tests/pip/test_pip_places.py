@@ -106,7 +106,7 @@ class TestSystem:
 
     def test_without_a_python(self, elsewhere: Instance, tmp_path: Path) -> None:
         elsewhere.env["PATH"] = str(tmp_path)
-        with pytest.raises(Exception, match="no Python that `system: true` could mean"):
+        with pytest.raises(Exception, match="no Python found for `system: true`"):
             elsewhere.run("- ensure_pip_pkg: {packages: apple, system: true}")
 
     def test_managed_by_the_system(self, elsewhere: Instance, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ class TestSystem:
             check=False,
         )
         assert done.returncode == 2, done.stdout + done.stderr
-        assert "are not this user's to change" in done.stdout + done.stderr
+        assert "may not change the packages of" in done.stdout + done.stderr
         assert "name an environment of yours" in done.stdout + done.stderr
         assert versions(tmp_path / "usr") == {}
 
@@ -192,7 +192,7 @@ class TestInterpreter:
         (tmp_path / "no/bin/python").write_text("#!/bin/sh\necho hello\n")
         (tmp_path / "no/bin/python").chmod(0o755)
         error = instance.bad(f"- ensure_pip_pkg: {{packages: apple, python: {tmp_path}/no/bin/python}}")
-        assert "is no Python that runs" in error.message
+        assert "is not a working Python" in error.message
 
 
 def in_folder(folder: Path) -> dict[str, str]:
@@ -290,7 +290,7 @@ class TestTarget:
         wheel = folder / "apple-1.0.dist-info/WHEEL"
         wheel.write_text("Wheel-Version: 1.0\nTag: cp37-cp37m-manylinux2014_x86_64\n")
         error = instance.bad(tasks)
-        assert "holds apple 1.0 for another Python" in error.message
+        assert "contains apple 1.0 for another Python" in error.message
         assert "compiled for cp37" in error.cause
         assert "a `target` of its own" in error.cure
         wheel.write_text("Wheel-Version: 1.0\nTag: cp37-abi3-manylinux2014_x86_64\n")

@@ -72,7 +72,7 @@ def test_without_any_uv_it_is_said_what_to_do(
 ) -> None:
     monkeypatch.setattr(uv_command, "_own", lambda: None)
     machine.env["PATH"] = str(tmp_path / "nothing")
-    with pytest.raises(TaskFailed, match="uv is not there") as caught:
+    with pytest.raises(TaskFailed, match="uv is missing") as caught:
         uv_command.uninstall(machine, prefix, ["apple"])
     assert caught.value.cure == "install uv, or use pip"
 
@@ -119,12 +119,12 @@ Would download 2 packages
  ~ fig==1.0 (from file:///fig-1.0-py3-none-any.whl#sha256=ab)
  + pear==1.0 (from https://u:****@host/pear-1.0-py3-none-any.whl)
 """
-    assert uv_command._coming(said) == (
+    assert uv_command._incoming(said) == (
         ["apple==2.0"],
         ["plum @ file:///a%20b/plum-2.0-py3-none-any.whl", "fig @ file:///fig-1.0-py3-none-any.whl#sha256=ab"],
         1,
     )
-    assert uv_command._coming("") == ([], [], 0)
+    assert uv_command._incoming("") == ([], [], 0)
 
 
 @pytest.mark.usefixtures("little_room")
@@ -133,7 +133,7 @@ def test_a_rehearsal_that_fills_the_disk_is_no_beginning(
 ) -> None:
     full = 'case "$*" in *--target*) echo "error: No space left on device (os error 28)" >&2; exit 2;; esac\n'
     stand_in(machine, tmp_path, monkeypatch, full + 'exec "$UV" "$@"')
-    with pytest.raises(NotBegun, match="cannot install what is asked for") as caught:
+    with pytest.raises(NotBegun, match="cannot install the requested packages") as caught:
         uv_command.perform(machine, request(prefix, "apple"))
     assert "the disk is full" in caught.value.cause
     assert versions(prefix) == {}
@@ -169,6 +169,6 @@ def test_a_cache_that_cannot_be_cleaned_is_told_in_uvs_words(prefix: Path, machi
     cache = tmp_path / "cache"
     cache.write_text("a file\n")
     machine.env["UV_CACHE_DIR"] = str(cache)
-    with pytest.raises(TaskFailed, match="cannot take harmed packages from uv's cache") as caught:
+    with pytest.raises(TaskFailed, match="cannot remove damaged packages from uv's cache") as caught:
         uv_command.evict(machine, ["apple"], prefix)
     assert str(cache) in caught.value.cause

@@ -265,7 +265,7 @@ def test_an_index_that_knows_no_such_package_is_no_network_at_fault(
     with pytest.raises(TaskFailed) as raised:
         fetched(machine, venv, index.url)
     assert not isinstance(raised.value, NetworkFailed)
-    assert "look at the spelling and the version" in raised.value.cure
+    assert "check the spelling and the version" in raised.value.cure
 
 
 @pytest.mark.parametrize(
