@@ -1,1 +1,1 @@
-"""The words of the project: tasks, changes, results, errors. Knows nothing of any other room."""
+"""The words of the project: tasks, changes, results, errors. Imports no other folder."""

@@ -40,7 +40,7 @@ from nbprovision.pip.request import (
     settings_of,
     with_flag,
 )
-from nbprovision.system import commands, room
+from nbprovision.system import commands, disk_space
 from nbprovision.system.files import (
     make_folder,
     own_temporary_files,
@@ -95,7 +95,7 @@ def _remains_removed(request: Request) -> Iterator[None]:
     try:
         yield
     except TaskFailed as error:
-        if folder is not None and room.trouble(error.cause) in (errno.ENOSPC, errno.EDQUOT):
+        if folder is not None and disk_space.write_error(error.cause) in (errno.ENOSPC, errno.EDQUOT):
             installed = [entry for same_name in distributions.in_folder(folder).values() for entry in same_name]
             whole = {
                 name.partition("/")[0]
@@ -105,7 +105,7 @@ def _remains_removed(request: Request) -> Iterator[None]:
             }
             for entry in set(os.listdir(folder)) - before - whole:
                 remove(folder / entry)
-            explanation = room.explained(error.cause.partition("\n")[2], folder)
+            explanation = disk_space.explain_output(error.cause.partition("\n")[2], folder)
             error.cause = explanation[0] if explanation is not None else error.cause
         raise
 

@@ -13,7 +13,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Blocked, TaskFailed
 from nbprovision.pip import requirements
 from nbprovision.pip.requirements import PipRequirement
-from nbprovision.system import room
+from nbprovision.system import disk_space
 from nbprovision.system.files import read_text
 
 
@@ -46,7 +46,7 @@ def check_rights(target: Target) -> None:
         return
     raise TaskFailed(
         f"this user may not change the packages of {target.python}",
-        cause=room.unwritable(folder)[0],
+        cause=disk_space.unwritable(folder)[0],
         cure="name an environment of yours (`env`), give a `target` folder, or run as a user who may write there",
     )
 
