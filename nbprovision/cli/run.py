@@ -201,7 +201,7 @@ def _session(options: argparse.Namespace, machine: Machine) -> Session:
 
 
 def _last_good(options: argparse.Namespace, machine: Machine) -> last_good.Kept:
-    """What a run that last ended with 0 was made of: one of this playbook, else one of another one of the team's."""
+    """The content of the last successful run: of this playbook, or else of another one of the team's."""
     start = last_good.Start.of(machine.env)
     if not start.hook:
         raise UsageError("--last-good is for lifecycle scripts", cure="correct the playbook, and leave it out")

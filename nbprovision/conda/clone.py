@@ -89,7 +89,7 @@ class _Copy:
         space = free_space(self._target)
         if need + _RESERVE > space.free:
             raise NotBegun(
-                f"there is no room for a copy of {self._source.name} in {space.folder}",
+                f"not enough space for a copy of {self._source.name} in {space.folder}",
                 cause=f"it takes {megabytes(need)}, and {megabytes(space.free)} are free",
                 cure=FREE_SOME,
             )

@@ -100,7 +100,7 @@ _NAME = r"(?:[^:\s]+::)?[A-Za-z0-9_.-]+"
 _SLIPS: tuple[tuple[str, str, str], ...] = (
     (r"^$", "it is empty", _CURE),
     (r"[\x00-\x1f\x7f]", "it contains a line break or a control character", _EACH),
-    (r"^[0-9]+(\.[0-9]+)+$", "it is a version, and not a package", "write name=VERSION in one entry"),
+    (r"^[0-9]+(\.[0-9]+)+$", "it is a version, not a package", "write name=VERSION in one entry"),
     (r"^-", "it is an option, not a package", f"name channels by `channels`, and {_EACH}"),
     (
         r"^(?!.*::)(?:[a-z0-9+]+:|[./~]).*?([^/]+)-([^/-]+)-([^/-]+)\.(?:conda|tar\.bz2)(?:#.*)?$",

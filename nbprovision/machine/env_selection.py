@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, NamedTuple
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple
 
 import msgspec
 
 from nbprovision.machine import selectors
+from nbprovision.machine.machine import Machine, once
 from nbprovision.model.relations import Needs, Relation
 from nbprovision.model.task import State, Strings, Task, as_list, parameter
-
-if TYPE_CHECKING:
-    from nbprovision.machine.machine import Machine
-
 
 PlatformChanges = Annotated[
     bool, parameter("Change packages that the platform's image brought, at the risk of an unstable notebook.")
@@ -83,6 +80,7 @@ class EnvSelection(Task[State], Generic[State], frozen=True, kw_only=True):
         """Whether ``envs`` selects the environments; an empty list does so only if no other parameter does."""
         return self.envs is not None and (bool(as_list(self.envs)) or not self.names_one)
 
+    @once
     def selected(self, machine: Machine) -> Selection:
         """The environment of a task without ``envs``.
 

@@ -283,7 +283,7 @@ class Machine:
         return view
 
     def notes_of(self, task: object) -> dict[object, Any]:
-        """What a task has worked out in this run; another task with the same parameters has notes of its own."""
+        """The notes of a task, kept for the whole run; another task with the same parameters has its own."""
         # With the task, so that no other object can get its id while the notes exist.
         return self._notes_of.setdefault(id(task), (task, {}))[1]
 

@@ -16,7 +16,7 @@ from nbprovision.machine.env_selection import PackageSelection
 from nbprovision.machine.environments import is_environment
 from nbprovision.machine.image import permitted, refuse_jupyter_server
 from nbprovision.machine.interpreters import Target, is_managed, no_python
-from nbprovision.machine.machine import Machine
+from nbprovision.machine.machine import Machine, once
 from nbprovision.model.errors import FETCH_FIRST, URL_FOR_PATH, Inevitable, ParameterError, TaskFailed
 from nbprovision.model.relations import AnyOf, Excludes, OneOf
 from nbprovision.model.result import Change, Plan
@@ -377,6 +377,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
             machine.env,
         )
 
+    @once
     def _target(self, machine: Machine) -> Target:
         """The environment or the interpreter.
 

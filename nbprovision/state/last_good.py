@@ -1,10 +1,10 @@
-"""The playbook that last succeeded at a start: its bytes, kept for a start at which the one in its place is invalid.
+"""The playbook that last succeeded at a start, kept as a fallback for a start at which the playbook is invalid.
 
-A playbook is replaced by itself, as it was. If nothing is kept of it (it was renamed, or the script names another one),
-the team's playbook that last succeeded under the same hook takes its place. A user's own is replaced by itself only.
+An earlier version of the playbook replaces it. If none is kept (it was renamed, or the script names another one), the
+team's playbook that last succeeded under the same hook takes its place. Only an earlier version replaces a user's own.
 
-There is one file a playbook in ``last-good`` of the tool's home. It is written whole or not at all, and has the
-contents of every file that the playbook is made of, secrets in files of variables among them: for this user alone.
+The folder ``last-good`` of the tool's home has one file for each playbook, written whole or not at all. It holds every
+file of the playbook, with the secrets in files of variables, so only this user may read it.
 
     nbprovision-last-good 1 DIGEST
     a `Kept` in MessagePack, with this digest
@@ -33,7 +33,7 @@ _HEADER = b"nbprovision-last-good 1 "
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """What a playbook was made of.
+    """The kept content of a playbook.
 
     Attributes:
         playbook: Its absolute path, as the bytes of the file system.
@@ -65,7 +65,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class Start(msgspec.Struct, frozen=True):
-    """What a lifecycle script says of a run.
+    """A run as its lifecycle script describes it.
 
     Attributes:
         hook: ``on-start`` or ``on-create``; empty outside hooks.
@@ -91,9 +91,9 @@ class Start(msgspec.Struct, frozen=True):
 
 
 def keep(home: Path, playbook: Path, content: Mapping[Path, bytes], start: Start) -> None:
-    """Keep what a playbook was made of, in place of what was kept of it.
+    """Keep the content of a playbook, in place of its earlier content.
 
-    If the same is kept already, only the file's time is set: the playbook that succeeded last has the newest.
+    If the same content is kept, only the time of the file is set: the last successful playbook has the newest file.
 
     Args:
         home: The tool's home folder.
@@ -124,7 +124,7 @@ def keep(home: Path, playbook: Path, content: Mapping[Path, bytes], start: Start
 
 
 def is_kept(home: Path, playbook: Path, content: Mapping[Path, bytes], start: Start) -> bool:
-    """Whether just this is kept of a playbook; see `keep`."""
+    """Whether this content of a playbook is kept; see `keep`."""
     kept = _kept(home, playbook, content)
     return kept is not None and _covers(kept, start.hooks(playbook))
 
@@ -163,12 +163,12 @@ def read(home: Path, playbook: Path, start: Start) -> Kept:
 
 
 def path_of(home: Path, playbook: Path) -> Path:
-    """Where a playbook is kept."""
+    """The file that keeps a playbook."""
     return home / FOLDER / _file_name(_name(playbook))
 
 
 def _kept(home: Path, playbook: Path, content: Mapping[Path, bytes]) -> Kept | None:
-    """What is kept of a playbook, if that is just this content."""
+    """The kept playbook if it has this content."""
     try:
         kept = _read(path_of(home, playbook))
     except (OSError, msgspec.DecodeError):

@@ -39,7 +39,7 @@ class Witness(msgspec.Struct, frozen=True):
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """What was recorded of one task.
+    """The recorded proof of one task.
 
     Attributes:
         digest: Of its parameters.

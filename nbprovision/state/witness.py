@@ -65,7 +65,7 @@ _OTHER_VARIABLES = (
 
 
 class Invocation:
-    """What of a command line the start-up path understands: a run, its playbook, and how to report.
+    """A command line that the start-up path understands: a run of a playbook, and the form of its report.
 
     ``again`` means that witnesses are not enough for the request.
     """

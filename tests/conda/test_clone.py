@@ -91,7 +91,7 @@ def test_a_copy_that_was_cut_off_is_finished(instance: Instance, monkeypatch: py
 def test_no_room(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clone, "_RESERVE", 10**18)
     [result] = instance.run(CLONE)
-    assert "there is no room for a copy of python3" in str(result.error)
+    assert "not enough space for a copy of python3" in str(result.error)
     assert not (instance.root / "home/ec2-user/SageMaker/envs/mine/conda-meta").exists()
 
 

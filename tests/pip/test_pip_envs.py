@@ -100,7 +100,7 @@ def test_what_an_earlier_task_makes_is_meant_too(instance: Instance, tmp_path: P
 def test_a_name_that_an_image_change_took_away(instance: Instance) -> None:
     with pytest.raises(UnknownEnvironment) as caught:
         instance.run("- ensure_pip_pkg: {packages: apple, envs: [pytorch_p310, python3]}")
-    assert "there is 'pytorch' here" in caught.value.cure
+    assert "this machine has 'pytorch'" in caught.value.cure
     assert having_apple(instance) == set()
     both = "- ensure_pip_pkg: {packages: apple, envs: [pytorch*]}"
     assert instance.good(both) == ["changed"]

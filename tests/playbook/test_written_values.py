@@ -168,7 +168,7 @@ def test_what_may_be_either_is_an_error(tmp_path: Path) -> None:
 def test_a_version_is_no_package(tmp_path: Path, kind: str) -> None:
     """``packages: [python, 3.10]`` does not look for a package that is called 3.10."""
     with pytest.raises(
-        InvalidPlaybook, match=r"'3\.10' is (a version|not a match spec\n  why: it is a version), and not a package"
+        InvalidPlaybook, match=r"'3\.10' is (a version|not a match spec\n  why: it is a version), not a package"
     ):
         _read(tmp_path, f"- tasks:\n    - {kind}: {{env: base, packages: [numpy, 3.10]}}\n")
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
+import msgspec
+
 from nbprovision.model.errors import ParameterError
 from nbprovision.model.task import Strings, Task, parameter
 
@@ -17,7 +19,7 @@ class EnsureKernel(Task[None], frozen=True, kw_only=True):
     environment: Annotated[dict[str, str], parameter("Environment variables.")] = {}
     scope: Annotated[Literal["user", "system", "env"], parameter("Where.")] = "user"
     validate: Annotated[bool, parameter("Start it.")] = False
-    timeout: Annotated[int, parameter("Seconds.", ge=1)] = 60
+    timeout: Annotated[int, msgspec.Meta(ge=1), parameter("Seconds.")] = 60
 
     def check(self) -> None:
         if self.name is not None and not re.fullmatch(r"[a-z0-9._-]+", self.name):

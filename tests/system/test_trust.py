@@ -179,7 +179,7 @@ def test_the_component_at_fault_is_named(case: Case, base: Path) -> None:
 def culprit_of_bootstrap(path: str | Path) -> str | None:
     """The same judgement by bootstrap.sh, which has to make it before there is any Python to trust."""
     script = (Path(__file__).parents[2] / "bootstrap.sh").read_text()
-    functions = script[script.index("trusted() {") : script.index("# Prints the entries of a search path")]
+    functions = script[script.index("trusted() {") : script.index("# Print the entries of a search path")]
     program = f'user=$(id -u)\n{functions}\ntrusted "$1" || printf %s "$weak"'
     done = subprocess.run(["sh", "-c", program, "sh", str(path)], capture_output=True, text=True, check=True)
     return done.stdout or None
