@@ -162,7 +162,7 @@ def test_what_is_not_this_users_to_read(env: dict[str, str]) -> None:
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)
     assert {one["name"]: one["state"] for one in found["environments"]} == {"closed": "unreadable", "open": "ready"}
-    assert any(".condarc is left out" in text for text in found["warnings"])
+    assert any(".condarc is ignored" in text for text in found["warnings"])
 
 
 # -------------------------------------------------------------------------------------------------------- environments
@@ -359,7 +359,7 @@ def test_configuration_that_cannot_be_read_is_a_warning(env: dict[str, str], hom
     assert done.returncode == 0
     warnings = [line for line in done.stdout.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 2
-    assert f"{home}/.condarc is left out" in warnings[0]
+    assert f"{home}/.condarc is ignored" in warnings[0]
     assert f"cannot read {home}/.pip/pip.conf" in warnings[1]
     assert "uv " in done.stdout
 

@@ -144,7 +144,7 @@ def test_a_reference_that_pip_never_replaces(tmp_path: Path) -> None:
     """In requirements files pip replaces ``${NAME}``, in its configuration it does not."""
     path = tmp_path / "play.yml"
     path.write_text("- tasks:\n    - ensure_pip_index: {url: 'https://u:${PW}@h.example/simple'}\n")
-    with pytest.raises(InvalidPlaybook, match=r"holds \$\{PW\}, which neither pip nor uv replaces") as caught:
+    with pytest.raises(InvalidPlaybook, match=r"contains \$\{PW\}, which neither pip nor uv replaces") as caught:
         read_playbook(path, Catalogue(), env={"PW": "x"})
     assert "lookup('env', 'PW')" in caught.value.cure
 
