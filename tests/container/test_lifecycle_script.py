@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from nbprovision import __version__
-from nbprovision.lifecycle.render import Wanted, render
+from nbprovision.lifecycle.render import ScriptRequest, render
 from tests.container.conftest import TOOL_HOME, VOLUME, Instance
 
 PLAYBOOK = """\
@@ -39,7 +39,7 @@ def bring_wheels(instance: Instance) -> None:
 def from_wheels(content: str = PLAYBOOK, **wanted: object) -> str:
     """A script with the playbook in it and the tool from the volume."""
     options = {"playbook": "team.yml", "payload": {"team.yml": content.encode()}, "tool": f"{VOLUME}/wheels"}
-    return render(Wanted(**{**options, **wanted}))  # type: ignore[arg-type]
+    return render(ScriptRequest(**{**options, **wanted}))  # type: ignore[arg-type]
 
 
 def state_of(instance: Instance, folder: str) -> str:

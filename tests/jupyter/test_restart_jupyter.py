@@ -14,7 +14,7 @@ import yaml
 
 from nbprovision.catalogue import Catalogue
 from nbprovision.jupyter.restart_jupyter import RestartJupyter
-from nbprovision.lifecycle.render import Wanted, render
+from nbprovision.lifecycle.render import ScriptRequest, render
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.platform import PHASE
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed
@@ -69,7 +69,7 @@ def test_never_while_a_lifecycle_script_is_at_work_unless_asked(machine: Machine
 
 @pytest.mark.parametrize("on_create", [True, False])
 def test_the_rendered_script_says_that_it_is_at_work(on_create: bool) -> None:
-    script = render(Wanted(playbook="/p.yml", tool="s3://team/wheels", on_create=on_create))
+    script = render(ScriptRequest(playbook="/p.yml", tool="s3://team/wheels", on_create=on_create))
     assert f" {PHASE}={'on-create' if on_create else 'on-start'} " in script.replace("\n", " ")
 
 

@@ -125,7 +125,7 @@ def playbook(tmp_path: Path, place: Path) -> Path:
 
 def kept(folder: Path) -> list[str]:
     """Files with one of the values in them, in whatever form it is looked for."""
-    forms = {form for value in VALUES for form in secrets._written(value)}
+    forms = {form for value in VALUES for form in secrets._notations(value)}
     return [
         str(path)
         for path in folder.rglob("*")

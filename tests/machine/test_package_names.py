@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision.conda import question
+from nbprovision.conda import command_attempt
 from nbprovision.machine import package_names
 from nbprovision.machine.distributions import normalized
 from nbprovision.machine.package_names import Where, advice, is_missing
@@ -91,7 +91,7 @@ def test_a_name_that_condas_channels_lack() -> None:
     """As the real conda once said it."""
     exchange = json.loads((RECORDINGS / "what_cannot_be_is_said-no-package.json").read_text())["exchanges"][0]
     output = exchange["stdout"].replace("alfa", "torch")
-    error = question.failure("no", Completed(1, output, "", 0.1), question.reply_of(output), Path("/e"))
+    error = command_attempt.failure("no", Completed(1, output, "", 0.1), command_attempt.reply_of(output), Path("/e"))
     assert error.message == "no channel has a package 'torch'"
     assert error.cure.startswith("write pytorch, ")
 
@@ -101,5 +101,5 @@ def test_a_name_that_libmamba_does_not_know() -> None:
         "The following package could not be found\n└─ torch >=2 * does not exist (perhaps a typo or a missing channel)."
     )
     output = json.dumps({"exception_name": "LibMambaUnsatisfiableError", "message": said})
-    error = question.failure("no", Completed(1, output, "", 0.1), question.reply_of(output), Path("/e"))
+    error = command_attempt.failure("no", Completed(1, output, "", 0.1), command_attempt.reply_of(output), Path("/e"))
     assert error.cure.startswith("write pytorch, ")
