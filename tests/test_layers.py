@@ -124,6 +124,24 @@ def test_reading_does_not_write(path: Path) -> None:
         assert parts[:2] != ["system", "files"] or parts[2] not in CHANGING, f"{path.name}:{line}: changes files"
 
 
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    """Imports within functions count; those for type checkers only do not."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
+    needs = {
+        name: {
+            module
+            for _, text in imports(ast.parse(path.read_text()))
+            for module in (text, text.rpartition(".")[0])
+            if module in modules and module != name
+        }
+        for name, path in modules.items()
+    }
+    while free := {name for name, others in needs.items() if not others & needs.keys()}:
+        needs = {name: others for name, others in needs.items() if name not in free}
+    circles = {name: sorted(others & needs.keys()) for name, others in needs.items()}
+    assert circles == {}, "these import one another, or what does"
+
+
 def test_no_task_imports_another() -> None:
     for path in PACKAGE.glob("*/ensure_*.py"):
         for line, parts in ours(path):

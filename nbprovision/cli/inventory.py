@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from nbprovision.conda import health
+from nbprovision.conda.records import details_of
 from nbprovision.conda.specs import allows, parse
 from nbprovision.indexes import index_settings
 from nbprovision.machine import caches as tool_caches
@@ -300,7 +300,7 @@ def _depends(path: Path) -> tuple[str, ...] | None:
     match = _DEPENDS.search(head)
     if match is not None:
         return _texts(match[1])
-    details = health.details(CondaRecord("", "", "", path))
+    details = details_of(CondaRecord("", "", "", path))
     return None if details is None else tuple(details.depends)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.conda.health import Details, activation_state, placing, read_history, variables
+from nbprovision.conda.health import activation_state, placing, read_history, variables
+from nbprovision.conda.records import Details
 from nbprovision.machine.environments import MADE_BY_US, META, CondaFacts
 from nbprovision.system.files import make_folder, read_text, write_atomically
 from nbprovision.system.reading import read_bytes

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nbprovision.conda import bookkeeping
-from nbprovision.conda.engine import UNSOLVABLE, Attempt, Package, Query
-from nbprovision.conda.health import Details
+from nbprovision.conda.query import UNSOLVABLE, Attempt, Package, Query
+from nbprovision.conda.records import Details
 from nbprovision.conda.requested import unneeded_packages
 from nbprovision.conda.specs import Spec, parse, satisfied
 from nbprovision.machine import network, package_names

@@ -26,8 +26,8 @@ from nbprovision.conda.command_attempt import (
     progress_of,
     reply_of,
 )
-from nbprovision.conda.engine import Attempt, Package, Query
-from nbprovision.conda.health import Details
+from nbprovision.conda.query import Attempt, Package, Query
+from nbprovision.conda.records import Details, all_details
 from nbprovision.conda.solution import Solution
 from nbprovision.conda.specs import parse
 from nbprovision.machine import network
@@ -96,7 +96,7 @@ class CondaCommand:
         """
         self._refuse(query)
         records = [_record(path) for path in query.installed]
-        details = health.all_details(records)
+        details = all_details(records)
         failed = TaskFailed("the solver got no query", cause=DEFECT, cure=REPORT)
         free = set(query.unlocked)
         for attempt in query.attempts:
@@ -239,7 +239,7 @@ class CommandSolution(Solution):
         """Add packages that the history lacks: conda takes them for unneeded, and might remove them."""
         records = installed(prefix)
         if health.history_lacks(prefix, records):
-            details = health.all_details(records)
+            details = all_details(records)
             specs = list(health.requested(details).values()) or list(details)
             bookkeeping.append_history(machine.conda, prefix, details.values(), specs=specs)
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
+from nbprovision.conda.records import Details, content_of
 from nbprovision.conda.specs import fault, parse, satisfied
 from nbprovision.machine import distributions, protection
 from nbprovision.machine.condarc import Condarc
@@ -23,34 +24,9 @@ from nbprovision.machine.environments import META, CondaRecord
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import inputs, secrets
 from nbprovision.system.journal import TEMPORARY_SUFFIX
-from nbprovision.system.reading import decode, read_bytes, read_end, read_json
+from nbprovision.system.reading import read_bytes, read_end, read_json
 
 T = TypeVar("T")
-
-
-class Details(msgspec.Struct, frozen=True):
-    """The content of a package's record, without its files."""
-
-    name: str
-    version: str
-    build: str
-    channel: str = ""
-    subdir: str = ""
-    sha256: str | None = None
-    md5: str | None = None
-    requested_spec: str | None = None
-    requested_specs: list[str] = []
-    depends: list[str] = []
-
-    @property
-    def home(self) -> str:
-        """The URL of its channel; conda records the URL of the channel's subdir."""
-        return self.channel.rstrip("/").removesuffix(f"/{self.subdir}") if self.subdir else self.channel.rstrip("/")
-
-    @property
-    def requested(self) -> list[str]:
-        """The specs by which users requested it: conda writes one, other tools several."""
-        return self.requested_specs or ([self.requested_spec] if self.requested_spec else [])
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -105,31 +81,12 @@ class Drift(msgspec.Struct, frozen=True):
     strays: tuple[Path, ...] = ()
 
 
-_DETAILS = msgspec.json.Decoder(Details)
 _FILES = msgspec.json.Decoder(_Files)
 # Python writes these files again by itself, and not every package has their sources.
 _MADE_BY_PYTHON = (".pyc", ".pyo")
 # The folders of a pure Python package (noarch), which are linked to the folders of the environment's Python:
 # https://docs.conda.io/projects/conda-build/en/stable/resources/package-spec.html.
 _LIBRARIES, _SCRIPTS = "site-packages/", "python-scripts/"
-
-
-def details(record: CondaRecord) -> Details | None:
-    """The content of a record, None if it cannot be read."""
-    return _content(record, _DETAILS)
-
-
-def _content(record: CondaRecord, decoder: msgspec.json.Decoder[T]) -> T | None:
-    try:
-        with inputs.unrecorded():
-            return decode(decoder, read_bytes(record.path))
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
-def all_details(records: Iterable[CondaRecord]) -> dict[str, Details]:
-    """The contents of the records that can be read, by name."""
-    return {record.name: content for record in records if (content := details(record)) is not None}
 
 
 def unmet(details: dict[str, Details], records: Iterable[CondaRecord], condarc: Condarc) -> dict[str, list[str]]:
@@ -447,7 +404,7 @@ def _listed(record: CondaRecord) -> _Files | None:
 
     For a pure Python package (noarch) conda records the paths in the package, and py-rattler those in the environment.
     """
-    listed = _content(record, _FILES)
+    listed = content_of(record, _FILES)
     if listed is None or not any(entry.path.startswith((_LIBRARIES, _SCRIPTS)) for entry in listed.paths_data.paths):
         return listed
     placed = placing(listed.files)
@@ -457,7 +414,7 @@ def _listed(record: CondaRecord) -> _Files | None:
 
 def listed_files(record: CondaRecord) -> list[str]:
     """The paths in a package's record, unchanged; empty if the record cannot be read."""
-    listed = _content(record, _FILES)
+    listed = content_of(record, _FILES)
     return [] if listed is None else [*listed.files, *(entry.path for entry in listed.paths_data.paths)]
 
 

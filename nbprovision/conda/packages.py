@@ -12,8 +12,9 @@ import msgspec
 
 from nbprovision.conda import anaconda_terms, bookkeeping, health, rattler
 from nbprovision.conda.clone import clone
-from nbprovision.conda.engine import UNSOLVABLE, Attempt, Engine, Package, Query, choose
-from nbprovision.conda.health import Details
+from nbprovision.conda.engine import Engine, choose
+from nbprovision.conda.query import UNSOLVABLE, Attempt, Package, Query
+from nbprovision.conda.records import Details, all_details
 from nbprovision.conda.requested import unneeded_distributions, unneeded_packages
 from nbprovision.conda.solution import Solution
 from nbprovision.conda.specs import Spec, allows, conflicts, parse, satisfied
@@ -308,7 +309,7 @@ class CondaWork:
             suspect=suspect,
             records=tuple(records),
             torn=tuple(torn),
-            installed=health.all_details(sound) if needs_details else {},
+            installed=all_details(sound) if needs_details else {},
             missing=missing,
             unwanted=unwanted,
             broken=broken,
@@ -617,7 +618,7 @@ class CondaWork:
         self._append_history(before=state.installed)
 
     def _append_history(self, before: Iterable[str] = ()) -> None:
-        after = health.all_details(installed(self._prefix))
+        after = all_details(installed(self._prefix))
         removed = set(before) - after.keys()
         bookkeeping.append_history(
             self._machine.conda, self._prefix, after.values(), specs=self._request.texts, removed=removed

@@ -18,8 +18,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import msgspec
 
 from nbprovision.conda import bookkeeping, health
-from nbprovision.conda.engine import Attempt, InstallRequest, Package, Query, RehearseRequest, SolveRequest
-from nbprovision.conda.health import Details
+from nbprovision.conda.query import Attempt, InstallRequest, Package, Query, RehearseRequest, SolveRequest
+from nbprovision.conda.records import Details
 from nbprovision.conda.solution import Solution, coming, identity, mark
 from nbprovision.conda.specs import Spec, parse
 from nbprovision.machine import caches, network, protection

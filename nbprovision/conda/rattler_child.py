@@ -31,7 +31,7 @@ from rattler.exceptions import (
     TransactionError,
 )
 
-from nbprovision.conda.engine import UNSOLVABLE, Attempt, InstallRequest, RehearseRequest, Request, SolveRequest
+from nbprovision.conda.query import UNSOLVABLE, Attempt, InstallRequest, RehearseRequest, Request, SolveRequest
 from nbprovision.machine import package_names
 from nbprovision.model.errors import DEFECT, REPORT, TaskFailed, nearest
 from nbprovision.system import disk_space

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 
 from nbprovision.conda import health
-from nbprovision.conda.health import Details
+from nbprovision.conda.records import Details, all_details
 from nbprovision.conda.specs import parse
 from nbprovision.conda.specs import satisfied as spec_satisfied
 from nbprovision.machine import distributions
@@ -94,7 +94,7 @@ def by_conda(
 
     """
     records = [record for record in installed(prefix) if only is None or record.name in only]
-    details = health.all_details(records)
+    details = all_details(records)
     if not details:
         return CondaRequests()
     # conda itself prefers its history to the records.

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from nbprovision.conda.engine import Package
+from nbprovision.conda.query import Package
 from nbprovision.machine.digests import digest_of
 from nbprovision.machine.environments import CondaRecord, installed
 from nbprovision.model.errors import NotBegun, TaskFailed

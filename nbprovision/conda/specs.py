@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from nbprovision.conda.records import details_of
 from nbprovision.machine.condarc import Condarc
 from nbprovision.machine.distributions import name_in, normalized
 from nbprovision.machine.environments import CondaRecord
@@ -269,9 +270,7 @@ def _disjoint(first: str, second: str) -> bool:
 
 
 def _comes_from(record: CondaRecord, urls: list[str]) -> bool:
-    from nbprovision.conda.health import details
-
-    content = details(record)
+    content = details_of(record)
     return content is not None and content.home in urls
 
 

@@ -28,7 +28,8 @@ from nbprovision.playbook import read
 from nbprovision.playbook.calls import Block, Entry, TaskCall, calls_of
 from nbprovision.playbook.faults import single_faults
 from nbprovision.playbook.outside import Outside
-from nbprovision.playbook.template import UNRESOLVED, NotYetKnown, Unknown, has_template
+from nbprovision.playbook.template import UNRESOLVED, NotYetKnown, Unknown
+from nbprovision.playbook.template_names import has_template
 from nbprovision.playbook.written import shown
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, plain, read_nodes, scalars
 from nbprovision.system.reading import read_bytes

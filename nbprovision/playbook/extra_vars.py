@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nbprovision.model.errors import InvalidPlaybook, UsageError
-from nbprovision.playbook.template import variable_problem
+from nbprovision.playbook.template_names import variable_problem
 from nbprovision.playbook.yaml_nodes import Files, MapNode, Node, parse_nodes, plain
 from nbprovision.system.secrets import remember_if_secret
 

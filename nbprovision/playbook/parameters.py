@@ -47,7 +47,8 @@ from nbprovision.model.errors import (
 from nbprovision.model.task import HOW_TO_FILL, Task, empty_secret, unfit
 from nbprovision.playbook import keywords
 from nbprovision.playbook.faults import Faults
-from nbprovision.playbook.template import OMIT, NotYetKnown, has_template
+from nbprovision.playbook.template import NotYetKnown
+from nbprovision.playbook.template_names import OMIT, has_template
 from nbprovision.playbook.written import WrittenNumber, text_of
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
 from nbprovision.system import secrets

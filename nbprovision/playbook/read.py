@@ -16,7 +16,8 @@ from nbprovision.playbook.extra_vars import ExtraVars, parse_extra_vars
 from nbprovision.playbook.faults import Faults
 from nbprovision.playbook.outside import Outside
 from nbprovision.playbook.task_lists import Catalogue, Inherited, TaskLists
-from nbprovision.playbook.template import FACTS, Scope, Templates
+from nbprovision.playbook.template import Scope, Templates
+from nbprovision.playbook.template_names import FACTS
 from nbprovision.playbook.values import Values, is_nothing, kind_of, without
 from nbprovision.playbook.yaml_nodes import Files, ListNode, MapNode, Node, Scalar
 

@@ -25,7 +25,7 @@ from nbprovision.model.errors import InvalidPlaybook, nearest
 from nbprovision.playbook import ansible, filters, value_tests
 from nbprovision.playbook.list_filters import fail
 from nbprovision.playbook.outside import Unset, stands_for_a_secret
-from nbprovision.playbook.template import OMIT, has_template
+from nbprovision.playbook.template_names import OMIT, has_template
 
 if TYPE_CHECKING:
     from nbprovision.playbook.outside import Outside

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 
 from nbprovision.model.errors import InvalidPlaybook, Position
 from nbprovision.playbook.outside import Outside
+from nbprovision.playbook.template_names import has_template
 from nbprovision.playbook.written import FormLost, passed_on
 from nbprovision.playbook.yaml_nodes import Files, ListNode, MapNode, Node, Scalar
 from nbprovision.system.secrets import remember_if_secret
@@ -19,33 +19,9 @@ from nbprovision.system.secrets import remember_if_secret
 if TYPE_CHECKING:
     from nbprovision.playbook.sandbox import Sandbox
 
-OMIT = "__nbprovision_omit__"  # the value of the variable `omit`; a parameter with it is left out
-
-FACTS = "nb"  # the variable with the machine's facts
-
 UNRESOLVED = "unresolved-template"  # the rule of lint for errors of templates
 
-_MARKS = ("{{", "{%", "{#")
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RESERVED = frozenset(
-    (
-        *(FACTS, "playbook_dir", "lookup", "query", "omit", "range", "dict", "namespace", "self", "loop"),
-        *("and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None"),
-    )
-)
 _NESTED = 30  # levels of variables that refer to variables
-
-
-def has_template(text: str) -> bool:
-    """Whether ``text`` has a template of Jinja2."""
-    return any(mark in text for mark in _MARKS)
-
-
-def variable_problem(name: Any) -> str:
-    """Return the reason why ``name`` cannot be the name of a variable, or nothing."""
-    if not isinstance(name, str) or not _VARIABLE_NAME.fullmatch(name):
-        return f"'{name}' is not a name for a variable: letters, digits and _, no digit first"
-    return f"the name '{name}' is taken: templates know something else by it" if name in _RESERVED else ""
 
 
 class Known(msgspec.Struct, frozen=True):

@@ -9,7 +9,8 @@ from typing import Any
 from nbprovision.model.errors import InvalidPlaybook, nearest
 from nbprovision.playbook import keywords
 from nbprovision.playbook.faults import Faults
-from nbprovision.playbook.template import NotYetKnown, Scope, Templates, variable_problem
+from nbprovision.playbook.template import NotYetKnown, Scope, Templates
+from nbprovision.playbook.template_names import variable_problem
 from nbprovision.playbook.written import text_of
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
 

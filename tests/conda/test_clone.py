@@ -13,6 +13,7 @@ import pytest
 
 from nbprovision.conda import clone, health
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.conda.records import all_details
 from nbprovision.machine import distributions, image
 from nbprovision.machine.environments import installed
 from nbprovision.machine.machine import Machine
@@ -73,7 +74,7 @@ def test_more_than_the_copy(instance: Instance, tiny: TinyChannel) -> None:
     assert [(one.action, one.target) for one in result.changes][:2] == [("create", "mine"), ("install", "more")]
     prefix = instance.root / "home/ec2-user/SageMaker/envs/mine"
     assert {record.name for record in installed(prefix)} == {"core", "lib", "more"}
-    assert health.requested(health.all_details(installed(prefix))).keys() == {"lib", "more"}
+    assert health.requested(all_details(installed(prefix))).keys() == {"lib", "more"}
     assert [one.status for one in instance.run(playbook, witness=False)] == ["ok"]
 
 

@@ -19,6 +19,7 @@ import pytest
 from nbprovision.conda import health
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
 from nbprovision.conda.ensure_conda_pkg import EnsureCondaPkg
+from nbprovision.conda.records import all_details
 from nbprovision.machine.environments import installed
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ProvisionError, TaskFailed
@@ -189,7 +190,7 @@ def test_harm_is_mended(machine: Machine, tiny: TinyChannel) -> None:
     changes = moves(converge(task, machine))
     assert [(action, target) for action, target, _, _ in changes] == [("repair", "alpha"), ("repair", "gamma")]
     assert (prefix_of(machine) / "share/gamma.txt").read_text() == "gamma 3.1\n"
-    details = health.all_details(installed(prefix_of(machine)))
+    details = all_details(installed(prefix_of(machine)))
     assert health.requested(details) == {"beta": "beta", "gamma": "gamma"}, "a repair asks for nothing"
 
 
@@ -236,7 +237,7 @@ def test_one_engine_goes_on_with_what_the_other_made(machine: Machine, tiny: Tin
     assert planned(env_of(tiny, "beta", "gamma=3.0", engine="rattler"), machine) == ()
     changes = moves(converge(env_of(tiny, "beta", "gamma=3.1", engine="rattler"), machine))
     assert changes == [("upgrade", "gamma", "3.0", "3.1")]
-    details = health.all_details(installed(prefix_of(machine)))
+    details = all_details(installed(prefix_of(machine)))
     assert health.requested(details) == {"beta": "beta", "gamma": "gamma 3.1.*"}
     assert planned(env_of(tiny, "beta", "gamma=3.1"), machine) == ()
 

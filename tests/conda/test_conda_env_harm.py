@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from nbprovision.conda import health, rattler
-from nbprovision.conda.engine import Attempt, Query
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.conda.query import Attempt, Query
 from nbprovision.machine.environments import installed
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed

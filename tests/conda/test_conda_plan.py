@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from nbprovision.conda import environment_file
-from nbprovision.conda.engine import Package
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv, EnvState
-from nbprovision.conda.health import Details
 from nbprovision.conda.packages import CondaPackages
+from nbprovision.conda.query import Package
 from nbprovision.conda.rattler import take_credentials
+from nbprovision.conda.records import Details
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ParameterError
 from nbprovision.model.task import Claim, Resource

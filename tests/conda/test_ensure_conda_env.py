@@ -18,8 +18,9 @@ import msgspec
 import pytest
 
 from nbprovision.conda import health, rattler
-from nbprovision.conda.engine import Attempt, Query
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.conda.query import Attempt, Query
+from nbprovision.conda.records import details_of
 from nbprovision.machine.environments import installed
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ProvisionError, TaskFailed
@@ -390,7 +391,7 @@ def test_requests_of_old_are_kept(machine: Machine, tiny: TinyChannel) -> None:
     """The engine would take the mention from every record that it is not told of again."""
     converge(env_of(tiny, "alpha<2"), machine)
     converge(env_of(tiny, "gamma"), machine)
-    records = {record.name: health.details(record) for record in installed(prefix_of(machine))}
+    records = {record.name: details_of(record) for record in installed(prefix_of(machine))}
     requested = {name: details.requested for name, details in records.items() if details}
     assert requested == {"alpha": ["alpha <2"], "gamma": ["gamma"]}
 
@@ -401,7 +402,7 @@ def test_a_record_of_conda_is_read(tmp_path: Path) -> None:
     record = {"name": "a", "version": "1", "build": "0", "requested_spec": "conda-forge/linux-64::a==1=0"}
     (tmp_path / "conda-meta/a-1-0.json").write_bytes(msgspec.json.encode(record))
     [found] = installed(tmp_path)
-    details = health.details(found)
+    details = details_of(found)
     assert details is not None
     assert health.requested({"a": details}) == {"a": "a ==1=0"}
 

@@ -9,6 +9,7 @@ import pytest
 from nbprovision.conda import health
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
 from nbprovision.conda.ensure_conda_pkg import EnsureCondaPkg
+from nbprovision.conda.records import all_details
 from nbprovision.machine import image
 from nbprovision.machine.environments import installed
 from nbprovision.machine.image import Difference
@@ -87,7 +88,7 @@ def test_what_goes_takes_nothing_else_along(machine: Machine, channel: TinyChann
     converge(EnsureCondaEnv(name="mine", packages=["lib=1", "plain"], channels=[channel.url]), machine)
     converge(EnsureCondaPkg(env="mine", packages=["plain"], state="absent", channels=channel.url), machine)
     assert versions(machine.prefix_of("mine")) == {"core": "1.0", "lib": "1.0"}
-    asked = health.requested(health.all_details(installed(machine.prefix_of("mine"))))
+    asked = health.requested(all_details(installed(machine.prefix_of("mine"))))
     assert asked.keys() == {"lib"}
 
 

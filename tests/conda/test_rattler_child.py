@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nbprovision.conda.engine import Attempt, InstallRequest, RehearseRequest, SolveRequest
+from nbprovision.conda.query import Attempt, InstallRequest, RehearseRequest, SolveRequest
 from nbprovision.model.errors import TaskFailed
 from tests.support.conda_packages import TinyChannel
 from tests.support.measured_engine import MeasuredEngine, measured_engine

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nbprovision.conda import rattler_child
-from nbprovision.conda.engine import InstallRequest, SolveRequest
+from nbprovision.conda.query import InstallRequest, SolveRequest
 from nbprovision.model.errors import TaskFailed
 
 

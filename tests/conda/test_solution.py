@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from nbprovision.conda import solution
-from nbprovision.conda.engine import Package
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.conda.query import Package
 from nbprovision.conda.solution import MARK
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed

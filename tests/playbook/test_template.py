@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from nbprovision.model.errors import InvalidPlaybook, Position
-from nbprovision.playbook.template import OMIT, Scope, Templates
+from nbprovision.playbook.template import Scope, Templates
+from nbprovision.playbook.template_names import OMIT
 from nbprovision.playbook.yaml_nodes import Scalar, parse_nodes
 from nbprovision.system import secrets
 

@@ -22,7 +22,7 @@ import pytest
 
 from nbprovision.channel.ensure_conda_channel import EnsureCondaChannel
 from nbprovision.conda import rattler
-from nbprovision.conda.engine import Attempt, Query
+from nbprovision.conda.query import Attempt, Query
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.network import NetworkFailed
 from nbprovision.model.errors import TaskFailed

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import msgspec
 
-from nbprovision.conda.engine import Request
+from nbprovision.conda.query import Request
 from nbprovision.model.errors import TaskFailed
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from nbprovision.conda import bookkeeping, health, solution
-from nbprovision.conda.engine import Package
+from nbprovision.conda.query import Package
+from nbprovision.conda.records import all_details
 from nbprovision.machine.environments import installed
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import NotBegun, TaskFailed
@@ -119,7 +120,7 @@ def test_the_history_tells_all_that_changed_since_it_was_told(machine: Machine, 
     record(prefix, "pear", "1.0")
 
     def tell() -> None:
-        details = health.all_details(installed(prefix))
+        details = all_details(installed(prefix))
         bookkeeping.append_history(machine.conda, prefix, details.values())
 
     tell()

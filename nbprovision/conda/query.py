@@ -1,0 +1,128 @@
+"""Queries to a conda solver, its answers, and the requests to py-rattler's child process.
+
+The child process imports only this light module.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Union
+
+import msgspec
+
+UNSOLVABLE = "the requested packages are incompatible"
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to put a query to the solver.
+
+    Attributes:
+        specs: Match specs to satisfy.
+        keep: Earlier match specs to satisfy, left out if they are invalid.
+        constraints: Match specs for packages that need not be installed.
+        pinned: Names of installed packages that must not change.
+
+    """
+
+    specs: list[str]
+    keep: list[str] = []
+    constraints: list[str] = []
+    pinned: list[str] = []
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """The request for a solution: the packages that an environment will contain.
+
+    Attributes:
+        attempts: Ways to put the query; the first that has a solution counts.
+        channels: URLs, the preferred one first (strictly: a package comes from the first channel that has its name).
+        installed: Records in conda-meta; their packages stay as they are if possible.
+        unlocked: Names of installed packages that may change freely.
+        other_builds: Installed packages with builds for CUDA may get another build of their version.
+        unmet: Specs that installed packages lack and may continue to lack, by the package's name.
+        variables: Environment variables for the solver, in addition to the machine's.
+
+    """
+
+    attempts: list[Attempt]
+    channels: tuple[str, ...] = ()
+    installed: tuple[Path, ...] = ()
+    unlocked: tuple[str, ...] = ()
+    other_builds: bool = False
+    unmet: dict[str, list[str]] = {}
+    variables: dict[str, str] = {}
+
+
+class Package(msgspec.Struct, frozen=True):
+    """A solved package.
+
+    Attributes:
+        url: The URL of its archive; empty if the engine does not report it.
+        order: Positive if it is newer than the installed version, negative if older.
+        depends: Its dependencies, unless this version is installed.
+
+    """
+
+    name: str
+    version: str
+    build: str
+    channel: str = ""
+    size: int = 0
+    sha256: str = ""
+    md5: str = ""
+    order: int = 0
+    depends: list[str] = []
+    url: str = ""
+
+
+class _Fetching(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that fetches.
+
+    Attributes:
+        verify: Check certificates.
+        silence: Seconds without a byte after which the request fails, None for no limit.
+        retries: Number of quick retries for each file.
+
+    """
+
+    verify: bool
+    silence: float | None = None
+    retries: int = 3
+
+
+class SolveRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="solve"):
+    """A `Query`, with the settings that the process needs."""
+
+    attempts: list[Attempt]
+    channels: list[str]
+    shown: list[str]
+    installed: list[str]
+    unlocked: list[str]
+    repodata: str
+    offline: bool
+    credentials: dict[str, Any]
+    other_builds: bool = False
+    unmet: dict[str, list[str]] = {}
+
+
+class RehearseRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="rehearse"):
+    """Fetch a numbered solution, and link its new packages into ``scratch`` instead of ``prefix``."""
+
+    solution: int
+    prefix: str
+    installed: list[str]
+    scratch: str
+    cache: str
+
+
+class InstallRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="install"):
+    """Install a numbered solution into ``prefix``."""
+
+    solution: int
+    prefix: str
+    cache: str
+    reinstall: list[str]
+    requested: list[str]
+
+
+Request = Union[SolveRequest, RehearseRequest, InstallRequest]  # noqa: UP007 - msgspec.convert needs it at run time

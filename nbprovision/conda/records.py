@@ -1,0 +1,61 @@
+"""The records of installed packages in conda-meta (CEP 34)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+import msgspec
+
+from nbprovision.machine.environments import CondaRecord
+from nbprovision.system import inputs
+from nbprovision.system.reading import decode, read_bytes
+
+T = TypeVar("T")
+
+
+class Details(msgspec.Struct, frozen=True):
+    """The content of a package's record, without its files."""
+
+    name: str
+    version: str
+    build: str
+    channel: str = ""
+    subdir: str = ""
+    sha256: str | None = None
+    md5: str | None = None
+    requested_spec: str | None = None
+    requested_specs: list[str] = []
+    depends: list[str] = []
+
+    @property
+    def home(self) -> str:
+        """The URL of its channel; conda records the URL of the channel's subdir."""
+        return self.channel.rstrip("/").removesuffix(f"/{self.subdir}") if self.subdir else self.channel.rstrip("/")
+
+    @property
+    def requested(self) -> list[str]:
+        """The specs by which users requested it: conda writes one, other tools several."""
+        return self.requested_specs or ([self.requested_spec] if self.requested_spec else [])
+
+
+_DETAILS = msgspec.json.Decoder(Details)
+
+
+def details_of(record: CondaRecord) -> Details | None:
+    """The content of a record, None if it cannot be read."""
+    return content_of(record, _DETAILS)
+
+
+def content_of(record: CondaRecord, decoder: msgspec.json.Decoder[T]) -> T | None:
+    """The content of a record as ``decoder`` reads it, None if it cannot be read."""
+    try:
+        with inputs.unrecorded():
+            return decode(decoder, read_bytes(record.path))
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def all_details(records: Iterable[CondaRecord]) -> dict[str, Details]:
+    """The contents of the records that can be read, by name."""
+    return {record.name: content for record in records if (content := details_of(record)) is not None}
