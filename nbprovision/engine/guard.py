@@ -1,4 +1,4 @@
-"""The lock of a run, and the marks of environments that are not finished."""
+"""The lock of a run, the marks of unfinished environments, and the right to change what a plan changes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ import msgspec
 
 from nbprovision.machine import caches
 from nbprovision.machine.machine import Machine
-from nbprovision.model.errors import LockTimeout, NotBegun, ProvisionError, TaskFailed
+from nbprovision.model.errors import Blocked, LockTimeout, NotBegun, ProvisionError, TaskFailed
 from nbprovision.model.result import Plan
 from nbprovision.model.task import Task
 from nbprovision.report import activity
-from nbprovision.system import journal, occupied, trust, unfinished
+from nbprovision.system import disk_space, journal, occupied, trust, unfinished
 from nbprovision.system.files import explained, make_folder, write_atomically
+from nbprovision.system.places import existing
 from nbprovision.system.reading import read_json
 
 # A query whether the lock is held takes it shared for a moment: it is waited for so often, and so long (seconds).
 _QUESTIONS = 100
 _QUESTION = 0.005
+_COMMAND = "run"  # the action whose target is a command line
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -204,6 +206,28 @@ def _wait(lock: Path, held: contextlib.ExitStack, timeout: float | None) -> None
             cause=f"held by {holder(lock.parent) or 'another run'}",
             cure="wait for it (nbprovision status), or increase --lock-timeout",
         )
+
+
+def refuse_unwritable(task: Task[Any], plan: Plan, machine: Machine) -> None:
+    """Check the folders in which the plan creates, replaces or removes something.
+
+    Raises:
+        Blocked: one of them is not this user's to write.
+
+    """
+    for path in _written(task, plan, machine):
+        folder = existing(path if path.is_dir() and not path.is_symlink() else path.parent)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            cause, cure = disk_space.unwritable(folder)
+            raise Blocked(path, f"cannot write {path}", cause=cause, cure=cure)
+
+
+def _written(task: Task[Any], plan: Plan, machine: Machine) -> Iterator[Path]:
+    for change in plan.changes:
+        if change.target.startswith("/") and change.action != _COMMAND and "\0" not in change.target:
+            yield Path(change.target)
+    if not plan.beside:
+        yield from task.guarded(machine)
 
 
 class Guard:

@@ -10,8 +10,7 @@ from typing import Any
 
 import msgspec
 
-from nbprovision.engine.check_mode import refuse_unwritable
-from nbprovision.engine.guard import Guard
+from nbprovision.engine.guard import Guard, refuse_unwritable
 from nbprovision.machine.expansion import expanded
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Position, ProvisionError, TaskFailed

@@ -13,10 +13,9 @@ import msgspec
 
 from nbprovision.engine import undone
 from nbprovision.engine.attempts import attempt, merged
-from nbprovision.engine.check_mode import maker_of
 from nbprovision.engine.guard import Guard
 from nbprovision.engine.notices import Notice, Notices
-from nbprovision.engine.order import Node, arrange
+from nbprovision.engine.order import Node, arrange, maker_of
 from nbprovision.engine.registry import Registry
 from nbprovision.engine.step import Outcome, Step, digest_of, prove, skipped
 from nbprovision.machine.machine import Machine
