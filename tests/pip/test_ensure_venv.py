@@ -60,8 +60,8 @@ def version_of(prefix: Path) -> str:
 
 @pytest.fixture
 def other(tmp_path: Path) -> Path:
-    """A Python of another minor version, from pyenv or the system."""
-    for python in (*Path("/root/.pyenv/versions").glob("*/bin/python3"), *Path("/usr/bin").glob("python3.1?")):
+    """A Python of another minor version, installed beside this one or by the system."""
+    for python in (*Path(sys.base_prefix).parent.glob("*/bin/python3"), *Path("/usr/bin").glob("python3.1?")):
         done = subprocess.run([python, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True, text=True)
         minor = done.stdout.strip().strip("()").replace(", ", ".")
         if done.returncode == 0 and minor != OWN and int(minor.partition(".")[2] or 0) >= 9:
