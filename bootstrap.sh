@@ -446,7 +446,7 @@ END
         "Install one (apt-get install python3-venv, dnf install python3.12), or name one as NBPROVISION_PYTHON."
 }
 
-# Print the folders where $python looks for packages: Debian's and Amazon's have their own.
+# Whether only root can change the folders where $python looks for packages: Debian's and Amazon's have their own.
 has_trusted_packages() {
     [ "$user" = 0 ] || return 0
     for packages in $("$python" -I -S -c 'import site; print(*site.getsitepackages())'); do

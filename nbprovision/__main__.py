@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -17,6 +18,8 @@ def leave(argv: list[str]) -> NoReturn:
     There is nothing to tear down, and CPython's tearing down takes a tenth of the time that a start with nothing to do
     takes.
     """
+    # The process is ours: by default the garbage collector runs at each 700 new objects, a twentieth of a short run.
+    gc.set_threshold(50_000, 20, 100)
     try:
         status = main(argv)
         sys.stdout.flush()
@@ -42,7 +45,6 @@ def main(argv: list[str]) -> int:
 
         status = try_witnesses(argv, started)
         if status is None:
-            _collect_seldom()
             from nbprovision.cli import main as command_line
 
             status = command_line(argv)
@@ -53,16 +55,6 @@ def main(argv: list[str]) -> int:
         _begin_anew()
         raise
     return status
-
-
-def _collect_seldom() -> None:
-    """Let the garbage collector run less often: a run imports and allocates much, and little of it is garbage.
-
-    By default it runs at each 700 new objects, which takes a twentieth of a short run.
-    """
-    import gc
-
-    gc.set_threshold(50_000, 20, 100)
 
 
 def _begin_anew() -> None:

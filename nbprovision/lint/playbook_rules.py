@@ -13,6 +13,7 @@ from nbprovision.lint.subject import Call, Playbook
 from nbprovision.machine.platform import PlatformKind
 from nbprovision.model.errors import Position, nearest
 from nbprovision.model.task import Input
+from nbprovision.playbook import ansible
 from nbprovision.playbook.written import WrittenNumber
 from nbprovision.playbook.yaml_nodes import MapNode, Node, Scalar
 
@@ -179,9 +180,9 @@ def unknown_platform(playbook: Playbook) -> Iterable[Problem]:
 
 @rule("warning", "collections are not supported", fixes=True)
 def long_name(playbook: Playbook) -> Iterable[Problem]:
-    """`ansible.builtin.` before a key."""
+    """`ansible.builtin.` before a key, except before a module of Ansible that a task replaces."""
     for key in (key for node in playbook.nodes.values() for key in _keys(node)):
-        if key.text.startswith(_LONG_PREFIX):
+        if key.text.startswith(_LONG_PREFIX) and ansible.module(key.text) is None:
             short = key.text.removeprefix(_LONG_PREFIX)
             edits = _replaced(playbook, key.position, key.text, short)
             yield Problem(key.position, f"'{key.text}' is '{short}' here", f"write {short}", edits=edits)

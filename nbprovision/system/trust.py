@@ -111,9 +111,10 @@ def place(folder: str | Path, deed: str = "use") -> None:
 def environment(prefix: str | Path, deed: str = "use", *, packages: bool = True) -> None:
     """Judge a Python or conda environment, or a folder that takes packages, before root runs or changes it.
 
-    It judges the prefix, its configuration, its activation scripts, and all files that its Python can import. For a
-    virtual environment it judges those of the base Python as well (https://docs.python.org/3/library/site.html). Each
-    environment is judged once per process, as 30,000 files take 0.15 s.
+    It judges the prefix, its configuration, its activation scripts, and all files that its Python can import,
+    but for Python's own tests. For a virtual environment it judges those of the base Python as well
+    (https://docs.python.org/3/library/site.html). Each environment is judged once per process, as 30,000 files take
+    0.15 s.
 
     Args:
         prefix: The environment.

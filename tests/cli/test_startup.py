@@ -17,6 +17,7 @@ from nbprovision.state.witness import parse, read_lines, state_path, still_stand
 
 ROOT = Path(__file__).parents[2]
 ALLOWED = {
+    "gc",  # built into the interpreter
     "nbprovision", "nbprovision.__main__", "nbprovision.state", "nbprovision.state.witness", "nbprovision.system",
     "nbprovision.system.places", "fcntl", "_blake2", "time", "posix", "__future__",
 }  # fmt: skip
@@ -235,3 +236,17 @@ def test_command_lines_that_are_not_plain_runs_are_left_alone() -> None:
     plain = parse(["run", "a.yml", "--home", "/h", "-e", "x=1"])
     assert plain is not None
     assert (plain.playbook, plain.home, plain.selection) == (os.path.abspath("a.yml"), "/h", ["-e", "x=1"])
+
+
+def test_the_program_collects_garbage_seldom() -> None:
+    """As the program only: who calls `main` keeps the settings of their process."""
+    code = (
+        "import gc, nbprovision.__main__ as program\n"
+        "before = gc.get_threshold()\n"
+        "program.main(['--version'])\n"
+        "print(gc.get_threshold() == before)\n"
+        "program.main = lambda argv: print(gc.get_threshold()[0] > 10_000) or 0\n"
+        "program.leave([])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-2:] == ["True", "True"]

@@ -543,6 +543,12 @@ if __name__ == "__main__":
     PAGE.write_text(page())
 
 
+def test_a_module_of_ansible_by_its_long_name_has_one_fix(linted: Any) -> None:
+    """The task that replaces it is the fix; the short name is as unknown as the long one."""
+    [finding] = linted(tasks("ansible.builtin.pip: {name: flask}"))
+    assert "ensure_pip_pkg" in finding.cure
+
+
 def test_an_entry_after_a_template_has_its_own_position(linted: Any) -> None:
     """In a playbook with faults, parameters are not evaluated."""
     text = tasks("ensure_conda_env: {name: a, channels: ['{{ channel }}', defaults]}")
