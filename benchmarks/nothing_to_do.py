@@ -10,6 +10,15 @@ from scene import Scene, arguments, scene, typical_tasks
 
 from nbprovision.channel.package import Package
 
+# Root's part has not run here, so that each is a difference that stands.
+ROOT_TASKS = (
+    "ensure_mount: {name: team, source: 'fs-0123456789abcdef0:/'}",
+    "ensure_service: {name: team-agent, state: started}",
+    "ensure_system_pkg: {packages: [team-agent]}",
+    "ensure_schedule: {name: report, every: 1h, shell: date}",
+    "ensure_idle_stop: {after: 2h}",
+)
+
 
 def main() -> None:
     options = arguments(__doc__, runs=40)
@@ -18,6 +27,9 @@ def main() -> None:
         book = it.playbook(typical_tasks(channel, it.index()))
         it.run(book)
         compare(it, "nothing to do, 50 tasks", book, options.runs)
+        book = it.playbook([*typical_tasks(channel, it.index()), *settings(it)], "root.yml", root=ROOT_TASKS)
+        it.run(book)
+        compare(it, "nothing to do, the same with settings and root's tasks", book, options.runs)
         book = it.playbook(kernels(1000), "thousand.yml")
         it.run(book)
         compare(it, "nothing to do, 1,000 tasks", book, options.runs)
@@ -43,6 +55,12 @@ def compare(it: Scene, name: str, book: Path, runs: int) -> None:
     paired(
         name, [it.command, "run", str(book)], [it.python, "-c", "pass"], it.env, runs=runs, peer_name="python3 -c pass"
     )
+
+
+def settings(it: Scene) -> Iterator[str]:
+    for number in range(3):
+        yield f"ensure_json: {{path: '{it.folder}/{number}.json', values: {{a: {number}}}}}"
+        yield f"ensure_ini: {{path: '{it.folder}/{number}.ini', values: {{a: {{b: '{number}'}}}}}}"
 
 
 def kernels(count: int) -> Iterator[str]:

@@ -87,10 +87,14 @@ class Scene:
             raise SystemExit(f"nbprovision ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def playbook(self, tasks: Iterable[str], name: str = "playbook.yml") -> Path:
-        """Write a playbook of these tasks."""
+    def playbook(self, tasks: Iterable[str], name: str = "playbook.yml", *, root: Iterable[str] = ()) -> Path:
+        """Write a playbook of these tasks, and of these for root."""
         path = self.folder / name
-        path.write_text("- tasks:\n" + "".join(f"    - {task}\n" for task in tasks))
+        lists = {"root_tasks": [*root], "tasks": [*tasks]}
+        lines = [
+            f"  {key}:\n" + "".join(f"    - {task}\n" for task in entries) for key, entries in lists.items() if entries
+        ]
+        path.write_text("-" + "".join(lines)[1:])
         return path
 
     def channel(self) -> Path:

@@ -1,12 +1,15 @@
 """Build the notebook instance: ``python docker/build.py CACHE`` prints the image's id and where the tool's wheel is.
 
+``python docker/build.py CACHE studio`` builds a space of Studio instead, on the same base.
+
 The wheel of the code under test is not in the image, which so outlives most changes: mount the folder at /srv/tool.
 
 Needs a Docker engine (engine.sh) and the project's own requirements; reaches the Python package index while CACHE is
 empty, and nothing at all afterwards. In CACHE is the build context: the local channel, a Python with py-rattler that
 makes the provided environments inside the image, a Python for the system, and the tool's wheels.
 
-BASE_IMAGE in the environment names another image to build on (amazonlinux:2023 where a registry is reached).
+BASE_IMAGE in the environment names another image to build the instance on (amazonlinux:2023 where a registry is
+reached), STUDIO_BASE_IMAGE one with apt for the space.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import rattler
 from rattler.index.index import index_fs
@@ -32,23 +36,50 @@ from nbprovision.channel.package import Package
 HERE = Path(__file__).parent
 PROJECT = HERE.parent
 LOCAL_BASE = "nbprovision-base"
-NAME = "nbprovision-instance"
 FILES = (
     "Dockerfile", "environments.py", "start-instance", "start-systemd", "run-lifecycle-hook", "start-jupyter",
     "jupyter-server.service",
 )  # fmt: skip
 
 # As on a current image: Python in python3 and the framework's environment, R's without, and the server's own.
-ENVIRONMENTS = {
+ENVIRONMENTS: dict[str, dict[str, object]] = {
     "base": {"packages": ["python", "pip"]},
     "JupyterSystemEnv": {"packages": ["python", "pip", "ipykernel", "jupyter-server"]},
     "python3": {"packages": ["python", "pip", "ipykernel"], "kernel": "conda_python3"},
     "pytorch_p310": {"packages": ["python", "pip", "ipykernel", "six"], "kernel": "conda_pytorch_p310"},
     "R": {"packages": ["r-nbdemo"]},
 }
+# Studio's base is the server's environment, and the only one with a kernel.
+STUDIO_PACKAGES = ["pip", "setuptools", "wheel", "ipykernel", "jupyterlab", "supervisor", "cowsay", "six"]
+STUDIO_ENVIRONMENTS: dict[str, dict[str, object]] = {
+    "base": {"packages": ["python", "pip", "setuptools", "ipykernel", "jupyterlab", "supervisor"]}
+}
 
 
-def build(cache: Path) -> tuple[str, Path]:
+class Layout(NamedTuple):
+    """What an image is built of.
+
+    Attributes:
+        name: The image's name.
+        folder: The folder of its Dockerfile in the build context.
+        variable: The environment variable with another base image.
+        environments: The environments that the image provides.
+        online: Whether apt installs packages while it is built.
+
+    """
+
+    name: str
+    folder: str
+    variable: str
+    environments: dict[str, dict[str, object]]
+    online: bool
+
+
+INSTANCE = Layout("nbprovision-instance", ".", "BASE_IMAGE", ENVIRONMENTS, online=False)
+STUDIO = Layout("nbprovision-studio", "studio", "STUDIO_BASE_IMAGE", STUDIO_ENVIRONMENTS, online=True)
+
+
+def build(cache: Path, layout: Layout = INSTANCE) -> tuple[str, Path]:
     """Make what is not there, and return the image's id and the folder with the tool's wheel."""
     context = cache / "context"
     context.mkdir(parents=True, exist_ok=True)
@@ -56,8 +87,11 @@ def build(cache: Path) -> tuple[str, Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs of one checkout
         for file in FILES:
             shutil.copy2(HERE / file, context)
-        shutil.copytree(HERE / "metadata", context / "metadata", dirs_exist_ok=True)
+        for folder in ("metadata", "studio"):
+            shutil.copytree(HERE / folder, context / folder, dirs_exist_ok=True)
         channel = _once(context / "channel", "", _make_channel)
+        if layout is STUDIO:
+            _once(context / "studio-channel", " ".join(STUDIO_PACKAGES), _make_studio_channel)
         builder = _once(context / "builder", "", lambda folder: _make_builder(folder, channel))
         _once(context / "system-python", "", _make_system_python)
         python = builder / "bin/python3"
@@ -67,13 +101,16 @@ def build(cache: Path) -> tuple[str, Path]:
             sorted([requirements, *(PROJECT / "scripts").iterdir(), *(PROJECT / "nbprovision").rglob("*.*")])
         )
         tool = _once(cache / "tool" / sources[:16], "", lambda folder: _make_tool(folder, python))
-        return _image(cache, context), tool
+        return _image(cache, context, layout), tool
 
 
-def _image(cache: Path, context: Path) -> str:
-    small = [path for path in context.rglob("*") if path.is_file() and path.parent in (context, context / "metadata")]
-    key = _digest([*sorted(small), HERE / "base.sh"]) + json.dumps(ENVIRONMENTS) + (cache / "wheels.key").read_text()
-    stamp = cache / "image.key"
+def _image(cache: Path, context: Path, layout: Layout) -> str:
+    folders = (context, context / "metadata") if layout is INSTANCE else (context / layout.folder,)
+    small = [path for path in context.rglob("*") if path.is_file() and path.parent in folders]
+    key = _digest([*sorted(small), HERE / "base.sh"]) + json.dumps(layout.environments)
+    key += (cache / "wheels.key").read_text()
+    key += (cache / "studio-channel.key").read_text() if layout is STUDIO else ""
+    stamp = cache / ("image.key" if layout is INSTANCE else f"{layout.name}.key")
     if stamp.is_file():
         built_for, _, image = stamp.read_text().partition("\n")
         if (
@@ -81,21 +118,21 @@ def _image(cache: Path, context: Path) -> str:
             and not subprocess.run(["docker", "image", "inspect", image], check=False, capture_output=True).returncode
         ):
             return image
-    image = _build_image(context)
+    image = _build_image(context, layout)
     stamp.write_text(f"{key}\n{image}")
     return image
 
 
-def _build_image(context: Path) -> str:
-    base = os.environ.get("BASE_IMAGE", "")
+def _build_image(context: Path, layout: Layout) -> str:
+    base = os.environ.get(layout.variable, "")
     local = not base
     if local:
         base = f"{LOCAL_BASE}:{_digest([HERE / 'base.sh'])[:12]}"  # another one when its packages change
         subprocess.run(["sh", HERE / "base.sh", base], check=True)
     built = subprocess.run(
-        ["docker", "build", "--quiet", "--tag", NAME]
-        + (["--network", "none"] if local else [])
-        + ["--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"ENVIRONMENTS={json.dumps(ENVIRONMENTS)}"]
+        ["docker", "build", "--quiet", "--tag", layout.name, "--file", str(context / layout.folder / "Dockerfile")]
+        + (["--network", "host" if layout.online else "none"] if local else [])
+        + ["--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"ENVIRONMENTS={json.dumps(layout.environments)}"]
         + [str(context)],
         env={**os.environ, "DOCKER_BUILDKIT": "0"},
         check=False,
@@ -141,6 +178,11 @@ def _make_channel(folder: Path) -> None:
     demo.add("lib/R/library/nbdemo/DESCRIPTION", b"Package: nbdemo\nVersion: 1.0\nTitle: Nothing\nLicense: CC0\n")
     demo.write(folder)
     asyncio.run(index_fs(folder, force=True))
+
+
+def _make_studio_channel(folder: Path) -> None:
+    os.environ["NBPROVISION_HOME"] = str(folder.parent / "home")
+    nbprovision.api.ensure_conda_channel(path=str(folder), pypi=STUDIO_PACKAGES)
 
 
 def _make_builder(folder: Path, channel: Path) -> None:
@@ -210,5 +252,6 @@ def _pip(python: Path, *words: str | Path) -> None:
 
 
 if __name__ == "__main__":
-    print(*build(Path(sys.argv[1]).absolute()), sep="\n", flush=True)
+    wanted = STUDIO if sys.argv[2:] == ["studio"] else INSTANCE
+    print(*build(Path(sys.argv[1]).absolute(), wanted), sep="\n", flush=True)
     os._exit(0)  # py-rattler's threads may crash an interpreter that ends in the ordinary way

@@ -41,9 +41,14 @@ def main(argv: list[str]) -> int:
     """
     started = time.perf_counter()
     try:
-        from nbprovision.state.witness import try_witnesses
+        from nbprovision.state.witness import to_put_back, try_witnesses
 
         status = try_witnesses(argv, started)
+        invocation = to_put_back(argv) if status is None else None
+        if invocation is not None:
+            from nbprovision.engine.after_restart import put_back
+
+            status = put_back(invocation, started)
         if status is None:
             from nbprovision.cli import main as command_line
 

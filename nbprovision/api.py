@@ -59,6 +59,8 @@ def run_playbook(
     skip_tags: Sequence[str] = (),
     check: bool = False,
     deep: bool = False,
+    locked: bool = False,
+    frozen: bool = False,
     home: str | Path | None = None,
     lock_timeout: float | None = None,
 ) -> list[Result]:
@@ -71,6 +73,8 @@ def run_playbook(
         skip_tags: No task with one of these tags.
         check: Say what would change, and change nothing.
         deep: Compare the files of every package, not only names and versions.
+        locked: Install exactly what the lock beside the playbook has; refuse a stale one.
+        frozen: The same, and use the lock even if it is stale.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
 
@@ -78,17 +82,28 @@ def run_playbook(
         A result for each task, in the order of the playbook; failed ones among them, with their ``error``.
 
     Raises:
-        InvalidPlaybook: the playbook cannot mean anything, or names what is not there.
+        InvalidPlaybook: the playbook cannot mean anything, or names what is not there; or the lock is stale or missing.
         LockTimeout: another run held the lock for too long.
         UsageError: this runs as root, and the home folder is somebody else's.
 
     """
     machine = Machine(home=Path(home).absolute() if home is not None else None)
     refuse_foreign(machine.env, machine.user_home, machine.home)
+    if locked or frozen:
+        from nbprovision.lock.locked_run import locked as read_lock
+
+        seen = Machine(home=machine.home)  # it learns what the playbook declares, which the run itself learns again
+        machine.locked = read_lock(Path(path), seen, Catalogue(), dict(extra_vars or {}), frozen=frozen).environments
     request = Request(
         playbook=Path(path),
         extra_vars=dict(extra_vars or {}),
-        selection=("api", repr(sorted((extra_vars or {}).items())), ",".join(tags), ",".join(skip_tags)),
+        selection=(
+            "api",
+            repr(sorted((extra_vars or {}).items())),
+            ",".join(tags),
+            ",".join(skip_tags),
+            *(["locked"] if machine.locked else ()),
+        ),
         tags=tuple(tags),
         skip_tags=tuple(skip_tags),
         check=check,

@@ -18,6 +18,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.system.context import separate_run
 
 pytest_plugins = [
+    "tests.support.auditing",
     "tests.support.bytecode",
     "tests.support.run_folder",
     "tests.support.tiers",

@@ -22,10 +22,11 @@ if [ "$(cat "$venv/.made-from" 2>/dev/null)" != "$made_from ${NBPROVISION_PYTHON
     echo "making the test environment in $venv" >&2
     # Not a copy of the code but the code itself: what is tested is what is in the checkout.
     sh bootstrap.sh --make-venv "$venv" --editable "${PWD}[test,lint]"
-    # To trace the process in which py-rattler's threads call Python has crashed it: it is taken out before coverage's own
-    # file, which comes after this one by its name, looks whether it should measure.
+    # Programs that are not measured: to trace the process in which py-rattler's threads call Python has crashed it, and
+    # AWS's command and moto's server are none of the project's, and take half as long again. Coverage's own file comes
+    # after this one by its name, and looks whether it should measure.
     packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    echo 'import os, sys; "nbprovision.conda.rattler_child" in sys.orig_argv and os.environ.pop("COVERAGE_PROCESS_CONFIG", None)' \
+    echo 'import os, sys; {"nbprovision.conda.rattler_child", "aws", "moto_server"}.isdisjoint(a.rpartition("/")[2] for a in sys.orig_argv[:4]) or os.environ.pop("COVERAGE_PROCESS_CONFIG", None)' \
         >"$packages/a0_not_measured.pth"
     printf '%s\n' "$made_from ${NBPROVISION_PYTHON-}" >"$venv/.made-from"
 fi

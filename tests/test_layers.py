@@ -24,11 +24,11 @@ LONGEST_FILE = 800  # lines; a file is cut where its theme changes, so this is f
 
 # The folders from the lowest to the highest: each imports from itself and those before it.
 ORDER = (
-    "model", "system", "machine", "state", "report", "playbook", "lint",
-    "files", "indexes", "pip", "conda", "channel", "jupyter",
-    "lifecycle", "engine", "reference", "catalogue", "cli", "api", "__init__", "__main__",
+    "model", "root", "system", "machine", "state", "report", "playbook", "lint",
+    "files", "indexes", "pip", "conda", "channel", "jupyter", "r", "services",
+    "lifecycle", "engine", "lock", "reference", "catalogue", "cli", "api", "__init__", "__main__",
 )  # fmt: skip
-SUBJECTS = {"files", "indexes", "pip", "conda", "channel", "jupyter"}
+SUBJECTS = {"files", "indexes", "pip", "conda", "channel", "jupyter", "r", "services"}
 # These are handed the tasks, and know none of them.
 KNOW_NO_SUBJECT = {"state", "report", "playbook", "lint", "engine", "reference"}
 
@@ -81,16 +81,21 @@ def test_imports_point_down(path: Path) -> None:
 # What carries out what a task has planned, in the folders of the subjects and of the machine: only these change anything or
 # start a process, and what reads and plans imports none of them. A task's own module (ensure_*, restart_*) has both.
 CARRY_OUT = {
-    "channel": {"build", "interpreter", "maker", "package", "wheel"},
+    "channel": {"build", "index", "interpreter", "maker", "package", "wheel"},
     "conda": {
-        "bookkeeping", "clone", "conda_command", "engine", "solution", "packages", "command_attempt", "rattler", "rattler_child",
+        "bookkeeping", "clone", "conda_command", "engine", "solution", "packages", "command_attempt", "exact_records", "rattler", "rattler_child",
+        "locking", "rattler_lock",
     },
-    "files": {"config_file", "edited_text", "file_work", "git_config"},
-    "indexes": {"codeartifact"},
+    "files": {
+        "archive", "command_keeper", "config_file", "download_source", "edited_settings", "edited_text", "file_work", "git_command",
+        "git_config", "git_repair", "git_repository", "tar_backup", "web_download",
+    },
+    "indexes": {"codeartifact", "pip_cert"},
     "jupyter": {"kernel_folder"},
-    "machine": {"aws", "caches", "package_files"},
+    "machine": {"aws", "caches", "package_files", "s3"},
+    "r": {"r_command"},
     "pip": {
-        "engine", "guard", "packages", "pip_command", "request", "uv_command",
+        "engine", "guard", "locked_install", "packages", "pip_command", "request", "uv_command",
         "virtual_environment",
     },
 }  # fmt: skip
@@ -103,7 +108,7 @@ READ_AND_PLAN = [
 # What changes files, of `system.files`.
 CHANGING = {
     "write_atomically", "copy_atomically", "replacing", "make_folder", "link_atomically", "remove", "remove_at_once",
-    "remove_if_empty", "set_mode",
+    "remove_if_empty", "set_mode", "move_into_place",
 }  # fmt: skip
 MAY_KEEP = {
     "machine/image.py": "keeps what the platform's image brought, at the first sight of each boot",
@@ -178,6 +183,8 @@ MAY_START = {
     "system/commands.py",  # judges by system/trust.py what root would run
     "system/process.py",  # the same
     "__main__.py",  # this very program again, without its compiled files
+    "root/tools.py",  # programs of root's own folders, by their full paths
+    "root/idle_watch.py",  # a program of its own, of a user who is not root: `aws` by its full path
 }
 # What changes files beside system/, where every function judges first; and why it may.
 CHANGES = {
@@ -191,9 +198,12 @@ METHODS = {
     "mkdir", "write_text", "write_bytes", "unlink", "rename", "symlink_to", "hardlink_to", "touch", "chmod", "rmdir",
 }  # fmt: skip
 MAY_CHANGE = {
+    "root/tools.py": "root's own program: it changes what only root can change, which it looks at by folder descriptors",
+    "root/idle_stop.py": "root's own program: one folder in /run, by folder descriptors",
+    "root/idle_watch.py": "a program of its own, of a user who is not root: its memory and its report",
     **dict.fromkeys(
         (
-            "pip/request.py", "cli/report.py", "engine/notices.py", "report/activity.py",
+            "files/command_keeper.py", "pip/request.py", "cli/report.py", "engine/notices.py", "report/activity.py",
             "report/progress.py", "state/last_good.py", "state/store.py", "state/witness.py", "lifecycle/own_environment.py",
         ),
         "below the tool's home, which is judged before a run (machine/ownership.py)",
@@ -211,7 +221,7 @@ MAY_CHANGE = {
     ),
     "engine/background.py": "what the kernel says of this process, in /proc",
     **dict.fromkeys(
-        ("conda/command_attempt.py", "conda/rattler.py", "machine/package_files.py"),
+        ("files/archive.py", "conda/command_attempt.py", "conda/rattler.py", "machine/package_files.py"),
         "in a temporary folder, or what `temporary_beside` has judged",
     ),
 }  # fmt: skip

@@ -5,7 +5,6 @@ Run as ``python -m nbprovision.channel.build`` by `system.process.call_module`.
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import hashlib
 import os
@@ -16,10 +15,10 @@ import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from nbprovision.channel import interpreter
+from nbprovision.channel import index, interpreter
 from nbprovision.channel.interpreter import Interpreter
 from nbprovision.channel.manifest import File
-from nbprovision.channel.package import NATIVE
+from nbprovision.channel.package import NATIVE, build_time
 from nbprovision.channel.wheel import convert, is_pure
 from nbprovision.machine.network import pip_log, pip_log_output
 from nbprovision.model.errors import TaskFailed
@@ -55,6 +54,7 @@ class Order(msgspec.Struct, frozen=True):
 
 def build(order: Order, tell: Tell) -> list[File]:
     """Build the packages into the channel's folder, and index it."""
+    build_time()  # a wrong variable is an error before anything is fetched
     channel = Path(order.channel)
     for subdir in ("noarch", NATIVE):
         (channel / subdir).mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def build(order: Order, tell: Tell) -> list[File]:
     try:
         written = _convert_all(channel, interpreters, wheels, _extras(order.requirements), tell)
         tell(text="indexing", done=0, total=0)
-        asyncio.run(_index(channel))
+        index.write(channel)
     except Exception as error:
         disk_full = disk_space.explain_output(f"{type(error).__name__}: {error}", channel)
         if disk_full is None:
@@ -111,12 +111,6 @@ def _write_python(channel: Path, python: Interpreter) -> Path:
 
 def _write_wheel(channel: Path, wheel: Path, minors: list[str], extras: dict[str, set[str]]) -> Path:
     return convert(wheel, minors, extras).write(channel)
-
-
-async def _index(channel: Path) -> None:
-    from rattler.index.index import index_fs
-
-    await index_fs(channel, write_zst=True, write_shards=True, force=True)
 
 
 def _rounds(requirements: Iterable[str]) -> list[list[str]]:

@@ -21,6 +21,9 @@ class EnsureCondaChannel(Task[ChannelState], frozen=True, kw_only=True):
 
     The packages fit machines like this one, because they use the system's shared libraries. To use the channel, name
     the folder in the ``channels`` of ``ensure_conda_env``.
+
+    The same Python and wheels give packages and indexes of the same bytes, in any folder, at any time. The variable
+    ``SOURCE_DATE_EPOCH`` sets the time of their files.
     """
 
     actions = {

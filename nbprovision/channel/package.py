@@ -10,12 +10,16 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
+from nbprovision.model.errors import TaskFailed
 from nbprovision.system.files import temporary_beside
 
 # The text in the place of the prefix until the package is linked. It is long, like conda-build's, so that a prefix of
@@ -25,8 +29,29 @@ NATIVE = f"linux-{'aarch64' if os.uname().machine == 'aarch64' else '64'}"
 _MACHINE = "aarch64" if NATIVE.endswith("aarch64") else "x86_64"
 # One time for all files, so that the same input gives the same bytes.
 _EPOCH = 1_700_000_000
-_ZIP_DATE = (2023, 11, 14, 22, 13, 20)
+# The times of a zip are those of FAT: two seconds apart, from 1980 to 2107.
+_ZIP_TIMES = (315_532_800, 4_354_819_198)
 _LEVEL = 1  # zstd; level 19 takes fifteen times as long and saves a fifth
+
+
+def build_time() -> int:
+    """The time of every file of a package, in seconds since 1970: a fixed one, or that of SOURCE_DATE_EPOCH.
+
+    https://reproducible-builds.org/specs/source-date-epoch/
+
+    Raises:
+        TaskFailed: the variable does not hold a number of seconds.
+    """
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if text is None:
+        return _EPOCH
+    if not re.fullmatch(r"[0-9]{1,10}", text, re.ASCII):
+        raise TaskFailed(
+            f"SOURCE_DATE_EPOCH is '{text[:40]}'",
+            cause="it must be a number of seconds since 1970",
+            cure="set it to such a number (`git log -1 --format=%ct` prints one), or unset it",
+        )
+    return int(text)
 
 
 class Package:
@@ -54,6 +79,7 @@ class Package:
         self.subdir = "noarch" if noarch else NATIVE
         self.noarch = noarch
         self.stem = f"{name}-{version}-{build}"
+        self._time = build_time()
         place = {"noarch": noarch} if noarch else {"arch": _MACHINE, "platform": "linux"}
         self._index = {
             "name": name,
@@ -62,7 +88,7 @@ class Package:
             "build_number": 0,
             "subdir": self.subdir,
             "depends": sorted(depends),
-            "timestamp": _EPOCH * 1000,
+            "timestamp": self._time * 1000,
             **place,
             **index,
         }
@@ -98,14 +124,15 @@ class Package:
         target = channel / self.file_name
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_beside(target)
+        date = time.gmtime(min(max(self._time, _ZIP_TIMES[0]), _ZIP_TIMES[1]))[:6]
         try:
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
                 for name, content in (
                     ("metadata.json", b'{"conda_pkg_format_version": 2}'),
-                    (f"pkg-{self.stem}.tar.zst", _compressed(self._payload())),
-                    (f"info-{self.stem}.tar.zst", _compressed(self._info())),
+                    (f"pkg-{self.stem}.tar.zst", compressed(self._payload())),
+                    (f"info-{self.stem}.tar.zst", compressed(self._info())),
                 ):
-                    archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), content)
+                    archive.writestr(zipfile.ZipInfo(name, date), content)
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -113,7 +140,7 @@ class Package:
 
     def _payload(self) -> bytes:
         entries = {path: (content, mode) for path, (content, mode, _) in self._files.items()}
-        return _tar(entries, self._links)
+        return self._tar(entries, self._links)
 
     def _info(self) -> bytes:
         paths = [self._path_entry(path) for path in sorted({*self._files, *self._links})]
@@ -127,7 +154,22 @@ class Package:
             info["link.json"] = {"noarch": noarch, "package_metadata_version": 1}
         files = {f"info/{name}": (json.dumps(value, indent=1).encode(), 0o644) for name, value in info.items()}
         files["info/files"] = ("".join(f"{entry['_path']}\n" for entry in paths).encode(), 0o644)
-        return _tar(files, {})
+        return self._tar(files, {})
+
+    def _tar(self, files: dict[str, tuple[bytes, int]], links: dict[str, str]) -> bytes:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for path in sorted({*files, *links}):
+                member = tarfile.TarInfo(path)
+                member.mtime = self._time
+                if path in links:
+                    member.type, member.linkname, member.mode = tarfile.SYMTYPE, links[path], 0o777
+                    archive.addfile(member)
+                else:
+                    content, member.mode = files[path]
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+        return buffer.getvalue()
 
     def _path_entry(self, path: str) -> dict[str, Any]:
         if path in self._links:
@@ -148,26 +190,29 @@ class Package:
         return entry
 
 
-def _tar(files: dict[str, tuple[bytes, int]], links: dict[str, str]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for path in sorted({*files, *links}):
-            member = tarfile.TarInfo(path)
-            member.mtime = _EPOCH
-            if path in links:
-                member.type, member.linkname, member.mode = tarfile.SYMTYPE, links[path], 0o777
-                archive.addfile(member)
-            else:
-                content, member.mode = files[path]
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
+def compressed(data: bytes) -> bytes:
+    """Compress by zstd; one version of the library gives the same bytes each time."""
+    content: bytes = _zstd().compress(data, _LEVEL)
+    return content
 
 
-def _compressed(data: bytes) -> bytes:
+def decompressed(data: bytes) -> bytes:
+    """Decompress what any version of zstd compressed.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    zstd = _zstd()
+    try:
+        content: bytes = zstd.decompress(data)
+    except zstd.ZstdError as error:
+        raise ValueError(str(error)) from None
+    return content
+
+
+def _zstd() -> ModuleType:
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:
         from backports import zstd
-    compressed: bytes = zstd.compress(data, _LEVEL)
-    return compressed
+    return zstd

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from typing import Any
 
 from nbprovision import __version__
 from nbprovision.cli.parser import Parser, check_command
@@ -14,9 +15,12 @@ from nbprovision.report.colour import RED, painted, print_message
 # Each is a module of this package with ``configure(parser)`` and ``execute(options) -> int``.
 COMMANDS = {
     "run": "bring this machine to the state that a playbook describes",
+    "lock": "write the exact packages of a playbook's environments beside it, or check that they are current",
     "status": "show how far a run is, and how the last one ended",
+    "keep-awake": "hold the idle stop for some time, or show how it is",
     "facts": "show what is on this machine: platform, conda, environments, kernels, indexes",
     "export": "print a playbook that installs the packages of environments again",
+    "diff": "compare the packages of locks, machines and environments",
     "lint": "find mistakes in playbooks and lifecycle scripts without running them",
     "doc": "show the parameters and changes of a task, with examples",
     "schema": "print the JSON Schema of a playbook, for editors",
@@ -44,7 +48,7 @@ def main(argv: list[str]) -> int:
     options = argparse.Namespace()
     try:
         options = _parse(argv)
-        status: int = importlib.import_module(f"{__name__}.{options.command}").execute(options)
+        status: int = _module_of(options.command).execute(options)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
     except ProvisionError as error:
@@ -66,6 +70,10 @@ def main(argv: list[str]) -> int:
     return status
 
 
+def _module_of(command: str) -> Any:
+    return importlib.import_module(f"{__name__}.{command.replace('-', '_')}")
+
+
 def _report(options: argparse.Namespace, error: Exception) -> bool:
     """With -vvv: show the traceback and write a report; return whether the option is set."""
     from nbprovision.cli import report
@@ -84,7 +92,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
         if name == named:  # the options of the others need not be imported
-            importlib.import_module(f"{__name__}.{name}").configure(command)
+            _module_of(name).configure(command)
     if not argv:
         parser.print_help(sys.stderr)
         raise SystemExit(UsageError.exit_status)

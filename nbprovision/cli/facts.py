@@ -13,8 +13,11 @@ import msgspec
 from nbprovision import __version__
 from nbprovision.cli import inventory
 from nbprovision.cli.inventory import EnvironmentInfo
+from nbprovision.lock import installed
 from nbprovision.machine import image
+from nbprovision.machine import platform as platform_facts
 from nbprovision.machine.machine import Machine
+from nbprovision.model.errors import InvalidPlaybook
 from nbprovision.report import facts_text
 from nbprovision.report.colour import shown
 from nbprovision.report.document import render_plain
@@ -26,6 +29,9 @@ from nbprovision.system.secrets import masked
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``facts``."""
     parser.add_argument("--sizes", action="store_true", help="measure environments and caches too, which takes longer")
+    parser.add_argument(
+        "--packages", action="store_true", help="in the JSON: all packages of each environment, for `diff`"
+    )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="json: one document")
     parser.add_argument("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
 
@@ -38,17 +44,18 @@ def execute(options: argparse.Namespace) -> int:
 
     """
     machine = Machine(home=options.home.absolute() if options.home else None)
-    content = masked(document(machine, sizes=options.sizes))
+    content = masked(document(machine, sizes=options.sizes, packages=options.packages))
     sys.stdout.write(render_plain(content) if options.format == "json" else shown(facts_text.text(content)))
     return 0
 
 
-def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
+def document(machine: Machine, *, sizes: bool = False, packages: bool = False) -> dict[str, Any]:
     """The facts as plain data, as docs/reference.md describes them; secrets not masked yet.
 
     Args:
         machine: The machine.
         sizes: Measure environments and caches too.
+        packages: List the packages of each environment.
 
     """
     warnings: list[str] = []
@@ -60,6 +67,7 @@ def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
     document_content: dict[str, Any] = {
         "nbprovision": __version__,
         "platform": platform,
+        "instance": platform_facts.instance(machine.root),
         "space": _space(machine),
         "home": {"path": str(machine.home), "exists": os.path.isdir(machine.home)},
         "conda": {
@@ -81,6 +89,8 @@ def document(machine: Machine, *, sizes: bool = False) -> dict[str, Any]:
     content: dict[str, Any] = msgspec.to_builtins(document_content, enc_hook=os.fspath)
     if sizes:
         _measure(content)
+    if packages:
+        _list_packages(machine, content)
     return content
 
 
@@ -105,6 +115,21 @@ def _distance(machine: Machine, environment: EnvironmentInfo) -> list[dict[str, 
         | {"permitted": change.name in permitted}
         for change in image.differences(recorded.content, image.content(Path(environment.prefix)))
     ]
+
+
+def _list_packages(machine: Machine, content: dict[str, Any]) -> None:
+    """Add ``packages`` and ``provided`` to each environment, and the ``subdir`` of this machine's packages."""
+    content["subdir"] = installed.platform()
+    for environment in content["environments"]:
+        environment.update(_packages(machine, environment))
+
+
+def _packages(machine: Machine, environment: dict[str, Any]) -> dict[str, Any]:
+    try:
+        listed = installed.contents(machine, environment["name"], Path(environment["prefix"]))
+    except InvalidPlaybook:  # its state is `unreadable`
+        return {"packages": None, "provided": {}}
+    return {"packages": msgspec.to_builtins(listed.packages), "provided": listed.provided}
 
 
 def _measure(content: dict[str, Any]) -> None:

@@ -143,10 +143,12 @@ def environments(machine: Machine, listed: Iterable[KernelInfo]) -> list[Environ
 
     """
     started: dict[str, list[str]] = {}
+    server = machine.conda.server
+    shared = str(server) if server != machine.conda.jupyter_server else ""
     for kernel in listed:
-        if kernel.prefix is not None and kernel.hidden_by is None and not _is_own(kernel):
+        if kernel.prefix is not None and kernel.hidden_by is None and not _is_own(kernel, shared):
             started.setdefault(kernel.prefix, []).append(kernel.name)
-    result = [_environment(environment, started) for environment in machine.conda.environments()]
+    result = [_environment(environment, started, server) for environment in machine.conda.environments()]
     prefixes = {environment.prefix for environment in result}
     virtual = [str(prefix) for prefix in _virtual(machine)] + [prefix for prefix in started if prefix not in prefixes]
     result += [
@@ -158,8 +160,7 @@ def environments(machine: Machine, listed: Iterable[KernelInfo]) -> list[Environ
 def all_kernels(machine: Machine) -> list[KernelInfo]:
     """Every kernel that a Jupyter of this user, of all users, or of an environment lists."""
     environments = machine.conda.environments()
-    server = next((environment.prefix for environment in environments if environment.jupyter_server), None)
-    dirs = kernels.kernel_dirs(machine.env, machine.user_home, prefix=server, root=machine.root)
+    dirs = kernels.kernel_dirs(machine.env, machine.user_home, prefix=machine.conda.server, root=machine.root)
     everyone = {folder / "kernels" for folder in kernels.system_dirs(machine.env, machine.root)}
     prefixes = [environment.prefix for environment in environments]
     owners = {prefix / "share/jupyter/kernels": prefix for prefix in [*prefixes, *_virtual(machine)]}
@@ -218,7 +219,7 @@ def caches(machine: Machine) -> list[Cache]:
     return [cache for cache in places if unique[cache.path] is cache and os.path.isdir(cache.path)]
 
 
-def _environment(environment: Environment, started: Mapping[str, list[str]]) -> EnvironmentInfo:
+def _environment(environment: Environment, started: Mapping[str, list[str]], server: Path | None) -> EnvironmentInfo:
     prefix = environment.prefix
     records = _records(prefix)
     state, because = _state(environment, records)
@@ -227,7 +228,7 @@ def _environment(environment: Environment, started: Mapping[str, list[str]]) -> 
         prefix=str(prefix),
         kind="conda",
         made_by="platform" if environment.provided else "nbprovision" if environment.ours else "other",
-        jupyter_server=environment.jupyter_server,
+        jupyter_server=environment.prefix == server,
         python=distributions.python_version(prefix),
         conda_packages=len(records),
         pip_packages=_by_pip(_distributions(prefix), records),
@@ -377,9 +378,15 @@ def _started(words: list[str], owner: Path | None, prefixes: list[Path]) -> tupl
     return program, None
 
 
-def _is_own(kernel: KernelInfo) -> bool:
-    """Whether it is ipykernel's own kernel, which only a Jupyter inside the same environment lists."""
-    return kernel.scope == "env" and kernel.name == "python3"
+def _is_own(kernel: KernelInfo, shared: str) -> bool:
+    """Whether it is ipykernel's own kernel, which only a Jupyter inside the same environment lists.
+
+    Args:
+        kernel: The kernel.
+        shared: The environment that the server shares with its kernels; empty if there is none.
+
+    """
+    return kernel.scope == "env" and kernel.name == "python3" and kernel.prefix != shared
 
 
 def _virtual(machine: Machine) -> Iterator[Path]:

@@ -13,7 +13,7 @@ from packaging.version import Version
 from nbprovision.catalogue import Catalogue
 from nbprovision.cli.lint import assumed, show
 from nbprovision.lifecycle.payload import Payload
-from nbprovision.lifecycle.playbook import examine, handed_on
+from nbprovision.lifecycle.playbook import examine, handed_on, root_calls
 from nbprovision.lifecycle.render import (
     BOOTSTRAP_NAME,
     DEFAULT_SECONDS,
@@ -24,15 +24,29 @@ from nbprovision.lifecycle.render import (
     render,
     validated,
 )
+from nbprovision.lifecycle.root_part import RootPart, root_part
 from nbprovision.lifecycle.secret_text import refuse_in_option, refuse_in_variables
 from nbprovision.lifecycle.wheels import check_folder, check_wheel, coverage_warning
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import UsageError
 from nbprovision.playbook.extra_vars import ExtraVars
 from nbprovision.report.colour import print_message
+from nbprovision.services.root_task import RootTask
 from nbprovision.system.files import write_atomically
 
 _DEFAULT_PATH = object()  # --user-playbook without a path
-_PLACES = ("playbook", "tool", "sha256", "assets", "assets_url", "index_url", "home", "user_playbook", "on_finish")
+_PLACES = (
+    "playbook",
+    "tool",
+    "sha256",
+    "assets",
+    "assets_url",
+    "index_url",
+    "home",
+    "user_playbook",
+    "on_finish",
+    "root_tasks",
+)
 # Passed to the script as they are.
 _SCRIPT_OPTIONS = (
     "playbook", "tool", "sha256", "assets_url", "index_url", "on_create", "strict", "platform", "home", "user_playbook",
@@ -40,6 +54,9 @@ _SCRIPT_OPTIONS = (
 )  # fmt: skip
 # Passed to the run that the script starts.
 _RUN_OPTIONS = ((("-e", "--extra-vars"), "KEY=VALUE"), (("-t", "--tags"), "A,B"), (("--skip-tags",), "A,B"))
+
+
+_RUN_FLAGS = ("locked", "frozen")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +67,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("playbook", metavar="PLAYBOOK", help="an absolute path on the notebook's volume, or s3://BUCKET/KEY")
     add("--inline", action="store_true", help="PLAYBOOK is a local file; its content goes into the script")
+    add(
+        "--root-tasks",
+        metavar="FILE",
+        help="a local copy of PLAYBOOK, for root's part of the script (with --inline it is PLAYBOOK)",
+    )
     add(
         "--tool",
         metavar="SOURCE",
@@ -109,6 +131,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     for names, metavar in _RUN_OPTIONS:
         add(*names, action="append", default=[], metavar=metavar, help=f"as for `nbprovision run {names[-1]}`")
+    for name in _RUN_FLAGS:
+        add(f"--{name}", action="store_true", help=f"as for `nbprovision run --{name}`; the playbook is on the volume")
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -129,6 +153,13 @@ def execute(options: argparse.Namespace) -> int:
                 cause="such as from a variable of the shell that is not set",
                 cure="write a value, or leave the option out",
             )
+    flags = [f"--{name}" for name in _RUN_FLAGS if getattr(options, name)]
+    if flags and (options.inline or "://" in options.playbook):
+        raise UsageError(
+            f"{flags[0]} is for a playbook on the notebook's volume",
+            cause="the lock is a folder beside the playbook, and the script brings the playbook alone",
+            cure="put the playbook and its lock on the volume, and give the playbook's absolute path there",
+        )
     environment = _environment(options.env)
     for option in ("index_url", "tool", "assets_url", "on_finish"):
         refuse_in_option(f"--{option.replace('_', '-')}", getattr(options, option) or "")
@@ -136,6 +167,7 @@ def execute(options: argparse.Namespace) -> int:
     refuse_in_variables(handed.variables)
     _warn(handed.notes)
     payload = _examine(options, environment, handed.variables) if options.inline else Payload({})
+    root = _root(options, environment, handed.variables)
     if options.user_playbook is _DEFAULT_PATH:
         options.user_playbook = PLATFORMS[options.platform].user_playbook
     run_options = {"--extra-vars": handed.arguments, "--tags": options.tags, "--skip-tags": options.skip_tags}
@@ -146,11 +178,23 @@ def execute(options: argparse.Namespace) -> int:
             executable=payload.executable,
             seconds=options.deadline,
             environment=environment,
-            options=[word for option, values in run_options.items() for value in values for word in (option, value)],
+            root=root,
+            options=[
+                *flags,
+                *(word for option, values in run_options.items() for value in values for word in (option, value)),
+            ],
         )
     )
     _check_wheels(wanted.tool, options.assets)
     script = render(wanted)
+    if root is not None and root.name in script:
+        if options.assets is None:
+            raise UsageError(
+                f"root's part ({', '.join(root.kinds)}) does not fit into the script, and --assets is missing",
+                cause=f"the script fetches {root.name} from {options.assets_url}",
+                cure="write --assets DIR; upload what is then in that folder",
+            )
+        write_atomically(Path(options.assets) / root.name, root.content, mode=0o644)
     if options.assets is not None:
         write_atomically(Path(options.assets) / BOOTSTRAP_NAME, bootstrap(), mode=0o644)
     sys.stdout.write(script)
@@ -175,15 +219,45 @@ def _examine(options: argparse.Namespace, environment: Mapping[str, str], variab
 
     The script starts the run with few variables (`env -i`), and with those of ``--env``.
     """
-    env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **environment}
-    tags, skip_tags = (
-        [tag.strip() for word in words for tag in word.split(",")] for words in (options.tags, options.skip_tags)
-    )
-    machine = assumed(options.platform, env, Path("/"))
+    machine, tags, skip_tags = _there(options, environment)
     examined = examine(Path(options.playbook), machine, Catalogue(), variables, tags=tags, skip_tags=skip_tags)
     show(examined.warnings, sys.stderr)
     _warn(examined.notes)
     return examined.payload
+
+
+def _there(options: argparse.Namespace, environment: Mapping[str, str]) -> tuple[Machine, list[str], list[str]]:
+    """The machine of the script, and the tags to run and to skip there."""
+    env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **environment}
+    tags, skip_tags = (
+        [tag.strip() for word in words for tag in word.split(",")] for words in (options.tags, options.skip_tags)
+    )
+    return assumed(options.platform, env, Path("/")), tags, skip_tags
+
+
+def _root(options: argparse.Namespace, environment: Mapping[str, str], variables: ExtraVars) -> RootPart | None:
+    """Root's part, of the playbook that is here.
+
+    Raises:
+        UsageError: there are two playbooks.
+        InvalidPlaybook: it has faults.
+
+    """
+    if options.inline and options.root_tasks is not None:
+        raise UsageError(
+            "--root-tasks goes with a playbook on the machine or in a bucket",
+            cause="with --inline, root's part is made of PLAYBOOK itself",
+            cure="leave one of them out",
+        )
+    local = options.playbook if options.inline else options.root_tasks
+    if local is None:
+        return None
+    machine, tags, skip_tags = _there(options, environment)
+    calls = root_calls(Path(local), machine, Catalogue(), variables, tags=tags, skip_tags=skip_tags)
+    if calls and options.on_create:
+        _warn(["root_tasks are left out: what root sets up is gone after the first stop; render them for every start"])
+        return None
+    return root_part(call for call in calls if not (isinstance(call.task, RootTask) and call.task.of_users(machine)))
 
 
 def _check_wheels(tool: str | None, assets: str | None) -> None:

@@ -36,20 +36,27 @@ _PLACES: dict[PlatformKind, tuple[str | None, str | None, str | None]] = {
 _IMAGE_ENVIRONMENTS = ("JupyterSystemEnv", "R", "python3", "pytorch")
 
 
-class _InstanceConda(CondaFacts):
-    """The conda of a notebook instance that is not this machine, with the environments of its image."""
+class _ImageConda(CondaFacts):
+    """The conda of a machine that is not this one, with the environments and the server of its platform's image."""
 
     def listed_prefixes(self) -> Iterator[tuple[str, Path]]:
         yield from super().listed_prefixes()
-        yield from ((name, Path(_ANACONDA, "envs", name)) for name in _IMAGE_ENVIRONMENTS)
+        if self.platform.kind == "notebook-instance":
+            yield from ((name, Path(_ANACONDA, "envs", name)) for name in _IMAGE_ENVIRONMENTS)
+        elif self.platform.provided is not None:
+            yield "base", self.platform.provided
+
+    @property
+    def server(self) -> Path | None:
+        return self.platform.provided if self.platform.kind == "studio" else super().server
 
 
-class _Instance(Machine):
-    """A notebook instance that is not this machine."""
+class _Assumed(Machine):
+    """A machine that is not this one."""
 
     @cached_property
     def conda(self) -> CondaFacts:
-        return _InstanceConda(self.env, self.user_home, self.home, self.platform, self.root, self.expected)
+        return _ImageConda(self.env, self.user_home, self.home, self.platform, self.root, self.expected)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -122,8 +129,7 @@ def _machine(kind: PlatformKind | None) -> Machine:
 def assumed(kind: PlatformKind, env: Mapping[str, str], root: Path) -> Machine:
     """A machine of which only the platform is known, and so the content of its image."""
     home, volume, provided = _PLACES[kind]
-    of_kind = _Instance if kind == "notebook-instance" else Machine
-    machine = of_kind({**env, **({"HOME": home} if home else {})}, root=root)
+    machine = _Assumed({**env, **({"HOME": home} if home else {})}, root=root)
     machine.platform = Platform(kind, ASSUMED, Path(volume) if volume else None, Path(provided) if provided else None)
     return machine
 

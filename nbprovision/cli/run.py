@@ -40,6 +40,7 @@ examples:
   nbprovision run team.yml --check --diff        what would change, in full; changes nothing
   nbprovision run team.yml                       make the changes
   nbprovision run team.yml -e team=risk -t pip   with another value, and only tasks with the tag pip
+  nbprovision run team.yml --locked              exactly the packages of team.lock/ (see nbprovision lock)
   nbprovision run team.yml --format json         one JSON document on standard output
   nbprovision run team.yml --deadline 240        return in time; unfinished work continues in the background
 
@@ -70,6 +71,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="set variables, or those of a YAML file; they override all others",
     )
     add("--deep", action="store_true", help="compare the files of every package, not only names and versions")
+    add(
+        "--locked",
+        action="store_true",
+        help="install exactly what the lock beside the playbook has (nbprovision lock); refuse a stale one",
+    )
+    add("--frozen", action="store_true", help="the same, and use the lock even if it is stale")
     add("--no-witness", action="store_true", help="check everything again")
     add("--deadline", type=seconds, metavar="SECONDS", help="time limit of the run")
     add(
@@ -178,6 +185,30 @@ def _execute(options: argparse.Namespace, machine: Machine, report: background.R
     return exit_status(results)
 
 
+def _use_lock(options: argparse.Namespace, machine: Machine, good: last_good.Kept | None) -> None:
+    """Have the environments installed from the lock.
+
+    Raises:
+        InvalidPlaybook: see `locked_run.locked`.
+
+    """
+    from nbprovision.lock.locked_run import locked
+
+    kept = None if good is None else good.content
+    lock = locked(
+        Path(options.playbook) if good is None or _is_of(good, options.playbook) else good.path,
+        Machine(home=machine.home),  # it learns what the playbook declares, which the run itself learns again
+        Catalogue(),
+        parse_extra_vars(options.extra_vars, kept, obeyed),
+        kept=kept,
+        frozen=options.frozen or good is not None,
+    )
+    machine.locked = lock.environments
+    if options.relay is None:
+        for line in lock.notes:
+            print_message(f"warning: {line}")
+
+
 def _warn_of_unknown_tags(options: argparse.Namespace, session: Session) -> None:
     for tag in (*_split(options.tags), *_split(options.skip_tags)):
         if tag not in session.tags and tag not in SPECIAL_TAGS:
@@ -190,6 +221,8 @@ def _session(options: argparse.Namespace, machine: Machine) -> Session:
     try:
         kept = _last_good(options, machine) if options.last_good else None
         replaced = Replaced(kept.date, _fault(options, machine)) if kept is not None else None
+        if options.locked or options.frozen:
+            _use_lock(options, machine, kept)
         return Session(_request(options, kept, replaced), machine, Catalogue())
     except ProvisionError as error:
         if hook() and not (options.check or options.list_tasks or options.list_tags):

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from nbprovision.engine.guard import Holder, holder
+from nbprovision.files.command_record import InBackground, in_background
 from nbprovision.machine import platform
 from nbprovision.machine.ownership import refuse_foreign_code
 from nbprovision.report import activity
@@ -34,7 +35,10 @@ from nbprovision.report.progress import (
     origin,
     read,
 )
-from nbprovision.system.places import tool_home
+from nbprovision.services.idle import Idle
+from nbprovision.services.root_report import RootReport
+from nbprovision.services.schedule_record import Schedule, schedules
+from nbprovision.system.places import boot_id, tool_home
 from nbprovision.system.reading import read_json
 
 _EVERY = 0.5  # seconds between two looks with --follow
@@ -87,8 +91,12 @@ class Status(msgspec.Struct, frozen=True):
         waiting: The runs that wait for the lock.
         holder: The holder of the lock, if the record does not name it.
         word: The last line of root's part of the lifecycle script, if it differs from the record.
-        last: The document of the last run that checked everything.
+        last: The document of the last run that did not end at its witnesses.
         witnessed: The run after that record that ended at its witnesses.
+        commands: The commands that tasks have started in the background.
+        root: What root's part of the script did at this start.
+        schedules: The commands that run by timers.
+        idle: The idle stop of this machine.
 
     """
 
@@ -102,6 +110,10 @@ class Status(msgspec.Struct, frozen=True):
     word: Word | None
     last: dict[str, Any] | None
     witnessed: Witnessed | None
+    commands: list[InBackground]
+    root: RootReport | None = None
+    schedules: list[Schedule] = []
+    idle: Idle | None = None
 
     @classmethod
     def of(cls, home: Path) -> Status:
@@ -136,6 +148,10 @@ class Status(msgspec.Struct, frozen=True):
             word=word,
             last=last,
             witnessed=witnessed,
+            commands=in_background(home),
+            root=RootReport.read(),
+            schedules=schedules(home),
+            idle=Idle.of(home),
         )
 
     @property
@@ -155,6 +171,13 @@ class Status(msgspec.Struct, frozen=True):
             lines.append(f"the {self.word.fields['hook']} script said ({moment(self.word.when)}): {self.word.line}")
         if self.last is not None:
             lines += _lines_of_last(self.last)
+        if self.root is not None:
+            lines += self.root.lines()
+        for command in self.commands:
+            lines.append(command.text(moment(command.record.ended or command.record.started)))
+        for schedule in self.schedules:
+            lines += schedule.lines(moment)
+        lines += self.idle.lines(moment) if self.idle is not None else []
         return "\n".join([*lines, log_line(self.home)])
 
     def _head(self) -> str:
@@ -185,6 +208,10 @@ class Status(msgspec.Struct, frozen=True):
                 "script": self.word,
                 "running": self.progress,
                 "last": self.last,
+                "commands": self.commands,
+                "root": self.root,
+                "schedules": self.schedules,
+                "idle": None if self.idle is None else self.idle.document(),
             }
         )
         return content
@@ -195,7 +222,7 @@ def _state_now(home: Path, record: Activity, lock_holder: Holder | None, *, lock
     if record.state not in IN_PROGRESS:
         return record.state
     here = record.host in ("", os.uname().nodename)
-    if here and record.boot and record.boot != activity.boot():
+    if here and record.boot and record.boot != boot_id():
         return "interrupted"
     installing = activity.is_held(home / "bootstrap.lock")
     if record.state == "installing":

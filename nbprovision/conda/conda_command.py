@@ -9,7 +9,7 @@ https://docs.conda.io/projects/conda/en/stable/commands/install.html
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ from nbprovision.conda.command_attempt import (
     progress_of,
     reply_of,
 )
-from nbprovision.conda.query import Attempt, Package, Query
+from nbprovision.conda.package_urls import take_credentials
+from nbprovision.conda.query import Attempt, ExactQuery, Package, Query
 from nbprovision.conda.records import Details, all_details
 from nbprovision.conda.solution import Solution
 from nbprovision.conda.specs import parse
@@ -108,6 +109,22 @@ class CondaCommand:
                     failed = error
         raise failed
 
+    def exact(self, machine: Machine, query: ExactQuery) -> Solution:
+        """Exact packages are not installed by conda.
+
+        conda verifies them as well, but removes no other packages, and writes each of them into the history as
+        requested in exactly this build.
+
+        Raises:
+            TaskFailed: always.
+
+        """
+        raise TaskFailed(
+            "conda does not install from a lock",
+            cause="only the built-in engine checks every package before it links the first one",
+            cure="leave `engine` out",
+        )
+
     def evict(self, machine: Machine, source: Path) -> None:
         """Remove a damaged package from the cache, so that it is unpacked again; a folder elsewhere stays."""
         if source.parent in machine.conda.pkgs_dirs:
@@ -171,7 +188,7 @@ class CondaCommand:
         raise rattler.by_network(what, mask(said), machine, channels) or failed
 
     def _refuse(self, query: Query) -> None:
-        if any(rattler.take_credentials(url)[1] for url in query.channels):
+        if any(take_credentials(url)[1] for url in query.channels):
             raise TaskFailed(
                 "conda cannot use a channel with a password or a token",
                 cause="it would be on the command line, where everybody on this machine can read it",
@@ -220,7 +237,7 @@ class CommandSolution(Solution):
         if not listed and not machine.conda.condarc.register_envs:
             bookkeeping.unregister(machine.conda, prefix)  # conda registers it regardless of its configuration
 
-    def rehearse(self, machine: Machine, prefix: Path) -> None:
+    def rehearse(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
         """Fetch new packages before others are removed, which conda does by a command of its own."""
         _, gone, new = self._moves(prefix)
         if gone and new:

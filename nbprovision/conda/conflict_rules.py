@@ -33,7 +33,10 @@ _IDENTITY = {
 # Parameters that do not change the thing.
 _IRRELEVANT = frozenset(("deep", "refresh_every", "validate", "engine", "state", "backup", "create", "firstmatch"))
 _CONDA_TASKS = ("ensure_conda_env", "ensure_conda_pkg")
-_EDITS_OF_FILES = ("ensure_line", "ensure_block", "ensure_pip_index", "ensure_condarc", "ensure_git_config")
+_EDITS_OF_FILES = (
+    *("ensure_line", "ensure_block", "ensure_json", "ensure_ini"),
+    *("ensure_pip_index", "ensure_condarc", "ensure_git_config"),
+)
 _ALL_AND_PART = "one sets its whole content, the other a part of it"
 _CREATED_AND_REMOVED = "one creates it and the other removes it"
 _CONTENT = ("content", "template", "source", "copy", "src")
@@ -83,10 +86,10 @@ def _shared_values(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Confl
         settings = playbook.answer(call, lambda task: list(task.shared_values(playbook.machine))) or ()
         values += [(call, setting) for setting in settings]
     for (first, setting), (second, other) in combinations(values, 2):
-        differs = setting.key == other.key and setting.value != other.value
-        if first is not second and differs and setting.shares_file(other):
+        key = _disputed(setting, other) if first is not second and setting.shares_file(other) else ""
+        if key:
             file = setting.file if other.pattern else other.file
-            yield second, first, f"file {file}", f"they differ in {other.key[-1]}"
+            yield second, first, f"file {file}", f"they differ in {key}"
     for whole in calls:
         content = _value(whole, "content") if whole.kind == "ensure_file" else None
         if isinstance(content, str):
@@ -94,6 +97,25 @@ def _shared_values(playbook: Playbook, calls: Sequence[Call]) -> Iterator[_Confl
                 shared = Setting(resource.identity, (), None).shares_file(setting)
                 if shared and _json_value(content, setting.key) != setting.value:
                     yield *_in_order(whole, part), f"file {resource.identity}", _ALL_AND_PART
+
+
+def _disputed(setting: Setting, other: Setting) -> str:
+    """The key over which two values in one file conflict; empty for none.
+
+    A value conflicts with another one of its key, and with a value within it: a text or nothing holds no keys.
+    """
+    if setting.key == other.key:
+        # In Python, 1 equals True.
+        same = setting.value == other.value and isinstance(setting.value, bool) == isinstance(other.value, bool)
+        return "" if same else _name(other)
+    outer, inner = sorted((setting, other), key=lambda each: len(each.key))
+    within = inner.key[: len(outer.key)] == outer.key and inner.value is not None
+    return _name(outer) if within else ""
+
+
+def _name(setting: Setting) -> str:
+    """The key, for a message; without one the value is the whole file."""
+    return setting.key[-1] if setting.key else "the whole content"
 
 
 def _json_value(content: str, keys: Iterable[Any]) -> object:

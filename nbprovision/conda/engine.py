@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from nbprovision.conda.query import Query
+from nbprovision.conda.query import ExactQuery, Query
 from nbprovision.model.errors import TaskFailed
 
 if TYPE_CHECKING:
@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """Solves, and drops packages from its cache: see the functions of `rattler`."""
+    """Solves, prepares exact packages, and drops packages from its cache: see the functions of `rattler`."""
 
     def solve(self, machine: Machine, query: Query) -> Solution:
         """Work out the packages that an environment will contain."""
+
+    def exact(self, machine: Machine, query: ExactQuery) -> Solution:
+        """Prepare the installation of exact packages."""
 
     def evict(self, machine: Machine, source: Path) -> None:
         """Remove a damaged package from the engine's cache."""
@@ -65,6 +68,11 @@ class _BuiltInFirst:
             except TaskFailed:
                 raise error from None
         return conda.solve(machine, query)
+
+    def exact(self, machine: Machine, query: ExactQuery) -> Solution:
+        from nbprovision.conda import rattler
+
+        return rattler.exact(machine, query)
 
     def evict(self, machine: Machine, source: Path) -> None:
         from nbprovision.conda import rattler

@@ -12,6 +12,8 @@ import msgspec
 
 from nbprovision.conda import bookkeeping, environment_file, health, packages
 from nbprovision.conda.environment_file import EnvironmentFile
+from nbprovision.conda.exact_packages import LockedPackage
+from nbprovision.conda.lock_request import CondaLockRequest
 from nbprovision.conda.packages import ACTIONS, Channels, CondaPackages, CondaRequest, CondaWork, EngineName
 from nbprovision.conda.specs import Spec, channel_urls, check_channels, requested_specs, required_resources
 from nbprovision.machine import distributions, platform, protection
@@ -22,7 +24,19 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, UnsetVariable
 from nbprovision.model.relations import AnyOf, Excludes, OneOf
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, Task, as_list, by_path, parameter
+from nbprovision.model.task import (
+    DAY,
+    Claim,
+    Foretold,
+    Input,
+    LockRequest,
+    Resource,
+    Strings,
+    Task,
+    as_list,
+    by_path,
+    parameter,
+)
 from nbprovision.pip import engine as pip_engine
 from nbprovision.pip import requirements
 from nbprovision.pip.request import interpreter
@@ -31,6 +45,7 @@ from nbprovision.system import secrets
 from nbprovision.system.files import remove, remove_at_once
 
 if TYPE_CHECKING:  # loaded where a file has a pip section
+    from nbprovision.pip.requirements_files import RequirementSet
     from nbprovision.pip.satisfied import Need
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
@@ -109,6 +124,12 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         prefix: ./envs/report
         file: environment.yml
 
+    - name: Exactly the packages of a lock file
+      ensure_conda_env:
+        name: risk-locked
+        file: pixi.lock
+        exact: true
+
     - name: A copy of another environment, without a channel
       ensure_conda_env:
         name: fraud-copy
@@ -132,7 +153,9 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     file: Annotated[
         str | None,
         parameter(
-            "An `environment.yml` with further packages, channels and variables, and a pip section.",
+            "An `environment.yml` with further packages, channels and variables, and a pip section. Or a file with "
+            "exact packages, which are installed without solving: a `pixi.lock` (the environment of the same name, "
+            "else `default`), or the output of `conda list --explicit --md5`.",
             extra={"path": True, "document": "environment"},
         ),
     ] = None
@@ -147,7 +170,10 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     state: Annotated[Literal["present", "absent"], parameter("Whether the environment exists.")] = "present"
     exact: Annotated[
         bool,
-        parameter("Remove packages that no task of the playbook requests and no requested package needs."),
+        parameter(
+            "Remove packages that no task of the playbook requests and no requested package needs. With a file of "
+            "exact packages: remove those that it does not name."
+        ),
     ] = False
     update: Annotated[
         Literal["none", "latest"],
@@ -193,6 +219,32 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     def _specs(self, file: EnvironmentFile | None) -> list[Spec]:
         return requested_specs([*as_list(self.packages), *(file.packages if file else ())])
 
+    def _locked(self, machine: Machine, file: EnvironmentFile | None) -> tuple[LockedPackage, ...] | None:
+        """The exact packages of the file, None if it has none.
+
+        Raises:
+            ParameterError: another parameter contradicts them.
+            InvalidPlaybook: the file has none for this environment or machine.
+
+        """
+        if file is None or file.exact is None:
+            return environment_file.locked_packages(machine, self._identity(machine, file)[1])
+        for key, given in (("packages", bool(as_list(self.packages))), ("update", self.update != "none")):
+            if given:
+                raise ParameterError(
+                    key,
+                    f"`{key}` contradicts the exact packages of {self.file}",
+                    cure="leave it out; ensure_conda_pkg adds packages, and locking again gives newer versions",
+                )
+        if self.engine == "conda":
+            raise ParameterError(
+                "engine",
+                f"conda does not install the exact packages of {self.file}",
+                cause="only the built-in engine verifies every package before it links the first one",
+                cure="leave `engine` out",
+            )
+        return file.exact.packages(self._identity(machine, file)[0], platform.conda_subdir())
+
     def _identity(self, machine: Machine, file: EnvironmentFile | None = None) -> tuple[str, Path]:
         """Name and prefix; those of the file if the task gives neither."""
         prefix, name = self.prefix, self.name
@@ -217,7 +269,17 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             )
         return name, existing or machine.conda.new_prefix(name)
 
+    def _credentials(self, machine: Machine, file: EnvironmentFile | None) -> tuple[str, ...]:
+        """Channels that may have the credentials for exact packages: the task's, the file's, and conda's."""
+        of_file = [expanded(text, machine.env) for text in file.channels] if file is not None else []
+        names = [*as_list(self.channels), *of_file]
+        given = file.exact.credentials if file is not None and file.exact is not None else ()
+        return (*machine.conda.channels(names), *given, *machine.conda.condarc.places)
+
     def _channels(self, machine: Machine, file: EnvironmentFile | None, specs: Iterable[Spec]) -> tuple[str, ...]:
+        locked = self._locked(machine, file)
+        if locked is not None:
+            return tuple(dict.fromkeys(package.channel for package in locked))
         names = as_list(self.channels)
         if not names and file is not None:  # conda replaces variables in the channels of a file
             names = [expanded(text, machine.env) for text in file.channels]
@@ -252,14 +314,17 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     def _work(self, machine: Machine) -> CondaWork:
         file = self._file()
         prefix = self._identity(machine, file)[1]
-        specs = self._specs(file)
+        locked = self._locked(machine, file)
+        specs = self._specs(file) if locked is None else [Spec(package.name, package.name) for package in locked]
         if file is not None and file.lacks_pip and not distributions.installed(prefix, ["pip"]):
             specs += requested_specs(["pip"])
         request = CondaRequest(
             prefix=prefix,
             clone=self._source(machine, prefix),
             specs=tuple(specs),
+            locked=locked,
             channels=self._channels(machine, file, specs),
+            credentials=self._credentials(machine, file) if locked is not None else (),
             claims=frozenset((*machine.claims_on(prefix), *self.claims(machine))),
             others=frozenset(name for place, name in machine.wanted if place == prefix),
             exact=self.exact,
@@ -299,17 +364,52 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         """Why a distribution that a pip task wants breaks a spec of this task, if it does."""
         if self.state == "absent" or claim.prefix != self._identity(machine)[1]:
             return None
-        return packages.objection(self.kind(), self._specs(self._file()), claim)
+        file = self._file()
+        specs = self._specs(file)
+        if file is not None and file.exact is not None:  # a lock of the playbook was made around what pip tasks want
+            locked = self._locked(machine, file) or ()
+            specs = [Spec(package.text, package.name, rest=f"=={package.version}") for package in locked]
+        return packages.objection(self.kind(), specs, claim)
 
     def claims(self, machine: Machine) -> Iterable[Claim]:
         """The distributions of the file's pip section."""
         file = self._file()
         if self.state == "present" and file is not None and file.pip:
             prefix = self._identity(machine, file)[1]
-            for wanted in environment_file.pip_section(file, machine.env).wanted:
-                if wanted.name is not None and not wanted.marker:
+            for wanted in self._pip_section(file, prefix, machine).unconditional:
+                if wanted.name is not None:
                     origin = f" @ {secrets.without_password(wanted.url)}" if wanted.url else wanted.specifier
                     yield Claim(prefix, f"{wanted.name}{origin}")
+
+    def as_locked(self) -> EnsureCondaEnv:
+        """The task without `update: latest`."""
+        return msgspec.structs.replace(self, update="none")
+
+    def lock_requests(self, machine: Machine) -> Iterable[LockRequest]:
+        """The packages, those of the file, and the requirements of its pip section."""
+        if self.state == "absent":
+            return
+        file = self._file()
+        prefix = self._identity(machine, file)[1]
+        specs = self._specs(file)
+        if file is not None and file.lacks_pip:
+            specs += requested_specs(["pip"])
+        exact = self._locked(machine, file) or ()
+        yield CondaLockRequest(
+            prefix=prefix,
+            specs=tuple(spec.text for spec in specs) + tuple(package.text for package in exact),
+            channels=self._channels(machine, file, specs),
+            cuda=self.cuda,
+            makes=True,
+            source=machine.prefix_of(self.clone, of=prefix) if self.clone is not None else None,
+            allowed=self.allow_platform_changes,
+        )
+        if file is not None and file.pip:
+            from nbprovision.pip.lock_request import PipLockRequest
+
+            wanted = environment_file.pip_section(file, machine.env)
+            allowed = self.allow_platform_changes
+            yield PipLockRequest(prefix=prefix, wanted=wanted, environment=prefix, allowed=allowed)
 
     def guarded(self, machine: Machine) -> Iterable[Path]:
         """The environment; its removal is a single step."""
@@ -371,23 +471,40 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
             variables={key: (set_now.get(key), value) for key, value in variables.items() if set_now.get(key) != value},
             leftovers=leftovers,
             pip=tuple(self._pip_needs(file, prefix, conda_packages, machine)) if file and file.pip else (),
-            notes=file.notes if file else (),
+            notes=self._notes(file, name),
         )
+
+    def _notes(self, file: EnvironmentFile | None, name: str) -> tuple[str, ...]:
+        """The warnings about the file."""
+        if file is None or file.exact is None:
+            return file.notes if file else ()
+        places = file.exact.from_pypi(name, platform.conda_subdir())
+        if not places:
+            return ()
+        note = f"{self.file} also has packages from PyPI ({len(places)}), which this task does not install"
+        return (f"{note}: give them to ensure_pip_pkg",)
+
+    def _pip_section(self, file: EnvironmentFile, prefix: Path, machine: Machine) -> RequirementSet:
+        """The requirements of the file's pip section, or what a lock has in their place."""
+        from nbprovision.pip.requirements_files import as_locked
+
+        section = environment_file.pip_section(file, machine.env)
+        return as_locked(section, machine.locked.get(prefix), machine.env)
 
     def _pip_needs(
         self, file: EnvironmentFile, prefix: Path, conda_packages: CondaPackages, machine: Machine
     ) -> list[Need]:
         """The missing requirements of the file's pip section."""
+        section = self._pip_section(file, prefix, machine)
+        python = distributions.python_version(prefix) or conda_packages.foretold(prefix).python or "3"
         if not machine.applies:
             from nbprovision.pip.targets import check_places
 
-            version = distributions.python_version(prefix) or conda_packages.foretold(prefix).python or "3"
-            section = environment_file.pip_section(file, machine.env).wanted
-            check_places(section, requirements.marker_environment(version))
+            check_places(section.wanted, requirements.marker_environment(python))
         return environment_file.pip_needs(
-            file,
+            section,
             prefix,
-            machine.env,
+            python,
             files=conda_packages.suspect or self.deep,
             torn=conda_packages.suspect,
             digests=machine.digests if self.deep else None,
@@ -462,7 +579,14 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
         constraints = () if self.allow_platform_changes else image_constraints(machine, prefix)
         section = environment_file.pip_section(file, machine.env)
         reinstall = [need.name for need in needs if need.reason in UNSEEN]
-        pip_engine.install(machine, prefix, section, constraints=constraints, reinstall=reinstall)
+        pip_engine.install(
+            machine,
+            prefix,
+            section,
+            constraints=constraints,
+            reinstall=reinstall,
+            allowed=self.allow_platform_changes,
+        )
 
 
 def _other_changes(state: EnvState) -> list[Change]:

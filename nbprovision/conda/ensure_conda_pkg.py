@@ -9,6 +9,9 @@ from typing import Annotated, Literal
 import msgspec
 
 from nbprovision.conda import packages as conda_packages
+from nbprovision.conda.environment_file import locked_packages
+from nbprovision.conda.exact_packages import LockedPackage
+from nbprovision.conda.lock_request import CondaLockRequest
 from nbprovision.conda.packages import Channels, CondaPackages, CondaRequest, CondaWork, EngineName
 from nbprovision.conda.specs import Spec, allows, channel_urls, check_channels, requested_specs, required_resources
 from nbprovision.machine import distributions
@@ -19,7 +22,18 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import AnyOf, OneOf
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import DAY, Claim, Foretold, Input, Resource, Strings, as_list, by_path, parameter
+from nbprovision.model.task import (
+    DAY,
+    Claim,
+    Foretold,
+    Input,
+    LockRequest,
+    Resource,
+    Strings,
+    as_list,
+    by_path,
+    parameter,
+)
 
 
 class PackagesState(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,13 +123,23 @@ class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True)
         return selected
 
     def _channels(self, machine: Machine) -> tuple[str, ...]:
+        locked = self._locked(self._selected(machine).prefix, machine)
+        if locked is not None:
+            return tuple(dict.fromkeys(package.channel for package in locked))
         return channel_urls(machine, as_list(self.channels), self._specs())
+
+    def _locked(self, prefix: Path, machine: Machine) -> tuple[LockedPackage, ...] | None:
+        """The exact packages of a lock, unless the packages are removed."""
+        return None if self.state == "absent" else locked_packages(machine, prefix)
 
     def _work(self, prefix: Path, machine: Machine) -> CondaWork:
         specs = tuple(self._specs())
         request = CondaRequest(
             prefix=prefix,
             specs=() if self.state == "absent" else specs,
+            locked=self._locked(prefix, machine),
+            whole=False,
+            credentials=(*machine.conda.channels(as_list(self.channels)), *machine.conda.condarc.places),
             absent=tuple(spec.name for spec in specs) if self.state == "absent" else (),
             channels=self._channels(machine),
             claims=frozenset(machine.claims_on(prefix)),
@@ -150,6 +174,23 @@ class EnsureCondaPkg(PackageSelection[PackagesState], frozen=True, kw_only=True)
         if self.state == "absent" or claim.prefix != self._selected(machine).prefix:
             return None
         return conda_packages.objection(self.kind(), self._specs(), claim)
+
+    def as_locked(self) -> EnsureCondaPkg:
+        """The task with `state: present` in place of `latest`."""
+        return msgspec.structs.replace(self, state="present") if self.state == "latest" else self
+
+    def lock_requests(self, machine: Machine) -> Iterable[LockRequest]:
+        """The packages, unless they are removed."""
+        if self.state == "absent":
+            return []
+        return [
+            CondaLockRequest(
+                prefix=self._selected(machine).prefix,
+                specs=tuple(spec.text for spec in self._specs()),
+                channels=self._channels(machine),
+                allowed=self.allow_platform_changes,
+            )
+        ]
 
     def guarded(self, machine: Machine) -> Iterable[Path]:
         """The environment."""

@@ -1,6 +1,7 @@
 """conda's ``environment.yml``: name, channels, packages, the section for pip, variables.
 
-The format: https://docs.conda.io/projects/conda/en/stable/user-guide/tasks/manage-environments.html
+The format: https://docs.conda.io/projects/conda/en/stable/user-guide/tasks/manage-environments.html. Files with exact
+packages take its place: see `pixi_lock` and `explicit_file`.
 """
 
 from __future__ import annotations
@@ -14,13 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nbprovision.conda import explicit_file, pixi_lock
+from nbprovision.conda.explicit_file import ExplicitFile
+from nbprovision.conda.pixi_lock import PixiLock
 from nbprovision.conda.specs import Fault, channel_fault, fault, parse
+from nbprovision.machine import platform
 from nbprovision.machine.digests import Digests
 from nbprovision.model.errors import InvalidPlaybook, MissingInput, Position, nearest
-from nbprovision.system import inputs, secrets, trust, yaml_document
+from nbprovision.system import inputs, lined_yaml, secrets, trust, yaml_document
 from nbprovision.system.reading import read_bytes
 
 if TYPE_CHECKING:  # loaded only for a file with a pip section
+    from nbprovision.conda.exact_packages import LockedPackage
+    from nbprovision.machine.machine import Machine
     from nbprovision.pip.requirements_files import RequirementSet, Section
     from nbprovision.pip.satisfied import Need
 
@@ -40,6 +47,7 @@ class EnvironmentFile(msgspec.Struct, frozen=True):
     Attributes:
         pip: The lines of the pip section, unchanged.
         selectors: Line and message for each comment that other tools take for a selector and conda ignores.
+        exact: The exact packages, if the file is a ``pixi.lock`` or has ``@EXPLICIT``; then all other fields are empty.
 
     """
 
@@ -51,6 +59,7 @@ class EnvironmentFile(msgspec.Struct, frozen=True):
     pip: tuple[str, ...] = ()
     variables: dict[str, str] = {}
     selectors: tuple[tuple[int, str], ...] = ()
+    exact: PixiLock | ExplicitFile | None = None
 
     @property
     def lacks_pip(self) -> bool:
@@ -65,7 +74,7 @@ class EnvironmentFile(msgspec.Struct, frozen=True):
 
 
 def read(path: Path) -> EnvironmentFile:
-    """Read an ``environment.yml``; an unchanged file is parsed once.
+    """Read an ``environment.yml`` or a file with exact packages; an unchanged file is parsed once.
 
     Raises:
         NotTrusted: this is root, and another user can change the file.
@@ -84,6 +93,24 @@ def read(path: Path) -> EnvironmentFile:
             cure="correct `file`; a relative path is taken from the playbook's folder",
         ) from error
     return _read(path, (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
+
+
+def locked_packages(machine: Machine, prefix: Path) -> tuple[LockedPackage, ...] | None:
+    """The exact packages that an environment gets in a run with a lock; None without one.
+
+    Raises:
+        InvalidPlaybook: the lock is damaged, or has no packages for this machine's platform.
+
+    """
+    entry = machine.locked.get(prefix)
+    exact = read(entry.conda).exact if entry is not None and entry.conda is not None else None
+    if entry is None or exact is None:
+        return None
+    packages = exact.packages(entry.name, platform.conda_subdir())
+    return tuple(
+        msgspec.structs.replace(package, url=entry.here(package.url), channel=entry.here(package.channel))
+        for package in packages
+    )
 
 
 def pip_section(file: EnvironmentFile, env: Mapping[str, str]) -> RequirementSet:
@@ -152,9 +179,9 @@ class _Text:
 
 
 def pip_needs(
-    file: EnvironmentFile,
+    section: RequirementSet,
     prefix: Path,
-    env: Mapping[str, str],
+    python: str,
     *,
     files: bool,
     torn: bool = False,
@@ -164,9 +191,9 @@ def pip_needs(
     """The missing requirements of the pip section; all of them if the environment has no Python.
 
     Args:
-        file: The file.
+        section: The requirements of the section.
         prefix: The environment.
-        env: The variables for ``${NAME}`` in requirements files.
+        python: The version of the Python that it has or will have.
         files: Check the files of the distributions too.
         torn: An install was killed in the environment.
         digests: Compare the contents of files too, with these digests.
@@ -174,19 +201,22 @@ def pip_needs(
 
     """
     from nbprovision.machine import distributions
-    from nbprovision.pip import requirements, satisfied
+    from nbprovision.pip import requirements, requirements_files, satisfied
 
-    section = configured(pip_section(file, env))
-    environment = requirements.marker_environment(distributions.python_version(prefix) or "3")
+    environment = requirements.marker_environment(python)
+    section = requirements_files.selected(configured(section), environment)
     present = distributions.installed(prefix)
     return satisfied.unsatisfied(
-        section.wanted, section.constraints, present, environment, files=files, torn=torn, digests=digests
+        section.all, section.constraints, present, environment, files=files, torn=torn, digests=digests
     )
 
 
 @functools.lru_cache(maxsize=64)
 def _read(path: Path, identity: tuple[int, ...]) -> EnvironmentFile:  # noqa: ARG001 - a changed file is another key
     start = Position(str(path), 1, 1)
+    exact = _exact(path)
+    if exact is not None:
+        return EnvironmentFile(path, exact=exact)
     try:
         document = yaml_document.read(path, texts=True)
     except OSError as error:
@@ -201,25 +231,33 @@ def _read(path: Path, identity: tuple[int, ...]) -> EnvironmentFile:  # noqa: AR
         meant = nearest(str(key), set(_KEYS) - document.keys()) if key not in _KEYS else ""
         if meant:
             raise _wrong(_Text(path).place(f"{key}:"), f"has a key '{str(key)[:40]}'{meant}")
+    if "metadata" in document and "package" in document:
+        raise _wrong(
+            start,
+            "is a lock file of conda-lock, not of pixi",
+            cause="nbprovision reads pixi.lock, and files with @EXPLICIT",
+            cure="let `conda-lock render --kind explicit` write a file with @EXPLICIT for this platform, and name that",
+        )
     if document and not document.keys() & set(_KEYS):
         raise _wrong(start, "has no key of an environment file", f"it has keys such as {', '.join(_KEYS)}")
     return _checked(path, document, start)
+
+
+def _exact(path: Path) -> PixiLock | ExplicitFile | None:
+    """The content of a file with exact packages, by its form; None for another file."""
+    try:
+        content = read_bytes(path, most=lined_yaml.MAX_BYTES)
+    except OSError:
+        return None  # reported where it is read as another file
+    if pixi_lock.is_lock(content):
+        return PixiLock(path, content)
+    return ExplicitFile(path, content) if explicit_file.is_explicit(content) else None
 
 
 def _refuse_other(path: Path) -> None:
     """Refuse another file format of conda or pip, with its name."""
     lines = [line for text in _Text(path).lines if (line := text.strip()) and not line.startswith("#")]
     start = Position(str(path), 1, 1)
-    if "@EXPLICIT" in lines:
-        faults = filter(None, map(fault, lines))
-        specs = (wrong.cure.partition("and write ")[2] for wrong in faults)
-        spec = next(filter(None, specs), "NAME=VERSION=BUILD")
-        raise _wrong(
-            start,
-            "is a list of URLs of packages, not an environment.yml",
-            cause="`conda list --explicit` writes such a file",
-            cure=f"let `conda env export` write an environment.yml, or name the packages by `packages`: [{spec}, ...]",
-        )
     if lines and all(fault(line) is None for line in lines):
         raise _wrong(
             start,

@@ -13,10 +13,11 @@ import msgspec
 from nbprovision.conda import anaconda_terms, bookkeeping, health, rattler
 from nbprovision.conda.clone import clone
 from nbprovision.conda.engine import Engine, choose
-from nbprovision.conda.query import UNSOLVABLE, Attempt, Package, Query
+from nbprovision.conda.exact_packages import LockedPackage
+from nbprovision.conda.query import UNSOLVABLE, Attempt, ExactQuery, Package, Query
 from nbprovision.conda.records import Details, all_details
 from nbprovision.conda.requested import unneeded_distributions, unneeded_packages
-from nbprovision.conda.solution import Solution
+from nbprovision.conda.solution import Solution, identity
 from nbprovision.conda.specs import Spec, allows, conflicts, parse, satisfied
 from nbprovision.machine import distributions, package_files, platform, protection
 from nbprovision.machine.digests import Digests
@@ -45,6 +46,7 @@ EngineName = Annotated[
         "built-in engine, or the machine's own if the built-in one cannot run."
     ),
 ]
+_MANY = 5  # names in a message
 # The actions on the packages of an environment, each with its meaning.
 ACTIONS = {
     "install": "a package",
@@ -145,6 +147,8 @@ class CondaPackages(msgspec.Struct, frozen=True, kw_only=True):
                 continue
             elif before.version == package.version:
                 action, old, new = "change", f"{before.version} {before.build}", f"{package.version} {package.build}"
+                if old == new:  # the archive was replaced
+                    old, new = f"{old} {_digest(before)}", f"{new} {_digest(package)}"
             else:
                 action = "upgrade" if package.order > 0 else "downgrade"
                 old, new = before.version, package.version
@@ -172,6 +176,11 @@ def same(before: Details, package: Package) -> bool:
     return (before.version, before.build) == (package.version, package.build)
 
 
+def _digest(package: Details | Package) -> str:
+    """The beginning of a package's digest, to distinguish two archives."""
+    return f"({(package.sha256 or package.md5 or '')[:12] or 'no digest'})"
+
+
 def is_kept(details: Mapping[str, Details], package: Package) -> bool:
     """Whether a package of a solution is installed already, in this build."""
     return package.name in details and same(details[package.name], package)
@@ -184,8 +193,11 @@ class CondaRequest(msgspec.Struct, frozen=True, kw_only=True):
         prefix: The environment, which need not exist.
         clone: An environment that a new one begins as a copy of.
         specs: Match specs to satisfy.
+        locked: The exact packages that satisfy them; None to solve.
+        whole: With ``locked``, the environment should have no others: they are mentioned.
         absent: Names of packages to remove.
         channels: URLs, the preferred one first.
+        credentials: URLs of channels that may have the credentials for locked packages.
         claims: Distributions that pip tasks want in the environment.
         others: Packages that other tasks want in the environment.
         exact: Remove all other packages.
@@ -200,8 +212,11 @@ class CondaRequest(msgspec.Struct, frozen=True, kw_only=True):
     prefix: Path
     clone: Path | None = None
     specs: tuple[Spec, ...] = ()
+    locked: tuple[LockedPackage, ...] | None = None
+    whole: bool = True
     absent: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
+    credentials: tuple[str, ...] = ()
     claims: frozenset[Claim] = frozenset()
     others: frozenset[str] = frozenset()
     exact: bool = False
@@ -213,8 +228,8 @@ class CondaRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def names(self) -> list[str]:
-        """The names of the requested packages."""
-        return [spec.name for spec in self.specs]
+        """The names of the requested packages, and of locked ones."""
+        return list(dict.fromkeys([spec.name for spec in self.specs] + [package.name for package in self.locked or ()]))
 
     @property
     def texts(self) -> list[str]:
@@ -296,15 +311,25 @@ class CondaWork:
         records = installed(source or prefix)
         torn = health.torn(records)
         sound = [record for record in records if record not in torn]
-        missing = tuple(spec.text for spec in request.specs if not satisfied(spec, sound, condarc))
+        if request.locked is None:
+            missing = tuple(spec.text for spec in request.specs if not satisfied(spec, sound, condarc))
+        else:
+            present = all_details(sound)
+            missing = tuple(
+                package.text for package in request.locked if not package.is_installed(present.get(package.name))
+            )
         broken, strays = self._damage(sound) if source is None else ({}, [])
         broken.update({record.name: f"its record {record.path.name} is torn" for record in torn})
+        for package in request.locked or ():
+            if package.text in missing and (package.name, package.version, package.build) in map(identity, sound):
+                broken.setdefault(package.name, "it is another archive than the locked one")
         suspect = source is None and machine.is_unfinished(prefix)
         unwanted = tuple(record.name for record in sound if record.name in request.absent)
         solved_for = bookkeeping.solved_for_cuda(prefix)
-        cuda_moved = is_environment(prefix) and solved_for not in (None, self._cuda)
+        cuda_moved = request.locked is None and is_environment(prefix) and solved_for not in (None, self._cuda)
         latest = request.latest and request.specs
-        needs_details = missing or broken or suspect or latest or request.exact or cuda_moved or unwanted
+        compared = request.exact or request.locked is not None
+        needs_details = missing or broken or suspect or latest or compared or cuda_moved or unwanted
         return CondaPackages(
             suspect=suspect,
             records=tuple(records),
@@ -327,6 +352,8 @@ class CondaWork:
 
         """
         request, details = self._request, state.installed
+        if request.locked is not None:
+            return self._locked(state, request.locked)
         superfluous = self._superfluous(details) if request.exact else []
         incomplete = state.suspect and health.unmet(details, state.sound, self._condarc)
         if state.unwanted and not state.missing:
@@ -395,13 +422,19 @@ class CondaWork:
         return [name for name in details if name in needed or distributions.normalized(name) in self._claimed]
 
     def _superfluous(self, details: dict[str, Details]) -> list[str]:
-        """Packages that no task needs.
+        """Packages that no task needs, which an exact environment does not keep.
 
         Raises:
             TaskFailed: the platform provides the environment, which needs its packages.
 
         """
-        names = unneeded_packages(details, [*self._request.names, *self._kept(details)])
+        request = self._request
+        if request.locked is None:
+            names = unneeded_packages(details, [*request.names, *self._kept(details)])
+        else:  # the locked packages need no others
+            names = [name for name in unneeded_packages(details, self._kept(details)) if name not in request.names]
+        if not request.exact:
+            return names
         environments = self._machine.conda.environments()
         if names and any(place.prefix == self._prefix and place.provided for place in environments):
             raise TaskFailed(
@@ -421,7 +454,7 @@ class CondaWork:
 
         """
         machine, request, details = self._machine, self._request, state.installed
-        _refuse_forbidden(machine, request.channels)
+        refuse_forbidden(machine, request.channels)
         protected = [name for name in self._protected if name in details]
         specs = list(request.specs)
         if request.exact:
@@ -484,6 +517,45 @@ class CondaWork:
                 cure="change one of them",
             )
         return refusal(self._prefix, touched, self._alternatives(unlocked, state))
+
+    def _locked(self, state: CondaPackages, locked: tuple[LockedPackage, ...]) -> CondaPackages:
+        """The state with the locked packages as its solution, if one of them is missing or damaged.
+
+        Raises:
+            TaskFailed: they cannot be installed, or would change packages of the platform's image.
+
+        """
+        machine, request, details = self._machine, self._request, state.installed
+        others = self._superfluous(details) if request.whole or request.exact else []
+        if others and not request.exact:
+            number = f"{len(others)} packages are" if len(others) > 1 else "1 package is"
+            listed = ", ".join(others[:_MANY]) + (", ..." if len(others) > _MANY else "")
+            note = f"{number} not in the lock and left as installed: {listed}; `exact: true` removes them"
+            state = msgspec.structs.replace(state, warnings=(*state.warnings, note))
+        lost = [record.name for record in state.torn if record.name not in request.names]
+        if lost:
+            note = f"the lock cannot restore {', '.join(lost)}, whose records are torn: install them again"
+            broken = {name: reason for name, reason in state.broken.items() if name not in lost}
+            state = msgspec.structs.replace(state, broken=broken, warnings=(*state.warnings, note))
+        going = set(others) if request.exact else set()
+        if not (state.missing or state.broken or going):
+            return state
+        refuse_forbidden(machine, request.channels)
+        query = ExactQuery(
+            locked=locked,
+            kept=tuple(name for name in details if name not in request.names and name not in going),
+            installed=state.readable,
+            channels=request.channels,
+            credentials=request.credentials,
+            archives={url: machine.archives[url] for url in machine.archives.keys() & {each.url for each in locked}},
+            variables=platform.cuda_override(request.cuda, machine.env),
+        )
+        solution = self._engine.exact(machine, query)
+        touched = self._touched(solution, state)
+        if touched:
+            solution.close()
+            raise refusal(self._prefix, touched, ())
+        return msgspec.structs.replace(state, solution=solution)
 
     def _removal(self, state: CondaPackages) -> Solution:
         """The environment without the unwanted packages and those that need them; the others stay as they are.
@@ -658,7 +730,7 @@ def _with_reasons(
     return TaskFailed(error.message, cause="\n".join(causes), cure=cure)
 
 
-def _refuse_forbidden(machine: Machine, urls: Iterable[str]) -> None:
+def refuse_forbidden(machine: Machine, urls: Iterable[str]) -> None:
     """Refuse channels that the administrator has not allowed in conda's configuration, for both engines.
 
     Raises:
@@ -699,3 +771,5 @@ def witnesses(machine: Machine, prefix: Path) -> Iterator[Path]:
         yield libraries
     yield machine.conda.registry
     yield from machine.conda.condarc_places
+    if prefix in machine.locked:
+        yield from machine.locked[prefix].files

@@ -10,6 +10,10 @@ from typing import Any, Union
 
 import msgspec
 
+from nbprovision.conda.exact_packages import LockedPackage
+
+# A file in an unpacked package with the SHA-256 of its archive, or with the MD5 if only that is known.
+MARK = "info/nbprovision-sha256"
 UNSOLVABLE = "the requested packages are incompatible"
 
 
@@ -53,6 +57,29 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     variables: dict[str, str] = {}
 
 
+class ExactQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """The request for exact packages, which needs no solver.
+
+    Attributes:
+        locked: The packages.
+        kept: Names of installed packages that stay beside them.
+        installed: Records in conda-meta; those of unchanged packages are used again.
+        channels: URLs of the packages' channels.
+        credentials: URLs of channels that may have the credentials for them.
+        archives: Archives that are taken from a folder instead of their URL.
+        variables: As in `Query`.
+
+    """
+
+    locked: tuple[LockedPackage, ...]
+    kept: tuple[str, ...] = ()
+    installed: tuple[Path, ...] = ()
+    channels: tuple[str, ...] = ()
+    credentials: tuple[str, ...] = ()
+    archives: dict[str, Path] = {}
+    variables: dict[str, str] = {}
+
+
 class Package(msgspec.Struct, frozen=True):
     """A solved package.
 
@@ -60,6 +87,7 @@ class Package(msgspec.Struct, frozen=True):
         url: The URL of its archive; empty if the engine does not report it.
         order: Positive if it is newer than the installed version, negative if older.
         depends: Its dependencies, unless this version is installed.
+        archive: The path of a file that is taken instead of the URL; empty without one.
 
     """
 
@@ -73,6 +101,7 @@ class Package(msgspec.Struct, frozen=True):
     order: int = 0
     depends: list[str] = []
     url: str = ""
+    archive: str = ""
 
 
 class _Fetching(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +120,12 @@ class _Fetching(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SolveRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="solve"):
-    """A `Query`, with the settings that the process needs."""
+    """A `Query`, with the settings that the process needs.
+
+    Attributes:
+        platform: conda's name of the platform to solve for; empty for this machine's.
+
+    """
 
     attempts: list[Attempt]
     channels: list[str]
@@ -103,6 +137,33 @@ class SolveRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="so
     credentials: dict[str, Any]
     other_builds: bool = False
     unmet: dict[str, list[str]] = {}
+    platform: str = ""
+
+
+class ExactRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="exact"):
+    """An `ExactQuery`: the answer is a numbered solution, as that of a `SolveRequest`."""
+
+    locked: list[LockedPackage]
+    kept: list[str]
+    installed: list[str]
+    credentials: dict[str, Any]
+
+
+class FetchRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="fetch"):
+    """Fetch packages of a numbered solution into the cache, each after a check of its digest.
+
+    Attributes:
+        archives: The packages that must be in the cache, by name: each with the path of its archive on this machine, or
+            nothing if it is fetched from its URL.
+        offline: Fetch nothing from a server.
+
+    """
+
+    solution: int
+    prefix: str
+    cache: str
+    archives: dict[str, str]
+    offline: bool = False
 
 
 class RehearseRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="rehearse"):
@@ -125,4 +186,49 @@ class InstallRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="
     requested: list[str]
 
 
-Request = Union[SolveRequest, RehearseRequest, InstallRequest]  # noqa: UP007 - msgspec.convert needs it at run time
+Request = Union[SolveRequest, ExactRequest, FetchRequest, RehearseRequest, InstallRequest]  # noqa: UP007 - msgspec.convert needs it at run time
+
+
+class PlatformSolve(msgspec.Struct, frozen=True, kw_only=True):
+    """The packages of one environment for one platform of a lock.
+
+    Attributes:
+        environment: Its name in the lock.
+        platform: The platform's name in the lock.
+        virtual_packages: The properties of the platform, as a lock has them: ``__glibc=2.34``.
+        request: The query. Its installed packages are those that the platform's image brings: they stay as they are,
+            and the lock leaves them out.
+
+    """
+
+    environment: str
+    platform: str
+    virtual_packages: list[str]
+    request: SolveRequest
+
+
+class LockQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Solve environments for their platforms from the start, and write the result as a lock file.
+
+    Attributes:
+        solves: One for each environment and platform.
+        output: The file to write.
+        present: The existing lock file, whose packages stay if possible.
+        upgraded: Names of packages for which the existing file does not count.
+        places: The channels in the file, each by its URL on this machine.
+
+    """
+
+    solves: list[PlatformSolve]
+    output: str
+    present: str | None = None
+    upgraded: list[str] = []
+    places: dict[str, str] = {}
+
+
+class LockedRecord(msgspec.Struct, frozen=True):
+    """A package of a solution in a lock; ``python`` for one that contains Python distributions."""
+
+    name: str
+    version: str
+    python: bool = False

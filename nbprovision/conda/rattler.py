@@ -13,14 +13,25 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
 from nbprovision.conda import bookkeeping, health
-from nbprovision.conda.query import Attempt, InstallRequest, Package, Query, RehearseRequest, SolveRequest
+from nbprovision.conda.package_urls import has_credentials, take_credentials
+from nbprovision.conda.query import (
+    Attempt,
+    ExactQuery,
+    ExactRequest,
+    FetchRequest,
+    InstallRequest,
+    Package,
+    Query,
+    RehearseRequest,
+    SolveRequest,
+)
 from nbprovision.conda.records import Details
-from nbprovision.conda.solution import Solution, coming, identity, mark
+from nbprovision.conda.solution import Solution, archive_of, coming, identity, mark
 from nbprovision.conda.specs import Spec, parse
 from nbprovision.machine import caches, network, protection
 from nbprovision.machine.distributions import normalized
@@ -44,7 +55,7 @@ _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 class RattlerSolution(Solution):
     """The packages that an environment will contain, and the child process that can install them."""
 
-    def __init__(self, query: Query, child: Child, number: int, packages: tuple[Package, ...]) -> None:
+    def __init__(self, query: Query | ExactQuery, child: Child, number: int, packages: tuple[Package, ...]) -> None:
         super().__init__(packages)
         self._query = query
         self._child = child
@@ -79,7 +90,7 @@ class RattlerSolution(Solution):
         finally:
             self.close()
 
-    def rehearse(self, machine: Machine, prefix: Path) -> None:
+    def rehearse(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
         """Link the new packages of an existing environment into a temporary folder.
 
         py-rattler unlinks old packages while it still fetches new ones. A full disk or a failing network would leave
@@ -115,7 +126,7 @@ class RattlerSolution(Solution):
             protection.refuse_rehearsed(prefix, scratch)
             require_rest(scratch)
 
-    def _call(self, machine: Machine, prefix: Path, request: InstallRequest | RehearseRequest) -> None:
+    def _call(self, machine: Machine, prefix: Path, request: FetchRequest | InstallRequest | RehearseRequest) -> None:
         """Send a request to the child, or to a new one if the child was ended.
 
         Raises:
@@ -139,7 +150,7 @@ class RattlerSolution(Solution):
     def _solve_again(self, machine: Machine) -> None:
         """Solve again in a new child, because the one with the solution was ended."""
         paths = tuple(path for path in self._query.installed if path.exists())
-        again = _solve(machine, msgspec.structs.replace(self._query, installed=paths), cached_only=False)
+        again = self._answer(machine, paths)
         self._child, self._number = again._child, again._number  # noqa: SLF001 - of the same class
         if set(map(identity, again.packages)) != set(map(identity, self.packages)):
             raise TaskFailed(
@@ -148,9 +159,54 @@ class RattlerSolution(Solution):
                 cure="run again",
             )
 
+    def _answer(self, machine: Machine, installed: tuple[Path, ...]) -> RattlerSolution:
+        assert isinstance(self._query, Query)  # noqa: S101 - those of `ExactSolution` are others
+        return _solve(machine, msgspec.structs.replace(self._query, installed=installed), cached_only=False)
+
     def close(self) -> None:
         """Release the child."""
         self._child.release()
+
+
+class ExactSolution(RattlerSolution):
+    """The exact packages of a lock, which are all fetched and checked before the first is linked."""
+
+    _query: ExactQuery
+    listed_in = "the lock"
+
+    def rehearse(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
+        """Fetch the new packages, then link them into a temporary folder if the environment exists."""
+        self._fetch(machine, prefix, coming(prefix, self.packages, reinstall))
+        super().rehearse(machine, prefix)
+
+    def install(
+        self, machine: Machine, prefix: Path, *, requested: Iterable[str], reinstall: Iterable[str] = ()
+    ) -> None:
+        """See `Solution`."""
+        reinstall = set(reinstall)
+        try:
+            # A damaged package has left the cache since the rehearsal.
+            self._fetch(machine, prefix, coming(prefix, self.packages, reinstall))
+        except BaseException:
+            self.close()
+            raise
+        super().install(machine, prefix, requested=requested, reinstall=reinstall)
+
+    def _fetch(self, machine: Machine, prefix: Path, packages: list[Package]) -> None:
+        request = FetchRequest(
+            solution=self._number,
+            prefix=os.path.abspath(prefix),
+            cache=str(package_cache(machine, prefix)),
+            archives={package.name: str(archive_of(package) or "") for package in packages},
+            offline=machine.conda.condarc.offline,
+            verify=machine.conda.condarc.ssl_verify is not False,
+            silence=_silence(machine, self._query),
+        )
+        if packages:
+            network.retry(machine, lambda _: self._call(machine, prefix, request), cached=False)
+
+    def _answer(self, machine: Machine, installed: tuple[Path, ...]) -> RattlerSolution:
+        return exact(machine, msgspec.structs.replace(self._query, installed=installed))
 
 
 def solve(machine: Machine, query: Query) -> RattlerSolution:
@@ -168,9 +224,39 @@ def solve(machine: Machine, query: Query) -> RattlerSolution:
     return network.retry(machine, lambda cached_only: _solve(machine, query, cached_only=cached_only))
 
 
-def _solve(machine: Machine, query: Query, *, cached_only: bool) -> RattlerSolution:
-    from nbprovision.system.process import Child, hire
+def exact(machine: Machine, query: ExactQuery) -> ExactSolution:
+    """Prepare exact packages without a solver and without the network.
 
+    Args:
+        machine: The machine, for conda's configuration and the caches.
+        query: The query.
+
+    Raises:
+        TaskFailed: a package is invalid, or needs what this machine does not have, such as a newer glibc.
+
+    """
+    credentials: dict[str, Any] = {}
+    for url in filter(has_credentials, query.credentials):
+        clean, hosts = take_credentials(url)
+        if any(f"{place}/".startswith(f"{clean.rstrip('/')}/") for place in query.channels):
+            credentials = {**hosts, **credentials}
+    request = ExactRequest(
+        locked=list(query.locked),
+        kept=list(query.kept),
+        installed=[str(path) for path in query.installed],
+        verify=machine.conda.condarc.ssl_verify is not False,
+        credentials=credentials,
+    )
+    env = {**child_environment(machine, query.channels), **query.variables}
+    child, answer = _asked(machine, request, env)
+    packages = [
+        msgspec.structs.replace(package, archive=str(query.archives.get(package.url, "")))
+        for package in _packages(answer)
+    ]
+    return ExactSolution(query, child, answer["solution"], tuple(packages))
+
+
+def _solve(machine: Machine, query: Query, *, cached_only: bool) -> RattlerSolution:
     split = [take_credentials(url) for url in query.channels]
     clean = [url for url, _ in split]
     credentials = {host: secret for _, hosts in split for host, secret in hosts.items()}
@@ -190,29 +276,39 @@ def _solve(machine: Machine, query: Query, *, cached_only: bool) -> RattlerSolut
         retries=network.quick_retries(machine),
     )
     env = {**child_environment(machine, query.channels), **query.variables}
-    # A child that gets a password serves no other query.
-    child = Child(CHILD, env=env) if credentials else hire(CHILD, env)
     try:
-        answer = child.call(request, lambda message: None, machine.timeout)
+        child, answer = _asked(machine, request, env)
     except TaskFailed as error:
-        child.release()
         if request.offline:
             raise
         what = f"cannot read the channel {' or '.join(map(secrets.mask, query.channels))}"
         raise _explained(error, what, machine, query) from error
+    return RattlerSolution(query, child, answer["solution"], _packages(answer))
+
+
+def _asked(machine: Machine, request: SolveRequest | ExactRequest, env: Mapping[str, str]) -> tuple[Child, Any]:
+    """A child, and its answer."""
+    from nbprovision.system.process import Child, hire
+
+    # A child that gets a password serves no other query.
+    child = Child(CHILD, env=env) if request.credentials else hire(CHILD, env)
+    try:
+        return child, child.call(request, lambda message: None, machine.timeout)
     except BaseException:
         child.release()
         raise
-    packages = msgspec.convert(tuple(answer["packages"]), tuple[Package, ...])
-    return RattlerSolution(query, child, answer["solution"], packages)
 
 
-def _silence(machine: Machine, query: Query) -> float | None:
+def _packages(answer: Any) -> tuple[Package, ...]:
+    return msgspec.convert(tuple(answer["packages"]), tuple[Package, ...])
+
+
+def _silence(machine: Machine, query: Query | ExactQuery) -> float | None:
     remote = any(url.startswith(("http://", "https://")) for url in query.channels)
     return network.timeout(machine.env) if remote else None
 
 
-def _explained(error: TaskFailed, what: str, machine: Machine, query: Query) -> TaskFailed:
+def _explained(error: TaskFailed, what: str, machine: Machine, query: Query | ExactQuery) -> TaskFailed:
     """The child's error, as a `NetworkFailed` if the network is the cause."""
     if not isinstance(error, ChildEnded):
         return by_network(what, error.cause, machine, query.channels) or error
@@ -362,31 +458,6 @@ def child_environment(machine: Machine, channels: Iterable[str] = ()) -> dict[st
     if machine.conda.condarc.proxy_servers:
         return proxy_environment(env, machine.conda.condarc.proxy_servers, channels)
     return env
-
-
-def take_credentials(url: str) -> tuple[str, Mapping[str, Any]]:
-    """Separate a channel's URL from its token or password, so that neither gets into a record or a log.
-
-    Returns:
-        The URL without them, and the credentials in rattler's form, by host without port.
-
-    """
-    parts = urlsplit(url)
-    if not parts.hostname:
-        return url, {}
-    host = parts.hostname + (f":{parts.port}" if parts.port else "")
-    words = parts.path.split("/")
-    credentials: dict[str, Any] = {}
-    if len(words) > 2 and words[1] == "t":
-        credentials = {parts.hostname: {"CondaToken": words[2]}}
-        secrets.remember(words[2])
-        words = ["", *words[3:]]
-    elif parts.password is not None:
-        user, password = unquote(parts.username or ""), unquote(parts.password)
-        credentials = {parts.hostname: {"BasicHTTP": {"username": user, "password": password}}}
-        secrets.remember(password)
-        secrets.remember_url(url)
-    return urlunsplit((parts.scheme, host, "/".join(words), parts.query, "")), credentials
 
 
 def proxy_environment(env: Mapping[str, str], proxies: Mapping[str, str], channels: Iterable[str]) -> dict[str, str]:

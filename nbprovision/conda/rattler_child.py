@@ -1,4 +1,4 @@
-"""The child process of py-rattler: it solves, then fetches and links the solution.
+"""The child process of py-rattler: it solves or takes exact packages, then fetches and links them.
 
 No other module imports py-rattler's solver or installer. See `nbprovision.conda.rattler` for the requests.
 """
@@ -31,7 +31,17 @@ from rattler.exceptions import (
     TransactionError,
 )
 
-from nbprovision.conda.query import UNSOLVABLE, Attempt, InstallRequest, RehearseRequest, Request, SolveRequest
+from nbprovision.conda import exact_records
+from nbprovision.conda.query import (
+    UNSOLVABLE,
+    Attempt,
+    ExactRequest,
+    FetchRequest,
+    InstallRequest,
+    RehearseRequest,
+    Request,
+    SolveRequest,
+)
 from nbprovision.machine import package_names
 from nbprovision.model.errors import DEFECT, REPORT, TaskFailed, nearest
 from nbprovision.system import disk_space
@@ -43,6 +53,7 @@ _PAUSE = 0.1  # seconds between two messages about a download
 _FAILURES = (InstallerError, LinkError, TransactionError, OSError)
 
 _solved: dict[int, list[rattler.RepoDataRecord]] = {}  # solutions until they are installed; requests run in parallel
+_locked: dict[int, exact_records.Locked] = {}  # those of them whose packages are exact
 _numbers = itertools.count()
 _gateway_lock = threading.Lock()
 
@@ -51,10 +62,14 @@ def work(message: Any, tell: Tell) -> Any:
     """Carry out a request."""
     request = msgspec.convert(message, Request)
     if isinstance(request, SolveRequest):
-        with ending_when_silent(request.silence, lambda: request.shown, lambda: _received(request.repodata)):
+        with ending_when_silent(request.silence, lambda: request.shown, lambda: received(request.repodata)):
             return asyncio.run(_solve(request))
+    if isinstance(request, ExactRequest):
+        return _exact(request)
     reporter = _Reporter(tell)  # type: ignore[abstract]  # the methods without a body are not
     with ending_when_silent(request.silence, lambda: list(reporter.coming.values()), lambda: reporter.progress):
+        if isinstance(request, FetchRequest):
+            return asyncio.run(_fetch(request, reporter))
         if isinstance(request, RehearseRequest):
             return asyncio.run(_rehearse(request, reporter))
         return asyncio.run(_install(request, reporter))
@@ -64,11 +79,8 @@ def work(message: Any, tell: Tell) -> Any:
 
 
 async def _solve(request: SolveRequest) -> dict[str, Any]:
-    _offer_credentials(request.credentials)
-    with _gateway_lock:
-        identities = _identities(request.channels)
-        gateway = _gateway(request.repodata, request.offline, request.verify, request.retries, identities)
-    installed = _installed(request)
+    gateway = open_gateway(request)
+    installed = installed_records(request)
     # A locked package is kept even if a spec names another channel.
     locked = [record for record in installed if record.name.normalized not in request.unlocked]
     rebuilt = await _with_builds_for_cuda(locked, request, gateway) if request.other_builds else []
@@ -80,18 +92,18 @@ async def _solve(request: SolveRequest) -> dict[str, Any]:
         try:
             solved = await rattler.solve(
                 request.channels,
-                [*_specs(attempt.specs), *_specs(attempt.keep, lenient=True)],
+                [*match_specs(attempt.specs), *match_specs(attempt.keep, lenient=True)],
                 gateway=gateway,
                 locked_packages=locked,
                 pinned_packages=[record for record in locked if record.name.normalized in attempt.pinned],
-                constraints=_specs([*attempt.constraints, *versions], lenient=True),
+                constraints=match_specs([*attempt.constraints, *versions], lenient=True),
                 virtual_packages=virtual,
                 channel_priority=rattler.ChannelPriority.Strict,
             )
         except SolverError as error:  # noqa: PERF203 - the next attempt asks for less
             unsolved = error
         except (GatewayError, FetchRepoDataError, InvalidChannelError) as error:
-            raise _unreachable(error, request) from error
+            raise unreachable(error, request) from error
         else:
             solution = next(_numbers)
             _solved[solution] = solved
@@ -100,10 +112,10 @@ async def _solve(request: SolveRequest) -> dict[str, Any]:
             return {"attempt": number, "solution": solution, "packages": packages}
     if unsolved is None:
         raise TaskFailed("the solver got no query", cause=DEFECT, cure=REPORT)
-    raise await _unsolvable(unsolved, request, gateway)
+    raise await unsolvable(unsolved, request, gateway)
 
 
-def _received(repodata: str) -> list[tuple[str, int, int]]:
+def received(repodata: str) -> list[tuple[str, int, int]]:
     """The received parts of channels: the library writes each part of an index, and each shard, into this folder."""
     parts = []
     with contextlib.suppress(FileNotFoundError):
@@ -118,14 +130,15 @@ async def _with_builds_for_cuda(
     records: list[rattler.PrefixRecord], request: SolveRequest, gateway: rattler.Gateway
 ) -> list[rattler.PrefixRecord]:
     """Those of the installed packages for which the channels have builds of the same version that need CUDA."""
-    specs = _specs([f"{record.name.normalized} =={record.version}" for record in records], lenient=True)
-    answers = await gateway.query(request.channels, _platforms(), specs, recursive=False)
+    specs = match_specs([f"{record.name.normalized} =={record.version}" for record in records], lenient=True)
+    answers = await gateway.query(request.channels, platforms(request), specs, recursive=False)
     builds = [build for answer in answers for build in answer]
     names = {build.name.normalized for build in builds if any(text.split()[0] == "__cuda" for text in build.depends)}
     return [record for record in records if record.name.normalized in names]
 
 
-def _installed(request: SolveRequest) -> list[rattler.PrefixRecord]:
+def installed_records(request: SolveRequest) -> list[rattler.PrefixRecord]:
+    """Read the records of installed packages, without the dependencies that they may continue to lack."""
     records = [rattler.PrefixRecord.from_path(Path(path)) for path in request.installed]
     for record in records:
         unmet = request.unmet.get(record.name.normalized)
@@ -134,7 +147,7 @@ def _installed(request: SolveRequest) -> list[rattler.PrefixRecord]:
     return records
 
 
-def _specs(texts: list[str], *, lenient: bool = False) -> list[rattler.MatchSpec]:
+def match_specs(texts: list[str], *, lenient: bool = False) -> list[rattler.MatchSpec]:
     """Parse specs as conda does: the solver parses plain strings strictly, and refuses `six 1.16.0`.
 
     Args:
@@ -175,11 +188,38 @@ def _package(record: rattler.RepoDataRecord, before: rattler.PrefixRecord | None
     }
 
 
+# ---------------------------------------------------------------------------------------------------- exact packages
+
+
+def _exact(request: ExactRequest) -> dict[str, Any]:
+    _offer_credentials(request.credentials)
+    locked = exact_records.Locked(request)
+    solution = next(_numbers)
+    _locked[solution], _solved[solution] = locked, locked.records
+    packages = [_package(record, locked.before.get(record.name.normalized)) for record in locked.records]
+    return {"solution": solution, "packages": packages}
+
+
+async def _fetch(request: FetchRequest, reporter: _Reporter) -> None:
+    client = None if request.offline else _client(verify=request.verify, retries=request.retries)
+    try:
+        await _locked[request.solution].fetch(client, Path(request.cache), request.archives, reporter)
+    except (*_FAILURES, *exact_records.FAILURES) as error:
+        raise _failed(error, request, _solved[request.solution]) from error
+
+
+def _records(solution: int, cache: str) -> list[rattler.RepoDataRecord]:
+    """The packages of a solution; what a lock did not say of them is read from the fetched packages."""
+    if solution in _locked:
+        _solved[solution] = _locked[solution].completed(Path(cache))
+    return _solved[solution]
+
+
 # ------------------------------------------------------------------------------------------------------- installing
 
 
 async def _install(request: InstallRequest, reporter: _Reporter) -> None:
-    solved = _solved[request.solution]
+    solved = _records(request.solution, request.cache)
     try:
         await rattler.install(
             solved,
@@ -191,11 +231,12 @@ async def _install(request: InstallRequest, reporter: _Reporter) -> None:
             show_progress=False,
             client=_client(verify=request.verify, retries=request.retries),
             # The library takes the wrapped object only.
-            requested_specs=[spec._match_spec for spec in _specs(request.requested, lenient=True)],  # noqa: SLF001
+            requested_specs=[spec._match_spec for spec in match_specs(request.requested, lenient=True)],  # noqa: SLF001
             reporter=reporter,
         )
     except _FAILURES as error:
         raise _failed(error, request, solved) from error
+    _locked.pop(request.solution, None)
     del _solved[request.solution]  # only now: after a failure of the network the request comes again
     _open_records(Path(request.prefix))
 
@@ -212,7 +253,7 @@ def _open_records(prefix: Path) -> None:
 async def _rehearse(request: RehearseRequest, reporter: _Reporter) -> None:
     """Link the new packages into another folder: then they are in the cache, and there is space for them."""
     installed = {_identity(rattler.PrefixRecord.from_path(Path(path))) for path in request.installed}
-    solved = _solved[request.solution]
+    solved = _records(request.solution, request.cache)
     coming = [record for record in solved if _identity(record) not in installed]
     # The version of Python decides where pure Python packages go.
     python = [record for record in solved if record.name.normalized == "python" and record not in coming]
@@ -302,6 +343,14 @@ class _Reporter(rattler.InstallerReporter):
         return 0
 
 
+def open_gateway(request: SolveRequest) -> rattler.Gateway:
+    """Return the reader of the channels of a request."""
+    _offer_credentials(request.credentials)
+    with _gateway_lock:
+        identities = _identities(request.channels)
+        return _gateway(request.repodata, request.offline, request.verify, request.retries, identities)
+
+
 @functools.cache  # a channel is read once for all environments
 def _gateway(
     cache: str,
@@ -360,13 +409,13 @@ def _offer_credentials(credentials: dict[str, Any]) -> None:
 # --------------------------------------------------------------------------------------------------------- failures
 
 
-async def _unsolvable(error: SolverError, request: SolveRequest, gateway: rattler.Gateway) -> TaskFailed:
+async def unsolvable(error: SolverError, request: SolveRequest, gateway: rattler.Gateway) -> TaskFailed:
     """The error that names the incompatible specs and the available versions."""
     cause = str(error).removeprefix("Cannot solve the request because of: ").strip()
     last: Attempt = request.attempts[-1]
-    names = [name.normalized for name in await gateway.names(request.channels, platforms=_platforms())]
+    names = [name.normalized for name in await gateway.names(request.channels, platforms=platforms(request))]
     specs: dict[str, str] = {}
-    for spec in _specs(last.specs):
+    for spec in match_specs(last.specs):
         specs.setdefault(spec.name.normalized, str(spec))  # the bare names come last
     channels = ", ".join(request.shown)
     unknown = next((name for name in specs if name not in names and name in cause), None)
@@ -386,17 +435,20 @@ async def _unsolvable(error: SolverError, request: SolveRequest, gateway: rattle
 
 
 async def _versions(name: str, request: SolveRequest, gateway: rattler.Gateway) -> str:
-    answers = await gateway.query(request.channels, _platforms(), [rattler.MatchSpec(name)], recursive=False)
+    answers = await gateway.query(request.channels, platforms(request), [rattler.MatchSpec(name)], recursive=False)
     versions = sorted({record.version for records in answers for record in records})
     newest = ", ".join(str(version) for version in versions[-8:])
     return f"available versions of {name}: {'... ' if len(versions) > 8 else ''}{newest}"
 
 
-def _platforms() -> list[rattler.Platform]:
-    return [rattler.Platform.current(), rattler.Platform("noarch")]
+def platforms(request: SolveRequest) -> list[rattler.Platform]:
+    """Return the platforms whose packages a request may get."""
+    own = rattler.Platform(request.platform) if request.platform else rattler.Platform.current()
+    return [own, rattler.Platform("noarch")]
 
 
-def _unreachable(error: Exception, request: SolveRequest) -> TaskFailed:
+def unreachable(error: Exception, request: SolveRequest) -> TaskFailed:
+    """The error for a channel that cannot be read."""
     text = str(error).replace("\nCaused by", "; caused by")
     if request.offline:
         cure = "conda is set to `offline`, and the channel is not in the cache: switch `offline` off, at least once"
@@ -408,7 +460,7 @@ def _unreachable(error: Exception, request: SolveRequest) -> TaskFailed:
 
 
 def _failed(
-    error: Exception, request: InstallRequest | RehearseRequest, solved: list[rattler.RepoDataRecord]
+    error: Exception, request: FetchRequest | InstallRequest | RehearseRequest, solved: list[rattler.RepoDataRecord]
 ) -> TaskFailed:
     text = str(error).replace("\nCaused by", "; caused by")
     culprit = next((record for record in solved if record.file_name in text), None)

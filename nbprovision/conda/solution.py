@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from nbprovision.conda.query import Package
+from nbprovision.conda.query import MARK, Package
 from nbprovision.machine.digests import digest_of
 from nbprovision.machine.environments import CondaRecord, installed
 from nbprovision.model.errors import NotBegun, TaskFailed
@@ -32,18 +32,24 @@ from nbprovision.system.reading import read_bytes, read_json
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
 
-# A file in an unpacked package with the SHA-256 of its archive.
-MARK = "info/nbprovision-sha256"
 _SUFFIXES = (".conda", ".tar.bz2")
 _REVISION = 8  # bytes before the digest in py-rattler's NAME.lock
 _NOTABLE_SIZE = 1_000_000  # bytes
 _lock = threading.Lock()  # environments are created in parallel from the same packages: each is hashed once
 
 
+INDEX = "its channel's index"
+_CURES = {
+    True: "if it was replaced on purpose, write the channel's index again; else fetch the package again",
+    False: "if it was replaced on purpose, lock again; else fetch the package again",
+}
+
+
 class _Record(msgspec.Struct, frozen=True):
     """conda's record of a package in its cache."""
 
     sha256: str = ""
+    md5: str = ""
 
 
 class Solution:
@@ -51,8 +57,11 @@ class Solution:
 
     Attributes:
         packages: All packages of the environment.
+        listed_in: Where their digests come from, for messages.
 
     """
+
+    listed_in = INDEX
 
     def __init__(self, packages: tuple[Package, ...]) -> None:
         self.packages = packages
@@ -66,8 +75,9 @@ class Solution:
         return room_note(prefix, self.packages, self.caches(machine, prefix))
 
     def check(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
-        """Check the packages against the indexes of their channels; may raise `TaskFailed`."""
-        require_digests(machine, coming(prefix, self.packages, reinstall), self.caches(machine, prefix))
+        """Check the packages against the indexes of their channels, or the lock; may raise `TaskFailed`."""
+        packages = coming(prefix, self.packages, reinstall)
+        require_digests(machine, packages, self.caches(machine, prefix), self.listed_in)
 
     def prepare(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
         """Check the disk space and rehearse the installation, before anything changes.
@@ -79,14 +89,14 @@ class Solution:
         """
         try:
             caches = self.caches(machine, prefix)
-            admit(machine, coming(prefix, self.packages, reinstall), caches)
+            admit(machine, coming(prefix, self.packages, reinstall), caches, self.listed_in)
             require_room(prefix, self.packages, caches)
-            self.rehearse(machine, prefix)
+            self.rehearse(machine, prefix, reinstall=reinstall)
         except TaskFailed as error:
             self.close()
             raise NotBegun(error.message, cause=error.cause, cure=error.cure) from error
 
-    def rehearse(self, machine: Machine, prefix: Path) -> None:
+    def rehearse(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
         """Do the steps that may fail without changing the environment; may raise `TaskFailed`."""
         raise NotImplementedError
 
@@ -154,13 +164,16 @@ def require_room(prefix: Path, packages: Iterable[Package], caches: Sequence[Pat
     require_bytes(prefix, download(prefix, packages, caches), next(iter(caches), prefix))
 
 
-def require_digests(machine: Machine, packages: Iterable[Package], caches: Sequence[Path]) -> None:
+def require_digests(
+    machine: Machine, packages: Iterable[Package], caches: Sequence[Path], listed_in: str = INDEX
+) -> None:
     """Hash the local archives that are about to be unpacked.
 
     Args:
         machine: The machine, for the digests of files.
         packages: The packages to link.
         caches: The folders of unpacked packages.
+        listed_in: Where the packages' digests come from.
 
     Raises:
         TaskFailed: an archive differs from its channel's index. Or the index has a path as version or build, and the
@@ -171,7 +184,7 @@ def require_digests(machine: Machine, packages: Iterable[Package], caches: Seque
         if "/" in _stem(package) or "\0" in _stem(package):
             raise TaskFailed(
                 f"the package {_stem(package)[:200]!r} is not installed",
-                cause="its version or build in the channel's index is a path",
+                cause=f"its version or build in {listed_in} is a path",
                 cure="do not trust the channel, and name another one",
             )
         archive = archive_of(package)
@@ -181,12 +194,12 @@ def require_digests(machine: Machine, packages: Iterable[Package], caches: Seque
         if fault:
             raise TaskFailed(
                 f"the package {archive.name} is not installed",
-                cause=f"{archive} is not the file in its channel's index: {fault}",
-                cure="if it was replaced on purpose, write the channel's index again; else fetch the package again",
+                cause=f"{archive} is not the file in {listed_in}: {fault}",
+                cure=_CURES[listed_in == INDEX],
             )
 
 
-def admit(machine: Machine, packages: Iterable[Package], caches: Sequence[Path]) -> None:
+def admit(machine: Machine, packages: Iterable[Package], caches: Sequence[Path], listed_in: str = INDEX) -> None:
     """Check digests as `require_digests` does, and remove unpacked packages of unknown source from the caches.
 
     Raises:
@@ -195,14 +208,14 @@ def admit(machine: Machine, packages: Iterable[Package], caches: Sequence[Path])
     """
     packages = list(packages)
     with _lock:
-        require_digests(machine, packages, caches)
+        require_digests(machine, packages, caches, listed_in)
         admitted: set[tuple[Path, str, str]] = machine.notes.setdefault("admitted packages", set())
         for package in packages:
             for cache in caches:
                 # From now on packages are unpacked from checked bytes only.
-                key = (cache, _stem(package), package.sha256)
+                key = (cache, _stem(package), package.sha256 or package.md5)
                 if key not in admitted and not _is_known(machine, package, cache):
-                    _take_out(machine, package, cache)
+                    _take_out(machine, package, cache, always=listed_in != INDEX)
                 admitted.add(key)
 
 
@@ -210,24 +223,28 @@ def mark(packages: Iterable[Package], cache: Path) -> None:
     """Mark linked packages of local channels as unpacked from bytes that `admit` checked."""
     for package in packages:
         folder = cache / _stem(package)
-        if package.sha256 and package.url.startswith("file:") and folder.is_dir():
+        digest = package.sha256 or package.md5
+        if digest and _is_local(package) and folder.is_dir():
             with contextlib.suppress(TaskFailed, OSError):  # a full disk: the next run unpacks it again
                 if not _is_marked(folder, package):
-                    write_atomically(folder / MARK, package.sha256 + "\n", durable=False)
+                    write_atomically(folder / MARK, f"{digest}\n", durable=False)
 
 
 def archive_of(package: Package) -> Path | None:
-    """The archive of a package in a local channel; None for another channel, or if the file is missing."""
+    """The archive of a package on this machine; None if it is on a server, or if the file is missing."""
     parts = urlsplit(package.url)
-    path = Path(unquote(parts.path))
-    return path if parts.scheme == "file" and path.is_file() else None
+    path = Path(package.archive or unquote(parts.path))
+    return path if _is_local(package) and path.is_file() else None
 
 
-def _take_out(machine: Machine, package: Package, cache: Path) -> None:
+def _is_local(package: Package) -> bool:
+    return bool(package.archive) or (package.url or package.channel).startswith("file:")
+
+
+def _take_out(machine: Machine, package: Package, cache: Path, *, always: bool) -> None:
     folder = cache / _stem(package)
     beside = [path for path in _beside(package, cache) if _fault(machine, package, path)]
-    remote = not (package.url or package.channel).startswith("file:")
-    if not beside and not remote and archive_of(package) is None:
+    if not always and not beside and _is_local(package) and archive_of(package) is None:
         return  # it could not be unpacked again
     for path in (folder, cache / f"{_stem(package)}.lock", *beside):
         remove(path)
@@ -245,18 +262,20 @@ def _is_known(machine: Machine, package: Package, cache: Path) -> bool:
         return sound() and archive_of(package) is None
     if not package.sha256 and not package.md5:
         return sound()
-    if package.sha256 and _is_marked(folder, package):
+    if _is_marked(folder, package):
         return True
     if beside:
         return sound()
-    if (package.url or package.channel).startswith("file:"):
+    if _is_local(package):
         return False
+    if not package.sha256:
+        return package.md5 == _recorded(folder).md5
     return package.sha256 in (_locked(cache / f"{_stem(package)}.lock"), _recorded(folder).sha256)
 
 
 def _is_marked(folder: Path, package: Package) -> bool:
     with contextlib.suppress(OSError):
-        return (read_text(folder / MARK) or "").strip() == package.sha256
+        return (read_text(folder / MARK) or "").strip() == (package.sha256 or package.md5)
     return False
 
 

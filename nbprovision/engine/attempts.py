@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,15 +39,22 @@ def attempt(
         return carry_out(step, machine, guard, check=check, before=before)
     tries = 1 if check else judgement.retries + 1
     for number in range(1, tries + 1):
-        outcome = judged(step, carry_out(step, machine, guard, check=check, before=before), results)
+        own = carry_out(step, machine, guard, check=check, before=before)
+        outcome = judged(step, own, results)
         if tries > 1:
             values = {**outcome.result.values, "attempts": number}
             outcome = Outcome(msgspec.structs.replace(outcome.result, values=values), outcome.proof)
         try:
-            if check or _enough(step, outcome.result, results):
-                return outcome
-        except InvalidPlaybook as error:
+            enough = check or _enough(step, outcome.result, results)
+            good = enough and outcome.result.status != "failed"
+            if not check and (not good or own.result.status == "failed"):
+                step.task.judged(machine, good=good)
+        except ProvisionError as error:
+            with contextlib.suppress(ProvisionError):
+                step.task.judged(machine, good=False)
             return _failed(step, outcome, error)
+        if enough:
+            return outcome
         if number < tries:
             machine.progress(f"try {number} of {tries} was not enough; again in {judgement.delay:g} s", number, tries)
             time.sleep(judgement.delay)

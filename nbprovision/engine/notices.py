@@ -7,7 +7,9 @@ notification is written before the work begins, and removed if the task changed 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -18,12 +20,33 @@ from nbprovision.system.files import make_folder, write_atomically
 from nbprovision.system.reading import read_json
 
 
-class Notice(msgspec.Struct, frozen=True):
-    """One notification: the play's name, the handler's (or what it listens to), and the task that gave it."""
+class Notice(msgspec.Struct, frozen=True, eq=False):
+    """One notification; two of the same task for the same handler are equal, whatever their times.
+
+    Attributes:
+        play: The play's name.
+        handler: The name of the handler, or what it listens to.
+        task: The task that gave it.
+        when: When the task last changed something, in seconds since the epoch; 0 if unknown.
+
+    """
 
     play: str
     handler: str
     task: str
+    when: float = 0.0
+
+    def __eq__(self, other: object) -> bool:
+        """Compare without the times."""
+        return isinstance(other, Notice) and self._key == other._key
+
+    def __hash__(self) -> int:
+        """A hash without the time."""
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[str, str, str]:
+        return self.play, self.handler, self.task
 
 
 class Notices:
@@ -53,7 +76,7 @@ class Notices:
             return [notice for notice in self._waiting if notice.play == play]
 
     def add(self, notices: Iterable[Notice], *, planned: bool = False) -> list[Notice]:
-        """Write down notifications.
+        """Write down notifications, or the new time of those that were there already.
 
         Args:
             notices: The notifications.
@@ -67,16 +90,20 @@ class Notices:
 
         """
         with self._lock:
-            fresh = [notice for notice in dict.fromkeys(notices) if notice not in self._waiting]
-            if fresh:
-                self._waiting += fresh
-                if planned:
-                    self._planned.update(fresh)
-                    return fresh
+            before = self._waiting
+            now = time.time()
+            given = [msgspec.structs.replace(notice, when=now) for notice in dict.fromkeys(notices)]
+            fresh = [notice for notice in given if notice not in before]
+            if planned:
+                self._planned.update(fresh)
+                self._waiting = before + fresh
+            elif given:
+                new = {notice: notice for notice in given}
+                self._waiting = [new.get(notice, notice) for notice in before] + fresh
                 try:
                     self._keep()
                 except Exception:
-                    self._waiting = [notice for notice in self._waiting if notice not in fresh]
+                    self._waiting = before
                     raise
             return fresh
 
@@ -96,7 +123,9 @@ class Notices:
 
     def _read(self, path: Path) -> list[Notice]:
         try:
-            return read_json(path, list[Notice])
+            written = os.stat(path).st_mtime
+            notices = read_json(path, list[Notice])
+            return [notice if notice.when else msgspec.structs.replace(notice, when=written) for notice in notices]
         except msgspec.DecodeError:  # none of ours: they are written whole or not at all
             if self._lasting:
                 path.unlink()

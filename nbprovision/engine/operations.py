@@ -14,6 +14,7 @@ import msgspec
 from nbprovision.engine.notices import Notice
 from nbprovision.engine.step import skipped
 from nbprovision.engine.work import planned_after
+from nbprovision.machine.machine import NOTIFIED
 from nbprovision.model.errors import InvalidPlaybook, ProvisionError
 from nbprovision.model.result import as_variables
 from nbprovision.playbook.calls import Meta
@@ -292,6 +293,8 @@ class PlayOperation(Operation, frozen=True):
                 self._foretell(run, due, waiting)
                 continue
             for place, number in enumerate(due):
+                times = [notice.when for notice in waiting if _hears(run, number, notice)]
+                run.work.machine.notes[NOTIFIED] = max(times, default=0.0)
                 run.carry_out_late(number) if run.work.steps[number].late else run.work.carry_out([number])
                 if run.work.broken([number]):
                     left = due[place:]

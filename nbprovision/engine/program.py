@@ -24,13 +24,15 @@ class Compiler:
     Args:
         chosen: Which calls are run.
         deep: Compare the files of every package.
+        locked: A lock decides on the versions of packages.
 
     """
 
-    def __init__(self, chosen: Callable[[TaskCall], bool], *, deep: bool) -> None:
+    def __init__(self, chosen: Callable[[TaskCall], bool], *, deep: bool, locked: bool = False) -> None:
         self.steps: list[Step] = []
         self._chosen = chosen
         self._deep = deep
+        self._locked = locked
 
     def program(self, plays: Sequence[Play]) -> Program:
         """Make the program of some plays; their steps are then in ``steps``."""
@@ -82,6 +84,7 @@ class Compiler:
             call=call,
             conditional=conditional,
             deep=self._deep,
+            locked=self._locked,
             diff=call.diff,
         )
         self.steps.append(step.bound(call.task))

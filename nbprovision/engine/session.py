@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from nbprovision.engine.step import Step
 from nbprovision.lifecycle import own_environment
 from nbprovision.machine import caches, image
 from nbprovision.machine.machine import Machine
-from nbprovision.model.errors import InvalidPlaybook, NotTrusted, ProvisionError, TaskFailed, UsageError
+from nbprovision.model.errors import InvalidPlaybook, NotTrusted, ProvisionError, UsageError
 from nbprovision.model.result import Result
 from nbprovision.model.task import Task
 from nbprovision.playbook.calls import TaskCall
@@ -31,15 +31,16 @@ from nbprovision.playbook.read import Playbook, read_playbook
 from nbprovision.report import activity, document
 from nbprovision.report.progress import ProgressFiles
 from nbprovision.report.relay import Several
+from nbprovision.state import effects as kept_effects
 from nbprovision.state import last_good, store
 from nbprovision.state.witness import state_path
-from nbprovision.system import log, trust
-from nbprovision.system.files import explained, make_folder, write_atomically
+from nbprovision.system import effects, log, trust
+from nbprovision.system.files import explained, make_folder
 from nbprovision.system.places import existing
 
 Catalogue = Mapping[str, type[Task[Any]]]
 
-_SECRETS_HOLD = 3600.0  # seconds for which a secret of AWS counts as unchanged
+_HOLD = 3600.0  # seconds for which a secret of AWS, or a tag, counts as unchanged
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,11 +114,12 @@ class Session:
         # Called with the holder of the lock if the lock must be waited for.
         self.on_wait: Callable[[Holder | None], None] = lambda other: None
         caches.limit(machine.env, existing(machine.home))  # a malformed size is reported before anything changes
+        self._facts = machine.variables(self._facts_read, {} if request.check else _questions(machine))
         self._playbook: Playbook = read_playbook(
             request.playbook,
             catalogue=catalogue,
             extra_vars=request.extra_vars,
-            facts=machine.variables(self._facts_read),
+            facts=self._facts,
             env=machine.env,
             tags=request.tags,
             skip_tags=request.skip_tags,
@@ -125,7 +127,7 @@ class Session:
             judge=obeyed,
             outside=_outside(machine, check=request.check),
         )
-        compiler = Compiler(self._carried_out(), deep=request.deep)
+        compiler = Compiler(self._carried_out(), deep=request.deep, locked=bool(machine.locked))
         self._program = compiler.program(self._playbook.plays)
         self.steps: tuple[Step, ...] = tuple(compiler.steps)
 
@@ -154,7 +156,7 @@ class Session:
             home, command, self._request.lock_timeout, announce, reads=reads, on_wait=self._waiting_for
         ) as alone:
             self._machine.beside_a_run = not alone
-            with _if_possible(announce, "the log"), explained("no log", home):
+            with document.if_possible(announce, "the log"), explained("no log", home):
                 make_folder(home / "log", mode=0o700)
             log.open_log(home / "log" / "nbprovision.log", rotates=alone)
             if alone:
@@ -219,9 +221,11 @@ class Session:
     def _finish(
         self, listener: Listener, announce: Callable[[str], None], allowed: Callable[[Step], bool] | None
     ) -> tuple[list[Result], dict[str, Any]]:
+        for name in sorted(self._facts.unknown):
+            announce(f"warning: a check does not ask AWS for nb.{name}, so a condition on it may hold only in a run")
         results = self._carry_out(listener, announce, allowed)
         content = self.document_of(results)
-        with _if_possible(announce, "the document of this run, which `nbprovision status` shows"):
+        with document.if_possible(announce, "the document of this run, which `nbprovision status` shows"):
             self._leave_behind(content)
         log.flush()
         return results, content
@@ -249,7 +253,8 @@ class Session:
             linear=allowed is not None,
             allowed=allowed,
         )
-        results = run.execute()
+        with effects.recorded(self._is_lost_at_a_restart) as made:
+            results = run.execute()
         for text in run.undone:
             announce(f"warning: {text}")
         if not request.check and any(change.kind == "package" for result in results for change in result.changes):
@@ -263,16 +268,35 @@ class Session:
         fresh = not inputs or any(_changed_since(witness, self._began) for witness in inputs)
         fresh = fresh or any(os.path.lexists(path) != existed for path, existed in looked_at.items())
         variables = {name: self._machine.env.get(name) for name in self._playbook.env_read}
-        if self._playbook.secrets_read:
+        if self._playbook.secrets_read or self._facts.aged:
             proofs = [_ageing(proof) for proof in proofs]
         complete = self._approve(results, announce) and complete and not fresh and not any(map(Path.exists, pending))
         if request.start_at is None and not self._machine.beside_a_run:
             with (
-                _if_possible(announce, "the proofs; the next run checks everything again"),
+                document.if_possible(announce, "the proofs; the next run checks everything again"),
                 explained("", state.path),
             ):
+                # First, so that a kill between them leaves no effects of other tasks to a state that stands.
+                read = {witness.path for witness in inputs} | set(map(os.path.abspath, looked_at))
+                self._keep_effects(run, made, kept_effects.path_of(state.path), proofs, read)
                 state.write(inputs, variables, proofs, complete=complete)
         return results
+
+    def _keep_effects(
+        self, run: Run, made: effects.Effects, path: Path, proofs: Sequence[store.Proof], inputs: set[str]
+    ) -> None:
+        """Keep what the run wrote to the home; environments are lost or kept as a whole, which their witnesses show."""
+        if not made.before and not path.exists():
+            return
+        prefixes = run.work.prefixes
+        changed = {name: before for name, before in made.before.items() if not _is_below(name, prefixes)}
+        tasks = [proof.digest for proof in proofs]
+        kept_effects.keep(path, changed, run.work.writers, tasks=tasks, repeatable=run.work.repeatable, inputs=inputs)
+
+    def _is_lost_at_a_restart(self, path: str) -> bool:
+        """Whether a path is in the user's home, and neither on the volume nor the tool's own."""
+        kept = [str(folder) for folder in (self._volume, self._machine.home) if folder is not None]
+        return _is_below(path, [str(self._machine.user_home)]) and not _is_below(path, kept)
 
     def _approve(self, results: Sequence[Result], announce: Callable[[str], None]) -> bool:
         """After a success, keep this environment of the tool and this playbook as a fallback.
@@ -292,7 +316,7 @@ class Session:
         if not start.hook or request.tags or request.skip_tags or request.start_at is not None:
             return True
         if succeeded:
-            with _if_possible(announce, "this playbook as a fallback for a start at which it is invalid"):
+            with document.if_possible(announce, "this playbook as a fallback for a start at which it is invalid"):
                 last_good.keep(home, self._playbook.path, self._playbook.content, start)
         return last_good.is_kept(home, self._playbook.path, self._playbook.content, start)
 
@@ -315,11 +339,9 @@ class Session:
 
     def _leave_behind(self, content: dict[str, Any]) -> None:
         if not self._machine.beside_a_run:
-            more = {"started": self._began // 1_000_000_000, "pid": os.getpid(), "left_out": self._left_out}
-            text = document.render({**content, **more})
-            write_atomically(self._machine.home / "last-run.json", text, mode=0o600)
-        fields = {key: content[key] for key in ("playbook", "status", "check", "counts", "seconds")}
-        log.event("run", proof="check", **fields)
+            began = self._began // 1_000_000_000
+            document.leave_behind(self._machine.home, content, began=began, left_out=self._left_out)
+        document.log_end(content)
 
     def _carried_out(self) -> Callable[[TaskCall], bool]:
         """Decides which calls run: those that the tags choose, from ``start_at`` on."""
@@ -366,6 +388,17 @@ class Session:
         return Path(state_path(str(self._machine.home), playbook, list(self._request.selection), self._machine.env))
 
 
+def _questions(machine: Machine) -> dict[str, Callable[[], Any]]:
+    """The facts that a run asks AWS for."""
+
+    def tags() -> dict[str, str]:
+        from nbprovision.machine import aws
+
+        return aws.fetch_tags(machine)
+
+    return {"tags": tags}
+
+
 def _outside(machine: Machine, *, check: bool) -> type[Outside]:
     """The part of the machine that templates may read; a run fetches each secret of AWS once.
 
@@ -388,25 +421,20 @@ def _outside(machine: Machine, *, check: bool) -> type[Outside]:
     return Asking
 
 
-@contextlib.contextmanager
-def _if_possible(announce: Callable[[str], None], what: str) -> Iterator[None]:
-    """Write something that only serves later runs, or warn: no work of this run depends on it."""
-    try:
-        yield
-    except TaskFailed as error:
-        announce(f"warning: cannot keep {what}: {error.cause}")
-
-
 def _ageing(proof: store.Proof) -> store.Proof:
-    """The proof, limited to the time for which a secret of AWS counts as unchanged: its value is not kept."""
+    """The proof, limited to the time for which an answer of AWS counts as unchanged: its value is not kept."""
     now = time.time()
-    until = now + _SECRETS_HOLD if proof.until is None else min(proof.until, now + _SECRETS_HOLD)
+    until = now + _HOLD if proof.until is None else min(proof.until, now + _HOLD)
     return msgspec.structs.replace(proof, until=until, since=proof.since or now)
 
 
 def _own_code() -> list[Path]:
     """The files that change when another version of the tool, or another Python, takes its place."""
     return [Path(__file__).parents[1] / "__init__.py", Path(sys.executable)]
+
+
+def _is_below(path: str, folders: Iterable[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
 def _changed_since(witness: store.Witness, began: int) -> bool:

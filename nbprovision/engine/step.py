@@ -16,7 +16,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Position, ProvisionError, TaskFailed
 from nbprovision.model.result import Change, Plan, Result, Status
 from nbprovision.model.task import Task
-from nbprovision.playbook.calls import TaskCall
+from nbprovision.playbook.calls import Judgement, TaskCall
 from nbprovision.state import store
 from nbprovision.state.witness import digest
 from nbprovision.system import inputs, secrets, unfinished
@@ -32,6 +32,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         call: The playbook's entry; None for a task from elsewhere.
         conditional: It may never run, and is not reported then: a handler, or a task of a `rescue`.
         deep: Compare the files of every package.
+        locked: A lock decides on the versions of packages.
         diff: Show the changes in full, or not; None lets the command line decide.
 
     """
@@ -45,6 +46,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     call: TaskCall | None = None
     conditional: bool = False
     deep: bool = False
+    locked: bool = False
     diff: bool | None = None
 
     def __post_init__(self) -> None:
@@ -57,10 +59,19 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it is bound when its turn comes."""
         return self.call is not None and self.call.late
 
+    @property
+    def simple(self) -> bool:
+        """Whether nothing but its task determines its result, and nothing else depends on the result."""
+        call = self.call
+        plain = call is None or not (call.register or call.notify or call.judgement != Judgement())
+        return plain and not (self.late or self.conditional or self.no_log)
+
     def bound(self, task: Task[Any] | None) -> Step:
         """The step with its task."""
         if task is not None and self.deep:
             task = msgspec.structs.replace(task, deep=True)
+        if task is not None and self.locked:
+            task = task.as_locked()
         return msgspec.structs.replace(self, task=task)
 
     def result(self, status: Status, **fields: Any) -> Result:
@@ -125,6 +136,8 @@ def carry_out(
     task = step.task
     if task is None:
         return skipped(step)
+    if task.left_to_root(machine):
+        return _compare(step, task, machine)
     started = time.perf_counter()
     values: dict[str, Any] = {}
     try:
@@ -175,7 +188,28 @@ def carry_out(
     return Outcome(result, None if plan and check else proof)
 
 
-def prove(task: Task[Any], machine: Machine, *, patient: bool = False) -> tuple[Plan, store.Proof | None]:
+DRIFT = "drift: render the script again"
+
+
+def _compare(step: Step, task: Task[Any], machine: Machine) -> Outcome:
+    """Compare only: root's part of the lifecycle script does the work, and a difference is nobody's failure."""
+    started = time.perf_counter()
+    try:
+        with withholding(step.no_log):
+            plan, proof = prove(task, machine, standing=True)
+        reasons = [f"{change.target}: {change.action}" for change in plan.changes]
+    except (ProvisionError, OSError) as error:
+        proof, reasons = None, [(refused(error) if isinstance(error, OSError) else error).message]
+    seconds = time.perf_counter() - started
+    event("task", task=step.kind, name=step.name, status="skipped" if reasons else "ok", reasons=reasons)
+    if reasons:
+        return Outcome(step.result("skipped", seconds=seconds, warnings=(DRIFT, *reasons)), proof)
+    return Outcome(step.result("ok", seconds=seconds, warnings=plan.warnings), proof)
+
+
+def prove(
+    task: Task[Any], machine: Machine, *, patient: bool = False, standing: bool = False
+) -> tuple[Plan, store.Proof | None]:
     """Read and plan between two looks at the witnesses, so that no change can slip in unseen.
 
     Args:
@@ -183,6 +217,7 @@ def prove(task: Task[Any], machine: Machine, *, patient: bool = False) -> tuple[
         machine: The facts.
         patient: Wait until the witnesses can serve. Otherwise there is no proof if one of them changed within the
             clock's last tick.
+        standing: A difference stands as long as its witnesses do, since this run does not remove it.
 
     Returns:
         The plan; the proof, or None if there is something to do or no witness can serve.
@@ -194,7 +229,7 @@ def prove(task: Task[Any], machine: Machine, *, patient: bool = False) -> tuple[
     settled = before is not None and not store.unsettled(before)
     with machine.noting() as noted, inputs.recorded() as read:
         plan = task.plan(task.read(machine))
-    if plan or noted or not settled or before is None:
+    if (plan and not standing) or noted or not settled or before is None:
         return plan, None
     sources = store.read_from(read)
     if patient and (sources is None or not all(store.holds(witness, machine.env) for witness in sources)):
@@ -203,7 +238,9 @@ def prove(task: Task[Any], machine: Machine, *, patient: bool = False) -> tuple[
         with inputs.recorded() as read:
             plan = task.plan(task.read(machine))
         sources = store.read_from(read)
-    witnesses = None if plan or sources is None else store.look([*task.witnesses(machine), *read.files])
+    witnesses = (
+        None if (plan and not standing) or sources is None else store.look([*task.witnesses(machine), *read.files])
+    )
     if witnesses is None or sources is None:
         return plan, None
     witnesses += tuple(witness for witness in sources if witness.kind == "env")

@@ -23,6 +23,7 @@ from nbprovision.model.errors import ProvisionError
 from nbprovision.model.result import Change, Plan, Result
 from nbprovision.model.task import Task
 from nbprovision.state.store import Proof, Store, holds
+from nbprovision.system import effects
 from nbprovision.system.context import MOST_THREADS, thread
 from nbprovision.system.log import withholding
 from nbprovision.system.secrets import masked
@@ -102,6 +103,7 @@ class Work:
         self._allowed = allowed or (lambda _step: True)
         self._turns: dict[int, list[Step]] = {}
         self._environments: dict[int, dict[str, str]] = {}
+        self._changed_paths: dict[int, set[str]] = {}
         self._threads: list[threading.Thread] = []
         self._todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[int, Outcome | BaseException]] = queue.SimpleQueue()
@@ -217,6 +219,40 @@ class Work:
         """Whether one of the steps failed and the run with it."""
         return any(n in self.outcomes and self.outcomes[n].result.failed for n in numbers)
 
+    @property
+    def prefixes(self) -> set[str]:
+        """The environments that the steps change."""
+        tasks = (step.task for step in self.bound if step.task is not None)
+        return {str(prefix) for task in tasks for prefix in task.guarded(self.machine)}
+
+    @property
+    def writers(self) -> dict[str, tuple[str, ...]]:
+        """By changed path, the digests of the tasks that changed it, in the order of the playbook."""
+        writers: dict[str, tuple[str, ...]] = {}
+        for number, paths in sorted(self._changed_paths.items()):
+            digests = self._digests(number) or ("",)
+            for path in paths:
+                writers[path] = (*writers.get(path, ()), *digests)
+        return writers
+
+    @property
+    def repeatable(self) -> set[str]:
+        """The digests of the tasks whose work may be repeated without them.
+
+        It may not if another step depends on the result of the task, or the result on more than the task.
+        """
+        if any(step.late for step in self.steps):
+            return set()
+        alone: set[str] = set()
+        others: set[str] = set()
+        for number, step in enumerate(self.bound):
+            (alone if step.simple else others).update(self._digests(number))
+        return alone - others
+
+    def _digests(self, number: int) -> tuple[str, ...]:
+        task = self.bound[number].task
+        return (digest_of(task, self.machine_of(number)),) if task is not None else ()
+
     def renew_proofs(self) -> None:
         """Prove steps whose witnesses changed too recently to serve, and again those that other steps touched.
 
@@ -300,6 +336,8 @@ class Work:
         if self._store is None or (call is not None and call.register):  # a later task may need what it reports
             return None
         machine = self.machine_of(number)
+        if step.task.of_root():  # what its proof says may be a difference
+            return None
         proof = self._store.proof_of(digest_of(step.task, machine))
         # A result that ages, such as a newest version, may differ after what has just changed: an index.
         if proof is None or (moved and proof.until is not None):
@@ -350,9 +388,11 @@ class Work:
         def before() -> None:
             fresh.extend(self.notices.add(self._notices(number)))
 
-        outcome = attempt(
-            step, machine, self.guard, check=self.checks(number), results=self.registry.results, before=before
-        )
+        with effects.recorded() as made:
+            outcome = attempt(
+                step, machine, self.guard, check=self.checks(number), results=self.registry.results, before=before
+            )
+        self._changed_paths.setdefault(number, set()).update(made.before)
         if self.checks(number):
             return self._foreseen(number, step, outcome)
         if fresh and not outcome.result.changed and not self._done_after_all(step, outcome, machine):

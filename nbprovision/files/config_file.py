@@ -258,7 +258,12 @@ def refuse_missing(prefix: Path | None) -> None:
 
 
 def refuse_persistent(
-    file: ConfigurationFile | ManagedPath, place: Path, volume: Path | None, *, what: str, cure: str
+    file: ConfigurationFile | ManagedPath,
+    place: Path,
+    volume: Path | None,
+    *,
+    what: str = "a secret",
+    cure: str = "fetch it where it is used, or keep the file off the volume",
 ) -> None:
     """Refuse to write a secret to the volume that survives restarts.
 

@@ -5,46 +5,89 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import stat
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
+from nbprovision.files.command_record import Files, Record, outcome
 from nbprovision.files.file_work import check_path, check_text, resources_above
 from nbprovision.machine import environments
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
-from nbprovision.model.relations import OneOf
+from nbprovision.model.relations import Needs, OneOf
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Duration, Resource, Strings, Task, as_list, parameter, seconds
-from nbprovision.system import commands, secrets, trust
+from nbprovision.state.witness import digest
+from nbprovision.system import commands, inputs, log, secrets, trust
+from nbprovision.system.files import explained, remove, write_atomically
 
 _ANY = range(-64, 256)  # exit statuses, including those of signals
+_SHOWN = 200  # characters of a command in its record
+_ONE_ANSWER = "keep one of them: each decides by itself whether the command has run"
 _HOW_TO_WRITE = "write argv: [PROGRAM, ARGUMENT, ...], or shell: COMMAND for a shell's syntax"
 
 
 class CommandState(msgspec.Struct, frozen=True, kw_only=True):
-    """The reason to run the command, or an empty string."""
+    """The reason to run the command, or an empty string.
+
+    Attributes:
+        reason: The reason.
+        boot: The start of the machine, if `once_per` needs it.
+        content: A digest of all that the command is given, if `once_per` needs it.
+
+    """
 
     reason: str
+    boot: str = ""
+    content: str = ""
+
+
+class CommandPlan(Plan, frozen=True, kw_only=True):
+    """A run of the command.
+
+    Attributes:
+        boot: As in `CommandState`.
+        content: As in `CommandState`.
+
+    """
+
+    boot: str = ""
+    content: str = ""
 
 
 class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
-    """Run a command, unless the paths in ``creates`` exist, those in ``removes`` are missing, or ``unless`` succeeds.
+    """Run a command, unless the paths in ``creates`` exist, those in ``removes`` are missing, or it has run before.
 
     Each of several conditions can prevent the run. After the run, the paths in ``creates`` must exist, those in
-    ``removes`` must be missing, and ``unless`` must succeed. A command without these three runs each time (with
-    ``onlyif`` each time that ``onlyif`` succeeds), and every run then checks all tasks of the playbook. ``unless`` and
-    ``onlyif`` also run with ``--check``: they must not change anything.
+    ``removes`` must be missing, and ``unless`` must succeed. A command without these three and without ``once_per``
+    runs each time (with ``onlyif`` each time that ``onlyif`` succeeds), and every run then checks all tasks of the
+    playbook. ``unless`` and ``onlyif`` also run with ``--check``: they must not change anything.
+
+    ``once_per`` decides by a record in the tool's home, which a success of the command writes. A command that fails, is
+    killed, or fails by ``failed_when`` runs again at the next run. A command is known by its text (``argv`` or
+    ``shell``, ``executable``) and ``chdir``: a command with another text has not run yet.
+
+    With ``background`` the run does not wait for the command, which goes on after the end of the run. It has low
+    priority, and all processes that it started end with it. ``nbprovision status`` shows it, its last result, its log
+    (the output of its last run), and how to stop it. A run does not start it again while it is running. Tasks after it
+    do not wait for it, and ``creates``, ``removes`` and ``unless`` count at the next run.
 
     The command keeps its place in the playbook: it runs after all tasks before it, and before all tasks after it. It
-    runs as the user who runs the playbook, and must not leave a background process. The result has ``rc``, ``stdout``,
-    ``stderr``, ``stdout_lines`` and ``stderr_lines``.
+    runs as the user who runs the playbook, and must not leave a process behind, except by ``background``. The result
+    has ``rc``, ``stdout``, ``stderr``, ``stdout_lines`` and ``stderr_lines``; with ``background`` it has ``pid`` and
+    ``log``.
     """
 
-    relations = (OneOf(("argv", "shell"), cure_missing=_HOW_TO_WRITE),)
-    actions: ClassVar[dict[str, str]] = {"run": "the command"}
+    relations = (
+        OneOf(("argv", "shell"), cure_missing=_HOW_TO_WRITE),
+        *(OneOf(("once_per", name), required=False, cure=_ONE_ANSWER) for name in ("creates", "removes", "unless")),
+        Needs("reads", ("once_per",), "content", cure="write once_per: content, or leave `reads` out"),
+    )
+    actions: ClassVar[dict[str, str]] = {"run": "the command", "start": "the command, in the background"}
     examples: ClassVar[str] = """
 - name: A copy of the repository
   ensure_command:
@@ -59,6 +102,17 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
   ensure_command:
     argv: [git, config, --global, init.defaultBranch, main]
     unless: test "$(git config --global init.defaultBranch)" = main
+- name: Old downloads are removed at each start of the machine
+  ensure_command:
+    shell: rm -rf downloads/*
+    once_per: boot
+- name: The report, again whenever its numbers change, while the notebook is in use
+  ensure_command:
+    shell: date > report.txt
+    once_per: content
+    reads: numbers.txt
+    background: true
+    timeout: 2h
 """
     habits: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("cmd", "_raw_params", "free_form"), _HOW_TO_WRITE),
@@ -67,6 +121,8 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
         "strip_empty_ends": "remove it; line ends at the end of stdout and stderr are always removed",
         "stdin_add_newline": "remove it; write the line end into stdin",
         "cwd": "write chdir:",
+        "async": "write background: true, and timeout: for its longest time",
+        "poll": "remove it; background: true never waits",
         "path": "write creates:, removes: or chdir:",
     }
 
@@ -93,6 +149,19 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
     onlyif: Annotated[
         Strings | None, parameter("A command that must succeed before the command runs; written like `unless`.")
     ] = None
+    once_per: Annotated[
+        Literal["boot", "content", "ever"] | None,
+        parameter(
+            "Run the command once per start of the machine (`boot`; in a container, of the container), again only when "
+            "its content has changed (`content`: `env`, `environment`, `stdin` and the files in `reads`), or only once "
+            "(`ever`)."
+        ),
+    ] = None
+    reads: Annotated[
+        Strings | None,
+        parameter("Files that the command reads, and does not change: a part of its content. Relative to `chdir`."),
+    ] = None
+    background: Annotated[bool, parameter("Start the command, and do not wait for its end.")] = False
     chdir: Annotated[
         str, parameter("The folder that the command runs in. Default: the home folder.", extra={"path": True})
     ] = "~"
@@ -128,7 +197,7 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
         if self.shell is not None and not self.shell.strip():
             raise ParameterError("shell", "'shell' is empty")
         check_text(self, "argv", "shell", "unless", "onlyif", "executable", "env", "environment")
-        for key in ("creates", "removes", "chdir"):
+        for key in ("creates", "removes", "reads", "chdir"):
             for path in as_list(getattr(self, key)):
                 check_path(key, path)
         for name in self.environment:
@@ -145,6 +214,7 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
         """Its folder, and its environment."""
         prefix = self._prefix(machine)
         needs = {Resource("environment", str(prefix))} if prefix is not None else set()
+        needs |= {Resource("file", str(path)) for path in self._paths(self.reads, machine)}
         return frozenset(needs) | resources_above(self._folder(machine) / "*", machine)
 
     def barrier(self, machine: Machine) -> bool:
@@ -152,17 +222,28 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
         return not self.any_order
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
-        """The paths that it creates or removes."""
-        return self._marks(machine)
+        """The paths that it creates or removes, the record of its success, and the files that it reads."""
+        yield from self._marks(machine)
+        if self._has_record:
+            yield self._files(machine).record
+            yield from self._paths(self.reads, machine)
 
     def ages(self, machine: Machine) -> float | None:
-        """A command may answer differently at any time, unless the user says otherwise."""
+        """A command may answer differently at any time, unless the user says otherwise; one at work may be killed."""
+        if machine.notes_of(self).get("at work"):
+            return 0.0
         asks = self.unless is not None or self.onlyif is not None
         return 0.0 if asks and self.refresh_every is None else None
 
     def proves(self, machine: Machine) -> bool:
         """Whether anything shows that it has run."""
-        return self.creates is not None or self.removes is not None or self.unless is not None
+        return any(value is not None for value in (self.creates, self.removes, self.unless, self.once_per))
+
+    def judged(self, machine: Machine, *, good: bool) -> None:
+        """Record a success that `failed_when` made of a failure, or forget one that is none by its judgement."""
+        state = machine.notes_of(self).pop("ended", None)
+        if state is not None and self.once_per is not None:
+            self._record(state, machine, done=good)
 
     # ------------------------------------------------------------------------------------------------ the four steps
 
@@ -175,6 +256,15 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
         """
         for name, value in self.environment.items():
             secrets.remember_if_secret(name, str(value))
+        notes = machine.notes_of(self)
+        notes["at work"] = self.background and ("started" in notes or self._files(machine).running)
+        if notes["at work"]:
+            return CommandState(reason="")
+        record = self._files(machine).read() if self._has_record else None
+        boot = inputs.start_of_machine() if self.once_per == "boot" else ""
+        content = self._content(machine) if self.once_per == "content" else ""
+        if self.once_per is not None and self._is_done(record, boot, content):
+            return CommandState(reason="")
         missing = [path for path in self._paths(self.creates, machine) if not os.path.lexists(path)]
         present = [path for path in self._paths(self.removes, machine) if os.path.lexists(path)]
         if (self.creates is not None and not missing) or (self.removes is not None and not present):
@@ -186,21 +276,43 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
                     return CommandState(reason="")
                 text = command if isinstance(command, str) else shlex.join(command)
                 reasons.append(f"{key}: {text} {'succeeds' if wanted else 'fails'}")
-        return CommandState(reason=", ".join(reasons) or "nothing shows that it has run")
+        if self.once_per is not None:
+            reasons.insert(0, self._reason(record))
+        return CommandState(reason=", ".join(reasons) or "nothing shows that it has run", boot=boot, content=content)
 
-    def plan(self, state: CommandState) -> Plan:
+    def plan(self, state: CommandState) -> CommandPlan:
         """Plan the run if there is a reason."""
         if not state.reason:
-            return Plan()
-        return Plan(changes=(Change("run", self._line, after=state.reason),))
+            return CommandPlan()
+        change = Change("start" if self.background else "run", self._line, after=state.reason)
+        return CommandPlan(changes=(change,), boot=state.boot, content=state.content)
 
-    def apply(self, plan: Plan, machine: Machine) -> None:
-        """Run the command.
+    def apply(self, plan: CommandPlan, machine: Machine) -> None:
+        """Run the command, or start it in the background.
 
         Raises:
-            TaskFailed: it cannot be started, fails, times out, or does not create or remove the paths.
+            TaskFailed: it cannot be started, fails, times out, does not create or remove the paths, or changes a file
+                that it reads.
 
         """
+        if self.background:
+            self._launch(plan, machine)
+            return
+        machine.notes_of(self)["ended"] = plan
+        if self.once_per is not None:
+            self._record(plan, machine, done=False)  # a run that is killed from now on has not done it
+        self._run_to_its_end(machine)
+        if self.once_per is not None:
+            if plan.content and self._content(machine) != plan.content:
+                raise TaskFailed(
+                    f"the command has changed what it reads: {secrets.mask(self._line)}",
+                    cause="a file in `reads` changed while the command ran, so `once_per: content` cannot show that it "
+                    "has run for the present content",
+                    cure="let the command write to other files; if somebody else changed the file, run again",
+                )
+            self._record(plan, machine, done=True)
+
+    def _run_to_its_end(self, machine: Machine) -> None:
         done = self._run(self._words(self.argv if self.argv is not None else self.shell or ""), machine)
         machine.forget()
         output, errors = done.output.rstrip("\r\n"), done.errors.rstrip("\r\n")
@@ -213,7 +325,7 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
         )
         if done.status != 0:
             message = (errors.strip() or output.strip())[-4000:]
-            status = f"killed by signal {-done.status}" if done.status < 0 else f"exit status {done.status}"
+            status = outcome(done.status)
             raise TaskFailed(
                 f"the command failed: {secrets.mask(self._line)}",
                 cause=secrets.mask(f"{status}: {message}" if message else f"{status}, without output"),
@@ -236,7 +348,99 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
     def _words(self, command: Strings) -> list[str]:
         return [self.executable, "-c", command] if isinstance(command, str) else list(command)
 
-    def _run(self, words: list[str], machine: Machine) -> commands.Completed:
+    # --------------------------------------------------------------------------------------- its record and its keeper
+
+    @property
+    def _has_record(self) -> bool:
+        return self.once_per is not None or self.background
+
+    def _files(self, machine: Machine) -> Files:
+        """The files of the record, by what identifies the command."""
+        shell = self.executable if self.shell is not None else ""
+        identity = repr((self.argv, self.shell, shell, str(self._folder(machine))))
+        return Files.of(machine.home, digest(secrets.to_digest(identity)))
+
+    def _content(self, machine: Machine) -> str:
+        """A digest of what the command is given: variables, input, environment, and the content of its files.
+
+        Raises:
+            TaskFailed: a file cannot be read, or is a folder.
+
+        """
+        files: list[tuple[str, str]] = []
+        for path in self._paths(self.reads, machine):
+            inputs.file(path)
+            with explained(f"cannot read {path}, which the command reads"):
+                try:
+                    status = os.stat(path)
+                except (FileNotFoundError, NotADirectoryError):
+                    files.append((str(path), ""))
+                    continue
+                if not stat.S_ISREG(status.st_mode):
+                    raise TaskFailed(
+                        f"{path} is not a file",
+                        cause="`reads` takes files, whose content is compared",
+                        cure="name the files in the folder, or remove it from `reads`",
+                    )
+                files.append((str(path), machine.digests.of(path, status)))
+        prefix = self._prefix(machine)
+        given = (None if prefix is None else str(prefix), sorted(self.environment.items()), self.stdin, files)
+        return digest(secrets.to_digest(repr(given)))
+
+    def _is_done(self, record: Record | None, boot: str, content: str) -> bool:
+        if record is None or not record.done:
+            return False
+        return {"boot": record.boot == boot, "content": record.content == content}.get(self.once_per or "", True)
+
+    def _reason(self, record: Record | None) -> str:
+        if record is not None and record.started and record.status is None and not record.reason:
+            return "it was killed before its end"
+        if record is not None and record.started and (record.status or record.reason):
+            return f"it failed: {record.reason or outcome(record.status)}"
+        if record is None or not record.done:
+            return "it has not succeeded yet"
+        return "the machine has started again" if self.once_per == "boot" else "its content has changed"
+
+    def _record(self, plan: CommandPlan, machine: Machine, *, done: bool) -> None:
+        record = self._files(machine).record
+        if done:
+            write_atomically(record, msgspec.json.encode(self._success(plan)), mode=0o600)
+        else:
+            remove(record)  # works on a full disk, too
+
+    def _success(self, plan: CommandPlan) -> Record:
+        return Record(command=self._shown, done=time.time(), boot=plan.boot, content=plan.content)
+
+    @property
+    def _shown(self) -> str:
+        return "withheld by no_log" if log.is_withheld() else secrets.mask(" ".join(self._line.split()))[:_SHOWN]
+
+    def _launch(self, plan: CommandPlan, machine: Machine) -> None:
+        """Start the command in the background.
+
+        Raises:
+            TaskFailed: it cannot be started.
+
+        """
+        from nbprovision.files import command_keeper
+
+        files = self._files(machine)
+        variables = {name: str(value) for name, value in self.environment.items()}
+        words = self._words(self.argv if self.argv is not None else self.shell or "")
+        pid = command_keeper.launch(
+            machine.home,
+            files.record.stem,
+            self._success(plan),
+            self._activated(words, variables, machine),
+            env={**machine.env, **variables},
+            cwd=self._existing_folder(machine),
+            stdin=self.stdin,
+            timeout=None if self.timeout is None else seconds(self.timeout),
+        )
+        machine.notes_of(self)["started"] = True
+        machine.report(pid=pid, log=str(files.log))
+
+    def _existing_folder(self, machine: Machine) -> Path:
         folder = self._folder(machine)
         if not folder.is_dir():
             raise TaskFailed(
@@ -244,6 +448,10 @@ class EnsureCommand(Task[CommandState], frozen=True, kw_only=True):
                 cause="there is no such folder",
                 cure="create it, or correct `chdir`",
             )
+        return folder
+
+    def _run(self, words: list[str], machine: Machine) -> commands.Completed:
+        folder = self._existing_folder(machine)
         variables = {name: str(value) for name, value in self.environment.items()}
         return commands.run(
             self._activated(words, variables, machine),

@@ -1,12 +1,13 @@
-"""``ensure_env_var``: environment variables of kernels and of shells."""
+"""``ensure_env_var``: environment variables of kernels, of shells, and of the Jupyter server."""
 
 from __future__ import annotations
 
+import ast
 import fnmatch
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -19,7 +20,7 @@ from nbprovision.files.text import Place, with_block
 from nbprovision.machine import kernels
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, nearest
-from nbprovision.model.relations import AnyOf, Needs
+from nbprovision.model.relations import AnyOf, Excludes, Needs
 from nbprovision.model.task import Resource, Setting, Strings, Task, as_list, parameter
 from nbprovision.system import secrets
 from nbprovision.system.files import path_state
@@ -31,6 +32,11 @@ _INTERACTIVE = ".bashrc"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _GLOB = re.compile(r"[*?\[]")
 _ALL = "all"
+# Every program of Jupyter executes this file before its own, and kernels inherit the server's variables. The image's
+# own files (jupyter_server_config.py, jupyter_notebook_config.py) stay as they are.
+# https://jupyter-core.readthedocs.io/en/latest/ (JupyterApp.load_config_file), and
+# https://jupyter-server.readthedocs.io/en/latest/users/configuration.html
+_SERVER = "jupyter_config.py"
 
 
 class KernelSpec(ManagedPath, frozen=True, kw_only=True):
@@ -47,6 +53,7 @@ class EnvVarState(msgspec.Struct, frozen=True, kw_only=True):
         kernels: The selected kernels of the user.
         missing: The selected names that are not kernels of the user.
         available: The names of all kernels of the user.
+        server: The file that the Jupyter server reads.
         volume: The folder that survives a restart.
 
     """
@@ -55,21 +62,30 @@ class EnvVarState(msgspec.Struct, frozen=True, kw_only=True):
     kernels: tuple[KernelSpec, ...] = ()
     missing: tuple[str, ...] = ()
     available: tuple[str, ...] = ()
+    server: ManagedPath | None = None
     volume: Path | None = None
 
 
 class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
-    """Set environment variables in the user's kernels and in the shells of terminals.
+    """Set environment variables in the user's kernels and in the shells of terminals, or in the Jupyter server.
 
     Values are literal: no shell and no kernel evaluates them. In a shell's file each variable has a block of its own.
     In a kernel it is an entry of `env` in kernel.json, which `ensure_kernel` keeps. Running kernels and terminals see
     the variables after their next start. The task changes the kernels that exist when its turn comes, so write it after
     the tasks that create them.
+
+    The kernels of the image have no kernel.json of the user. They get a variable by `where: server`: it is then in
+    `jupyter_config.py` in the user's Jupyter folder, and every kernel and terminal inherits it from the server,
+    whichever environment it is of. The server reads the file when it starts; a lifecycle script runs before that, at
+    any other time notify `restart_jupyter`. A variable of kernel.json precedes one of the server. `everywhere` does not
+    include the server, because a variable such as PYTHONPATH can keep its own programs from starting.
     """
 
     relations = (
         AnyOf(("name", "vars"), cure="give `name` and `value`, or `vars`"),
         Needs("value", ("name",)),
+        Excludes("where", "shells", ("kernels",), cure="leave `kernels` out, or write where: kernels"),
+        Excludes("where", "server", ("kernels",), cure="leave `kernels` out: every kernel gets the server's variables"),
     )
     actions: ClassVar[dict[str, str]] = file_work.EDIT_ACTIONS
     examples: ClassVar[str] = """
@@ -83,6 +99,12 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
     vars:
       EDITOR: nano
       PAGER: less -R
+- name: A proxy for every kernel, the image's own included
+  ensure_env_var:
+    where: server
+    vars:
+      https_proxy: http://proxy.example:3128
+      no_proxy: localhost,127.0.0.1,169.254.169.254
 - name: An old variable is removed
   ensure_env_var:
     name: OLD_SETTING
@@ -93,7 +115,7 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
         "variable": "write name:",
         "variables": "write vars:",
         "env": "write kernels: with the names of kernels",
-        "path": "write where: kernels, shells or everywhere",
+        "path": "write where: kernels, shells, server or everywhere",
     }
 
     awaits: ClassVar[frozenset[str]] = frozenset({"kernel"})
@@ -104,8 +126,11 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
         msgspec.field(default_factory=dict)
     )
     where: Annotated[
-        Literal["everywhere", "kernels", "shells"],
-        parameter("In the user's kernels, in shells (`~/.bashrc` and the file of login shells), or in both."),
+        Literal["everywhere", "kernels", "shells", "server"],
+        parameter(
+            "In the user's kernels, in shells (`~/.bashrc` and the file of login shells), in both (`everywhere`), or "
+            "in the Jupyter server and with it in every kernel."
+        ),
     ] = "everywhere"
     kernels: Annotated[Strings, parameter("The kernels: names, globs, or `all` of the user's.")] = _ALL
     state: Annotated[Literal["present", "absent"], parameter("Whether the variables are set.")] = "present"
@@ -138,8 +163,9 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
     # ---------------------------------------------------------------------------------- its relations to other tasks
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
-        """The files of shells, and the kernel.json of each named kernel."""
-        return frozenset(Resource("file", str(path)) for path in (*self._shell_files(machine), *self._named(machine)))
+        """The files of shells and of the server, and the kernel.json of each named kernel."""
+        files = (*self._shell_files(machine), *self._server_files(machine), *self._named(machine))
+        return frozenset(Resource("file", str(path)) for path in files)
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
         """The named kernels."""
@@ -149,25 +175,26 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
         """Each variable in each file, in the file's notation; a pattern stands for its kernels."""
         present = self.state == "present"
         for name, value in self._variables.items():
-            for path in self._shell_files(machine):
+            for path in (*self._shell_files(machine), *self._server_files(machine)):
                 yield Setting(str(path), (name,), value if present else None)
-            for kernel in as_list(self.kernels) if self.where != "shells" else ():
+            for kernel in as_list(self.kernels) if self._in_kernels else ():
                 path = self._folder(machine) / ("*" if kernel == _ALL else kernel.lower()) / kernels.SPEC
                 wanted = _in_kernel(value) if present else None
                 yield Setting(str(path), ("env", name), wanted, pattern=self._is_pattern(kernel))
 
     def barrier(self, machine: Machine) -> bool:
         """Earlier tasks may create kernels that match a pattern."""
-        return self.where != "shells" and any(map(self._is_pattern, as_list(self.kernels)))
+        return self._in_kernels and any(map(self._is_pattern, as_list(self.kernels)))
 
     def weight(self, machine: Machine) -> Literal[0]:
         """Small files."""
         return 0
 
     def witnesses(self, machine: Machine) -> Iterable[Path]:
-        """The files of shells and kernels, and the folder in which new kernels appear."""
+        """The files of shells, of the server and of kernels, and the folder in which new kernels appear."""
         yield from self._shell_files(machine)
-        if self.where != "shells":
+        yield from self._server_files(machine)
+        if self._in_kernels:
             folder = self._folder(machine)
             yield folder
             yield from (folder / name / kernels.SPEC for name in sorted(kernels.installed([folder])))
@@ -182,8 +209,9 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
 
         """
         shells = tuple(file_work.read_state(path, follow=self.follow) for path in self._shell_files(machine))
-        if self.where == "shells":
-            return EnvVarState(shells=shells, volume=machine.platform.volume)
+        server = [file_work.read_state(path, follow=self.follow) for path in self._server_files(machine)]
+        if not self._in_kernels:
+            return EnvVarState(shells=shells, server=next(iter(server), None), volume=machine.platform.volume)
         available = kernels.installed([self._folder(machine)])
         patterns = as_list(self.kernels)
         chosen = [name for name in available if any(self._matches(pattern, name) for pattern in patterns)]
@@ -211,17 +239,13 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
                 cure="create it with ensure_kernel before this task, or correct `kernels`",
             )
         private = self._secret and self.state == "present"
+        server = () if state.server is None else (state.server,)
         if private:
-            for file in (*state.shells, *state.kernels):
-                refuse_persistent(
-                    file,
-                    Path(os.path.realpath(file.place)),
-                    state.volume,
-                    what="a secret",
-                    cure="fetch it where it is used, or keep the file off the volume",
-                )
+            for file in (*state.shells, *server, *state.kernels):
+                refuse_persistent(file, Path(os.path.realpath(file.place)), state.volume)
         mode = "go=" if private else None
         plans = [self._plan_shell(file, mode) for file in state.shells]
+        plans += [self._plan_server(file, mode) for file in server]
         plans += [self._plan_kernel(kernel, mode) for kernel in state.kernels]
         return msgspec.structs.replace(file_work.join_plans(plans), warnings=tuple(self._doubts()), beside=True)
 
@@ -235,12 +259,31 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
         file_work.carry_out(plan, machine)
 
     def _plan_shell(self, file: ManagedPath, mode: str | None) -> FilePlan:
+        text = self._with_blocks(file, lambda name, value: f"export {name}={shlex.quote(value)}")
+        return FilePlan() if file.text is None and not text else file_work.plan_text(file, text, mode=mode)
+
+    def _plan_server(self, file: ManagedPath, mode: str | None) -> FilePlan:
+        text = self._with_blocks(file, lambda name, value: f"import os\n\nos.environ[{name!r}] = {value!r}")
+        if self.state == "present":
+            try:
+                ast.parse(text)
+            except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+                line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+                raise TaskFailed(
+                    f"{file.path} cannot be edited",
+                    cause=f"it is not valid Python, so Jupyter cannot read it either: {error.args[0]}{line}",
+                    cure="correct or remove it",
+                ) from None
+        return FilePlan() if file.text is None and not text else file_work.plan_text(file, text, mode=mode)
+
+    def _with_blocks(self, file: ManagedPath, statement: Callable[[str, str], str]) -> str:
+        """The text of a file with a block for each variable, or without it."""
         text = file.text or ""
         for name, value in self._variables.items():
             begin, end = f"# BEGIN {name} (nbprovision)", f"# END {name} (nbprovision)"
-            line = f"export {name}={shlex.quote(value)}" if self.state == "present" else None
-            text = with_block(text, begin, end, line, Place(), name=f"the variable {name} in {file.path}").text
-        return FilePlan() if file.text is None and not text else file_work.plan_text(file, text, mode=mode)
+            lines = statement(name, value) if self.state == "present" else None
+            text = with_block(text, begin, end, lines, Place(), name=f"the variable {name} in {file.path}").text
+        return text
 
     def _plan_kernel(self, kernel: KernelSpec, mode: str | None) -> FilePlan:
         if not isinstance(kernel.spec, dict):
@@ -261,7 +304,7 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
                 yield f"the value of {name} is literal: nothing replaces its `$` by a variable's value"
 
     def _shell_files(self, machine: Machine) -> list[Path]:
-        if self.where == "kernels":
+        if self.where not in ("everywhere", "shells"):
             return []
         names = [*_LOGIN, _INTERACTIVE]
         if self.state == "present":
@@ -269,9 +312,18 @@ class EnsureEnvVar(Task[EnvVarState], frozen=True, kw_only=True):
             names = [login, _INTERACTIVE]
         return [machine.user_home / name for name in names]
 
+    @property
+    def _in_kernels(self) -> bool:
+        return self.where in ("everywhere", "kernels")
+
+    def _server_files(self, machine: Machine) -> list[Path]:
+        if self.where != "server":
+            return []
+        return [kernels.config_dir(machine.env, machine.user_home) / _SERVER]
+
     def _named(self, machine: Machine) -> list[Path]:
         """The files of the kernels that are named, not matched by a pattern."""
-        if self.where == "shells":
+        if not self._in_kernels:
             return []
         folder = self._folder(machine)
         return [folder / name.lower() / kernels.SPEC for name in as_list(self.kernels) if not self._is_pattern(name)]

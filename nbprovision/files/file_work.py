@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -148,7 +148,7 @@ class FileTask(Task[State], frozen=True, kw_only=True):
         """The folders above the file, and the environment that contains it."""
         return resources_above(self.target(machine), machine)
 
-    def weight(self, machine: Machine) -> Literal[0]:
+    def weight(self, machine: Machine) -> Literal[0, 1, 2]:
         """Usually a small file."""
         return 0
 
@@ -156,14 +156,15 @@ class FileTask(Task[State], frozen=True, kw_only=True):
         """The file; the witness of a link includes its target."""
         yield self.target(machine)
 
-    def apply(self, plan: FilePlan, machine: Machine) -> None:
-        """Carry out the plan.
+    def apply(self, plan: Any, machine: Machine) -> Sequence[Change] | None:
+        """Carry out a `FilePlan`.
 
         Raises:
             TaskFailed: a file cannot be written.
 
         """
         carry_out(plan, machine)
+        return None
 
 
 def check_path(key: str, path: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 from urllib.parse import urlsplit
@@ -27,12 +27,13 @@ from nbprovision.files.config_file import (
 )
 from nbprovision.indexes import codeartifact, index_settings, index_url, pip_conf, uv_toml
 from nbprovision.indexes.codeartifact import CodeArtifact, TokenState, seconds_left, token_record
+from nbprovision.indexes.lock_request import IndexLockRequest
 from nbprovision.indexes.pip_conf import Settings
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError
 from nbprovision.model.relations import OneOf, Requires
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import Resource, Strings, as_list, parameter
+from nbprovision.model.task import LockRequest, Resource, Setting, Strings, as_list, parameter
 from nbprovision.system import secrets
 from nbprovision.system.files import remove
 
@@ -215,6 +216,20 @@ class EnsurePipIndex(ConfigScope[IndexState], frozen=True, kw_only=True):
     def provides(self, machine: Machine) -> frozenset[Resource]:
         """The index, named by its pip.conf."""
         return frozenset({Resource("index", str(self._pip_conf(machine)))})
+
+    def shared_values(self, machine: Machine) -> Iterator[Setting]:
+        """The options of pip.conf."""
+        for name, words in self._pip_settings(machine).items() if self.state == "present" else ():
+            section, _, option = name.partition(".")
+            yield Setting(str(self._pip_conf(machine)), (section, option), "\n".join(words))
+
+    def lock_requests(self, machine: Machine) -> Iterator[LockRequest]:
+        """The files as the task leaves them; a CodeArtifact repository counts as this machine's files have it."""
+        if self.state == "absent" or self.codeartifact is not None:
+            return
+        path = self._pip_conf(machine)
+        files = {path: _model(ToolFile(pip_conf, read_configured(path), self._pip_settings(machine)))}
+        yield IndexLockRequest(prefix=path.parent, files=files)
 
     def ages(self, machine: Machine) -> float | None:
         """The seconds until a token is renewed, after half its lifetime."""

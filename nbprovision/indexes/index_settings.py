@@ -7,9 +7,9 @@ https://docs.astral.sh/uv/concepts/configuration-files/ and https://docs.astral.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +18,9 @@ import msgspec
 
 from nbprovision.indexes import index_url
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system import secrets, trust
+from nbprovision.system import secrets, toml_document, trust
 from nbprovision.system.files import read_text
+from nbprovision.system.toml_document import NoToml
 
 PIP_CONF = "pip.conf"
 UV_TOML = "uv.toml"
@@ -139,7 +140,7 @@ def effective(
     Raises:
         TaskFailed: a configuration file is not valid; pip and uv themselves fail at it.
     """
-    texts = instead or {}
+    texts = {} if instead is None else instead
 
     def read(path: Path) -> str | None:
         return texts[path] if path in texts else read_configuration(path)
@@ -336,17 +337,24 @@ def parse_pip_conf(path: Path, text: str, *, defaults: bool = True) -> dict[str,
     """
     import configparser
 
-    parser = configparser.RawConfigParser(default_section="DEFAULT" if defaults else "\0")
-    parser.optionxform = normalized  # type: ignore[method-assign, assignment]
     try:
-        # pip opens the file as text, with any kind of line ends.
-        parser.read_string(text.replace("\r\n", "\n").replace("\r", "\n"), str(path))
+        return {section: dict(options) for section, options in _sections(str(path), text, defaults).items()}
     except configparser.Error as error:
         raise TaskFailed(
             f"cannot read {path}",
             cause=secrets.mask(str(error).replace("\n", " ")),
             cure="correct or remove the file; pip fails at it too",
         ) from error
+
+
+@functools.lru_cache(maxsize=64)  # each environment asks for the same few files
+def _sections(source: str, text: str, defaults: bool) -> dict[str, dict[str, str]]:
+    import configparser
+
+    parser = configparser.RawConfigParser(default_section="DEFAULT" if defaults else "\0")
+    parser.optionxform = normalized  # type: ignore[method-assign, assignment]
+    # pip opens the file as text, with any kind of line ends.
+    parser.read_string(text.replace("\r\n", "\n").replace("\r", "\n"), source)
     return {section: dict(parser.items(section)) for section in parser.sections()}
 
 
@@ -361,16 +369,9 @@ def parse_uv_toml(path: Path, text: str) -> dict[str, Any]:
     Raises:
         TaskFailed: it is not valid TOML.
     """
-    text = text.removeprefix(BYTE_ORDER_MARK)  # uv ignores it, Python's parsers do not
     try:
-        if sys.version_info >= (3, 11):
-            import tomllib
-
-            return tomllib.loads(text)
-        import tomlkit
-
-        return tomlkit.parse(text).unwrap()
-    except (ValueError, RecursionError) as error:
+        return toml_document.load(text)
+    except NoToml as error:
         raise TaskFailed(
             f"cannot read {path}",
             cause=secrets.mask(str(error)),

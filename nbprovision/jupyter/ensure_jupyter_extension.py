@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from nbprovision.files import file_work
+from nbprovision.files import file_work, json_text
 from nbprovision.files.file_work import FILE_ACTIONS, FilePlan, ManagedPath
 from nbprovision.jupyter import server as jupyter
-from nbprovision.machine import distributions
+from nbprovision.machine import distributions, kernels
 from nbprovision.machine.env_selection import PlatformChanges
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironment
@@ -182,7 +181,7 @@ class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True)
             config = jupyter.parse_config(file.path, file.text)
             wanted = self._with_lab(config, state.disabled) if key == "lab" else self._with_server(config)
             if wanted != config:
-                edits.append(file_work.plan_text(file, json.dumps(wanted, indent=2, ensure_ascii=False) + "\n"))
+                edits.append(file_work.plan_text(file, _edited(file, config, wanted)))
         files = file_work.join_plans(edits)
         return ExtensionPlan(
             changes=(*pip.changes, *files.changes),
@@ -241,7 +240,7 @@ class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True)
 
     def _files(self, machine: Machine) -> dict[str, Path]:
         """The configuration files, by the parameter that each one holds."""
-        folder = jupyter.config_folder(machine.env, machine.user_home)
+        folder = kernels.config_dir(machine.env, machine.user_home)
         if self.scope == "env":
             folder = self.prefix(machine) / "etc/jupyter"
         files = {"lab": folder / jupyter.PAGE_CONFIG, "server": folder / jupyter.SERVER_CONFIG}
@@ -279,6 +278,23 @@ class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True)
             deep=self.deep,
             refresh_every=self.refresh_every,
         )
+
+
+def _edited(file: ManagedPath, config: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """The text of the file with the wanted extensions; all other settings keep their form."""
+    values: dict[str, Any] = {}
+    gone: list[tuple[str, ...]] = []
+    for keys in (("disabledExtensions",), ("ServerApp", "jpserverextensions")):
+        if config.get(keys[0]) == wanted.get(keys[0]):
+            continue
+        before, after = config, wanted
+        for key in keys:
+            before, after = _mapping(before, key), _mapping(after, key)
+        gone += [(*keys, name) for name in before if name not in after]
+        for key in reversed(keys):
+            after = {key: after}
+        values |= after
+    return json_text.edited(file.path, file.text, values, gone) or ""
 
 
 def _mapping(config: dict[str, Any], key: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Inevitable, ParameterError, TaskFailed, UnknownEnvironment
 from nbprovision.model.relations import OneOf, Requires
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import Claim, Foretold, Input, Resource, Setting, parameter
+from nbprovision.model.task import Claim, Foretold, Input, LockRequest, Resource, Setting, parameter
 from nbprovision.system import secrets, unfinished
 from nbprovision.system.places import existing
 
@@ -269,6 +269,15 @@ class EnsureKernel(EnvSelection[KernelState], frozen=True, kw_only=True):
         prefix = self._prefix(machine) if self._installs else None
         if prefix is not None and prefix.is_dir() and not kernelspec.owned_by_conda(prefix):
             yield Claim(prefix, "ipykernel")
+
+    def lock_requests(self, machine: Machine) -> Iterable[LockRequest]:
+        """ipykernel, unless an environment that no task makes has it."""
+        prefix = self._prefix(machine) if self._installs else None
+        if prefix is None:
+            return []
+        if prefix not in machine.declared.values() and distributions.installed(prefix, {"ipykernel"}):
+            return []
+        return [kernel_folder.lock_request(prefix)]
 
     def shared_values(self, machine: Machine) -> Iterable[Setting]:
         """The variables, the display name and the command in kernel.json."""

@@ -14,6 +14,7 @@ from nbprovision.machine import distributions
 from nbprovision.machine.kernels import SPEC
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
+from nbprovision.model.task import LockRequest
 from nbprovision.system.files import (
     explained,
     make_folder,
@@ -46,6 +47,16 @@ def install_ipykernel(machine: Machine, prefix: Path, lacking: Sequence[str]) ->
             remove(distribution.path)  # the remains of an interrupted install make uv fail
     request = RequirementSet(wanted=(requirements.parse("ipykernel"),))
     engine.install(machine, prefix, request, constraints=image_constraints(machine, prefix), reinstall=lacking)
+
+
+def lock_request(prefix: Path) -> LockRequest:
+    """The request for ipykernel in a lock."""
+    from nbprovision.pip import requirements
+    from nbprovision.pip.lock_request import PipLockRequest
+    from nbprovision.pip.requirements_files import RequirementSet
+
+    wanted = RequirementSet(wanted=(requirements.parse("ipykernel"),))
+    return PipLockRequest(prefix=prefix, wanted=wanted, environment=prefix)
 
 
 def write(folder: Path, files: Mapping[str, bytes], *, mode: int, unwanted: Iterable[str] = ()) -> None:

@@ -114,7 +114,7 @@ def can_start(name: str, prefix: Path | None, machine: Machine) -> bool:
         return os.access(path, os.X_OK)
     if prefix is None and _PYTHON.fullmatch(name):
         return True
-    server = machine.conda.jupyter_server
+    server = machine.conda.server
     folders = [*([] if server is None else [str(server / "bin")]), machine.env.get("PATH", os.defpath)]
     return shutil.which(name, path=os.pathsep.join(folders)) is not None
 

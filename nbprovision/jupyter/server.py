@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +30,9 @@ _EXTENSION_FOLDERS = (
 
 
 def server_prefix(machine: Machine) -> Path | None:
-    """The environment of the Jupyter server: the platform's, or that of the ``jupyter`` on the PATH."""
-    for environment in machine.conda.environments():
-        if environment.jupyter_server:
-            return environment.prefix
+    """The environment of the Jupyter server: the platform's (in Studio the base), or that of the one on the PATH."""
+    if machine.conda.server is not None:
+        return machine.conda.server
     for program in _PROGRAMS:
         location = shutil.which(program, path=machine.env.get("PATH", os.defpath))
         for path in (Path(location), Path(os.path.realpath(location))) if location is not None else ():
@@ -42,11 +40,6 @@ def server_prefix(machine: Machine) -> Path | None:
             if path.parent.name == "bin" and (prefix / "bin/python").exists():
                 return prefix
     return None
-
-
-def config_folder(env: Mapping[str, str], user_home: Path) -> Path:
-    """The folder of the user's own Jupyter configuration."""
-    return Path(os.path.abspath(env.get("JUPYTER_CONFIG_DIR") or user_home / ".jupyter"))
 
 
 def parse_config(path: Path, text: str | None) -> dict[str, Any]:

@@ -152,6 +152,47 @@ def examine(
     return Checked(payload=payload, warnings=tuple(warnings), notes=tuple(dict.fromkeys((*notes, *changed))))
 
 
+def root_calls(
+    path: Path,
+    machine: Machine,
+    catalogue: Catalogue,
+    extra_vars: Mapping[str, Any],
+    *,
+    tags: Collection[str] = (),
+    skip_tags: Collection[str] = (),
+) -> list[TaskCall]:
+    """Return the chosen tasks of root's part, in order; the arguments are those of `examine`.
+
+    Raises:
+        InvalidPlaybook: the playbook has faults.
+
+    """
+    playbook = _read(path, machine, catalogue, extra_vars, machine.variables(), tags, skip_tags)
+    return [call for play in playbook.plays for call in play.root_calls if call.task is not None]
+
+
+def _read(
+    path: Path,
+    machine: Machine,
+    catalogue: Catalogue,
+    extra_vars: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    tags: Collection[str],
+    skip_tags: Collection[str],
+) -> read.Playbook:
+    """Read a playbook as its machine would, with these facts."""
+    return read.read_playbook(
+        path,
+        catalogue,
+        extra_vars,
+        facts,
+        env=Elsewhere(machine.env),
+        tags=tags,
+        skip_tags=skip_tags,
+        outside=outside_of(machine),
+    )
+
+
 def _refused(findings: Iterable[Finding]) -> InvalidPlaybook:
     faults = [
         InvalidPlaybook(finding.message, cause=finding.why, cure=finding.cure, position=finding.position)
@@ -184,16 +225,7 @@ class _Reading:
         facts = (_UnknownFacts(read_here), read_here)
         for values in facts:
             try:
-                playbook = read.read_playbook(
-                    whole,
-                    catalogue,
-                    extra_vars,
-                    values,
-                    env=Elsewhere(machine.env),
-                    tags=tags,
-                    skip_tags=skip_tags,
-                    outside=outside_of(machine),
-                )
+                playbook = _read(whole, machine, catalogue, extra_vars, values, tags, skip_tags)
             except InvalidPlaybook as fault:
                 faults = single_faults(fault)
                 missing = next((fault for fault in faults if isinstance(fault, MissingFile)), None)

@@ -26,6 +26,7 @@ from packaging.version import Version
 
 from nbprovision import __version__
 from nbprovision.lifecycle import addresses
+from nbprovision.lifecycle.root_part import RootPart
 from nbprovision.lifecycle.wheels import TOOL
 from nbprovision.model.errors import UsageError
 
@@ -60,12 +61,13 @@ print(zipfile.ZipFile(sys.argv[1]).read("nbprovision/lifecycle/bootstrap.sh").de
 
 
 class Places(msgspec.Struct, frozen=True):
-    """The places on a kind of machine: the user, their home, the tool's home, the user's own playbook."""
+    """The places on a kind of machine: the user, their home, the tool's home, the user's own playbook, programs."""
 
     user: str
     user_home: str
     home: str
     user_playbook: str
+    path: str
 
 
 PLATFORMS = {
@@ -74,12 +76,14 @@ PLATFORMS = {
         "/home/ec2-user",
         "/home/ec2-user/SageMaker/.nbprovision",
         "/home/ec2-user/SageMaker/nbprovision.yml",
+        "/usr/local/bin:/usr/bin:/bin",
     ),
     "studio": Places(
         "sagemaker-user",
         "/home/sagemaker-user",
         "/home/sagemaker-user/.local/state/nbprovision",
         "/home/sagemaker-user/nbprovision.yml",
+        "/opt/conda/bin:/usr/local/bin:/usr/bin:/bin",
     ),
 }
 
@@ -107,6 +111,7 @@ class ScriptRequest(msgspec.Struct, frozen=True, kw_only=True):
         options: Further options of ``nbprovision run``.
         user_playbook: The user's own playbook; it runs after the team's if it exists.
         on_finish: A shell command that runs as the user after work in the background.
+        root: Root's tasks.
 
     Raises:
         UsageError: neither ``tool`` nor ``index_url`` names the source of the tool. The public index is not a default:
@@ -130,6 +135,7 @@ class ScriptRequest(msgspec.Struct, frozen=True, kw_only=True):
     options: Sequence[str] = ()
     user_playbook: str | None = None
     on_finish: str | None = None
+    root: RootPart | None = None
 
     def __post_init__(self) -> None:
         """Refuse to guess the source of the tool."""
@@ -235,13 +241,20 @@ def render(request: ScriptRequest) -> str:
         "VERSION": VERSION,
         "USER_HOME": places.user_home,
         "USER": places.user,
+        "PATH": places.path,
         "HOME": home,
         "SECONDS": str(request.seconds),
         # The notebook starts even if root's part fails (no free process, no space).
         "TRAP": "" if request.strict else "trap 'exit 0' EXIT",
-        "END": _STRICT if request.strict else "exit 0",
+        "END": (_STRICT_ROOT if request.root else _STRICT) if request.strict else "exit 0",
     }
-    script = _filled(_TEMPLATE.read_text(encoding="ascii"), parts)
+    template = _TEMPLATE.read_text(encoding="ascii")
+    script = _filled(template, {**parts, **_root_lines(request, fetched=False)})
+    if request.root is not None and len(script) > MAX_BYTES:
+        bare = _filled(template, {**parts, **_root_lines(msgspec.structs.replace(request, root=None), fetched=False)})
+        if len(bare) <= MAX_BYTES:
+            _refuse_unfetched(request, request.root, MAX_BYTES - len(script) + len(request.root.packed))
+            script = _filled(template, {**parts, **_root_lines(request, fetched=True)})
     size = len(script.encode("ascii"))
     if size > MAX_BYTES:
         sizes = ", ".join(f"{name} {len(content):,}" for name, content in request.payload.items())
@@ -267,6 +280,102 @@ _RENAME = "rename the file or the folder, with plain letters"
 _STRICT = """\
 case $word in failed) exit "$status" ;; esac
 exit 0"""
+
+_STRICT_ROOT = f'[ -z "$root" ] || exit 2\n{_STRICT}'
+
+_PYTHON = "/usr/bin/timeout --kill-after=2 @LIMIT@ /usr/bin/python3 -I -S"
+_CLEAN = "@SUDO@/usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8@PROXIES@"
+
+_ROOT_IN_THE_SCRIPT = f"""\
+root=
+{_CLEAN} {_PYTHON} -c 'import base64, sys, zlib
+exec(zlib.decompress(base64.b85decode("".join(sys.stdin.read().split()))))' @SECONDS@ @SHORT@ \\
+    <<'NBPROVISION-END-OF-ROOT-PART' || root=failed
+@PACKED@
+NBPROVISION-END-OF-ROOT-PART"""
+
+_ROOT_FETCHED = f"""\
+root=
+{_CLEAN} /bin/sh -s <<'NBPROVISION-END-OF-ROOT-PART' || root=failed
+own=/var/lib/nbprovision
+file=$own/@NAME@
+sound() {{ [ -f $1 ] && [ "$(sha256sum <$1)" = '@SHA256@  -' ]; }}
+mkdir -p -m 700 $own
+sound $file || {{
+    @FETCH@
+    sound $own/.new && mv -f $own/.new $file
+}}
+! sound $file || exec {_PYTHON} $file @SECONDS@ @SHORT@
+echo "root's part: cannot get @NAME@ from" @FROM@
+exit 1
+NBPROVISION-END-OF-ROOT-PART"""
+
+
+def _root_lines(request: ScriptRequest, *, fetched: bool) -> dict[str, str]:
+    """Return the lines that run root's program: its text stands in them, or they fetch it."""
+    part = request.root
+    if part is None:
+        return {"ROOT": "", "ROOT_WORD": ""}
+    seconds = request.seconds // 2  # the user's part gets the rest, and what root does not need
+    proxies = sorted((name, value) for name, value in request.environment.items() if name.lower() in _PROXIES)
+    # A schedule keeps its log in the tool's home, as the user; root itself opens nothing there.
+    named = [] if request.home is None else [("NBPROVISION_HOME", request.home)]
+    values = {
+        "SUDO": "/usr/bin/sudo -n " if request.platform == "studio" else "",
+        "PROXIES": "".join(f" {name}={_quoted(value)}" for name, value in [*proxies, *named]),
+        "LIMIT": str(seconds + 3),
+        "SECONDS": str(seconds),
+        "SHORT": part.sha256[:12],
+        "NAME": part.name,
+        "SHA256": part.sha256,
+        "PACKED": part.packed,
+        "FETCH": _root_fetch(request, part.name) if fetched else "",
+        "FROM": _quoted(request.assets_url or ""),
+    }
+    text = _ROOT_FETCHED if fetched else _ROOT_IN_THE_SCRIPT
+    lines = re.sub(r"@([A-Z0-9_]+)@", lambda match: values[match[1]], text)
+    return {"ROOT": lines, "ROOT_WORD": "${root:+ root=$root}"}
+
+
+def _root_fetch(request: ScriptRequest, name: str) -> str:
+    """Return the command that fetches root's program, by a program of root's."""
+    url = _quoted(f"{(request.assets_url or '').rstrip('/')}/{name}")
+    if url.startswith("https://"):
+        return f"curl -fsSL --proto =https --max-time 60 -o $own/.new {url}"
+    places = ["/usr/bin/aws", "/usr/local/bin/aws", *(["/opt/conda/bin/aws"] if request.platform == "studio" else [])]
+    return (
+        f"for aws in {' '.join(places)}; do [ ! -x $aws ] || AWS_MAX_ATTEMPTS=2 timeout 60 $aws \\\n"
+        f"        --cli-connect-timeout 5 s3 cp --only-show-errors {url} $own/.new && break; done"
+    )
+
+
+_PROXIES = ("https_proxy", "http_proxy", "no_proxy")
+
+
+def _refuse_unfetched(request: ScriptRequest, part: RootPart, room: int) -> None:
+    """Refuse root's part where it fits neither into the script nor can be fetched.
+
+    Raises:
+        UsageError: it has no place that root may read.
+
+    """
+    place = request.assets_url
+    if place is not None and not place.startswith("/"):
+        return
+    takes = (
+        f"root's part ({', '.join(part.kinds)}) takes {len(part.packed):,} bytes, and the script has room for {room:,}"
+    )
+    if place is None:
+        raise UsageError(
+            takes,
+            cause=f"the platform accepts scripts of {MAX_BYTES:,} bytes",
+            cure="write it into a folder with --assets DIR, upload that, and name its place with --assets-url s3://...",
+        )
+    raise UsageError(
+        f"--assets-url {place} cannot be the place of root's part",
+        cause=f"root reads nothing that the notebook's user can write; {takes}",
+        cure="name a place of S3 or https://",
+    )
 
 
 def _filled(template: str, parts: Mapping[str, str]) -> str:

@@ -14,10 +14,12 @@ tenths() { # of a second since the script began
     echo $((${now%.*} * 10 + 1${now#*.} / 10 - ${began%.*} * 10 - 1${began#*.} / 10))
 }
 
-as_user= # without root (Studio), the script runs as the user already
+# Without root (Studio), the script runs as the user already, with the variables by which the platform's containers reach
+# AWS: https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
+as_user="" clean=""
 run=${TMPDIR:-/tmp}
 if [ "$(/usr/bin/id -u)" -eq 0 ]; then
-    as_user="/usr/sbin/runuser -u @USER@ --"
+    as_user="/usr/sbin/runuser -u @USER@ --" clean=-i
     run=/run/nbprovision
     /bin/mkdir -p $run
 @PROFILE@
@@ -30,6 +32,8 @@ if [ "$(/usr/bin/id -u)" -eq 0 ]; then
         ! /usr/bin/timeout 10 $unit /bin/true || as_user="$unit -p TimeoutStopSec=10 --unit=$name $as_user"
     fi
 fi
+
+@ROOT@
 
 # The output of the user's part comes through a pipe that this part reads: it is bounded, has no control characters, and
 # cannot imitate root's own lines. Output beyond the bound is read and dropped, so that no writer waits.
@@ -51,7 +55,7 @@ exec >"$1" 2>&1
 shift
 for fd in /proc/self/fd/*; do fd=${fd##*/}; [ $fd -le 2 ] || eval "exec $fd>&-"; done
 exec "$@"' close $out /usr/bin/setsid --wait $as_user \
-    /usr/bin/env -i HOME=@USER_HOME@ USER=@USER@ LOGNAME=@USER@ LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin \
+    /usr/bin/env $clean HOME=@USER_HOME@ USER=@USER@ LOGNAME=@USER@ LANG=C.UTF-8 PATH=@PATH@ \
     NBPROVISION_PHASE=@HOOK@ NBPROVISION_STARTED=$began NBPROVISION_VERSION=@VERSION@@ENVIRONMENT@ \
     /bin/sh -s <<'NBPROVISION-END-OF-USER-PART'
 trap '' PIPE
@@ -113,7 +117,7 @@ case $status in
 esac
 spent=$(tenths)
 line="nbprovision: $word status=$status$after$used seconds=$((spent / 10)).$((spent % 10)) changed=$changed failed=$failed"
-line="$line version=$version hook=@HOOK@$rest"
+line="$line version=$version hook=@HOOK@@ROOT_WORD@$rest"
 [ -z "$as_user" ] || echo "$line" >$run/@HOOK@
 echo "$line"
 @END@

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from nbprovision.lint.finding import Edit, Finding, Problem, Rule, all_rules
-from nbprovision.lint.subject import Catalogue, Playbook, Script, is_script
+from nbprovision.lint.subject import ASSUMED, Catalogue, Playbook, Script, is_script
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, Position, nearest
 from nbprovision.playbook.yaml_nodes import read_file_bytes
@@ -38,7 +38,7 @@ def check(path: Path, machine: Machine, catalogue: Catalogue, extra_vars: Mappin
     data = read_file_bytes(path, "script" if path.suffix == ".sh" else "playbook")
     findings: list[Finding] = []
     if is_script(path, data):
-        script = Script(path, data)
+        script = Script(path, data, machine.platform.kind if machine.platform.because == ASSUMED else None)
         findings += _findings(script, "script")
         texts = {str(path): script.text}
     else:

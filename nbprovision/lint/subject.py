@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 
 import msgspec
 
+from nbprovision.lint.shell import Command, ShellScript, User
 from nbprovision.machine.expansion import expanded
 from nbprovision.machine.machine import Machine
+from nbprovision.machine.platform import PlatformKind
 from nbprovision.model.errors import (
     InvalidPlaybook,
     MissingInput,
@@ -288,27 +291,89 @@ class Playbook:
         return self.answer(call, lambda task: task.provides(self.machine)) or frozenset()
 
 
+# Marks of the platform that a script is for: names of users, folders, programs and variables.
+_STUDIO_MARKS = re.compile(
+    r"sagemaker-user|/opt/conda\b|AWS_SAGEMAKER_JUPYTERSERVER_IMAGE|restart-jupyter-server|jupyterlabserver"
+    r"|/var/log/(?:apps|studio)\b|/opt/amazon/sagemaker|\.SpaceName|\.DomainId"
+)
+_NOTEBOOK_MARKS = re.compile(r"ec2-user|JupyterSystemEnv|sagemaker-notebook-instance|jupyter-server\.service")
+_STUDIO_NAMES = re.compile(r"on-(?:jupyter-server|kernel)-start")
+_ONLY_STUDIO = re.compile(r"\bapt(?:-get)?\s+(?:-\S+\s+)*(?:install|update|remove|purge)\b")
+# For each platform: the script's user, its folder, and the homes of the users.
+_STARTS: Mapping[str, tuple[User, str, Mapping[User, str]]] = {
+    "notebook-instance": ("root", "/", {"root": "/root", "user": "/home/ec2-user", "other": ""}),
+    "studio": (
+        "user",
+        "/home/sagemaker-user",
+        {"root": "/root", "user": "/home/sagemaker-user", "other": ""},
+    ),
+}
+
+
 class Script:
     """A lifecycle script.
 
     Args:
         path: Its file.
         data: Its bytes.
+        platform: The platform that it is for; None if its text decides.
 
     Attributes:
         lines: The lines without their ends and comments.
 
     """
 
-    def __init__(self, path: Path, data: bytes) -> None:
+    def __init__(self, path: Path, data: bytes, platform: PlatformKind | None = None) -> None:
         self.path = path
         self.data = data
         self.text = data.decode("utf-8", errors="surrogateescape")
         self.lines: Sequence[str] = [_without_comment(line) for line in self.text.split("\n")]
+        self.platform: str = platform if platform is not None and platform in _STARTS else self._recognised()
+
+    def _recognised(self) -> str:
+        """The platform that the script names most; a notebook instance if it names none."""
+        text = "\n".join(self.lines)
+        studio = len(_STUDIO_MARKS.findall(text)) + 2 * len(_STUDIO_NAMES.findall(self.path.name))
+        notebook = len(_NOTEBOOK_MARKS.findall(text))
+        if studio > notebook or (not notebook and _ONLY_STUDIO.search(text)):
+            return "studio"
+        return "notebook-instance"
+
+    @property
+    def runs_once(self) -> bool:
+        """Whether it is an on-create script, by its name."""
+        return "create" in self.path.name.lower()
+
+    @cached_property
+    def home(self) -> str:
+        """The home of the notebook's user."""
+        return _STARTS[self.platform][2]["user"]
+
+    @cached_property
+    def volume(self) -> str:
+        """The folder that survives a restart."""
+        return f"{self.home}/SageMaker" if self.platform == "notebook-instance" else self.home
+
+    @cached_property
+    def shell(self) -> ShellScript:
+        """Its commands."""
+        first = self.lines[0] if self.lines else ""
+        user, folder, homes = _STARTS[self.platform]
+        errexit = re.match(r"#!\s*\S+sh\s+-\w*e", first) is not None
+        return ShellScript(self.text, user, folder, homes, errexit=errexit)
+
+    @property
+    def commands(self) -> Sequence[Command]:
+        """Its commands, in the order of the text."""
+        return self.shell.commands
 
     def at(self, line: int, column: int = 0) -> Position:
         """Return the position for numbers that count from 0."""
         return Position(str(self.path), line + 1, column + 1)
+
+    def at_offset(self, offset: int) -> Position:
+        """Return the position of a character of the text."""
+        return self.at(self.text.count("\n", 0, offset), offset - self.text.rfind("\n", 0, offset) - 1)
 
 
 def is_script(path: Path, data: bytes) -> bool:
@@ -340,7 +405,7 @@ def _rescues(entries: Sequence[Entry]) -> Iterator[TaskCall]:
 def _read_call(call: TaskCall, quiet: Mapping[str, Any], *, handler: bool = False, rescue: bool = False) -> Call:
     task, here = call.task, call.task is not None or call.late
     unresolved: ProvisionError | None = None
-    if task is None:
+    if task is None and not call.empty:
         try:  # a task that is skipped here may run on another machine
             task = call.bind()
         except ProvisionError as error:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nbprovision.machine.platform import region_of
-from nbprovision.model.errors import SecretUnavailable, TaskFailed
+from nbprovision.machine.platform import instance, region_of
+from nbprovision.model.errors import FactUnavailable, SecretUnavailable, TaskFailed
 from nbprovision.system import commands, log, secrets
 
 if TYPE_CHECKING:
@@ -47,6 +47,28 @@ class _Value(msgspec.Struct):
 class _Parameter(msgspec.Struct):
     Parameter: _Value
 
+
+class _Tag(msgspec.Struct):
+    Key: str
+    Value: str = ""
+
+
+class _Tags(msgspec.Struct):
+    Tags: list[_Tag]
+
+
+_TAG_CURES: Cures = (
+    (NOT_ALLOWED, "allow the notebook's role sagemaker:ListTags on this instance, or do not use nb.tags"),
+    NO_CREDENTIALS,
+    (
+        NO_CONNECTION,
+        (
+            "check the connection to api.sagemaker.REGION.amazonaws.com: the proxy (https_proxy), or in a VPC without "
+            "internet the interface endpoint com.amazonaws.REGION.sagemaker.api"
+        ),
+    ),
+    (("",), "correct the reported error, and run again"),
+)
 
 # The subcommand, the permission that it needs, and the text in its answer.
 _LOOKUPS: dict[str, tuple[tuple[str, ...], str, Callable[[str], str | None]]] = {
@@ -97,19 +119,29 @@ def ask(machine: Machine, words: Sequence[str], *, failure: str, cures: Cures) -
 
     """
     argv = [find_command(machine, failure), *words, "--output", "json"]
-    env = {name: value for name, value in machine.env.items() if name != "SUDO_UID"}
     try:
         with log.withholding(hidden=True):
             return commands.run(
                 argv,
-                env={**env, "AWS_PAGER": ""},  # no pager waits for a key
+                env=variables(machine),
                 timeout=machine.timeout or _TIMEOUT,
                 failure=failure,
             ).output
     except TaskFailed as error:
-        output = error.cause.lower()
-        error.cure = next((cure for words, cure in cures if any(word in output for word in words)), error.cure)
+        error.cure = cure_of(error, cures)
         raise
+
+
+def variables(machine: Machine) -> dict[str, str]:
+    """The environment variables of the command."""
+    own = {name: value for name, value in machine.env.items() if name != "SUDO_UID"}
+    return {**own, "AWS_PAGER": ""}  # no pager waits for a key
+
+
+def cure_of(error: TaskFailed, cures: Cures) -> str:
+    """The fix for a failed command."""
+    output = error.cause.lower()
+    return next((cure for words, cure in cures if any(word in output for word in words)), error.cure)
 
 
 def require_command(machine: Machine, kind: str, name: str) -> None:
@@ -154,6 +186,36 @@ def fetch_secret(machine: Machine, kind: str, name: str, region: str | None) -> 
             secrets.remember(text)
             secrets.keep_nowhere(text, f"{kind} {name}")
     return value
+
+
+def fetch_tags(machine: Machine) -> dict[str, str]:
+    """The tags of this instance; the values of those whose name is that of a secret are masked from now on.
+
+    https://docs.aws.amazon.com/cli/latest/reference/sagemaker/list-tags.html
+
+    Raises:
+        FactUnavailable: the command does not exist, access is denied, ...
+
+    """
+    failure = "nb.tags: the tags of this instance cannot be read"
+    names = instance(machine.root)
+    words = ["sagemaker", "list-tags", "--resource-arn", names["arn"]]
+    words += ["--region", names["region"]] if names["region"] else []
+    try:
+        answer = ask(machine, words, failure=failure, cures=_TAG_CURES)
+        tags = msgspec.json.decode(answer, type=_Tags).Tags
+    except TaskFailed as error:
+        raise FactUnavailable(error.message, cause=error.cause, cure=error.cure) from None
+    except msgspec.DecodeError:
+        raise FactUnavailable(
+            failure,
+            cause="the `aws` command's answer is not a list of tags",
+            cure=f"check it by hand: aws {' '.join(words)}",
+        ) from None
+    for tag in tags:
+        if secrets.remember_if_secret(tag.Key, tag.Value):
+            secrets.keep_nowhere(tag.Value, f"tag {tag.Key}")
+    return {tag.Key: tag.Value for tag in tags}
 
 
 def _failure(kind: str, name: str) -> str:

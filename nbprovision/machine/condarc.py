@@ -121,6 +121,13 @@ class Condarc(msgspec.Struct, frozen=True):
     def _places(self, channels: Iterable[str]) -> set[str]:
         return {_bare(url) for channel in channels for url in self.urls(channel)}
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Every URL of a channel or of a place of channels in the configuration; some have credentials."""
+        several = (url for urls in self.custom_multichannels.values() for url in urls)
+        urls = (self.channel_alias, *self.default_channels, *self.custom_channels.values(), *several)
+        return tuple(url for url in urls if "://" in url)
+
     def name_of(self, url: str) -> str:
         """The canonical name of the channel with that URL, as in conda's history and lists."""
         url = _bare(url)

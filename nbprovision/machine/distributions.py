@@ -8,6 +8,7 @@ folders), https://packaging.python.org/en/latest/specifications/name-normalizati
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import stat
@@ -25,6 +26,7 @@ from nbprovision.system.reading import read_bytes, read_json
 DIST_INFO = ".dist-info"
 EGG_INFO = ".egg-info"
 
+_NOT_FILES = ("", ".", "..")  # the last parts of paths that lead to folders
 _PYTHON_FOLDER = re.compile(r"python3\.(\d+)t?")
 
 
@@ -130,7 +132,7 @@ class Distribution(msgspec.Struct, frozen=True, dict=True):
         base = self.path.parent
         conda = self.installer == "conda"
         missing = []
-        for name, digest, size in _record(self.path / "RECORD"):
+        for name, digest, size in _rows(_own_text(self.path / "RECORD") or ""):
             if name.endswith(".pyc") or (conda and (name.startswith("..") or os.path.isabs(name))):
                 continue
             path = base / name
@@ -145,9 +147,49 @@ class Distribution(msgspec.Struct, frozen=True, dict=True):
         return missing
 
 
-def recorded(dist_info: Path) -> Iterator[str]:
+def recorded(dist_info: Path) -> list[str]:
     """The paths in a distribution's RECORD, as written: relative ones begin at the folder that holds ``dist_info``."""
-    return (name for name, _, _ in _record(dist_info / "RECORD"))
+    return _names(_own_bytes(dist_info / "RECORD") or b"")
+
+
+def recorded_folders(dist_info: Path) -> frozenset[str] | None:
+    """The folders of the paths in a distribution's RECORD; see `folders_of`."""
+    return _folders_in(_own_bytes(dist_info / "RECORD") or b"")
+
+
+def folders_of(paths: Iterable[str]) -> frozenset[str] | None:
+    """The normalised folders of paths, each with the folders above it as far as the path names them.
+
+    Returns:
+        The folders; None if the last part of a path is empty, ``.`` or ``..``, and so may be a folder itself.
+
+    """
+    written = set()
+    for path in paths:
+        end = path.rfind("/") + 1
+        if path[end:] in _NOT_FILES:
+            return None
+        written.add(path[:end])
+    folders = {"."}
+    for folder in written:
+        above = os.path.normpath(folder)
+        while above and above not in folders:
+            folders.add(above)
+            above = os.path.dirname(above)
+    return frozenset(folders)
+
+
+@functools.lru_cache(maxsize=512)  # environments with the same distributions have the same records
+def _folders_in(record: bytes) -> frozenset[str] | None:
+    return folders_of(_names(record))
+
+
+def _names(record: bytes) -> list[str]:
+    text = record.decode("utf-8", "replace")
+    if '"' in text or "\0" in text:
+        return [name for name, _, _ in _rows(text)]
+    # Without quotes a name ends at the first comma; an environment lists ten thousand of them.
+    return [name for line in text.splitlines() if (name := line.partition(",")[0])]
 
 
 def normalized(name: str) -> str:
@@ -291,10 +333,16 @@ def _python_folders(prefix: Path) -> list[Path]:
     return [prefix / "lib" / name for _, name in minors]
 
 
+def _own_bytes(path: Path) -> bytes | None:
+    """The content of a distribution's own file; its folder is the witness."""
+    with inputs.unrecorded(), contextlib.suppress(OSError):
+        return read_bytes(path)
+    return None
+
+
 def _own_text(path: Path) -> str | None:
-    """The text of a distribution's own file; its folder is the witness."""
-    with inputs.unrecorded():
-        return _text(path)
+    content = _own_bytes(path)
+    return None if content is None else content.decode("utf-8", "replace")
 
 
 def _text(path: Path) -> str | None:
@@ -306,7 +354,8 @@ def _text(path: Path) -> str | None:
 
 def _headers(path: Path, wanted: str) -> Iterator[str]:
     """The values of a header in a METADATA or PKG-INFO file, without the long description after the headers."""
-    for line in (_own_text(path) or "").splitlines():
+    head = (_own_bytes(path) or b"").partition(b"\n\n")[0].partition(b"\n\r\n")[0]
+    for line in head.decode("utf-8", "replace").splitlines():
         if not line:
             return
         name, _, value = line.partition(":")
@@ -325,12 +374,13 @@ def _egg_requires(text: str) -> Iterator[str]:
             yield f"{line}; {' and '.join(conditions)}" if conditions else line
 
 
-def _record(path: Path) -> Iterator[tuple[str, str, str]]:
+def _rows(record: str) -> Iterator[tuple[str, str, str]]:
+    """The rows of a RECORD: path, digest, size."""
     import csv
 
     # No name contains a NUL. A field that is too long for csv ends the reading.
     with contextlib.suppress(csv.Error):
-        for row in csv.reader((_own_text(path) or "").replace("\0", "").splitlines()):
+        for row in csv.reader(record.replace("\0", "").splitlines()):
             if row and row[0]:
                 name, digest, size = (*row, "", "")[:3]
                 yield name, digest, size

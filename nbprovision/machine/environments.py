@@ -34,6 +34,7 @@ USUAL_HOMES = ("miniforge3", "miniconda3", "anaconda3", "mambaforge", "micromamb
 _USUAL_ROOTS = ("opt/conda", "opt/miniforge3", "opt/miniconda3", "opt/anaconda3")
 # The environment of an instance's notebook server: https://docs.aws.amazon.com/sagemaker/latest/dg/nbi-add-external.html
 _JUPYTER_SERVER = "JupyterSystemEnv"
+_SERVER_PROGRAMS = ("jupyter-lab", "jupyter-server")
 # Usual names on a volume: of installations (AWS's sample persistent-conda-ebs has custom-miniconda/miniconda), of
 # folders of environments, and of conda's own folder of environments.
 _HOMES_ON_VOLUME = (*USUAL_HOMES, "miniconda", "anaconda", "miniforge", "conda")
@@ -57,7 +58,7 @@ class Environment(msgspec.Struct, frozen=True):
         provided: It belongs to the platform's image.
         ours: This tool created it.
         unfinished: It has the mark of an unfinished environment.
-        jupyter_server: The platform's Jupyter server runs from it; the notebook depends on it.
+        jupyter_server: Only the platform's Jupyter server runs from it; the notebook depends on it.
         looked_up: Only the search of the volume found it, because neither conda nor this tool's folders list it.
 
     """
@@ -278,9 +279,23 @@ class CondaFacts:
 
     @property
     def jupyter_server(self) -> Path | None:
-        """The environment of the platform's Jupyter server; None if the platform has none of its own."""
+        """The environment that the platform keeps for its Jupyter server; None if it has none of its own."""
         provided = self.platform.provided
         return None if provided is None else provided / "envs" / _JUPYTER_SERVER
+
+    @property
+    def server(self) -> Path | None:
+        """The existing environment that the platform's Jupyter server runs from.
+
+        In Studio it is the image's base, which the image's kernels share (https://github.com/aws/sagemaker-distribution).
+        A lifecycle script's PATH may lack it.
+        """
+        if self.platform.kind != "studio":
+            return next((each.prefix for each in self.environments() if each.jupyter_server), None)
+        base = self.platform.provided
+        if base is None or not any(os.path.exists(base / "bin" / program) for program in _SERVER_PROGRAMS):
+            return None
+        return base
 
     def names(self) -> list[str]:
         """Names of all environments in their order, each once."""

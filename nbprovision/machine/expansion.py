@@ -11,7 +11,7 @@ import msgspec
 
 from nbprovision.machine.env_selection import EnvSelection, Member
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import Claim, Foretold, Input, Resource, Setting, Task
+from nbprovision.model.task import Claim, Foretold, Input, LockRequest, Resource, Setting, Task
 from nbprovision.system.context import in_parallel
 
 if TYPE_CHECKING:
@@ -88,6 +88,10 @@ class Expansion(Task[tuple[tuple[Member, Any], ...]], frozen=True, kw_only=True)
         objections = (member.task.objection(claim, machine) for member in self.task.members(machine))
         return next(filter(None, objections), None)
 
+    def lock_requests(self, machine: Machine) -> list[LockRequest]:
+        """The requests of all members."""
+        return self._all(machine, lambda task: task.lock_requests(machine))
+
     def inputs(self, machine: Machine) -> Iterable[Input]:
         """The author's files, which are the same for all members."""
         return self.task.inputs(machine)
@@ -111,6 +115,11 @@ class Expansion(Task[tuple[tuple[Member, Any], ...]], frozen=True, kw_only=True)
     def proves(self, machine: Machine) -> bool:
         """Whether the result of the task can be verified."""
         return self.task.proves(machine)
+
+    def judged(self, machine: Machine, *, good: bool) -> None:
+        """Let each member know of the judgement."""
+        for member in self.task.members(machine):
+            member.task.judged(machine, good=good)
 
     def weight(self, machine: Machine) -> Literal[0, 1, 2]:
         """The weight of the task."""

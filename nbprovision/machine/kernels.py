@@ -77,6 +77,11 @@ def data_dir(env: Mapping[str, str], user_home: Path) -> Path:
     return Path(os.path.abspath(env.get("XDG_DATA_HOME") or user_home / ".local/share")) / "jupyter"
 
 
+def config_dir(env: Mapping[str, str], user_home: Path) -> Path:
+    """The folder of the user's own Jupyter configuration."""
+    return Path(os.path.abspath(env.get("JUPYTER_CONFIG_DIR") or user_home / ".jupyter"))
+
+
 def system_dirs(env: Mapping[str, str], root: Path = Path("/")) -> list[Path]:
     """The data folders of all users; kernels are installed into the first."""
     if _is_set(env, "JUPYTER_PLATFORM_DIRS") and env.get("XDG_DATA_DIRS"):

@@ -21,6 +21,8 @@ from nbprovision.system.places import existing, tool_home, user_home
 if TYPE_CHECKING:
     from nbprovision.machine.digests import Digests
     from nbprovision.machine.environments import CondaFacts
+    from nbprovision.machine.locked import LockedEnvironment
+    from nbprovision.machine.variables import Variables
 
 
 # What the task that this thread works for has said of itself.
@@ -28,6 +30,7 @@ _REPORTED: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVa
 _NOTED: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("noted", default=None)
 
 
+NOTIFIED = "notified"  # in `Machine.notes`: when the handler that runs now was last notified, seconds since the epoch
 # The caches of environments that are not on the home folder's file system lie beside these.
 CACHE_BESIDE = ".nbprovision-cache"
 _LONGEST_NAME = 255  # bytes
@@ -105,6 +108,10 @@ class Machine:
         self.on_progress: Callable[[str, float, float], None] = lambda text, done, total: None
         # Variables that a playbook sets for the work of one task.
         self.environment: dict[str, str] = {}
+        # Files of this machine that are installed instead of what their URL in a lock leads to.
+        self.archives: Mapping[str, Path] = {}
+        # In a run with a lock, what it has for each prefix.
+        self.locked: Mapping[Path, LockedEnvironment] = {}
         self._views: list[Machine] = [self]
 
     @remembered
@@ -287,13 +294,16 @@ class Machine:
         # With the task, so that no other object can get its id while the notes exist.
         return self._notes_of.setdefault(id(task), (task, {}))[1]
 
-    def variables(self, looked_at: dict[Path, bool] | None = None) -> Mapping[str, Any]:
+    def variables(
+        self, looked_at: dict[Path, bool] | None = None, asked: Mapping[str, Callable[[], Any]] | None = None
+    ) -> Variables:
         """Facts that a playbook's templates may use, as ``nb.NAME``.
 
         Args:
             looked_at: Takes up the paths that they are read from, and whether something was there.
+            asked: Functions for the facts that only others know; without one, a placeholder stands for the fact.
 
         """
         from nbprovision.machine.variables import Variables
 
-        return Variables(self, {} if looked_at is None else looked_at)
+        return Variables(self, {} if looked_at is None else looked_at, asked)

@@ -35,13 +35,13 @@ class Server(NamedTuple):
     """The server that an engine fetched from.
 
     Attributes:
-        what: ``index`` or ``channel``.
-        url: The URL of the index or channel, with the password.
+        what: ``index``, ``channel``, ``repository`` (of git), ``file``, or ``CRAN repository``.
+        url: Its URL, with the password.
         proxy: The URL of the proxy, if it is not the one of the environment's variables.
 
     """
 
-    what: Literal["index", "channel"]
+    what: Literal["index", "channel", "repository", "file", "CRAN repository"]
     url: str
     proxy: str | None = None
 
@@ -94,6 +94,7 @@ class NetworkFailed(TaskFailed):
             self.reason += f", by the proxy {mask(proxy)}"
         super().__init__(message, cause="\n".join(filter(None, (self.reason, said))), cure=cure.format(**names))
         self.kind = kind
+        self.wait = 0.0  # seconds that the server asks to wait (Retry-After: RFC 9110, 10.2.3)
 
     @property
     def passing(self) -> bool:
@@ -106,11 +107,42 @@ class NetworkFailed(TaskFailed):
         return self.kind not in ("credentials", "forbidden", "missing", "garbled")
 
 
+_AUTHORITY = "`cert` of ensure_pip_index, `ssl_verify` of ensure_condarc, or SSL_CERT_FILE"
 _NAMING = {
-    "index": {"give": "in the URL (ensure_pip_index sets it)", "another": "name another by ensure_pip_index"},
+    "index": {
+        "give": "in the URL (ensure_pip_index sets it)",
+        "another": "name another by ensure_pip_index",
+        "wrong": "the index's URL or the name of the package",
+        "answer": "a package index",
+        "authority": _AUTHORITY,
+    },
     "channel": {
         "give": "in the channel's URL, or in the file that RATTLER_AUTH_FILE names",
         "another": "name another channel",
+        "wrong": "the channel's URL or the name of the package",
+        "answer": "a package channel",
+        "authority": _AUTHORITY,
+    },
+    "repository": {
+        "give": "by `credential_helper`, by a credential helper of git, or by a key of ssh",
+        "another": "name another server",
+        "wrong": "`url`, or give credentials: many servers answer so if it may not be read",
+        "answer": "a git repository",
+        "authority": "GIT_SSL_CAINFO, or http.sslCAInfo by ensure_git_config",
+    },
+    "file": {
+        "give": "in ~/.netrc: machine HOST login USER password PASSWORD",
+        "another": "name another server",
+        "wrong": "`url`",
+        "answer": "the server of a file",
+        "authority": "SSL_CERT_FILE",
+    },
+    "CRAN repository": {
+        "give": "in the URL",
+        "another": "name another in `repos`",
+        "wrong": "`repos`",
+        "answer": "a repository of R packages",
+        "authority": "CURL_CA_BUNDLE",
     },
 }
 # The reason and the fix of each kind.
@@ -125,7 +157,7 @@ _WORDS: Mapping[Kind, tuple[str, str]] = {
     ),
     "missing": (
         "{url} does not exist{status}",
-        "correct the {what}'s URL or the name of the package; the server is {server}",
+        "correct {wrong}; the server is {server}",
     ),
     "proxy": (
         "the proxy on the way to {url} asks for a user and password{status}",
@@ -140,7 +172,7 @@ _WORDS: Mapping[Kind, tuple[str, str]] = {
         "run again later, or {another}; only those who run {host} can repair it",
     ),
     "portal": (
-        "{url} did not answer as a package {what} does; it may be a login page of the network",
+        "{url} did not answer as {answer} does; it may be a login page of the network",
         (
             "open {url} in a browser and log in if the network asks for it, set https_proxy, or correct the URL or the "
             "name of the package"
@@ -171,10 +203,7 @@ _WORDS: Mapping[Kind, tuple[str, str]] = {
     ),
     "certificate": (
         "the certificate of {host} is not trusted",
-        (
-            "name the file of the authority that signed it: `cert` of ensure_pip_index, `ssl_verify` of "
-            "ensure_condarc, or SSL_CERT_FILE"
-        ),
+        ("name the file of the authority that signed it: {authority}"),
     ),
     "garbled": (
         "the content from {server} is not the expected one",
@@ -192,6 +221,13 @@ _WORDS: Mapping[Kind, tuple[str, str]] = {
 _KINDS: Mapping[int, Kind] = {
     401: "credentials", 403: "forbidden", 404: "missing", 407: "proxy", 410: "missing", 429: "busy", 503: "busy",
 }  # fmt: skip
+
+
+def kind_of_status(status: int) -> Kind:
+    """The kind of failure that the status of an HTTP answer means."""
+    return _KINDS.get(status, "server" if status >= 500 else "unclear")
+
+
 _STATUS = re.compile(
     r"(?:HTTP|error:?|returned a|too many)[ (]+([45]\d\d)\b|\b([45]\d\d) (?:Client|Server) Error"
     r"|\(([45]\d\d) [A-Z][a-z]"
@@ -244,7 +280,7 @@ def network_failure(message: str, said: str, server: Server, env: Mapping[str, s
             kind = "portal"
     if kind is None:
         return None
-    proxy = _proxy(url, server, env)
+    proxy = proxy_of(url, env, server.proxy)
     return NetworkFailed(message, kind, server, url=url, said=said, status=status, proxy=proxy)
 
 
@@ -287,8 +323,8 @@ def _url_in(said: str, server: Server) -> str:
     return next((url for url in exact if url.rstrip("/") != server.url.rstrip("/")), server.url)
 
 
-def _proxy(url: str, server: Server, env: Mapping[str, str]) -> str:
-    """The proxy on the way to ``url``; empty for none."""
+def proxy_of(url: str, env: Mapping[str, str], given: str | None = None) -> str:
+    """The proxy for ``url``, ``given`` or that of the environment variables; empty for none."""
     import urllib.request
     from urllib.parse import urlsplit
 
@@ -297,7 +333,7 @@ def _proxy(url: str, server: Server, env: Mapping[str, str]) -> str:
     proxy, bypassed = (env.get(name) or env.get(name.upper()) or "" for name in names)
     if urllib.request.proxy_bypass_environment(parts.hostname or "", {"no": bypassed}):  # type: ignore[attr-defined]
         return ""
-    return server.proxy or proxy
+    return given or proxy
 
 
 T = TypeVar("T")
@@ -384,7 +420,7 @@ def retry(machine: Machine, work: Callable[[bool], T], *, cached: bool = True) -
             return work(False)
         except NetworkFailed as error:
             tries += 1
-            wait = pause * random.uniform(0.75, 1.25)  # noqa: S311 - not a secret
+            wait = max(pause * random.uniform(0.75, 1.25), error.wait)  # noqa: S311 - not a secret
             lost = time.monotonic() - started
             if error.kind != "silent":  # most of the time may have been work
                 lost = min(lost, timeout(machine.env))

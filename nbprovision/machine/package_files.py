@@ -17,7 +17,7 @@ from typing import NamedTuple
 from nbprovision.machine import distributions
 from nbprovision.machine.distributions import SharedFile
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system.files import explained, remove, remove_if_empty, temporary_beside
+from nbprovision.system.files import explained, read_text, remove, remove_if_empty, temporary_beside, write_atomically
 from nbprovision.system.log import event
 
 _CACHE = "__pycache__"
@@ -124,6 +124,29 @@ def remove_distribution(prefix: Path, dist_info: Path) -> None:
     top = Path(folder)
     _remove_all_empty((parent for parent in parents if top in parent.parents), top)
     _remove_all_empty((parent for parent in parents if top not in parent.parents), Path(inside))
+
+
+def set_origin(dist_info: Path, origin: bytes) -> None:
+    """Replace the recorded origin of a distribution (``direct_url.json``, PEP 610), and its row in RECORD.
+
+    Args:
+        dist_info: The folder of the distribution.
+        origin: The new content.
+
+    """
+    import base64
+    import csv
+    import hashlib
+    import io
+
+    name = f"{dist_info.name}/direct_url.json"
+    digest = base64.urlsafe_b64encode(hashlib.sha256(origin).digest()).rstrip(b"=").decode()
+    rows = [row for row in csv.reader((read_text(dist_info / "RECORD") or "").splitlines()) if row]
+    rows = [[name, f"sha256={digest}", str(len(origin))] if row[0] == name else row for row in rows]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_atomically(dist_info / "direct_url.json", origin, mode=0o644, durable=False)
+    write_atomically(dist_info / "RECORD", text.getvalue(), mode=0o644)
 
 
 def mend(shared: Iterable[SharedFile]) -> None:

@@ -104,6 +104,12 @@ def advice(name: str, where: Where) -> str:
     return f"write {meant}, {owner}'s name for what {whose} {name}; or name the {source} that has {name}"
 
 
+def distribution_name(conda_name: str) -> str:
+    """The normalised name of the Python distribution that a package of conda-forge contains, if it contains one."""
+    key = normalized(conda_name)
+    return normalized(_TO_PYPI.get(key, key).partition("[")[0])
+
+
 def first_advice(names: Iterable[str], where: Where) -> str:
     """The first `advice` for one of these names; empty if there is none."""
     return next(filter(None, (advice(name, where) for name in names)), "")

@@ -19,6 +19,8 @@ PHASE = "NBPROVISION_PHASE"
 # The variable with the path of the user's own playbook, which a lifecycle script runs after the team's.
 USER_PLAYBOOK = "NBPROVISION_USER_PLAYBOOK"
 CUDA_OVERRIDE = "CONDA_OVERRIDE_CUDA"
+# conda's names of platforms (CEP 26) by those of the kernel.
+_SUBDIRS = {"x86_64": "linux-64", "i686": "linux-32", "armv7l": "linux-armv7l"}
 _INSTANCE_CONFIG = INSTANCE_CONFIG.lstrip("/")
 _METADATA = METADATA.lstrip("/")
 
@@ -101,6 +103,33 @@ def resource_name(root: Path) -> dict[str, str]:
     """Region and account of the instance, from ``arn:aws:sagemaker:REGION:ACCOUNT:notebook-instance/NAME``."""
     parts = str(_resource(marks(root)[1]).get("ResourceArn", "")).split(":")
     return {"region": parts[3], "account": parts[4]} if len(parts) > 5 else {}
+
+
+def instance(root: Path = Path("/")) -> dict[str, str]:
+    """The names by which AWS knows this machine; each is empty where the platform does not say it.
+
+    The file is the same on notebook instances and in Studio
+    (https://docs.aws.amazon.com/sagemaker/latest/dg/nbi-metadata.html).
+    """
+    resource = {key: value for key, value in _resource(marks(root)[1]).items() if isinstance(value, str)}
+    arn = resource.get("ResourceArn", "")
+    return {
+        "name": resource.get("ResourceName") or arn.rpartition("/")[2],
+        "arn": arn,
+        "region": "",
+        "account": "",
+        **resource_name(root),
+        "domain": resource.get("DomainId", ""),
+        "space": resource.get("SpaceName", ""),
+        "user_profile": resource.get("UserProfileName", ""),
+        "app_type": resource.get("AppType", ""),
+    }
+
+
+def conda_subdir() -> str:
+    """The platform of this machine as conda names it, such as ``linux-64``."""
+    architecture = os.uname().machine
+    return _SUBDIRS.get(architecture, f"linux-{architecture}")
 
 
 def gpu_marks(root: Path = Path("/")) -> tuple[Path, ...]:

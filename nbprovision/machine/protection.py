@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from nbprovision.machine.distributions import Distribution, recorded
+from nbprovision.machine.distributions import Distribution, folders_of, recorded, recorded_folders
 from nbprovision.machine.environments import META, CondaFacts, is_environment
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed
@@ -119,6 +119,9 @@ def paths_outside(
 
     """
     real_folders = {} if real_folders is None else real_folders
+    names = list(names)
+    if _are_inside(prefix, base, folders_of(names), real_folders):
+        return
     inside = os.path.join(_real(os.path.abspath(prefix), real_folders), "")
     start = os.path.abspath(base)
     folders_inside: set[str] = set()  # as they are written
@@ -133,6 +136,27 @@ def paths_outside(
             yield Path(real + last)
         elif plain:
             folders_inside.add(written)
+
+
+def _are_inside(prefix: Path, base: Path, folders: Collection[str] | None, real_folders: dict[str, str]) -> bool:
+    """Whether all folders of `folders_of` are inside ``prefix`` and none is a link, as nearly always.
+
+    An environment has a thousand, so only those outside ``base`` are resolved.
+    """
+    if folders is None:
+        return False
+    inside = os.path.join(_real(os.path.abspath(prefix), real_folders), "")
+    start = os.path.join(_real(os.path.abspath(base), real_folders), "")
+    if not start.startswith(inside):
+        return False
+    for folder in folders:
+        if folder.startswith((os.pardir, os.sep)):
+            path = os.path.normpath(os.path.join(os.path.abspath(base), folder))
+            if not os.path.join(_real(path, real_folders), "").startswith(inside):
+                return False
+        elif os.path.islink(start + folder):
+            return False
+    return True
 
 
 def _real(folder: str, real_folders: dict[str, str]) -> str:
@@ -151,9 +175,10 @@ def files_outside(prefix: Path, distributions: Iterable[Distribution]) -> Iterat
     """The files that distributions list outside their environment, each with its distribution."""
     real_folders: dict[str, str] = {}
     for distribution in distributions:
-        names = recorded(distribution.path)
-        for place in paths_outside(prefix, distribution.path.parent, names, real_folders):
-            yield distribution, place
+        base = distribution.path.parent
+        if not _are_inside(prefix, base, recorded_folders(distribution.path), real_folders):
+            for place in paths_outside(prefix, base, recorded(distribution.path), real_folders):
+                yield distribution, place
 
 
 def refuse_distributions(prefix: Path, leaving: Iterable[Distribution]) -> None:

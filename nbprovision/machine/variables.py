@@ -19,6 +19,7 @@ from nbprovision.model import subjects
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
 
+_PARENTHESES = str.maketrans("()", "[]")
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
 
 
@@ -30,18 +31,44 @@ class Fact(NamedTuple):
     description: str
 
 
+class UnknownTags(dict[str, str]):
+    """The tags where nobody may ask for them: each exists, and its value is a placeholder, as for a secret."""
+
+    def __missing__(self, name: str) -> str:
+        """Return the placeholder."""
+        return f"(tag {name.translate(_PARENTHESES)})"
+
+    def __contains__(self, name: object) -> bool:
+        """Each tag may exist."""
+        return True
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the placeholder."""
+        return self[name]
+
+
 class Variables(Mapping[str, Any]):
     """The facts by name. Each value is computed once and stays the same, as in Ansible.
 
     Args:
         machine: The machine.
         looked_at: Receives every path that a value comes from, and whether it existed.
+        asked: Functions that ask others for the values of some facts. Their answers age.
+
+    Attributes:
+        aged: The facts that were asked for.
+        unknown: The facts for which nobody was asked, so that a placeholder stands for them.
 
     """
 
-    def __init__(self, machine: Machine, looked_at: dict[Path, bool]) -> None:
+    def __init__(
+        self, machine: Machine, looked_at: dict[Path, bool], asked: Mapping[str, Callable[[], Any]] | None = None
+    ) -> None:
         self._machine = machine
         self._looked_at = looked_at
+        self._asked = asked or {}
+        self.aged: set[str] = set()
+        self.unknown: set[str] = set()
         self._values: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
@@ -49,7 +76,13 @@ class Variables(Mapping[str, Any]):
             fact = FACTS.get(name) or facts_of_subjects()[name]
             for path in fact.sources(self._machine):
                 self._looked_at.setdefault(path, os.path.lexists(path))
-            self._values[name] = fact.value(self._machine)
+            value = fact.value(self._machine)
+            if isinstance(value, UnknownTags) and name in self._asked:
+                value = self._asked[name]()
+                self.aged.add(name)
+            elif isinstance(value, UnknownTags):
+                self.unknown.add(name)
+            self._values[name] = value
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -86,8 +119,7 @@ def _selection(machine: Machine) -> Iterable[Path]:
 def _kernel_dirs(machine: Machine) -> list[Path]:
     from nbprovision.machine import kernels
 
-    server = next((each.prefix for each in machine.conda.environments() if each.jupyter_server), None)
-    return kernels.kernel_dirs(machine.env, machine.user_home, prefix=server, root=machine.root)
+    return kernels.kernel_dirs(machine.env, machine.user_home, prefix=machine.conda.server, root=machine.root)
 
 
 def _kernels(machine: Machine) -> list[str]:
@@ -141,6 +173,17 @@ def _conda_base(machine: Machine) -> str | None:
 
 FACTS: dict[str, Fact] = {
     "platform": Fact(_platform, _marks, "`notebook-instance`, `studio`, `studio-lab` or `other`"),
+    "instance": Fact(
+        lambda machine: platform_facts.instance(machine.root),
+        _marks,
+        "this machine as AWS knows it: a mapping of `name`, `arn`, `region`, `account`, and in Studio `domain`, "
+        "`space`, `user_profile` and `app_type`; texts, empty where the platform does not say it",
+    ),
+    "tags": Fact(
+        lambda machine: UnknownTags() if platform_facts.instance(machine.root)["arn"] else {},
+        _marks,
+        "the tags that this instance has at AWS: a mapping; empty if AWS does not know the machine",
+    ),
     "volume": Fact(_volume, _marks, "the folder that survives a restart; none if everything does"),
     "home": Fact(lambda machine: str(machine.home), _nothing, "the tool's home folder"),
     "user": Fact(_user, _nothing, "the name of the user who runs it"),

@@ -156,6 +156,12 @@ class SecretUnavailable(InvalidPlaybook):
     rule = "secret-unavailable"
 
 
+class FactUnavailable(InvalidPlaybook):
+    """A fact that a template uses is known to others only, and they do not answer; the playbook itself may be right."""
+
+    exit_status = 2
+
+
 class UnknownParameter(InvalidPlaybook):
     """A task is given what it does not take."""
 

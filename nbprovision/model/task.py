@@ -27,7 +27,7 @@ Strings = str | list[str]
 DAY = 86400.0
 
 # A length of time: a number and s, m, h or d.
-Duration = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,6}[smhd]$")]
+Duration = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,6}[smhd]$", examples=["90s", "30m", "12h", "7d"])]
 
 
 def as_list(value: Strings | None) -> list[str]:
@@ -143,6 +143,17 @@ class Input(NamedTuple):
     position: Position | None = None  # where a file names it
 
 
+class LockRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task requests in one environment, for a lock of the playbook; each subject has its own kind of request.
+
+    Attributes:
+        prefix: The environment, or another folder that receives packages.
+
+    """
+
+    prefix: Path
+
+
 class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One kind of thing to ensure; its fields are the parameters that a playbook gives.
 
@@ -157,6 +168,7 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         handler_only: It may stand under ``handlers`` alone.
         awaits: Kinds of resource of which any that comes may be meant by a pattern, where the task is a barrier.
         habits: Parameters that users of Ansible's modules write, each with what to write here.
+        in_root: Whether root does it: ``always``, ``never``, or ``may`` where a parameter decides (`of_root`).
         relations: Which parameters go together; see `model.relations`.
 
     """
@@ -167,6 +179,7 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
     awaits: ClassVar[frozenset[str]] = frozenset()
     habits: ClassVar[Mapping[str, str]] = {}
     relations: ClassVar[tuple[Relation, ...]] = ()
+    in_root: ClassVar[Literal["always", "may", "never"]] = "never"
 
     deep: Annotated[
         bool, parameter("Compare the files themselves (sizes and hashes), not only names and versions.")
@@ -195,6 +208,18 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
     def kind(cls) -> str:
         """The key in a playbook: ``ensure_conda_env`` for ``EnsureCondaEnv``."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+    def of_root(self) -> bool:
+        """Whether it belongs under ``root_tasks``: root's part of a lifecycle script does its work."""
+        return self.in_root == "always"
+
+    def left_to_root(self, machine: Machine) -> bool:
+        """Whether a run only compares: root's part of the lifecycle script does the work on this machine."""
+        return self.of_root()
+
+    def root_order(self) -> Mapping[str, Any]:
+        """What root's program gets of it: plain data, in the form of `nbprovision.root`."""
+        raise NotImplementedError
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
         """The resources that later tasks may build on."""
@@ -241,6 +266,14 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
 
         """
         return ()
+
+    def lock_requests(self, machine: Machine) -> Iterable[LockRequest]:
+        """What a lock of the playbook pins for this task; worked out without a network and without a process."""
+        return ()
+
+    def as_locked(self) -> Task[State]:
+        """The task in a run with a lock, which looks for no newer versions."""
+        return self
 
     def guarded(self, machine: Machine) -> Iterable[Path]:
         """Prefixes that stand unfinished while this task is applied."""
@@ -297,6 +330,15 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
     def proves(self, machine: Machine) -> bool:
         """Whether what is there can show that the work was done; if not, it is done at each run, and never verified."""
         return True
+
+    def judged(self, machine: Machine, *, good: bool) -> None:
+        """Learn that ``failed_when`` or ``until`` judged the work of `apply` otherwise than `apply` itself did.
+
+        Args:
+            machine: The facts.
+            good: Whether it counts as done; if not, it is to be done again.
+
+        """
 
     def holds_for(self, machine: Machine) -> float | None:
         """Seconds for which a verified result is trusted: ``refresh_every``, but never past what `ages` allows.

@@ -10,11 +10,23 @@ import msgspec
 
 from nbprovision.indexes import index_settings
 from nbprovision.machine import distributions, package_files
+from nbprovision.machine.interpreters import Target
 from nbprovision.model.errors import TaskFailed
-from nbprovision.pip import install_settings, pip_command, requirements_files, uv_command
+from nbprovision.pip import (
+    install_settings,
+    locked_install,
+    pip_command,
+    requirements,
+    requirements_files,
+    satisfied,
+    uv_command,
+)
+from nbprovision.pip import targets as pip_targets
+from nbprovision.pip.guard import PipGuard
 from nbprovision.pip.request import Move, Request, interpreter, settings_of
 from nbprovision.pip.requirements import version_of
 from nbprovision.pip.requirements_files import RequirementSet
+from nbprovision.pip.satisfied import Need
 
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
@@ -114,6 +126,21 @@ def perform(machine: Machine, engine: Engine, request: Request) -> list[Move] | 
     return moves
 
 
+def perform_locked(machine: Machine, engine: Engine, request: Request) -> None:
+    """Install packages of a lock.
+
+    Args:
+        machine: The machine.
+        engine: The engine.
+        request: See `Request.of_lock`.
+
+    Raises:
+        TaskFailed: with the engine's message and advice.
+    """
+    engine.perform(machine, request)
+    locked_install.record_origins(machine, request)
+
+
 def install(
     machine: Machine,
     prefix: Path,
@@ -121,8 +148,11 @@ def install(
     *,
     constraints: Sequence[Path] = (),
     reinstall: Sequence[str] = (),
+    allowed: bool = False,
 ) -> None:
     """Install requirements into the environment at ``prefix``; distributions that satisfy them stay.
+
+    In a run with a lock, what it has for the environment is installed instead.
 
     Args:
         machine: The machine, with its environment variables and configuration.
@@ -130,12 +160,16 @@ def install(
         wanted: The requirements.
         constraints: Further constraints files.
         reinstall: Names to install again.
+        allowed: Whether a lock may replace distributions of conda and of the platform's image.
 
     Raises:
         TaskFailed: with the engine's message and advice.
     """
-    wanted = configured(machine, prefix, wanted)
+    wanted = requirements_files.as_locked(wanted, machine.locked.get(prefix), machine.env)
+    environment = requirements.marker_environment(distributions.python_version(prefix) or "3")
+    wanted = requirements_files.selected(configured(machine, prefix, wanted), environment)
     engine = choose(machine, wanted)
+    needs = _needs_of_lock(prefix, wanted, environment, reinstall)
     if engine is pip_command:
         installed = distributions.installed(prefix)
         for distribution in (distribution for name in reinstall for distribution in installed.get(name, ())):
@@ -148,7 +182,24 @@ def install(
         options=wanted.options,
         reinstall=tuple(reinstall),
     )
-    perform(machine, engine, request)
+    if needs:
+        target = Target(prefix, request.python, prefix.name)
+        PipGuard(machine, target, allowed=allowed).refuse_locked(needs)
+        packages = pip_targets.fitting(machine, target, wanted.locked, [need.name for need in needs])
+        perform_locked(machine, engine, request.of_lock(packages))
+    if request.lines:
+        perform(machine, engine, request.without(need.name for need in needs).held(machine, wanted.locked))
+
+
+def _needs_of_lock(
+    prefix: Path, wanted: RequirementSet, environment: Mapping[str, str], reinstall: Sequence[str]
+) -> list[Need]:
+    """The locked packages that the environment lacks, and those to install again."""
+    locked = [entry.requirement for entry in wanted.locked]
+    needs = satisfied.unsatisfied(locked, (), distributions.installed(prefix), environment, torn=True)
+    names = {need.name for need in needs}
+    again = [entry.name or "" for entry in locked if entry.name in reinstall and entry.name not in names]
+    return [*needs, *(Need(name=name, reason="files") for name in again)]
 
 
 # With several indexes, uv takes a name from the first index that has it, and ignores the others. That protects from

@@ -12,7 +12,7 @@ class EnsurePipPkg(PipPackages, frozen=True, kw_only=True):
     not change; missing dependencies are installed too. Both engines use the indexes of pip's configuration. If this
     task needs another version of a conda package, it replaces the package, and the conda task of the same playbook then
     leaves it alone. In an environment that the platform provides, the packages of its image do not change without
-    ``allow_platform_changes``.
+    ``allow_platform_changes``. Nor does a lock file replace a conda package without it.
     """
 
     actions = ACTIONS

@@ -18,10 +18,12 @@ from nbprovision.machine.protection import refuse_two_kinds
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.relations import Excludes, OneOf
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import Resource, Strings, as_list, parameter
+from nbprovision.model.task import LockRequest, Resource, Strings, as_list, parameter
 from nbprovision.pip import requirements, requirements_files, satisfied, virtual_environment
+from nbprovision.pip.lock_request import PipLockRequest
 from nbprovision.pip.packages import ACTIONS, PipPackages, WithPip
 from nbprovision.pip.plan import PipState
+from nbprovision.pip.requirements_files import RequirementSet
 from nbprovision.pip.virtual_environment import CONFIG, Base
 from nbprovision.system import unfinished
 from nbprovision.system.files import remove_at_once
@@ -129,8 +131,9 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
     requirements: Annotated[
         Strings,
         parameter(
-            "Requirements files, with everything that pip allows in them.",
-            extra={"path": True, "document": "requirements"},
+            "Requirements files, with everything that pip allows in them, and lock files named `pylock.toml` or "
+            "`pylock.NAME.toml` (PEP 751), whose packages are installed exactly as locked.",
+            extra={"path": True, "document": "requirements pylock"},
         ),
     ] = msgspec.field(default_factory=list)
     state: Annotated[Literal["present", "absent"], parameter("Whether the environment exists.")] = "present"
@@ -174,6 +177,14 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
         refuse_two_kinds(machine, prefix.name, prefix, virtual=True)
         machine.virtual.add(prefix)
         return {prefix.name: prefix}
+
+    def lock_requests(self, machine: Machine) -> Iterable[LockRequest]:
+        """The packages, and the Python that the environment is created from."""
+        if self.state == "absent":
+            return
+        prefix = self.prefix(machine)
+        yield PipLockRequest(prefix=prefix, wanted=RequirementSet(), environment=prefix, python=self.python, makes=True)
+        yield from super().lock_requests(machine)
 
     def guarded(self, machine: Machine) -> Iterable[Path]:
         """The environment, unless it is removed, which is a single step."""
@@ -356,10 +367,19 @@ class EnsureVenv(WithPip[VenvState], frozen=True, kw_only=True):
         if not self.has_packages:
             return
         paths = [machine.path(text) for text in as_list(self.requirements)]
-        environment = requirements.marker_environment(base.version) if base is not None else None
-        for wanted in requirements_files.read(as_list(self.packages), paths, [], machine.env).wanted:
-            applies = not wanted.marker if environment is None else requirements.applies(wanted, environment)
-            if applies and (wanted.name is None or wanted.name not in installed):
+        requested = requirements_files.read(as_list(self.packages), paths, [], machine.env)
+        requested = requirements_files.as_locked(requested, machine.locked.get(self.prefix(machine)), machine.env)
+        if base is None:
+            applying = requested.unconditional
+        else:
+            environment = requirements.marker_environment(base.version)
+            everything = requirements_files.selected(requested, environment).all
+            applying = [wanted for wanted in everything if requirements.applies(wanted, environment)]
+        first: dict[str, requirements.PipRequirement] = {}
+        for wanted in applying:
+            first.setdefault(wanted.name or wanted.shown, wanted)
+        for wanted in first.values():
+            if wanted.name is None or wanted.name not in installed:
                 yield wanted.name or wanted.shown, satisfied.expected(wanted)
 
 

@@ -24,11 +24,12 @@ from nbprovision.model.errors import TaskFailed
 from nbprovision.pip import requirements
 from nbprovision.pip.request import Move, Request, constraints_file
 from nbprovision.pip.requirements import PipRequirement
-from nbprovision.pip.satisfied import Need, dependents
+from nbprovision.pip.satisfied import Installed, Need, dependents
 
 if TYPE_CHECKING:
     from nbprovision.pip.engine import Engine
 
+_REPLACED = ("version", "source")  # the reasons for which an installer replaces a sound distribution
 # Requirements that are relaxed one at a time to find a pin; each costs a dry run of the engine.
 _MOST_TRIED = 8
 
@@ -151,6 +152,29 @@ class PipGuard:
         if touched and not self._allowed:
             raise refusal(self._target.prefix, touched, ())
 
+    def refuse_locked(self, needs: Sequence[Need]) -> None:
+        """Refuse to replace distributions of the image or of conda by those of a lock.
+
+        A resolved install leaves them alone where they satisfy the requirements. A lock does not know them.
+
+        Raises:
+            TaskFailed: one of them would be replaced.
+
+        """
+        if self._allowed:
+            return
+        touched = [
+            ImageChange(
+                Difference("pip", need.name, self._from_image[need.name], need.expected), self._needed_by(need.name)
+            )
+            for need in needs
+            if need.name in self._from_image and need.reason in _REPLACED
+        ]
+        if touched:
+            raise refusal(self._target.prefix, touched, ())
+        if self._target.place not in self._machine.locked:  # the playbook's own lock was made around conda's
+            refuse_conda(self._target.prefix, self._installed, needs)
+
     def _moved(self, moves: Iterable[Move], needs: Iterable[Need] = ()) -> dict[str, str | None]:
         """The image's distributions that would change or come from another source, with their new versions."""
         after = {move.name: move.after for move in moves if move.after != self._from_image.get(move.name)}
@@ -204,6 +228,28 @@ class PipGuard:
             version = versions.get(requirement.name or "")
             if version:
                 yield _versioned(requirement, f"=={version}")
+
+
+def refuse_conda(prefix: Path, installed: Installed, needs: Iterable[Need]) -> None:
+    """Refuse to replace distributions that conda installed by those of a lock.
+
+    Raises:
+        TaskFailed: one of them would be replaced.
+
+    """
+    owned = [
+        f"{need.name} {need.installed} would become {need.expected}"
+        for need in needs
+        if need.reason in _REPLACED and any(entry.installer == "conda" for entry in installed.get(need.name, ()))
+    ]
+    if owned:
+        raise TaskFailed(
+            f"the lock would replace packages that conda installed in {prefix.name}",
+            cause="\n".join(owned),
+            cure="make the lock without them: `uv pip compile --format pylock.toml` with conda's versions as "
+            "`--constraints` and their names as `--excludes`; or set `allow_platform_changes: true` in an "
+            "ensure_pip_pkg task to replace them",
+        )
 
 
 def image_constraints(machine: Machine, prefix: Path) -> tuple[Path, ...]:

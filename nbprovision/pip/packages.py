@@ -25,6 +25,7 @@ from nbprovision.model.task import (
     Claim,
     Foretold,
     Input,
+    LockRequest,
     Resource,
     State,
     Strings,
@@ -33,10 +34,11 @@ from nbprovision.model.task import (
     parameter,
 )
 from nbprovision.pip import engine as pip_engine
-from nbprovision.pip import pip_command, requirements, requirements_files, satisfied, uv_command
+from nbprovision.pip import pip_command, pylock, requirements, requirements_files, satisfied, uv_command
 from nbprovision.pip import targets as pip_targets
 from nbprovision.pip.engine import Engine
 from nbprovision.pip.guard import PipGuard, known_prefix
+from nbprovision.pip.lock_request import PipLockRequest
 from nbprovision.pip.plan import PipPlan, PipState, change_of, install, removal, unseen
 from nbprovision.pip.request import Move, Request
 from nbprovision.pip.requirements import PipRequirement
@@ -82,8 +84,9 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
     requirements: Annotated[
         Strings | None,
         parameter(
-            "Requirements files, with everything that pip allows in them.",
-            extra={"path": True, "document": "requirements"},
+            "Requirements files, with everything that pip allows in them, and lock files named `pylock.toml` or "
+            "`pylock.NAME.toml` (PEP 751), whose packages are installed exactly as locked.",
+            extra={"path": True, "document": "requirements pylock"},
         ),
     ] = None
     constraints: Annotated[
@@ -132,6 +135,14 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
                     raise ParameterError(
                         key, f"'{key}' cannot be '{secrets.mask(text)[:80]}'", cause=URL_FOR_PATH, cure=FETCH_FIRST
                     )
+        locks = [text for text in as_list(self.requirements) if pylock.is_lock(text)]
+        if self.state == "latest" and locks:
+            raise ParameterError(
+                "requirements",
+                f"`state: latest` contradicts the lock {locks[0]}",
+                cause="a lock names one version of each package",
+                cure="leave `state` out, and make the lock again for newer versions (`uv pip compile --upgrade`)",
+            )
         self._check_packages()
 
     def _check_packages(self) -> None:
@@ -146,7 +157,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
         """The distributions that it names."""
-        names = {wanted.name for wanted in self._wanted(machine).wanted if wanted.name}
+        names = _names(self._wanted(machine))
         place = self._target(machine).place
         return frozenset(Resource("distribution", f"{place} {name}") for name in names)
 
@@ -178,6 +189,24 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
                 return f"'{mine.shown}' is {'to be absent' if absent else 'wanted'} there"
         return None
 
+    def as_locked(self) -> PipPackages:
+        """The task with `state: present` in place of `latest`."""
+        return msgspec.structs.replace(self, state="present") if self.state == "latest" else self
+
+    def lock_requests(self, machine: Machine) -> Iterable[LockRequest]:
+        """The requirements, unless they are removed."""
+        if self.state == "absent":
+            return
+        target = self._target(machine)
+        yield PipLockRequest(
+            prefix=target.place,
+            wanted=self._wanted(machine),
+            environment=target.prefix,
+            version=target.version if target.probed is not None else None,
+            outside=target.probed is not None and target.location is None,
+            allowed=self.allow_platform_changes,
+        )
+
     def guarded(self, machine: Machine) -> Iterable[Path]:
         """The environment, or the `target` folder."""
         return [self._target(machine).place]
@@ -203,9 +232,10 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         if future is not None and future.python and future.python.split(".")[:2] != version.split(".")[:2]:
             return self._foreseen(target, wanted, machine)  # the present packages stay behind with the old Python
         pip_targets.refuse_other_builds(target)
-        pip_targets.refuse_editable(target, wanted.wanted)
         installed = target.installed()
         environment = requirements.marker_environment(version)
+        wanted = requirements_files.selected(self._configured(target, wanted, machine), environment)
+        pip_targets.refuse_editable(target, wanted.all)
         before = machine.notes_of(self).get("conflicts before")
         state = PipState(
             target=target,
@@ -213,15 +243,14 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
             managed=managed,
         )
         if self.state == "absent":
-            removable = tuple(_removable(wanted, installed, environment))
+            removable = tuple(_removable(wanted.all, installed, environment))
             if removable:
                 pip_targets.check_rights(target)
                 PipGuard(machine, target, allowed=self.allow_platform_changes).refuse_removal(removable)
             return msgspec.structs.replace(state, removable=removable)
-        wanted = self._configured(target, wanted, machine)
         suspect = target.place in machine.suspect or machine.is_unfinished(target.place)
         needs = satisfied.unsatisfied(
-            wanted.wanted,
+            wanted.all,
             wanted.constraints,
             installed,
             environment,
@@ -231,7 +260,9 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         )
         if future is not None:  # conda installs these before it is this task's turn
             needs = [need for need in needs if need.reason != "missing" or not _is_coming(need, future, wanted)]
+        locked = {entry.name for entry in wanted.locked}
         if needs or suspect:
+            state = msgspec.structs.replace(state, locked=tuple(need.name for need in needs if need.name in locked))
             debris = tuple(entry for same_name in installed.values() for entry in same_name if not entry.has_metadata)
             state = msgspec.structs.replace(state, needs=tuple(needs), debris=debris)
         return self._predicted(state, wanted, environment, machine) if needs or self.state == "latest" else state
@@ -240,14 +271,16 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         self, state: PipState, wanted: RequirementSet, environment: Mapping[str, str], machine: Machine
     ) -> PipState:
         """The state with the changes that the installer predicts, if it has to be asked."""
-        target, needs = state.target, state.needs
+        target = state.target
+        needs = [need for need in state.needs if need.name not in state.locked]
         engine = self._engine(machine, wanted)
         pip_targets.check_rights(target)
         pip_targets.check_places(wanted.wanted, environment)
         guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
+        moves_of_lock = self._moves_of_lock(state, wanted, guard, machine)
         # uv reports its changes, and need not predict them if nothing can be in the way.
-        only_missing = self.state == "present" and all(need.reason == "missing" for need in needs)
-        reports = engine is uv_command and only_missing and machine.applies and guard.needless
+        only_missing = self.state == "present" and all(need.reason == "missing" for need in state.needs)
+        reports = engine is uv_command and only_missing and machine.applies and guard.needless and not state.locked
         state = msgspec.structs.replace(
             state,
             pins=tuple(need.pin for need in needs if need.pin),
@@ -257,8 +290,10 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         )
         if state.debris or reports:
             return state
+        if state.locked and not needs and self.state == "present":  # the lock says it all
+            return msgspec.structs.replace(state, moves=tuple(moves_of_lock))
         machine.progress(f"looking for versions for {target.name}")
-        request = self._request(state, wanted, unseen(needs))
+        request = self._request(state, wanted, unseen(needs)).held(machine, wanted.locked)
         applying = [requirement for requirement in wanted.wanted if requirements.applies(requirement, environment)]
         resolution = guard.resolve(engine, request, () if request.upgrade else state.pins, applying, needs)
         if resolution.moves is None and request.upgrade:
@@ -270,6 +305,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         # An engine would reinstall an editable distribution each time.
         settled = {requirement.name for requirement in applying if requirement.editable} - {need.name for need in needs}
         moves = [move for move in resolution.moves or () if move.name not in settled or move.before != move.after]
+        moves = [*moves_of_lock, *(move for move in moves if move.name not in state.locked)]
         notes: Sequence[str] = ()
         if engine is uv_command and (self.state == "latest" or not machine.applies):
             request = guard.hold(request) if resolution.constraints else request
@@ -283,6 +319,23 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
             constraints=resolution.constraints,
             elsewhere=tuple(notes),
         )
+
+    def _moves_of_lock(self, state: PipState, wanted: RequirementSet, guard: PipGuard, machine: Machine) -> list[Move]:
+        """The changes to what a lock has, as far as an installer would see them.
+
+        Raises:
+            TaskFailed: no file of the lock fits, or it would replace a package of the image or of conda.
+
+        """
+        versions = {entry.name: entry.version for entry in wanted.locked}
+        needs = [need for need in state.needs if need.name in state.locked]
+        pip_targets.fitting(machine, state.target, wanted.locked, state.locked)
+        guard.refuse_locked(needs)
+        return [
+            Move(need.name, need.installed, versions[need.name] or need.expected)
+            for need in needs
+            if need.reason in ("missing", "version")
+        ]
 
     def plan(self, state: PipState) -> PipPlan:
         """Compare the state with the requirements."""
@@ -315,20 +368,27 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         traces = None if target.folder is None else package_files.traces(target.folder, _leaving(plan, installed))
         for folder in (*plan.take_out, *_paths_of(by_hand, installed)):
             package_files.remove_distribution(prefix, folder)
-        wanted = self._configured(target, self._wanted(machine), machine)
+        environment = requirements.marker_environment(target.version or "3")
+        configured = self._configured(target, self._wanted(machine), machine)
+        wanted = requirements_files.selected(configured, environment)
         engine = self._engine(machine, wanted)
         if plan.uninstall and target.location is None:
             machine.progress(f"uninstalling {', '.join(plan.uninstall)} from {target.name}")
             engine.uninstall(machine, prefix, plan.uninstall, python=target.python, managed=plan.managed)
-        if plan.install:
+        if plan.install or plan.locked:
             machine.progress(f"installing into {target.name}")
             request = self._request(plan, wanted, plan.reinstall)
             shared = list(self._shared(target, plan.reinstall, machine))
             if shared and engine is uv_command:
                 uv_command.evict(machine, plan.reinstall, prefix)
-            if plan.constraints:
-                request = guard.hold(request)
-            moves = pip_engine.perform(machine, engine, request.pinned(plan.pins))
+            if plan.locked:
+                packages = pip_targets.fitting(machine, target, wanted.locked, plan.locked)
+                pip_engine.perform_locked(machine, engine, request.of_lock(packages))
+            if plan.install:
+                if plan.constraints:
+                    request = guard.hold(request)
+                request = request.without(plan.locked).held(machine, wanted.locked)
+                moves = pip_engine.perform(machine, engine, request.pinned(plan.pins))
             _keep_newest(target, plan.reinstall)
             package_files.mend(copy for copy in shared if copy.elsewhere != copy.file)
         if traces is not None:
@@ -339,7 +399,8 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         """The files with the requirements, the interpreter and the distributions' folders."""
         wanted = self._wanted(machine)
         yield from wanted.files
-        yield from filter(None, map(requirements.local_path, wanted.wanted))
+        sources = (*wanted.wanted, *(entry.requirement for lock in wanted.locks for entry in lock.packages))
+        yield from filter(None, map(requirements.local_path, sources))
         if self.system:
             yield from interpreters.system_witnesses(machine)
         target = self._target(machine)
@@ -349,7 +410,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
             if any(requirement.editable for requirement in wanted.wanted):
                 yield target.prefix / "src"  # of clones
             yield from index_settings.pip_files(machine.env, machine.user_home, target.prefix, machine.root)
-        names = {requirement.name for requirement in wanted.wanted if requirement.name}
+        names = _names(wanted)
         yield from _paths_of(sorted(names), target.installed(names))
 
     def ages(self, machine: Machine) -> float | None:
@@ -370,12 +431,15 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         return [machine.path(text) for text in as_list(texts)]
 
     def _wanted(self, machine: Machine) -> RequirementSet:
-        return requirements_files.read(
+        wanted = requirements_files.read(
             as_list(self.packages),
             self._paths(self.requirements, machine),
             self._paths(self.constraints, machine),
             machine.env,
         )
+        if self.state == "absent" or not machine.locked:
+            return wanted
+        return requirements_files.as_locked(wanted, machine.locked.get(self._target(machine).place), machine.env)
 
     @once
     def _target(self, machine: Machine) -> Target:
@@ -402,10 +466,11 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
 
     def _claimed(self, target: Target, machine: Machine) -> list[PipRequirement]:
         """The named requirements whose marker holds in ``target``, for each Python that it may get."""
-        named = [requirement for requirement in self._wanted(machine).wanted if requirement.name]
-        if not any(requirement.marker for requirement in named):
+        wanted = self._wanted(machine)
+        named = [requirement for requirement in wanted.wanted if requirement.name]
+        if not (wanted.locks or any(requirement.marker for requirement in named)):
             return named
-        return _applying_to_all(named, _marker_environments(target.version))
+        return _applying_to_all(wanted, _marker_environments(target.version))
 
     def _foreseen(self, target: Target, wanted: RequirementSet, machine: Machine) -> PipState:
         """The state of an environment that an earlier task is about to create, or to give another Python.
@@ -422,7 +487,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
             error = no_python(target)
             raise Inevitable(error.message, cause=error.cause, cure=error.cure) if future.whole else error
         environments = _marker_environments(future.python if future is not None else None)
-        applying = _applying_to_all(wanted.wanted, environments)
+        applying = _applying_to_all(wanted, environments)
         if self.state == "absent":
             applying = [entry for entry in applying if future is not None and entry.name in future.packages]
         else:
@@ -483,10 +548,21 @@ def _marker_environments(version: str | None) -> list[dict[str, str]]:
     return [requirements.marker_environment(text) for text in ([version] if version else _POSSIBLE_PYTHONS)]
 
 
-def _applying_to_all(
-    wanted: Iterable[PipRequirement], environments: Sequence[Mapping[str, str]]
-) -> list[PipRequirement]:
-    return [entry for entry in wanted if all(requirements.applies(entry, markers) for markers in environments)]
+def _applying_to_all(wanted: RequirementSet, environments: Sequence[Mapping[str, str]]) -> list[PipRequirement]:
+    """The packages of the locks and the requirements that apply in each of the environments."""
+    common: list[PipRequirement] = []
+    for lock in wanted.locks:
+        applying = [set(map(id, lock.applying(markers))) for markers in environments]
+        common += [entry.requirement for entry in lock.packages if all(id(entry) in each for each in applying)]
+    loose = [entry for entry in wanted.wanted if all(requirements.applies(entry, markers) for markers in environments)]
+    names = {entry.name for entry in common}
+    return [*common, *(entry for entry in loose if entry.name not in names)]
+
+
+def _names(wanted: RequirementSet) -> set[str]:
+    """The names of all requirements and locked packages, whether or not they apply."""
+    names = {requirement.name for requirement in wanted.wanted if requirement.name}
+    return names.union(entry.name for lock in wanted.locks for entry in lock.packages)
 
 
 def _has(future: Foretold, wanted: PipRequirement) -> bool:
@@ -495,16 +571,16 @@ def _has(future: Foretold, wanted: PipRequirement) -> bool:
 
 
 def _is_coming(need: Need, future: Foretold, wanted: RequirementSet) -> bool:
-    named = [requirement for requirement in wanted.wanted if requirement.name == need.name]
+    named = [requirement for requirement in wanted.all if requirement.name == need.name]
     if any(requirement.url for requirement in named):
         return False
     return need.name in future.packages and all(_has(future, requirement) for requirement in named)
 
 
 def _removable(
-    wanted: RequirementSet, installed: satisfied.Installed, environment: Mapping[str, str]
+    wanted: Iterable[PipRequirement], installed: satisfied.Installed, environment: Mapping[str, str]
 ) -> Iterator[Distribution]:
-    for requirement in wanted.wanted:
+    for requirement in wanted:
         name = requirement.name or satisfied.by_source(requirement, installed)
         if name is not None and requirements.applies(requirement, environment):
             for distribution in installed.get(name, ()):
@@ -591,6 +667,10 @@ class WithPip(Task[State], Generic[State], frozen=True, kw_only=True):
         """The objection of the pip task."""
         pip = self.pip(machine)
         return None if pip is None else pip.objection(claim, machine)
+
+    def lock_requests(self, machine: Machine) -> Iterable[LockRequest]:
+        """The packages."""
+        return self._all(machine, lambda pip: pip.lock_requests(machine))
 
     def guarded(self, machine: Machine) -> Iterable[Path]:
         """The environment, if packages are installed."""

@@ -28,7 +28,7 @@ from nbprovision.machine.distributions import Distribution, normalized
 from nbprovision.machine.network import pip_log, pip_log_output
 from nbprovision.machine.package_files import remove_distribution
 from nbprovision.model.errors import TaskFailed
-from nbprovision.pip import requirements, satisfied
+from nbprovision.pip import locked_install, requirements, satisfied
 from nbprovision.pip.install_settings import ALL, Options
 from nbprovision.pip.request import (
     Move,
@@ -75,6 +75,11 @@ def perform(machine: Machine, request: Request) -> None:
     Raises:
         TaskFailed: with pip's message and advice.
     """
+    if request.locked:
+        with locked_install.pip_requests(machine, request, settings_of(machine, request)) as parts:
+            for part in parts:
+                perform(machine, part)
+        return
     if request.location is not None:
         _update_target(machine, request, request.location)
         return
@@ -228,6 +233,7 @@ def _attempt(machine: Machine, request: Request, more: Sequence[str]) -> str:
     # Requirements are not passed as arguments, as they may contain passwords.
     words: list[str | Path] = ["install", "--requirement", "/dev/stdin", "--no-warn-script-location"]
     words += [*with_flag("--constraint", request.constraints), *_arguments(request.options)]
+    words += [] if request.dependencies else ["--no-deps"]
     words += ["--upgrade", "--upgrade-strategy", "only-if-needed"] if request.upgrade else []
     words += more
     variables = {

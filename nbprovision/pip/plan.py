@@ -23,6 +23,7 @@ class PipState(msgspec.Struct, frozen=True, kw_only=True):
         target: The environment.
         needs: Distributions that do not satisfy the requirements; all of them if the environment is yet to come.
         debris: Distributions without METADATA, left by a killed install, at which both engines fail.
+        locked: The names of the needs that come from a lock file.
         moves: The changes that the installer predicts; None if it was not asked or cannot predict.
         predicted: Whether the prediction counts; see `PipPlan`.
         pins: Versions that a repair keeps.
@@ -37,6 +38,7 @@ class PipState(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     needs: tuple[Need, ...] = ()
     debris: tuple[Distribution, ...] = ()
+    locked: tuple[str, ...] = ()
     moves: tuple[Move, ...] | None = None
     predicted: bool = True
     pins: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ class PipPlan(Plan, frozen=True, kw_only=True):
         target: The environment.
         predicted: Whether ``changes`` is final. Otherwise the changes that the installer reports count.
         install: Whether the installer gets the requirements.
+        locked: Names to install from the lock files, before the requirements.
         reinstall: Names that the installer would leave alone.
         pins: Versions to keep.
         constraints: See `PipState`.
@@ -72,6 +75,7 @@ class PipPlan(Plan, frozen=True, kw_only=True):
     target: Target
     predicted: bool = True
     install: bool = False
+    locked: tuple[str, ...] = ()
     reinstall: tuple[str, ...] = ()
     pins: tuple[str, ...] = ()
     constraints: tuple[Path, ...] = ()
@@ -119,7 +123,8 @@ def install(state: PipState) -> PipPlan:
         warnings=state.warnings,
         target=state.target,
         predicted=state.predicted,
-        install=bool(state.moves or needs),
+        install=bool({*moving, *(need.name for need in needs)}.difference(state.locked)),
+        locked=state.locked,
         reinstall=damaged,
         pins=state.pins,
         constraints=state.constraints,

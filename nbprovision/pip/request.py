@@ -20,6 +20,7 @@ from nbprovision.machine.distributions import Distribution
 from nbprovision.machine.network import NetworkFailed, Server, network_failure
 from nbprovision.model.errors import TaskFailed
 from nbprovision.pip.install_settings import Options
+from nbprovision.pip.pylock import LockedPackage
 from nbprovision.pip.requirements import HASHES_OF_ALL
 from nbprovision.system import disk_space, secrets
 from nbprovision.system.commands import Completed
@@ -51,6 +52,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         prefix: The environment.
         python: Its interpreter.
         lines: Lines of a requirements file. They may contain passwords, so they go to standard input.
+        locked: Packages of a lock file instead of lines, each with the file to install (`pylock.fitting`).
+        from_lock: The lines are those packages, in the form for pip.
+        dependencies: Whether missing dependencies are installed too.
         constraints: Constraints files.
         options: The options for the whole install.
         reinstall: Names to install again even if the version is right.
@@ -65,6 +69,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     prefix: Path
     python: Path
     lines: tuple[str, ...] = ()
+    locked: tuple[LockedPackage, ...] = ()
+    from_lock: bool = False
+    dependencies: bool = True
     constraints: tuple[Path, ...] = ()
     options: Options = Options()
     reinstall: tuple[str, ...] = ()
@@ -78,6 +85,29 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """The text of a requirements file."""
         return "".join(f"{line}\n" for line in self.lines)
+
+    @property
+    def digests(self) -> str:
+        """A text with all listed digests."""
+        return " ".join([self.text, *(digest for entry in self.locked for digest in entry.hashes)])
+
+    def of_lock(self, packages: Iterable[LockedPackage]) -> Request:
+        """The request for these packages of a lock instead of the lines."""
+        locked = tuple(packages)
+        names = {entry.name for entry in locked}
+        reinstall = tuple(name for name in self.reinstall if name in names)
+        return msgspec.structs.replace(self, lines=(), locked=locked, constraints=(), upgrade=(), reinstall=reinstall)
+
+    def held(self, machine: Machine, locked: Iterable[LockedPackage]) -> Request:
+        """The request with the versions of locked packages as constraints, so that the rest is resolved around them."""
+        pins = [f"{entry.name}=={entry.version}" for entry in locked if entry.version]
+        more = [constraints_file(machine, pins)] if pins else []
+        return msgspec.structs.replace(self, constraints=(*self.constraints, *more))
+
+    def without(self, names: Iterable[str]) -> Request:
+        """The request for the rest, after `of_lock` has installed the named packages."""
+        done = set(names)
+        return msgspec.structs.replace(self, reinstall=tuple(name for name in self.reinstall if name not in done))
 
     def pinned(self, pins: Sequence[str]) -> Request:
         """The request with ``pins`` (requirements) added."""
@@ -135,7 +165,12 @@ def child_environment(env: Mapping[str, str]) -> dict[str, str]:
 def settings_of(machine: Machine, request: Request) -> IndexSettings:
     """The indexes of a request: those of the machine's configuration, then those of requirements files."""
     configured = index_settings.effective(machine.env, machine.user_home, request.prefix, root=machine.root)
-    options = request.options
+    settings = with_options(configured, request.options)
+    return msgspec.structs.replace(settings, index_strategy=request.index_strategy or settings.index_strategy)
+
+
+def with_options(configured: IndexSettings, options: Options) -> IndexSettings:
+    """The indexes of the configuration, then those of requirements files."""
     return msgspec.structs.replace(
         configured,
         index_url=options.index_url or configured.index_url,
@@ -143,7 +178,6 @@ def settings_of(machine: Machine, request: Request) -> IndexSettings:
         find_links=(*configured.find_links, *options.find_links),
         trusted_hosts=(*configured.trusted_hosts, *options.trusted_hosts),
         no_index=configured.no_index or options.no_index,
-        index_strategy=request.index_strategy or configured.index_strategy,
     )
 
 
@@ -165,6 +199,8 @@ def failure(
         machine: The machine, if the network may be the cause.
     """
     output = secrets.mask(completed.errors.strip() or completed.output.strip())
+    if request is not None and (request.locked or request.from_lock) and re.search(_OTHER_HASH, output, re.IGNORECASE):
+        return TaskFailed(f"hash mismatch: {message}", cause=output[-3000:], cure=_CURE_OF_LOCK)
     start = re.search(r"^(error|ERROR)\b", output, re.MULTILINE)
     cause = output[start.start() :] if start else output
     first = _FIRST_INDEX.search(cause)
@@ -208,7 +244,7 @@ def by_network(
         request: The install. If a file has another hash than the listed one, the index may really have that file.
 
     """
-    listed_hash = request is not None and any(digest in request.text for digest in _DIGEST.findall(output))
+    listed_hash = request is not None and any(digest in request.digests for digest in _DIGEST.findall(output))
     if settings.no_index or listed_hash:
         return None
     # The first index, unless the output names the host of another one.
@@ -259,6 +295,11 @@ _FIRST_INDEX = re.compile(
 # Messages of uv and pip, with advice; the first match counts.
 _NOT_FOUND = "check the spelling and the version; INDEX was searched"
 _CURE = "fix the reported problem, and run again"
+_OTHER_HASH = r"hash mismatch|do not match the hashes"
+_CURE_OF_LOCK = (
+    "nothing was changed; find out why the file differs from the locked one: it may be tampered with, or damaged on "
+    "the way. If its author replaced it, make the lock again"
+)
 _CURES: Sequence[tuple[str, str]] = (
     (
         r"no space left|os error 28\b|disk quota|errno 28\b",
@@ -269,7 +310,7 @@ _CURES: Sequence[tuple[str, str]] = (
         f"give each named package a version and a hash, dependencies too: {HASHES_OF_ALL}",
     ),
     (
-        r"hash mismatch|do not match the hashes",
+        _OTHER_HASH,
         (
             "compare the hash with the one that the package's author publishes: if it is that of a file for another "
             f"platform or of a new build, add it to the list ({HASHES_OF_ALL}); otherwise the file may be tampered with"

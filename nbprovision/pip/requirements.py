@@ -41,7 +41,7 @@ _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # Commands that print digests: https://pip.pypa.io/en/stable/topics/secure-installs/
 HASH_OF_ONE = "`pip hash FILE` prints the hash of a file"
 HASHES_OF_ALL = "`uv pip compile --generate-hashes` or `pip-compile --generate-hashes` writes a list with all hashes"
-_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}  # of the algorithms that pip takes
+DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}  # of the algorithms that pip takes
 _PEP_508 = "write it as `name`, `name==1.2`, `name[extra]>=1,<2`, `name; python_version < '3.12'` or `name @ URL`"
 
 
@@ -58,6 +58,7 @@ class PipRequirement(msgspec.Struct, frozen=True, kw_only=True):
         editable: Whether the source itself is put on the path.
         hashes: ``algorithm:digest`` of the allowed files, empty for any file.
         settings: ``KEY=VALUE`` for the build backend; uv is not used for such a requirement.
+        locked: Whether it is of a lock file: exactly that version, and the lock has all dependencies.
         position: File, line and column; None for a parameter.
     """
 
@@ -70,6 +71,7 @@ class PipRequirement(msgspec.Struct, frozen=True, kw_only=True):
     editable: bool = False
     hashes: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    locked: bool = False
     position: Position | None = None
 
     @property
@@ -393,12 +395,12 @@ def _hash(option: str, position: Position | None) -> str:
             cause="only `--hash=sha256:...` and `--config-settings=KEY=VALUE` can",
             cure="put other options on lines of their own in a requirements file",
         )
-    digits = _DIGITS.get(match[2])
+    digits = DIGITS.get(match[2])
     if digits is None:
         wrong(
             position,
             f"'{match[2]}' is not an algorithm for --hash",
-            cause=f"pip accepts {', '.join(_DIGITS)}",
+            cause=f"pip accepts {', '.join(DIGITS)}",
             cure=f"give the sha256: {HASH_OF_ONE}; {HASHES_OF_ALL}",
         )
     if len(match[3]) != digits:

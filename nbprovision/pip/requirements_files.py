@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import unquote
 
 import msgspec
@@ -24,13 +25,17 @@ from nbprovision.model.errors import (
     UnsetVariable,
     nearest,
 )
+from nbprovision.pip import pylock
 from nbprovision.pip.install_options import PIP, Option
 from nbprovision.pip.install_settings import ALL, Options
+from nbprovision.pip.pylock import Lock, LockedPackage
 from nbprovision.pip.requirements import (
     HASH_OF_ONE,
     HASHES_OF_ALL,
     URL,
     PipRequirement,
+    applies,
+    incompatible,
     local_path,
     parse,
     without_file_scheme,
@@ -38,6 +43,9 @@ from nbprovision.pip.requirements import (
 )
 from nbprovision.system import secrets, trust
 from nbprovision.system.reading import read_bytes
+
+if TYPE_CHECKING:  # only a run with a lock loads it
+    from nbprovision.machine.locked import LockedEnvironment
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
@@ -53,6 +61,8 @@ class RequirementSet(msgspec.Struct, frozen=True, kw_only=True):
         constraints: The allowed versions of packages, if they are installed.
         options: The options of requirements files for the whole install.
         constraint_files: The constraints files, which the installer gets unchanged.
+        locks: The lock files.
+        locked: The packages of the lock files for one environment; see `selected`.
         files: All files that were read.
     """
 
@@ -60,7 +70,23 @@ class RequirementSet(msgspec.Struct, frozen=True, kw_only=True):
     constraints: tuple[PipRequirement, ...] = ()
     options: Options = Options()
     constraint_files: tuple[Path, ...] = ()
+    locks: tuple[Lock, ...] = ()
+    locked: tuple[LockedPackage, ...] = ()
     files: tuple[Path, ...] = ()
+
+    @property
+    def unconditional(self) -> list[PipRequirement]:
+        """The packages that every environment gets: requirements and locked packages without a marker."""
+        locked = (entry for lock in self.locks for entry in lock.packages)
+        return [
+            *(entry.requirement for entry in locked if entry.package.marker is None),
+            *(requirement for requirement in self.wanted if not requirement.marker),
+        ]
+
+    @property
+    def all(self) -> tuple[PipRequirement, ...]:
+        """The packages of the lock files, then the others."""
+        return (*(entry.requirement for entry in self.locked), *self.wanted)
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -97,8 +123,24 @@ def read(
         constraints=tuple(reader.constraints),
         options=reader.options(),
         constraint_files=tuple(reader.constraint_files),
+        locks=tuple(reader.locks),
         files=tuple(reader.named),
     )
+
+
+def as_locked(wanted: RequirementSet, locked: LockedEnvironment | None, env: Mapping[str, str]) -> RequirementSet:
+    """What a lock of the playbook has in place of requirements; the same requirements without a lock.
+
+    Args:
+        wanted: The requirements of a task.
+        locked: What a lock has for the environment; None without a lock.
+        env: The variables.
+
+    """
+    if locked is None or locked.pylock is None:
+        return wanted
+    content = read((), [locked.pylock], (), env)
+    return msgspec.structs.replace(content, options=wanted.options, files=(*wanted.files, *locked.files))
 
 
 def after_configuration(wanted: RequirementSet, configured: Options, env: Mapping[str, str]) -> RequirementSet:
@@ -130,6 +172,42 @@ def after_configuration(wanted: RequirementSet, configured: Options, env: Mappin
     )
 
 
+def selected(wanted: RequirementSet, environment: Mapping[str, str]) -> RequirementSet:
+    """The requirements, with the packages that the lock files have for an environment.
+
+    Loose requirements and constraints beside a lock are allowed as long as they agree with it: what the lock has comes
+    from the lock, and the rest is resolved around it.
+
+    Args:
+        wanted: The requirements with the configuration.
+        environment: The values of markers in the target, see `requirements.marker_environment`.
+
+    Raises:
+        TaskFailed: a lock is not for this Python or platform.
+        InvalidPlaybook: a lock contradicts another lock, a requirement or a constraint.
+    """
+    locked: dict[str, LockedPackage] = {}
+    for lock in wanted.locks:
+        for entry in lock.select(environment):
+            other = locked.setdefault(entry.name, entry)
+            if other is not entry and (other.requirement.line, other.hashes) != (entry.requirement.line, entry.hashes):
+                _contradicts(entry, other.requirement.shown, other.position)
+    for requirement in (*wanted.wanted, *wanted.constraints) if locked else ():
+        mine = locked.get(requirement.name or "")
+        if mine is not None and applies(requirement, environment) and incompatible(requirement, mine.requirement):
+            _contradicts(mine, requirement.shown, requirement.position)
+    return msgspec.structs.replace(wanted, locked=tuple(locked.values()))
+
+
+def _contradicts(entry: LockedPackage, shown: str, position: Position | None) -> NoReturn:
+    wrong(
+        position or entry.position,
+        f"'{shown}' contradicts the lock, which has {entry.requirement.shown}",
+        cause=f"the lock is {entry.position.file}, line {entry.position.line}",
+        cure="drop one of the two, or make the lock again with that requirement",
+    )
+
+
 def named(
     packages: Iterable[str], files: Iterable[Path], constraints: Iterable[Path], section: Section | None = None
 ) -> dict[Path, Position | None]:
@@ -151,6 +229,9 @@ def named(
         path = local_path(requirement)
         if path is not None:
             places.setdefault(path, requirement.position)
+    for lock in reader.locks:
+        for path, position in pylock.local_files(lock):
+            places.setdefault(path, position)
     for text in reader.lists.get("find_links", ()):
         if not URL.match(text):
             places.setdefault(Path(text), None)
@@ -185,6 +266,7 @@ class _Reader:
         self.wanted: list[PipRequirement] = []
         self.constraints: list[PipRequirement] = []
         self.constraint_files: list[Path] = []
+        self.locks: list[Lock] = []
         self.values: dict[str, str | bool] = {}
         self.lists: dict[str, list[str]] = {}
         self.uses: dict[str, list[tuple[str, str]]] = {"formats": [], "releases": []}
@@ -238,7 +320,17 @@ class _Reader:
         if len(self._within) > _DEEPEST:
             wrong(position, f"{path} is included more than {_DEEPEST} files deep")
         self.named.setdefault(path, position)
+        if pylock.is_lock(path) and constrains:
+            wrong(
+                position,
+                f"the lock {path} cannot be a constraints file",
+                cause="pip and uv take no lock as constraints",
+                cure="give it to `requirements`",
+            )
         if self._missing_ok and not os.path.isfile(path):
+            return
+        if pylock.is_lock(path):
+            self.locks.append(pylock.read(path, _text(path, position)))
             return
         self._within.append(path)
         for line in _logical_lines(path, self._env, position):
@@ -332,10 +424,10 @@ def _named_file(option: str, text: str, base: Path, position: Position | None) -
     return base / (path if path == text else unquote(path))
 
 
-def _logical_lines(path: Path, env: Mapping[str, str], named_at: Position | None) -> Iterator[_Line]:
+def _text(path: Path, named_at: Position | None) -> str:
     trust.obey(path, "install what is listed in")
     try:
-        text = read_bytes(path).decode("utf-8-sig")
+        return read_bytes(path).decode("utf-8-sig")
     except OSError as error:
         kind = MissingInput if isinstance(error, FileNotFoundError) else InvalidPlaybook
         raise kind(
@@ -347,6 +439,10 @@ def _logical_lines(path: Path, env: Mapping[str, str], named_at: Position | None
     except UnicodeDecodeError as error:
         before = error.object[: error.start].count(b"\n")
         wrong(Position(str(path), before + 1, 1), "this is not UTF-8 text", cure="save the file as UTF-8")
+
+
+def _logical_lines(path: Path, env: Mapping[str, str], named_at: Position | None) -> Iterator[_Line]:
+    text = _text(path, named_at)
     yield from _joined(text.splitlines(), env, lambda line, column: Position(str(path), line, column))
 
 

@@ -20,7 +20,7 @@ import msgspec
 
 from nbprovision.machine.digests import Digests
 from nbprovision.machine.distributions import Distribution, normalized
-from nbprovision.pip.requirements import PipRequirement, applies, without_credentials
+from nbprovision.pip.requirements import PipRequirement, applies, version_of, without_credentials
 from nbprovision.system import inputs
 from nbprovision.system.files import read_text
 from nbprovision.system.secrets import without_password
@@ -115,7 +115,7 @@ def unsatisfied(
         need = _need(edge, installed.get(edge.name, ()), bounds.get(edge.name, ()), checks)
         if need is not None:
             needs.setdefault(edge.name, need)
-        else:
+        elif not (edge.wanted and edge.wanted.locked):  # a lock has the dependencies that it wants
             waiting += _dependencies(installed[edge.name][0], edge.extras, environment)
     return list(needs.values())
 
@@ -162,6 +162,7 @@ def dependents(name: str, installed: Installed, environment: Mapping[str, str]) 
     )
 
 
+@functools.lru_cache(maxsize=65536)  # environments with the same distributions ask the same
 def allowed(specifier: str, version: str) -> bool:
     """Whether a version satisfies a specifier (PEP 440), prereleases included as for every installed version."""
     if not specifier:
@@ -173,6 +174,11 @@ def allowed(specifier: str, version: str) -> bool:
         return SpecifierSet(specifier).contains(version, prereleases=True)
     except InvalidVersion:
         return False
+
+
+def same_version(first: str, second: str) -> bool:
+    """Whether two texts are the same version (PEP 440), the local part included."""
+    return first == second or (version_of(first) is not None and version_of(first) == version_of(second))
 
 
 def expected(wanted: PipRequirement | None) -> str:
@@ -230,6 +236,9 @@ def _fault(
     specifiers = [bound.specifier for bound in (*([wanted] if wanted else []), *bounds)]
     if not all(allowed(specifier, distribution.version) for specifier in specifiers):
         return "version"
+    # A lock means one version exactly, where the specifier ==1.0 allows 1.0+cpu as well.
+    if wanted and wanted.locked and wanted.specifier and not same_version(wanted.specifier[2:], distribution.version):
+        return "version"
     if wanted and wanted.url is not None and not (_came_from(distribution, wanted) and _fresh(distribution, wanted)):
         return "source"
     # A conda package's files are repaired by the environment's own task, unless a task names the distribution.
@@ -251,15 +260,21 @@ def _requirements(
     distribution: Distribution, extras: frozenset[str], environment: Mapping[str, str]
 ) -> Iterator[Requirement]:
     """The dependencies of a distribution in that environment, with those extras."""
+    values = tuple(sorted(environment.items()))
     for text in distribution.requires:
         if not extras and _OF_EXTRA_ONLY.search(text):
             continue  # most lines of most distributions: not even parsed
         requirement = _requirement(text)
-        if requirement is None:
-            continue
-        marker = requirement.marker
-        if marker is None or any(marker.evaluate({**environment, "extra": extra}) for extra in {"", *extras}):
+        if requirement is not None and _applies(text, extras, values):
             yield requirement
+
+
+@functools.lru_cache(maxsize=65536)
+def _applies(text: str, extras: frozenset[str], environment: tuple[tuple[str, str], ...]) -> bool:
+    """Whether the marker of a requirement holds in an environment, with one of the extras or none."""
+    requirement = _requirement(text)
+    marker = None if requirement is None else requirement.marker
+    return marker is None or any(marker.evaluate({**dict(environment), "extra": extra}) for extra in {"", *extras})
 
 
 _OF_EXTRA_ONLY = re.compile(r";(?!.*\bor\b).*\bextra\s*==")

@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from nbprovision.machine import interpreters
+from nbprovision.machine import distributions, interpreters
 from nbprovision.machine.interpreters import Target
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import Blocked, TaskFailed
-from nbprovision.pip import requirements
+from nbprovision.pip import pylock, requirements
+from nbprovision.pip.pylock import LockedPackage
 from nbprovision.pip.requirements import PipRequirement
 from nbprovision.system import disk_space
 from nbprovision.system.files import read_text
@@ -32,6 +33,21 @@ def of_system(machine: Machine) -> Target:
             cure="name an environment (`env`) or an interpreter (`python`)",
         )
     return interpreters.target_of(machine, python, str(python))
+
+
+def fitting(
+    machine: Machine, target: Target, locked: Iterable[LockedPackage], names: Iterable[str]
+) -> list[LockedPackage]:
+    """The named packages of locks, each with the file that fits the target best.
+
+    Raises:
+        TaskFailed: no file of a package fits its Python or this platform.
+        Blocked: a file of this machine is missing.
+
+    """
+    chosen = set(names)
+    tags = pylock.target_tags(target.version or "3.0", distributions.site_packages(target.prefix))
+    return pylock.fitting([entry for entry in locked if entry.name in chosen], tags, machine.archives)
 
 
 def check_rights(target: Target) -> None:

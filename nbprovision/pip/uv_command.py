@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nbprovision.indexes import index_settings
+from nbprovision.indexes.index_settings import IndexSettings
 from nbprovision.machine import distributions, network, protection
 from nbprovision.machine.distributions import normalized
 from nbprovision.model.errors import NotBegun, TaskFailed
+from nbprovision.pip import locked_install
 from nbprovision.pip.install_settings import ALL, Options
 from nbprovision.pip.request import Move, Request, child_environment, failure, interpreter, settings_of, with_flag
 from nbprovision.pip.requirements import source_version
-from nbprovision.system import commands, secrets
+from nbprovision.system import commands, secrets, toml_document
 from nbprovision.system.disk_space import beside, free_space, megabytes, require_bytes, require_rest, write_error
 from nbprovision.system.files import make_folder, remove, temporary_folder, write_atomically
 from nbprovision.system.secrets import without_password
 
 if TYPE_CHECKING:
+    from nbprovision.indexes.index_settings import IndexSettings
     from nbprovision.machine.machine import Machine
 
 # uv's line for a distribution: " + name==1.0", " - name==1.0 (from URL)", " ~ name==1.0", " + name @ URL".
@@ -107,21 +110,29 @@ def _rehearse(machine: Machine, request: Request) -> None:
     Raises:
         NotBegun: it does not suffice.
     """
-    pins, references, to_fetch = _incoming(_dry_run(machine, request))
-    size = _download_size(machine, request, pins, to_fetch)
+    trial, size = _trial(machine, request)
     require_bytes(request.prefix, size, machine.cache_near(request.prefix))
-    options = msgspec.structs.replace(request.options, require_hashes=False)  # the install itself checks them
     with temporary_folder(beside(request.prefix)) as scratch:
         try:
-            if pins or references:
-                trial = msgspec.structs.replace(request, lines=(*pins, *references), options=options, location=scratch)
-                _install(machine, trial, "--no-deps")
+            if trial.lines or trial.locked:
+                _install(machine, msgspec.structs.replace(trial, location=scratch))
         except TaskFailed as error:
             if write_error(error.cause) is None:
                 return  # such as a build that needs more than its own files; the install itself reports the cause
             minimum = f"it takes more than {megabytes(size)}, by the sizes of the packages; " if size else ""
             raise NotBegun(error.message, cause=minimum + error.cause, cure=error.cure) from error
         require_rest(scratch)
+
+
+def _trial(machine: Machine, request: Request) -> tuple[Request, int]:
+    """The request that installs only what is new, and the least number of bytes to download for it."""
+    if request.locked:
+        files = [entry.files[0] for entry in request.locked if entry.files]
+        return request, sum(file.size or 0 for file in files if not file.path)
+    pins, references, to_fetch = _incoming(_dry_run(machine, request))
+    options = msgspec.structs.replace(request.options, require_hashes=False)  # the install itself checks them
+    trial = msgspec.structs.replace(request, lines=(*pins, *references), options=options, dependencies=False)
+    return trial, _download_size(machine, request, pins, to_fetch)
 
 
 def resolve(machine: Machine, request: Request) -> list[Move]:
@@ -181,7 +192,7 @@ def _download_size(machine: Machine, request: Request, pins: Sequence[str], coun
     if count <= 0 or not pins:
         return 0
     lock = _compile(machine, request, pins, "--format", "pylock.toml")
-    packages = index_settings.parse_uv_toml(Path("pylock.toml"), lock).get("packages", [])
+    packages = toml_document.load(lock).get("packages", [])
     sizes = [min([wheel.get("size", 0) for wheel in package.get("wheels", [])], default=0) for package in packages]
     return int(sum(sorted(sizes)[:count]))
 
@@ -198,6 +209,53 @@ def _compile(machine: Machine, request: Request, pins: Sequence[str], *words: st
         stdin="".join(f"{pin}\n" for pin in pins),
     )
     return completed.output if completed.status == 0 else ""
+
+
+def compile_lock(
+    machine: Machine,
+    request: Request,
+    settings: IndexSettings,
+    *,
+    output: Path,
+    version: str,
+    platform: str,
+) -> str:
+    """Resolve requirements for a platform and write a pylock.toml (PEP 751); its packages stay if it exists.
+
+    Args:
+        machine: The machine.
+        request: The requirements. Its interpreter builds source distributions without metadata, and its ``upgrade``
+            names the packages for which the existing file does not count.
+        settings: The indexes.
+        output: The file, called ``pylock.toml``.
+        version: The version of the Python that the packages are for, which need not exist here.
+        platform: uv's name of the platform, such as ``x86_64-manylinux_2_34``.
+
+    Returns:
+        uv's warnings.
+
+    Raises:
+        TaskFailed: the requirements are incompatible, or an index cannot be read.
+
+    """
+    words: list[str | Path] = ["pip", "compile", "-", "--format", "pylock.toml", "--no-header"]
+    words += ["--output-file", output, "--python", request.python, "--no-python-downloads"]
+    words += ["--python-version", version, "--python-platform", platform]
+    words += with_flag("--constraints", request.constraints)
+    words += with_flag("--upgrade-package", request.upgrade)
+    # A lock has the digest of every file, so there is nothing to require.
+    words += _arguments(msgspec.structs.replace(request.options, require_hashes=False))
+    words += index_settings.uv_arguments(settings)
+    with _configuration(machine, request) as path:
+        variables = {**limits(machine), **index_settings.uv_environment(settings)}
+        if settings.proxy is None:
+            variables.update(request.options.uv_proxies)
+        if path is not None:
+            variables["UV_CONFIG_FILE"] = str(path)
+        completed = execute(machine, words, variables, near=machine.home, stdin=request.text)
+    if completed.status != 0:
+        raise failure("cannot lock the requested packages", completed, settings, request=request, machine=machine)
+    return completed.errors
 
 
 def _moves(output: str) -> list[Move]:
@@ -249,8 +307,13 @@ def _install(machine: Machine, request: Request, *flags: str) -> str:
 
 
 def _attempt(machine: Machine, request: Request, flags: Sequence[str]) -> str:
+    if request.locked:
+        request = msgspec.structs.replace(
+            request, constraints=(), upgrade=(), options=locked_install.options_for_lock(request.options)
+        )
     settings = settings_of(machine, request)
-    words: list[str | Path] = ["pip", "install", "--python", request.python, "--requirements", "-"]
+    words: list[str | Path] = ["pip", "install", "--python", request.python]
+    words += [] if request.dependencies or request.locked else ["--no-deps"]
     words += [] if request.location is None else ["--target", request.location]
     words += with_flag("--constraints", request.constraints)
     words += with_flag("--reinstall-package", request.reinstall)
@@ -261,9 +324,10 @@ def _attempt(machine: Machine, request: Request, flags: Sequence[str]) -> str:
         variables.update(request.options.uv_proxies)
     if "--dry-run" in flags:  # uv's lock for a conda environment goes into the folder for temporary files
         variables["TMPDIR"] = str(machine.cache)
-    with _configuration(machine, request) as path:
+    with _configuration(machine, request) as path, _requirements(machine, request, settings) as place:
         if path is not None:
             variables["UV_CONFIG_FILE"] = str(path)
+        words += ["--requirements", *place]
         completed = execute(machine, words, variables, near=request.location or request.prefix, stdin=request.text)
     if completed.status == 0:
         return completed.errors
@@ -276,6 +340,16 @@ def _attempt(machine: Machine, request: Request, flags: Sequence[str]) -> str:
         )
     message = f"cannot install the requested packages into {request.prefix}"
     raise failure(message, completed, settings, request=request, machine=machine)
+
+
+@contextlib.contextmanager
+def _requirements(machine: Machine, request: Request, settings: IndexSettings) -> Iterator[list[str | Path]]:
+    """The arguments after ``--requirements``: standard input, or a lock, which is a preview feature of uv."""
+    if not request.locked:
+        yield ["-"]
+        return
+    with locked_install.pylock_file(machine, request, settings) as path:
+        yield [path, "--preview-features", "pylock"]
 
 
 def _arguments(options: Options) -> list[str | Path]:

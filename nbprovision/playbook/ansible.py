@@ -44,11 +44,12 @@ _NO_VAULT = Advice("hand secrets over in an environment variable: lookup('env', 
 
 _INTO_IMAGE = Advice("put it into the image or the lifecycle script's own part", _ROOT)
 _SYSTEM_PACKAGE = Advice(
-    "many of them are on conda-forge: ensure_conda_pkg: {env: ..., packages: [...]}; put the others into the image",
+    "ensure_system_pkg: {packages: [...]} under root_tasks: of the play; many are on conda-forge, too: "
+    "ensure_conda_pkg: {env: ..., packages: [...]}",
     f"system packages: {_ROOT}",
 )
 _SERVICE = Advice(
-    "for Jupyter itself: notify: restart_jupyter; put other services into the image or the lifecycle script",
+    "for Jupyter itself: notify: restart_jupyter; for others ensure_service: {name: ...} under root_tasks: of the play",
     f"services: {_ROOT}",
 )
 _COMMAND = (
@@ -68,7 +69,11 @@ _MODULES = {
     "lineinfile": Advice("ensure_line: {path: ..., line: ...}"),
     "blockinfile": Advice("ensure_block: {path: ..., block: ...}"),
     "replace": Advice("ensure_line: {path: ..., regexp: ..., line: ...}, or ensure_block"),
-    "ini_file": Advice("ensure_line or ensure_block; for pip's settings ensure_pip_index"),
+    "ini_file": Advice(
+        "ensure_ini: {path: ..., values: {SECTION: {OPTION: VALUE}}}; for pip's indexes ensure_pip_index, for git's "
+        "variables ensure_git_config"
+    ),
+    **dict.fromkeys(("json_file", "json_patch"), Advice("ensure_json: {path: ..., values: {KEY: VALUE}}")),
     "stat": Advice("nothing: a task checks the state itself, and does nothing if it is right"),
     "command": Advice(_COMMAND),
     "shell": Advice("ensure_command: {shell: ..., creates: PATH}; or `argv`, which no shell reads"),
@@ -76,10 +81,17 @@ _MODULES = {
     "script": Advice("ensure_command: {argv: [sh, FILE], creates: PATH}"),
     "expect": Advice(_COMMAND, _NOBODY),
     "git_config": Advice("ensure_git_config: {name: ..., value: ...}"),
-    "git": Advice("ensure_command: {argv: [git, clone, URL, FOLDER], creates: FOLDER}"),
-    "get_url": Advice("ensure_command: {argv: [curl, -fLo, PATH, URL], creates: PATH}"),
+    "git": Advice("ensure_git_repo: {url: ..., path: ...}, with `ref` for `version`, and `update: ff` for updates"),
+    "get_url": Advice("ensure_download: {url: ..., path: ..., sha256: ...}"),
+    "s3_sync": Advice("ensure_s3_sync: {source: s3://BUCKET/PREFIX, path: FOLDER, direction: up}"),
+    "s3_object": Advice(
+        "ensure_download: {url: s3://BUCKET/KEY, path: ..., sha256: ...}, or ensure_s3_sync for a folder"
+    ),
     "uri": Advice("ensure_command: {argv: [curl, -f, URL]}"),
-    "unarchive": Advice("ensure_command: {argv: [tar, -xf, FILE, -C, FOLDER], creates: PATH}"),
+    "unarchive": Advice(
+        "ensure_download: {url: ..., path: FOLDER, sha256: ..., unpack: true}; for an archive of this machine "
+        "ensure_command: {argv: [tar, -xf, FILE, -C, FOLDER], creates: PATH}"
+    ),
     "tempfile": Advice("a path of your own below {{ nb.home }}", "a state cannot have a new name each time"),
     "debug": Advice("run with -v or --diff: each task shows its changes", "a playbook describes a state"),
     "set_fact": Advice("vars: of the play, the block or the task, with a template that refers to a registered result"),
@@ -97,10 +109,10 @@ _MODULES = {
     "group_by": Advice("when: on the tasks", "there is one machine"),
     "add_host": Advice(f"nothing: {_ONE_MACHINE}"),
     "cron": Advice(
-        "write a task in the playbook that the lifecycle script runs at each start",
+        "ensure_schedule under root_tasks of the play: {name: NAME, at: 'Mon..Fri 08:30', shell: COMMAND}",
         "each restart deletes cron jobs with the root volume",
     ),
-    "mount": Advice("mount it in the lifecycle script's own part", _ROOT),
+    "mount": Advice("ensure_mount: {name: NAME, source: ...} under root_tasks: of the play", _ROOT),
     "reboot": Advice("stop and start the notebook instance", _ROOT),
     **dict.fromkeys(("user", "group", "sysctl", "hostname"), _INTO_IMAGE),
     "npm": Advice("ensure_conda_pkg: {env: ..., packages: [nodejs]}, then ensure_command with npm"),
@@ -111,11 +123,14 @@ _MODULES = {
 }
 
 _AS_USER = Advice(
-    "remove it; put work that needs root into the image or the lifecycle script",
+    "remove it; put a task that needs root under root_tasks: of the play",
     "every task runs as the notebook's user: root never runs a playbook's tasks",
 )
 _LOCAL = Advice("remove it", _ONE_MACHINE)
-_IN_BACKGROUND = Advice("remove it", "long work continues in the background: run --deadline SECONDS")
+_IN_BACKGROUND = Advice(
+    "remove it; a command has background: true and timeout: of its own",
+    "long work continues in the background: run --deadline SECONDS",
+)
 _SIDE_BY_SIDE = "on one machine, tasks run side by side unless one needs what another makes"
 _KEYWORDS = {
     **dict.fromkeys(("become", "become_user", "become_method", "become_flags", "become_exe", "remote_user"), _AS_USER),
@@ -208,6 +223,7 @@ FILTERS = {
     ),
     **dict.fromkeys(("vault", "unvault"), _NO_VAULT),
     "json_query": Advice("use selectattr, rejectattr and map", "it is not part of Ansible itself"),
+    **dict.fromkeys(("json_patch", "json_patch_recipe"), Advice("use combine; to change keys of a file, ensure_json")),
     "from_yaml_all": Advice("use from_yaml", "a text has one document"),
 }
 TESTS = {
@@ -246,7 +262,7 @@ RUN_OPTIONS = _by_word(
         Advice("leave it out", _ONE_MACHINE): "-i --inventory --inventory-file -l --limit --list-hosts -u --user -c "
         "--connection --private-key --key-file --ssh-common-args --ssh-extra-args --sftp-extra-args --scp-extra-args",
         Advice(
-            "leave it out; put work that needs root into the image or the lifecycle script",
+            "leave it out; put a task that needs root under root_tasks: of the play",
             "every task runs as the user who starts it: root never runs a playbook's tasks",
         ): "-b --become --become-user --become-method -K --ask-become-pass -k --ask-pass --become-password-file "
         "--connection-password-file",

@@ -278,8 +278,11 @@ def calls_of(entries: Sequence[Entry]) -> Iterator[TaskCall]:
                 yield from calls_of(part)
 
 
+ROOT_TASKS = "root_tasks"
+
+
 class Section(msgspec.Struct, frozen=True):
-    """``pre_tasks``, ``tasks`` or ``post_tasks`` of a play."""
+    """``root_tasks``, ``pre_tasks``, ``tasks`` or ``post_tasks`` of a play."""
 
     name: str
     entries: tuple[Entry, ...]
@@ -305,6 +308,13 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
     def calls(self) -> tuple[TaskCall, ...]:
         """Every task but the handlers, in order."""
         return tuple(call for section in self.sections for call in calls_of(section.entries))
+
+    @property
+    def root_calls(self) -> tuple[TaskCall, ...]:
+        """The tasks of root's part, in order."""
+        return tuple(
+            call for section in self.sections if section.name == ROOT_TASKS for call in calls_of(section.entries)
+        )
 
 
 class Playbook(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ PLAY: Mapping[str, str] = {
     **_INHERITED,
     "hosts": "`localhost`, or left out: a playbook is for the machine that runs it.",
     "vars_files": "Files of variables, which override `vars`; of a list within the list, the first existing file.",
+    "root_tasks": "What root is to set up: `lifecycle render` makes root's part of the script of them; a run compares.",
     "pre_tasks": "Tasks that must succeed before `tasks` begin.",
     "tasks": "The tasks, in order.",
     "post_tasks": "Tasks to run after `tasks` have succeeded.",
@@ -50,6 +51,14 @@ TASK: Mapping[str, str] = {
     "until": "An expression on the registered result: the task is repeated until it is true.",
     "retries": "The maximum number of repetitions, 3 by default.",
     "delay": "Seconds between two repetitions, 5 by default.",
+}
+
+# They are evaluated where the script is rendered, so that nothing of the machine can have a say in what root does.
+ROOT_TASK: Mapping[str, str] = {
+    "name": _INHERITED["name"],
+    "tags": _INHERITED["tags"],
+    "when": "An expression on `vars` and the variables of `-e`, or a list of such expressions.",
+    "loop": TASK["loop"],
 }
 
 BLOCK: Mapping[str, str] = {
@@ -88,7 +97,7 @@ def unknown(key: str, keywords: Mapping[str, str], where: str, position: Positio
     Args:
         key: The keyword.
         keywords: The valid keywords of the place.
-        where: ``play``, ``task``, ``block`` or ``handler``.
+        where: ``play``, ``task``, ``block``, ``handler`` or ``root task``.
         position: The keyword's position.
 
     """

@@ -12,13 +12,16 @@ from nbprovision.system.reading import read_bytes
 
 _REQUIREMENTS = re.compile(r"(^|[/_.-])(requirements|constraints)[\w.-]*\.(txt|in)$")
 _LARGEST = 16 << 20  # bytes; a lock file of conda-lock may have several MiB
-# A package in a channel: NAME-VERSION-BUILD; version and build have no dash (CEP 26).
-_CONDA_PACKAGE = re.compile(r"(?m)/([A-Za-z0-9_.-]+)-([^-/\s]+)-([^-/\s]+)\.(?:conda|tar\.bz2)\b")
 _CONDA_EXPORT = re.compile(r"(?m)^[a-z0-9_.-]+=[^=\s]+=\S+$|^# \$ conda create --name ")
 
 
 # The documents that a parameter marked with a kind takes.
-WANTED = {"environment": "an environment.yml of conda", "requirements": "a requirements file of pip"}
+WANTED = {
+    "environment": "an environment.yml, a pixi.lock or a file with @EXPLICIT",
+    "requirements": "a requirements file of pip",
+    "pylock": "a pylock.toml",
+}
+_PYLOCK_NAME = re.compile(r"pylock(\.[^.]+)?\.toml")
 
 
 class Document(NamedTuple):
@@ -108,18 +111,21 @@ def _by_content(path: Path, text: str, shown: str) -> Iterator[Document]:
     if re.match(r"\s*\{", text) and '"nbformat"' in text and '"cells"' in text:
         yield _notebook(shown)
     if re.search(r"(?m)^@EXPLICIT\s*$", text):
-        package = _CONDA_PACKAGE.search(text)
-        spec = "=".join(package.groups()) if package is not None else "NAME=VERSION=BUILD"
-        yield Document(
-            "explicit", "a list of URLs of packages (`conda list --explicit`)", "ensure_conda_env",
-            ("name: NAME", f"packages: [{spec}, ...]"), "or let `conda env export` write an environment.yml",
-        )  # fmt: skip
+        yield _environment(shown, "a list of URLs of packages (`conda list --explicit`)")
     if re.search(r"(?m)^metadata:", text) and re.search(r"(?m)^package:", text):
-        yield _lock("conda-lock")
+        yield Document(
+            "conda-lock", "a lock file of conda-lock", "ensure_conda_env", ("name: NAME", "file: environment.yml"),
+            "with the file that the lock was made from, or that `conda-lock render --kind explicit` writes",
+        )  # fmt: skip
     if re.search(r"(?m)^environments:", text) and re.search(r"(?m)^packages:", text) and "- conda: " in text:
-        yield _lock("pixi")
-    if re.search(r"(?m)^\[(\[packages?\]|packages)\]", text):
-        yield _pylock()
+        yield _environment(shown, "a lock file of pixi")
+    if re.search(r"(?m)^\[\[package\]\]", text):
+        yield Document(
+            "uv-lock", "a lock file of uv", "ensure_pip_pkg", ("env: NAME", "requirements: pylock.toml"),
+            "with a file made by: uv export --format pylock.toml -o pylock.toml",
+        )  # fmt: skip
+    if re.search(r"(?m)^\[(\[packages\]|packages)\]", text):
+        yield _pylock(path, shown)
     if re.search(r"(?m)^\[(project|build-system|tool\.[\w.-]+)\]", text):
         yield _project(path, shown)
     if re.search(r"(?m)^[\"']?dependencies[\"']?\s*:", text):
@@ -139,14 +145,14 @@ def _by_name(path: Path, shown: str) -> Document | None:
     if name.endswith(".ipynb"):
         return _notebook(shown)
     if name.startswith("pylock.") and name.endswith(".toml"):
-        return _pylock()
+        return _pylock(path, shown)
     if name == "pyproject.toml":
         return _project(path, shown)
     return None
 
 
-def _environment(shown: str) -> Document:
-    return Document("environment", "an environment.yml of conda", "ensure_conda_env", ("name: NAME", f"file: {shown}"))
+def _environment(shown: str, what: str = "an environment.yml of conda") -> Document:
+    return Document("environment", what, "ensure_conda_env", ("name: NAME", f"file: {shown}"))
 
 
 def _notebook(shown: str) -> Document:
@@ -159,17 +165,13 @@ def _project(path: Path, shown: str) -> Document:
     return Document("project", "a Python project", "ensure_pip_pkg", ("env: NAME", f"packages: [{folder}]"))
 
 
-def _pylock() -> Document:
+def _pylock(path: Path, shown: str) -> Document:
+    what, task = "a lock file of pip and uv", "ensure_pip_pkg"
+    if _PYLOCK_NAME.fullmatch(path.name):
+        return Document("pylock", what, task, ("env: NAME", f"requirements: {shown}"))
     return Document(
-        "pylock", "a lock file of pip and uv", "ensure_pip_pkg", ("env: NAME", "requirements: requirements.txt"),
-        "with a file made by: uv export -o requirements.txt",
-    )  # fmt: skip
-
-
-def _lock(tool: str) -> Document:
-    return Document(
-        "conda-lock", f"a lock file of {tool}", "ensure_conda_env", ("name: NAME", "file: environment.yml"),
-        "with the file that the lock was made from",
+        "misnamed-pylock", what, task, ("env: NAME", "requirements: pylock.NAME.toml"),
+        "with the file under such a name, as PEP 751 wants it",
     )  # fmt: skip
 
 

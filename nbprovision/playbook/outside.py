@@ -16,7 +16,7 @@ from nbprovision.playbook import ansible
 from nbprovision.playbook.yaml_nodes import read_file
 from nbprovision.system.secrets import remember_if_secret
 
-_PLACEHOLDER = re.compile(r"\((?:aws_secret|aws_ssm) [^()]*\)")
+_PLACEHOLDER = re.compile(r"\((?:aws_secret|aws_ssm|tag) [^()]*\)")
 
 
 def stands_for_a_secret(value: Any) -> bool:

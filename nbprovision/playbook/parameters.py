@@ -13,9 +13,11 @@ Absolute paths and those that begin with ``~/`` stay as they are, and so do URLs
 function. The other marks refuse URLs. All refuse an empty text and the home of another user.
 
 If a type takes text, a number becomes its text in the file, even if the type takes numbers too. In a field with
-``extra={"numbers": True}`` it does so only if the type takes no numbers.
+``extra={"numbers": True}`` it does so only if the type takes no numbers; a field of any values with this mark takes the
+numbers of JSON as such, and refuses YAML's other notations (``010``, ``12:30``).
 
-``extra={"path": True, "document": "requirements"}`` marks the path of a document, and refuses documents of other kinds;
+``extra={"path": True, "document": "requirements"}`` marks the path of a document, and refuses documents of other kinds
+(several kinds have a space between);
 `other_documents` lists the kinds.
 
 ``extra={"path": True, "renders": "content"}`` marks the path of a template file: the parameter ``content`` becomes the
@@ -30,7 +32,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
@@ -55,6 +57,7 @@ from nbprovision.system import secrets
 
 _COMMON = frozenset(Task.__struct_fields__)  # every task has them; listed last
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _WORDS_FOR_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
@@ -256,7 +259,10 @@ def _as_wanted(data: Any, shape: Any, *, text: bool) -> Any:
         return text_of(data) if isinstance(data, int | WrittenNumber) else data
     if not isinstance(data, WrittenNumber):
         return data
-    if data.loses and (takes_text or any(isinstance(part, inspect.AnyType) for part in types)):
+    is_any = any(isinstance(part, inspect.AnyType) for part in types) and (
+        text or not _JSON_NUMBER.fullmatch(data.text)
+    )
+    if data.loses and (takes_text or is_any):
         raise data.lost()
     return data.number()
 
@@ -319,6 +325,10 @@ def _misfit(kind: str, name: str, type_: Any, node: Node, data: Any, complaint: 
         near, cure = ("", f"write {habit}") if habit in choices else (nearest(data, choices), "")
         message = f"{kind}: '{name}' is one of {', '.join(choices)}, not '{data[:40]}'{near}"
         return InvalidPlaybook(message, cure=cure, position=node.position)
+    examples = _examples(type_) if "matching regex" in complaint and not where else []
+    if examples:
+        message = f"{kind}: '{name}' cannot be '{str(data)[:40]}'"
+        return InvalidPlaybook(message, cure=f"write it like {', '.join(examples)}", position=node.position)
     if ", got `" not in complaint and "enum value" not in complaint:
         reason = complaint.partition(" - at `$")[0].replace("Expected ", "must be ")
         for word, plain_word in (("`int`", "a whole number"), ("`str`", "a string"), ("`array`", "a list")):
@@ -328,6 +338,13 @@ def _misfit(kind: str, name: str, type_: Any, node: Node, data: Any, complaint: 
     actual = _described(data)
     message = f"{kind}: '{name}' takes {takes}, {f'and{where} is {actual}' if where else f'not {actual}'}"
     return InvalidPlaybook(message, cure=_cure(node, data, takes), position=node.position)
+
+
+def _examples(type_: Any) -> list[str]:
+    """Return the examples of a text that has to have a certain form."""
+    metas = getattr(type_, "__metadata__", ())
+    own = [str(example) for meta in metas if isinstance(meta, msgspec.Meta) for example in meta.examples or ()]
+    return own or [example for part in get_args(type_) for example in _examples(part)]
 
 
 def _cure(node: Node, data: Any, takes: str) -> str:
@@ -488,8 +505,9 @@ def _refuse_other_document(call: Call, field: msgspec.structs.FieldInfo, path: s
     from nbprovision.playbook import other_documents  # few tasks have such a parameter
 
     document = other_documents.recognised(Path(os.path.expanduser(path)), written)
-    if document is not None and document.kind != kind:
-        wanted = other_documents.WANTED[kind]
+    kinds = kind.split()
+    if document is not None and document.kind not in kinds:
+        wanted = " or ".join(other_documents.WANTED[each] for each in kinds)
         message = f"{call.kind}: '{field.encode_name}' takes {wanted}, and {written} is {document.what}"
         raise InvalidPlaybook(message, cure=document.as_task)
 

@@ -11,10 +11,11 @@ import msgspec
 
 from nbprovision.model.errors import InvalidPlaybook, Position, nearest
 from nbprovision.playbook import keywords, other_documents
-from nbprovision.playbook.calls import Block, Meta, Play, Playbook, Section, TaskCall, selected
+from nbprovision.playbook.calls import ROOT_TASKS, Block, Meta, Play, Playbook, Section, TaskCall, selected
 from nbprovision.playbook.extra_vars import ExtraVars, parse_extra_vars
 from nbprovision.playbook.faults import Faults
 from nbprovision.playbook.outside import Outside
+from nbprovision.playbook.root_tasks import RootTasks
 from nbprovision.playbook.task_lists import Catalogue, Inherited, TaskLists
 from nbprovision.playbook.template import Scope, Templates
 from nbprovision.playbook.template_names import FACTS
@@ -88,7 +89,7 @@ def read_playbook(
         nodes = templates.files.nodes(path)
     except InvalidPlaybook as fault:
         raise (fault if fault.position is None else _of_another_kind(path, None) or fault) from None
-    plays = _Plays(lists, values).read(nodes, outer)
+    plays = _Plays(lists, RootTasks(lists, folder), values).read(nodes, outer)
     values.faults.raise_any()
     given = extra_vars.files.content if isinstance(extra_vars, ExtraVars) else {}
     return Playbook(
@@ -113,8 +114,9 @@ def _of_another_kind(path: Path, node: Node | None) -> InvalidPlaybook | None:
 class _Plays:
     """Reads the plays of a playbook and of the playbooks that it imports, and collects the faults."""
 
-    def __init__(self, lists: TaskLists, values: Values) -> None:
+    def __init__(self, lists: TaskLists, root: RootTasks, values: Values) -> None:
         self.lists = lists
+        self.root = root
         self.values = values
         self.templates = values.templates
         self.faults = values.faults
@@ -194,7 +196,9 @@ class _Plays:
         values.one_of(node, "connection", ("local",))
         name = values.name(node, outer.scope) or "localhost"
         notified = len(self.lists.notified)
+        of_root = self.root.read(values.listed(node.get(ROOT_TASKS), ROOT_TASKS), inner)
         sections = [Section(part, self.lists.entries(values.listed(node.get(part), part), inner)) for part in _SECTIONS]
+        sections.insert(0, Section(ROOT_TASKS, of_root))
         handlers = self.handlers(node, inner)
         return Play(
             name=name,

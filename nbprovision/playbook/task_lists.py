@@ -72,9 +72,12 @@ class TaskLists:
         chosen: Whether the command line chooses a task with these tags.
 
     Attributes:
+        of_root: Whether the lists are ``root_tasks``.
         notified: The handlers that tasks notify, each with the position of ``notify``.
 
     """
+
+    of_root = False
 
     def __init__(
         self,
@@ -90,7 +93,7 @@ class TaskLists:
         self.faults = values.faults
         self.extra = extra
         self.notified: list[tuple[str, Position]] = []
-        self._chosen = chosen
+        self.is_chosen = chosen
         self._registered: dict[str, Unknown] = {}
         self._loops = 0
         self._calls = 0
@@ -134,7 +137,7 @@ class TaskLists:
         return Setting(self._with_results(inherited.scope), self.extra, self.templates, folder)
 
     def _is_chosen(self, inherited: Inherited) -> bool:
-        return inherited.handler or self._chosen(inherited.tags)
+        return inherited.handler or self.is_chosen(inherited.tags)
 
     def _entry(self, node: Node, outer: Inherited) -> Collection[Entry]:
         if not isinstance(node, MapNode):
@@ -189,7 +192,7 @@ class TaskLists:
         allowed = {"name": "", "when": "", "tags": "", "vars": ""}
         self.values.keywords(node, allowed, "task", but=("meta", "ansible.builtin.meta"))
         inner = self.within(node, outer, {"when": ""})
-        if action == "noop" or not (action == "flush_handlers" or self._chosen(inner.tags)):
+        if action == "noop" or not (action == "flush_handlers" or self.is_chosen(inner.tags)):
             return []
         if outer.handler:
             self.values.fault("'meta' cannot be a handler", node, cure="handlers run after the tasks")
@@ -206,6 +209,9 @@ class TaskLists:
         if call is None:
             return []
         kind = self.catalogue[call.kind]
+        if kind.in_root == ("never" if self.of_root else "always"):
+            self.faults.add(_misplaced(call, lists_of_root=self.of_root))
+            return []
         if kind.handler_only and not outer.handler:
             cure = f"put it under handlers:, and notify: {call.kind}"
             values.fault(f"{call.kind} can only be a handler", node, cure=cure)
@@ -416,6 +422,8 @@ class TaskLists:
             except NotYetKnown:
                 task, late = None, True
                 self.templates.check(source.call.parameters if source.call else None, setting.scope)
+            if task is not None and task.of_root() != self.of_root and source.call is not None:
+                self.faults.add(_misplaced(source.call, lists_of_root=self.of_root))
             if len(self.faults) == before:
                 return msgspec.structs.replace(call, task=task, environment=variables, late=late)
         return call
@@ -591,4 +599,20 @@ def _too_late(subject: str, late: NotYetKnown) -> InvalidPlaybook:
     return InvalidPlaybook(
         f"{subject} must be known before the run, but depends on the result of '{late.unknown.task}'",
         cure="include each possible file with a when: of its own",
+    )
+
+
+def _misplaced(call: parameters.Call, *, lists_of_root: bool) -> InvalidPlaybook:
+    """The fault of a task in a list of the wrong kind, root's or the user's."""
+    if lists_of_root:
+        return InvalidPlaybook(
+            f"{call.kind} is the user's own, and stands in root_tasks",
+            cure="put it under tasks:",
+            position=call.position,
+        )
+    return InvalidPlaybook(
+        f"{call.kind} needs root, and stands among the user's tasks",
+        cause="root's part of a lifecycle script does it, which `lifecycle render` makes of root_tasks",
+        cure="put it under root_tasks: of the play",
+        position=call.position,
     )

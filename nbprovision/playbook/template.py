@@ -95,6 +95,10 @@ class Scope:
         results = {name: value for name, value in self._results.items() if not isinstance(value, Unknown)}
         return Scope(self._templates, (values,), self._facts, results)
 
+    def apart(self, templates: Templates, facts: Mapping[str, Any]) -> Scope:
+        """Return a scope with the same variables, which other templates evaluate with other facts."""
+        return Scope(templates, (self._written,), facts)
+
     def written(self, name: str) -> Any:
         """Return the definition of a variable."""
         return self._written[name]

@@ -12,6 +12,10 @@ import msgspec
 from nbprovision.model.task import Task
 from nbprovision.playbook.parameters import words
 
+_OF_ROOT = (
+    "Use it under `root_tasks`. Root's part of the lifecycle script does the work (`nbprovision lifecycle render`); a "
+    "run only compares, and reports a difference as skipped."
+)
 _HANDLER_ONLY = "Use it under `handlers`. It runs after a task that notifies it has changed something."
 # The possible results of every task.
 STATES = {
@@ -79,13 +83,18 @@ def define(kind: type[Task[Any]]) -> Definition:
     text = inspect.cleandoc(kind.__doc__ or "").replace("``", "`")
     return Definition(
         kind=kind.kind(),
-        text=f"{text}\n\n{_HANDLER_ONLY}" if kind.handler_only else text,
+        text="\n\n".join([text, *_places(kind)]),
         parameters=tuple(_parameter(field) for field in fields if field.name not in common),
         shared=tuple(_parameter(field) for field in fields if field.name in common),
         relations=tuple(relation.words() for relation in kind.relations),
         actions=kind.actions,
         examples=inspect.cleandoc(kind.examples),
     )
+
+
+def _places(kind: type[Task[Any]]) -> list[str]:
+    """Return where it stands in a play, if not among the tasks."""
+    return [_HANDLER_ONLY] * kind.handler_only + [_OF_ROOT] * (kind.in_root == "always")
 
 
 def _parameter(field: msgspec.structs.FieldInfo) -> Parameter:

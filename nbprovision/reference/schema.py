@@ -48,6 +48,7 @@ _FILE: Schema = {
     ]
 }
 _TASKS: Schema = {"type": ["array", "null"], "items": {"$ref": "#/definitions/task"}}
+_ROOT_TASKS: Schema = {"type": ["array", "null"], "items": {"$ref": "#/definitions/root_task"}}
 _HANDLERS: Schema = {"type": ["array", "null"], "items": {"$ref": "#/definitions/handler"}}
 
 # The values of keywords; a keyword that is missing here takes any value.
@@ -63,6 +64,7 @@ _SHAPES: Mapping[str, Schema] = {
     "diff": _BOOLEAN,
     "connection": {"const": "local"},
     "tasks": _TASKS,
+    "root_tasks": _ROOT_TASKS,
     "pre_tasks": _TASKS,
     "post_tasks": _TASKS,
     "handlers": _HANDLERS,
@@ -118,13 +120,16 @@ def schema(catalogue: Mapping[str, type[Task[Any]]]) -> Schema:
     definitions: Schema = {}
     for kind in kinds:
         definitions |= _parameters(kind)
-    runnable = [kind for kind in kinds if not kind.handler_only]
+    runnable = [kind for kind in kinds if not kind.handler_only and kind.in_root != "always"]
+    of_root = [kind for kind in kinds if kind.in_root != "never"]
     definitions["task"] = _entry(
         "A task: its own key, and keywords.", runnable, keywords.TASK, (_BLOCK, _INCLUDE, _DIRECTION)
     )
+    handlers = [kind for kind in kinds if kind.in_root != "always"]
     definitions["handler"] = _entry(
-        "A task that runs when another one notifies it.", kinds, keywords.HANDLER, (_INCLUDE,)
+        "A task that runs when another one notifies it.", handlers, keywords.HANDLER, (_INCLUDE,)
     )
+    definitions["root_task"] = _entry("A task of root's.", of_root, keywords.ROOT_TASK, ())
     definitions["play"] = _play()
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",

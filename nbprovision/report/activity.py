@@ -27,6 +27,7 @@ import msgspec
 from nbprovision import __version__
 from nbprovision.model.errors import InvalidPlaybook, TaskFailed
 from nbprovision.system.files import make_folder, write_atomically
+from nbprovision.system.places import boot_id
 from nbprovision.system.reading import decode, read_end
 from nbprovision.system.secrets import mask
 
@@ -111,14 +112,6 @@ def hook() -> str:
     return phase if phase in HOOKS else ""
 
 
-def boot() -> str:
-    """The boot id of the machine (proc(5), ``random/boot_id``); empty if the kernel has none."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
 def begin(home: Path, playbook: str, state: State) -> Activity:
     """Return the record of an activity of this process that begins now."""
     fallback = os.environ.get("NBPROVISION_FALLBACK", "")
@@ -128,7 +121,7 @@ def begin(home: Path, playbook: str, state: State) -> Activity:
         state=state,
         hook=hook(),
         pid=os.getpid(),
-        boot=boot(),
+        boot=boot_id(),
         host=os.uname().nodename,
         started=int(time.time()),
         version=__version__,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from nbprovision.model.errors import LockTimeout
+from nbprovision.model.errors import LockTimeout, TaskFailed
 from nbprovision.model.result import Result
 from nbprovision.report.colour import shown_json
+from nbprovision.system.files import write_atomically
+from nbprovision.system.log import event
 from nbprovision.system.secrets import masked
 
 _EXIT = {"failed": 2, "deferred": 7}
@@ -64,6 +69,37 @@ def render(content: dict[str, Any]) -> str:
 def render_plain(content: dict[str, Any]) -> str:
     """The document as text; its secrets are masked already."""
     return shown_json(msgspec.json.format(msgspec.json.encode(content).decode(), indent=2)) + "\n"
+
+
+def leave_behind(home: Path, content: dict[str, Any], *, began: int, left_out: Sequence[str] = ()) -> None:
+    """Write the document for `nbprovision status`.
+
+    Args:
+        home: The tool's home folder.
+        content: The document.
+        began: When the run began, in seconds since the epoch.
+        left_out: The tasks that were not chosen.
+
+    Raises:
+        TaskFailed: the disk is full, the folder cannot be written, ...
+
+    """
+    more = {"started": began, "pid": os.getpid(), "left_out": list(left_out)}
+    write_atomically(home / "last-run.json", render({**content, **more}), mode=0o600)
+
+
+@contextlib.contextmanager
+def if_possible(announce: Callable[[str], None], what: str) -> Iterator[None]:
+    """Write something that only serves later runs, or warn: no work of this run depends on it."""
+    try:
+        yield
+    except TaskFailed as error:
+        announce(f"warning: cannot keep {what}: {error.cause}")
+
+
+def log_end(content: dict[str, Any]) -> None:
+    """Log the end of a run."""
+    event("run", proof="check", **{key: content[key] for key in ("playbook", "status", "check", "counts", "seconds")})
 
 
 class Silent:

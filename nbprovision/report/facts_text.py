@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 _MAKERS = {"platform": "platform", "nbprovision": "nbprovision", "other": "somebody else"}
+_NAMES = ("name", "domain", "space", "user_profile", "app_type", "region", "account")  # by which AWS knows the machine
 _LONGEST = 5  # listed changes of an image; the JSON document has all
 
 
@@ -19,6 +20,9 @@ def text(content: dict[str, Any]) -> str:
 def _machine(content: dict[str, Any]) -> Iterator[str]:
     platform, conda, home = content["platform"], content["conda"], content["home"]
     rows = [("platform", f"{platform['kind']} ({platform['because']})")]
+    names = [f"{key.replace('_', ' ')} {content['instance'][key]}" for key in _NAMES if content["instance"][key]]
+    if names:
+        rows.append(("instance", ", ".join(names)))
     if platform["volume"]:
         rows.append(("volume", f"{platform['volume']}, which survives a restart"))
     rows += [
@@ -101,7 +105,12 @@ def _moved(change: dict[str, Any]) -> str:
 
 def _kernels(content: dict[str, Any]) -> Iterator[str]:
     # Not ipykernel's own kernel, which each environment has, and only a Jupyter inside it lists.
-    kernels = [kernel for kernel in content["kernels"] if (kernel["scope"], kernel["name"]) != ("env", "python3")]
+    listed = [environment["prefix"] for environment in content["environments"] if "python3" in environment["kernels"]]
+    kernels = [
+        kernel
+        for kernel in content["kernels"]
+        if (kernel["scope"], kernel["name"]) != ("env", "python3") or kernel["prefix"] in listed
+    ]
     if not kernels:
         return iter(["no kernel is offered"])
     names = {environment["prefix"]: environment["name"] for environment in content["environments"]}

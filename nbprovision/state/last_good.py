@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import time
 from collections.abc import Mapping
-from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
 
 from nbprovision.machine.platform import PHASE, USER_PLAYBOOK
 from nbprovision.model.errors import InvalidPlaybook
-from nbprovision.system.files import explained, make_folder, write_atomically
+from nbprovision.state import sealed
+from nbprovision.system.files import explained
 
 FOLDER = "last-good"
 LARGEST = 16 << 20  # bytes of a file here; that of one playbook file is held to 1 MiB
@@ -117,8 +116,7 @@ def keep(home: Path, playbook: Path, content: Mapping[Path, bytes], start: Start
         body = msgspec.msgpack.encode(Kept(_name(playbook), since, files, tuple(sorted({*also, *hooks}))))
         if len(body) > LARGEST:
             raise OSError(0, f"it is made of more than {LARGEST >> 20} MiB")
-        make_folder(path.parent, mode=0o700)
-        write_atomically(path, _HEADER + _digest(body) + b"\n" + body, mode=0o600)
+        sealed.write(path, _HEADER, body)
         for other in _newest_first(path.parent)[MOST:]:
             other.unlink(missing_ok=True)
 
@@ -186,34 +184,15 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> Kept:
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(path.name, flags, dir_fd=folder), "rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > 2 * LARGEST:
-                raise OSError(0, "it is not a file that this tool has written")
-            for place in (status, os.fstat(folder)):
-                if place.st_uid != os.getuid() or place.st_mode & 0o022:
-                    raise OSError(0, "another user may have written it")
-            head, _, body = stream.read().partition(b"\n")
-    finally:
-        os.close(folder)
-    if head != _HEADER + _digest(body):
-        raise OSError(0, "it is damaged, or of another version")
-    kept = msgspec.msgpack.decode(body, type=Kept)
+    kept = msgspec.msgpack.decode(sealed.read(path, _HEADER, most=2 * LARGEST), type=Kept)
     if path.name != _file_name(kept.playbook):
         raise OSError(0, f"it is of another playbook, {os.fsdecode(kept.playbook)}")
     return kept
 
 
 def _file_name(playbook: bytes) -> str:
-    return f"{_digest(playbook).decode()}.kept"
+    return f"{sealed.digest(playbook).decode()}.kept"
 
 
 def _name(playbook: Path) -> bytes:
     return os.fsencode(os.path.abspath(playbook))
-
-
-def _digest(data: bytes) -> bytes:
-    return blake2b(data, digest_size=16).hexdigest().encode()

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-from nbprovision.state.witness import HEADER, digest, identity, read_lines
+from nbprovision.state.witness import HEADER, digest, identity, read_lines, still_stands
 from nbprovision.system import inputs
 from nbprovision.system.files import make_folder, remove, write_atomically
 from nbprovision.system.inputs import Inputs, Look
 from nbprovision.system.log import detail, event
+from nbprovision.system.places import this_start
 from nbprovision.system.reading import read_bytes
 
 # A change within one tick of the kernel's coarse clock leaves the same ctime as the change before it (git calls such an
@@ -30,7 +31,8 @@ _SMALL = 1 << 16  # bytes of a file whose content is compared
 class Witness(msgspec.Struct, frozen=True):
     """One reading of a path: ``kind`` is ``stat`` (links followed) or ``lstat``; identity ``-`` if nothing is there.
 
-    With the kind ``env`` the path is an environment variable, and the identity a digest of its value.
+    With the kind ``env`` the path is an environment variable, and the identity a digest of its value; the empty name
+    stands for the start of the machine.
     """
 
     kind: str
@@ -95,7 +97,10 @@ def _witnesses(looks: Iterable[tuple[str, Look]]) -> tuple[Witness, ...] | None:
     for path, look in looks:
         if "\t" in path or "\n" in path:
             return None
-        if look.own is not None and stat.S_ISLNK(look.own.st_mode):
+        if look.own is None:
+            witnesses.append(Witness("lstat", path, "-"))  # a link that leads nowhere is not nothing
+            continue
+        if stat.S_ISLNK(look.own.st_mode):
             witnesses.append(Witness("lstat", path, identity(look.own)))
         witnesses.append(Witness("stat", path, identity(look.followed) if look.followed is not None else "-"))
     return tuple(witnesses)
@@ -185,11 +190,7 @@ class Store:
             *(f"content\t{path}\t{content}" for path, content in contents.items() if content),
             *tasks,
         ]
-        content = "\n".join(lines)
-        make_folder(self.path.parent, mode=0o700)
-        if self.path.is_dir():
-            remove(self.path)
-        write_atomically(self.path, f"{content}\nend\t{digest(content)}", mode=0o600)
+        _write(self.path, lines)
         self._drop_old_states()
 
     def _as_it_is(self, witness: Witness) -> Witness | None:
@@ -238,6 +239,78 @@ class Store:
         states = sorted(self.path.parent.glob("*.state"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in states[STATES_KEPT:]:
             path.unlink(missing_ok=True)
+            path.with_suffix(".effects").unlink(missing_ok=True)
+
+
+def paths_of(lines: Iterable[str]) -> set[str]:
+    """The paths that the lines of a state file have as witnesses."""
+    return {path for kind, path, _ in map(_fields, lines) if kind in ("stat", "lstat")}
+
+
+def tasks_of(lines: Iterable[str]) -> list[str]:
+    """The digests of the tasks in the lines of a state file, in their order."""
+    return [line.split("\t", 2)[1] for line in lines if line.startswith("task\t")]
+
+
+def stands_apart_from(lines: Iterable[str], identities: Mapping[str, str]) -> bool:
+    """Whether the lines of a state file hold now, apart from those of the given paths.
+
+    Args:
+        lines: The lines.
+        identities: By path, the identity that its line must have.
+
+    """
+    rest = []
+    for line in lines:
+        kind, path, recorded = _fields(line)
+        is_of_a_link = kind == "stat" and path in identities and f"lstat\t{path}\t{identities.get(path)}" in lines
+        if kind not in ("stat", "lstat") or (recorded != identities.get(path) and not is_of_a_link):
+            rest.append(line)
+    return still_stands(rest)
+
+
+def renew(path: Path, lines: Iterable[str], before: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Write a state file with new identities of some paths.
+
+    Args:
+        path: The file.
+        lines: Its lines.
+        before: The identities by path that are recorded in it, links not followed.
+        now: The new ones.
+
+    Returns:
+        Whether all of its lines hold now; nothing is written otherwise.
+
+    Raises:
+        TaskFailed: the disk is full, the folder cannot be written, ...
+
+    """
+    # Where a link leads to may be one of the paths too; if it is not, it must be as it was.
+    new = {identity: now[name] for name, identity in before.items() if identity != "-"}
+    renewed = []
+    for line in lines:
+        kind, name, recorded = _fields(line)
+        renews = kind in ("stat", "lstat") and name in now
+        renewed.append(f"{kind}\t{name}\t{new.get(recorded, recorded)}" if renews else line)
+    if not still_stands(renewed):
+        return False
+    _write(path, renewed)
+    return True
+
+
+def _fields(line: str) -> tuple[str, str, str]:
+    """Kind, path and identity of a witness; of another line only the kind."""
+    kind, _, rest = line.partition("\t")
+    path, _, recorded = rest.partition("\t")
+    return kind, path, recorded
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    content = "\n".join(lines)
+    make_folder(path.parent, mode=0o700)
+    if path.is_dir():
+        remove(path)
+    write_atomically(path, f"{content}\nend\t{digest(content)}", mode=0o600)
 
 
 def _content(path: str) -> str | None:
@@ -253,6 +326,7 @@ def _content(path: str) -> str | None:
 def holds(witness: Witness, env: Mapping[str, str] = os.environ) -> bool:
     """Whether a path, or a variable of ``env``, is now what it was when the witness was taken."""
     if witness.kind == "env":
-        return witness == variable(witness.path, env.get(witness.path))
-    now = inputs.status(os.lstat if witness.kind == "lstat" else os.stat, witness.path)
-    return witness.identity == (identity(now) if now is not None else "-")
+        now = this_start() if witness.path == inputs.START else env.get(witness.path)
+        return witness == variable(witness.path, now)
+    status = inputs.status(os.lstat if witness.kind == "lstat" else os.stat, witness.path)
+    return witness.identity == (identity(status) if status is not None else "-")

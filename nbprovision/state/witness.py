@@ -5,11 +5,12 @@ anyway and three small modules more, and a test holds it to that. `state.store` 
 
 A state file is lines of text, fields parted by tabs:
 
-    nbprovision-state 4
+    nbprovision-state 5
     until   END BEGIN, or -           when the results stop holding, and when they began to; seconds since the epoch
-    env     NAME  DIGEST              a variable that the playbook's templates, or a task, read
+    env     NAME  DIGEST              a variable that the playbook's templates, or a task, read; the empty name stands
+                                      for the start of the machine
     stat    PATH  IDENTITY            os.stat, links followed; IDENTITY is "-" for a missing path
-    lstat   PATH  IDENTITY            os.lstat, where PATH is a link
+    lstat   PATH  IDENTITY            os.lstat, where PATH is a link or missing
     content PATH  DIGEST              what was in PATH, a small file of the user's home: a restart takes it away, a task
                                       writes it again; compared only where the identity differs
     task    DIGEST  UNTIL  1,2,3,A=DIGEST  JSON    what the task was, its witnesses: paths by number, variables by name;
@@ -29,9 +30,9 @@ try:
 except ImportError:
     from hashlib import blake2b
 
-from nbprovision.system.places import tool_home
+from nbprovision.system.places import this_start, tool_home
 
-HEADER = "nbprovision-state 4"
+HEADER = "nbprovision-state 5"
 _MOST = 1 << 26  # bytes of a state file; of a thousand tasks it has some hundred thousand
 LOG_LIMIT = 2_000_000  # bytes, as in system.log
 
@@ -50,7 +51,9 @@ _NEUTRAL = {
 # Options that change only what is checked or shown: they take the full path, but belong to the same state.
 _ANEW = ("-v", "-vv", "-vvv", "--verbose", "--no-witness", "--list-tasks", "--list-tags", "--step")
 # Options that are part of what is described: another value has another state file.
-_SELECTING = {"--tags": 1, "-t": 1, "--skip-tags": 1, "-e": 1, "--extra-vars": 1}
+_SELECTING = {"--tags": 1, "-t": 1, "--skip-tags": 1, "-e": 1, "--extra-vars": 1, "--locked": 0, "--frozen": 0}
+# Options that need the plans of the tasks.
+_PLANNED = ("--diff", "-D", "--tags", "-t", "--skip-tags")
 # Variables that facts are read from, by the beginnings of their names.
 _FACT_VARIABLES = (
     "HOME", "XDG_", "JUPYTER_", "CONDA_", "MAMBA_", "PIP_", "UV_", "NBPROVISION_", "SSL_CERT", "REQUESTS_CA",
@@ -175,7 +178,7 @@ def read_lines(path: str) -> list[str]:
             raise OSError(0, f"it is user {status.st_uid}'s")
         if status.st_size > _MOST:
             raise OSError(0, "it is too large")
-        content, _, digest = stream.read(_MOST).rpartition(b"\nend\t")
+        content, _, digest = stream.read(status.st_size).rpartition(b"\nend\t")
     if not content.startswith(HEADER.encode() + b"\n"):
         raise OSError(0, "it is of another version, or cut short")
     if blake2b(content, digest_size=16).hexdigest().encode() != digest:
@@ -203,7 +206,8 @@ def still_stands(lines: list[str]) -> bool:
                 return False
         elif kind == "env":
             name, _, recorded = rest.partition("\t")
-            if (digest(env[name]) if name in env else "-") != recorded:
+            value = env.get(name) if name else this_start()
+            if ("-" if value is None else digest(value)) != recorded:
                 return False
     return True
 
@@ -230,7 +234,7 @@ def try_witnesses(argv: list[str], started: float) -> int | None:
     try:
         # The same lock that a full run takes by filelock; during a full run the state is changing.
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        if _leftovers(invocation.home) or not still_stands(lines):
+        if leftovers(invocation.home) or not still_stands(lines):
             return None
         _report(invocation, [line for line in lines if line.startswith("task\t")], time.perf_counter() - started)
     except (OSError, ValueError):
@@ -240,7 +244,22 @@ def try_witnesses(argv: list[str], started: float) -> int | None:
     return 0
 
 
-def _leftovers(home: str) -> bool:
+def to_put_back(argv: list[str]) -> Invocation | None:
+    """The command line, if `engine.after_restart` may carry it out; else None.
+
+    Args:
+        argv: The command line without the program.
+
+    """
+    invocation = parse(argv)
+    if invocation is None or invocation.check or invocation.again or "NBPROVISION_BACKGROUND" in os.environ:
+        return None
+    if any(word.partition("=")[0] in _PLANNED for word in argv):
+        return None
+    return invocation if os.access(invocation.state_path[: -len("state")] + "effects", os.F_OK) else None
+
+
+def leftovers(home: str) -> bool:
     """Whether something was killed, so that a full run has to clear up.
 
     A run leaves its journal then; an install of the tool itself, a slot without its marker.
@@ -269,8 +288,11 @@ def _report(invocation: Invocation, tasks: list[str], seconds: float) -> None:
             f'"counts": {{{counts}}}, "tasks": [{", ".join(entries)}]}}\n'
         )
     else:
+        # A run only compares root's tasks: engine.step.
+        differing = sum('"drift: ' in entry for entry in entries)
+        drift = f" but {differing} of root's tasks: render the script again" if differing else ""
         text = (
-            f"ok: everything is as {invocation.playbook} describes it (witnessed; --no-witness looks again)\n"
+            f"ok: everything is as {invocation.playbook} describes it{drift} (witnessed; --no-witness looks again)\n"
             f"localhost : ok={ok} changed=0 skipped={skipped} failed=0 deferred=0 ({seconds:.3f} s)\n"
         )
     sys.stdout.write(text)

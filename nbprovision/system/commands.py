@@ -13,10 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import trust
+from nbprovision.system.context import thread
 from nbprovision.system.files import nameless_file
 from nbprovision.system.log import detail, event
 from nbprovision.system.process import dying_with_parent, time_limit
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
     import sh
 
 _MOST_OUTPUT = 16 << 20  # bytes that are kept of a command's output
+
+
+_CHECK_SILENCE_EVERY = 0.5  # seconds
+
+
+class Silent(TaskFailed):
+    """A command was killed because neither it nor a process that it started read or wrote anything for too long."""
 
 
 class Completed(NamedTuple):
@@ -48,6 +56,7 @@ def run(
     failure: str | None = None,
     on_output: Callable[[str], None] | None = None,
     foreign: bool = False,
+    silence: float | None = None,
 ) -> Completed:
     """Run a command to its end.
 
@@ -62,8 +71,11 @@ def run(
         on_output: Called with each piece of its output that ends with a NUL, as it arrives.
         foreign: It is the user's command, which may start anything: a kill ends all processes that it started, and
             processes that it leaves running delay nothing.
+        silence: Seconds after which it is killed, with the processes that it started, if none of them reads or writes
+            anything. So a server that is silent is given up, and a long download is not.
 
     Raises:
+        Silent: it was killed for its silence.
         TaskFailed: it is missing, was killed, or its exit status is not in ``accept``.
         NotTrusted: this is root's, and somebody else can change what it would run, obey or write to.
 
@@ -91,11 +103,17 @@ def run(
             _preexec_fn=_prepare(foreign=foreign),
             **options,
         )
-        expired = _wait(process, timeout, with_children=foreign)
+        expired = _wait(process, timeout, silence, with_children=foreign or silence is not None)
         output, errors = map(_content, (output_file, errors_file))
     seconds = time.monotonic() - started
     status = None if expired else process.process.exit_code
     event("command", command=shown, status=status, seconds=round(seconds, 3))
+    if expired == "silent":
+        raise Silent(
+            failure or f"{words[0]} did not end",
+            cause=f"killed after {silence:.0f} seconds without any input or output: {shown}",
+            cure="run again; if it is killed again, run the command by hand to see what it waits for",
+        )
     if status is None:
         raise TaskFailed(
             failure or f"{words[0]} did not end",
@@ -162,23 +180,64 @@ def _prepare(*, foreign: bool) -> Callable[[], None]:
     return prepare
 
 
-def _wait(process: sh.RunningCommand, timeout: float | None, *, with_children: bool) -> bool:
-    """Wait for the end of a process; return whether the time limit ended it."""
+def _wait(
+    process: sh.RunningCommand, timeout: float | None, silence: float | None, *, with_children: bool
+) -> Literal["", "late", "silent"]:
+    """Wait for the end of a process; return which limit ended it, if one did."""
     import sh
 
-    expired = threading.Event()
+    expired: list[Literal["late", "silent"]] = []
 
-    def expire() -> None:
-        expired.set()
+    def expire(limit: Literal["late", "silent"]) -> None:
+        expired.append(limit)
         _kill(process.pid, with_children=with_children)
 
     try:
-        with time_limit(timeout, expire), contextlib.suppress(sh.ErrorReturnCode):  # the exit status shows it too
+        with (
+            time_limit(timeout, lambda: expire("late")),
+            _silence_limit(process.pid, silence, lambda: expire("silent")),
+            contextlib.suppress(sh.ErrorReturnCode),  # the exit status shows it too
+        ):
             process.wait()
     except BaseException:
         _kill(process.pid, with_children=with_children)
         raise
-    return expired.is_set()
+    return expired[0] if expired else ""
+
+
+@contextlib.contextmanager
+def _silence_limit(pid: int, seconds: float | None, expire: Callable[[], object]) -> Iterator[None]:
+    """Call ``expire`` if a process and its children transfer no byte for ``seconds``; None means no limit."""
+    if seconds is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def watch(limit: float) -> None:
+        last, since = -1, time.monotonic()
+        while not ended.wait(_CHECK_SILENCE_EVERY):
+            transferred = sum(map(_transferred, (pid, *_children(pid))))
+            if transferred != last:
+                last, since = transferred, time.monotonic()
+            elif time.monotonic() - since > limit:
+                expire()
+                return
+
+    watcher = thread(watch, seconds)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _transferred(pid: int) -> int:
+    """The bytes that a process has read and written (https://man7.org/linux/man-pages/man5/proc_pid_io.5.html)."""
+    with contextlib.suppress(OSError, ValueError):
+        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+        return sum(int(line.partition(":")[2]) for line in lines[:2])  # rchar, wchar
+    return 0
 
 
 class _Pieces:

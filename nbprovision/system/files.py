@@ -6,6 +6,7 @@ Every function that changes something raises `NotTrusted` if root would create f
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -18,7 +19,7 @@ from typing import IO, Literal
 import msgspec
 
 from nbprovision.model.errors import TaskFailed
-from nbprovision.system import disk_space, inputs, journal, trust
+from nbprovision.system import disk_space, effects, inputs, journal, trust
 from nbprovision.system.journal import TEMPORARY_SUFFIX
 from nbprovision.system.reading import read_bytes
 
@@ -26,6 +27,7 @@ Kind = Literal["nothing", "file", "folder", "link", "other"]
 
 LARGEST_TEXT = 1 << 20  # bytes; a larger file is compared by its digest and never shown
 _BLOCK = 1 << 20
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of the kernel's headers
 _KINDS = {"file": "a file", "folder": "a folder", "link": "a link", "other": "a device, pipe or socket"}
 
 
@@ -189,6 +191,7 @@ def _temporary_in_place_of(path: Path, failure: str, *, durable: bool = True) ->
     temporary = temporary_beside(path)
     with explained(failure, path):
         make_folder(path.parent)
+        effects.note(path)
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
         try:
@@ -280,6 +283,7 @@ def make_folder(path: Path, *, mode: int = 0o755) -> None:
         path = path.parent
     for folder in reversed(missing):
         trust.write(folder)
+        effects.note(folder)
         try:
             os.mkdir(folder, mode)  # never open to others, even for a moment
             os.chmod(folder, mode)
@@ -292,6 +296,7 @@ def remove(path: Path) -> None:
     if not os.path.lexists(path):
         return
     trust.write(path)
+    effects.note(path)
     with explained(f"cannot remove {path}", path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -299,8 +304,72 @@ def remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def move_into_place(folder: Path, path: Path) -> None:
+    """Rename a complete folder to its own path, where nothing or an empty folder is.
+
+    Raises:
+        TaskFailed: something else is at the path.
+
+    """
+    trust.write(path)
+    effects.note(folder)
+    effects.note(path)
+    with explained(f"cannot create {path}", path):
+        os.rename(folder, path)
+        _sync_folder(path.parent)
+
+
+def exchange(folder: Path, path: Path) -> None:
+    """Let a complete folder and the one at ``path`` change their names in one step; ``path`` may be missing.
+
+    A file system that cannot do this (https://man7.org/linux/man-pages/man2/rename.2.html, ``RENAME_EXCHANGE``), such
+    as NFS, has no folder at ``path`` for a moment.
+
+    Raises:
+        TaskFailed: it cannot be renamed.
+
+    """
+    if not os.path.lexists(path):
+        move_into_place(folder, path)
+        return
+    trust.write(path)
+    effects.note(folder)
+    effects.note(path)
+    with explained(f"cannot replace {path}", path):
+        if not _exchanged(folder, path):
+            hidden = make_temporary_folder(folder)
+            os.rename(path, hidden / path.name)
+            try:
+                os.rename(folder, path)
+            except OSError:
+                os.rename(hidden / path.name, path)
+                raise
+            finally:
+                if os.path.lexists(hidden / path.name):
+                    os.rename(hidden / path.name, folder)
+                os.rmdir(hidden)
+        _sync_folder(path.parent)
+
+
+def _exchanged(first: Path, second: Path) -> bool:
+    """Exchange two names; False if the file system or the C library cannot do it."""
+    import ctypes
+
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "renameat2"):  # glibc has it since 2.28, musl since 1.2.6
+        return False
+    names = os.fsencode(first), os.fsencode(second)
+    if library.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(first))
+
+
 def remove_at_once(folder: Path) -> None:
     """Rename a folder in one step, so that nobody sees it, then remove it."""
+    effects.note(folder)
     with explained(f"cannot remove {folder}", folder):
         hidden = make_temporary_folder(folder)
         os.rename(folder, hidden / folder.name)
@@ -310,6 +379,7 @@ def remove_at_once(folder: Path) -> None:
 def remove_if_empty(folder: Path) -> None:
     """Remove a folder if it is empty."""
     trust.write(folder)
+    effects.note(folder)
     with contextlib.suppress(OSError):
         os.rmdir(folder)
 
@@ -317,6 +387,7 @@ def remove_if_empty(folder: Path) -> None:
 def set_mode(path: Path, mode: int) -> None:
     """Set the permission bits of a file or folder; a link is an error, never followed."""
     trust.write(path)
+    effects.note(path)
     with explained(f"cannot change the mode of {path}", path):
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:

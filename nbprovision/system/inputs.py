@@ -16,8 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
+from nbprovision.system.places import this_start
+
 Value = TypeVar("Value")
 
+START = ""  # the name under which the start of the machine is recorded; no variable can have it
 # The times of these files always change, and the files end with the process or the machine.
 _OF_THE_KERNEL = ("/proc/", "/sys/", "/dev/")
 
@@ -31,7 +34,10 @@ class Look(NamedTuple):
 
 
 class Inputs:
-    """Files, each in its state at the first read, and environment variables (None for an unset one)."""
+    """Files, each in its state at the first read, and environment variables (None for an unset one).
+
+    Under the name `START` stands the start of the machine.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, Look] = {}
@@ -80,6 +86,15 @@ def file(path: str | Path) -> None:
     if inputs is None or name in inputs.files or name.startswith(_OF_THE_KERNEL):
         return
     inputs.files[name] = look(name)
+
+
+def start_of_machine() -> str:
+    """Return the text of `places.this_start`, and record it as an input."""
+    text = this_start()
+    inputs = _RECORDING.get()
+    if inputs is not None:
+        inputs.variables.setdefault(START, text)
+    return text
 
 
 def look(path: str) -> Look:

@@ -121,6 +121,11 @@ def withholding(hidden: bool) -> Iterator[None]:
         _withheld.reset(before)
 
 
+def is_withheld() -> bool:
+    """Whether `withholding` hides what this thread logs."""
+    return _withheld.get()
+
+
 def event(name: str, /, **fields: Any) -> None:
     """Log an event with the fields that describe it."""
     current(_Log).logger.info(name, **fields)

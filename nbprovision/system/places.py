@@ -54,6 +54,28 @@ def tool_home(env: dict[str, str] | os._Environ[str]) -> str:
     return os.path.join(state, "nbprovision")
 
 
+def boot_id() -> str:
+    """The boot id of the machine (proc(5), ``random/boot_id``); empty if the kernel has none."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as stream:
+            return stream.read().decode("ascii", "replace").strip()
+    except OSError:
+        return ""
+
+
+def this_start() -> str:
+    """A text that differs after each start of the machine, or of the container that this is.
+
+    A container has its host's boot id, so the start of its first process is part of the text (proc_pid_stat(5)).
+    """
+    try:
+        with open("/proc/1/stat", "rb") as stream:
+            first = stream.read().rpartition(b")")[2].split()[19].decode("ascii", "replace")
+    except (OSError, IndexError):  # hidden from this user (hidepid)
+        first = ""
+    return f"{boot_id()} {first}"
+
+
 def existing(path: Path, exists: Callable[[Path], bool] = os.path.exists) -> Path:
     """Return ``path``, or the nearest folder above it that this user can see."""
     while not exists(path) and path != path.parent:

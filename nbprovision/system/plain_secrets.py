@@ -11,28 +11,19 @@ from typing import NamedTuple
 
 import msgspec
 
-from nbprovision.system.secrets import is_secret, is_secret_name
+from nbprovision.system.secrets import SHAPES, is_secret, is_secret_name
 
 _VARIABLE = re.compile(r"\{\{|\$\{|\$\(|\*\*\*|^\$|^`|^%\(|^<[^>]*>$|^arn:")
 _SCHEME = r"(?<![A-Za-z0-9+.-])(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30})://"
 _TOKEN_LENGTH = 20  # characters; the shortest tokens of GitLab have as many
 _CHANGES = 3  # between letters and digits, within words
-# Well-known issuers give their keys these forms, so that programs can recognise them. gitleaks uses the same:
-# https://github.com/gitleaks/gitleaks/blob/master/config/gitleaks.toml
-_SHAPES = (
-    ("an access key of AWS", r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b"),
-    ("a token of GitHub", r"\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}"),
-    ("a token of GitLab", r"\bgl(?:pat|dt|rt|ft|oas|soat|ptt|cbt|imt|agent)-[A-Za-z0-9_-]{20,}"),
-    ("a token of Slack", r"\bxox[abprs]-[A-Za-z0-9-]{10,}"),
-    ("a token of PyPI", r"\bpypi-AgE[A-Za-z0-9_-]{20,}"),
-    ("a token of npm", r"\bnpm_[A-Za-z0-9]{36}\b"),
-    ("a token of Docker Hub", r"\bdckr_pat_[A-Za-z0-9_-]{20,}"),
-    ("a token of Databricks", r"\bdapi[0-9a-f]{32}\b"),
-    ("a token of Hugging Face", r"\bhf_[A-Za-z0-9]{30,}"),
-    ("a key of Google", r"\bAIza[A-Za-z0-9_-]{35}\b"),
-    ("a signed token (JWT)", r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\."),
-    ("a private key", r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"),
-)
+
+# Values of these names may be the name of a secret in a store: words of which one says so.
+_STORED = re.compile(r"(?:secret|credential)s?$", re.IGNORECASE)
+_STORED_BY_ID = re.compile(r"(?:^|[_-])secret[_-]?id$", re.IGNORECASE)
+_NAMED = re.compile(r"(?=.*(?:secret|credential|creds|password|token|key|login))[a-z]+(?:[-_/.][a-z]+)+")
+_FILE = re.compile(r"(?:~|\.{1,2}|/[A-Za-z0-9._-]+)(?:/[A-Za-z0-9._-]+)+")
+_HOST = re.compile(r"(?:[a-z0-9-]+\.)+(?:com|org|net|io|dev|cloud|aws|local|internal|example)")
 
 
 class _Form(NamedTuple):
@@ -128,10 +119,24 @@ class PlainSecret(msgspec.Struct, frozen=True):
 
 def secret_in(text: str) -> PlainSecret | None:
     """The first secret in a text, recognised by its form; None if there is none."""
-    for what, pattern in _SHAPES:
+    for what, pattern in SHAPES:
         if match := re.search(pattern, text):
             return PlainSecret(what, "SECRET", match.start())
     return next(_of_forms(text, (*_FORMS, *_SPANNING)), None)
+
+
+def _refers_to_a_secret(name: str, value: str) -> bool:
+    """Whether a value is the name of a secret in a store, its file, or the host that it is for.
+
+    ``secret: my-git-credentials`` and ``--secret-id prod/db`` are such names; a value that looks random is a secret.
+    """
+    if _HOST.fullmatch(value) or (_FILE.fullmatch(value) and not _is_random(value)):
+        return True
+    if _STORED_BY_ID.search(name):
+        return not _is_random(value)
+    if not _STORED.search(name) or not _NAMED.fullmatch(value):
+        return False
+    return "/" in value or _STORED.fullmatch(name) is not None
 
 
 def _of_forms(text: str, forms: Iterable[_Form]) -> Iterator[PlainSecret]:
@@ -146,7 +151,8 @@ def _of_forms(text: str, forms: Iterable[_Form]) -> Iterator[PlainSecret]:
 
 def secret_as(name: str, value: str) -> PlainSecret | None:
     """A secret in a named value, recognised by the name or by the value's form."""
-    if is_secret_name(name) and is_secret(name, value) and not stands_for_another(value):
+    secret = is_secret_name(name) and is_secret(name, value)
+    if secret and not stands_for_another(value) and not _refers_to_a_secret(name, value):
         return PlainSecret(f"the value of '{name}'", re.sub(r"\W", "_", name).upper())
     return secret_in(value)
 

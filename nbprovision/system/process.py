@@ -72,6 +72,20 @@ def dying_with_parent() -> Callable[[], None]:
     return functools.partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
+def outlive_starter(announce: Callable[[int], object] | None = None) -> None:
+    """Continue in a child of this process, which ends: its starter waits for this process alone.
+
+    Args:
+        announce: Called with the child's id before the end, so that it is known when the starter goes on.
+
+    """
+    child = os.fork()
+    if child:
+        if announce is not None:
+            announce(child)
+        os._exit(0)
+
+
 @contextlib.contextmanager
 def time_limit(seconds: float | None, expire: Callable[[], object]) -> Iterator[None]:
     """Call ``expire`` in a thread if the body takes longer than ``seconds``; None means no limit."""

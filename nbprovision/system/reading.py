@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 # Not blocking: opening a pipe without a writer would not return.
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_AT_ONCE = 1 << 14  # bytes; files of the kernel must be read at once
 MOST = 64 << 20  # bytes; the largest records of conda packages have some 20 MB
 
 
@@ -36,9 +37,13 @@ def read_bytes(path: str | Path, *, most: int = MOST, follow: bool = True) -> by
 
     """
     with _opened(path, follow=follow) as stream:
-        status = os.fstat(stream.fileno())
-        content = stream.read(most + 1) if status.st_size <= most else b""
-        if status.st_size > most or len(content) > most:
+        size = os.fstat(stream.fileno()).st_size
+        # Python reserves as much memory as it may read. Files of the kernel have no size, and a file may be growing.
+        expected = min(max(size, _AT_ONCE), most)
+        content = stream.read(expected + 1) if size <= most else b""
+        if len(content) > expected:
+            content += stream.read(most + 1 - len(content))
+        if size > most or len(content) > most:
             raise OSError(errno.EFBIG, f"it has more than {most >> 20} MiB", str(path))
         return content
 

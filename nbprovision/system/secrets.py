@@ -39,7 +39,8 @@ _PLACES = ("file", "files", "path", "paths", "dir", "folder")
 # Last words of names that describe a secret, such as its place, and are not its value.
 _ABOUT = frozenset(
     (*_PLACES, "arn", "arns", "name", "names", "url", "uri", "endpoint", "env",
-     "var", "variable", "ttl", "duration", "timeout", "expiry", "expires", "length", "type", "count", "limit", "helper")
+     "var", "variable", "ttl", "duration", "timeout", "expiry", "expires", "length", "type", "count", "limit", "helper",
+     "source", "provider", "region", "version", "host", "seconds", "minutes", "hours", "days")
 )  # fmt: skip
 # Plurals; other kinds of keys are those of mappings.
 _KEYS = frozenset(f"{kind}keys" for kind in ("access", "api", "auth", "private", "secret", "signing", "ssh"))
@@ -59,6 +60,34 @@ _QUERY = re.compile(
     re.IGNORECASE,
 )
 _HEADER = re.compile(r"(?P<name>authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer|token)\s+)[^\s'\"]+", re.IGNORECASE)
+
+# Well-known issuers give their keys these forms, so that programs can recognise them. gitleaks uses the same:
+# https://github.com/gitleaks/gitleaks/blob/master/config/gitleaks.toml
+SHAPES = (
+    ("an access key of AWS", r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b"),
+    ("a token of GitHub", r"\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_[A-Za-z0-9_]{20,}"),
+    ("a token of GitLab", r"\bgl(?:pat|dt|rt|ft|oas|soat|ptt|cbt|imt|agent)-[A-Za-z0-9_-]{20,}"),
+    ("a token of Slack", r"\bxox[abprs]-[A-Za-z0-9-]{10,}"),
+    ("a token of PyPI", r"\bpypi-AgE[A-Za-z0-9_-]{20,}"),
+    ("a token of npm", r"\bnpm_[A-Za-z0-9]{36}\b"),
+    ("a token of Docker Hub", r"\bdckr_pat_[A-Za-z0-9_-]{20,}"),
+    ("a token of Databricks", r"\bdapi[0-9a-f]{32}\b"),
+    ("a token of Hugging Face", r"\bhf_[A-Za-z0-9]{30,}"),
+    ("a key of Google", r"\bAIza[A-Za-z0-9_-]{35}\b"),
+    ("a signed token (JWT)", r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
+    ("a private key", r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"),
+)
+# What each of them contains, so that most texts are not searched for them.
+_OF_SHAPES = (
+    "AKIA", "ASIA", "ABIA", "ACCA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "gl", "xox", "pypi-AgE",
+    "npm_", "dckr_pat_", "dapi", "hf_", "AIza", "eyJ", "PRIVATE KEY",
+)  # fmt: skip
+# All of a private key, to the end of a text that is cut short.
+_PRIVATE_KEY = (
+    r"(?s)(?P<begin>-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----).*?"
+    r"(?:(?P<end>-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----)|\Z)"
+)
+_NETRC = r"(?P<entry>(?:machine\s+\S+|default)\s+login\s+\S+\s+(?:account\s+\S+\s+)?password\s+)\S+"
 
 
 class _Secrets:
@@ -89,6 +118,11 @@ def _notations(text: str) -> tuple[str, ...]:
     )
 
 
+def known() -> list[str]:
+    """Every notation of every secret, for a child process that masks its own output (see `remember`)."""
+    return sorted(current(_Secrets).texts)
+
+
 def keep_nowhere(secret: str, name: str) -> None:
     """Exclude ``secret`` from digests from now on: the text of a short one can be guessed."""
     current(_Secrets).kept_nowhere.update(dict.fromkeys(_notations(secret), name))
@@ -110,6 +144,15 @@ def remember_url(url: str) -> None:
             remember(password)
             pairs = (f"{user}:{password}", f"{user}:{unquote(password)}")
             current(_Secrets).texts.update(map(_base64, pairs))
+
+
+def remember_userinfo(userinfo: str) -> None:
+    """Mask what may be secret before the @ of a URL: the password; a long user, or one without a password."""
+    user, colon, password = userinfo.partition(":")
+    if colon:
+        remember(password)
+    if user != "git" and (len(user) > _LONGEST_USER or not password):
+        remember(user)
 
 
 def is_secret_name(name: str) -> bool:
@@ -151,12 +194,18 @@ def remember_if_secret(name: str, value: object) -> bool:
 
 
 def mask(text: str) -> str:
-    """``text`` with every known secret, URL password and channel token replaced by ``****``."""
+    """``text`` with every known secret, and every one that its form shows, replaced by ``****``."""
     text = _URL_LONE_TOKEN.sub(rf"\g<scheme>{MASK}", text)
     text = _URL_CREDENTIALS.sub(rf"\g<scheme>\g<user>:{MASK}@", text)
     text = _URL_TOKEN.sub(f"/t/{MASK}/", text)
     text = _QUERY.sub(rf"\g<name>{MASK}", text)
     text = _HEADER.sub(rf"\g<name>{MASK}", text)
+    if any(part in text for part in _OF_SHAPES):
+        text = re.sub(_PRIVATE_KEY, rf"\g<begin>{MASK}\g<end>", text)
+        for _, pattern in SHAPES[:-1]:
+            text = re.sub(pattern, MASK, text)
+    if "password" in text:
+        text = re.sub(_NETRC, rf"\g<entry>{MASK}", text)
     for secret in sorted(current(_Secrets).texts, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text

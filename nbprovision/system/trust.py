@@ -143,6 +143,28 @@ def environment(prefix: str | Path, deed: str = "use", *, packages: bool = True)
     _trusted.add((root, packages))
 
 
+def tree(folder: str | Path, deed: str = "work in") -> None:
+    """Judge a folder and every entry below it; no link in it is followed, as only its text belongs to the folder.
+
+    Args:
+        folder: The folder.
+        deed: The use that root would make of it, for the message.
+
+    Raises:
+        NotTrusted: somebody other than root can change one of them.
+
+    """
+    if not applies():
+        return
+    obey(folder, deed)
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            entry = os.path.join(place, name)
+            status = os.lstat(entry)
+            reason = _weakness(status)
+            _refuse(entry, deed, Fault(entry, status, reason) if reason else None)
+
+
 def program(name: str | Path, *, env: Mapping[str, str], cwd: str = "/", depth: int = 0) -> None:
     """Judge a program before it runs, by its path or as found on the PATH; a missing one is not judged.
 

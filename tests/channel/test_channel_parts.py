@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
+import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +22,10 @@ import rattler
 from packaging.requirements import Requirement
 
 from nbprovision.channel import build, interpreter, wheel
-from nbprovision.channel.package import PLACEHOLDER
+from nbprovision.channel.package import NATIVE, PLACEHOLDER, decompressed
 from nbprovision.model.errors import TaskFailed
 from tests.conftest import measurement
+from tests.support.channel import index as index_by_rattler
 from tests.support.wheels import make_wheel
 
 Installed = Callable[..., Path]
@@ -210,6 +216,11 @@ class TestWheels:
         assert "lib/python3.12/site-packages/plat.py" in made.paths
 
 
+def contents(channel: Path) -> dict[str, bytes]:
+    """The bytes of every file of a channel."""
+    return {path.relative_to(channel).as_posix(): path.read_bytes() for path in channel.rglob("*") if path.is_file()}
+
+
 class TestBuilding:
     @pytest.fixture
     def order(self, installed: Installed, tmp_path: Path) -> Callable[..., dict[str, Any]]:
@@ -231,12 +242,12 @@ class TestBuilding:
 
         return make
 
-    def built(self, order: dict[str, Any]) -> tuple[int, list[Any], str]:
+    def built(self, order: dict[str, Any], umask: int = -1, **env: str) -> tuple[int, list[Any], str]:
         """The exit status of the process that builds, what it told, and its complaint."""
         done = subprocess.run(
             [sys.executable, "-m", "nbprovision.channel.build"],
             input=json.dumps([0, order]) + "\n", capture_output=True, text=True,
-            env={"PATH": "/usr/bin:/bin", **measurement()},
+            env={"PATH": "/usr/bin:/bin", **measurement(), **env}, umask=umask,
         )  # fmt: skip
         return done.returncode, [json.loads(line)[1] for line in done.stdout.splitlines()], done.stderr
 
@@ -255,6 +266,90 @@ class TestBuilding:
         assert {"text": "converting", "done": 3, "total": 3} in told
         index = json.loads((tmp_path / "channel/noarch/repodata.json").read_text())
         assert set(index["packages.conda"]) == {"six-1.0-pyh0000000_0.conda"}
+
+    def test_the_same_input_makes_the_same_bytes(self, order: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+        """In another folder, home, order of the file system, hash seed and time, with other permissions."""
+        requires = [f"pear-{number}" for number in range(9)]
+        native = make_wheel(tmp_path, "apple", "1.0", files=TestWheels.DATA, requires=requires)
+        native = native.rename(native.with_name("apple-1.0-cp377-cp377-manylinux_2_17_x86_64.whl"))
+        wheels = (native, *(make_wheel(tmp_path, name, "1.0") for name in ("six", *requires)))
+        first = order("six", kept=wheels)
+        second = {**first, "channel": str(tmp_path / "somewhere/else é"), "wheels": str(tmp_path / "others")}
+        moved = tmp_path / "others/cp377"
+        moved.mkdir(parents=True)
+        for path in sorted((tmp_path / "kept/cp377").iterdir(), reverse=True):
+            shutil.copyfile(path, moved / path.name)  # without its times
+        for number, (asked, umask) in enumerate(((first, 0o022), (second, 0o077))):
+            own = tmp_path / f"home {number}"
+            own.mkdir()
+            status, _, complaint = self.built(
+                asked, umask, HOME=str(own), USER=f"user{number}", TMPDIR=str(own), PYTHONHASHSEED=f"{number}"
+            )
+            assert status == 0, complaint
+            time.sleep(2.1)  # the times of a zip are two seconds apart
+        bytes_of = contents(Path(first["channel"]))
+        assert bytes_of == contents(Path(second["channel"]))
+        assert set(bytes_of) >= {
+            f"{subdir}/repodata.json{end}" for subdir in ("noarch", NATIVE) for end in ("", ".zst")
+        }
+
+    def test_the_index_has_the_records_of_rattler_s(self, order: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+        """An index of an earlier version, with shards, is replaced as a whole."""
+        asked = order("six", kept=(make_wheel(tmp_path, "six", "1.0"),))
+        for _ in range(2):
+            status, _, complaint = self.built(asked)
+            assert status == 0, complaint
+            channel = Path(asked["channel"])
+            assert {path.suffix for path in channel.glob("*/*")} == {".conda", ".json", ".zst"}
+            assert not list(channel.glob("*/*shards*"))
+            ours = {path: json.loads(path.read_bytes()) for path in channel.glob("*/repodata.json")}
+            index_by_rattler(channel)
+            for path, repodata in ours.items():
+                others = json.loads(path.read_bytes())
+                for record in others["packages.conda"].values():
+                    record.pop("indexed_timestamp", None)  # of a package that it sees for the first time
+                assert repodata["packages.conda"] == others["packages.conda"]
+                assert repodata["info"] == others["info"]
+                assert list(path.parent.glob("*shards*"))
+
+    def test_a_file_that_is_no_package_is_named(self, order: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+        asked = order("six", kept=(make_wheel(tmp_path, "six", "1.0"),))
+        broken = Path(asked["channel"], "noarch/broken-1.0-0.conda")
+        broken.parent.mkdir(parents=True)
+        broken.write_bytes(b"no archive")
+        _, told, _ = self.built(asked)
+        assert told[-1]["error"]["message"] == f"{broken} is not a conda package"
+        with zipfile.ZipFile(broken, "w") as archive:
+            archive.writestr("info-broken-1.0-0.tar.zst", b"not compressed")
+        _, told, _ = self.built(asked)
+        assert told[-1]["error"]["cure"] == "remove the file from the channel"
+
+    @pytest.mark.parametrize(
+        ("epoch", "zip_time"),
+        [
+            ("1600000000", (2020, 9, 13, 12, 26, 40)), ("0", (1980, 1, 1, 0, 0, 0)),
+            ("9999999999", (2107, 12, 31, 23, 59, 58)),
+        ],
+    )  # fmt: skip
+    def test_the_time_of_all_files_can_be_set(
+        self, epoch: str, zip_time: tuple[int, ...], order: Callable[..., dict[str, Any]], tmp_path: Path
+    ) -> None:
+        asked = order("six", kept=(make_wheel(tmp_path, "six", "1.0"),))
+        status, _, complaint = self.built(asked, SOURCE_DATE_EPOCH=epoch)
+        assert status == 0, complaint
+        (path,) = Path(asked["channel"], "noarch").glob("six-*.conda")
+        with zipfile.ZipFile(path) as archive:
+            assert {member.date_time for member in archive.infolist()} == {zip_time}
+            payload = decompressed(archive.read(f"pkg-{path.stem}.tar.zst"))
+        with tarfile.open(fileobj=io.BytesIO(payload)) as members:
+            assert {member.mtime for member in members} == {int(epoch)}
+        repodata = json.loads((path.parent / "repodata.json").read_bytes())
+        assert repodata["packages.conda"][path.name]["timestamp"] == int(epoch) * 1000
+
+    def test_a_time_that_is_none_is_an_error(self, order: Callable[..., dict[str, Any]]) -> None:
+        _, told, _ = self.built(order(), SOURCE_DATE_EPOCH="yesterday")
+        assert told[-1]["error"]["message"] == "SOURCE_DATE_EPOCH is 'yesterday'"
+        assert "unset it" in told[-1]["error"]["cure"]
 
     def test_what_is_no_wheel_ends_the_process_with_the_reason(
         self, order: Callable[..., dict[str, Any]], tmp_path: Path

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from nbprovision.channel import manifest as channels
 from nbprovision.channel.ensure_conda_channel import EnsureCondaChannel
+from nbprovision.channel.package import decompressed
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.state.witness import identity
@@ -135,6 +140,47 @@ def test_a_second_run_builds_nothing_and_starts_nothing(machine: Machine, tmp_pa
     root = str(Path(__file__).parents[2])
     subprocess.run([sys.executable, "-c", code], check=True, env={**machine.env, "PYTHONPATH": root})
     assert {path: identity(path.stat()) for path in folder.rglob("*")} == before
+
+
+@pytest.mark.engine
+@pytest.mark.network
+def test_two_homes_build_the_same_bytes(env: dict[str, str], tmp_path: Path) -> None:
+    """With a real Python, and with wheels that each fetches itself."""
+    built = []
+    for name, umask in (("alice", 0o022), ("bob with a longer name", 0o077)):
+        place = tmp_path / name
+        own = {
+            **env,
+            "HOME": str(place / "home"),
+            "NBPROVISION_HOME": str(place / "tool"),
+            "TMPDIR": str(place / "tmp"),
+        }
+        for variable in ("HOME", "NBPROVISION_HOME", "TMPDIR"):
+            Path(own[variable]).mkdir(parents=True)
+        (place / "root").mkdir()
+        before = os.umask(umask)
+        try:
+            machine = Machine({**own, "USER": name}, root=place / "root")
+            converge(
+                EnsureCondaChannel(path=str(place / "channel"), pypi=["six==1.17.0", "markupsafe==3.0.2"]), machine
+            )
+        finally:
+            os.umask(before)
+        files = [path for path in (place / "channel").rglob("*") if path.is_file() and path.name != channels.MANIFEST]
+        built.append({path.relative_to(place).as_posix(): path.read_bytes() for path in files})
+        time.sleep(2.1)
+    assert built[0] == built[1]
+    archives = [name for name in built[0] if name.endswith(".conda")]
+    assert len(archives) == 3
+    for name in archives:
+        with zipfile.ZipFile(io.BytesIO(built[0][name])) as archive:
+            for member in archive.namelist()[1:]:
+                content = decompressed(archive.read(member))
+                assert str(tmp_path).encode() not in content
+                with tarfile.open(fileobj=io.BytesIO(content)) as members:
+                    owners = {(entry.uid, entry.gid, entry.uname, entry.gname) for entry in members}
+                    assert owners == {(0, 0, "", "")}
+                    assert members.getnames() == sorted(members.getnames())
 
 
 @pytest.mark.engine

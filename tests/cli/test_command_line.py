@@ -32,6 +32,7 @@ run PLAYBOOK -C -D -t A -e a=1 -vvv --format text
 status --follow --format json
 facts --sizes --format text
 export ENV OTHER --pinned
+diff A B
 lifecycle render PLAYBOOK --on-create --strict
 doc
 doc TASK
@@ -43,7 +44,8 @@ def parser_of(command: str) -> Parser:
     import importlib
 
     parser = Parser(prog=f"nbprovision {command}")
-    importlib.import_module(f"nbprovision.cli.{command.partition(' ')[0]}").configure(parser)
+    module = command.partition(" ")[0].replace("-", "_")
+    importlib.import_module(f"nbprovision.cli.{module}").configure(parser)
     return parser
 
 

@@ -17,6 +17,7 @@ BAD = {
     "rnu": 5,
     "--quick": 5,
     "run": 5,
+    "keep-awake 3x": 5,
     "run NOPE.yml": 4,
     "run .": 4,
     "run WRONG.yml": 4,
@@ -32,6 +33,12 @@ BAD = {
     "run BAD.yml --start-at-task other": 5,
     "run BAD.yml more.yml": 5,
     "run BAD.yml --home BAD.yml": 5,
+    "lock": 5,
+    "lock NOPE.yml": 4,
+    "lock WRONG.yml": 4,
+    "lock BAD.yml --check --upgrade": 5,
+    "lock BAD.yml --platform osx-64": 5,
+    "lock BAD.yml --upgrade-package six": 4,
     "lint": 5,
     "lint NOPE.yml": 4,
     "lint WRONG.yml": 4,
@@ -41,6 +48,12 @@ BAD = {
     "doc a b": 5,
     "export": 5,
     "export nowhere": 4,
+    "diff": 5,
+    "diff BAD.yml": 5,
+    "diff BAD.yml nowhere": 4,
+    "diff BAD.yml BAD.yml": 4,
+    "diff environment.yml BAD.yml": 4,
+    "diff BAD.yml BAD.yml --format xml": 5,
     "clean --bogus": 5,
     "facts --bogus": 5,
     "facts --format xml": 5,
@@ -89,7 +102,9 @@ def test_every_command_shows_a_fault_in_one_way(capsys: pytest.CaptureFixture[st
         assert not message.endswith("."), message
         assert not re.match(r"argument |the following arguments|Error|error", message), message
         assert words in ([], ["why"], ["fix"], ["why", "fix"]), told
-        assert "fix" in words or line.startswith(("run WRONG", "lint WRONG", "lifecycle render WRONG")), told
+        assert "fix" in words or line.startswith(("run WRONG", "lock WRONG", "lint WRONG", "lifecycle render WRONG")), (
+            told
+        )
 
 
 def faults_in(told: str) -> list[tuple[str, list[str]]]:

@@ -129,7 +129,7 @@ def test_the_document_has_the_keys_that_the_reference_tells_of(instance: Instanc
             for one in value:
                 yield from keys(one)
 
-    found = document(instance.machine, sizes=True)
+    found = document(instance.machine, sizes=True, packages=True)
     assert set(keys(found)) - words == set()
     assert all(found[section] for section in ("environments", "kernels", "indexes", "caches", "space"))
 
@@ -155,13 +155,14 @@ def test_what_is_not_this_users_to_read(env: dict[str, str]) -> None:
         code = f"import sys\nsys.stdout = open('/dev/null', 'w')\n{load}sys.stdout = sys.__stdout__\n"
         code += "os.setgid(65534)\nos.setuid(65534)\n" + WATCHED
         done = subprocess.run(
-            [sys.executable, "-c", code, "facts", "--format", "json", "--sizes"],
+            [sys.executable, "-c", code, "facts", "--format", "json", "--sizes", "--packages"],
             env={**env, "HOME": f"{folder}/home", "NBPROVISION_HOME": f"{folder}/nbp", "CONDA_ENVS_DIRS": f"{env['HOME']}/x"},
             cwd=ROOT, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)
     assert {one["name"]: one["state"] for one in found["environments"]} == {"closed": "unreadable", "open": "ready"}
+    assert {one["name"]: one["packages"] is None for one in found["environments"]} == {"closed": True, "open": False}
     assert any(".condarc is ignored" in text for text in found["warnings"])
 
 
@@ -198,6 +199,27 @@ def test_who_made_what(instance: Instance) -> None:
     assert (named[".venv"]["kind"], named[".venv"]["python"]) == ("virtual", "3.10.4")
     assert named[".venv"]["state"] == "broken interpreter"
     assert [one["conda"] for one in found["conda"]["installations"]] == [None, "4.6.14"]
+
+
+def test_a_space_of_studio(env: dict[str, str], tmp_path: Path) -> None:
+    """Its names, and the kernel of the base, which the server lists because it runs from there."""
+    root = tmp_path / "root"
+    metadata = root / "opt/ml/metadata/resource-metadata.json"
+    metadata.parent.mkdir(parents=True)
+    names = {"DomainId": "d-1", "SpaceName": "fraud", "AppType": "JupyterLab", "ResourceName": "default"}
+    metadata.write_text(json.dumps(names))
+    base = environment(root / "opt/conda")
+    (base / "bin/jupyter-lab").touch()
+    kernel(base / "share/jupyter/kernels/python3", ["python", "-m", "ipykernel_launcher"])
+    machine = Machine(env, root=root)
+    found = document(machine)
+    assert (found["instance"]["domain"], found["instance"]["space"]) == ("d-1", "fraud")
+    (shown,) = found["environments"]
+    assert (shown["jupyter_server"], list(shown["kernels"])) == (True, ["python3"])
+    text = facts_text.text(found)
+    assert "instance   name default, domain d-1, space fraud, app type JupyterLab\n" in text
+    assert "\npython3 " in text
+    assert machine.variables()["kernels"] == ["python3"]
 
 
 def test_the_states_of_an_environment(machine: Machine) -> None:

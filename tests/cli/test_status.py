@@ -307,3 +307,21 @@ def test_a_record_that_cannot_be_believed_is_none_and_the_next_run_replaces_it(w
     if damage != "a folder":
         assert world.status()["record"]["state"] == "ok"
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_schedules_are_shown(world: World) -> None:
+    """Those of a keeper of the user's, as in Studio: here one that has ended."""
+    folder = world.home / "schedules"
+    folder.mkdir(parents=True)
+    described = {"name": "report", "command": "make report", "every": 0, "at": "daily", "missed": False}
+    (folder / "report.sh").write_text(f"#!/bin/sh\n# nbprovision schedule: {json.dumps(described)}\n")
+    (folder / "report.json").write_text('{"started": 1700000000, "ended": 1700000060, "status": 2, "reason": ""}\n')
+    (folder / "report.log").write_text("no rule to make target\n")
+    (schedule,) = world.status()["schedules"]
+    assert (schedule["name"], schedule["state"], schedule["last"]["status"]) == ("report", "failed", 2)
+    assert schedule["keeper"] == 0
+    text = world.text()
+    assert "schedule report, daily: failed (2023-11-1" in text
+    assert "exit status 2): make report\n" in text
+    assert f"  {folder}/report.log\n" in text
+    assert "nothing keeps it" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -168,6 +169,27 @@ def test_the_pip_section(there: Machine, channel: Channel, tmp_path: Path) -> No
     assert version_of(prefix_of(there), "demo") == ["1.0"]
     assert version_of(prefix_of(there), "extra") == ["2.0"]
     assert {claim.requirement.partition(" ")[0] for claim in ask.claims(there)} >= {"extra"}
+
+
+def test_a_pip_section_names_a_lock(there: Machine, channel: Channel, tmp_path: Path) -> None:
+    """Only what the lock has is installed, each file by its hash; the second run finds it in place."""
+    wheels = {name: wheel(tmp_path, name, "1.0") for name in ("demo", "extra")}
+    entries = (
+        f'[[packages]]\nname = "{name}"\nversion = "1.0"\nwheels = [{{ url = "{path.as_uri()}", '
+        f'hashes = {{ sha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}" }} }}]\n'
+        for name, path in wheels.items()
+    )
+    (tmp_path / "pylock.toml").write_text(f'lock-version = "1.0"\ncreated-by = "a test"\n{"".join(entries)}')
+    file = tmp_path / "environment.yml"
+    file.write_text(
+        f"channels: [{channel.url}]\ndependencies:\n- python={channel.python}\n- pip:\n  - -r pylock.toml\n"
+    )
+    ask = EnsureCondaEnv(name="py", file=str(file))
+    assert tmp_path / "pylock.toml" in {each.path for each in ask.inputs(there)}
+    changes = [change.target for change in converge(ask, there) if change.channel == "pip"]
+    assert changes == ["demo", "extra"]
+    assert version_of(prefix_of(there), "demo") == ["1.0"]
+    assert {claim.requirement for claim in ask.claims(there)} == {"demo==1.0", "extra==1.0"}
 
 
 def test_a_pip_section_heeds_pip_s_configuration(there: Machine, channel: Channel, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from nbprovision.conda import environment_file
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv, EnvState
+from nbprovision.conda.package_urls import take_credentials
 from nbprovision.conda.packages import CondaPackages
 from nbprovision.conda.query import Package
-from nbprovision.conda.rattler import take_credentials
 from nbprovision.conda.records import Details
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ParameterError
@@ -44,9 +44,9 @@ def package(version: str, build: str = "0", **more: Any) -> Package:
         (details("1"), package("2", order=1), {}, ("upgrade", "1", "2")),
         (details("2"), package("1", order=-1), {}, ("downgrade", "2", "1")),
         (details("1", "0"), package("1", "1"), {}, ("change", "1 0", "1 1")),
-        (details("1", sha256="aa"), package("1", sha256="bb"), {}, ("change", "1 0", "1 0")),
+        (details("1", sha256="aa"), package("1", sha256="bb"), {}, ("change", "1 0 (aa)", "1 0 (bb)")),
         (details("1", "0", sha256="aa"), package("1", "1", sha256="aa"), {}, None),
-        (details("1", md5="aa"), package("1", md5="bb", sha256="cc"), {}, ("change", "1 0", "1 0")),
+        (details("1", md5="aa"), package("1", md5="bb", sha256="cc"), {}, ("change", "1 0 (aa)", "1 0 (cc)")),
         (details("1"), package("1"), {"a": "x is missing"}, ("repair", "x is missing", "1")),
         (details("1"), package("2", order=1), {"a": "x is missing"}, ("upgrade", "1", "2")),
         (details("1"), None, {}, ("remove", "1", None)),

@@ -135,7 +135,6 @@ def test_a_line_of_the_pip_section_is_refused_where_it_stands(
 
 # What others have made of it: a text, and where and what is said. The name of the file stands in front of some.
 REFUSED = {
-    "@EXPLICIT": ("# platform: linux-64\n@EXPLICIT\nhttps://h/c/linux-64/six-1.16-py_0.conda#ab\n", 1, "six=1.16=py_0"),
     "conda list --export": ("# platform: linux-64\n_libgcc_mutex=0.1=main\nca-certificates=2021.1.19=h06a4308_0\n", 1, "list of packages"),
     "pip freeze": ("six==1.16.0\nrequests==2.31.0\n", 1, "ensure_pip_pkg"),
     "sel": ("dependencies:\n  - python\n  - sel(linux): six\n", 3, "selector"),

@@ -89,11 +89,11 @@ def request(**more: Any) -> SolveRequest:
     ],
 )
 def test_the_cure_for_a_channel_that_cannot_be_read(said: str, cure: str) -> None:
-    error = rattler_child._unreachable(Exception(f"no luck\nCaused by: {said}"), request())
+    error = rattler_child.unreachable(Exception(f"no luck\nCaused by: {said}"), request())
     assert error.message == "cannot read the channel one or other"
     assert error.cause == f"no luck; caused by: {said}"
     assert cure in error.cure
-    offline = rattler_child._unreachable(Exception(said), request(offline=True))
+    offline = rattler_child.unreachable(Exception(said), request(offline=True))
     assert offline.cure.endswith("switch `offline` off, at least once")
 
 

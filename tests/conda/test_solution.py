@@ -75,7 +75,8 @@ def unpack(archive: Path, cache: Path) -> Path:
     folder = cache / "alpha-1.0-0"
     folder.mkdir(parents=True)
     with tarfile.open(archive) as stream:
-        stream.extractall(folder, filter="data")
+        # PEP 706 came with 3.11.4: Debian's Python is older.
+        stream.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     return folder
 
 

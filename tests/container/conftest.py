@@ -12,9 +12,10 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from types import MappingProxyType
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import pytest
 from pytest_docker.plugin import Services, get_docker_services
@@ -23,6 +24,8 @@ DOCKER = Path(__file__).parents[2] / "docker"
 TOKEN = "notebook"
 VOLUME = "/home/ec2-user/SageMaker"
 TOOL_HOME = f"{VOLUME}/.nbprovision"
+# Those by which Studio's containers reach AWS.
+VARIABLES = {"AWS_REGION": "eu-west-1", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/_sagemaker-instance-credentials/x"}
 SYSTEMD = {"entrypoint": ["/opt/start-systemd"], "init": False, "cap_add": ["SYS_ADMIN"], "tmpfs": ["/run"]}
 
 
@@ -55,11 +58,21 @@ class Image(NamedTuple):
 
 @pytest.fixture(scope="session")
 def image(shared_cache: Path, docker_compose_command: str) -> Image:
-    """Built where it is not there."""
+    """The notebook instance's, built where it is not there."""
+    return _built(shared_cache)
+
+
+@pytest.fixture(scope="session")
+def studio_image(shared_cache: Path, docker_compose_command: str) -> Image:
+    """The image of a space of Studio, built where it is not there."""
+    return _built(shared_cache, "studio")
+
+
+def _built(shared_cache: Path, *layout: str) -> Image:
     if subprocess.run(["docker", "version"], capture_output=True).returncode:
         _without("no Docker engine answers")
     built = subprocess.run(
-        [sys.executable, DOCKER / "build.py", shared_cache / "docker"],
+        [sys.executable, DOCKER / "build.py", shared_cache / "docker", *layout],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(DOCKER.parent)},
@@ -83,6 +96,11 @@ class Instance:
         services: The compose project, which is taken down by whoever made it.
         image: Its image, and the tool's wheel.
     """
+
+    user = "ec2-user"
+    base_url = ""
+    compose_file = DOCKER / "compose.yml"
+    logs = "/var/log/notebook-instance"
 
     def __init__(self, folder: Path, services: Services, image: Image) -> None:
         self.folder = folder
@@ -109,6 +127,7 @@ class Instance:
         early: bool = False,
         image: str | None = None,
         defined: dict[str, Any] | None = None,
+        variables: Mapping[str, str] = MappingProxyType({}),
         **service: Any,
     ) -> Instance:
         """Start it as the platform does, and wait for Jupyter.
@@ -121,6 +140,7 @@ class Instance:
             early: With systemd: the scripts run before basic.target.
             image: Another image, from now on.
             defined: Further volumes of the compose file.
+            variables: Further environment variables of the container.
             service: Further keys of the compose file.
         """
         self.image = self.image._replace(id=image or self.image.id)
@@ -129,6 +149,7 @@ class Instance:
             "LIFECYCLE_SECONDS": str(seconds),
             "ROOT_ACCESS": root_access,
             "LIFECYCLE_EARLY": "1" if early else "",
+            **variables,
         }
         instance = {
             "image": self.image.id,
@@ -168,11 +189,11 @@ class Instance:
 
     def status(self, hook: str) -> int:
         """The exit status of a lifecycle script."""
-        return int(self.run("cat", f"/var/log/notebook-instance/{hook}.status", user="root"))
+        return int(self.run("cat", f"{self.logs}/{hook}.status", user="root"))
 
     def seconds(self, hook: str) -> float:
         """How long a lifecycle script took."""
-        began, ended = self.run("cat", f"/var/log/notebook-instance/{hook}.times", user="root").split()
+        began, ended = self.run("cat", f"{self.logs}/{hook}.times", user="root").split()
         return float(ended) - float(began)
 
     def ends_by_itself(self, seconds: float) -> bool:
@@ -188,8 +209,9 @@ class Instance:
             time.sleep(0.1)
         return False
 
-    def run(self, *argv: str, user: str = "ec2-user", ok: bool = True, stdin: str | None = None) -> str:
+    def run(self, *argv: str, user: str = "", ok: bool = True, stdin: str | None = None) -> str:
         """Run a command inside, as somebody who is logged in; standard output and errors."""
+        user = user or self.user
         done = subprocess.run(
             ["docker", "exec", "--interactive", "--user", user, "--env", f"HOME={'/root' if user == 'root' else '/home/' + user}", "--workdir", "/", self.container, *argv],
             input=stdin or "",
@@ -200,11 +222,11 @@ class Instance:
         assert not ok or done.returncode == 0, f"{argv} ended with {done.returncode}:\n{done.stdout}"
         return done.stdout
 
-    def shell(self, script: str, *, user: str = "ec2-user", ok: bool = True) -> str:
+    def shell(self, script: str, *, user: str = "", ok: bool = True) -> str:
         """Run a shell script inside."""
         return self.run("/bin/sh", "-euc", script, user=user, ok=ok)
 
-    def write(self, path: str, text: str, *, user: str = "ec2-user") -> None:
+    def write(self, path: str, text: str, *, user: str = "") -> None:
         """A file inside, of this user."""
         self.run("/bin/sh", "-euc", 'mkdir -p "${1%/*}" && cat >"$1"', "sh", path, user=user, stdin=text)
 
@@ -214,7 +236,9 @@ class Instance:
         with contextlib.closing(
             http.client.HTTPConnection("127.0.0.1", int(self._port or 0), timeout=10)
         ) as connection:
-            connection.request(method, f"/api/{path}", None if body is None else json.dumps(body), headers)
+            connection.request(
+                method, f"{self.base_url}/api/{path}", None if body is None else json.dumps(body), headers
+            )
             answer = connection.getresponse()
             content = answer.read()
             if answer.status >= 400:
@@ -303,8 +327,10 @@ class Instance:
         from tornado.httpclient import HTTPRequest
         from tornado.websocket import websocket_connect
 
-        url = f"ws://127.0.0.1:{self._port}/api/{path}".replace("/api/../", "/")
-        return await websocket_connect(HTTPRequest(url, headers={"Authorization": f"token {TOKEN}"}))
+        url = f"ws://127.0.0.1:{self._port}{self.base_url}/api/{path}".replace("/api/../", "/")
+        # A busy machine needs more than tornado's own 20 seconds.
+        headers = {"Authorization": f"token {TOKEN}"}
+        return await websocket_connect(HTTPRequest(url, headers=headers, connect_timeout=60, request_timeout=60))
 
     def answers(self) -> bool:
         """Whether Jupyter answers."""
@@ -319,19 +345,66 @@ class Instance:
         return True
 
 
+class Space(Instance):
+    """A space of Studio: JupyterLab, or with ``editor`` a Code Editor, for which a server of files stands in."""
+
+    user = "sagemaker-user"
+    base_url = "/jupyterlab/default"
+    compose_file = DOCKER / "studio/compose.yml"
+    logs = "/var/log/apps"
+    app_type = "JupyterLab"
+
+    @property
+    def mounts(self) -> list[Any]:
+        """What is mounted beside the home: the platform mounts the space's description too."""
+        content = {
+            "AppType": self.app_type,
+            "DomainId": "d-abcdefghijkl",
+            "SpaceName": "fraud",
+            "UserProfileName": "ada",
+            "ResourceArn": f"arn:aws:sagemaker:eu-west-1:123456789012:app/d-abcdefghijkl/fraud/{self.app_type}/default",
+            "ResourceName": "default",
+            "AppImageVersion": "",
+        }
+        metadata = self.folder / "resource-metadata.json"
+        metadata.write_text(json.dumps(content))
+        return [*super().mounts, f"{metadata}:/opt/ml/metadata/resource-metadata.json:ro"]
+
+    def start(self, *hooks: str, **options: Any) -> Space:
+        """Run the space, and wait for its application."""
+        variables = {**VARIABLES, "SAGEMAKER_APP_TYPE": self.app_type, **options.pop("variables", {})}
+        super().start(*hooks, variables=variables, **options)
+        return self
+
+    def answers(self) -> bool:
+        """Whether the application answers: Jupyter, or what stands for the Code Editor."""
+        if self.app_type == "JupyterLab":
+            return super().answers()
+        self._port = "-"
+        answer = "import urllib.request as r; r.urlopen('http://127.0.0.1:8888/').read()"
+        running = ["docker", "exec", self.container, "/opt/conda/bin/python", "-c", answer]
+        if subprocess.run(running, capture_output=True).returncode == 0:
+            return True
+        self._port = "" if self.ends_by_itself(0.05) else "-"
+        return False
+
+
 class InstanceFailed(Exception):
     """The platform gave up: a lifecycle script failed or took too long."""
 
 
+Kind = TypeVar("Kind", bound=Instance)
+
+
 @contextlib.contextmanager
-def made(image: Image, compose_command: str, folder: Path) -> Iterator[Instance]:
+def made(image: Image, compose_command: str, folder: Path, kind: type[Kind]) -> Iterator[Kind]:
     """An instance with an empty volume, not yet started; it goes with all that is its own."""
     (folder / "lifecycle").mkdir()
     (folder / "compose.yml").write_text('{"version": "2.4"}')
-    files = [str(DOCKER / "compose.yml"), str(folder / "compose.yml")]
+    files = [str(kind.compose_file), str(folder / "compose.yml")]
     project = f"nbprovision{uuid.uuid4().hex[:12]}"
     with get_docker_services(compose_command, files, project, [], ["down -v -t 0"]) as services:
-        yield Instance(folder, services, image)
+        yield kind(folder, services, image)
 
 
 @pytest.fixture(scope="module")
@@ -340,11 +413,24 @@ def new_instance(
 ) -> Iterator[Callable[[], Instance]]:
     """Makes instances that several tests of a file share; they go after the last of these."""
     with contextlib.ExitStack() as stack:
-        yield lambda: stack.enter_context(made(image, docker_compose_command, tmp_path_factory.mktemp("instance")))
+        yield lambda: stack.enter_context(
+            made(image, docker_compose_command, tmp_path_factory.mktemp("instance"), Instance)
+        )
+
+
+@pytest.fixture(scope="module")
+def new_space(
+    studio_image: Image, docker_compose_command: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Space]]:
+    """Makes spaces that several tests of a file share."""
+    with contextlib.ExitStack() as stack:
+        yield lambda: stack.enter_context(
+            made(studio_image, docker_compose_command, tmp_path_factory.mktemp("space"), Space)
+        )
 
 
 @pytest.fixture
 def instance(image: Image, docker_compose_command: str, tmp_path: Path) -> Iterator[Instance]:
     """An instance that was just created and not yet started."""
-    with made(image, docker_compose_command, tmp_path) as instance:
+    with made(image, docker_compose_command, tmp_path, Instance) as instance:
         yield instance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
@@ -94,4 +95,7 @@ def test_three_restarts_install_nothing_and_put_back_what_was_lost(created: Inst
         assert created.kernels()["team"] == "Team"
         assert created.execute("team", CODE).split() == [ENVIRONMENT, "2", "hello"]
         assert (state_of(created, ENVIRONMENT), state_of(created, f"{TOOL_HOME}/venv/")) == before
+    # The first start after on-create plans, as it has a state of its own; then the kernel is put back without a plan.
+    last = json.loads(created.shell(f"cat {TOOL_HOME}/last-run.json"))
+    assert {change["action"] for task in last["tasks"] for change in task["changes"]} == {"restore"}
     assert created.terminal("command -v nbprovision").strip() == f"{TOOL_HOME}/bin/nbprovision"

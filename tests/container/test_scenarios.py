@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -255,37 +254,6 @@ def test_the_one_line_of_the_readme(instance: Instance) -> None:
         assert instance.execute("team", CODE).split() == [ENVIRONMENT, "2", "hello"]
         assert instance.run("find", VOLUME, "/home/ec2-user", "!", "-user", "ec2-user") == ""
     assert "ok=" in instance.output()
-
-
-STUDIO = "/opt/conda"
-
-
-def test_studios_layout(instance: Instance) -> None:
-    """Another user, another home, conda elsewhere, nobody is root: the script runs as the user."""
-    instance.start()
-    instance.shell(
-        f"useradd --create-home --uid 2000 sagemaker-user; cp -a {ANACONDA} {STUDIO}; chown -R sagemaker-user: {STUDIO};"
-        "rm -rf /etc/opt/ml/sagemaker-notebook-instance-config.json /home/ec2-user/SageMaker/.nbprovision;"
-        """printf '{"AppType":"JupyterLab","DomainId":"d-1","SpaceName":"s"}' >/opt/ml/metadata/resource-metadata.json;"""
-        "mkdir -p /srv/all; cp /srv/wheels/*.whl /srv/tool/*.whl /srv/all/; chmod 700 /home/ec2-user",
-        user="root",
-    )
-    instance.write("/tmp/on-start", from_wheels(tool="/srv/all", platform="studio"), user="root")
-    script = f"env -i HOME=/home/sagemaker-user PATH={STUDIO}/bin:/usr/bin:/bin sh /tmp/on-start 2>&1"
-    home = "/home/sagemaker-user"
-    for _ in range(2):
-        told = instance.shell(script, user="sagemaker-user")
-        assert told.splitlines()[-1].startswith("nbprovision: done status=0 "), told
-    assert "witnessed" in told, "the second start finds all in place"
-    spec = json.loads(
-        instance.run("cat", f"{home}/.local/share/jupyter/kernels/team/kernel.json", user="sagemaker-user")
-    )
-    assert spec["display_name"] == "Team"
-    prefix = spec["metadata"]["nbprovision"]["prefix"]
-    assert prefix.startswith(home)
-    assert instance.run(f"{prefix}/bin/python", "-c", "import cowsay; print(1 + 1)", user="sagemaker-user") == "2\n"
-    assert instance.run("find", home, "!", "-user", "sagemaker-user", user="root") == ""
-    assert instance.shell(f"readlink -f {home}/.local/bin/nbprovision", user="sagemaker-user").startswith(home)
 
 
 # In place of AWS's own command, which is not to be had without AWS: it knows `s3 cp` and `s3 sync` as the script uses

@@ -209,6 +209,8 @@ OF_ROOT = {
     "ensure_file: {path: /opt/of-root/x, content: a}": "/opt/of-root/x",
     "ensure_file: {path: /opt/of-root, state: directory}": "/opt/of-root",
     "ensure_line: {path: /opt/of-root, line: a}": "/opt/of-root",
+    "ensure_json: {path: /opt/of-root/x, values: {a: 1}}": "/opt/of-root/x",
+    "ensure_ini: {path: /opt/of-root/x, values: {a: {b: 1}}}": "/opt/of-root/x",
     "ensure_kernel: {argv: [/bin/sh, '{connection_file}'], name: k, scope: system}": "/usr/local/share/jupyter",
 }
 

@@ -94,6 +94,11 @@ def test_what_was_lost_comes_back_and_nothing_else_is_touched(env: dict[str, str
         ("ensure_kernel", "changed", "check"),
     }
     assert contents(home) == before
+    # The plan of no task is made, so neither the playbook's reader nor any task is imported.
+    assert {change["action"] for task in document["tasks"] for change in task["changes"]} == {"restore"}
+    assert not {
+        name for name in process["modules"] if name.startswith(("yaml", "nbprovision.playbook", "nbprovision.conda"))
+    }
 
     started = [name for what, name in process["seen"] if what == "process"]
     written = [name for what, name in process["seen"] if what == "write"]

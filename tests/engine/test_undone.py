@@ -63,6 +63,8 @@ FIGHTS = {
 PEACE = {
     "each its own part": LINE + "    - ensure_line: {path: ROOT/x, line: b}\n    - ensure_block: {path: ROOT/x, block: c}\n"
     + KERNEL + "    - ensure_env_var: {name: W, value: b, where: kernels}\n",
+    "each its own key": "    - ensure_json: {path: ROOT/x, values: {a: 1}}\n    - ensure_json: {path: ROOT/x, values: {b: 1}, remove: [c]}\n"
+    "    - ensure_ini: {path: ROOT/y, values: {a: {b: 1}}}\n    - ensure_ini: {path: ROOT/y, values: {c: {d: 1}}, remove: [[a, e]]}\n",
     "what comes after the task that means all": "    - ensure_conda_env: {name: one, channels: [CHANNEL], packages: [owner]}\n"
     "    - ensure_conda_pkg: {envs: all, channels: [CHANNEL], packages: [other], deep: true}\n"
     "    - ensure_command: {argv: [cp, -a, TOOL/envs/one, TOOL/envs/two], creates: TOOL/envs/two}\n",

@@ -26,7 +26,7 @@ from tests.support.codeartifact import aws_command, page, serving
 from tests.support.driver import planned
 from tests.support.wheels import make_wheel
 
-pytestmark = [pytest.mark.engine, pytest.mark.proof]
+pytestmark = [pytest.mark.engine, pytest.mark.proof, pytest.mark.sampled(2)]
 
 ROOT = Path(__file__).parents[2]
 # Arguments and environment of every process that Python starts, as `ps` would show the first of the two.

@@ -7,7 +7,6 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,20 +17,11 @@ from nbprovision.jupyter.ensure_kernel import EnsureKernel
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import unfinished
+from tests.support.auditing import started_processes
 from tests.support.driver import converge, planned
 from tests.support.kernel_environments import MakeEnvironment, folder_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.kernel]
-
-_processes: list[str] = []
-
-
-def _notice(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.exec", "os.system"):
-        _processes.append(f"{event} {arguments!r:.200}")
-
-
-sys.addaudithook(_notice)
 
 
 def test_second_run_does_nothing(fraud: Path, machine: Machine) -> None:
@@ -40,9 +30,9 @@ def test_second_run_does_nothing(fraud: Path, machine: Machine) -> None:
     assert converge(task, machine)
     folder = folder_of(task, machine)
     before = {path: os.stat(path) for path in (folder, *folder.iterdir())}
-    _processes.clear()
-    assert converge(task, machine) == ()
-    assert _processes == []
+    with started_processes() as started:
+        assert converge(task, machine) == ()
+    assert started == []
     assert {path: os.stat(path) for path in (folder, *folder.iterdir())} == before
     assert all(path.exists() for path in task.witnesses(machine) if path.name != unfinished.MARK)
 
@@ -146,9 +136,9 @@ def test_validation(fraud: Path, machine: Machine) -> None:
     """The kernel is asked before it is offered, once."""
     task = EnsureKernel(prefix=str(fraud), name="fraud", validate=True)
     assert converge(task, machine)
-    _processes.clear()
-    assert converge(task, machine) == ()
-    assert _processes == []
+    with started_processes() as started:
+        assert converge(task, machine) == ()
+    assert started == []
 
 
 def test_a_kernel_that_fails_its_trial_is_not_offered(

@@ -73,11 +73,28 @@ def test_extensions_of_the_server(machine: Machine, home: Path, prefix: Path) ->
     assert json.loads(path.read_text())["ServerApp"]["jpserverextensions"] == {"a": False}
 
 
+def test_all_other_settings_keep_their_form(machine: Machine, home: Path, prefix: Path) -> None:
+    path = home / ".jupyter/jupyter_server_config.json"
+    path.parent.mkdir()
+    path.write_text(
+        '{\n    "ServerApp": {\n        "iopub_data_rate_limit": 1e10,\n        "jpserverextensions": {"a": true, "c": true}\n    }\n}'
+    )
+    converge(EnsureJupyterExtension(server={"b": True, "a": False}), machine)
+    converge(EnsureJupyterExtension(server={"c": True}, state="absent"), machine)
+    assert path.read_text() == (
+        '{\n    "ServerApp": {\n        "iopub_data_rate_limit": 1e10,\n'
+        '        "jpserverextensions": {"a": false, "b": true}\n    }\n}'
+    )
+
+
 def test_a_list_of_older_days_is_understood(machine: Machine, home: Path, prefix: Path) -> None:
     path = home / ".jupyter/labconfig/page_config.json"
     path.parent.mkdir(parents=True)
     path.write_text('{"disabledExtensions": ["@jupyterlab/a"]}')
     assert planned(EnsureJupyterExtension(lab={"@jupyterlab/a": False}), machine) == ()
+    converge(EnsureJupyterExtension(lab={"@jupyterlab/a": False}, state="absent"), machine)
+    assert page(home) == {"disabledExtensions": {}}
+    path.write_text('{"disabledExtensions": ["@jupyterlab/a"]}')
 
 
 @pytest.mark.parametrize("damaged", ["{", "[]", "[" * 100000])

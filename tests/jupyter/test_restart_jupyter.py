@@ -33,7 +33,8 @@ def called(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def stand_in(program: Path, notes: Path) -> None:
-    program.write_text(f'#!/bin/sh\necho "$@" >> {notes}\n')
+    """A program that notes its words, and does not answer the question when a unit was started."""
+    program.write_text(f'#!/bin/sh\ncase "$*" in *show*) ;; *) echo "$@" >> {notes} ;; esac\n')
     program.chmod(0o755)
 
 
@@ -91,6 +92,7 @@ def test_where_nothing_manages_services_that_is_said(machine: Machine, called: P
 
 def test_a_refusal_of_the_manager_is_a_failure(machine: Machine, called: Path, tmp_path: Path) -> None:
     (tmp_path / "programs/systemctl").write_text("#!/bin/sh\necho 'Access denied' >&2; exit 4\n")
+    assert RestartJupyter().read(machine).absent == ""
     with pytest.raises(TaskFailed, match="could not be restarted") as caught:
         restart(RestartJupyter(), machine)
     assert "Access denied" in caught.value.cause

@@ -22,7 +22,7 @@ from nbprovision.lifecycle.addresses import SOURCES
 from tests.lifecycle.test_bootstrap_hook import an_index
 from tests.support.bootstrapping import NOT_THERE, REACHED, ROOT, bootstrap
 
-pytestmark = pytest.mark.proof
+pytestmark = [pytest.mark.proof, pytest.mark.sampled(3)]  # each installs the tool
 
 FAULTS = ROOT / "tests/reliability/faults.py"
 

@@ -32,7 +32,7 @@ from nbprovision import __version__
 from tests.support import other_python
 from tests.support.bootstrapping import ROOT, bootstrap
 
-pytestmark = pytest.mark.proof
+pytestmark = [pytest.mark.proof, pytest.mark.sampled(3)]  # each installs the tool
 
 KERNEL = '- tasks: [{ensure_kernel: {name: NAME, argv: ["true", "{connection_file}"], display_name: T}}]\n'
 

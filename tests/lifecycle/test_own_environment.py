@@ -318,13 +318,13 @@ def test_a_slot_without_its_marker_goes_with_the_link_of_a_killed_install(whole:
 
 
 def test_two_whole_slots_are_no_leftovers(whole: Path, home: Path) -> None:
-    assert not witness._leftovers(str(home))
+    assert not witness.leftovers(str(home))
     finished(home, "venv.2")
-    assert not witness._leftovers(str(home))
+    assert not witness.leftovers(str(home))
     tidy(home)
     assert all((home / slot / MARKER).exists() for slot in SLOTS)
     (home / "venv.1" / MARKER).unlink()
-    assert witness._leftovers(str(home))
+    assert witness.leftovers(str(home))
 
 
 def test_the_slot_that_this_process_runs_from_stays(whole: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -245,6 +245,25 @@ def test_files_without_a_common_folder_are_refused(tmp_path: Path) -> None:
         examined(playbook)
 
 
+def test_a_lock_is_packed_with_the_files_beside_it_that_it_names(tmp_path: Path) -> None:
+    head = "lock-version = '1.0'\ncreated-by = 'x'\n[[packages]]\nname = 'x'\n"
+    hashes = f"hashes = {{ sha256 = '{'0' * 64}' }}"
+    text = f"{head}wheels = [{{ path = '../wheels/x-1.0-py3-none-any.whl', {hashes} }}]\n"
+    playbook = write(
+        tmp_path,
+        {
+            "p.yml": tasks(FRAUD, "ensure_pip_pkg: {env: fraud, requirements: locks/pylock.toml}"),
+            "locks/pylock.toml": text,
+            "wheels/x-1.0-py3-none-any.whl": "x",
+        },
+    )
+    packed = examined(playbook).payload
+    assert list(packed.files) == ["p.yml", "locks/pylock.toml", "wheels/x-1.0-py3-none-any.whl"]
+    (tmp_path / "locks/pylock.toml").write_text(head)
+    with pytest.raises(InvalidPlaybook, match=r"locks/pylock\.toml:3:1: the lock is not valid"):
+        examined(playbook)
+
+
 def test_absolute_paths_are_those_of_the_instance(tmp_path: Path) -> None:
     place = "/home/ec2-user/SageMaker/req.txt"
     playbook = write(

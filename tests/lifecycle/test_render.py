@@ -160,11 +160,30 @@ def test_root_reads_and_writes_nothing_of_the_users() -> None:
     root = script.replace(user_part(script), "")
     assert [line for line in root.splitlines() if "/home/" in line] == [
         'if [ "$(/usr/bin/id -un)" = ec2-user ]; then PATH=$PATH:/home/ec2-user/SageMaker/own/bin; fi',
-        "    /usr/bin/env -i HOME=/home/ec2-user USER=ec2-user LOGNAME=ec2-user LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin \\",
+        "    /usr/bin/env $clean HOME=/home/ec2-user USER=ec2-user LOGNAME=ec2-user LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin \\",
         "    NBPROVISION_HOME=/home/ec2-user/SageMaker/own \\",
         "    NBPROVISION_USER_PLAYBOOK=/home/ec2-user/SageMaker/nbprovision.yml \\",
         '*) word=failed && echo "The lines above say why; /home/ec2-user/SageMaker/own/log has more." ;;',
     ]
+
+
+def test_in_studio_the_users_part_keeps_the_variables_that_lead_to_aws(tmp_path: Path) -> None:
+    """Credentials are at an address that only a variable names; root's variables still go no further."""
+    shown = {}
+    for studio in (True, False):
+        places = {"playbook": "/home/sagemaker-user/team.yml", "platform": "studio"} if studio else {}
+        script = render(ScriptRequest(**{"playbook": PLAYBOOK, "tool": "/wheels", **places}))  # type: ignore[arg-type]
+        # This test may run as root, the script of a space never does; and here is no such user.
+        script = script.replace("$(/usr/bin/id -u)", "1" if studio else "0").replace(user_part(script), "env\n")
+        script = re.sub(r"/usr/sbin/runuser -u \S+ --", "", script).replace("/run/nbprovision", str(tmp_path / "run"))
+        script = re.sub(r"/etc/profile.d/|/run/systemd/system", f"{tmp_path}/none", script)
+        env = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/x", "PATH": "/nowhere"}
+        done = subprocess.run(["/bin/sh", "-c", script], env=env, capture_output=True, text=True)
+        shown[studio] = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert shown[True]["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"] == "/x"
+    assert shown[True]["PATH"] == "/opt/conda/bin:/usr/local/bin:/usr/bin:/bin"
+    assert "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI" not in shown[False]
+    assert shown[False]["HOME"] == "/home/ec2-user"
 
 
 @pytest.mark.parametrize("value", HOSTILE)

@@ -59,6 +59,41 @@ FIGHTS = {
         ["ensure_file: {path: USER/.config/pip/pip.conf, content: a}", "ensure_pip_index: {url: 'https://a.example/simple'}"],
         "one sets its whole content, the other a part of it",
     ),
+    "a key of a JSON file": (
+        ["ensure_json: {path: /x/a, values: {a: {b: 1, c: 1}}}", "ensure_json: {path: /x/a, values: {a: {b: true}}}"],
+        "conflict over file /x/a: they differ in b",
+    ),
+    "a key of a JSON file, and a key within it": (
+        ["ensure_json: {path: /x/a, values: {a: {b: 1}}}", "ensure_json: {path: /x/a, values: {a: x}}"],
+        "conflict over file /x/a: they differ in a",
+    ),
+    "a key that is to go, and a key within it": (
+        ["ensure_json: {path: /x/a, remove: [[a, b]]}", "ensure_json: {path: /x/a, values: {a: {b: {c: null}}}}"],
+        "conflict over file /x/a: they differ in b",
+    ),
+    "an extension, and the key that says whether it is on": (
+        [ENV, "ensure_jupyter_extension: {env: a, scope: env, lab: {l: false}}",
+         "ensure_json: {path: HOME/envs/a/etc/jupyter/labconfig/page_config.json, values: {disabledExtensions: {l: false}}}"],
+        "/labconfig/page_config.json: they differ in l",
+    ),
+    "a variable of a kernel, and the key of it": (
+        ["ensure_env_var: {name: V, value: a, where: kernels, kernels: k}",
+         "ensure_json: {path: USER/.local/share/jupyter/kernels/k/kernel.json, values: {env: {V: b}}}"],
+        "/kernels/k/kernel.json: they differ in V",
+    ),
+    "a file that is copied, and a key in it": (
+        ["ensure_file: {path: /x/a, src: /y}", "ensure_json: {path: /x/a, values: {a: 1}}"],
+        "one sets its whole content, the other a part of it",
+    ),
+    "a key of an INI file": (
+        ["ensure_ini: {path: /x/a, values: {s: {b: 1}}}", "ensure_ini: {path: /x/a, remove: [s]}"],
+        "conflict over file /x/a: they differ in s",
+    ),
+    "an index of pip's, and the key of it": (
+        ["ensure_pip_index: {url: 'https://a.example/simple'}",
+         "ensure_ini: {path: USER/.config/pip/pip.conf, values: {global: {index-url: 'https://b.example/simple'}}}"],
+        "/pip.conf: they differ in index-url",
+    ),
     "a kernel of an environment whose packages are repaired": (
         ["ensure_conda_env: {name: a, packages: [python, ipykernel], deep: true}",
          "ensure_kernel: {env: a, name: python3, scope: env}"],
@@ -106,6 +141,23 @@ PEACE = {
     "a file that says what an extension's task says": [
         ENV, "ensure_jupyter_extension: {env: a, scope: env, lab: {l: false}}",
         "ensure_file: {path: HOME/envs/a/etc/jupyter/labconfig/page_config.json, content: '{\"disabledExtensions\": {\"l\": true}}'}",
+    ],
+    "keys of one JSON file": [
+        "ensure_json: {path: /x/a, values: {a: {b: 1, c: null}}, remove: [d, [e, f]]}",
+        "ensure_json: {path: /x/a, values: {a: {b: 1, x: 2}, e: {g: 1}}, remove: [[d, e]]}",
+    ],
+    "an extension, and the key that says the same": [
+        ENV, "ensure_jupyter_extension: {env: a, scope: env, lab: {l: false}, server: {x: true}}",
+        "ensure_json: {path: HOME/envs/a/etc/jupyter/labconfig/page_config.json, values: {disabledExtensions: {l: true}, notebookStartsKernel: false}}",
+        "ensure_json: {path: HOME/envs/a/etc/jupyter/jupyter_server_config.json, values: {ServerApp: {jpserverextensions: {x: true, y: false}}}}",
+    ],
+    "keys of one INI file": [
+        "ensure_ini: {path: /x/a, values: {s: {b: 1}}, remove: [[s, c]]}",
+        "ensure_ini: {path: /x/a, values: {s: {b: 1, d: {e: 2}}}, remove: [t]}",
+    ],
+    "indexes of pip's, and other keys": [
+        "ensure_pip_index: {url: 'https://a.example/simple', extra_urls: ['https://b.example/simple', 'https://c.example/simple']}",
+        "ensure_ini: {path: USER/.config/pip/pip.conf, values: {global: {timeout: 60, index-url: 'https://a.example/simple'}}}",
     ],
     "a kernel beside that of ipykernel, and a file beside packages": [
         "ensure_conda_env: {name: a, packages: [python, ipykernel], deep: true}",

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nbprovision.__main__ import main
 from nbprovision.catalogue import Catalogue
 from nbprovision.cli import lint as command
 from nbprovision.lint.check import check, fix
 from nbprovision.machine.machine import Machine
+from nbprovision.machine.platform import PlatformKind
 from tests.playbook.test_fuzz import CHECKS, FORMS
 from tests.support.linting import ROOT, tasks
 
@@ -135,6 +137,42 @@ def test_what_the_image_of_a_platform_brings_counts_as_there(env: dict[str, str]
     assert "no PyTorch" in lint(env, str(path), "--platform", "studio").stdout
 
 
+def test_a_task_for_another_platform_needs_no_root_here(env: dict[str, str], tmp_path: Path) -> None:
+    """It is judged where it runs; what only Studio has is the user's there."""
+    path = tmp_path / "p.yml"
+    path.write_text(
+        tasks(
+            "{when: nb.platform == 'studio', ensure_json: {path: /opt/amazon/sagemaker/a.json, values: {a: 1}}}",
+            "{when: nb.platform == 'studio', ensure_command: {argv: [sudo, touch, /etc/b], creates: /etc/b}}",
+            "{when: nb.platform == 'notebook-instance', ensure_file: {path: /etc/a, content: a}}",
+        )
+    )
+
+    def lines(kind: str) -> list[int]:
+        done = lint(env, str(path), "--platform", kind, "--format", "json")
+        findings = json.loads(done.stdout)["findings"]
+        return [finding["line"] for finding in findings if finding["rule"] == "root-needed"]
+
+    assert {kind: lines(kind) for kind in ("studio", "notebook-instance", "other")} == {
+        "studio": [], "notebook-instance": [4], "other": [3, 4],
+    }  # fmt: skip
+
+
+def test_studio_brings_a_server_a_base_and_apt(env: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "p.yml"
+    path.write_text(
+        tasks(
+            "ensure_jupyter_extension: {packages: [jupyterlab-git]}",
+            "ensure_pip_pkg: {env: base, packages: [a]}",
+            "{name: b, ensure_command: {argv: [sudo, apt-get, install, -y, jq], creates: /usr/bin/jq}}",
+        )
+    )
+    done = lint(env, str(path), "--platform", "studio", "--format", "json")
+    assert json.loads(done.stdout)["findings"] == []
+    done = lint(env, str(path), "--platform", "notebook-instance", "--format", "json")
+    assert [finding["rule"] for finding in json.loads(done.stdout)["findings"]] == ["root-needed"]
+
+
 def test_a_secret_is_found_and_not_shown(env: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "p.yml"
     path.write_text("- vars: {api_token: hunter22x}\n  tasks: []\n")
@@ -143,12 +181,39 @@ def test_a_secret_is_found_and_not_shown(env: dict[str, str], tmp_path: Path) ->
     assert "hunter22x" not in done.stdout + done.stderr
 
 
-PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
+PLAYBOOKS = sorted([*(ROOT / "playbooks").glob("*.yml"), *(ROOT / "playbooks/samples").glob("*.yml")])
 
 
-@pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: path.name)
-def test_the_playbooks_that_come_with_it_are_clean(playbook: Path, env: dict[str, str], tmp_path: Path) -> None:
+SAMPLES = [("studio", playbook) for playbook in PLAYBOOKS if playbook.parent.name == "samples"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "playbook"),
+    [*(("notebook-instance", playbook) for playbook in PLAYBOOKS), *SAMPLES],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_the_playbooks_that_come_with_it_are_clean(
+    kind: PlatformKind, playbook: Path, env: dict[str, str], tmp_path: Path
+) -> None:
     """What is to be copied is as good as the lint can tell."""
     (tmp_path / "root").mkdir()
-    machine = command.assumed("notebook-instance", env, tmp_path / "root")
+    machine = command.assumed(kind, env, tmp_path / "root")
     assert [(one.rule, one.message) for one in check(playbook, machine, Catalogue(), {})] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["/home/ec2-user/SageMaker/team.yml"],
+        ["/home/ec2-user/SageMaker/team.yml", "--on-create"],
+        ["/home/ec2-user/SageMaker/team.yml", "--strict", "--user-playbook"],
+        ["/home/sagemaker-user/team.yml", "--platform", "studio"],
+    ],
+)
+def test_a_rendered_script_has_no_finding(
+    words: list[str], machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["lifecycle", "render", "--tool", "s3://team/wheels", *words]) == 0
+    path = tmp_path / "on-start.sh"
+    path.write_text(capsys.readouterr().out)
+    assert [(one.rule, one.message) for one in check(path, machine, Catalogue(), {})] == []

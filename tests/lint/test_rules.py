@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from nbprovision.__main__ import main
+from nbprovision.catalogue import Catalogue
+from nbprovision.cli.lint import assumed
+from nbprovision.lint.check import check
 from nbprovision.lint.finding import all_rules
+from tests.lint.script_cases import SCRIPT_CASES, Case, script
 from tests.support.linting import ROOT, tasks
-
-
-class Case(NamedTuple):
-    """What a rule finds, where (the last such text in it), and what it does not."""
-
-    bad: str
-    at: str
-    good: str
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """Line and column."""
-        before = self.bad[: self.bad.rindex(self.at)]
-        return before.count("\n") + 1, len(before) - before.rfind("\n")
-
-
-def script(*lines: str) -> str:
-    return "\n".join(("#!/bin/bash", "set -e", *lines, ""))
-
 
 FRAUD = "ensure_conda_env: {name: fraud, packages: [python=3.12, ipykernel]}"
 ARGV = 'argv: [/bin/cat, "{connection_file}"]'
+SPACE = ("ensure_file: {path: /home/sagemaker-user/a, content: a}",)  # of which Studio has the user
 CASES: dict[str, Case | list[Case]] = {
     "invalid-playbook": [
         Case("- tasks:\n\t- a\n", "\t-", tasks(FRAUD)),
@@ -249,6 +235,26 @@ CASES: dict[str, Case | list[Case]] = {
             tasks("ensure_conda_env: {name: a, packages: [numpy=1]}", "ensure_pip_pkg: {env: a, packages: [numpy<2]}"),
         ),
     ],
+    "task-of-its-own": [
+        Case(
+            tasks("ensure_ini: {path: ~/.config/pip/pip.conf, values: {global: {index-url: x}}}"),
+            "{global",
+            tasks("ensure_ini: {path: ~/.config/pip/pip.conf, values: {global: {timeout: 60}}}"),
+        ),
+        Case(
+            tasks("ensure_json: {path: ~/.jupyter/labconfig/page_config.json, values: {disabledExtensions: {x: true}}}"),
+            "{disabledExtensions",
+            tasks("ensure_json: {path: ~/.jupyter/labconfig/page_config.json, values: {notebookStartsKernel: false}}"),
+        ),
+    ],
+    "unchecked-owner": Case(
+        tasks("ensure_s3_sync: {source: s3://backups/a, path: work, direction: up}"),
+        "s3://backups",
+        tasks(
+            "ensure_s3_sync: {source: s3://backups/a, path: work, direction: up, expected_owner: '123456789012'}",
+            "ensure_s3_sync: {source: s3://backups/a, path: work}",
+        ),
+    ),
     "missing-file": Case(
         tasks(FRAUD, "ensure_pip_pkg: {env: fraud, requirements: nope.txt}"),
         "nope.txt",
@@ -264,11 +270,58 @@ CASES: dict[str, Case | list[Case]] = {
         "ensure_conda_env",
         f"- tasks:\n    - {FRAUD}\n      notify: tell\n  handlers:\n    - name: tell\n      {FRAUD}\n",
     ),
-    "root-needed": Case(
-        tasks("ensure_command: {argv: [sudo, yum, install, jq], creates: /x}"),
-        "[sudo",
-        tasks("ensure_command: {argv: [echo, sudo], creates: /x}"),
-    ),
+    "root-needed": [
+        Case(
+            tasks("ensure_command: {argv: [sudo, yum, install, jq], creates: /x}"),
+            "[sudo",
+            tasks("ensure_command: {argv: [echo, sudo], creates: /x}"),
+        ),
+        Case(
+            tasks("ensure_command: {shell: 'cd x && loginctl enable-linger', creates: /x}"),
+            "'cd x",
+            tasks("ensure_command: {shell: 'systemctl is-active a || systemctl --user start a', creates: /x}"),
+        ),
+        Case(
+            tasks("ensure_json: {path: /etc/x.json, values: {a: 1}}"),
+            "/etc",
+            "- root_tasks:\n    - ensure_json: {path: /etc/x.json, values: {a: 1}, scope: system}\n",
+        ),
+        Case(
+            tasks("ensure_command: {argv: [systemd-run, date], creates: /x}"),
+            "[systemd-run",
+            tasks("ensure_command: {shell: 'rpm -q jq && mount && echo $(timedatectl)', creates: /x}"),
+        ),
+        Case(
+            tasks("ensure_command: {shell: 'curl -fsSLo /usr/local/bin/a https://x.example/a', creates: /x}"),
+            "'curl",
+            tasks("ensure_command: {shell: 'cp /etc/hosts ~/hosts && echo a > /dev/null', creates: /x}"),
+        ),
+        Case(
+            tasks("ensure_file: {path: /mnt/data, state: directory}"),
+            "/mnt",
+            tasks("ensure_file: {path: /mnt/data/team/a, content: a}", "ensure_file: {path: /var/tmp/a, content: a}"),
+        ),
+        Case(tasks("ensure_file: {path: /opt/a, content: a}"), "/opt", tasks("ensure_file: {path: /x/opt, content: a}")),
+        Case(
+            tasks(*SPACE, "ensure_command: {argv: [apt-get, install, jq], creates: /x}"),
+            "[apt-get",
+            tasks(
+                *SPACE,
+                "ensure_command: {shell: 'sudo apt-get install -y jq', creates: /x}",
+                "ensure_file: {path: /opt/conda/etc/a, content: a}",
+            ),
+        ),
+        Case(
+            tasks(*SPACE, "ensure_command: {argv: [sudo, yum, install, jq], creates: /x}"),
+            "[sudo",
+            tasks(*SPACE, "ensure_command: {argv: [sudo, touch, /etc/a], creates: /x}"),
+        ),
+        Case(
+            tasks("ensure_json: {path: /etc/docker/daemon.json, values: {a: 1}}"),
+            "/etc",
+            tasks("ensure_ini: {path: ~/etc/openssl.cnf, values: {a: {b: 1}}}"),
+        ),
+    ],
     "no-cron": Case(
         tasks("ensure_command: {shell: 'crontab -l | cat', creates: /x}"),
         "'crontab",
@@ -298,54 +351,16 @@ CASES: dict[str, Case | list[Case]] = {
         tasks("{when: \"nb.platform not in ['studio', 'other']\", ensure_command: {argv: [date], creates: /x}}"),
     )],
     "command-always-runs": Case(
-        tasks("ensure_command: {argv: [date]}"), "ensure_command", tasks("ensure_command: {argv: [date], creates: /x}")
+        tasks("ensure_command: {argv: [date], background: true}"),
+        "ensure_command",
+        tasks("ensure_command: {argv: [date], creates: /x}", "ensure_command: {argv: [date], once_per: boot}"),
     ),
     "unresolved-elsewhere": Case(
         tasks("{when: nb.platform == 'studio', ensure_conda_env: {name: '{{ nope }}'}}"),
         "'{{ nope",
         tasks("{when: nope is defined, ensure_conda_env: {name: '{{ nope }}'}}"),
     ),
-    "script-too-large": Case(script("# " + "x" * 12_288), "#!/bin/bash", script("# " + "x" * 12_200)),
-    "script-crlf": Case(script("echo").replace("\n", "\r\n"), "#!/bin/bash", script("echo")),
-    "script-not-ascii": Case(script("echo \u2013v"), "\u2013v", script("echo -v")),
-    "script-shebang": Case("\n#!/bin/sh\necho\n", "\n#!/bin/sh", "#!/bin/sh\necho\n"),
-    "script-nohup": Case(script("nohup ./work &"), "nohup", script("# nohup", "setsid ./work &")),
-    "script-package-manager": Case(
-        script("sudo yum install -y jq"), "yum", script("dnf install -y jq", "echo 'no yum here'")
-    ),
-    "script-cron": Case(script("(crontab -l; echo x)"), "crontab -l", script("systemctl start a.timer")),
-    "script-initctl": Case(script("initctl reload a"), "initctl", script("systemctl reload a")),
-    "script-restart-jupyter": [
-        Case(script("systemctl restart jupyter-server"), "systemctl", script("systemctl status jupyter-server")),
-        Case(script("sudo initctl restart jupyter-server --no-wait"), "initctl", script("systemctl restart docker")),
-    ],
-    "script-hard-coded-environment": Case(
-        script("source activate pytorch_p310"), "pytorch_p310", script("for env in anaconda3/envs/pytorch*; do echo; done")
-    ),
-    "script-jupyter-server-environment": [
-        Case(script("source activate JupyterSystemEnv", "pip install a"), "activate", script("source activate python3", "pip install a", "PYTHON=$(source activate JupyterSystemEnv && which python)")),
-        Case(
-            script("for env in /home/ec2-user/anaconda3/envs/*; do", 'if [ "$env" = JupyterSystemEnv ]; then continue; fi'),
-            "for env",
-            script("for env in /home/ec2-user/anaconda3/envs/*; do", '[ "$(basename "$env")" = JupyterSystemEnv ] && continue'),
-        ),
-    ],
-    "script-environment-outside-volume": Case(
-        script("conda create -y -n fraud python"),
-        "conda create",
-        script("conda create -y --prefix /home/ec2-user/SageMaker/envs/fraud python", 'conda create -p "$PLACE" python'),
-    ),
-    "script-activate-without-hook": Case(
-        script("conda activate fraud"), "conda activate", script("source /opt/conda/etc/profile.d/conda.sh", "conda activate fraud")
-    ),
-    "script-lost-failure": Case(
-        script("sudo -u ec2-user -i <<'EOF'", "pip install a", "EOF"),
-        "sudo",
-        script("sudo -u ec2-user -i <<'EOF'", "set -eu", "pip install a", "EOF"),
-    ),
-    "script-plain-secret": Case(
-        script("export API_TOKEN=abcdef123"), "API_TOKEN", script('export API_TOKEN="$(aws secretsmanager get-secret-value)"')
-    ),
+    **SCRIPT_CASES,
 }  # fmt: skip
 EACH = [(name, case) for name, cases in CASES.items() for case in (cases if isinstance(cases, list) else [cases])]
 
@@ -554,3 +569,43 @@ def test_an_entry_after_a_template_has_its_own_position(linted: Any) -> None:
     text = tasks("ensure_conda_env: {name: a, channels: ['{{ channel }}', defaults]}")
     [finding] = [finding for finding in linted(text) if finding.rule == "defaults-channel"]
     assert finding.position.column == text.splitlines()[1].index("defaults") + 1
+
+
+@pytest.mark.parametrize("platform", ["notebook-instance", "studio"])
+def test_what_relies_on_cron_has_a_task_in_its_place(linted: Any, platform: str) -> None:
+    """It names a task that does it, not a service that the user would have to write."""
+    playbook = tasks("ensure_command: {shell: 'crontab -l | cat', creates: /x}", "cron: {name: x, job: y}")
+    if platform == "studio":
+        playbook = playbook.replace("- tasks:", "- tasks:\n    - ensure_file: {path: /home/sagemaker-user/a}", 1)
+    lines = script("(crontab -l; echo '0 * * * * /home/ec2-user/a.sh') | crontab -")
+    findings = [*linted(playbook), *linted(lines, "start.sh")]
+    rules = ("no-cron", "script-cron", "script-root-runs-user-files")
+    cures = {finding.rule: finding.cure for finding in findings if finding.rule in rules}
+    assert set(cures) == set(rules)
+    for cure in (*cures.values(), *(finding.cure for finding in findings if "cron" in finding.message)):
+        assert "ensure_schedule" in cure
+        assert "systemd-run" not in cure
+
+
+def test_the_folder_of_a_mount_has_the_same_fix_in_each_command(linted: Any) -> None:
+    """A user who makes the folder by `sudo -u ec2-user` would still have root mount on it."""
+    folder = "/home/ec2-user/SageMaker/efs"
+    text = script(f"mkdir -p {folder}", f"mount -t nfs4 fs.example:/ {folder}", f"chmod go+rw {folder}")
+    fixes = {finding.cure for finding in linted(text, "start.sh") if finding.rule == "script-root-in-home"}
+    assert len(fixes) == 1
+    assert "/mnt/NAME" in fixes.pop()
+
+
+def test_the_shell_line_below_others_is_to_be_moved(linted: Any) -> None:
+    """As in AWS's samples that begin with a comment: to the kernel it is a comment too."""
+    [finding] = [finding for finding in linted("# a\n\n#!/bin/bash\necho\n", "start.sh") if "shebang" in finding.rule]
+    assert (finding.severity, finding.cure) == ("warning", "move line 3 to the top")
+
+
+def test_a_loop_without_an_entry_has_no_undefined_item(env: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "p.yml"
+    path.write_text(
+        "- vars: {files: []}\n  tasks:\n    - ensure_file: {path: '{{ item }}'}\n      loop: '{{ files }}'\n"
+    )
+    machine = assumed("notebook-instance", env, tmp_path)
+    assert check(path, machine, Catalogue(), {}) == []

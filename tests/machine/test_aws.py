@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,13 +19,9 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, SecretUnavailable
 from nbprovision.report.document import Silent, render
 from nbprovision.system import secrets
+from tests.support import moto_server
 
-AWS = Path(sys.executable).with_name("aws")
-MOTO = Path(sys.executable).with_name("moto_server")
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(not (AWS.exists() and MOTO.exists()), reason="awscli or moto[server] is not installed"),
-]
+pytestmark = [pytest.mark.engine, moto_server.NEEDED]
 
 PLAIN = "canary-of-secrets-manager-7716"
 DOCUMENT = {"username": "reader-7716", "password": "pass/word-canary 7716"}
@@ -39,24 +32,8 @@ VALUES = (PLAIN, DOCUMENT["password"], PARAMETER)
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """moto's server, on a port of this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [MOTO, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{address}/moto-api/", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+    with moto_server.serving() as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait()
 
 
 class Cloud:
@@ -66,19 +43,19 @@ class Cloud:
         self.env = env
 
     def aws(self, *words: str) -> None:
-        subprocess.run([AWS, *words], env=self.env, check=True, capture_output=True, timeout=60)
+        subprocess.run([moto_server.AWS, *words], env=self.env, check=True, capture_output=True, timeout=60)
 
 
 @pytest.fixture
 def cloud(server: str, machine: Machine) -> Cloud:
     """With three values in it; the machine's own variables lead there."""
-    urllib.request.urlopen(urllib.request.Request(f"{server}/moto-api/reset", method="POST"), timeout=30).close()
+    moto_server.reset(server)
     machine.env.update(
         AWS_ENDPOINT_URL=server,
         AWS_ACCESS_KEY_ID="testing",
         AWS_SECRET_ACCESS_KEY="testing",
         AWS_DEFAULT_REGION="eu-west-1",
-        PATH=f"{AWS.parent}:{machine.env['PATH']}",
+        PATH=f"{moto_server.AWS.parent}:{machine.env['PATH']}",
         NO_PROXY="127.0.0.1",
     )
     found = Cloud(dict(machine.env))

@@ -9,6 +9,7 @@ import pytest
 
 from nbprovision.machine.environments import CondaFacts, installed
 from nbprovision.machine.machine import Machine
+from nbprovision.machine.platform import Platform
 from nbprovision.system import unfinished
 
 
@@ -139,3 +140,17 @@ def test_default_channel(machine: Machine, home: Path) -> None:
     machine.forget()
     assert machine.conda.channels() == ["https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r"]
     assert machine.conda.channels(["a", "a"]) == ["https://conda.anaconda.org/a"]
+
+
+def test_the_server_of_studio_shares_the_images_base(machine: Machine) -> None:
+    """Which is no environment of the server's own: tasks may name it, and its kernel is one of the user's."""
+    machine.__dict__["platform"] = Platform("studio", "a test", machine.root / "home", machine.root / "opt/conda")
+    conda = facts(machine)
+    assert conda.server is None
+    base = environment(machine.root / "opt/conda")
+    (base / "bin").mkdir()
+    assert facts(machine).server is None
+    (base / "bin/jupyter-lab").touch()
+    conda = facts(machine)
+    assert conda.server == base
+    assert not any(found.jupyter_server for found in conda.environments())

@@ -88,9 +88,21 @@ def test_members_answer_together(machine: Machine, envs: Path) -> None:
 
 
 def test_every_question_to_a_task_is_answered() -> None:
-    """By the members or by the task itself; `holds_for` is worked out of `ages` and the parameters."""
+    """By the members or by the task itself; `holds_for` is worked out of `ages` and the parameters.
+
+    A step asks a task for `as_locked` before it is expanded.
+
+    No task of root's is about environments.
+    """
     questions = {name for name, asked in vars(Task).items() if callable(asked) and not name.startswith("_")}
-    assert questions - vars(Expansion).keys() == {"check", "holds_for"}
+    assert questions - vars(Expansion).keys() == {
+        "check",
+        "holds_for",
+        "as_locked",
+        "of_root",
+        "left_to_root",
+        "root_order",
+    }
 
 
 def test_packages_are_named_with_their_environment_and_files_are_not(machine: Machine, envs: Path) -> None:

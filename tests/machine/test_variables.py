@@ -13,6 +13,7 @@ import pytest
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.variables import all_facts
 
+ARN = "arn:aws:sagemaker:eu-west-1:123456789012:notebook-instance/mine"
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
 
 
@@ -25,6 +26,9 @@ def instance(env: dict[str, str], tmp_path: Path) -> Machine:
         (prefix / "conda-meta").mkdir(parents=True)
     (root / "home/ec2-user/SageMaker/envs/fraud/conda-meta").mkdir(parents=True)
     (root / "etc").mkdir()
+    metadata = root / "opt/ml/metadata"
+    metadata.mkdir(parents=True)
+    (metadata / "resource-metadata.json").write_text(json.dumps({"ResourceArn": ARN, "ResourceName": "mine"}))
     (root / "etc/os-release").write_text('NAME="Amazon Linux"\nID="amzn"\nVERSION_ID="2023"\n')
     (root / "dev").mkdir()
     (root / "dev/nvidia0").write_text("")
@@ -42,6 +46,17 @@ def test_every_fact_is_what_is_there(instance: Machine) -> None:
     root, volume = instance.root, instance.root / "home/ec2-user/SageMaker"
     assert dict(instance.variables()) == {
         "platform": "notebook-instance",
+        "instance": {
+            "name": "mine",
+            "arn": ARN,
+            "region": "eu-west-1",
+            "account": "123456789012",
+            "domain": "",
+            "space": "",
+            "user_profile": "",
+            "app_type": "",
+        },
+        "tags": {},
         "volume": str(volume),
         "home": str(instance.home),
         "user": pwd.getpwuid(os.getuid()).pw_name,
@@ -63,6 +78,32 @@ def test_every_fact_is_what_is_there(instance: Machine) -> None:
         "python": platform.python_version(),
         "version": __import__("nbprovision").__version__,
     }
+
+
+def test_studio_has_names_of_its_own(instance: Machine) -> None:
+    arn = "arn:aws:sagemaker:eu-west-1:123456789012:app/d-1/fraud/JupyterLab/default"
+    path = instance.root / "opt/ml/metadata/resource-metadata.json"
+    content = {
+        "AppType": "JupyterLab",
+        "DomainId": "d-1",
+        "SpaceName": "fraud",
+        "ResourceArn": arn,
+        "ResourceName": "default",
+    }
+    path.write_text(json.dumps(content))
+    fact = instance.variables()["instance"]
+    assert fact == {
+        "name": "default", "arn": arn, "region": "eu-west-1", "account": "123456789012",
+        "domain": "d-1", "space": "fraud", "user_profile": "", "app_type": "JupyterLab",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"ResourceArn": 1, "ResourceName": ["x"]}', '{"ResourceArn": "arn:x"}'])
+def test_strange_metadata_is_no_crash(instance: Machine, content: str) -> None:
+    (instance.root / "opt/ml/metadata/resource-metadata.json").write_text(content)
+    fact = instance.variables()["instance"]
+    assert all(isinstance(value, str) for value in fact.values())
+    assert fact["account"] == ""
 
 
 def test_a_bare_machine_has_them_all_too(machine: Machine) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from nbprovision.model.errors import InvalidPlaybook, TaskFailed
 from nbprovision.model.task import Claim
 from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
 from nbprovision.system import commands
+from tests.support.auditing import started_processes
 from tests.support.driver import converge, planned
 from tests.support.pip_environment import ENGINES, Task, asked_of, carried_out, told, venv
 from tests.support.provided import versions
@@ -31,18 +31,10 @@ pytestmark = pytest.mark.engine
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def started() -> Iterator[list[str]]:
     """Every process that is started from here on, whoever starts it."""
-    heard: list[str] = []
-    active = True
-
-    def audit(event: str, arguments: tuple[Any, ...]) -> None:
-        if active and event in ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec"):
-            heard.append(f"{event} {arguments[:2]}")
-
-    sys.addaudithook(audit)
-    yield heard
-    active = False
+    with started_processes() as started:
+        yield started
 
 
 @ENGINES

@@ -27,6 +27,7 @@ from nbprovision.model.task import Task
 from nbprovision.pip.ensure_pip_pkg import EnsurePipPkg
 from nbprovision.pip.ensure_venv import EnsureVenv
 from nbprovision.system import unfinished
+from tests.support.auditing import started_processes
 from tests.support.driver import converge, planned
 from tests.support.wheels import make_wheel
 
@@ -97,13 +98,8 @@ def test_nothing_is_started_where_all_is_in_place(machine: Machine, wheel: str) 
     task = EnsureVenv(name="plots", packages=[wheel])
     converge(task, machine)
     later = Machine(machine.env, home=machine.home, root=machine.root)
-    started: list[str] = []
-    watching = True
-    sys.addaudithook(
-        lambda event, _: started.append(event) if watching and event in ("subprocess.Popen", "os.fork") else None
-    )
-    assert planned(task, later) == ()
-    watching = False
+    with started_processes() as started:
+        assert planned(task, later) == ()
     assert started == []
 
 

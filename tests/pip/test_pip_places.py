@@ -15,6 +15,7 @@ import pytest
 from nbprovision.machine import distributions
 from nbprovision.model.errors import InvalidPlaybook
 from tests.conftest import Channel
+from tests.support.auditing import started_processes
 from tests.support.provided import Instance, conda_environment, versions
 from tests.support.wheels import make_project, make_wheel
 
@@ -44,12 +45,26 @@ def elsewhere(env: dict[str, str], tmp_path: Path) -> Instance:
     return made
 
 
+BASE = Path(sys.base_prefix)
+MINOR = f"python3.{sys.version_info.minor}"
+# Where it has its packages: lib/python3.X/site-packages; Debian's own, local/lib/python3.X/dist-packages.
+PACKAGES = subprocess.check_output(
+    [
+        BASE / "bin" / MINOR,
+        "-I",
+        "-c",
+        "import os, sys, sysconfig\nprint(os.path.relpath(sysconfig.get_path('purelib'), sys.prefix))",
+    ],
+    text=True,
+).strip()
+
+
 def bare_python(prefix: Path) -> Path:
     """A CPython that is no environment: its own copy of the program, and links to the standard library."""
-    minor = f"python3.{sys.version_info.minor}"
-    base = Path(sys.base_prefix)
+    minor, base = MINOR, BASE
     library = prefix / "lib" / minor
-    (library / "site-packages").mkdir(parents=True)
+    library.mkdir(parents=True)
+    (prefix / PACKAGES).mkdir(parents=True, exist_ok=True)
     for entry in (base / "lib" / minor).iterdir():
         if entry.name not in ("site-packages", "EXTERNALLY-MANAGED"):
             (library / entry.name).symlink_to(entry)
@@ -62,16 +77,8 @@ def bare_python(prefix: Path) -> Path:
 @pytest.fixture
 def started() -> Iterator[list[str]]:
     """Every process that is started from here on."""
-    heard: list[str] = []
-    active = True
-
-    def audit(event: str, arguments: tuple[object, ...]) -> None:
-        if active and event in ("subprocess.Popen", "os.fork", "os.posix_spawn"):
-            heard.append(f"{event} {arguments[:2]}")
-
-    sys.addaudithook(audit)
-    yield heard
-    active = False
+    with started_processes() as started:
+        yield started
 
 
 class TestSystem:
@@ -93,7 +100,7 @@ class TestSystem:
         elsewhere.env["PATH"] = f"{active}/bin:{python.parent}:/usr/bin:/bin"
         tasks = f"- ensure_pip_pkg: {{packages: apple, system: true, engine: {engine}}}"
         assert elsewhere.good(tasks) == ["changed"]
-        assert set(versions(tmp_path / "usr")) == {"apple"}
+        assert set(in_folder(tmp_path / "usr" / PACKAGES)) == {"apple"}
         assert versions(active) == {}
         asked = subprocess.check_output([python, "-I", "-c", "import apple; print(apple.version)"], text=True)
         assert asked == "1.0\n"
@@ -102,7 +109,7 @@ class TestSystem:
         assert [result.status for result in results] == ["ok"]
         assert started == []
         assert elsewhere.good(tasks.replace("apple,", "apple, state: absent,")) == ["changed"]
-        assert versions(tmp_path / "usr") == {}
+        assert in_folder(tmp_path / "usr" / PACKAGES) == {}
 
     def test_without_a_python(self, elsewhere: Instance, tmp_path: Path) -> None:
         elsewhere.env["PATH"] = str(tmp_path)
@@ -119,7 +126,7 @@ class TestSystem:
 
     def test_without_the_right_to(self, elsewhere: Instance, tmp_path: Path) -> None:
         python = bare_python(tmp_path / "usr")
-        (tmp_path / f"usr/lib/python3.{sys.version_info.minor}/site-packages").chmod(0o555)
+        (tmp_path / "usr" / PACKAGES).chmod(0o555)
         elsewhere.env.update(PATH=str(python.parent), PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1")
         elsewhere.playbook.write_text("- tasks:\n    - ensure_pip_pkg: {packages: apple, system: true}\n")
         # Root may write everywhere: not without the capability for it (PR_CAPBSET_DROP of CAP_DAC_OVERRIDE).
@@ -138,7 +145,7 @@ class TestSystem:
         assert done.returncode == 2, done.stdout + done.stderr
         assert "may not change the packages of" in done.stdout + done.stderr
         assert "name an environment of yours" in done.stdout + done.stderr
-        assert versions(tmp_path / "usr") == {}
+        assert in_folder(tmp_path / "usr" / PACKAGES) == {}
 
 
 class TestInterpreter:
@@ -149,7 +156,7 @@ class TestInterpreter:
         python = bare_python(tmp_path / "own")
         tasks = f"- ensure_pip_pkg: {{packages: pear, python: {python}, engine: {engine}}}"
         assert instance.good(tasks) == ["changed"]
-        assert versions(tmp_path / "own") == {"apple": "1.1", "pear": "1.0"}
+        assert in_folder(tmp_path / "own" / PACKAGES) == {"apple": "1.1", "pear": "1.0"}
         started.clear()
         assert [result.status for result in instance.run(tasks, witness=False)] == ["ok"]
         assert started == []
@@ -168,9 +175,11 @@ class TestInterpreter:
         """As Debian's Python, this one is patched to have its packages in dist-packages."""
         python = bare_python(tmp_path / "deb")
         library = tmp_path / f"deb/lib/python3.{sys.version_info.minor}"
-        (library / "site-packages").rename(library / "dist-packages")
+        folder = (tmp_path / "deb" / PACKAGES).with_name("dist-packages")
+        if not folder.exists():
+            (tmp_path / "deb" / PACKAGES).rename(folder)
         # site itself is frozen into the program.
-        (library / "sitecustomize.py").write_text(f"import site\nsite.addsitedir('{library}/dist-packages')\n")
+        (library / "sitecustomize.py").write_text(f"import site\nsite.addsitedir('{folder}')\n")
         for name in ("sysconfig.py", "sysconfig/__init__.py"):
             source = (Path(sys.base_prefix) / "lib" / library.name / name).resolve()
             if source.exists():
@@ -181,11 +190,11 @@ class TestInterpreter:
                 (library / name).write_text(source.read_text().replace("site-packages", "dist-packages"))
         tasks = f"- ensure_pip_pkg: {{packages: pear, python: {python}, engine: {engine}}}"
         assert instance.good(tasks) == ["changed"]
-        assert in_folder(library / "dist-packages") == {"apple": "1.1", "pear": "1.0"}
+        assert in_folder(folder) == {"apple": "1.1", "pear": "1.0"}
         assert not (library / "site-packages").exists()
         assert instance.good(tasks) == ["ok"]
         assert instance.good(tasks.replace("packages: pear", "packages: pear, state: absent")) == ["changed"]
-        assert in_folder(library / "dist-packages") == {"apple": "1.1"}
+        assert in_folder(folder) == {"apple": "1.1"}
 
     def test_what_is_no_python(self, instance: Instance, tmp_path: Path) -> None:
         (tmp_path / "no/bin").mkdir(parents=True)
@@ -265,7 +274,7 @@ class TestTarget:
         tasks = f"- ensure_pip_pkg: {{packages: pear, python: {python}, target: /x, engine: {engine}}}"
         assert instance.good(tasks.replace("/x", str(instance.volume / "lib"))) == ["changed"]
         assert in_folder(instance.volume / "lib") == {"apple": "1.1", "pear": "1.0"}
-        assert versions(tmp_path / "usr") == {}
+        assert in_folder(tmp_path / "usr" / PACKAGES) == {}
 
     def test_an_editable_folder_could_not_be_imported(self, instance: Instance) -> None:
         project = make_project(instance.volume / "project")

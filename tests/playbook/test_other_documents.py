@@ -15,10 +15,16 @@ from nbprovision.machine.machine import Machine
 from nbprovision.playbook.read import read_playbook
 
 ENVIRONMENT = "name: x\ndependencies:\n  - python=3.12\n  - pip:\n    - six\n"
-EXPLICIT = "# platform: linux-64\n@EXPLICIT\nhttps://h/c/linux-64/six-1.16-py_0.conda#ab\n"
+EXPLICIT = "# platform: linux-64\n@EXPLICIT\nhttps://h/c/linux-64/six-1.16-py_0.conda#" + "ab" * 16 + "\n"
 NOTEBOOK = '{\n "cells": [],\n "metadata": {},\n "nbformat": 4,\n "nbformat_minor": 5\n}\n'
 PYLOCK = 'lock-version = "1.0"\ncreated-by = "uv"\n\n[[packages]]\nname = "six"\nversion = "1.17.0"\n'
+SHA = f"{{ sha256 = '{'0' * 64}' }}"
 PROJECT = '[build-system]\nrequires = ["hatchling"]\n\n[project]\nname = "mine"\nversion = "0.1"\n'
+PIXI_LOCK = (
+    "version: 6\nenvironments:\n  default:\n    channels: []\n    packages:\n      linux-64:\n"
+    "      - conda: https://h/c/noarch/six-1.16-py_0.conda\n"
+    "packages:\n- conda: https://h/c/noarch/six-1.16-py_0.conda\n  md5: " + "ab" * 16 + "\n"
+)
 CONDA_LOCK = "version: 1\nmetadata:\n  channels: []\npackage:\n- name: six\n  version: 1.16.0\n"
 PLAYBOOK = "- hosts: localhost\n  tasks:\n    - ensure_venv: {path: ./v}\n"
 UV_LOCK = 'version = 1\nrequires-python = ">=3.10"\n\n[[package]]\nname = "six"\nversion = "1.17.0"\n'
@@ -32,20 +38,24 @@ DOCUMENTS = {
     "environment.yml": (ENVIRONMENT, "an environment.yml of conda", "ensure_conda_env"),
     "any.txt": (ENVIRONMENT, "an environment.yml of conda", "ensure_conda_env"),
     "explicit.txt": (EXPLICIT, "a list of URLs of packages", "ensure_conda_env"),
+    "pixi.lock": (PIXI_LOCK, "a lock file of pixi", "ensure_conda_env"),
     "work.ipynb": (NOTEBOOK, "a notebook", "ensure_file"),
     "pylock.toml": (PYLOCK, "a lock file of pip and uv", "ensure_pip_pkg"),
-    "uv.lock": (UV_LOCK, "a lock file of pip and uv", "ensure_pip_pkg"),
+    "locked.toml": (PYLOCK, "a lock file of pip and uv", "ensure_pip_pkg"),
+    "uv.lock": (UV_LOCK, "a lock file of uv", "ensure_pip_pkg"),
     "pyproject.toml": (PROJECT, "a Python project", "ensure_pip_pkg"),
     "conda-lock.yml": (CONDA_LOCK, "a lock file of conda-lock", "ensure_conda_env"),
     "play.yml": (PLAYBOOK, "a playbook", ""),
     "requirements.txt": ("six==1.16.0\n-r more.txt\n", "a requirements file of pip", "ensure_pip_pkg"),
     "requirements-dev.in": ("six\n", "a requirements file of pip", "ensure_pip_pkg"),
 }
+FOR_AN_ENVIRONMENT = ("an environment.yml of conda", "a list of URLs of packages", "a lock file of pixi")
 WRONG = [
     (task, name)
     for task in (ENV, PIP, CONSTRAINTS, VENV)
     for name, (_, what, _) in DOCUMENTS.items()
-    if ("environment.yml" if task == ENV else "requirements file") not in what
+    if what not in (FOR_AN_ENVIRONMENT if task == ENV else ("a requirements file of pip",))
+    and not (task in (PIP, VENV) and name == "pylock.toml")
 ]
 
 
@@ -79,11 +89,19 @@ def test_a_wrong_document_is_refused_at_its_parameter(machine: Machine, tmp_path
         (ENV, "e.yml", "channels: [conda-forge]\ndependencies: [six]\nvariables:\n  hosts: a\n"),
         (ENV, "e.yml", "dependencies:\n- python\n- pip:\n  - six\nvariables:\n  tasks: 'a'\n"),
         (ENV, "e.json", '{"dependencies": ["six"]}\n'),
+        (ENV, "requirements.txt", EXPLICIT),
+        (ENV, "pixi.lock", PIXI_LOCK),
+        (ENV, "locked.yml", PIXI_LOCK),
         (PIP, "environment.txt", "six\n# dependencies:\n"),
         (PIP, "pyproject.txt", "six  # [project]\n"),
         (PIP, "conda-lock.txt", ""),
         (PIP, "requirements.yml", "six\n"),
         (CONSTRAINTS, "c.toml", "six<2\n"),
+        (
+            PIP,
+            "pylock.dev.toml",
+            f"{PYLOCK}sdist = {{ url = 'https://h.example/six-1.17.0.tar.gz', hashes = {SHA} }}\n",
+        ),
     ],
 )
 def test_a_right_document_of_any_name_is_taken(

@@ -63,7 +63,7 @@ def test_it_takes_every_playbook_of_the_pages(name: str, text: str) -> None:
 @pytest.mark.parametrize("kind", list(Catalogue()))
 def test_it_takes_every_example(kind: str) -> None:
     task = Catalogue()[kind]
-    under = "handlers" if task.handler_only else "tasks"
+    under = "handlers" if task.handler_only else "root_tasks" if task.in_root == "always" else "tasks"
     assert faults([{under: yaml.safe_load(define(task).examples)}]) == []
 
 
@@ -92,6 +92,15 @@ def test_it_takes_every_example(kind: str) -> None:
 )
 def test_it_takes_what_the_reader_takes(task: str) -> None:
     assert faults([{"hosts": "localhost", "tasks": [yaml.safe_load(task)]}]) == []
+
+
+def test_root_tasks_have_few_keywords() -> None:
+    mount = {"ensure_mount": {"name": "x", "source": "h:/x"}}
+    assert faults([{"root_tasks": [{**mount, "name": "x", "tags": "a", "when": "a", "loop": [1]}]}]) == []
+    for word in ({"register": "x"}, {"notify": "x"}, {"vars": {"a": 1}}):
+        assert faults([{"root_tasks": [{**mount, **word}]}]) != []
+    assert faults([{"tasks": [mount]}]) != []
+    assert faults([{"root_tasks": [{"ensure_kernel": {"env": "x"}}]}]) != []
 
 
 WRONG_TASKS = {

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tests.conftest import Channel
@@ -163,6 +163,13 @@ def first_run(world: KillWorld) -> None:
     world.bare()
 
 
+def locked_first_run(world: KillWorld) -> None:
+    """Nothing is there but the lock."""
+    world.bare()
+    world.lock()
+    world.options = ("--locked",)
+
+
 def update(world: KillWorld) -> None:
     """Other versions by conda and by pip, and a kernel with another variable."""
     world.restore()
@@ -186,7 +193,7 @@ def index_change(world: KillWorld) -> None:
 
 
 SCENARIOS: dict[str, Callable[[KillWorld], None]] = {
-    one.__name__: one for one in (first_run, update, removal, index_change)
+    one.__name__: one for one in (first_run, locked_first_run, update, removal, index_change)
 }
 
 
@@ -205,13 +212,15 @@ def converged(root: Path, channel: Channel, *, real: bool = False) -> KillWorld:
 
 def start(world: KillWorld, *program: str) -> subprocess.Popen[bytes]:
     """A run in a process group of its own."""
-    return start_with(world.env, world.playbook, *program)
+    return start_with(world.env, world.playbook, *program, options=world.options)
 
 
-def start_with(env: Mapping[str, str], playbook: Path, *program: str) -> subprocess.Popen[bytes]:
+def start_with(
+    env: Mapping[str, str], playbook: Path, *program: str, options: Iterable[str] = ()
+) -> subprocess.Popen[bytes]:
     """A run of any playbook."""
     return subprocess.Popen(
-        [sys.executable, *(program or ("-m", "nbprovision")), "run", str(playbook), "--format", "json"],
+        [sys.executable, *(program or ("-m", "nbprovision")), "run", str(playbook), "--format", "json", *options],
         env={**env, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, cwd="/",
     )  # fmt: skip

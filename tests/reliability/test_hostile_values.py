@@ -73,10 +73,22 @@ BASES: dict[str, dict[str, Any]] = {
     "ensure_file": {"path": "./file"},
     "ensure_line": {"path": "./file", "line": "x", "create": True},
     "ensure_block": {"path": "./file", "block": "x", "create": True},
+    "ensure_json": {"path": "./file.json", "values": {"a": "x"}},
+    "ensure_ini": {"path": "./file.ini", "values": {"a": {"b": "x"}}},
     "ensure_command": {"argv": ["/bin/true"], "removes": "./gone"},
     "ensure_env_var": {"name": "A", "value": "x"},
     "ensure_git_config": {"name": "a.b", "value": "x"},
     "ensure_venv": {"path": "./venv"},
+    "ensure_git_repo": {"url": "file:///nowhere", "path": "./clone"},
+    "ensure_download": {"url": "http://127.0.0.1:9/a", "path": "./file", "sha256": "0" * 64},
+    "ensure_ca_cert": {"name": "x", "path": "./ca.pem"},
+    "ensure_system_pkg": {"packages": ["tiny"]},
+    "ensure_service": {"name": "x", "enabled": False},
+    "ensure_idle_stop": {"after": "2h"},
+    "ensure_mount": {"name": "x", "source": "fs-0123456789abcdef0:/"},
+    "ensure_r_pkg": {"packages": ["apple"], "env": "./env", "repos": "./cran"},
+    "ensure_s3_sync": {"source": "s3://backups/a", "path": "./folder"},
+    "ensure_schedule": {"name": "x", "argv": ["/bin/true"], "every": "1h"},
     "ensure_jupyter_extension": {"env": "./env", "lab": {"x": False}, "server": {"x": True}},
 }
 # Their value is a program, or a command for a shell: that is what they are for.
@@ -158,7 +170,8 @@ def fenced(env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def run(project: Path, kind: str, parameters: dict[str, Any], *options: str) -> tuple[int, str]:
     """The playbook with one task, by the command line in this process."""
     playbook = project / "playbook.yml"
-    playbook.write_text(json.dumps([{"tasks": [{kind: parameters}]}]))
+    section = "root_tasks" if CATALOGUE[kind].in_root == "always" else "tasks"
+    playbook.write_text(json.dumps([{section: [{kind: parameters}]}]))
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         status = main(["run", str(playbook), "--no-witness", *options])

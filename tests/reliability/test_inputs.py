@@ -6,6 +6,7 @@ What a task reads is heard from the interpreter itself, not from the tool's own 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -22,7 +23,11 @@ from nbprovision.__main__ import main
 from nbprovision.catalogue import Catalogue
 from nbprovision.system import unfinished
 from tests.conftest import Channel
-from tests.support import auditing
+from tests.support import auditing, moto_server
+from tests.support.authority_file import AUTHORITY
+from tests.support.file_server import EMPTY_ZIP, FileServer
+from tests.support.git_repositories import Origin
+from tests.support.r_repository import HAS_R, Repository
 from tests.support.wheels import make_project, make_wheel
 
 pytestmark = [pytest.mark.engine]
@@ -51,14 +56,24 @@ TASKS = {
     "channel": "ensure_conda_channel: {path: ROOT/channel, pypi: [ROOT/wheels/apple-1.0-py3-none-any.whl]}",
     "env_var": "ensure_env_var: {name: FRUIT, value: pear, kernels: [tool]}",
     "env_var in shells": "ensure_env_var: {name: FRUIT, value: pear, where: shells}",
+    "env_var in the server": "ensure_env_var: {name: FRUIT, value: pear, where: server}",
     "file": "ensure_file: {path: ROOT/a, src: source.txt}",
     "files": "ensure_file: {path: ROOT/b, src: folder}",
     "line": "ensure_line: {path: ROOT/home/.bashrc, line: x=1, create: true}",
     "block": "ensure_block: {path: ROOT/home/.profile, block: x=1, create: true}",
+    "json": "ensure_json: {path: ROOT/home/settings.json, values: {a: {b: 1}}}",
+    "ini": "ensure_ini: {path: ROOT/home/settings.ini, values: {a: {b: 1}}, remove: [c]}",
     "git_config": "ensure_git_config: {name: user.email, value: ada@example.org}",
     "git_config of a work tree": "ensure_git_config: {name: user.email, value: ada@example.org, repo: ROOT/tree}",
+    "git_repo": "ensure_git_repo: {url: 'file://ROOT/origin', path: ROOT/clone, ref: main}",
+    "ca_cert": "ensure_ca_cert: {path: ca.pem}",
+    "download": "ensure_download: {url: SERVER/a, path: ROOT/download, sha256: SHA256}",
+    "download of an archive": "ensure_download: {url: SERVER/zip, path: ROOT/unpacked, sha256: ZIP256, unpack: true}",
+    "s3_sync": "ensure_s3_sync: {source: 's3://backups/ada', path: ROOT/restored}",
     "command": "ensure_command: {shell: touch ROOT/made, creates: ROOT/made}",
+    "command once": "ensure_command: {shell: touch ROOT/made, once_per: content, reads: ROOT/read}",
     "venv": "ensure_venv: {path: ROOT/venv, requirements: outer.txt}",
+    "r_pkg": "ensure_r_pkg: {packages: [apple], repos: ROOT/cran}",
     "jupyter_extension": "ensure_jupyter_extension: {env: one, lab: {x: false}}",
 }
 FILES = {
@@ -69,6 +84,7 @@ FILES = {
     "further.txt": "apple<9\n",
     "editable.txt": "-e ./plum\n",
     "source.txt": "text\n",
+    "ca.pem": AUTHORITY,
     "folder/one.txt": "text\n",
 }
 # Python's own files, the kernel's and the tool's own notes decide nothing that could be another way tomorrow.
@@ -87,10 +103,15 @@ class Place:
         for name, version, needs in (("apple", "1.0", []), ("pear", "1.0", ["apple"]), ("pear", "1.1", ["apple"])):
             make_wheel(root / "wheels", name, version, requires=needs)
         make_project(self.project / "plum")
-        for name, text in FILES.items():
-            (self.project / name).write_text(self.filled(text))
         (root / "tree/.git/HEAD").write_text("ref: refs/heads/main\n")
         (root / "tree/.git/config").write_text("[core]\n\tbare = false\n")
+        Origin(root / "origin")
+        if HAS_R:
+            Repository(root / "cran").add("apple", "1.0")
+        self.server = FileServer()
+        self.server.files |= {"/a": b"a", "/zip": EMPTY_ZIP}
+        for name, text in FILES.items():
+            (self.project / name).write_text(self.filled(text))
         for shell in (".bashrc", ".profile"):
             (root / "home" / shell).write_text("# mine\n")
         kept = {name: value for name, value in env.items() if not name.startswith("PIP_")}
@@ -100,7 +121,11 @@ class Place:
         }  # fmt: skip
 
     def filled(self, text: str) -> str:
-        return text.replace("CHANNEL", self.channel.url).replace("ROOT", str(self.root))
+        values = {"CHANNEL": self.channel.url, "ROOT": str(self.root), "SERVER": self.server.url}
+        values |= {"SHA256": hashlib.sha256(b"a").hexdigest(), "ZIP256": hashlib.sha256(EMPTY_ZIP).hexdigest()}
+        for name, value in values.items():
+            text = text.replace(name, value)
+        return text
 
     def playbook(self, name: str, text: str) -> Path:
         path = self.project / f"{name}.yml"
@@ -159,20 +184,26 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, channel: Channel) -> Place:
+def place(tmp_path_factory: pytest.TempPathFactory, channel: Channel) -> Iterator[Place]:
     from tests.conftest import registry_settings
 
     env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **registry_settings()}
-    made = Place(tmp_path_factory.mktemp("inputs"), env, channel)
-    made.run(made.playbook("base", BASE))
-    made.run(made.playbook("tool", f"- tasks: [{TASKS['kernel of a program']}]\n"))
-    return made
+    root = tmp_path_factory.mktemp("inputs")
+    with moto_server.serving() as address:
+        moto_server.put(address, "backups", "ada/a", b"1")
+        moto_server.make_command(root / "bin", address)
+        made = Place(root, {**env, "PATH": f"{root}/bin:{env['PATH']}"}, channel)
+        made.run(made.playbook("base", BASE))
+        made.run(made.playbook("tool", f"- tasks: [{TASKS['kernel of a program']}]\n"))
+        yield made
 
 
 @pytest.fixture(params=TASKS)
 def task(request: pytest.FixtureRequest, place: Place) -> Iterator[tuple[Path, str]]:
     """The playbook of one task, at rest, and its kind."""
     text = TASKS[request.param]
+    if "ensure_r_pkg" in text and not HAS_R:
+        pytest.skip("there is no R here: apt-get install r-base-core")
     playbook = place.playbook("one", f"- tasks:\n    - {text}\n")
     place.settled(playbook)
     yield playbook, text.partition(":")[0]

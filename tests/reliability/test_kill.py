@@ -63,7 +63,13 @@ def test_killed_while_an_engine_is_at_work(tmp_path: Path, channel: Channel) -> 
 
 @pytest.mark.parametrize(
     ("scenario", "mode", "most"),
-    [("first_run", "before", 60), ("update", "in", 12), ("removal", "before", 25), ("index_change", "in", 10)],
+    [
+        ("first_run", "before", 60),
+        ("locked_first_run", "before", 60),
+        ("update", "in", 12),
+        ("removal", "before", 25),
+        ("index_change", "in", 10),
+    ],
 )
 def test_killed_at_an_operation(world: KillWorld, scenario: str, mode: str, most: int) -> None:
     """At any of those that there are for sure."""
@@ -83,7 +89,7 @@ def test_random_kills(world: KillWorld, real_world: KillWorld) -> None:
     while seen["landed"] < KILLS:
         number += 1
         chance = random.Random(f"{SEED} {number}")
-        name = chance.choices(list(SCENARIOS), (4, 4, 2, 1))[0]
+        name = chance.choices(list(SCENARIOS), (4, 4, 4, 2, 1))[0]
         real = number % REAL_EVERY == 0
         most = seconds(real, name)
         SCENARIOS[name](worlds[real])

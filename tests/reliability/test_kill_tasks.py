@@ -23,6 +23,11 @@ import pytest
 from tests.conftest import Channel, registry_settings
 from tests.reliability import killing
 from tests.reliability.world import Ran, read_document
+from tests.support import moto_server
+from tests.support.authority_file import AUTHORITY
+from tests.support.file_server import EMPTY_ZIP, FileServer
+from tests.support.git_repositories import Origin
+from tests.support.r_repository import HAS_R, Repository
 from tests.support.wheels import make_wheel
 
 pytestmark = [pytest.mark.engine, pytest.mark.proof]
@@ -51,17 +56,40 @@ PLAYBOOKS = {
     - ensure_file: {path: ROOT/home/conf/a.txt, content: "hello\\n", mode: "0600"}
     - ensure_line: {path: ROOT/home/conf/b.txt, line: "x = 1", create: true}
     - ensure_block: {path: ROOT/home/.bashrc, block: "export EDITOR=nano", create: true}
+    - ensure_json: {path: ROOT/home/conf/a.json, values: {a: {b: [1]}}, validate: "python3 -m json.tool %s"}
+    - ensure_ini: {path: ROOT/home/.aws/config, values: {profile x: {s3: {a: 1}}}}
+    - ensure_ca_cert: {url: SERVER/ca, name: team, sha256: CA256}
     - ensure_git_config: {name: user.email, value: ada@example.org}
+    - ensure_git_repo: {url: "file://ROOT/origin", path: ROOT/home/clone, ref: main, update: ff}
+    - ensure_download: {url: SERVER/a, path: ROOT/home/data/a, sha256: SHA256}
+    - ensure_download: {url: SERVER/zip, path: ROOT/home/unpacked, sha256: ZIP256, unpack: true}
+    - ensure_s3_sync: {source: s3://backups/ada, path: ROOT/home/restored}
+    - ensure_s3_sync: {source: s3://backups/a.tar, path: ROOT/home/restored, direction: up, archive: true}
     - ensure_command: {shell: "echo made > ROOT/home/made", creates: ROOT/home/made}
+    - ensure_env_var: {name: FRUIT, value: pear, where: server}
+    - ensure_command: {shell: "echo made > ROOT/home/once", once_per: ever}
     - ensure_venv: {path: ROOT/tool/envs/venv, packages: [pear]}
+    - ensure_r_pkg: {packages: [pear], repos: ROOT/cran}
     - ensure_jupyter_extension: {env: one, lab: {"@acme/theme": false}, server: {acme: true}}
 """,
 }
 # The tool's own records and caches, and what says when it was written.
-BESIDE = ("tool/cache", "tool/log", "tool/state", "tool/last-run.json", "tool/status.json", "home/.local/share/uv")
-DATED = (".pyc", ".conda", ".zst", "repodata.json", "/history", "/RECORD")
+BESIDE = (
+    "tool/cache", "tool/commands", "tool/log", "tool/s3", "tool/state", "tool/last-run.json", "tool/status.json", "home/.local/share/uv",
+)  # fmt: skip
+DATED = (
+    ".pyc",
+    "/history",
+    "/RECORD",
+    "/.git/index",
+    "/.git/logs/HEAD",
+    "/.git/logs/refs/heads/main",
+    "/.git/logs/refs/remotes/origin/HEAD",
+)
 # Knows of what a killed run had begun as well: two digests, and folders that were there when the next one came.
 DATED += (".nbprovision-before",)
+# R writes the time of a build and its temporary folder into these, and two builds of one package differ in the others.
+DATED += ("/DESCRIPTION", ".rds", ".rdb", ".rdx")
 
 
 class Place(NamedTuple):
@@ -72,7 +100,12 @@ class Place(NamedTuple):
 
     def begin(self, *, cold: bool) -> None:
         """Nothing has been done; the caches are kept unless it is ``cold``."""
-        for name in ("home", "project", "tmp", *(["tool"] if cold else ["tool/envs", "tool/state"])):
+        for name in (
+            "home",
+            "project",
+            "tmp",
+            *(["tool"] if cold else ["tool/commands", "tool/envs", "tool/s3", "tool/state"]),
+        ):
             shutil.rmtree(self.root / name, ignore_errors=True)
         for name in ("home", "project", "tmp"):
             (self.root / name).mkdir()
@@ -84,7 +117,7 @@ class Place(NamedTuple):
         env = {name: value for name, value in registry_settings().items() if not name.startswith(("PIP_", "UV_"))}
         places = {"HOME": self.root / "home", "NBPROVISION_HOME": self.root / "tool", "TMPDIR": self.root / "tmp"}
         env |= {name: str(path) for name, path in places.items()}
-        env |= {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+        env |= {"PATH": f"{self.root}/bin:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
         env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.root / "wheels")}
         return killing.start_with(env, self.root / "project/playbook.yml")
 
@@ -111,7 +144,9 @@ class Place(NamedTuple):
                 if key in BESIDE:
                     continue
                 if path.is_symlink():
-                    yield key, f"{mode} {os.readlink(path)}"
+                    target = os.readlink(path)
+                    # The Python that a virtual environment is made from has several names.
+                    yield key, f"{mode} {os.path.realpath(target) if key.endswith('venv/bin/python') else target}"
                 elif path.is_file() and not key.endswith(DATED) and "/conda-meta/" not in key:
                     yield key, f"{mode} {hashlib.blake2b(path.read_bytes()).hexdigest()}"
                 else:
@@ -132,19 +167,37 @@ class Whole(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=PLAYBOOKS)
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, channel: Channel) -> Whole:
+def whole(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, channel: Channel
+) -> Iterator[Whole]:
     root = tmp_path_factory.mktemp("tasks")
     (root / "wheels").mkdir()
     for name, version in (("apple", "1.0"), ("apple", "1.1"), ("pear", "1.0")):
         make_wheel(root / "wheels", name, version)
-    place = Place(root, PLAYBOOKS[request.param].replace("ROOT", str(root)).replace("CHANNEL", channel.url))
-    place.begin(cold=True)
-    began = time.monotonic()
-    done = place.run()
-    seconds = time.monotonic() - began
-    assert done.status == 0, done
-    assert place.run().all_ok
-    return Whole(place, place.files(), seconds)
+    Origin(root / "origin")
+    if HAS_R:
+        repository = Repository(root / "cran")
+        repository.add("apple", "1.0", index=False)
+        repository.add("pear", "1.0", Imports="apple")
+    server = FileServer()
+    server.files |= {"/a": bytes(5_000_000), "/zip": EMPTY_ZIP, "/ca": AUTHORITY.encode()}
+    text = PLAYBOOKS[request.param].replace("ROOT", str(root)).replace("CHANNEL", channel.url)
+    if not HAS_R:
+        text = "".join(line for line in text.splitlines(keepends=True) if "ensure_r_pkg" not in line)
+    text = text.replace("SERVER", server.url).replace("SHA256", hashlib.sha256(bytes(5_000_000)).hexdigest())
+    text = text.replace("CA256", hashlib.sha256(AUTHORITY.encode()).hexdigest())
+    place = Place(root, text.replace("ZIP256", hashlib.sha256(EMPTY_ZIP).hexdigest()))
+    with moto_server.serving() as address:
+        moto_server.put(address, "backups", "ada/a", bytes(5_000_000))
+        moto_server.put(address, "backups", "ada/b", b"1")
+        moto_server.make_command(root / "bin", address)
+        place.begin(cold=True)
+        began = time.monotonic()
+        done = place.run()
+        seconds = time.monotonic() - began
+        assert done.status == 0, done
+        assert place.run().all_ok
+        yield Whole(place, place.files(), seconds)
 
 
 def wrong_after_a_kill(whole: Whole, chance: random.Random) -> list[str] | None:

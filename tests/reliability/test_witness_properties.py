@@ -21,7 +21,7 @@ from tests.conftest import Channel
 from tests.reliability.changes import CHANGES
 from tests.reliability.world import ROOT, World
 
-pytestmark = [pytest.mark.engine, pytest.mark.proof]
+pytestmark = [pytest.mark.engine, pytest.mark.proof, pytest.mark.sampled(3)]
 
 SEQUENCES = int(os.environ.get("NBPROVISION_TEST_SEQUENCES", "15"))
 STEPS = 5

@@ -86,6 +86,7 @@ class World:
         root: Where all of it lies.
         prefix: The environment that the playbook makes.
         values: What the playbook describes now; to be kept in step with what is written into it.
+        options: Those of each run.
 
     """
 
@@ -121,6 +122,7 @@ class World:
             "PIP_FIND_LINKS": str(self.wheels),
             "TEAM": "blue",
         }
+        self.options: tuple[str, ...] = ()
         self.values = {"six": "1.17.0", "apple": "1.0", "pear": "1.0", "team": "blue"}
         self.playbook.write_text(self._text)
         self.requirements.write_text("pear==1.0\n")
@@ -154,13 +156,21 @@ class World:
 
     def run(self, *options: str, tree: Path | None = None) -> Ran:
         """Run the playbook by the command line: in this process, or in one of its own with the code of ``tree``."""
-        argv = ["run", str(self.playbook), "--format", "json", *options]
+        argv = ["run", str(self.playbook), "--format", "json", *self.options, *options]
         if tree is not None:
             done = subprocess.run(
                 [sys.executable, "-m", "nbprovision", *argv],
                 env={**self.env, "PYTHONPATH": str(tree)}, capture_output=True, text=True, check=False, cwd="/",
             )  # fmt: skip
             return read_document(done.returncode, done.stdout, done.stderr)
+        return read_document(*self._called(argv))
+
+    def lock(self) -> None:
+        """Lock the playbook."""
+        status, _, errors = self._called(["lock", str(self.playbook)])
+        assert status == 0, errors
+
+    def _called(self, argv: list[str]) -> tuple[int, str, str]:
         out, err = io.StringIO(), io.StringIO()
         with (
             mock.patch.dict(os.environ, self.env, clear=True),
@@ -168,7 +178,7 @@ class World:
             contextlib.redirect_stderr(err),
         ):
             status = main(argv)
-        return read_document(status, out.getvalue(), err.getvalue())
+        return status, out.getvalue(), err.getvalue()
 
     # ------------------------------------------------------------------------------------------------------ the oracle
 

@@ -20,6 +20,7 @@ from nbprovision.model.errors import InvalidPlaybook, TaskFailed
 from nbprovision.report import activity
 from nbprovision.report.progress import TEXT_FILE, ProgressFiles
 from nbprovision.state import last_good
+from nbprovision.system.places import boot_id
 from tests.conftest import Channel
 
 ROOT = Path(__file__).parents[2]
@@ -564,7 +565,7 @@ class TestTheUsersOwn:
         light.playbook.write_text("- tasks: [ensure_command: {shell: 'exit 1'}]\n")
         light.run(status=2)
         record = light.tool / "status.json"
-        record.write_text(record.read_text().replace(activity.boot(), "0" * 36))
+        record.write_text(record.read_text().replace(boot_id(), "0" * 36))
         name = self.own(light, "- tasks: [ensure_command: {shell: 'exit 0'}]\n")
         light.run(playbook=name)
         assert light.status().startswith(f"ok: {name} (on-start, ")

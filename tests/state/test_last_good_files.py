@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from nbprovision.model.errors import InvalidPlaybook
-from nbprovision.state import last_good
+from nbprovision.state import last_good, sealed
 from nbprovision.state.last_good import Start
 
 OLD, NEW = Path("/volume/old.yml"), Path("/volume/new.yml")
@@ -80,7 +80,7 @@ def test_what_an_earlier_version_kept_replaces_itself_only(tmp_path: Path) -> No
     fields = msgspec.msgpack.decode(body)
     del fields["hooks"]
     body = msgspec.msgpack.encode({**fields, "since": 1_700_000_000})
-    path.write_bytes(head.rpartition(b" ")[0] + b" " + last_good._digest(body) + b"\n" + body)
+    path.write_bytes(head.rpartition(b" ")[0] + b" " + sealed.digest(body) + b"\n" + body)
     assert last_good.read(tmp_path, OLD, ON_START).content == CONTENT
     assert used(tmp_path) is None
     assert not last_good.is_kept(tmp_path, OLD, CONTENT, ON_START)

@@ -71,7 +71,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "cut in the middle": lambda path: _cut(path, 0.5),
     "without its last byte": lambda path: _cut(path, 0.999),
-    "another version": lambda path: path.write_text(path.read_text().replace("nbprovision-state 4", "nbprovision-state 5")),
+    "another version": lambda path: path.write_text(path.read_text().replace("nbprovision-state 5", "nbprovision-state 6")),
     "garbage": lambda path: path.write_bytes(os.urandom(3000)),
     "garbage in its lines": lambda path: path.write_text(path.read_text().replace("task\t", "task\tx\ty\tz\t")),
     "a folder": lambda path: (path.unlink(), path.mkdir()),
@@ -143,3 +143,13 @@ def test_what_the_run_itself_took_away_is_looked_for_again(user: User, asked: st
     assert user.run() == [("changed", "check"), ("changed", "check")]
     assert [status for status, _ in user.run()] == ["ok", "changed"]
     assert user.run() == [("ok", "witness")] * 2
+
+
+def test_a_link_that_leads_nowhere_is_not_nothing(user: User, tmp_path: Path) -> None:
+    unwanted = tmp_path / "unwanted"
+    user.playbook.write_text(f"- tasks:\n    - ensure_file: {{path: {unwanted}, state: absent}}\n")
+    user.run()
+    assert user.run() == [("ok", "witness")]
+    unwanted.symlink_to(tmp_path / "nothing")
+    assert user.run() == [("changed", "check")]
+    assert not unwanted.is_symlink()

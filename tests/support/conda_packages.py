@@ -37,6 +37,7 @@ class TinyChannel:
         listed: Sequence[str] = (),
         noarch: str = "generic",
         entry_points: Sequence[str] = (),
+        subdir: str = "noarch",
     ) -> None:
         """Write ``NAME-VERSION-BUILD.tar.bz2``; by default it holds one file, ``share/NAME.txt`` with its version.
 
@@ -51,8 +52,8 @@ class TinyChannel:
             "version": version,
             "build": build,
             "build_number": build_number,
-            "subdir": "noarch",
-            "noarch": noarch,
+            "subdir": subdir,
+            **({"noarch": noarch} if subdir == "noarch" else {}),
             "depends": list(depends),
             "constrains": list(constrains),
         }
@@ -87,8 +88,9 @@ class TinyChannel:
                 member.mode = 0o755 if path.startswith("bin/") or path.endswith(".sh") else 0o644
                 archive.addfile(member, io.BytesIO(text.encode()))
         data = bz2.compress(stream.getvalue())
-        (self.path / "noarch" / f"{stem}.tar.bz2").write_bytes(data)
-        self._index["noarch"][f"{stem}.tar.bz2"] = {
+        (self.path / subdir).mkdir(exist_ok=True)
+        (self.path / subdir / f"{stem}.tar.bz2").write_bytes(data)
+        self._index.setdefault(subdir, {})[f"{stem}.tar.bz2"] = {
             **index,
             "size": len(data),
             "md5": hashlib.md5(data).hexdigest(),
@@ -96,9 +98,13 @@ class TinyChannel:
         }
         self._write()
 
-    def drop(self, name: str) -> None:
-        """Take a package out of the index, all versions."""
-        self._index["noarch"] = {file: one for file, one in self._index["noarch"].items() if one["name"] != name}
+    def drop(self, name: str, *, subdir: str = "noarch", version: str | None = None) -> None:
+        """Take a package out of the index, in all versions or in one."""
+        self._index[subdir] = {
+            file: entry
+            for file, entry in self._index[subdir].items()
+            if entry["name"] != name or version not in (None, entry["version"])
+        }
         self._write()
 
     def _write(self) -> None:

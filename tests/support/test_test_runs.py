@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -43,6 +44,7 @@ tmp_path_retention_policy = failed
 markers =
     proof
     campaign
+    sampled
 """
 
 
@@ -167,3 +169,23 @@ def test_a_run_says_what_it_left_out_and_keeps_figures(suite: Suite, workers: tu
         assert "proof tests" not in proof
         assert "length of a drill: 1.25 s (aim: 2 s)" in proof
     assert json.loads((suite.cache / "figures.json").read_text())["length of a drill"]["value"] == 1.25
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "workers"])
+def test_of_a_sampled_file_the_whole_suite_has_a_part_and_the_campaign_the_rest(
+    suite: Suite, workers: tuple[str, ...]
+) -> None:
+    (suite.folder / "test_suite.py").write_text(
+        "import pytest\npytestmark = pytest.mark.sampled(3)\n"
+        "@pytest.mark.parametrize('number', range(30))\ndef test_many(number): pass\n"
+    )
+
+    def passed(*words: str) -> set[str]:
+        output = suite.run(*workers, "-v", *words)
+        return set(re.findall(r"test_many\[\d+\]", "".join(line for line in output.splitlines() if "PASSED" in line)))
+
+    part, rest = passed(), passed("-m", "campaign")
+    assert part == passed(), "always the same"
+    assert 0 < len(part) < len(rest)
+    assert (part | rest, part & rest) == ({f"test_many[{number}]" for number in range(30)}, set())
+    assert passed("test_suite.py") == part | rest, "who names the file gets all of it"

@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).parents[2] / "nbprovision"
 # Where a file may be opened without `system.reading`, and why.
 MAY_OPEN = {
     "conda/package_rules.py": "for the lint, which decides nothing",
+    "jupyter/restart_jupyter.py": "what the kernel says",
     "machine/image.py": "what the kernel says",
     "machine/environments.py": "what the kernel says, and a file of this package",
     "machine/digests.py": "the content of files, which `deep` compares anew in each run",

@@ -39,6 +39,7 @@ OPEN_NAMES = [
     "tokenizer", "TOKENIZERS_PARALLELISM", "max_tokens", "partition_key", "primary_key", "public_key", "key", "keys",
     "keyboard", "monkey", "compass", "token_url", "secretary_path", "credential.helper", "",
     "PWD", "OLDPWD", "bypass", "path", "pattern", "sort_keys", "dict_keys", "user.signingname", "hotkeys",
+    "credential_source", "token_provider", "secret_version", "X-aws-ec2-metadata-token-ttl-seconds",
 ]  # fmt: skip
 
 
@@ -93,6 +94,30 @@ def test_names_of_no_secrets(name: str) -> None:
 )
 def test_what_stands_for_a_secret_is_none(value: str) -> None:
     assert secret_as("api_token", value) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("secret", "my-git-credentials", False),
+        ("DB_SECRET", "prod/db/password", False),
+        ("credentials", "team/index-login", False),
+        ("secret-id", "team/index", False),
+        ("AWS_SECRET_KEY", "github.com", False),
+        ("signing_key", "/usr/share/keyrings/team.gpg", False),
+        ("openai_key", "~/.config/openai", False),
+        ("signing_key", "/dFs8a9/x7Gh2kL0/pQ3rT5vY8", True),
+        ("secret", "hunter22", True),
+        ("secret", "correct-horse-battery", True),
+        ("client_secret", "my-secret-password", True),
+        ("password", "my-secret-password", True),
+        ("AWS_SECRET_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEX", True),
+        ("secret_id", "6b1d3c1e-9d0f-4f62-9a67-0f3f3c2b1a11", True),
+        ("API_KEY", "my.api.key", True),
+    ],
+)
+def test_the_name_of_a_secret_in_a_store_is_not_a_secret(name: str, value: str, secret: bool) -> None:
+    assert (secret_as(name, value) is not None) is secret
 
 
 @pytest.mark.parametrize("shape", SHAPES)

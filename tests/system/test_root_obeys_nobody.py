@@ -65,6 +65,9 @@ def world(channel: Channel) -> Iterator[World]:
             (user / "bin" / name).write_text(planted)
         for script in (*(prefix / "bin").iterdir(), *(user / "bin").iterdir()):
             script.chmod(0o755)
+        (prefix / "bin/R").write_text(f"{planted}R_HOME_DIR={prefix}/lib/R\n")
+        (prefix / "lib/R/library/base").mkdir(parents=True)
+        (prefix / "lib/R/library/base/DESCRIPTION").write_text("Package: base\nVersion: 4.2.2\n")
         (packages / "sitecustomize.py").write_text(f"open({str(proof)!r}, 'a').write('imported')\n")
         (prefix / "conda-meta/history").write_text("==> 2026-01-01 00:00:00 <==\n")
         version = ".".join(map(str, sys.version_info[:3]))
@@ -131,6 +134,9 @@ TASKS = {
         "{argv: [git], environment: {PATH: 'USER/bin:/usr/bin:/bin'}}",
         "{shell: 'true', executable: USER/bin/git}",
         "{argv: ['true'], unless: [USER/bin/git]}",
+        "{argv: [USER/envs/python3/bin/python, -c, pass], background: true}",
+        "{shell: 'true', executable: USER/bin/git, background: true, once_per: boot}",
+        "{argv: ['true'], chdir: USER, background: true}",
     ],
     "ensure_file": [
         "{path: USER/new, content: x}",
@@ -140,7 +146,27 @@ TASKS = {
     ],
     "ensure_line": ["{path: USER/settings, line: x}"],
     "ensure_block": ["{path: USER/settings, block: x}"],
+    "ensure_json": ["{path: USER/settings.json, values: {a: 1}}", "{path: OWN/settings.json, values: {a: 1}, validate: USER/bin/git %s}"],
+    "ensure_ini": ["{path: USER/settings, values: {a: {b: 1}}}", "{path: OWN/settings, values: {a: {b: 1}}, validate: [USER/bin/git, '%s']}"],
     "ensure_git_config": ["{repo: USER/repo, name: core.editor, value: vi}"],
+    "ensure_git_repo": [
+        "{url: 'file:///nowhere', path: USER/clone}",
+        "{url: 'file:///nowhere', path: USER/repo}",
+        "{url: USER/repo, path: OWN/clone}",
+    ],
+    "ensure_download": [
+        f"{{url: 'http://127.0.0.1:9/a', path: USER/new, sha256: {'0' * 64}}}",
+        f"{{url: 'http://127.0.0.1:9/a', path: USER/settings, sha256: {'0' * 64}}}",
+        f"{{url: 'http://127.0.0.1:9/a', path: USER/folder, sha256: {'0' * 64}, unpack: true}}",
+    ],
+    "ensure_r_pkg": ["{packages: [apple], env: python3, repos: OWN/cran}", "{packages: [apple], env: USER/envs/python3}"],
+    "ensure_s3_sync": [
+        "{source: 's3://backups/a', path: USER/new}",
+        "{source: 's3://backups/a', path: USER/repo}",
+        "{source: 's3://backups/a', path: USER/repo, direction: up}",
+        "{source: 's3://backups/a.tar', path: USER/repo, direction: up, archive: true}",
+    ],
+    "ensure_ca_cert": ["{path: USER/settings}"],
     "ensure_conda_channel": ["{path: USER/channel, pypi: [apple]}", "{path: OWN/channel, pypi: [apple], interpreter: USER/envs/python3/bin/python}"],
     "ensure_condarc": ["{scope: env, env: python3, channels: [x]}"],
     "ensure_pip_index": ["{scope: env, env: python3, url: 'https://index.example/simple'}"],
@@ -150,7 +176,8 @@ TASKS = {
 
 
 def test_every_task_is_tried() -> None:
-    assert set(TASKS) == set(Catalogue())
+    catalogue = Catalogue()
+    assert set(TASKS) == {kind for kind in catalogue if catalogue[kind].in_root != "always"}
 
 
 @pytest.mark.parametrize(("kind", "parameters"), [(kind, text) for kind, texts in TASKS.items() for text in texts])

@@ -379,3 +379,20 @@ def test_a_trusted_path_withstands_a_user_and_a_refused_one_does_not(steps: list
             assert changed == []
         elif not os.path.islink(found.path):  # a user's link is refused where nobody can change it either
             assert changed != [], found
+
+
+@pytest.mark.parametrize("planted", ["", "file", "folder", "mode"])
+def test_a_folder_with_all_that_is_in_it(planted: str, base: Path) -> None:
+    """Links in it are not followed: git, for one, takes their text as content."""
+    tree = folder(base / "tree")
+    deep = file(folder(tree / "deep") / "file")
+    link(tree / "link", users_folder(base))
+    if planted == "mode":
+        deep.chmod(0o666)
+    elif planted:
+        os.chown(deep if planted == "file" else deep.parent, USER, USER)
+    if planted:
+        with pytest.raises(NotTrusted):
+            trust.tree(tree)
+    else:
+        trust.tree(tree)

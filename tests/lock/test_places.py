@@ -1,0 +1,68 @@
+"""URLs in a lock: no passwords, and no folders of one machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbprovision.lock.places import Places, clean
+
+PLACES = Places(Path("/home/me/team"), Path("/home/me"))
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://u:pw@host:8443/a/b", "https://host:8443/a/b"),
+        ("https://tokentokentokentokentoken@host/a", "https://host/a"),
+        ("https://host/t/secret/channel/noarch/x.conda", "https://host/channel/noarch/x.conda"),
+        ("https://host/a?token=abcdef&page=2", "https://host/a?page=2"),
+        ("https://host/a?X-Amz-Signature=abcdef", "https://host/a"),
+        ("git+ssh://git@host/a.git@v1", "git+ssh://git@host/a.git@v1"),
+        ("git+https://u:pw@host/a.git@v1#subdirectory=b", "git+https://host/a.git@v1#subdirectory=b"),
+        ("https://host/test/t/x", "https://host/test/t/x"),
+        ("file:///srv/channel", "file:///srv/channel"),
+    ],
+)
+def test_a_url_has_no_secret(url: str, expected: str) -> None:
+    assert clean(url) == expected
+    assert clean(expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("file:///home/me/team/channel", "https://playbook.invalid/channel"),
+        ("file:///home/me/team", "https://playbook.invalid"),
+        ("file:///home/me/channel/noarch/x%20y.conda", "https://home.invalid/channel/noarch/x%20y.conda"),
+        ("file:///home/me/teams/channel", "https://home.invalid/teams/channel"),
+        ("file:///srv/channel", "file:///srv/channel"),
+        ("https://host/channel", "https://host/channel"),
+    ],
+)
+def test_a_folder_of_this_machine_has_another_name(url: str, expected: str) -> None:
+    assert PLACES.locked(url) == expected
+    assert PLACES.here(expected) == url
+
+
+@given(st.lists(st.text("ab é%/", min_size=1), min_size=1).map("/".join))
+def test_every_path_beside_the_playbook_comes_back(path: str) -> None:
+    url = (PLACES.playbook / path.lstrip("/")).as_uri()
+    assert PLACES.here(PLACES.locked(url)) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mine @ file:///home/me/team/pkgs/mine-1.0.whl", "mine @ ./pkgs/mine-1.0.whl"),
+        ("-e /home/me/team/mine", "-e ./mine"),
+        ("a @ https://u:pw@host/a.whl ; python_version < '3.12'", "a @ https://host/a.whl ; python_version < '3.12'"),
+        ("https://u:pw@host/channel::gdal=3", "https://host/channel::gdal=3"),
+        ("numpy >=2,<3", "numpy >=2,<3"),
+    ],
+)
+def test_a_spec_or_requirement_is_the_same_everywhere(text: str, expected: str) -> None:
+    assert PLACES.text(text) == expected
