@@ -547,7 +547,6 @@ class CondaWork:
             installed=state.readable,
             channels=request.channels,
             credentials=request.credentials,
-            archives={url: machine.archives[url] for url in machine.archives.keys() & {each.url for each in locked}},
             variables=platform.cuda_override(request.cuda, machine.env),
         )
         solution = self._engine.exact(machine, query)

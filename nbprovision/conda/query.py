@@ -66,7 +66,6 @@ class ExactQuery(msgspec.Struct, frozen=True, kw_only=True):
         installed: Records in conda-meta; those of unchanged packages are used again.
         channels: URLs of the packages' channels.
         credentials: URLs of channels that may have the credentials for them.
-        archives: Archives that are taken from a folder instead of their URL.
         variables: As in `Query`.
 
     """
@@ -76,7 +75,6 @@ class ExactQuery(msgspec.Struct, frozen=True, kw_only=True):
     installed: tuple[Path, ...] = ()
     channels: tuple[str, ...] = ()
     credentials: tuple[str, ...] = ()
-    archives: dict[str, Path] = {}
     variables: dict[str, str] = {}
 
 
@@ -87,7 +85,6 @@ class Package(msgspec.Struct, frozen=True):
         url: The URL of its archive; empty if the engine does not report it.
         order: Positive if it is newer than the installed version, negative if older.
         depends: Its dependencies, unless this version is installed.
-        archive: The path of a file that is taken instead of the URL; empty without one.
 
     """
 
@@ -101,7 +98,6 @@ class Package(msgspec.Struct, frozen=True):
     order: int = 0
     depends: list[str] = []
     url: str = ""
-    archive: str = ""
 
 
 class _Fetching(msgspec.Struct, frozen=True, kw_only=True):

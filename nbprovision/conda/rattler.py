@@ -31,7 +31,7 @@ from nbprovision.conda.query import (
     SolveRequest,
 )
 from nbprovision.conda.records import Details
-from nbprovision.conda.solution import Solution, archive_of, coming, identity, mark
+from nbprovision.conda.solution import Solution, archive_of, coming, identity, is_in, mark
 from nbprovision.conda.specs import Spec, parse
 from nbprovision.machine import caches, network, protection
 from nbprovision.machine.distributions import normalized
@@ -193,17 +193,21 @@ class ExactSolution(RattlerSolution):
         super().install(machine, prefix, requested=requested, reinstall=reinstall)
 
     def _fetch(self, machine: Machine, prefix: Path, packages: list[Package]) -> None:
+        cache = package_cache(machine, prefix)
+        kept = [package for package in packages if package.url in machine.archives and not is_in(cache, package)]
+        here = {package.name: machine.archives[package.url] for package in kept}
         request = FetchRequest(
             solution=self._number,
             prefix=os.path.abspath(prefix),
-            cache=str(package_cache(machine, prefix)),
-            archives={package.name: str(archive_of(package) or "") for package in packages},
+            cache=str(cache),
+            archives={package.name: str(here.get(package.name) or archive_of(package) or "") for package in packages},
             offline=machine.conda.condarc.offline,
             verify=machine.conda.condarc.ssl_verify is not False,
             silence=_silence(machine, self._query),
         )
         if packages:
             network.retry(machine, lambda _: self._call(machine, prefix, request), cached=False)
+        machine.archives.release(package.url for package in kept)
 
     def _answer(self, machine: Machine, installed: tuple[Path, ...]) -> RattlerSolution:
         return exact(machine, msgspec.structs.replace(self._query, installed=installed))
@@ -249,11 +253,7 @@ def exact(machine: Machine, query: ExactQuery) -> ExactSolution:
     )
     env = {**child_environment(machine, query.channels), **query.variables}
     child, answer = _asked(machine, request, env)
-    packages = [
-        msgspec.structs.replace(package, archive=str(query.archives.get(package.url, "")))
-        for package in _packages(answer)
-    ]
-    return ExactSolution(query, child, answer["solution"], tuple(packages))
+    return ExactSolution(query, child, answer["solution"], _packages(answer))
 
 
 def _solve(machine: Machine, query: Query, *, cached_only: bool) -> RattlerSolution:

@@ -135,7 +135,12 @@ def coming(prefix: Path, packages: Iterable[Package], again: Collection[str] = (
 def download(prefix: Path, packages: Iterable[Package], caches: Sequence[Path]) -> int:
     """The bytes to fetch: those of packages that no cache has as a folder NAME-VERSION-BUILD."""
     new = coming(prefix, packages)
-    return sum(package.size for package in new if not any((cache / _stem(package)).is_dir() for cache in caches))
+    return sum(package.size for package in new if not any(is_in(cache, package) for cache in caches))
+
+
+def is_in(cache: Path, package: Package) -> bool:
+    """Whether a package cache has an unpacked package of that name, version and build."""
+    return (cache / _stem(package)).is_dir()
 
 
 def room_note(prefix: Path, packages: Iterable[Package], caches: Sequence[Path]) -> tuple[str, ...]:
@@ -233,12 +238,12 @@ def mark(packages: Iterable[Package], cache: Path) -> None:
 def archive_of(package: Package) -> Path | None:
     """The archive of a package on this machine; None if it is on a server, or if the file is missing."""
     parts = urlsplit(package.url)
-    path = Path(package.archive or unquote(parts.path))
+    path = Path(unquote(parts.path))
     return path if _is_local(package) and path.is_file() else None
 
 
 def _is_local(package: Package) -> bool:
-    return bool(package.archive) or (package.url or package.channel).startswith("file:")
+    return (package.url or package.channel).startswith("file:")
 
 
 def _take_out(machine: Machine, package: Package, cache: Path, *, always: bool) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nbprovision.machine import platform as platform_facts
+from nbprovision.machine.archives import Archives
 from nbprovision.model.errors import ParameterError
 from nbprovision.model.task import Claim, Foretold
 from nbprovision.system import inputs, unfinished
@@ -109,7 +110,7 @@ class Machine:
         # Variables that a playbook sets for the work of one task.
         self.environment: dict[str, str] = {}
         # Files of this machine that are installed instead of what their URL in a lock leads to.
-        self.archives: Mapping[str, Path] = {}
+        self.archives = Archives()
         # In a run with a lock, what it has for each prefix.
         self.locked: Mapping[Path, LockedEnvironment] = {}
         self._views: list[Machine] = [self]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -215,15 +215,13 @@ def read(path: Path, text: str) -> Lock:
     return Lock(path, pylock, packages, _line_of(path, text, "requires-python"))
 
 
-def fitting(
-    packages: Iterable[LockedPackage], tags: Sequence[Tag], archives: Mapping[str, Path]
-) -> list[LockedPackage]:
+def fitting(packages: Iterable[LockedPackage], tags: Sequence[Tag], archives: Collection[str]) -> list[LockedPackage]:
     """The packages, each with the one file to install: the wheel that fits best, else the source distribution.
 
     Args:
         packages: The packages to install.
         tags: The tags of the target, see `target_tags`.
-        archives: Files of this machine by the URL that they replace.
+        archives: URLs whose files are on this machine; of several files that fit, one of them is chosen.
 
     Raises:
         TaskFailed: no file of a package fits.
@@ -237,7 +235,8 @@ def fitting(
     for entry in packages:
         package = entry.package
         if package.wheels:
-            names = ((wheel, parse_wheel_filename(wheel.filename)[-1]) for wheel in package.wheels)
+            here = [wheel for wheel in package.wheels if wheel.url in archives]
+            names = ((wheel, parse_wheel_filename(wheel.filename)[-1]) for wheel in here or package.wheels)
             wheel = next(select(names), None)
             if wheel is None and package.sdist is None:
                 raise _no_file(entry, tags)
@@ -402,10 +401,10 @@ def _digests(hashes: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _check_places(entry: LockedPackage, archives: Mapping[str, Path]) -> None:
+def _check_places(entry: LockedPackage, archives: Collection[str]) -> None:
     package = entry.package
     for file in entry.files:
-        path = archives.get(file.url or "") or entry.local(file)
+        path = entry.local(file) if file.url not in archives else None
         if path is not None and not path.is_file() and not (file.path and file.url):
             raise _missing(entry, path)
     if package.directory is not None and not (folder := path_of(package.directory.path, entry.base)).is_dir():

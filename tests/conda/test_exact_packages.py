@@ -17,6 +17,7 @@ import pytest
 from nbprovision.conda import explicit_file, rattler
 from nbprovision.conda import pixi_lock as pixi_lock_reader
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.machine.archives import Archives
 from nbprovision.machine.environments import installed
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, NotBegun, ParameterError, TaskFailed
@@ -424,9 +425,11 @@ def test_archives_that_are_taken_from_a_folder(
 ) -> None:
     """The records name the channel all the same. An archive there is verified like any other."""
     path = write(tiny, "alpha=1.0", "gamma=3.1", url="https://channel.invalid/chan")
+    kept = {}
     for name in (ALPHA, "gamma-3.1-0.tar.bz2"):
         shutil.copy(tiny.path / "noarch" / name, tmp_path / f"kept-{name}")
-        machine.archives[f"https://channel.invalid/chan/noarch/{name}"] = tmp_path / f"kept-{name}"
+        kept[f"https://channel.invalid/chan/noarch/{name}"] = tmp_path / f"kept-{name}"
+    machine.archives = Archives(kept)
     converge(locked(path), machine)
     written = record(prefix_of(machine), "alpha")
     assert written["url"] == f"https://channel.invalid/chan/noarch/{ALPHA}"

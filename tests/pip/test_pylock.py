@@ -16,6 +16,7 @@ import uv
 
 from nbprovision.indexes.index_settings import IndexSettings
 from nbprovision.machine import distributions
+from nbprovision.machine.archives import Archives
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, ProvisionError, TaskFailed
 from nbprovision.model.task import Foretold
@@ -318,7 +319,7 @@ def test_without_a_network_files_come_from_where_the_machine_has_them(
         package(*name.split("-")[:2], file(copies / name, f"https://nowhere.invalid/files/{name}")) for name in names
     ]
     (tmp_path / "pylock.toml").write_text(lock(*entries))
-    machine.archives = {f"https://nowhere.invalid/files/{name}": copies / name for name in names}
+    machine.archives = Archives({f"https://nowhere.invalid/files/{name}": copies / name for name in names})
     assert told(converge(task(requirements=str(tmp_path / "pylock.toml"), engine=engine), machine)) == BOTH
 
 
@@ -381,9 +382,9 @@ def test_an_archive_from_a_copy_is_in_place_without_the_copy(
     url, path = "https://nowhere.invalid/mine-0.1.tar.gz", tmp_path / "pylock.toml"
     path.write_text(lock(package("mine", "0.1", more=f"archive = {file(packed, url)}\n")))
     wanted = task(requirements=str(path), engine=engine)
-    machine.archives = {url: packed}
+    machine.archives = Archives({url: packed})
     assert [change.target for change in converge(wanted, machine)] == ["mine"]
-    machine.archives = {}
+    machine.archives = Archives()
     packed.unlink()
     machine.forget()
     assert planned(wanted, machine) == ()
