@@ -74,7 +74,9 @@ def execute(options: argparse.Namespace) -> int:
     refuse_foreign(machine.env, machine.user_home, machine.home)
     path = Path(options.playbook)
     folder = lock_folder.folder_of(path)
-    present = lock_folder.read(folder, home=machine.user_home) if (folder / lock_folder.INDEX).exists() else None
+    present = None
+    if (folder / lock_folder.INDEX).exists():
+        present = lock_folder.read(folder, tool=machine.home, home=machine.user_home)
     images = present.images if present is not None else []
     wanted = requests.collect(path, machine, Catalogue(), parse_extra_vars(options.extra_vars), images=images)
     if options.check:

@@ -21,7 +21,7 @@ from nbprovision.lock.places import Places
 from nbprovision.lock.requests import EnvironmentRequest
 from nbprovision.model.errors import InvalidPlaybook
 from nbprovision.system.files import exchange, set_mode, temporary_folder, write_atomically
-from nbprovision.system.places import user_home
+from nbprovision.system.places import tool_home, user_home
 from nbprovision.system.reading import read_bytes, read_json
 
 INDEX = "index.json"
@@ -96,12 +96,13 @@ def folder_of(playbook: Path) -> Path:
     return Path(os.path.abspath(playbook)).with_suffix(".lock")
 
 
-def read(folder: Path, *, home: Path | None = None) -> Lock:
+def read(folder: Path, *, tool: Path | None = None, home: Path | None = None) -> Lock:
     """Read a lock.
 
     Args:
         folder: Its folder.
-        home: The user's home; default that of this process.
+        tool: The tool's home; default that of this process.
+        home: The user's home, likewise.
 
     Raises:
         InvalidPlaybook: it does not exist, or is damaged.
@@ -127,7 +128,7 @@ def read(folder: Path, *, home: Path | None = None) -> Lock:
         if pylock is not None and (pylock.parent != folder or not pylock.is_file()):
             raise _wrong(folder, "the lock is incomplete", f"{pylock} is missing")
         environments[name] = LockedEnvironment(origin=origin, conda=conda.get(name, {}), pylock=pylock)
-    places = Places(folder.parent, home or Path(user_home(os.environ)))
+    places = Places(folder.parent, tool or Path(tool_home(os.environ)), home or Path(user_home(os.environ)))
     return Lock(folder=folder, platforms=index.platforms, environments=environments, places=places)
 
 

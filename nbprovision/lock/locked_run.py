@@ -52,7 +52,7 @@ def locked(
         InvalidPlaybook: the lock is missing, damaged or stale, or lacks an environment or the platform.
 
     """
-    lock = lock_folder.read(lock_folder.folder_of(playbook), home=machine.user_home)
+    lock = lock_folder.read(lock_folder.folder_of(playbook), tool=machine.home, home=machine.user_home)
     requests = collect(playbook, machine, catalogue, extra_vars, images=lock.images, kept=kept)
     stale = lock.stale(requests)
     if stale and not frozen:

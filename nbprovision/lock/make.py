@@ -71,7 +71,7 @@ def make(
         TaskFailed: the requested packages are incompatible, or a server cannot be reached.
 
     """
-    places = present.places if present is not None else Places(folder.parent, machine.user_home)
+    places = present.places if present is not None else Places(folder.parent, machine.home, machine.user_home)
     _refuse_unknown(upgrade.names, present)
     kept = None if upgrade.everything else present
     with temporary_folder(machine.cache / "lock") as scratch:

@@ -2,7 +2,8 @@
 
 py-rattler parses no relative URL. A local channel beside the playbook therefore has a URL on a host that cannot exist
 (``.invalid``, RFC 6761, section 6.4): ``https://playbook.invalid/channel/noarch/x-1.0-0.conda``. `Places.here` gives
-the file on this machine. A channel in the user's home is on ``home.invalid``. Any other ``file://`` URL stays.
+the file on this machine. A channel in the tool's home is on ``nbprovision.invalid``, one in the user's home on
+``home.invalid``. Any other ``file://`` URL stays.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 from nbprovision.system import secrets
 
 PLAYBOOK = "https://playbook.invalid"
+TOOL = "https://nbprovision.invalid"
 HOME = "https://home.invalid"
 # A channel's token is the first part of its path (https://docs.conda.io/projects/conda, "channel URLs with a token").
 _TOKEN = re.compile(r"^/t/[^/]+(?=/)")
@@ -27,17 +29,19 @@ class Places(msgspec.Struct, frozen=True):
 
     Attributes:
         playbook: The folder of the playbook.
+        tool: The tool's home.
         home: The user's home.
 
     """
 
     playbook: Path
+    tool: Path
     home: Path
 
     @property
     def _pairs(self) -> tuple[tuple[str, str], ...]:
-        """The folders' URLs, each with its URL in a lock; the playbook's first, as it may lie in the home."""
-        return (self.playbook.as_uri(), PLAYBOOK), (self.home.as_uri(), HOME)
+        """The folders' URLs, each with its URL in a lock; the user's home last, as the others may lie in it."""
+        return (self.playbook.as_uri(), PLAYBOOK), (self.tool.as_uri(), TOOL), (self.home.as_uri(), HOME)
 
     def locked(self, url: str) -> str:
         """The URL as a lock has it."""

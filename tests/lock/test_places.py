@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nbprovision.lock.places import Places, clean
 
-PLACES = Places(Path("/home/me/team"), Path("/home/me"))
+PLACES = Places(Path("/home/me/team"), Path("/home/me/.state"), Path("/home/me"))
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,7 @@ def test_a_url_has_no_secret(url: str, expected: str) -> None:
         ("file:///home/me/team/channel", "https://playbook.invalid/channel"),
         ("file:///home/me/team", "https://playbook.invalid"),
         ("file:///home/me/channel/noarch/x%20y.conda", "https://home.invalid/channel/noarch/x%20y.conda"),
+        ("file:///home/me/.state/channels/a", "https://nbprovision.invalid/channels/a"),
         ("file:///home/me/teams/channel", "https://home.invalid/teams/channel"),
         ("file:///srv/channel", "file:///srv/channel"),
         ("https://host/channel", "https://host/channel"),

@@ -13,7 +13,7 @@ from nbprovision.lock import pylock
 from nbprovision.lock.places import Places
 
 FOLDER = Path("/team/team.lock")
-PLACES = Places(Path("/team"), Path("/home/me"))
+PLACES = Places(Path("/team"), Path("/home/me/.state"), Path("/home/me"))
 PYTHONS = {"linux-64": "3.12.4", "linux-aarch64": "3.12.4"}
 DIGEST = {"sha256": "0" * 64}
 

@@ -52,7 +52,7 @@ def test_loops_conditions_and_variables_are_evaluated(
         ("risk", "conda", ("python", "six")),
     ]
     assert [[requirement.name for requirement in entry.wanted.wanted] for entry in wanted] == [[], ["humanize"]]
-    origin = wanted[0].origin(Places(folder, machine.user_home))
+    origin = wanted[0].origin(Places(folder, machine.home, machine.user_home))
     assert origin.channels == ("https://conda.anaconda.org/conda-forge", "https://playbook.invalid/mine")
 
 
@@ -132,7 +132,7 @@ def test_indexes_are_those_that_the_playbook_configures(folder: Path, machine: M
         - ensure_venv: {name: x, requirements: [more.txt]}
         """,
     )
-    origin = wanted.origin(Places(folder, machine.user_home))
+    origin = wanted.origin(Places(folder, machine.home, machine.user_home))
     assert origin.indexes == ("https://own.example/simple", "https://more.example/simple")
     assert origin.requirements == (f"six --hash=sha256:{'0' * 64}",)
     assert "pa55w0rd" not in str(origin)
