@@ -8,8 +8,8 @@
     channels/N/...           the local channels that the playbook builds
     packages/SHA256/NAME     conda packages and distributions
 
-The archives in it are compressed already, so it is a plain tar archive (the ustar format of POSIX.1-2001, extended by
-pax), and each member can be read where it lies. Owners, modes and times are fixed: the same contents are the same bytes.
+The archives in it are compressed already, so it is a plain tar archive (pax, POSIX.1-2001), and each member can be read
+where it lies. Owners, modes and times are fixed: the same contents are the same bytes.
 
 `bootstrap.sh` runs this module from the wheel in the bundle before the tool is installed, so it imports nothing but the
 standard library.
@@ -140,10 +140,11 @@ def _manifest(stream: IO[bytes], found: Mapping[str, tarfile.TarInfo]) -> dict[s
     try:
         manifest = json.loads(text)
         version = manifest["version"]
-        if not isinstance(manifest["members"], dict) or not isinstance(version, int):
-            raise TypeError
+        whole = isinstance(manifest["members"], dict) and isinstance(version, int)
     except (ValueError, TypeError, LookupError, RecursionError):
-        raise Damaged(f"its {MANIFEST} cannot be read") from None
+        whole = False
+    if not whole:
+        raise Damaged(f"its {MANIFEST} cannot be read")
     if version > VERSION:
         raise Damaged(f"it has version {version}, and this nbprovision reads up to {VERSION}")
     return dict(manifest)

@@ -20,6 +20,7 @@ COMMANDS = {
     "keep-awake": "hold the idle stop for some time, or show how it is",
     "facts": "show what is on this machine: platform, conda, environments, kernels, indexes",
     "export": "print a playbook that installs the packages of environments again",
+    "bundle": "write a playbook with its lock, all packages and the tool into one file, for machines without a network",
     "diff": "compare the packages of locks, machines and environments",
     "lint": "find mistakes in playbooks and lifecycle scripts without running them",
     "doc": "show the parameters and changes of a task, with examples",

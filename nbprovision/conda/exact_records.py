@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -147,10 +147,8 @@ class Locked:
                 cause="conda is set to `offline`, and the package is not in the cache",
                 cure="switch `offline` off, at least once",
             )
-        number = reporter.on_download_start(reporter.on_populate_cache_start(0, package.name))
         try:
-            with replacing(path, durable=False) as stream:
-                await download_to_writer(client, package.url, _Writer(stream, number, package.size, reporter))
+            await _download(client, package, path, reporter)
         except FAILURES as error:
             if "HTTP status" in str(error):
                 raise
@@ -163,8 +161,6 @@ class Locked:
                     if not (cache / package.stem).is_dir():
                         raise
             return False
-        finally:
-            reporter.on_download_completed(number)
         return True
 
     # -------------------------------------------------------------------------------------------------------- records
@@ -198,6 +194,41 @@ class Locked:
                 name = text.partition(" ")[0]
                 if name.startswith("__") and not _satisfies(virtual.get(name), text):
                     raise _lacking(record, text, virtual.get(name))
+
+
+async def keep(packages: Iterable[LockedPackage], client: rattler.Client, folder: Path, reporter: _Reporter) -> None:
+    """Put the archives of packages into a folder, each under its SHA-256; those that it has stay.
+
+    Raises:
+        TaskFailed: an archive is not the locked one.
+        Exception: one of py-rattler's for a failed download.
+
+    """
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def fetched(package: LockedPackage) -> None:
+        path = folder / package.sha256
+        async with limit:
+            if path.exists():
+                return
+            with temporary_folder(path) as scratch:
+                await _download(client, package, scratch / "archive", reporter)
+                _require_digest(package, _digest_of(scratch / "archive", package), package.url)
+                (scratch / "archive").rename(path)
+
+    make_folder(folder)
+    for result in await asyncio.gather(*map(fetched, packages), return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
+async def _download(client: rattler.Client, package: LockedPackage, path: Path, reporter: _Reporter) -> None:
+    number = reporter.on_download_start(reporter.on_populate_cache_start(0, package.name))
+    try:
+        with replacing(path, durable=False) as stream:
+            await download_to_writer(client, package.url, _Writer(stream, number, package.size, reporter))
+    finally:
+        reporter.on_download_completed(number)
 
 
 class _Writer:

@@ -162,6 +162,20 @@ class FetchRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="fe
     offline: bool = False
 
 
+class ArchiveRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="archives"):
+    """Put the archives of packages into a folder, each under its SHA-256, after a check of it.
+
+    Attributes:
+        packages: The packages, with URLs that can be reached from here.
+        credentials: Credentials by host.
+
+    """
+
+    packages: list[LockedPackage]
+    folder: str
+    credentials: dict[str, Any]
+
+
 class RehearseRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="rehearse"):
     """Fetch a numbered solution, and link its new packages into ``scratch`` instead of ``prefix``."""
 
@@ -182,7 +196,8 @@ class InstallRequest(_Fetching, frozen=True, kw_only=True, tag_field="do", tag="
     requested: list[str]
 
 
-Request = Union[SolveRequest, ExactRequest, FetchRequest, RehearseRequest, InstallRequest]  # noqa: UP007 - msgspec.convert needs it at run time
+# A `Union`, as msgspec.convert needs it at run time.
+Request = Union[SolveRequest, ExactRequest, ArchiveRequest, FetchRequest, RehearseRequest, InstallRequest]  # noqa: UP007
 
 
 class PlatformSolve(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ from rattler.exceptions import (
 from nbprovision.conda import exact_records
 from nbprovision.conda.query import (
     UNSOLVABLE,
+    ArchiveRequest,
     Attempt,
     ExactRequest,
     FetchRequest,
@@ -68,6 +69,8 @@ def work(message: Any, tell: Tell) -> Any:
         return _exact(request)
     reporter = _Reporter(tell)  # type: ignore[abstract]  # the methods without a body are not
     with ending_when_silent(request.silence, lambda: list(reporter.coming.values()), lambda: reporter.progress):
+        if isinstance(request, ArchiveRequest):
+            return asyncio.run(_keep(request, reporter))
         if isinstance(request, FetchRequest):
             return asyncio.run(_fetch(request, reporter))
         if isinstance(request, RehearseRequest):
@@ -206,6 +209,18 @@ async def _fetch(request: FetchRequest, reporter: _Reporter) -> None:
         await _locked[request.solution].fetch(client, Path(request.cache), request.archives, reporter)
     except (*_FAILURES, *exact_records.FAILURES) as error:
         raise _failed(error, request, _solved[request.solution]) from error
+
+
+async def _keep(request: ArchiveRequest, reporter: _Reporter) -> None:
+    _offer_credentials(request.credentials)
+    client = _client(verify=request.verify, retries=request.retries)
+    try:
+        await exact_records.keep(request.packages, client, Path(request.folder), reporter)
+    except (*_FAILURES, *exact_records.FAILURES) as error:
+        text = str(error).replace("\nCaused by", "; caused by")
+        raise TaskFailed(
+            "cannot fetch the packages", cause=text, cure="run again: fetched packages are kept"
+        ) from error
 
 
 def _records(solution: int, cache: str) -> list[rattler.RepoDataRecord]:

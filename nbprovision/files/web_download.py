@@ -162,14 +162,15 @@ class Download:
 
     def _ask(self, url: str) -> tuple[Any, Any]:
         """Send one request; return the answer, or else the error that has a status."""
+        place, authorization = _without_userinfo(url)
         request = urllib.request.Request(  # noqa: S310 - https, or http of this machine
-            url, headers={"User-Agent": f"nbprovision/{__version__}", "Accept-Encoding": "identity"}
+            place, headers={"User-Agent": f"nbprovision/{__version__}", "Accept-Encoding": "identity"}
         )
         if self._size > 0:
             request.add_header("Range", f"bytes={self._size}-")
             if self._tag:
                 request.add_header("If-Range", self._tag)
-        authorization = _authorization(url, self._machine, self._failure)
+        authorization = authorization or _authorization(place, self._machine, self._failure)
         if authorization:
             request.add_unredirected_header("Authorization", authorization)
         proxy = network.proxy_of(url, self._machine.env)
@@ -191,8 +192,10 @@ class Download:
         target = urljoin(url, location)
         parts = urlsplit(target)
         secrets.remember_url(target)
-        from_here = is_loopback(urlsplit(self._url).hostname or "") and is_loopback(parts.hostname or "")
-        if parts.scheme == "https" or (parts.scheme == "http" and from_here):
+        first = urlsplit(self._url)
+        from_here = is_loopback(first.hostname or "")
+        may_be_plain = is_loopback(parts.hostname or "") if from_here else first.scheme == "http"
+        if parts.scheme == "https" or (parts.scheme == "http" and may_be_plain):
             return target
         raise TaskFailed(
             self._failure,
@@ -254,6 +257,22 @@ def _use_proxy(request: urllib.request.Request, proxy: str) -> None:
     request.set_proxy(parts.netloc.rpartition("@")[2], parts.scheme)
 
 
+def _without_userinfo(url: str) -> tuple[str, str]:
+    """The URL without user and password, and the header with them (RFC 7617); empty without any."""
+    parts = urlsplit(url)
+    userinfo, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, ""
+    secrets.remember_userinfo(userinfo)
+    return parts._replace(netloc=host).geturl(), _basic(unquote(parts.username or ""), unquote(parts.password or ""))
+
+
+def _basic(user: str, password: str) -> str:
+    header = base64.b64encode(f"{user}:{password}".encode()).decode()
+    secrets.remember(header)
+    return f"Basic {header}"
+
+
 def _authorization(url: str, machine: Machine, failure: str) -> str:
     """The header for a server that the user's netrc names, as for curl, pip and git; empty for none."""
     path = Path(machine.env.get("NETRC") or machine.user_home / ".netrc")
@@ -271,9 +290,7 @@ def _authorization(url: str, machine: Machine, failure: str) -> str:
         return ""
     user, _, password = (text or "" for text in entry)
     secrets.remember(password)
-    header = base64.b64encode(f"{user}:{password}".encode()).decode()
-    secrets.remember(header)
-    return f"Basic {header}"
+    return _basic(user, password)
 
 
 def _authorities(machine: Machine, failure: str) -> ssl.SSLContext:

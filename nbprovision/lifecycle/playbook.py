@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from nbprovision.lifecycle.payload import Member, Payload, pack
+from nbprovision.lifecycle.payload import SCRIPT, Container, Member, Payload, pack
 from nbprovision.lint.check import check
 from nbprovision.lint.finding import Finding
 from nbprovision.lint.subject import ELSEWHERE, Catalogue, Elsewhere, is_of_elsewhere, outside_of
@@ -41,7 +41,7 @@ _ANY_TAG = ("all", "tagged", "untagged", "always", "never")
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """A playbook that can go into a script.
+    """A playbook that can go to another machine.
 
     Attributes:
         payload: Its files, itself first.
@@ -122,6 +122,7 @@ def examine(
     *,
     tags: Collection[str] = (),
     skip_tags: Collection[str] = (),
+    into: Container = SCRIPT,
 ) -> Checked:
     """Check a playbook as lint does, and collect the files that it and its tasks read.
 
@@ -133,6 +134,7 @@ def examine(
         extra_vars: The variables of ``-e``.
         tags: The value of ``--tags`` for the run.
         skip_tags: The value of ``--skip-tags``.
+        into: What the files go into.
 
     Raises:
         InvalidPlaybook: a run would refuse the playbook (each fault has its position), or one of its files is missing,
@@ -148,7 +150,7 @@ def examine(
     if errors:
         raise _refused(errors)
     members, notes = _Reading(path, machine, catalogue, extra_vars, tags, skip_tags).members()
-    payload, changed = pack(members)
+    payload, changed = pack(members, into)
     return Checked(payload=payload, warnings=tuple(warnings), notes=tuple(dict.fromkeys((*notes, *changed))))
 
 
@@ -265,7 +267,7 @@ class _Reading:
                 members.setdefault(here, Member(here, self._shown(here), position, document=named.document))
             else:
                 raise InvalidPlaybook(
-                    f"{self._shown(here)} is missing; it must go into the script with the playbook",
+                    f"{self._shown(here)} is missing; it must go with the playbook",
                     cause="it is named here, and a relative path begins at the folder of the file that names it",
                     cure="correct the path; write an absolute path for a file of the notebook itself",
                     position=position,

@@ -73,7 +73,7 @@ def refuse_in_variables(variables: Mapping[str, Any]) -> None:
             refuse_in_option("-e", text, key)
 
 
-def refuse_in_file(name: str, text: str) -> None:
+def refuse_in_file(name: str, text: str, into: str = "the script") -> None:
     """Refuse secrets in a playbook or in one of its files.
 
     A line with the comment ``# noqa: plain-secret`` is accepted, as in `nbprovision lint`.
@@ -81,6 +81,7 @@ def refuse_in_file(name: str, text: str) -> None:
     Args:
         name: The file, for messages.
         text: Its text.
+        into: What the file would be part of.
 
     Raises:
         InvalidPlaybook: the text holds a secret; the error has its position, but not its value.
@@ -91,8 +92,8 @@ def refuse_in_file(name: str, text: str) -> None:
         line = lines[position.line - 1] if position.line <= len(lines) else ""
         if not _QUIET.search(line):
             raise InvalidPlaybook(
-                f"{secret.what} would be part of the script",
-                cause=WHY,
+                f"{secret.what} would be part of {into}",
+                cause=WHY if into == "the script" else f"everybody who may read {into} can read it",
                 cure="keep it on the volume or in AWS Secrets Manager, and write "
                 f"{{{{ lookup('file', PATH) }}}} or {{{{ lookup('env', '{secret.name}') }}}} in the playbook; "
                 "if it is not a secret, end the line with # noqa: plain-secret",

@@ -237,8 +237,8 @@ def _damaged(path: Path, why: str) -> UsageError:
 
 def _missing(tool: _Wheel, wheels: Sequence[_Wheel], machine: str, minor: int) -> Iterator[Missing]:
     """Return the wheels that an install of the tool would not find."""
-    tags = frozenset(_tags(machine, minor))
-    environment = _environment(machine, minor)
+    tags = frozenset(wheel_tags(machine, minor))
+    environment = marker_environment(machine, minor)
     python = environment["python_full_version"]
     if not tool.tags & tags or not tool.metadata[0].contains(python):
         yield Missing(f"{TOOL}=={tool.version}", "the script", f"its wheel is not for Python 3.{minor} on {machine}")
@@ -278,7 +278,8 @@ def _missing(tool: _Wheel, wheels: Sequence[_Wheel], machine: str, minor: int) -
         wanted += [(name, requirement) for requirement in best.metadata[1]]
 
 
-def _tags(machine: str, minor: int) -> Iterator[Tag]:
+def wheel_tags(machine: str, minor: int) -> Iterator[Tag]:
+    """The tags of wheels for CPython 3.``minor`` on an instance of that kind of machine, the best first."""
     major, newest = _GLIBC
     platforms = [f"manylinux_{major}_{minor}_{machine}" for minor in range(newest, _OLDEST_GLIBC[machine] - 1, -1)]
     legacy = {"x86_64": ("manylinux2014", "manylinux2010", "manylinux1"), "aarch64": ("manylinux2014",)}[machine]
@@ -287,8 +288,8 @@ def _tags(machine: str, minor: int) -> Iterator[Tag]:
     yield from compatible_tags((3, minor), interpreter=f"cp3{minor}", platforms=platforms)
 
 
-def _environment(machine: str, minor: int) -> dict[str, str]:
-    """Return the values of markers: https://packaging.python.org/en/latest/specifications/dependency-specifiers/."""
+def marker_environment(machine: str, minor: int) -> dict[str, str]:
+    """The values of markers there: https://packaging.python.org/en/latest/specifications/dependency-specifiers/."""
     full = f"3.{minor}.9"
     return {
         "implementation_name": "cpython",

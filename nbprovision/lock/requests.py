@@ -105,7 +105,7 @@ def _digest(content: image.Content) -> str:
     return hashlib.sha256(msgspec.json.encode(content, order="sorted")).hexdigest()
 
 
-class _Call(NamedTuple):
+class BoundTask(NamedTuple):
     """A task, and the machine with the variables that the playbook sets for it."""
 
     call: TaskCall
@@ -138,17 +138,14 @@ def collect(
         InvalidPlaybook: the playbook has faults, or cannot be locked.
 
     """
-    playbook = read_playbook(path, catalogue, extra_vars, machine.variables(), env=machine.env, judge=obeyed, kept=kept)
-    calls = [call for play in playbook.plays for call in (*play.calls, *play.handlers) if call.chosen]
-    results = {call.register: Unknown(call.title) for call in calls if call.register}
-    tasks = [bound for call in calls if (bound := _bound(call, results, machine)) is not None]
+    tasks = bound_tasks(path, machine, catalogue, extra_vars, kept=kept)
     for entry in tasks:
         with _located(entry):
             machine.expect(entry.task.configures(entry.machine))
     for name in images:
         if machine.conda.prefix_of(name) is None:
             machine.declared.setdefault(name, _ELSEWHERE / name)
-    requests: list[tuple[_Call, LockRequest]] = []
+    requests: list[tuple[BoundTask, LockRequest]] = []
     for entry in tasks:
         with _located(entry):
             machine.declared.update(entry.task.declares(entry.machine))
@@ -156,10 +153,30 @@ def collect(
     return sorted(_Environments(machine, requests).all(), key=lambda request: request.name)
 
 
+def bound_tasks(
+    path: Path,
+    machine: Machine,
+    catalogue: Catalogue,
+    extra_vars: Mapping[str, Any],
+    *,
+    kept: Mapping[Path, bytes] | None = None,
+) -> list[BoundTask]:
+    """The tasks of a playbook that are not skipped on this machine; see `collect`.
+
+    Raises:
+        InvalidPlaybook: the playbook has faults, or what a lock needs of it is known only in a run.
+
+    """
+    playbook = read_playbook(path, catalogue, extra_vars, machine.variables(), env=machine.env, judge=obeyed, kept=kept)
+    calls = [call for play in playbook.plays for call in (*play.calls, *play.handlers) if call.chosen]
+    results = {call.register: Unknown(call.title) for call in calls if call.register}
+    return [bound for call in calls if (bound := _bound(call, results, machine)) is not None]
+
+
 class _located:  # noqa: N801 - a context manager
     """Gives the errors of the body the position of a task, and advice on a missing environment."""
 
-    def __init__(self, entry: _Call) -> None:
+    def __init__(self, entry: BoundTask) -> None:
         self._entry = entry
 
     def __enter__(self) -> None:
@@ -173,7 +190,7 @@ class _located:  # noqa: N801 - a context manager
             error.at(self._entry.call.position)
 
 
-def _bound(call: TaskCall, results: Results, machine: Machine) -> _Call | None:
+def _bound(call: TaskCall, results: Results, machine: Machine) -> BoundTask | None:
     """The task of a call, None if it is skipped here; ``results`` are those that a run would have.
 
     Raises:
@@ -194,7 +211,7 @@ def _bound(call: TaskCall, results: Results, machine: Machine) -> _Call | None:
                 position=call.position,
             ) from None
     environment = dict(call.environment)
-    return _Call(call, expanded(task), machine.seen_with(environment, applies=False) if environment else machine)
+    return BoundTask(call, expanded(task), machine.seen_with(environment, applies=False) if environment else machine)
 
 
 class _Only(dict[Path, "str | None"]):
@@ -211,7 +228,7 @@ class _Only(dict[Path, "str | None"]):
 class _Environments:
     """Joins the requests of all tasks by environment."""
 
-    def __init__(self, machine: Machine, requests: Iterable[tuple[_Call, LockRequest]]) -> None:
+    def __init__(self, machine: Machine, requests: Iterable[tuple[BoundTask, LockRequest]]) -> None:
         self._machine = machine
         self._conda: dict[Path, list[CondaLockRequest]] = {}
         self._pip: dict[Path, list[PipLockRequest]] = {}

@@ -10,7 +10,7 @@ import pytest
 from nbprovision.catalogue import Catalogue
 from nbprovision.cli import main
 from nbprovision.cli.lint import assumed
-from nbprovision.lifecycle.payload import MAX_FILE
+from nbprovision.lifecycle.payload import SCRIPT
 from nbprovision.lifecycle.playbook import Checked, examine, handed_on
 from nbprovision.model.errors import InvalidPlaybook, UsageError
 from nbprovision.playbook.extra_vars import parse_extra_vars
@@ -336,7 +336,7 @@ def test_a_missing_nested_file_is_refused_with_its_own_line(tmp_path: Path, monk
     ("content", "words"),
     [
         (b"\x7fELF\0\0", "is not text (6 bytes)"),
-        (b"a" * (MAX_FILE + 1), f"has {MAX_FILE + 1:,} bytes"),
+        (b"a" * (SCRIPT.most + 1), f"has {SCRIPT.most + 1:,} bytes"),
     ],
 )
 def test_what_no_script_can_hold_is_refused_with_its_size(tmp_path: Path, content: bytes, words: str) -> None:
