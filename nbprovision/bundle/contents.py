@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -17,6 +17,8 @@ from nbprovision.pip import pylock
 from nbprovision.pip.pylock import LockedPackage
 from nbprovision.system.files import read_text
 
+# A file that has no URL in the lock gets one in the bundle's copy of it: SHA-256 and name follow.
+OWN_URL = "https://bundle.invalid"
 _MINOR = re.compile(r"""python_version == ['"]3\.(\d+)['"]""")
 
 
@@ -24,13 +26,14 @@ class Archive(NamedTuple):
     """The file of a package.
 
     Attributes:
-        url: Its URL in the lock.
+        url: Its URL in the bundle's lock.
         name: The file's name.
         sha256: Its digest.
         kind: A conda package, a wheel, or a source distribution, which has to be built.
         conda: The conda package.
         distribution: The name of the distribution.
         minor: The version of CPython 3 that a source distribution is for.
+        local: The file, if the lock has a path for it.
 
     """
 
@@ -41,13 +44,26 @@ class Archive(NamedTuple):
     conda: CondaPackage | None = None
     distribution: str = ""
     minor: int = 0
+    local: Path | None = None
+
+
+def refuse_built(lock: Lock) -> None:
+    """Refuse packages that are built at each install, for which a machine would need a network.
+
+    Raises:
+        InvalidPlaybook: naming each.
+
+    """
+    for name, environment in lock.environments.items():
+        if environment.pylock is not None:
+            _refuse(name, {entry.name: _built_from(entry) for entry in _read(environment.pylock).packages})
 
 
 def of_environment(lock: Lock, name: str, platform: str, packed: Collection[Path]) -> list[Archive]:
     """The archives of an environment on a platform.
 
     Args:
-        lock: The lock.
+        lock: The lock, of which `refuse_built` has refused nothing.
         name: The environment's name.
         platform: conda's name of the platform.
         packed: The files that go with the playbook.
@@ -64,19 +80,27 @@ def of_environment(lock: Lock, name: str, platform: str, packed: Collection[Path
     ]
     if environment.pylock is None or platform not in environment.origin.platforms:
         return archives
-    locked = pylock.read(environment.pylock, read_text(environment.pylock) or "")
+    locked = _read(environment.pylock)
     minor = _minor(locked, platform)
     values = wheels.marker_environment(MACHINES[platform], minor)
     tags = list(wheels.wheel_tags(MACHINES[platform], minor))
     chosen = pylock.fitting(locked.select(values), tags, ())
-    unfit = [f"{entry.name}: {reason}" for entry in chosen if (reason := _fault(entry, packed))]
+    _refuse(name, {entry.name: _fault(entry, packed) for entry in chosen})
+    return [*archives, *(archive for entry in chosen for archive in _archives(entry, minor, packed))]
+
+
+def _read(path: Path) -> pylock.Lock:
+    return pylock.read(path, read_text(path) or "")
+
+
+def _refuse(environment: str, faults: Mapping[str, str]) -> None:
+    unfit = [f"{name}: {fault}" for name, fault in faults.items() if fault]
     if unfit:
         raise InvalidPlaybook(
-            f"'{name}' has packages that cannot go into a bundle",
+            f"'{environment}' has packages that cannot go into a bundle",
             cause="\n".join(unfit),
             cure="build a wheel of each (pip wheel --no-deps) beside the playbook, request that, and lock again",
         )
-    return [*archives, *(archive for entry in chosen for archive in _archives(entry, minor))]
 
 
 def _minor(lock: pylock.Lock, platform: str) -> int:
@@ -99,23 +123,30 @@ def _minor(lock: pylock.Lock, platform: str) -> int:
 
 def _fault(entry: LockedPackage, packed: Collection[Path]) -> str:
     """The reason why a package cannot go into a bundle; empty if it can."""
-    package = entry.package
-    if package.vcs is not None:
-        return f"it is built from a {package.vcs.type} repository at each install"
-    if package.directory is not None:
-        return "it is built from a folder at each install"
-    for file in entry.files:
-        local = entry.local(file)
-        if local is not None and local not in packed:
-            return f"{local} is not beside the playbook, and no task names it"
-        if local is None and not file.hashes.get("sha256"):
-            return "the lock has no SHA-256 of its file"
-    return ""
+    if any(not file.hashes.get("sha256") for file in entry.files):
+        return "the lock has no SHA-256 of its file"
+    archive = entry.package.archive
+    local = entry.local(archive) if archive is not None else None
+    return f"{local} does not go with the playbook" if local is not None and local not in packed else ""
 
 
-def _archives(entry: LockedPackage, minor: int) -> Iterator[Archive]:
+def _built_from(entry: LockedPackage) -> str:
+    if entry.package.vcs is not None:
+        return f"it is built from a {entry.package.vcs.type} repository at each install"
+    return "it is built from a folder at each install" if entry.package.directory is not None else ""
+
+
+def _archives(entry: LockedPackage, minor: int, packed: Collection[Path]) -> Iterator[Archive]:
     for file in entry.files:
-        if file.url and entry.local(file) is None:
-            name = unquote(urlsplit(file.url).path.rpartition("/")[2])
-            kind: Literal["wheel", "source"] = "wheel" if name.endswith(".whl") else "source"
-            yield Archive(file.url, name, file.hashes["sha256"], kind, distribution=entry.name, minor=minor)
+        local, sha256 = entry.local(file), file.hashes["sha256"]
+        if local in packed:
+            continue
+        name = local.name if local is not None else unquote(urlsplit(file.url or "").path.rpartition("/")[2])
+        url = file.url if local is None and file.url else own_url(name, sha256)
+        kind: Literal["wheel", "source"] = "wheel" if name.endswith(".whl") else "source"
+        yield Archive(url, name, sha256, kind, distribution=entry.name, minor=minor, local=local)
+
+
+def own_url(name: str, sha256: str) -> str:
+    """The URL of a file that only the bundle has."""
+    return f"{OWN_URL}/{sha256}/{name}"

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from packaging.utils import parse_wheel_filename
 
+from nbprovision.bundle import wheel_file
 from nbprovision.bundle.contents import Archive
 from nbprovision.channel.package import decompressed
 from nbprovision.conda import archives as conda_archives
@@ -67,7 +68,7 @@ def fetch_conda(
         here = lock.here(archive.url)
         if here.startswith("file:"):
             path = Path(unquote(urlsplit(here).path))
-            _require_local(path, archive)
+            require_local(path, archive)
             files[archive.url] = path
         elif archive.conda is not None:
             remote.append(msgspec.structs.replace(archive.conda, url=here))
@@ -76,17 +77,23 @@ def fetch_conda(
     return files
 
 
-def _require_local(path: Path, archive: Archive) -> None:
+def require_local(path: Path, archive: Archive) -> None:
+    """Refuse a file of this machine that is not the locked one.
+
+    Raises:
+        TaskFailed: it is missing, or its digest differs.
+
+    """
     if not path.is_file():
         raise TaskFailed(
             f"{path} is missing",
-            cause="the lock names it, in a channel on this machine",
-            cure="run the playbook here first, which builds the channel, or lock again",
+            cause="the lock names it",
+            cure="put it back, or lock again; a channel that the playbook builds is there after a run",
         )
     if digest_of(path) != archive.sha256:
         raise TaskFailed(
             f"{path} is not the file in the lock",
-            cause="its sha256 differs: the channel was built again since",
+            cause="its sha256 differs: it has been replaced since",
             cure="lock again",
         )
 
@@ -175,7 +182,9 @@ def _build(machine: Machine, archive: Archive, source: Path, folder: Path) -> No
             cure=f"put a wheel of {archive.distribution} on the index, or request a version that has one",
         )
     for path in folder.iterdir():
-        if path.suffix != ".whl":
+        if path.suffix == ".whl":
+            path.write_bytes(wheel_file.with_fixed_times(path.read_bytes()))
+        else:
             path.unlink()  # uv's own .gitignore
 
 

@@ -27,8 +27,6 @@ from nbprovision.model.errors import InvalidPlaybook, TaskFailed, UsageError
 from nbprovision.system.files import remove, replacing
 
 _CONTAINER = Container("the bundle", 100_000_000, 10_000, text=False)
-# A wheel that was built for the bundle has no URL in the lock.
-_BUILT = "https://bundle.invalid"
 # What these bring is not in a bundle: they fetch it at each run.
 FETCHING = frozenset({"ensure_download", "ensure_git_repo", "ensure_s3_sync", "ensure_r_pkg"})
 
@@ -83,6 +81,7 @@ def make(
 
     """
     scratch = machine.cache / "bundle"
+    contents.refuse_built(lock)
     checked = examine(playbook, Machine(home=machine.home), catalogue, extra_vars, into=_CONTAINER)
     work = _Work(machine, lock, requests, platforms, checked.payload, playbook, scratch)
     tasks = bound_tasks(playbook, Machine(home=machine.home), catalogue, extra_vars)
@@ -211,14 +210,20 @@ class _Work:
     def _fetch(self, name: str, wanted: Sequence[Archive]) -> None:
         machine, request, folder = self._machine, self._requests[name], self._scratch
         conda = [each for each in wanted if each.kind == "conda"]
-        others = [each for each in wanted if each.kind != "conda"]
+        local = {each.url: each.local for each in wanted if each.local is not None}
+        others = [each for each in wanted if each.kind != "conda" and each.url not in local]
         files = fetching.fetch_conda(machine, self._lock, conda, request.channels, folder)
         files |= fetching.fetch_distributions(machine, others, request.settings, folder)
         for each in wanted:
+            path = local.get(each.url) or files[each.url]
+            if each.local is not None:
+                fetching.require_local(path, each)
             if each.kind == "source":
-                self._take_built(name, each, files[each.url])
-            else:
-                self._take(each.url, each.name, each.sha256, files[each.url])
+                self._take_built(name, each, path)
+                continue
+            self._take(each.url, each.name, each.sha256, path)
+            if each.local is not None:
+                self._name_wheel(name, each, each.name, each.sha256)
 
     def _take(self, url: str, name: str, sha256: str, path: Path) -> None:
         if url in self.packages:
@@ -234,17 +239,28 @@ class _Work:
         platforms = [platform for platform, urls in by_platform.items() if source.url in urls]
         wheel = fetching.build_wheel(self._machine, source, path, platforms, self._scratch / "built")
         sha256 = digest_of(wheel)
-        url = f"{_BUILT}/{sha256}/{wheel.name}"
+        url = contents.own_url(wheel.name, sha256)
         self._take(url, wheel.name, sha256, wheel)
         for platform in platforms:
             by_platform[platform] = [url if each == source.url else each for each in by_platform[platform]]
+        self._name_wheel(name, source, wheel.name, sha256)
+
+    def _name_wheel(self, name: str, archive: Archive, wheel: str, sha256: str) -> None:
+        """Name a wheel that only the bundle has in its copy of the lock, in place of the locked file."""
         lock = self._lock.environments[name].pylock
-        assert lock is not None  # noqa: S101 - the source distribution is in it
+        assert lock is not None  # noqa: S101 - the distribution is in it
         document = self._locks.setdefault(lock, pylock.read(lock))
         for package in document["packages"]:
-            if package.get("sdist", package.get("archive", {})).get("url") == source.url:
-                package.setdefault("wheels", []).append({"url": url, "hashes": {"sha256": sha256}})
-                package.pop("archive", None)
+            files = [*package.get("wheels", ()), *(package[key] for key in ("sdist", "archive") if key in package)]
+            if not any(file.get("hashes", {}).get("sha256") == archive.sha256 for file in files):
+                continue
+            others = [file for file in package.get("wheels", ()) if file["hashes"]["sha256"] != archive.sha256]
+            package["wheels"] = [
+                *others,
+                {"name": wheel, "url": contents.own_url(wheel, sha256), "hashes": {"sha256": sha256}},
+            ]
+            for key in ("sdist", "archive"):
+                package.pop(key, None)
 
     def take_tool(self) -> dict[str, list[int]]:
         """Take the wheels of the tool.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import sys
-import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import Distribution, distribution, distributions
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nbprovision
+from nbprovision.bundle import wheel_file
 from nbprovision.bundle.contents import Archive
 from nbprovision.indexes import index_settings
 from nbprovision.lifecycle import wheels
@@ -28,14 +27,11 @@ from nbprovision.system.files import make_folder, read_text, write_atomically
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
 
-_TIME = (1980, 1, 1, 0, 0, 0)  # the first that a zip archive can have
 _AT_ONCE = 4  # resolutions
 
 
 def own_wheel() -> tuple[str, bytes]:
     """A wheel of the running tool, the same bytes for the same code: its file name and its content.
-
-    Format: https://packaging.python.org/en/latest/specifications/binary-distribution-format/
 
     Raises:
         TaskFailed: the tool is not installed as a distribution.
@@ -56,14 +52,8 @@ def own_wheel() -> tuple[str, bytes]:
     record = f"{stem}.dist-info/RECORD"
     lines = [f"{name},sha256={_digest(content)},{len(content)}\n" for name, content in files.items()]
     files[record] = "".join([*lines, f"{record},,\n"]).encode()
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as wheel:
-        for name, data in files.items():
-            entry = zipfile.ZipInfo(name, _TIME)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = (0o100755 if name.endswith(f"scripts/{TOOL}") else 0o100644) << 16
-            wheel.writestr(entry, data)
-    return f"{stem}-py3-none-any.whl", content.getvalue()
+    content = wheel_file.written((name, data, name.endswith(f"scripts/{TOOL}")) for name, data in files.items())
+    return f"{stem}-py3-none-any.whl", content
 
 
 def _script(installed: Distribution) -> bytes:
@@ -115,7 +105,7 @@ def needed(machine: Machine, platforms: Sequence[str], scratch: Path) -> tuple[l
             raise TaskFailed(
                 f"the index has not all wheels of the tool for {platform}",
                 cause="a bundle brings nbprovision with all that it needs, as wheels",
-                cure="use an index with the wheels of: " + ", ".join(_requirements()),
+                cure="use an index with the wheels of: " + ", ".join(requirements()),
             )
     return list(archives.values()), complete
 
@@ -146,7 +136,7 @@ def _compile(machine: Machine, platform: str, minor: int, output: Path, constrai
     request = Request(
         prefix=Path(sys.prefix),
         python=Path(sys.executable),
-        lines=tuple(_requirements()),
+        lines=tuple(requirements()),
         constraints=constraints,
         options=install_settings.configured(machine.env, machine.user_home, None, root=machine.root),
     )
@@ -154,5 +144,6 @@ def _compile(machine: Machine, platform: str, minor: int, output: Path, constrai
     uv_command.compile_lock(machine, request, settings, output=output, version=f"3.{minor}", platform=target)
 
 
-def _requirements() -> Iterator[str]:
+def requirements() -> Iterator[str]:
+    """The distributions that the tool needs, as its metadata has them."""
     return (text for text in distribution(TOOL).requires or () if "extra ==" not in text)

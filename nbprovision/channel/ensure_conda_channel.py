@@ -102,12 +102,14 @@ class EnsureCondaChannel(Task[ChannelState], frozen=True, kw_only=True):
         return Plan(changes=tuple(changes))
 
     def apply(self, plan: Plan, machine: Machine) -> None:
-        """Build the channel, or remove it."""
+        """Build the channel, or take it from a bundle, or remove it."""
         from nbprovision.channel import maker
 
         folder = machine.path(self.path)
         if self.state == "absent":
             maker.remove(folder)
+            return
+        if machine.archives.restore(folder) and not self.plan(manifest.read(folder, deep=True)).changes:
             return
         before = manifest.read(folder).manifest or manifest.EMPTY
         maker.make(

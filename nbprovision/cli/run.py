@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbprovision.catalogue import Catalogue
 from nbprovision.cli.asking import at_terminal
@@ -33,6 +33,9 @@ from nbprovision.state.witness import parse
 from nbprovision.system import log
 from nbprovision.system.secrets import mask
 
+if TYPE_CHECKING:
+    from nbprovision.bundle.opened import Opened
+
 _SHOWS_EVENTS = 2  # the number of `v`
 
 _EPILOG = """
@@ -41,6 +44,7 @@ examples:
   nbprovision run team.yml                       make the changes
   nbprovision run team.yml -e team=risk -t pip   with another value, and only tasks with the tag pip
   nbprovision run team.yml --locked              exactly the packages of team.lock/ (see nbprovision lock)
+  nbprovision run --bundle team.tar              the same without a network (see nbprovision bundle)
   nbprovision run team.yml --format json         one JSON document on standard output
   nbprovision run team.yml --deadline 240        return in time; unfinished work continues in the background
 
@@ -58,7 +62,13 @@ exit status:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``run``."""
     parser.epilog = _EPILOG
-    parser.add_argument("playbook", metavar="PLAYBOOK", help="the playbook's file")
+    parser.add_argument("playbook", metavar="PLAYBOOK", nargs="?", help="the playbook's file")
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="FILE",
+        help="a file with the playbook, its lock and its packages",
+    )
     add = parser.add_argument_group("what is done").add_argument
     add("-C", "--check", action="store_true", help="show what would change, and change nothing")
     add("--exit-code", action="store_true", help="with --check: exit status 3 when something would change")
@@ -119,6 +129,12 @@ def execute(options: argparse.Namespace) -> int:
         raise UsageError("--exit-code needs --check", cure="add --check, or leave it out")
     if options.step and options.deadline is not None:
         raise UsageError("--step cannot be combined with --deadline", cause="work in the background cannot ask")
+    if (options.playbook is None) == (options.bundle is None):
+        raise UsageError(
+            "either PLAYBOOK or --bundle FILE is required",
+            cause="a bundle has its own playbook" if options.playbook else "",
+            cure="leave PLAYBOOK out" if options.playbook else "name the playbook's file",
+        )
     machine = Machine(home=options.home.absolute() if options.home else None)
     if not background.nobody_waits_from_the_start() or options.list_tasks or options.list_tags:
         return _execute(options, machine, background.Report())
@@ -185,11 +201,35 @@ def _execute(options: argparse.Namespace, machine: Machine, report: background.R
     return exit_status(results)
 
 
-def _use_lock(options: argparse.Namespace, machine: Machine, good: last_good.Kept | None) -> None:
+def _open_bundle(options: argparse.Namespace, machine: Machine) -> Opened:
+    """Take the playbook and the packages from the bundle.
+
+    Raises:
+        InvalidPlaybook: see `opened.open_bundle`.
+
+    """
+    from nbprovision.bundle import opened
+
+    try:
+        bundle = opened.open_bundle(options.bundle, machine)
+    except InvalidPlaybook:
+        if not options.last_good:
+            raise
+        bundle = opened.earlier(options.bundle, machine)
+    options.playbook = str(bundle.playbook)
+    if bundle.archives is not None:
+        machine.archives = bundle.archives
+    return bundle
+
+
+def _use_lock(
+    options: argparse.Namespace, machine: Machine, good: last_good.Kept | None, bundle: Opened | None
+) -> None:
     """Have the environments installed from the lock.
 
     Raises:
         InvalidPlaybook: see `locked_run.locked`.
+        NotBegun: the packages of the bundle do not fit on the disk.
 
     """
     from nbprovision.lock.locked_run import locked
@@ -202,7 +242,10 @@ def _use_lock(options: argparse.Namespace, machine: Machine, good: last_good.Kep
         parse_extra_vars(options.extra_vars, kept, obeyed),
         kept=kept,
         frozen=options.frozen or good is not None,
+        bundle=options.bundle,
     )
+    if bundle is not None and bundle.archives is not None and not options.check:
+        bundle.archives.require_room(machine, lock)
     machine.locked = lock.environments
     if options.relay is None:
         for line in lock.notes:
@@ -219,10 +262,11 @@ def _warn_of_unknown_tags(options: argparse.Namespace, session: Session) -> None
 def _session(options: argparse.Namespace, machine: Machine) -> Session:
     """Read the playbook; a lifecycle script's that is invalid is what `nbprovision status` is to show."""
     try:
+        bundle = _open_bundle(options, machine) if options.bundle is not None else None
         kept = _last_good(options, machine) if options.last_good else None
         replaced = Replaced(kept.date, _fault(options, machine)) if kept is not None else None
-        if options.locked or options.frozen:
-            _use_lock(options, machine, kept)
+        if options.locked or options.frozen or bundle is not None:
+            _use_lock(options, machine, kept, bundle)
         return Session(_request(options, kept, replaced), machine, Catalogue())
     except ProvisionError as error:
         if hook() and not (options.check or options.list_tasks or options.list_tags):
@@ -280,6 +324,7 @@ def _request(
         replaced=replaced,
         witness=not options.no_witness,
         lock_timeout=options.lock_timeout,
+        bundle=options.bundle,
     )
 
 

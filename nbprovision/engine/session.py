@@ -57,6 +57,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         replaced: With ``kept``, a description of the replaced files.
         witness: Trust the proofs of earlier runs as far as nothing has changed since.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
+        bundle: The bundle that the playbook is from.
 
     """
 
@@ -72,6 +73,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     replaced: activity.Replaced | None = None
     witness: bool = True
     lock_timeout: float | None = None
+    bundle: Path | None = None
 
 
 def obeyed(path: Path) -> None:
@@ -161,10 +163,11 @@ class Session:
             log.open_log(home / "log" / "nbprovision.log", rotates=alone)
             if alone:
                 image.record_baselines(self._machine)
-            if reads:
-                results, content = self._finish(listener, announce, allowed)
-            else:
-                results, content = self._recorded(listener, announce, allowed)
+            try:
+                work = self._finish if reads else self._recorded
+                results, content = work(listener, announce, allowed)
+            finally:
+                self._machine.archives.close()
         return results, content
 
     @property
@@ -263,7 +266,8 @@ class Session:
         looked_at = {**self._facts_read, **self._playbook.looked_at}
         # A pending notification is an input too: its file keeps the next run from ending early.
         pending = [notices.path] if notices.path is not None else []
-        inputs = store.look([*self._playbook.content, *looked_at, *_own_code(), *pending]) or ()
+        bundle = [request.bundle] if request.bundle is not None else []
+        inputs = store.look([*self._playbook.content, *bundle, *looked_at, *_own_code(), *pending]) or ()
         # An input that changed just now, or by this run, may differ from what was read.
         fresh = not inputs or any(_changed_since(witness, self._began) for witness in inputs)
         fresh = fresh or any(os.path.lexists(path) != existed for path, existed in looked_at.items())

@@ -65,15 +65,22 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
         """The URL on this machine of a URL in the lock."""
         return self.places.here(url)
 
-    def stale(self, requests: Iterable[EnvironmentRequest]) -> list[str]:
+    def stale(self, requests: Iterable[EnvironmentRequest], *, indexes: bool = True) -> list[str]:
         """What the playbook requests otherwise than when it was locked, each in a line; empty for a fresh lock.
 
         Args:
             requests: The playbook's requests, from `requests.collect`.
+            indexes: Other package indexes count.
 
         """
         locked = {name: environment.origin for name, environment in self.environments.items()}
-        return differences(locked, {request.name: request.origin(self.places) for request in requests})
+        wanted = {request.name: request.origin(self.places) for request in requests}
+        if not indexes:
+            wanted = {
+                name: msgspec.structs.replace(origin, indexes=locked[name].indexes) if name in locked else origin
+                for name, origin in wanted.items()
+            }
+        return differences(locked, wanted)
 
     def moved(self, requests: Iterable[EnvironmentRequest]) -> list[str]:
         """The environments whose image differs from that of the machine that wrote the lock."""

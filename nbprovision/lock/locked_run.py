@@ -37,6 +37,7 @@ def locked(
     *,
     kept: Mapping[Path, bytes] | None = None,
     frozen: bool,
+    bundle: Path | None = None,
 ) -> Locked:
     """Read the lock beside a playbook, and compare it with the playbook.
 
@@ -47,6 +48,7 @@ def locked(
         extra_vars: The variables of ``-e``.
         kept: Contents to read in place of the playbook's files.
         frozen: Use the lock even if it is stale.
+        bundle: The bundle that the playbook is from; this machine's indexes do not matter then.
 
     Raises:
         InvalidPlaybook: the lock is missing, damaged or stale, or lacks an environment or the platform.
@@ -54,12 +56,13 @@ def locked(
     """
     lock = lock_folder.read(lock_folder.folder_of(playbook), tool=machine.home, home=machine.user_home)
     requests = collect(playbook, machine, catalogue, extra_vars, images=lock.images, kept=kept)
-    stale = lock.stale(requests)
+    stale = lock.stale(requests, indexes=bundle is None)
     if stale and not frozen:
+        again = f"write it again: nbprovision lock {playbook}" if bundle is None else "make the bundle again"
         raise InvalidPlaybook(
-            f"the lock {lock.folder} is stale",
+            f"the lock {lock.folder if bundle is None else f'in {bundle}'} is stale",
             cause="\n".join(stale),
-            cure=f"write it again: nbprovision lock {playbook}\nor use it as it is: --frozen",
+            cure=f"{again}\nor use it as it is: --frozen",
         )
     environments = {request.prefix: _environment(lock, request, playbook) for request in requests}
     return Locked(environments, tuple(_notes(lock, requests, stale)))

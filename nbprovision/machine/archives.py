@@ -32,6 +32,9 @@ class Archives(Mapping[str, Path]):
     def release(self, urls: Iterable[str]) -> None:
         """Note that these files are installed: copies that were made for it can go."""
 
+    def close(self) -> None:
+        """Note that the run is over."""
+
     def restore(self, folder: Path) -> bool:
         """Put a local channel into its folder.
 

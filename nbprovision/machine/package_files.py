@@ -126,12 +126,13 @@ def remove_distribution(prefix: Path, dist_info: Path) -> None:
     _remove_all_empty((parent for parent in parents if top not in parent.parents), Path(inside))
 
 
-def set_origin(dist_info: Path, origin: bytes) -> None:
-    """Replace the recorded origin of a distribution (``direct_url.json``, PEP 610), and its row in RECORD.
+def set_record(dist_info: Path, name: str, content: bytes | None) -> None:
+    """Replace a file of a distribution's ``.dist-info`` folder, and its row in RECORD.
 
     Args:
-        dist_info: The folder of the distribution.
-        origin: The new content.
+        dist_info: The folder.
+        name: The file's name; if the distribution does not have it, nothing happens.
+        content: The new content; None to remove the file.
 
     """
     import base64
@@ -139,14 +140,21 @@ def set_origin(dist_info: Path, origin: bytes) -> None:
     import hashlib
     import io
 
-    name = f"{dist_info.name}/direct_url.json"
-    digest = base64.urlsafe_b64encode(hashlib.sha256(origin).digest()).rstrip(b"=").decode()
+    path, listed = dist_info / name, f"{dist_info.name}/{name}"
+    if not path.exists():
+        return
     rows = [row for row in csv.reader((read_text(dist_info / "RECORD") or "").splitlines()) if row]
-    rows = [[name, f"sha256={digest}", str(len(origin))] if row[0] == name else row for row in rows]
+    if content is None:
+        rows = [row for row in rows if row[0] != listed]
+    else:
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        rows = [[listed, f"sha256={digest}", str(len(content))] if row[0] == listed else row for row in rows]
+        write_atomically(path, content, mode=0o644, durable=False)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    write_atomically(dist_info / "direct_url.json", origin, mode=0o644, durable=False)
     write_atomically(dist_info / "RECORD", text.getvalue(), mode=0o644)
+    if content is None:
+        path.unlink()
 
 
 def mend(shared: Iterable[SharedFile]) -> None:

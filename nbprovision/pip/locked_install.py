@@ -106,22 +106,24 @@ def _common(first: str, second: str) -> int:
 
 
 def record_origins(machine: Machine, request: Request) -> None:
-    """Record an archive that came from a copy on this machine (`Machine.archives`) as from its URL in the lock.
+    """Record what came from a copy on this machine (`Machine.archives`) as from its URL in the lock.
 
-    Its hash has been checked, so it is the same. The next run, without the copy, recognises it by the URL.
+    Its hash has been checked, so it is the same. The next run, without the copy, recognises it by the URL. uv's note of
+    the copy's times goes.
     """
     copied = [
-        (entry, archive)
-        for entry in request.locked
-        if (archive := entry.package.archive) is not None and archive.url in machine.archives
+        entry for entry in request.locked if any(file.url in machine.archives for file in entry.files if file.url)
     ]
     installed = request.found() if copied else {}
-    for entry, archive in copied:
+    for entry in copied:
+        archive = entry.package.archive
         hashes = dict(digest.split(":", 1) for digest in entry.hashes)
-        origin: dict[str, Any] = {"url": archive.url, "archive_info": {"hashes": hashes}}
-        origin.update({"subdirectory": archive.subdirectory} if archive.subdirectory else {})
         for distribution in installed.get(entry.name, ()):
-            package_files.set_origin(distribution.path, msgspec.json.encode(origin))
+            package_files.set_record(distribution.path, "uv_cache.json", None)
+            if archive is not None:
+                origin: dict[str, Any] = {"url": archive.url, "archive_info": {"hashes": hashes}}
+                origin.update({"subdirectory": archive.subdirectory} if archive.subdirectory else {})
+                package_files.set_record(distribution.path, "direct_url.json", msgspec.json.encode(origin))
 
 
 @contextlib.contextmanager

@@ -51,7 +51,16 @@ _NEUTRAL = {
 # Options that change only what is checked or shown: they take the full path, but belong to the same state.
 _ANEW = ("-v", "-vv", "-vvv", "--verbose", "--no-witness", "--list-tasks", "--list-tags", "--step")
 # Options that are part of what is described: another value has another state file.
-_SELECTING = {"--tags": 1, "-t": 1, "--skip-tags": 1, "-e": 1, "--extra-vars": 1, "--locked": 0, "--frozen": 0}
+_SELECTING = {
+    "--tags": 1,
+    "-t": 1,
+    "--skip-tags": 1,
+    "-e": 1,
+    "--extra-vars": 1,
+    "--locked": 0,
+    "--frozen": 0,
+    "--bundle": 1,
+}
 # Options that need the plans of the tasks.
 _PLANNED = ("--diff", "-D", "--tags", "-t", "--skip-tags")
 # Variables that facts are read from, by the beginnings of their names.
@@ -124,7 +133,7 @@ def parse(argv: list[str]) -> Invocation | None:
     """Understand ``argv`` if it is a plain run; None leaves it to the real command line."""
     if not argv or argv[0] != "run":
         return None
-    playbook = home = ""
+    playbook = home = bundle = ""
     selection: list[str] = []
     json = check = again = False
     words = iter(argv[1:])
@@ -143,6 +152,8 @@ def parse(argv: list[str]) -> Invocation | None:
             return None
         if takes and not equals:
             value = next(words, "")
+        if name == "--bundle":
+            bundle = value
         if name in _SELECTING:
             selection += [name, value]
         elif name == "--format":
@@ -155,10 +166,21 @@ def parse(argv: list[str]) -> Invocation | None:
             check = True
         elif name in ("--lock-timeout", "--deadline") and not value.isdigit():
             return None
+    home = os.path.abspath(home) if home else tool_home(os.environ)
+    if bundle:
+        folder = bundle_folder(home, os.path.abspath(bundle))
+        try:
+            playbook = f"{folder}/{os.readlink(folder + '/main')}" if not playbook else ""
+        except OSError:
+            return None
     if not playbook.isprintable() or not playbook:  # its name would reach the terminal as written
         return None
-    home = os.path.abspath(home) if home else tool_home(os.environ)
     return Invocation(os.path.abspath(playbook), home, selection, json, check, again)
+
+
+def bundle_folder(home: str, bundle: str) -> str:
+    """The folder in the tool's home for the playbook of a bundle, which ``main`` in it is a link to."""
+    return f"{home}/bundles/{digest(bundle)}"
 
 
 def read_lines(path: str) -> list[str]:

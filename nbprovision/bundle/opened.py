@@ -1,0 +1,296 @@
+"""A bundle in a run: verified, its playbook in the tool's home, and its packages wherever a lock has their URLs.
+
+The folder ``bundles/DIGEST`` of the tool's home, named by the path of the bundle, has its playbook in ``files``, a link
+``main`` to it, by which the start-up path finds its state, and a record of the bundle that it is from. A bundle that
+has not changed since is not read again as a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from nbprovision.bundle import archive
+from nbprovision.bundle.archive import Bundle, Damaged
+from nbprovision.conda.rattler import package_cache
+from nbprovision.engine.session import obeyed
+from nbprovision.lock.locked_run import Locked
+from nbprovision.lock.places import Places
+from nbprovision.machine.archives import Archives
+from nbprovision.machine.platform import conda_subdir
+from nbprovision.model.errors import InvalidPlaybook, NotBegun, TaskFailed
+from nbprovision.state.witness import bundle_folder, identity
+from nbprovision.system.disk_space import FREE_SOME, free_space, megabytes
+from nbprovision.system.files import explained, make_folder, read_text, remove, replacing, set_mode, write_atomically
+
+if TYPE_CHECKING:
+    from nbprovision.machine.machine import Machine
+
+_RECORD = "record.json"
+_FILES = "files"
+_PLAYBOOK = "playbook/"
+
+
+class _Record(msgspec.Struct, frozen=True):
+    """Where the playbook in a folder is from.
+
+    Attributes:
+        path: The bundle.
+        identity: Its identity when it was verified.
+
+    """
+
+    path: str
+    identity: str
+
+
+class Opened(NamedTuple):
+    """A bundle for a run.
+
+    Attributes:
+        playbook: Its playbook in the tool's home, with the lock beside it.
+        archives: Its packages; None if the bundle is damaged, and an earlier one takes its place.
+
+    """
+
+    playbook: Path
+    archives: BundledArchives | None
+
+
+def open_bundle(path: Path, machine: Machine) -> Opened:
+    """Verify a bundle, and put its playbook into the tool's home.
+
+    Args:
+        path: The bundle.
+        machine: The facts.
+
+    Raises:
+        InvalidPlaybook: it is missing, truncated, altered or no bundle, or it is not for this platform.
+        NotTrusted: this process is root's, and somebody else can change the file.
+        TaskFailed: the playbook cannot be written.
+
+    """
+    path = Path(os.path.abspath(path))
+    try:
+        before = identity(path.stat())
+        obeyed(path)
+        bundle = archive.read(path)
+        folder = Path(bundle_folder(str(machine.home), str(path)))
+        if _recorded(folder) != _Record(str(path), before):
+            archive.verify(bundle, lambda done, total: machine.progress(f"verifying {path.name}", done, total))
+            main = _unpack(bundle, folder)
+            # Last, so that what a kill leaves half made is unpacked again.
+            write_atomically(folder / _RECORD, msgspec.json.encode(_Record(str(path), before)))
+        else:
+            main = folder / _FILES / str(bundle.manifest["playbook"])
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise InvalidPlaybook(
+            f"the bundle {path} does not exist" if missing else f"the bundle {path} cannot be read",
+            cause="" if missing else error.strerror or str(error),
+            cure="correct its path; `nbprovision bundle PLAYBOOK -o FILE` writes one",
+        ) from None
+    except Damaged as error:
+        raise InvalidPlaybook(
+            f"the bundle {path} is truncated or altered, or no bundle",
+            cause=str(error),
+            cure="copy it again from the machine that made it, and compare sha256sum on both; nothing was changed",
+        ) from None
+    _require_platform(bundle)
+    places = Places(main.parent, machine.home, machine.user_home)
+    return Opened(playbook=main, archives=BundledArchives(bundle, machine.cache / "bundled", places))
+
+
+def earlier(path: Path, machine: Machine) -> Opened:
+    """The playbook of a bundle as it was when it was whole.
+
+    Raises:
+        InvalidPlaybook: it was never unpacked here.
+
+    """
+    folder = Path(bundle_folder(str(machine.home), os.path.abspath(path)))
+    with contextlib.suppress(OSError):
+        return Opened(playbook=folder / os.readlink(folder / "main"), archives=None)
+    raise InvalidPlaybook(
+        f"the bundle {path} cannot be used",
+        cause="no earlier start has unpacked its playbook",
+        cure="copy it again from the machine that made it",
+    )
+
+
+def _recorded(folder: Path) -> _Record | None:
+    with contextlib.suppress(msgspec.DecodeError):
+        return msgspec.json.decode(read_text(folder / _RECORD) or "", type=_Record)
+    return None
+
+
+def _unpack(bundle: Bundle, folder: Path) -> Path:
+    """Put the playbook and its files into a folder; a file with the same content keeps its time, which is a witness.
+
+    Returns:
+        The playbook.
+
+    """
+    names = {name.removeprefix(_PLAYBOOK): name for name in bundle.named(_PLAYBOOK)}
+    for name in names:
+        if name.startswith("/") or ".." in name.split("/"):
+            raise Damaged(f"its member {name!r} leads out of the folder")
+    programs = set(bundle.manifest.get("executable", ()))
+    files = folder / _FILES
+    make_folder(folder, mode=0o700)
+    remove(folder / _RECORD)
+    for present in list(_below(files)):
+        if present not in names:
+            remove(files / present)
+    for name, member in names.items():
+        content, target = archive.content(bundle, member), files / name
+        make_folder(target.parent)
+        if not target.is_file() or target.read_bytes() != content:
+            write_atomically(target, content, mode=0o644)
+        set_mode(target, 0o755 if name in programs else 0o644)
+    main = files / str(bundle.manifest["playbook"])
+    link = folder / "main"
+    if not link.is_symlink() or os.readlink(link) != os.path.relpath(main, folder):
+        remove(link)
+        link.symlink_to(os.path.relpath(main, folder))
+    return main
+
+
+def _below(folder: Path) -> Iterator[str]:
+    for place, _, names in os.walk(folder):
+        yield from (os.path.relpath(os.path.join(place, name), folder) for name in names)
+
+
+def _require_platform(bundle: Bundle) -> None:
+    platforms = bundle.manifest.get("platforms", [])
+    if conda_subdir() not in platforms:
+        raise InvalidPlaybook(
+            f"the bundle {bundle.path} is not for {conda_subdir()}, which this machine is",
+            cause=f"it is for {', '.join(platforms)}",
+            cure=f"make it with --platform {conda_subdir()} too",
+        )
+
+
+class BundledArchives(Archives):
+    """The packages of a bundle, each taken out when it is needed.
+
+    Args:
+        bundle: The bundle, which has been verified.
+        folder: The folder for the files that are taken out.
+        places: The folders that the lock names in another way.
+
+    """
+
+    def __init__(self, bundle: Bundle, folder: Path, places: Places) -> None:
+        super().__init__()
+        self._bundle = bundle
+        self._folder = folder
+        self._places = places
+        packages: Mapping[str, Mapping[str, Any]] = bundle.manifest["packages"]
+        self._packages = {places.here(url): package for url, package in packages.items()}
+        self._lock = threading.Lock()  # environments are made side by side
+
+    def __getitem__(self, url: str) -> Path:
+        """The file of a package, whose digest is verified as it is taken out.
+
+        Raises:
+            KeyError: the bundle does not have it.
+            TaskFailed: the bundle has changed since it was verified, or the disk is full.
+
+        """
+        name = str(self._packages[url]["member"])
+        member = self._bundle.members[name]
+        path = self._folder / member.sha256 / name.rpartition("/")[2]
+        with self._lock:
+            if not path.is_file():
+                self._take_out(name, path)
+        return path
+
+    def __contains__(self, url: object) -> bool:
+        return url in self._packages
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packages)
+
+    def __len__(self) -> int:
+        return len(self._packages)
+
+    def _take_out(self, name: str, path: Path) -> None:
+        make_folder(path.parent)
+        try:
+            with replacing(path, durable=False) as stream:
+                stream.writelines(archive.blocks(self._bundle, name))
+        except Damaged as error:
+            raise TaskFailed(
+                f"the bundle {self._bundle.path} has changed during the run",
+                cause=str(error),
+                cure="run again with a bundle that is whole",
+            ) from None
+
+    def release(self, urls: Iterable[str]) -> None:
+        """Remove the copies of packages that are in the package cache now."""
+        for url in urls:
+            if url in self._packages:
+                remove(self._folder / self._bundle.members[str(self._packages[url]["member"])].sha256)
+
+    def close(self) -> None:
+        """Remove all copies."""
+        with contextlib.suppress(TaskFailed):
+            remove(self._folder)
+
+    def restore(self, folder: Path) -> bool:
+        """Put a local channel of the bundle into its folder, its manifest last; see `Archives`."""
+        place = self._bundle.manifest["channels"].get(self._places.locked(folder.as_uri()))
+        if place is None:
+            return False
+        names = sorted(self._bundle.named(place), key=lambda name: name.count("/"), reverse=True)
+        for name in names:
+            target = folder / name.removeprefix(place)
+            make_folder(target.parent)
+            with explained(f"cannot write {target}", target), replacing(target, durable=False) as stream:
+                stream.writelines(archive.blocks(self._bundle, name))
+        return True
+
+    def require_room(self, machine: Machine, locked: Locked) -> None:
+        """Refuse a run for whose packages the disk has no space.
+
+        Args:
+            machine: The facts.
+            locked: What the lock has for each prefix.
+
+        Raises:
+            NotBegun: with the needed and the free space.
+
+        """
+        packages: dict[str, Mapping[str, Any]] = {}
+        environments: Mapping[str, Mapping[str, list[str]]] = self._bundle.manifest["environments"]
+        for prefix, environment in locked.environments.items():
+            cache = package_cache(machine, prefix) if environment.conda is not None else None
+            for url in environments.get(environment.name, {}).get(conda_subdir(), ()):
+                here = self._places.here(url)
+                if not self._is_there(here, prefix, cache):
+                    packages[here] = self._packages[here]
+        # Each is unpacked once, and copied out of the bundle for that.
+        need = sum(each["unpacked"] + self._bundle.members[each["member"]].size for each in packages.values())
+        space = free_space(machine.home)
+        if need > space.free:
+            raise NotBegun(
+                f"the packages of {self._bundle.path} do not fit on the disk",
+                cause=f"{len(packages)} of them need {megabytes(need)}, and {megabytes(space.free)} are free at "
+                f"{space.folder}",
+                cure=FREE_SOME,
+            )
+
+    def _is_there(self, url: str, prefix: Path, cache: Path | None) -> bool:
+        """Whether a package is installed or in the package cache; a distribution counts as installed in any prefix."""
+        name = url.rpartition("/")[2]
+        if not name.endswith((".conda", ".tar.bz2")):
+            return prefix.exists()
+        stem = name.removesuffix(".conda").removesuffix(".tar.bz2")
+        return (prefix / "conda-meta" / f"{stem}.json").exists() or (cache is not None and (cache / stem).is_dir())
