@@ -27,7 +27,7 @@ from nbprovision.machine.platform import conda_subdir
 from nbprovision.model.errors import InvalidPlaybook, NotBegun, TaskFailed
 from nbprovision.state.witness import bundle_folder, identity
 from nbprovision.system.disk_space import FREE_SOME, free_space, megabytes
-from nbprovision.system.files import explained, make_folder, read_text, remove, replacing, set_mode, write_atomically
+from nbprovision.system.files import explained, make_folder, read_text, remove, replacing, write_atomically
 
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
@@ -151,9 +151,9 @@ def _unpack(bundle: Bundle, folder: Path) -> Path:
     for name, member in names.items():
         content, target = archive.content(bundle, member), files / name
         make_folder(target.parent)
-        if not target.is_file() or target.read_bytes() != content:
-            write_atomically(target, content, mode=0o644)
-        set_mode(target, 0o755 if name in programs else 0o644)
+        mode = 0o755 if name in programs else 0o644
+        if not target.is_file() or target.stat().st_mode & 0o777 != mode or target.read_bytes() != content:
+            write_atomically(target, content, mode=mode)
     main = files / str(bundle.manifest["playbook"])
     link = folder / "main"
     if not link.is_symlink() or os.readlink(link) != os.path.relpath(main, folder):

@@ -181,7 +181,9 @@ def test_another_bundle_in_the_place_is_looked_at(bundled: Bundled, tmp_path: Pa
     finally:
         bundled.playbook.write_text(first)
     done = bundled.run(tar=tar)
-    assert [task["task"] for task in done["tasks"] if task["status"] == "changed"] == ["ensure_file"], done
+    assert [task["task"] for task in done["tasks"] if task["status"] == "changed"] == ["ensure_file"], [
+        task["changes"] for task in done["tasks"]
+    ]
     assert (bundled.home / "nbprovision/image.png").exists()
     changed = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed == {"team.yml"}
