@@ -21,6 +21,7 @@ pytest_plugins = [
     "tests.support.auditing",
     "tests.support.bytecode",
     "tests.support.run_folder",
+    "tests.support.measuring",
     "tests.support.tiers",
     "tests.support.figures",
     "tests.support.own_wheels",

@@ -24,7 +24,7 @@ from nbprovision.state.witness import identity
 from tests.conftest import Channel
 from tests.support.driver import converge, planned
 
-pytestmark = pytest.mark.proof
+pytestmark = [pytest.mark.proof, pytest.mark.sampled(2)]
 
 DEBIAN = Path("/usr/bin/python3")
 IMPORTS = "import ssl, sqlite3, ctypes, zlib, lzma, bz2, hashlib, json, sysconfig, sys; print(sys.prefix)"

@@ -17,6 +17,8 @@ from nbprovision.report import activity
 from nbprovision.report.progress import TEXT_FILE, correct_text
 from tests.support.at_work import World, until
 
+pytestmark = pytest.mark.sampled(2)
+
 
 def test_nothing_ran_yet(world: World) -> None:
     assert world.status()["state"] == "never"

@@ -29,7 +29,7 @@ from tests.support.driver import converge, planned
 from tests.support.file_server import FileServer, serving_files
 from tests.support.lock_files import explicit, pixi_lock
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.sampled(2)]
 
 Write = Callable[..., Path]
 FORMATS = ["pixi.lock", "@EXPLICIT with sha256", "@EXPLICIT with md5"]

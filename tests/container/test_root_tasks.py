@@ -20,6 +20,8 @@ from tests.container.test_lifecycle_script import bring_wheels, from_wheels
 from tests.container.test_trust import WON, WON_BY_PYTHON, of_root
 from tests.support.authority_file import AUTHORITY
 
+pytestmark = pytest.mark.sampled(3)
+
 # A task of each kind, as `root_tasks` has it.
 TRIALS = {
     "ensure_json": "{path: /etc/docker/daemon.json, values: {data-root: /srv/docker}, scope: system}",

@@ -16,6 +16,8 @@ from tests.container.conftest import TOOL_HOME, VOLUME, Image, Instance, Instanc
 from tests.container.test_lifecycle_script import CODE, ENVIRONMENT, PLAYBOOK, bring_wheels, from_wheels, state_of
 from tests.support.figures import RecordFigure
 
+pytestmark = pytest.mark.sampled(2)
+
 ROOT = Path(__file__).parents[2]
 NBPROVISION = f"{TOOL_HOME}/bin/nbprovision"
 ANACONDA = "/home/ec2-user/anaconda3"

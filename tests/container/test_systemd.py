@@ -17,6 +17,8 @@ from tests.container.test_lifecycle_script import bring_wheels, from_wheels
 from tests.container.test_scenarios import SLOW_BACKEND, SMALL, wait_for
 from tests.support.figures import RecordFigure
 
+pytestmark = pytest.mark.sampled(2)
+
 SCRIPT = "lifecycle-on-start.service"
 UNIT = "nbprovision-on-start"
 JUPYTER = "jupyter-server.service"

@@ -9,6 +9,8 @@ import pytest
 from tests.container.conftest import TOOL_HOME, VOLUME, Instance
 from tests.container.test_lifecycle_script import bring_wheels, from_wheels
 
+pytestmark = pytest.mark.sampled(3)
+
 PLAYBOOK = """\
 - tasks:
     - ensure_kernel: {name: small, argv: [/bin/cat, "{connection_file}"], display_name: Small}

@@ -19,6 +19,8 @@ from nbprovision.engine import after_restart
 from nbprovision.engine.guard import run_lock
 from nbprovision.state import effects
 
+pytestmark = pytest.mark.sampled(2)
+
 ROOT = Path(__file__).parents[2]
 FAULTS = ROOT / "tests/reliability/faults.py"
 BASHRC = "# of the image\n"

@@ -15,6 +15,8 @@ from nbprovision.engine import background
 from nbprovision.report.relay import Relay
 from tests.support.at_work import World, until
 
+pytestmark = pytest.mark.sampled(2)
+
 LINE = re.compile(
     r"nbprovision: (done|failed) status=\d+ seconds=\d+\.\d changed=(\d+|-) failed=(\d+|-) version=\S+ hook=\S+ background=1"
 )

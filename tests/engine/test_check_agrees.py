@@ -23,7 +23,7 @@ from nbprovision.__main__ import main
 from tests.conftest import Channel
 from tests.support.conda_packages import TinyChannel
 
-pytestmark = [pytest.mark.engine, pytest.mark.network]
+pytestmark = [pytest.mark.engine, pytest.mark.network, pytest.mark.sampled(2)]
 
 ENV = "    - ensure_conda_env: {name: new, channels: [CHANNEL], packages: [python, idna=3.7]}\n"
 UNREACHABLE = "http://127.0.0.1:9/c"

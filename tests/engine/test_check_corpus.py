@@ -31,6 +31,7 @@ from tests.reference.test_examples import AWS, FILES
 pytestmark = [
     pytest.mark.engine, pytest.mark.network, pytest.mark.kernel, pytest.mark.proof,
     pytest.mark.scaled("NBPROVISION_TEST_CORPUS"),
+    pytest.mark.sampled(2),
 ]  # fmt: skip
 ALL = os.environ.get("NBPROVISION_TEST_CORPUS") == "all"
 

@@ -21,6 +21,8 @@ from nbprovision.model.errors import TaskFailed
 from nbprovision.system import log, secrets
 from tests.support.at_work import until
 
+pytestmark = pytest.mark.sampled(2)
+
 ROOT = Path(__file__).parents[2]
 # It starts a grandchild, and waits for a file.
 WORK = (

@@ -23,7 +23,7 @@ from tests.support.driver import converge, planned
 from tests.support.git_repositories import GitServer, Origin, git, serving
 from tests.support.planted import USER, reachable_folder, root_only
 
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+pytestmark = [pytest.mark.skipif(shutil.which("git") is None, reason="there is no git"), pytest.mark.sampled(2)]
 
 
 @pytest.fixture

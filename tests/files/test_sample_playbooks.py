@@ -30,6 +30,8 @@ from tests.support.pip_environment import venv
 from tests.support.r_repository import Repository, environment, needs_r, version_in
 from tests.support.wheels import make_wheel
 
+pytestmark = pytest.mark.sampled(2)
+
 __all__ = ["cloud", "server"]
 ROOT = Path(__file__).parents[2]
 

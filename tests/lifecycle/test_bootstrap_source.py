@@ -22,7 +22,7 @@ from tests.lifecycle.test_bootstrap_hook import Index, an_index, another_version
 from tests.lifecycle.test_render import fetched, program
 from tests.support.bootstrapping import NOT_THERE, REACHED, ROOT, bootstrap
 
-pytestmark = pytest.mark.proof
+pytestmark = [pytest.mark.proof, pytest.mark.sampled(3)]
 
 PYPI = f"pypi:nbprovision=={__version__}"
 WHEEL = f"nbprovision-{__version__}-py3-none-any.whl"

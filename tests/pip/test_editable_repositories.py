@@ -18,7 +18,7 @@ from tests.support.pip_environment import Task, asked_of, prefix, task, wheels
 from tests.support.wheels import make_project
 
 __all__ = ["prefix", "task", "wheels"]
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.sampled(2)]
 
 Git = Callable[..., str]
 

@@ -31,7 +31,7 @@ from tests.support.auditing import started_processes
 from tests.support.driver import converge, planned
 from tests.support.wheels import make_wheel
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.sampled(2)]
 
 OWN = ".".join(map(str, sys.version_info[:2]))
 

@@ -24,7 +24,7 @@ from tests.support.pip_environment import ENGINES, Task, prefix, task, venv, whe
 from tests.support.wheels import make_project, make_wheel
 
 __all__ = ["prefix", "task", "wheels"]
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.sampled(2)]
 
 BOTH = pytest.mark.parametrize("engine", ["uv", "pip", "auto"])
 

@@ -11,7 +11,7 @@ from nbprovision.machine import distributions, image
 from tests.support.provided import Instance, content, versions
 from tests.support.wheels import make_wheel
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.sampled(2)]
 
 ENGINES = pytest.mark.parametrize("engine", ["uv", "pip"])
 BROUGHT = {"apple": "1.0", "grape": "1.0"}

@@ -19,7 +19,7 @@ from tests.support.auditing import started_processes
 from tests.support.provided import Instance, conda_environment, versions
 from tests.support.wheels import make_project, make_wheel
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.sampled(2)]
 
 ENGINES = pytest.mark.parametrize("engine", ["uv", "pip"])
 ROOT = Path(__file__).parents[2]

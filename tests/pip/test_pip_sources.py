@@ -16,7 +16,7 @@ from nbprovision.machine import distributions
 from tests.support.provided import Instance, imported, versions
 from tests.support.wheels import make_project, make_wheel
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.sampled(2)]
 
 EVERY_WAY = pytest.mark.parametrize("where", ["env: python3", "envs: all"])
 ENGINES = pytest.mark.parametrize("engine", ["uv", "pip"])

@@ -32,7 +32,7 @@ from tests.support.pip_environment import ENGINES, Task, asked_of, told, venv
 from tests.support.provided import Instance, content, versions
 from tests.support.wheels import make_project, make_wheel
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.sampled(2)]
 
 BOTH = [("install", "apple", None, "1.1"), ("install", "pear", None, "1.0")]
 

@@ -27,7 +27,7 @@ from tests.support.git_repositories import GitServer, Origin
 from tests.support.lock_files import pixi_lock
 from tests.support.r_repository import HAS_R, Repository
 
-pytestmark = [pytest.mark.engine, pytest.mark.network, pytest.mark.kernel]
+pytestmark = [pytest.mark.engine, pytest.mark.network, pytest.mark.kernel, pytest.mark.sampled(2)]
 
 CATALOGUE = Catalogue()
 ENVIRONMENTS = "ensure_conda_env"  # whose examples make what others name

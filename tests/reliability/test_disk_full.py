@@ -24,7 +24,7 @@ from tests.reliability.volume import MB, Volume, content, make_packages, make_wh
 from tests.reliability.world import Ran
 from tests.support.faulty_server import serving_index
 
-pytestmark = [pytest.mark.engine, pytest.mark.proof]
+pytestmark = [pytest.mark.engine, pytest.mark.proof, pytest.mark.sampled(2)]
 
 SHORT = (0.4, 20.0, 60.0)  # MB left
 LONG = [0.0, 0.25, 0.5, 1.0, 2.0, 3.0, *map(float, range(5, 70, 5)), *map(float, range(80, 201, 20))]

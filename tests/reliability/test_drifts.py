@@ -13,7 +13,7 @@ from tests.conftest import Channel
 from tests.reliability import changes
 from tests.reliability.world import PLAYBOOK, World, site_packages
 
-pytestmark = [pytest.mark.engine, pytest.mark.kernel, pytest.mark.proof]
+pytestmark = [pytest.mark.engine, pytest.mark.kernel, pytest.mark.proof, pytest.mark.sampled(2)]
 
 
 @pytest.fixture(scope="module")

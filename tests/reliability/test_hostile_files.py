@@ -66,7 +66,7 @@ ENVIRONMENT = [
 ]  # fmt: skip
 MEMORY = 8 << 30  # bytes of addresses
 ALL = os.environ.get("NBPROVISION_TEST_HOSTILE") == "all"
-pytestmark = pytest.mark.scaled("NBPROVISION_TEST_HOSTILE")
+pytestmark = [pytest.mark.scaled("NBPROVISION_TEST_HOSTILE"), pytest.mark.sampled(2)]
 
 
 def some(first: int) -> list[str]:

@@ -30,7 +30,7 @@ from tests.support.git_repositories import Origin
 from tests.support.r_repository import HAS_R, Repository
 from tests.support.wheels import make_project, make_wheel
 
-pytestmark = [pytest.mark.engine]
+pytestmark = [pytest.mark.engine, pytest.mark.sampled(2)]
 
 # What is there before: an environment of each kind of content, and the files that the tasks below name.
 BASE = """

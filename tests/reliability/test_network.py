@@ -39,6 +39,7 @@ pytestmark = [
     pytest.mark.engine,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
     pytest.mark.proof,
+    pytest.mark.sampled(2),
 ]
 
 PASSWORD = "Sesam5417"

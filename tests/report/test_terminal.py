@@ -55,6 +55,7 @@ def test_a_terminal_has_a_bar_while_there_is_long_work(screen: Screen) -> None:
     assert "\033[?25h" in text  # the cursor is there again
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("character", ["\u202e", "\u2066", "\u200b", "\ufeff", "\u2028", "\u200f", "\x9b", "\x7f"])
 def test_what_nobody_sees_is_written_out(character: str, screen: Screen, env: dict[str, str], tmp_path: Path) -> None:
     """In lines, bars, lists of tasks, errors and documents; a document stays the same document."""

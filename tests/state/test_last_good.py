@@ -23,6 +23,8 @@ from nbprovision.state import last_good
 from nbprovision.system.places import boot_id
 from tests.conftest import Channel
 
+pytestmark = pytest.mark.sampled(3)
+
 ROOT = Path(__file__).parents[2]
 ON_START = last_good.Start("on-start")
 PLAYBOOK = """\

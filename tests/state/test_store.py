@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.sampled(2)
+
 PLAYBOOK = """\
 - tasks:
     - ensure_kernel: {name: a, argv: [/bin/cat, "{connection_file}"], display_name: "from {{ nb.index_url }}"}

@@ -21,6 +21,8 @@ from tests.reliability.killing import KillWorld
 from tests.reliability.world import ROOT
 from tests.support.driver import converge
 
+pytestmark = pytest.mark.sampled(2)
+
 PLAYBOOK = """
 - tasks:
     - {ensure_pip_index: {url: "https://blue.example/simple"}}

@@ -18,7 +18,7 @@ from tests.support.pip_environment import venv
 from tests.support.planted import USER, folder, reachable_folder, root_only
 from tests.support.wheels import make_wheel
 
-pytestmark = root_only
+pytestmark = [root_only, pytest.mark.sampled(2)]
 ROOT = Path(__file__).parents[2]
 
 
