@@ -84,7 +84,7 @@ CARRY_OUT = {
     "channel": {"build", "index", "interpreter", "maker", "package", "wheel"},
     "conda": {
         "bookkeeping", "clone", "conda_command", "engine", "solution", "packages", "command_attempt", "exact_records", "rattler", "rattler_child",
-        "locking", "rattler_lock",
+        "locking", "rattler_lock", "archives",
     },
     "files": {
         "archive", "command_keeper", "config_file", "download_source", "edited_settings", "edited_text", "file_work", "git_command",
@@ -221,7 +221,10 @@ MAY_CHANGE = {
     ),
     "engine/background.py": "what the kernel says of this process, in /proc",
     **dict.fromkeys(
-        ("files/archive.py", "conda/command_attempt.py", "conda/rattler.py", "machine/package_files.py"),
+        (
+            "files/archive.py", "conda/command_attempt.py", "conda/rattler.py", "machine/package_files.py",
+            "conda/exact_records.py", "bundle/fetching.py",
+        ),
         "in a temporary folder, or what `temporary_beside` has judged",
     ),
 }  # fmt: skip

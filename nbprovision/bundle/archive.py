@@ -80,8 +80,8 @@ def write(stream: IO[bytes], manifest: Mapping[str, Any], sources: Mapping[str, 
     members = {}
     for name, source in sources.items():
         with _opened(source) as content:
-            digest = _digest(content)
-            members[name] = {"size": content.tell(), "sha256": digest}
+            digest, size = _digest(content)
+            members[name] = {"size": size, "sha256": digest}
     text = json.dumps({**manifest, "version": VERSION, "members": members}, indent=1, sort_keys=True).encode() + b"\n"
     digest_of_text = hashlib.sha256(text).hexdigest().encode() + b"\n"
     first = {BOOTSTRAP: sources[BOOTSTRAP], MANIFEST: text, _DIGEST: digest_of_text}
@@ -106,35 +106,37 @@ def read(path: Path) -> Bundle:
     with path.open("rb") as stream:
         try:
             with tarfile.open(fileobj=stream, mode="r:") as archive:
-                entries = list(archive)
+                headers = list(archive)
             end = archive.offset
         except (tarfile.TarError, ValueError, EOFError, RecursionError) as error:
-            raise Damaged(str(error) or "it is no tar archive") from None
-        found: dict[str, tarfile.TarInfo] = {}
-        for entry in entries:
-            if not entry.isreg() or entry.name in found:
-                raise Damaged(f"its member {entry.name[:200]!r} {'is there twice' if entry.isreg() else 'is no file'}")
-            found[entry.name] = entry
-        manifest = _manifest(stream, found)
+            raise Damaged(str(error) or "it is not a tar archive") from None
+        entries: dict[str, tarfile.TarInfo] = {}
+        for entry in headers:
+            if not entry.isreg() or entry.name in entries:
+                raise Damaged(
+                    f"its member {entry.name[:200]!r} {'is there twice' if entry.isreg() else 'is not a file'}"
+                )
+            entries[entry.name] = entry
+        manifest = _manifest(stream, entries)
         listed = {name: _member(name, entry) for name, entry in manifest["members"].items()}
-        for name in sorted(listed.keys() ^ (found.keys() - {MANIFEST, _DIGEST})):
+        for name in sorted(listed.keys() ^ (entries.keys() - {MANIFEST, _DIGEST})):
             raise Damaged(f"its member {name[:200]!r} is {'missing' if name in listed else 'not in ' + MANIFEST}")
         _require_end(stream, end)
     members = {}
     for name, member in listed.items():
-        if found[name].size != member.size:
-            raise Damaged(f"its member {name!r} has {found[name].size} bytes, not {member.size}")
-        members[name] = member._replace(offset=found[name].offset_data)
+        if entries[name].size != member.size:
+            raise Damaged(f"its member {name!r} has {entries[name].size} bytes, not {member.size}")
+        members[name] = member._replace(offset=entries[name].offset_data)
     return Bundle(path, manifest, members)
 
 
-def _manifest(stream: IO[bytes], found: Mapping[str, tarfile.TarInfo]) -> dict[str, Any]:
+def _manifest(stream: IO[bytes], entries: Mapping[str, tarfile.TarInfo]) -> dict[str, Any]:
     for name in (MANIFEST, _DIGEST):
-        if name not in found:
+        if name not in entries:
             raise Damaged(f"it has no {name}")
-        if found[name].size > _MOST_LISTED:
-            raise Damaged(f"its {name} has {found[name].size} bytes")
-    text, digest = (_content(stream, found[name]) for name in (MANIFEST, _DIGEST))
+        if entries[name].size > _MOST_LISTED:
+            raise Damaged(f"its {name} has {entries[name].size} bytes")
+    text, digest = (_content(stream, entries[name]) for name in (MANIFEST, _DIGEST))
     if hashlib.sha256(text).hexdigest().encode() != digest.strip():
         raise Damaged(f"its {MANIFEST} is altered")
     try:
@@ -179,7 +181,7 @@ def verify(bundle: Bundle, progress: Callable[[int, int], None] = lambda done, t
 
     Args:
         bundle: The bundle.
-        progress: Is told the bytes that have been read, and their number.
+        progress: Receives the number of bytes that have been read, and of all.
 
     Raises:
         Damaged: one differs.
@@ -223,11 +225,13 @@ def _opened(source: bytes | Path) -> IO[bytes]:
     return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
 
 
-def _digest(content: IO[bytes]) -> str:
-    digest = hashlib.sha256()
+def _digest(content: IO[bytes]) -> tuple[str, int]:
+    """The SHA-256 of a file, and its size."""
+    digest, size = hashlib.sha256(), 0
     while block := content.read(_BLOCK):
         digest.update(block)
-    return digest.hexdigest()
+        size += len(block)
+    return digest.hexdigest(), size
 
 
 # ---------------------------------------------------------------------------------------------- before an installation

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
 
 _AT_ONCE = 8  # downloads
-_GROWTH = 4  # how much larger an archive is unpacked, where only unpacking would tell
+_GROWTH = 4  # how much larger an archive is unpacked, where only unpacking would show
 
 
 def fetch_conda(

@@ -90,11 +90,10 @@ def make(
     pythons = work.take_tool()
     with replacing(output) as stream:
         archive.write(stream, work.manifest, work.members)
-        size = stream.tell()
     remove(scratch)
     return Made(
         platforms=tuple(platforms),
-        size=size,
+        size=output.stat().st_size,
         packages=len(work.packages),
         unpacked={platform: work.unpacked(platform) for platform in platforms},
         pythons=pythons,
@@ -198,9 +197,9 @@ class _Work:
                         cause="the platform's image brings it, so that it is locked for the machine that locked it",
                         cure=f"make the bundle with --platform {environment.origin.platforms[0]}",
                     )
-                found = contents.of_environment(self._lock, name, platform, self._packed)
-                every |= {each.url: each for each in found}
-                by_platform[platform] = [each.url for each in found]
+                archives = contents.of_environment(self._lock, name, platform, self._packed)
+                every |= {each.url: each for each in archives}
+                by_platform[platform] = [each.url for each in archives]
             self._fetch(name, list(every.values()))
         for path, content in lock_folder.content(self._lock.folder).items():
             document = self._locks.get(self._lock.folder / path)

@@ -27,7 +27,15 @@ from nbprovision.machine.platform import conda_subdir
 from nbprovision.model.errors import InvalidPlaybook, NotBegun, TaskFailed
 from nbprovision.state.witness import bundle_folder, identity
 from nbprovision.system.disk_space import FREE_SOME, free_space, megabytes
-from nbprovision.system.files import explained, make_folder, read_text, remove, replacing, write_atomically
+from nbprovision.system.files import (
+    explained,
+    link_atomically,
+    make_folder,
+    read_text,
+    remove,
+    replacing,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
@@ -157,8 +165,7 @@ def _unpack(bundle: Bundle, folder: Path) -> Path:
     main = files / str(bundle.manifest["playbook"])
     link = folder / "main"
     if not link.is_symlink() or os.readlink(link) != os.path.relpath(main, folder):
-        remove(link)
-        link.symlink_to(os.path.relpath(main, folder))
+        link_atomically(link, os.path.relpath(main, folder))
     return main
 
 

@@ -11,7 +11,6 @@ from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import nbprovision
 from nbprovision.bundle import wheel_file
 from nbprovision.bundle.contents import Archive
 from nbprovision.indexes import index_settings
@@ -39,7 +38,7 @@ def own_wheel() -> tuple[str, bytes]:
     """
     installed = distribution(TOOL)
     stem = f"{TOOL}-{installed.version}"
-    package = Path(nbprovision.__file__).parent
+    package = Path(__file__).parents[1]
     files = {
         path.relative_to(package.parent).as_posix(): path.read_bytes()
         for path in sorted(package.rglob("*"))
@@ -95,10 +94,10 @@ def needed(machine: Machine, platforms: Sequence[str], scratch: Path) -> tuple[l
     keys = [(platform, minor) for platform in platforms for minor in wheels.MINORS]
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         results = list(threads.map(lambda key: _resolved(machine, key[0], key[1], installed, scratch), keys))
-    archives = {archive.url: archive for found in results for archive in found or ()}
+    archives = {archive.url: archive for result in results for archive in result or ()}
     complete: dict[str, list[int]] = {platform: [] for platform in platforms}
-    for (platform, minor), found in zip(keys, results, strict=True):
-        if found is not None:
+    for (platform, minor), result in zip(keys, results, strict=True):
+        if result is not None:
             complete[platform].append(minor)
     for platform, minors in complete.items():
         if not minors:
@@ -125,10 +124,10 @@ def _resolved(machine: Machine, platform: str, minor: int, pins: Path, scratch: 
         chosen = pylock.fitting(lock.packages, list(wheels.wheel_tags(MACHINES[platform], minor)), ())
     except TaskFailed:
         return None
-    found = [wheel for entry in chosen for wheel in entry.package.wheels or ()]
-    if len(found) < len(chosen):
+    files = [wheel for entry in chosen for wheel in entry.package.wheels or ()]
+    if len(files) < len(chosen):
         return None
-    return [Archive(wheel.url or "", wheel.filename, wheel.hashes["sha256"], "wheel") for wheel in found]
+    return [Archive(wheel.url or "", wheel.filename, wheel.hashes["sha256"], "wheel") for wheel in files]
 
 
 def _compile(machine: Machine, platform: str, minor: int, output: Path, constraints: tuple[Path, ...]) -> None:

@@ -109,8 +109,11 @@ def _entry(name: str, **fields: object) -> tarfile.TarInfo:
         (written() + b"more" * 2560, "its end"),
         (_with(lambda target: target.addfile(_entry("tool/more.whl"))), "not in bundle.json"),
         (_with(lambda target: target.addfile(_entry("playbook/team.yml"))), "there twice"),
-        (_with(lambda target: target.addfile(_entry("link", type=tarfile.SYMTYPE, linkname="/etc/passwd"))), "no file"),
-        (_with(lambda target: target.addfile(_entry("fifo", type=tarfile.FIFOTYPE))), "no file"),
+        (
+            _with(lambda target: target.addfile(_entry("link", type=tarfile.SYMTYPE, linkname="/etc/passwd"))),
+            "not a file",
+        ),
+        (_with(lambda target: target.addfile(_entry("fifo", type=tarfile.FIFOTYPE))), "not a file"),
     ],
     ids=["empty", "text", "compressed", "longer", "followed", "more members", "twice", "link", "fifo"],
 )

@@ -33,6 +33,11 @@ status --follow --format json
 facts --sizes --format text
 export ENV OTHER --pinned
 diff A B
+lock PLAYBOOK --check --platform linux-64 --upgrade
+run PLAYBOOK --locked
+run PLAYBOOK --frozen
+run --bundle FILE
+bundle PLAYBOOK -o FILE.tar
 lifecycle render PLAYBOOK --on-create --strict
 doc
 doc TASK

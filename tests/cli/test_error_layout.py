@@ -39,6 +39,15 @@ BAD = {
     "lock BAD.yml --check --upgrade": 5,
     "lock BAD.yml --platform osx-64": 5,
     "lock BAD.yml --upgrade-package six": 4,
+    "run --bundle NOPE.tar": 4,
+    "run --bundle BAD.yml": 4,
+    "run BAD.yml --bundle BAD.tar": 5,
+    "bundle": 5,
+    "bundle BAD.yml": 5,
+    "bundle BAD.yml -o x": 5,
+    "bundle NOPE.yml -o x.tar": 4,
+    "bundle WRONG.yml -o x.tar": 4,
+    "bundle BAD.yml -o x.tar --platform osx-64": 5,
     "lint": 5,
     "lint NOPE.yml": 4,
     "lint WRONG.yml": 4,
@@ -102,9 +111,9 @@ def test_every_command_shows_a_fault_in_one_way(capsys: pytest.CaptureFixture[st
         assert not message.endswith("."), message
         assert not re.match(r"argument |the following arguments|Error|error", message), message
         assert words in ([], ["why"], ["fix"], ["why", "fix"]), told
-        assert "fix" in words or line.startswith(("run WRONG", "lock WRONG", "lint WRONG", "lifecycle render WRONG")), (
-            told
-        )
+        assert "fix" in words or line.startswith(
+            ("run WRONG", "lock WRONG", "bundle WRONG", "lint WRONG", "lifecycle render WRONG")
+        ), told
 
 
 def faults_in(told: str) -> list[tuple[str, list[str]]]:
