@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -24,6 +25,7 @@ from tests.support.locking import Team as LockedTeam
 from tests.support.wheels import make_project, make_wheel
 
 pytestmark = [pytest.mark.engine, pytest.mark.network, pytest.mark.proof]
+FAULTS = Path(__file__).parents[1] / "reliability/faults.py"
 PLAYBOOK = """
 - vars_files: [more.yml]
   tasks:
@@ -293,6 +295,44 @@ def test_the_lock_in_a_bundle_can_be_stale_for_a_machine(bundled: Bundled, tmp_p
     told = bundled.run("-e", '{"wanted": ["python", "pip", "idna"]}', tar=tmp_path / "varied.tar", status=4)
     assert "one: spec added: idna" in told
     assert "make the bundle again" in told
+
+
+@pytest.mark.parametrize("number", [3, 40, 150])
+def test_a_killed_run_leaves_nothing_half_made(bundled: Bundled, tmp_path: Path, number: int) -> None:
+    """Killed before the n-th change of a file: while the playbook is unpacked, or packages are taken out or linked."""
+    bundled.home.mkdir()
+    argv = [
+        sys.executable,
+        str(FAULTS),
+        str(tmp_path),
+        str(number),
+        "before",
+        "--",
+        "run",
+        "--bundle",
+        str(bundled.tar),
+    ]
+    killed = subprocess.run(argv, env=bundled.env(), capture_output=True, check=False, cwd="/", start_new_session=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert bundled.run()["status"] == "changed"
+    assert {task["proof"] for task in bundled.run()["tasks"]} == {"witness"}
+    assert {task["status"] for task in bundled.run("--no-witness", "--deep")["tasks"]} == {"ok"}
+    assert not (bundled.home / "nbprovision/cache/bundled").exists()
+    assert not list(bundled.home.rglob("*nbprovision-tmp*"))
+
+
+def test_a_killed_bundle_command_leaves_the_old_file(bundled: Bundled, tmp_path: Path) -> None:
+    tar = tmp_path / "team.tar"
+    tar.write_text("the old one")
+    words = ["bundle", str(bundled.playbook), "-o", str(tar)]
+    argv = [sys.executable, str(FAULTS), str(tmp_path), "12", "before", "--", *words]
+    env = bundled.env(PIP_INDEX_URL=f"{bundled.server.url}/simple")
+    killed = subprocess.run(argv, env=env, capture_output=True, check=False, cwd=bundled.folder, start_new_session=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert tar.read_text() == "the old one"
+    bundled.call(*words, env=env)
+    assert tar.read_bytes() == bundled.tar.read_bytes()
+    assert not list(tmp_path.rglob("*nbprovision-tmp*"))
 
 
 # ---------------------------------------------------------------------------------------------- what cannot be bundled
