@@ -132,6 +132,12 @@ def earlier(path: Path, machine: Machine) -> Opened:
     )
 
 
+def source_of(folder: Path) -> Path | None:
+    """The bundle that the playbook in a folder of ``bundles`` is from; None if its unpacking was not completed."""
+    record = _recorded(folder)
+    return None if record is None else Path(record.path)
+
+
 def _recorded(folder: Path) -> _Record | None:
     with contextlib.suppress(msgspec.DecodeError):
         return msgspec.json.decode(read_text(folder / _RECORD) or "", type=_Record)

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from nbprovision.bundle import opened
 from nbprovision.cli import inventory
 from nbprovision.conda import health
 from nbprovision.engine.guard import holder, run_lock
@@ -201,12 +202,24 @@ def _candidates(machine: Machine) -> Iterator[Disposable]:
         for entry in caches.entries(folder):
             if not entry.shared:
                 yield Disposable(what=_CACHE_ENTRIES[entry.kind], path=entry.path, beside=entry.beside)
+    yield from _of_bundles(machine)
     yield from (Disposable(what="older log", path=path) for path in sorted((machine.home / "log").glob("*.log.[0-9]*")))
     for path in sorted((machine.home / "state").glob("*.state")):
         try:
             read_lines(str(path))
         except OSError:  # noqa: PERF203 - this version cannot read it, and a run can do without it
             yield Disposable(what="state of no use", path=path)
+
+
+def _of_bundles(machine: Machine) -> Iterator[Disposable]:
+    """Playbooks of bundles that are gone, and what an unfinished command has fetched or taken out for one."""
+    for folder in sorted((machine.home / "bundles").glob("*")):
+        bundle = opened.source_of(folder)
+        if bundle is None or not bundle.exists():
+            yield Disposable(what="playbook of a bundle that is gone", path=folder)
+    for name in ("bundle", "bundled"):
+        if (machine.cache / name).exists():
+            yield Disposable(what="files for a bundle", path=machine.cache / name)
 
 
 def _slots(home: Path) -> list[Disposable]:

@@ -206,10 +206,12 @@ def _open_bundle(options: argparse.Namespace, machine: Machine) -> Opened:
 
     Raises:
         InvalidPlaybook: see `opened.open_bundle`.
+        UsageError: this runs as root, and the home folder is somebody else's.
 
     """
     from nbprovision.bundle import opened
 
+    refuse_foreign(machine.env, machine.user_home, machine.home)
     try:
         bundle = opened.open_bundle(options.bundle, machine)
     except InvalidPlaybook:
@@ -271,9 +273,9 @@ def _session(options: argparse.Namespace, machine: Machine) -> Session:
     except ProvisionError as error:
         if hook() and not (options.check or options.list_tasks or options.list_tags):
             with log.kept_in(machine.home):
-                log.event("invalid", playbook=os.path.abspath(options.playbook), why=str(error))
+                log.event("invalid", playbook=os.path.abspath(options.playbook or options.bundle), why=str(error))
             if not options.last_good:  # what is wrong with the playbook itself is recorded then
-                record_failure(machine.home, options.playbook, error.exit_status, str(error))
+                record_failure(machine.home, options.playbook or str(options.bundle), error.exit_status, str(error))
         raise
 
 

@@ -243,6 +243,24 @@ def test_a_damaged_bundle_changes_nothing(
     assert kept == [], "nothing is installed, unpacked or recorded"
 
 
+def test_a_start_with_a_damaged_bundle_uses_the_playbook_of_the_last_one(bundled: Bundled, tmp_path: Path) -> None:
+    """As bootstrap.sh calls it in a lifecycle hook, first as always and then with --last-good."""
+    tar = tmp_path / "team.tar"
+    shutil.copy(bundled.tar, tar)
+    hook = bundled.env(NBPROVISION_PHASE="on-start")
+    bundled.call("run", "--bundle", str(tar), env=hook)
+    tar.write_bytes(tar.read_bytes()[:-1_000_000])
+    told = bundled.call("run", "--bundle", str(tar), env=hook, status=4).stderr
+    assert "truncated or altered" in told
+    status = json.loads(bundled.call("status", "--format", "json").stdout)
+    assert status["record"]["state"] == "failed"
+    assert str(tar) in json.dumps(status["record"])
+    (bundled.home / "nbprovision/picture.png").unlink()
+    told = bundled.call("run", "--last-good", "--bundle", str(tar), env=hook).stderr
+    assert "using the one that last succeeded" in told
+    assert (bundled.home / "nbprovision/picture.png").exists()
+
+
 def test_a_bundle_that_changes_after_its_check_installs_nothing_of_that(bundled: Bundled, tmp_path: Path) -> None:
     """Its size and times are the same, as a broken disk leaves them."""
     tar = tmp_path / "team.tar"
@@ -295,6 +313,22 @@ def test_the_lock_in_a_bundle_can_be_stale_for_a_machine(bundled: Bundled, tmp_p
     told = bundled.run("-e", '{"wanted": ["python", "pip", "idna"]}', tar=tmp_path / "varied.tar", status=4)
     assert "one: spec added: idna" in told
     assert "make the bundle again" in told
+
+
+def test_clean_removes_the_playbook_of_a_bundle_that_is_gone(bundled: Bundled, tmp_path: Path) -> None:
+    tar = tmp_path / "team.tar"
+    shutil.copy(bundled.tar, tar)
+    bundled.run("--check")
+    bundled.run("--check", tar=tar)
+    tar.unlink()
+    for name in ("bundle", "bundled"):  # as a kill leaves them
+        (bundled.home / "nbprovision/cache" / name).mkdir(parents=True)
+    told = json.loads(bundled.call("clean", "--format", "json").stdout)
+    kinds = [item["what"] for item in told["items"]]
+    assert kinds.count("playbook of a bundle that is gone") == 1
+    assert kinds.count("files for a bundle") == 2
+    assert len(list((bundled.home / "nbprovision/bundles").iterdir())) == 1
+    assert bundled.run()["status"] == "changed"
 
 
 @pytest.mark.parametrize("number", [3, 40, 150])
