@@ -52,13 +52,24 @@ def located(place: str, beside: Path) -> Location:
     if parts.scheme not in _SCHEMES:
         raise ValueError(f"'{parts.scheme}:' is not one of {', '.join(_SCHEMES)}")
     folder, _, file = parts.path.rpartition("/")
-    suffix = next((suffix for suffix in _SUFFIXES if file.endswith(suffix)), None)
-    words = unquote(file).removesuffix(suffix).rsplit("-", 2) if suffix is not None else []
-    if len(words) != 3 or not all(words) or not is_file_name(unquote(file)):
+    words = _words(unquote(file))
+    if not words or not is_file_name(unquote(file)):
         raise ValueError("a package's archive is named NAME-VERSION-BUILD.conda or NAME-VERSION-BUILD.tar.bz2")
     channel, _, subdir = folder.rpartition("/")
     home = parts._replace(path=channel, query="", fragment="").geturl()
     return Location(url, home, unquote(subdir), words[0].lower(), words[1], words[2])
+
+
+def is_archive(place: str) -> bool:
+    """Whether a URL or a path has the name of a package's archive; otherwise it is a place of sources."""
+    return bool(_words(unquote(re.split("[?#]", place)[0].rpartition("/")[2])))
+
+
+def _words(file: str) -> list[str]:
+    """The name, version and build in the name of an archive; empty if it is another file."""
+    suffix = next((suffix for suffix in _SUFFIXES if file.endswith(suffix)), None)
+    words = file.removesuffix(suffix).rsplit("-", 2) if suffix is not None else []
+    return words if len(words) == 3 and all(words) else []
 
 
 def channels_with_credentials(places: Iterable[str]) -> tuple[str, ...]:

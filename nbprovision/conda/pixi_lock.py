@@ -10,7 +10,7 @@ import codecs
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -18,6 +18,7 @@ from nbprovision.conda.exact_packages import LockedPackage
 from nbprovision.conda.package_urls import (
     Location,
     channels_with_credentials,
+    is_archive,
     is_file_name,
     located,
     on_platform,
@@ -35,7 +36,12 @@ _VERSION = re.compile(rb"^version:[ \t]*(\d{1,4})[ \t\r]*$", re.MULTILINE)
 _KEYS = re.compile(rb"^(?:environments|packages):", re.MULTILINE)
 _SHA256, _MD5 = re.compile("(?:[0-9a-f]{64})?"), re.compile("(?:[0-9a-f]{32})?")
 _RELOCK = "run `pixi lock` with a current pixi, or `nbprovision lock`"
-
+_ARCHIVE, _SOURCES, _PYPI = _KINDS = ("conda", "conda_source", "pypi")  # version 6 has `conda` for sources too
+# Version 7 names sources `NAME[HASH] @ LOCATION`.
+_IDENTIFIER = re.compile(r"(?P<name>[^\s\[\]@]+)\[[^\s\[\]]*\] @ (?P<location>.+)")
+_COMMIT = re.compile(r"#([0-9a-f]{7,64})$")
+# Packages of the same sources differ by one of these.
+_SELECTING = ("name", "version", "build", "subdir")
 
 _Number = Annotated[int, msgspec.Meta(ge=0, le=10**14)]  # times are milliseconds since the epoch
 
@@ -61,6 +67,27 @@ class _Package(msgspec.Struct, frozen=True):
     size: _Number | None = None
     timestamp: _Number | None = None
     python_site_packages_path: str | None = None
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """A package from PyPI, or one that conda builds from its sources, as far as a lock file describes it.
+
+    Attributes:
+        kind: The tool that installs it.
+        name: Its name.
+        version: Its version; None if its sources decide.
+        build: The build of a conda package; None if its sources decide.
+        location: The URL or path of its archive or sources. It may contain a password.
+        commit: The commit of the repository with its sources.
+
+    """
+
+    kind: Literal["conda", "pip"]
+    name: str
+    version: str | None
+    build: str | None
+    location: str
+    commit: str | None
 
 
 class PixiLock:
@@ -105,12 +132,11 @@ class PixiLock:
             str(entry.get("name")): str(entry.get("subdir") or entry.get("name"))
             for entry in self._mappings(document.get("platforms"), "`platforms`")
         }
-        self._entries: dict[str, Mapping] = {}
-        self._distributions: dict[str, Mapping] = {}
+        self._entries: dict[tuple[str, str], list[Mapping]] = {}  # by kind and location
         for entry in self._mappings(document.get("packages"), "`packages`"):
-            for kind, entries in (("conda", self._entries), ("pypi", self._distributions)):
+            for kind in _KINDS:
                 if isinstance(entry.get(kind), str):
-                    entries[entry[kind]] = entry
+                    self._entries.setdefault((kind, entry[kind]), []).append(entry)
 
     @property
     def environments(self) -> tuple[str, ...]:
@@ -120,13 +146,15 @@ class PixiLock:
     @property
     def credentials(self) -> tuple[str, ...]:
         """The channels whose credentials somebody put into it."""
-        return channels_with_credentials(self._entries)
+        return channels_with_credentials(location for kind, location in self._entries if kind == _ARCHIVE)
 
     def subdirs(self, name: str) -> tuple[str, ...]:
         """Conda's names of the platforms that an environment has packages for."""
-        environment = self._environments[name]
-        platforms = self._mapping(environment.get("packages"), f"`packages` of '{name}'", environment)
-        return tuple(dict.fromkeys(self._subdirs.get(platform, platform) for platform in map(str, platforms)))
+        return tuple(dict.fromkeys(self.platforms(name).values()))
+
+    def platforms(self, name: str) -> dict[str, str]:
+        """The platforms that an environment has packages for: the names in the file, each with conda's name."""
+        return {platform: self._subdirs.get(platform, platform) for platform in self._by_platform(name)}
 
     def packages(self, name: str, subdir: str) -> tuple[LockedPackage, ...]:
         """The conda packages of an environment on a platform.
@@ -144,34 +172,42 @@ class PixiLock:
             self._chosen[key] = self._packages(name, subdir)
         return self._chosen[key]
 
-    def listed(self, name: str, subdir: str) -> Iterator[LockedPackage]:
-        """The conda packages of an environment on a platform, whether this machine can install them or not.
+    def listed(self, name: str, platform: str) -> Iterator[LockedPackage | Listed]:
+        """The packages of an environment on a platform, whether this machine can install them or not.
+
+        Args:
+            name: The environment's name.
+            platform: The file's name of the platform.
 
         Raises:
-            InvalidPlaybook: the file has no such environment or platform, or an invalid entry.
+            InvalidPlaybook: the file has an invalid entry.
 
         """
-        _, entries = self._selected(name, subdir)
-        return (self._package(entry)[1] for entry in entries if "pypi" not in entry)
-
-    def distributions(self, name: str, subdir: str) -> dict[str, str | None]:
-        """The versions of the packages from PyPI by name; None for one whose version its source decides."""
-        entries = (self._distributions.get(place, Mapping()) for place in self.from_pypi(name, subdir))
-        return {str(entry["name"]): _text(entry.get("version")) for entry in entries if "name" in entry}
+        for selector in self._selectors(name, platform):
+            entry = self._described(selector)
+            if _PYPI in selector:
+                yield self._source(entry, "pip", str(entry.get("name") or ""), str(entry[_PYPI]))
+            elif (identifier := _IDENTIFIER.fullmatch(str(entry.get(_SOURCES)))) is not None:
+                yield self._source(entry, "conda", identifier["name"], identifier["location"])
+            elif is_archive(location := str(entry.get(_ARCHIVE))):
+                yield self._package(entry)
+            else:
+                yield self._source(entry, "conda", str(entry.get("name") or ""), location)
 
     def from_pypi(self, name: str, subdir: str) -> tuple[str, ...]:
         """The locations of the packages from PyPI, which are not conda packages."""
         _, entries = self._selected(name, subdir)
-        return tuple(str(entry["pypi"]) for entry in entries if "pypi" in entry)
+        return tuple(str(entry[_PYPI]) for entry in entries if _PYPI in entry)
 
     def _packages(self, name: str, subdir: str) -> tuple[LockedPackage, ...]:
         chosen, entries = self._selected(name, subdir)
         packages: dict[str, LockedPackage] = {}
         for entry in entries:
-            if "pypi" in entry:
+            if _PYPI in entry:
                 continue
-            line, package = self._package(entry)
-            self._require_installable(line, package, subdir)
+            described = self._described(entry)
+            package = self._package(described)
+            self._require_installable(described.line, package, subdir)
             if package.name in packages:
                 raise self._wrong(
                     entry.line, f"has two packages '{package.name}' in the environment '{chosen}'", cure=_RELOCK
@@ -196,7 +232,7 @@ class PixiLock:
                 cure="name the task's environment as one of them" if self._environments else _RELOCK,
             )
         environment = self._environments[chosen]
-        platforms = self._mapping(environment.get("packages"), f"`packages` of '{chosen}'", environment)
+        platforms = self._by_platform(chosen)
         names = [platform for platform in platforms if self._subdirs.get(platform, platform) == subdir]
         if not names:
             others = ", ".join(map(str, platforms)) or "no platform"
@@ -213,29 +249,60 @@ class PixiLock:
                 f"has several platforms for {subdir}: {', '.join(names)}",
                 cure=f"name one of them {subdir}",
             )
-        return chosen, list(self._mappings(platforms[platform], f"'{platform}'", environment))
+        return chosen, self._selectors(chosen, platform)
+
+    def _by_platform(self, name: str) -> Mapping:
+        environment = self._environments[name]
+        return self._mapping(environment.get("packages"), f"`packages` of '{name}'", environment)
+
+    def _selectors(self, name: str, platform: str) -> list[Mapping]:
+        """The entries of an environment on a platform, each of which selects a package."""
+        return list(self._mappings(self._by_platform(name)[platform], f"'{platform}'", self._environments[name]))
 
     def _names(self) -> str:
         return ", ".join(self._environments)
 
-    def _package(self, selector: Mapping) -> tuple[int, LockedPackage]:
-        """A package, and the line that describes it."""
-        place = selector.get("conda")
-        if not isinstance(place, str):
-            kind = next(iter(selector), "")
-            raise self._wrong(selector.line, f"has an entry '{kind}' where `conda` or `pypi` is expected", cure=_RELOCK)
-        entry = self._entries.get(place)
-        if entry is None:
-            raise self._wrong(selector.line, f"does not describe {mask(place)} under `packages`", cure=_RELOCK)
+    def _kind(self, selector: Mapping) -> str:
+        kind = next((kind for kind in _KINDS if isinstance(selector.get(kind), str)), None)
+        if kind is None:
+            key = next(iter(selector), "")
+            raise self._wrong(selector.line, f"has an entry '{key}' where `conda` or `pypi` is expected", cure=_RELOCK)
+        return kind
+
+    def _described(self, selector: Mapping) -> Mapping:
+        """The description of a selected package."""
+        kind = self._kind(selector)
+        selecting = [(key, selector[key]) for key in _SELECTING if selector.get(key) is not None]
+        for entry in self._entries.get((kind, selector[kind]), ()):
+            if all(entry.get(key) == value for key, value in selecting):
+                return entry
+        raise self._wrong(selector.line, f"does not describe {mask(selector[kind])} under `packages`", cure=_RELOCK)
+
+    def _source(self, entry: Mapping, kind: Literal["conda", "pip"], name: str, location: str) -> Listed:
+        if not name:
+            raise self._wrong(entry.line, f"has no name of {mask(location)}", cure=_RELOCK)
+        version, build = (None if entry.get(key) is None else str(entry[key]) for key in ("version", "build"))
+        pinned = entry.get("package_build_source")  # where the sources lie if the location has only their recipe
+        commit = pinned.get("rev") if isinstance(pinned, Mapping) else None
+        match = _COMMIT.search(location)
+        return Listed(
+            kind=kind,
+            name=name.lower(),
+            version=version,
+            build=build,
+            location=location,
+            commit=str(commit) if commit is not None else match[1] if match is not None else None,
+        )
+
+    def _package(self, entry: Mapping) -> LockedPackage:
+        """A package that is fetched, by its description."""
+        if _ARCHIVE not in entry:
+            raise self._no_archive(entry.line, str(entry[_SOURCES]), "it is built from sources")
+        place = str(entry[_ARCHIVE])
         try:
             location = located(place, self._path)
         except ValueError as error:
-            raise self._wrong(
-                entry.line,
-                f"has a package that is not an archive: {mask(place)}",
-                cause=str(error),
-                cure="build a package from sources first, and put it into a channel",
-            ) from None
+            raise self._no_archive(entry.line, place, str(error)) from None
         try:
             fields = msgspec.convert(entry, _Package, strict=False)
         except msgspec.ValidationError as error:
@@ -247,7 +314,15 @@ class PixiLock:
             raise self._wrong(
                 entry.line, f"has a path as a name, version or build of {mask(place)}", cure="do not trust the file"
             )
-        return entry.line, package
+        return package
+
+    def _no_archive(self, line: int, place: str, cause: str) -> InvalidPlaybook:
+        return self._wrong(
+            line,
+            f"has a package that is not an archive: {mask(place)}",
+            cause=cause,
+            cure="build a package from sources first, and put it into a channel",
+        )
 
     def _require_installable(self, line: int, package: LockedPackage, subdir: str) -> None:
         if not (_SHA256.fullmatch(package.sha256) and _MD5.fullmatch(package.md5) and package.sha256 + package.md5):
@@ -279,10 +354,6 @@ class PixiLock:
     def _wrong(self, line: int, what: str, cause: str = "", cure: str = "") -> InvalidPlaybook:
         position = Position(str(self._path), line, 1)
         return InvalidPlaybook(f"{self._path} {what}", cause=cause, cure=cure, position=position)
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
 
 
 def is_lock(content: bytes) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
+from typing import Any
 
 import msgspec
 
@@ -50,36 +52,52 @@ def compare(before: Contents, after: Contents) -> Comparison:
 
 
 def _paired(before: Contents, after: Contents) -> list[tuple[Package | None, Package | None]]:
-    """The packages of both sides that belong together; one that only one side lists has no partner."""
-    rest = {(package.kind, package.name): package for package in after.packages}
+    """The packages of both sides that belong together; one that only one side lists has no partner.
+
+    A list may have a name twice, so packages that are alike find each other first.
+    """
     pairs: list[tuple[Package | None, Package | None]] = []
-    alone = []
-    for package in before.packages:
-        partner = rest.pop((package.kind, package.name), None)
-        if partner is None:
-            alone.append(package)
-        else:
-            pairs.append((package, partner))
-    # One tool's package may be the other's on the other side, under a name that differs in _ and -.
-    by_name = {normalized(package.name): key for key, package in rest.items()}
-    lonely = []
-    for package in alone:
-        key = by_name.pop(normalized(package.name), None)
-        if key is None:
-            lonely.append(package)
-        else:
-            pairs.append((package, rest.pop(key)))
-    for package in lonely:
+    left, right = (list({_itself(package): package for package in side.packages}.values()) for side in (before, after))
+    for key in (_itself, _version, _name, _any_name):
+        partners: dict[Any, list[Package]] = {}
+        for package in right:
+            partners.setdefault(key(package), []).append(package)
+        lonely = []
+        for package in left:
+            waiting = partners.get(key(package))
+            if waiting:
+                pairs.append((package, waiting.pop(0)))
+            else:
+                lonely.append(package)
+        left, right = lonely, [package for waiting in partners.values() for package in waiting]
+    for package in left:
         partner = _provided(after, package)
         if partner is not None or after.lacks(package, before):
             pairs.append((package, partner))
-    for package in rest.values():
+    for package in right:
         partner = _provided(before, package)
         if partner is not None or before.lacks(package, after):
             pairs.append((partner, package))
     if before.own_python and after.own_python and not any(_is_python(package) for pair in pairs for package in pair):
         pairs.append((_python(before.own_python), _python(after.own_python)))
     return pairs
+
+
+def _itself(package: Package) -> Hashable:
+    return package.kind, package.name, package.version, package.build
+
+
+def _version(package: Package) -> Hashable:
+    return package.kind, package.name, package.version
+
+
+def _name(package: Package) -> Hashable:
+    return package.kind, package.name
+
+
+def _any_name(package: Package) -> Hashable:
+    """One tool's package may be the other's on the other side, under a name that differs in _ and -."""
+    return normalized(package.name)
 
 
 def _is_python(package: Package | None) -> bool:
@@ -107,7 +125,7 @@ def _differ(left: Package, right: Package, *, builds: bool) -> bool:
         return False
     return any(
         None not in values and values[0] != values[1]
-        for values in ((left.build, right.build), (left.sha256, right.sha256))
+        for values in ((left.build, right.build), (left.sha256, right.sha256), (left.commit, right.commit))
     )
 
 

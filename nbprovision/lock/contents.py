@@ -7,6 +7,8 @@ from typing import Literal
 import msgspec
 
 from nbprovision.conda.exact_packages import LockedPackage
+from nbprovision.conda.pixi_lock import Listed
+from nbprovision.lock.places import clean
 from nbprovision.machine.distributions import normalized
 
 Scope = Literal["all", "distributions", "added", "named"]
@@ -22,8 +24,9 @@ class Package(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         kind: The tool that installs it; None if the list does not say.
         version: Its version; None if only its source is known.
         build: The build of a conda package, or the commit of a distribution.
-        channel: The channel's name or URL, or the source of a distribution that has another one than an index.
+        channel: The channel's name or URL, or the source of a package that has another one than a channel or index.
         sha256: The digest of a conda package's archive.
+        commit: The commit of the repository that a conda package is built from.
         open_version: The version stands for all that begin with it, as ``=1.2`` in a match spec.
     """
 
@@ -33,6 +36,7 @@ class Package(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     build: str | None = None
     channel: str | None = None
     sha256: str | None = None
+    commit: str | None = None
     open_version: bool = False
 
 
@@ -43,6 +47,7 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
         name: Its name; None if the list has none.
         packages: The packages; pip's, if it replaced the distribution of a conda package.
         platform: The subdir of its packages, such as ``linux-64``; None if it is not known.
+        own_platform: The name of the platform in the list, if that is another one, such as ``linux-64-cuda-12-4``.
         scope: The packages that are missing if they are not in the list: ``all``; ``distributions`` (those of Python,
             by any installer); ``added`` (all, unless the environment has conda packages, which the list leaves out);
             or ``named`` (none: the list has what was requested).
@@ -53,9 +58,15 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None
     packages: tuple[Package, ...]
     platform: str | None = None
+    own_platform: str | None = None
     scope: Scope = "all"
     provided: dict[str, str] = {}
     own_python: str | None = None
+
+    @property
+    def platform_name(self) -> str | None:
+        """The name of the platform, as the list has it."""
+        return self.own_platform or self.platform
 
     @property
     def python(self) -> str | None:
@@ -91,4 +102,25 @@ def of_conda(package: LockedPackage) -> Package:
         build=package.build,
         channel=package.channel.removeprefix(_CONDA_CLOUD),
         sha256=package.sha256 or None,
+    )
+
+
+def of_listed(listed: Listed) -> Package:
+    """A package of a ``pixi.lock`` that is from PyPI, or is built from its sources."""
+    if listed.kind == "conda":
+        return Package(
+            name=listed.name,
+            kind="conda",
+            version=listed.version,
+            build=listed.build,
+            channel=clean(listed.location),
+            commit=listed.commit,
+        )
+    is_file = listed.location.endswith((".whl", ".tar.gz", ".zip"))
+    return Package(
+        name=normalized(listed.name),
+        kind="pip",
+        version=listed.version,
+        build=listed.commit,
+        channel=None if is_file else clean(listed.location),
     )

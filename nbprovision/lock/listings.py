@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nbprovision.conda import environment_file, specs
+from nbprovision.conda.exact_packages import LockedPackage
 from nbprovision.conda.explicit_file import ExplicitFile
 from nbprovision.conda.pixi_lock import PixiLock
-from nbprovision.lock.contents import Contents, Package, merged, of_conda
+from nbprovision.lock.contents import Contents, Package, merged, of_conda, of_listed
 from nbprovision.machine.distributions import normalized
 from nbprovision.model.errors import InvalidPlaybook, Position
 from nbprovision.pip import requirements, requirements_files
@@ -119,13 +120,14 @@ def pixi(path: Path, content: bytes) -> list[Contents]:
     lock = PixiLock(path, content)
     contents = []
     for name in lock.environments:
-        for subdir in lock.subdirs(name):
-            conda = list(map(of_conda, lock.listed(name, subdir)))
-            pip = [
-                Package(name=normalized(distribution), kind="pip", version=version)
-                for distribution, version in lock.distributions(name, subdir).items()
+        for platform, subdir in lock.platforms(name).items():
+            packages = [
+                of_conda(package) if isinstance(package, LockedPackage) else of_listed(package)
+                for package in lock.listed(name, platform)
             ]
-            contents.append(Contents(name=name, packages=merged(conda, pip), platform=subdir))
+            by_tool = ([package for package in packages if package.kind == kind] for kind in ("conda", "pip"))
+            own = platform if platform != subdir else None
+            contents.append(Contents(name=name, packages=merged(*by_tool), platform=subdir, own_platform=own))
     return contents
 
 

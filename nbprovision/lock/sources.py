@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -226,25 +226,50 @@ def _names(source: Source) -> str:
 
 def _on_platform(source: Source, environments: list[Contents], other: Source, wanted: str | None) -> list[Contents]:
     """The environments of a side for the platform that is compared."""
-    platforms = _platforms(source)
-    if len(platforms) > 1 and wanted is None:
-        others = _platforms(other)
-        if len(others) > 1:
-            return environments
-        wanted = next(iter(others), installed.platform())
-    if wanted is None or not platforms:
+    names, others = _platforms(source), _platforms(other)
+    if not names or (wanted is None and (len(names) == 1 or len(others) > 1)):
         return environments
-    if wanted not in platforms:
+    if wanted is None:
+        wanted = next(iter(others), installed.platform())
+    subdir = {**names, **others}.get(wanted, wanted)
+    chosen = [
+        environment
+        for name in dict.fromkeys(environment.name for environment in environments)
+        for environment in _for_platform(source, [each for each in environments if each.name == name], wanted, subdir)
+    ]
+    if not chosen:
         raise InvalidPlaybook(
             f"{source.name} has no packages for {wanted}",
-            cause=f"it has packages for {', '.join(sorted(platforms))}",
+            cause=f"it has packages for {', '.join(sorted(names))}",
             cure="name another one by --platform",
         )
-    return [environment for environment in environments if environment.platform in (None, wanted)]
+    return chosen
 
 
-def _platforms(source: Source) -> set[str]:
-    return {environment.platform for environment in source.environments if environment.platform is not None}
+def _platforms(source: Source) -> dict[str, str]:
+    """The names of a side's platforms, each with the subdir of its packages."""
+    return {
+        name: environment.platform
+        for environment in source.environments
+        if environment.platform is not None and (name := environment.platform_name) is not None
+    }
+
+
+def _for_platform(source: Source, environments: list[Contents], name: str, subdir: str) -> list[Contents]:
+    """One environment for a platform: for that of the name, else for the only one with the same packages.
+
+    Raises:
+        InvalidPlaybook: it has packages for several such platforms.
+    """
+    named = [environment for environment in environments if environment.platform_name in (None, name)]
+    similar = [environment for environment in environments if environment.platform == subdir]
+    if not named and len(similar) > 1:
+        raise InvalidPlaybook(
+            f"{source.name} has several platforms for {subdir}",
+            cause=f"they are {', '.join(environment.platform_name or '' for environment in similar)}",
+            cure="name one of them by --platform",
+        )
+    return named or similar
 
 
 def _partner(alone: Source, single: Contents, other: Source, environments: list[Contents]) -> list[Contents]:
@@ -264,13 +289,22 @@ def _same_name(name: str, left: list[Contents], right: list[Contents]) -> list[P
     after = [environment for environment in right if (environment.name or "") == name]
     if len(before) <= 1 and len(after) <= 1:
         return [_pair(next(iter(before), None), next(iter(after), None))]
-    by_platform = [{environment.platform or "": environment for environment in side} for side in (before, after)]
-    platforms = sorted({platform for side in by_platform for platform in side})
-    return [_pair(by_platform[0].get(platform), by_platform[1].get(platform)) for platform in platforms]
+    pairs = []
+    keys: tuple[Callable[[Contents], str | None], ...] = (lambda each: each.platform_name, lambda each: each.platform)
+    for key in keys:
+        for environment in list(before):
+            partner = next((each for each in after if key(each) == key(environment)), None)
+            if partner is not None:
+                pairs.append(_pair(environment, partner))
+                before.remove(environment)
+                after.remove(partner)
+    pairs += [_pair(environment, None) for environment in before] + [_pair(None, environment) for environment in after]
+    return sorted(pairs, key=lambda pair: pair.platform or "")
 
 
 def _pair(before: Contents | None, after: Contents | None) -> Pair:
     sides = [side for side in (before, after) if side is not None]
     name = next((side.name for side in sides if side.name is not None), "environment")
-    platform = next((side.platform for side in sides if side.platform is not None), None)
+    named = dict.fromkeys(side.platform_name for side in sides if side.platform is not None)
+    platform = next(iter(named if len(named) == 1 else (side.platform for side in sides if side.platform)), None)
     return Pair(name=name, platform=platform, before=before, after=after)

@@ -618,6 +618,7 @@ REFUSED: dict[str, tuple[str, int, str]] = {
     "a cut hash": (entry_of(sha256="abc"), 10, "has no valid hash"),
     "no entry": (entry_of().replace("- conda: https://h/c/noarch/six-1.16", "- conda: https://h/c/noarch/six-9", 1), 8, "does not describe"),
     "a package of sources": (entry_of(conda="./recipe"), 10, "build a package from sources first"),
+    "a package of sources in version 7": (entry_of().replace("version: 6", "version: 7").replace("- conda: https", "- conda_source: six[12] @ https"), 10, "build a package from sources first"),
     "no package's name": (entry_of(conda="https://h/c/noarch/six.conda"), 10, "named NAME-VERSION-BUILD"),
     "a scheme": (entry_of(conda="s3://h/c/noarch/six-1.16-py_0.conda"), 10, "'s3:' is not one of"),
     "a path in the name": (entry_of(conda="https://h/c/noarch/six-..%2F..%2Fx-py_0.conda"), 10, "not an archive"),

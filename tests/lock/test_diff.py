@@ -196,6 +196,112 @@ packages:
     assert ran.rows == [["six", "1.10", "-", "pip"]]
 
 
+# A package that is built from sources, as versions 6 and 7 of pixi.lock describe it, and what differs.
+SOURCES = {
+    "a folder in version 6": (
+        6,
+        "- conda: ../app",
+        "- conda: ../app\n  name: app\n  version: {}",
+        ("0.1", "0.2"),
+        ["app", "0.1", "0.2", "../app"],
+    ),
+    "one of two packages of a folder": (
+        6,
+        "- conda: ../app\n        build: second",
+        "- conda: ../app\n  name: app\n  build: first\n- conda: ../app\n  name: app\n  version: {}\n  build: second",
+        ("0.1", "0.2"),
+        ["app", "0.1", "0.2", "../app"],
+    ),
+    "a commit in version 6": (
+        6,
+        "- conda: app",
+        "- conda: app\n  name: app\n  version: 1.0\n  package_build_source: {{git: https://h/app, rev: {}}}",
+        ("abc1", "abc2"),
+        ["app", "1.0", "1.0", "app"],
+    ),
+    "a folder in version 7": (
+        7,
+        '- conda_source: "app[12345678] @ ../app"',
+        '- conda_source: "app[12345678] @ ../app"\n  version: {}',
+        ("0.1", "0.2"),
+        ["app", "0.1", "0.2", "../app"],
+    ),
+    "a commit in version 7": (
+        7,
+        '- conda_source: "app[12345678] @ git+https://u:pass-word@h/app#{}"',
+        '- conda_source: "app[12345678] @ git+https://u:pass-word@h/app#{}"\n  version: 1.0',
+        ("abcdef1", "abcdef2"),
+        ["app", "1.0", "1.0", "git+https://h/app#abcdef1", "->", "git+https://h/app#abcdef2"],
+    ),
+    "a commit of a distribution": (
+        7,
+        "- pypi: git+https://h/app?rev=main#{}",
+        "- pypi: git+https://h/app?rev=main#{}\n  name: app",
+        ("abcdef1", "abcdef2"),
+        ["app", "?", "abcdef1", "?", "abcdef2", "git+https://h/app?rev=main#abcdef1", "->",
+         "git+https://h/app?rev=main#abcdef2"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", SOURCES)
+def test_packages_that_are_built_from_sources_are_compared(diff: Diff, tmp_path: Path, what: str) -> None:
+    version, selected, described, values, row = SOURCES[what]
+    for name, value in zip("ab", values, strict=True):
+        (tmp_path / f"{name}.lock").write_text(
+            f"version: {version}\nenvironments:\n  default:\n    packages:\n      linux-64:\n"
+            f"      {selected.format(value)}\npackages:\n{described.format(value)}\n"
+        )
+    assert diff("a.lock", "b.lock").rows == [row]
+    assert diff("a.lock", "a.lock").out.splitlines()[0] == "default: the same (1 package)"
+
+
+def test_platforms_with_names_of_their_own(diff: Diff, tmp_path: Path) -> None:
+    """Two platforms of the same subdir are two lists; the one of another name is what remains to compare with."""
+
+    def written(name: str, **versions: str) -> None:
+        names = {"cpu": "linux-64", "new": "linux-64-cuda-12-4", "old": "linux-64-cuda-11"}
+        lines = ["version: 7", "platforms:"]
+        lines += [f"- name: {names[key]}\n  subdir: linux-64" for key in versions]
+        lines += ["environments:", "  default:", "    packages:"]
+        archive = f"{FORGE}/linux-64/six-{{}}-0.conda"
+        lines += [f"      {names[key]}: [{{conda: {archive.format(value)}}}]" for key, value in versions.items()]
+        lines += ["packages:", *(f"- conda: {archive.format(value)}" for value in sorted(set(versions.values())))]
+        (tmp_path / name).write_text("\n".join(lines))
+
+    written("a.lock", cpu="1", new="2")
+    written("b.lock", cpu="1", new="3")
+    written("cpu.lock", cpu="1")
+    written("gpu.lock", new="3")
+    written("gpus.lock", new="3", old="4")
+    assert diff("a.lock", "b.lock").out.splitlines()[:2] == [
+        "default (linux-64): the same (1 package)",
+        "default (linux-64-cuda-12-4): 1 difference",
+    ]
+    assert diff("a.lock", "b.lock", "--platform", "linux-64").status == 0
+    assert diff("a.lock", "b.lock", "--platform", "linux-64-cuda-12-4").rows == [["six", "2", "3", "conda-forge"]]
+    assert diff("cpu.lock", "a.lock").status == 0
+    assert diff("a.lock", "gpu.lock").rows == [["six", "2", "3", "conda-forge"]]
+    assert diff("cpu.lock", "gpu.lock").rows == [["six", "1", "3", "conda-forge"]]
+    unclear = diff("cpu.lock", "gpus.lock")
+    assert (unclear.status, unclear.out) == (4, "")
+    assert "gpus.lock has several platforms for linux-64" in unclear.err
+    assert "they are linux-64-cuda-12-4, linux-64-cuda-11" in unclear.err
+    chosen = diff("cpu.lock", "gpus.lock", "--platform", "linux-64-cuda-11")
+    assert chosen.rows == [["six", "1", "4", "conda-forge"]]
+    assert json.loads(diff("gpu.lock", "gpus.lock", "--format", "json").out)["environments"][0]["status"] == "same"
+
+
+def test_a_name_that_a_list_has_twice(diff: Diff, tmp_path: Path) -> None:
+    lists = {"a": "six==1.0 six==1.0 pip==2.0", "b": "six==2.0 six==1.0 pip==2.0", "c": "six==3.0 six==2.0 pip==2.0"}
+    for name, lines in lists.items():
+        (tmp_path / f"{name}.txt").write_text(lines.replace(" ", "\n"))
+    assert diff("a.txt", "a.txt").out.splitlines()[0] == "environment: the same (2 packages)"
+    assert diff("b.txt", "b.txt").status == 0
+    assert diff("a.txt", "b.txt").rows == [["six", "-", "2.0"]]
+    assert diff("b.txt", "c.txt").rows == [["six", "1.0", "3.0"]]
+
+
 def test_a_digest_counts_if_both_sides_have_it(diff: Diff, tmp_path: Path) -> None:
     for name, digest in (("a", "0" * 64), ("b", "1" * 64)):
         (tmp_path / f"{name}.txt").write_text(f"@EXPLICIT\n{FORGE}/noarch/six-1.16-0.conda#sha256:{digest}\n")
