@@ -16,9 +16,12 @@ from nbprovision.model.errors import InvalidPlaybook, Position
 from nbprovision.system.secrets import mask
 from nbprovision.system.yaml_document import decoded
 
-_MARK = re.compile(rb"^[ \t]*@EXPLICIT[ \t\r]*$", re.MULTILINE)
+# A byte order mark may stand before it, and a zero byte beside each character: see `decoded`.
+_MARK = re.compile(rb"^(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[ \t]*@EXPLICIT[ \t\r]*$", re.MULTILINE)
 _HASH = re.compile(r"(?:md5:)?(?P<md5>[0-9a-f]{32})|(?:sha256:)?(?P<sha256>[0-9a-f]{64})")
 _PLATFORM = re.compile(r"#\s*platform:\s*(\S+)")
+# conda-lock's comment for a package from PyPI: https://conda.github.io/conda-lock/output, "Explicit lockfile".
+_PIP = re.compile(r"#\s*pip\s+(?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*@\s*(?P<url>\S+)")
 
 
 class ExplicitFile:
@@ -68,8 +71,14 @@ class ExplicitFile:
         return self._chosen[subdir]
 
     def from_pypi(self, name: str, subdir: str) -> tuple[str, ...]:
-        """Nothing: conda lists its own packages only."""
-        return ()
+        """The locations of the packages from PyPI, which are not conda packages."""
+        return tuple(url for _, url in self.distributions)
+
+    @property
+    def distributions(self) -> list[tuple[str, str]]:
+        """The packages from PyPI, which only conda-lock writes: their names and URLs, in comments for ``pip``."""
+        matches = (_PIP.match(line.strip()) for line in self._lines)
+        return [(match["name"], match["url"]) for match in matches if match is not None]
 
     def _packages(self, subdir: str) -> Iterator[LockedPackage]:
         for number, line in enumerate(self._lines, start=1):

@@ -16,11 +16,13 @@ from nbprovision.conda.exact_packages import LockedPackage
 from nbprovision.conda.explicit_file import ExplicitFile
 from nbprovision.conda.pixi_lock import PixiLock
 from nbprovision.lock.contents import Contents, Package, merged, of_conda, of_listed
+from nbprovision.lock.places import clean
 from nbprovision.machine.distributions import normalized
 from nbprovision.model.errors import InvalidPlaybook, Position
+from nbprovision.pip import pylock as pip_pylock
 from nbprovision.pip import requirements, requirements_files
 from nbprovision.pip.requirements import PipRequirement
-from nbprovision.system import secrets, toml_document
+from nbprovision.system import secrets
 
 if TYPE_CHECKING:
     from packaging.pylock import Package as PylockPackage
@@ -75,32 +77,22 @@ def pylock(path: Path, text: str, *, python: str | None = None, platform: str | 
         platform: Its subdir; None for this machine's.
 
     Raises:
-        InvalidPlaybook: it is not such a file.
+        InvalidPlaybook: it is not such a file, or a marker cannot be evaluated.
     """
-    from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
-
-    try:
-        lock = Pylock.from_dict(toml_document.load(text))
-    except (ValueError, RecursionError, PylockValidationError, PylockUnsupportedVersionError) as error:
-        raise _wrong(
-            path, "is not a pylock.toml", str(error), "write it again, by `uv pip compile` for example"
-        ) from None
-    environment: dict[str, Any] = dict(requirements.marker_environment(python or python_version()))
+    lock = pip_pylock.read(path, text)
+    environment = dict(requirements.marker_environment(python or python_version()))
     if platform is not None:
         environment["platform_machine"] = "aarch64" if platform.endswith("aarch64") else "x86_64"
-    environment |= {"extras": set(), "dependency_groups": set(lock.default_groups or ())}
-    applying = (
-        entry for entry in lock.packages if entry.marker is None or entry.marker.evaluate(environment, "lock_file")
-    )
+    packages = ((entry.version, entry.package) for entry in lock.applying(environment))
     return [
         Package(
-            name=entry.name,
+            name=package.name,
             kind="pip",
-            version=None if entry.version is None else str(entry.version),
-            build=entry.vcs.commit_id if entry.vcs else None,
-            channel=_origin(entry),
+            version=version,
+            build=package.vcs.commit_id if package.vcs else None,
+            channel=_origin(package),
         )
-        for entry in applying
+        for version, package in packages
     ]
 
 
@@ -108,7 +100,8 @@ def _origin(entry: PylockPackage) -> str | None:
     if entry.directory is not None:
         return entry.directory.path
     source = entry.vcs or entry.archive
-    return entry.index if source is None else source.url or source.path
+    place = entry.index if source is None else source.url or source.path
+    return None if place is None else clean(place)
 
 
 def pixi(path: Path, content: bytes) -> list[Contents]:
@@ -137,9 +130,14 @@ def explicit(path: Path, content: bytes) -> Contents:
     Raises:
         InvalidPlaybook: a line is not the URL of a package.
     """
-    packages = [package for _, package in ExplicitFile(path, content).listed()]
+    file = ExplicitFile(path, content)
+    packages = [package for _, package in file.listed()]
     subdirs = {package.subdir for package in packages}
-    return Contents(name=None, packages=merged(list(map(of_conda, packages)), []), platform=_native(subdirs))
+    pip = [
+        Package(name=normalized(name), kind="pip", version=requirements.source_version(url))
+        for name, url in file.distributions
+    ]
+    return Contents(name=None, packages=merged(list(map(of_conda, packages)), pip), platform=_native(subdirs))
 
 
 def environment_yml(path: Path, env: Mapping[str, str]) -> Contents:

@@ -348,10 +348,11 @@ def _requirement(entry: LockedPackage) -> PipRequirement:
     name, version = entry.name, entry.version
     if package.vcs is not None:
         vcs = package.vcs
-        if vcs.type not in _VCS or not _REVISION.fullmatch(vcs.commit_id):
+        is_url = vcs.url is None or "://" in vcs.url  # git@host:path is none
+        if vcs.type not in _VCS or not _REVISION.fullmatch(vcs.commit_id) or not is_url:
             raise InvalidPlaybook(
                 f"'{vcs.type}' at '{vcs.commit_id[:60]}' cannot be the source of {name}",
-                cause=f"known repositories are {', '.join(_VCS)}, and the commit is a hash",
+                cause=f"known repositories are {', '.join(_VCS)}, by a URL (ssh://git@HOST/PATH) and a commit's hash",
                 cure=f"make the lock again: {_AGAIN}",
                 position=position,
             )
@@ -451,7 +452,7 @@ def _replaced(package: Package, **fields: Any) -> Package:
 
 def path_of(text: str, base: Path) -> Path:
     """The absolute path of a file or folder that a lock in the folder ``base`` names."""
-    return Path(os.path.normpath(base / text))
+    return Path(os.path.abspath(base / text))
 
 
 def as_url(path: Path) -> str:

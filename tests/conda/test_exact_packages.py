@@ -593,6 +593,20 @@ def test_packages_from_pypi_are_left_to_a_pip_task(machine: Machine, tiny: TinyC
     assert "give them to ensure_pip_pkg" in note
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_an_explicit_file_of_conda_lock(machine: Machine, tiny: TinyChannel, tmp_path: Path, mark: str) -> None:
+    """Its packages from PyPI are comments; editors of Windows put a byte order mark before the first line."""
+    path = explicit(tmp_path / "explicit.txt", tiny, ["gamma=3.1"], kind="md5")
+    urls = "".join(line for line in path.read_text().splitlines(keepends=True) if "://" in line)
+    comment = f"# pip x[fast] @ https://h/x-1-py3-none-any.whl#sha256={'0' * 64}\n"
+    path.write_text(f"{mark}@EXPLICIT\n{urls}{comment}", encoding="utf-8")
+    task = locked(path)
+    converge(task, machine)
+    assert versions(prefix_of(machine)) == {"gamma": "3.1"}
+    (note,) = (text for text in task.plan(task.read(machine)).warnings if "PyPI" in text)
+    assert "(1)" in note
+
+
 def entry_of(**fields: str) -> str:
     """A lock file of version 6 with one package, on lines 8 and 10."""
     package = {"conda": "https://h/c/noarch/six-1.16-py_0.conda", "sha256": "ab" * 32, **fields}

@@ -196,6 +196,7 @@ packages:
     assert ran.rows == [["six", "1.10", "-", "pip"]]
 
 
+ARCHIVE = f"{FORGE}/noarch/six-1.16-py_0.conda"
 # A package that is built from sources, as versions 6 and 7 of pixi.lock describe it, and what differs.
 SOURCES = {
     "a folder in version 6": (
@@ -290,6 +291,13 @@ def test_platforms_with_names_of_their_own(diff: Diff, tmp_path: Path) -> None:
     chosen = diff("cpu.lock", "gpus.lock", "--platform", "linux-64-cuda-11")
     assert chosen.rows == [["six", "1", "4", "conda-forge"]]
     assert json.loads(diff("gpu.lock", "gpus.lock", "--format", "json").out)["environments"][0]["status"] == "same"
+
+
+def test_the_comments_for_pip_in_a_list_of_conda_lock(diff: Diff, tmp_path: Path) -> None:
+    for name, version in (("a", "1.0"), ("b", "2.0")):
+        pip = f"# pip x_y @ https://h/x_y-{version}-py3-none-any.whl#sha256={'0' * 64}"
+        (tmp_path / f"conda-{name}.lock").write_text(f"@EXPLICIT\n{ARCHIVE}\n{pip}\n")
+    assert diff("conda-a.lock", "conda-b.lock").rows == [["x-y", "1.0", "2.0", "pip"]]
 
 
 def test_a_name_that_a_list_has_twice(diff: Diff, tmp_path: Path) -> None:
@@ -580,8 +588,12 @@ BAD = {
     "alias.lock": ("version: 6\nenvironments: &a {}\npackages: *a\n", "alias.lock:3:1", "alias"),
     "deep.lock": ("[" * 100_000, "deep.lock:1:", "is not a pixi.lock"),
     "flat.lock": ("- " * 100_000, "flat.lock:1:", "is not a pixi.lock"),
-    "pylock.toml": ("lock-version = '9'\n", "pylock.toml:1:1", "is not a pylock.toml"),
-    "pylock.x.toml": ("[[[", "pylock.x.toml:1:1", "is not a pylock.toml"),
+    "pylock.toml": ("created-by = 'x'\nlock-version = '9'\npackages = []\n", "pylock.toml:2:1", "lock files is not supported: 9"),
+    "pylock.x.toml": ("x = 1\n[[[", "pylock.x.toml:2:3", "is not TOML"),
+    "pylock.y.toml": (
+        "lock-version = '1.0'\ncreated-by = 'x'\n[[packages]]\nname = 'y'\ndirectory.path = '.'\nmarker = 'extra == \"z\"'\n",
+        "pylock.y.toml:3:1", "the marker of y cannot be evaluated",
+    ),
     "unpinned.txt": ("six==1.0\nnumpy>=1\n", "unpinned.txt:2:1", "'numpy>=1' names no version"),
     "star.txt": ("six==1.*\n", "star.txt:1:1", "names no version"),
     "unpinned.yml": ("dependencies: [numpy]\n", "unpinned.yml:1:1", "names no version of 'numpy'"),
@@ -628,7 +640,10 @@ def test_no_password_is_shown(diff: Diff, tmp_path: Path) -> None:
         url = "https://user:pass-word-1@conda.example.org/t/tk-secret-9/team/noarch"
         (tmp_path / f"{name}.txt").write_text(f"@EXPLICIT\n{url}/six-{version}-0.conda\n")
         (tmp_path / f"r{name}.txt").write_text(f"apple @ https://user:pass-word-1@example.org/apple-{version}.tar.gz\n")
-    for words in (("a.txt", "b.txt"), ("ra.txt", "rb.txt")):
+        lock = pylock(tmp_path / name / "pylock.toml", f"six {version}")
+        index = 'index = "https://user:pass-word-1@example.org/simple"\n'
+        lock.write_text(lock.read_text().replace("wheels =", f"{index}wheels ="))
+    for words in (("a.txt", "b.txt"), ("ra.txt", "rb.txt"), ("a/pylock.toml", "b/pylock.toml")):
         for options in ((), ("--format", "json")):
             ran = diff(*words, *options)
             assert ran.status == 3

@@ -580,6 +580,11 @@ FAULTS = {
     ),
     "a wrong name": (lock(f'[[packages]]\nname = "Not_Normal"\n{WHEEL}'), 4, "the lock is not valid"),
     "an unknown scheme": (lock(f'[[packages]]\nname = "x"\n{WHEEL}'.replace("https:", "ext:")), 4, "cannot be the source"),
+    "an address that is not a URL": (
+        lock('[[packages]]\nname = "x"\nvcs = { type = "git", url = "git@h.example:x.git", commit-id = "abc" }\n'),
+        4,
+        "cannot be the source",
+    ),
     "an option as a revision": (
         lock('[[packages]]\nname = "x"\nvcs = { type = "git", url = "https://h.example/x", commit-id = "--upload-pack" }\n'),
         4,
