@@ -11,10 +11,12 @@ import msgspec
 from nbprovision.conda import explicit_file
 from nbprovision.lock import installed, listings
 from nbprovision.lock.contents import Contents, Package, merged
+from nbprovision.lock.folder import INDEX
+from nbprovision.lock.index import Index
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, MissingFile, UnknownEnvironment
 from nbprovision.system import yaml_document
-from nbprovision.system.reading import read_bytes
+from nbprovision.system.reading import read_bytes, read_json
 
 MACHINE = "machine"
 PIXI_LOCK = "pixi.lock"
@@ -94,7 +96,7 @@ def _read(machine: Machine, word: str) -> Source:
         return Source(name=word, kind="lock" if is_lock else "file", environments=environments)
     if path.is_dir():
         locks = sorted(path.glob("pylock*.toml"))
-        if (path / PIXI_LOCK).is_file() or locks:
+        if (path / PIXI_LOCK).is_file() or locks or _index(path) is not None:
             return Source(name=word, kind="lock", environments=tuple(_folder(path, locks)))
     return _environment(machine, word, path)
 
@@ -124,8 +126,11 @@ def _folder(folder: Path, locks: Iterable[Path]) -> list[Contents]:
     """The environments of ``pixi.lock``, and what each ``pylock.NAME.toml`` adds to them."""
     path = folder / PIXI_LOCK
     environments = listings.pixi(path, _bytes(path)) if path.is_file() else []
+    index = _index(folder)
+    # The name of a file has no dots, that of an environment may.
+    named = {} if index is None else {origin.pylock: name for name, origin in index.environments.items()}
     for lock in locks:
-        name = listings.pylock_name(lock.name)
+        name = named.get(lock.name, listings.pylock_name(lock.name))
         if name is None:
             continue
         text = _text(lock)
@@ -139,6 +144,14 @@ def _folder(folder: Path, locks: Iterable[Path]) -> list[Contents]:
             pip = listings.pylock(lock, text)
             environments.append(Contents(name=name or None, packages=merged([], pip), scope="added"))
     return environments
+
+
+def _index(folder: Path) -> Index | None:
+    """The index of a lock of this tool; None in another folder."""
+    try:
+        return read_json(folder / INDEX, Index)
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def _file(machine: Machine, path: Path) -> list[Contents]:

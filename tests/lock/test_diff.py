@@ -347,6 +347,25 @@ def test_pylock_adds_to_the_environment_of_its_name(diff: Diff, tmp_path: Path) 
     assert diff("a/pylock.fraud.toml", "b/pylock.fraud.toml", "--format", "json").status == 3
 
 
+def test_the_index_of_a_lock_has_the_names_of_its_environments(diff: Diff, tmp_path: Path) -> None:
+    """The name of a file cannot have dots; a lock without packages has no other file."""
+    pixi_lock(tmp_path / "a.lock/pixi.lock", {"py3.12": {"linux-64": ["python 3.12.1 0"]}})
+    pylock(tmp_path / "a.lock/pylock.py3-12.toml", "apple 1.0")
+    pylock(tmp_path / "a.lock/pylock.py3-13.toml", "apple 1.0")
+    entries = {name: {"pylock": f"pylock.{name.replace('.', '-')}.toml"} for name in ("py3.12", "py3.13")}
+    (tmp_path / "a.lock/index.json").write_text(json.dumps({"environments": entries}))
+    assert diff("a.lock", "a.lock").out.splitlines()[:2] == [
+        "py3.12 (linux-64): the same (2 packages)",
+        "py3.13: the same (1 package)",
+    ]
+    (tmp_path / "none.lock").mkdir()
+    (tmp_path / "none.lock/index.json").write_text("{}")
+    assert diff("none.lock", "a.lock").out.splitlines()[:2] == [
+        "py3.12 (linux-64): only in a.lock",
+        "py3.13: only in a.lock",
+    ]
+
+
 # ------------------------------------------------------------------------------------------------------------- this machine
 
 
