@@ -74,19 +74,26 @@ def execute(options: argparse.Namespace) -> int:
     refuse_foreign(machine.env, machine.user_home, machine.home)
     path = Path(options.playbook)
     folder = lock_folder.folder_of(path)
+    if options.check:
+        return _check(options, folder, *_read(options, machine, folder))
+    lock_folder.refuse_shared(path)
+    command = f"nbprovision lock {options.playbook}"
+    # Another one may write the lock and the playbook while this one waits, so both are read afterwards.
+    with run_lock(machine.home, command, None, print_message), log.kept_in(machine.home):
+        made = _make(options, machine, folder, *_read(options, machine, folder))
+        changed = lock_folder.replace(folder, made.files)
+    _report(options, folder, made, changed=changed)
+    return 0
+
+
+def _read(options: argparse.Namespace, machine: Machine, folder: Path) -> tuple[Lock | None, list[EnvironmentRequest]]:
+    """The present lock, and what the playbook requests."""
     present = None
     if (folder / lock_folder.INDEX).exists():
         present = lock_folder.read(folder, tool=machine.home, home=machine.user_home)
     images = present.images if present is not None else []
-    wanted = requests.collect(path, machine, Catalogue(), parse_extra_vars(options.extra_vars), images=images)
-    if options.check:
-        return _check(options, folder, present, wanted)
-    command = f"nbprovision lock {options.playbook}"
-    with run_lock(machine.home, command, None, print_message), log.kept_in(machine.home):
-        made = _make(options, machine, folder, present, wanted)
-        changed = lock_folder.replace(folder, made.files)
-    _report(options, folder, made, changed=changed)
-    return 0
+    extra_vars = parse_extra_vars(options.extra_vars)
+    return present, requests.collect(Path(options.playbook), machine, Catalogue(), extra_vars, images=images)
 
 
 def _check(options: argparse.Namespace, folder: Path, present: Lock | None, wanted: list[EnvironmentRequest]) -> int:

@@ -25,7 +25,7 @@ from nbprovision.conda.package_urls import (
     take_credentials,
 )
 from nbprovision.model.errors import InvalidPlaybook, Position
-from nbprovision.system import lined_yaml
+from nbprovision.system import lined_yaml, merge_conflict
 from nbprovision.system.lined_yaml import Mapping
 from nbprovision.system.secrets import mask
 from nbprovision.system.yaml_document import NoYaml
@@ -123,6 +123,11 @@ class PixiLock:
         try:
             document = lined_yaml.load(content)
         except NoYaml as error:
+            conflict = merge_conflict.line(content)
+            if conflict is not None:
+                raise self._wrong(
+                    conflict, "is not YAML", cause=merge_conflict.CAUSE, cure=merge_conflict.CURE
+                ) from error
             raise self._wrong(error.line, "is not YAML", cause=str(error), cure=_RELOCK) from error
         self._environments: dict[str, Mapping] = {
             str(name): self._mapping(entry, f"the environment '{name}'")

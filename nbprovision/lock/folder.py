@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -19,14 +19,21 @@ from nbprovision.conda.pixi_lock import PixiLock
 from nbprovision.lock.index import VERSION, Index, LockedOrigin, differences
 from nbprovision.lock.places import Places
 from nbprovision.lock.requests import EnvironmentRequest
-from nbprovision.model.errors import InvalidPlaybook
-from nbprovision.system.files import exchange, set_mode, temporary_folder, write_atomically
+from nbprovision.model.errors import Blocked, InvalidPlaybook, Position
+from nbprovision.pip import pylock as pip_pylock
+from nbprovision.system import merge_conflict, yaml_document
+from nbprovision.system.files import copy_entries, exchange, set_mode, temporary_folder, write_atomically
 from nbprovision.system.places import tool_home, user_home
-from nbprovision.system.reading import read_bytes, read_json
+from nbprovision.system.reading import decode, read_bytes
+from nbprovision.system.yaml_document import decoded
 
 INDEX = "index.json"
 PIXI = "pixi.lock"
 _MOST = 100_000_000  # bytes of a lock file
+_CURE = (
+    "take the folder from the repository again (in a merge: git checkout --ours, or --theirs), or remove it; "
+    "then lock again: nbprovision lock PLAYBOOK"
+)
 _OURS = re.compile(r"index\.json|pixi\.lock|pylock\.[^.]+\.toml")
 
 
@@ -103,6 +110,34 @@ def folder_of(playbook: Path) -> Path:
     return Path(os.path.abspath(playbook)).with_suffix(".lock")
 
 
+def refuse_shared(playbook: Path) -> None:
+    """Refuse a playbook that has the folder of its lock in common with another one: ``team.yml`` and ``team.yaml``.
+
+    Raises:
+        InvalidPlaybook: there is such a playbook.
+
+    """
+    folder = folder_of(playbook)
+    for suffix in (".yml", ".yaml"):
+        other = folder.with_suffix(suffix)
+        if other.name != playbook.name and _is_playbook(other):
+            raise InvalidPlaybook(
+                f"{playbook.name} and {other.name} would have the same lock",
+                cause=f"it is {folder}, whatever the ending of the playbook's name",
+                cure="give one of the playbooks another name",
+                position=Position(str(playbook), 1, 1),
+            )
+
+
+def _is_playbook(path: Path) -> bool:
+    """Whether a file is a list of plays, and not a file of variables."""
+    try:
+        plays = yaml_document.load(decoded(read_bytes(path)))
+    except (OSError, UnicodeDecodeError, yaml_document.NoYaml):
+        return False
+    return isinstance(plays, list)
+
+
 def read(folder: Path, *, tool: Path | None = None, home: Path | None = None) -> Lock:
     """Read a lock.
 
@@ -116,27 +151,52 @@ def read(folder: Path, *, tool: Path | None = None, home: Path | None = None) ->
 
     """
     folder = Path(os.path.abspath(folder))
-    try:
-        index = read_json(folder / INDEX, Index)
-    except FileNotFoundError:
-        raise _wrong(folder, "the lock does not exist", f"{INDEX} is missing") from None
-    except (OSError, msgspec.DecodeError) as error:
-        raise _wrong(folder, "the lock cannot be read", str(error)) from None
+    index = _index(folder)
     if index.version > VERSION:
         raise InvalidPlaybook(
             f"{folder / INDEX} has version {index.version}, and this nbprovision reads up to {VERSION}",
             cause="a newer nbprovision wrote the lock",
             cure="update nbprovision, or write the lock again with this one",
         )
+    try:
+        environments = dict(_environments(folder, index))
+    except InvalidPlaybook as error:
+        error.cure = _CURE  # the readers of files know of other tools only
+        raise
+    places = Places(folder.parent, tool or Path(tool_home(os.environ)), home or Path(user_home(os.environ)))
+    return Lock(folder=folder, platforms=index.platforms, environments=environments, places=places)
+
+
+def _index(folder: Path) -> Index:
+    path = folder / INDEX
+    try:
+        data = read_bytes(path, most=_MOST)
+    except FileNotFoundError:
+        raise InvalidPlaybook(
+            f"the lock does not exist: {folder}",
+            cause=f"{INDEX} is missing",
+            cure="write it: nbprovision lock PLAYBOOK",
+        ) from None
+    except OSError as error:
+        raise _wrong(folder, "the lock cannot be read", str(error)) from None
+    try:
+        return decode(msgspec.json.Decoder(Index), data)
+    except msgspec.DecodeError as error:
+        conflict = merge_conflict.line(data)
+        wrong = _wrong(folder, "the lock cannot be read", str(error) if conflict is None else merge_conflict.CAUSE)
+        raise wrong.at(Position(str(path), conflict or 1, 1)) from None
+
+
+def _environments(folder: Path, index: Index) -> Iterator[tuple[str, LockedEnvironment]]:
+    """The environments of a lock, after a look at all of its files: whoever checks a lock relies on them."""
     conda = _conda_packages(folder) if any(origin.specs for origin in index.environments.values()) else {}
-    environments = {}
     for name, origin in index.environments.items():
         pylock = folder / origin.pylock if origin.pylock is not None else None
         if pylock is not None and (pylock.parent != folder or not pylock.is_file()):
             raise _wrong(folder, "the lock is incomplete", f"{pylock} is missing")
-        environments[name] = LockedEnvironment(origin=origin, conda=conda.get(name, {}), pylock=pylock)
-    places = Places(folder.parent, tool or Path(tool_home(os.environ)), home or Path(user_home(os.environ)))
-    return Lock(folder=folder, platforms=index.platforms, environments=environments, places=places)
+        if pylock is not None:
+            pip_pylock.read(pylock, _text(pylock))
+        yield name, LockedEnvironment(origin=origin, conda=conda.get(name, {}), pylock=pylock)
 
 
 def _conda_packages(folder: Path) -> dict[str, dict[str, tuple[LockedPackage, ...]]]:
@@ -149,37 +209,52 @@ def _conda_packages(folder: Path) -> dict[str, dict[str, tuple[LockedPackage, ..
     return {name: {subdir: lock.packages(name, subdir) for subdir in lock.subdirs(name)} for name in lock.environments}
 
 
+def _text(path: Path) -> str:
+    try:
+        return decoded(read_bytes(path, most=_MOST))
+    except (OSError, UnicodeDecodeError) as error:
+        raise _wrong(path.parent, "the lock cannot be read", f"{path.name}: {error}") from None
+
+
 def _wrong(folder: Path, message: str, cause: str) -> InvalidPlaybook:
-    return InvalidPlaybook(
-        f"{message}: {folder}",
-        cause=cause,
-        cure="nbprovision lock PLAYBOOK writes it; a lock in a repository can be restored from there",
-    )
+    return InvalidPlaybook(f"{message}: {folder}", cause=cause, cure=_CURE)
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """The files in the folder of a lock."""
+    """The files of a lock in its folder."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return {entry.name: read_bytes(entry.path, most=_MOST) for entry in os.scandir(folder) if entry.is_file()}
+        with os.scandir(folder) as entries:
+            ours = [entry for entry in entries if _OURS.fullmatch(entry.name) and entry.is_file()]
+        return {entry.name: read_bytes(entry.path, most=_MOST) for entry in ours}
     return {}
 
 
 def replace(folder: Path, files: Mapping[str, str]) -> bool:
     """Put a new lock in the place of an old one, in one step: a kill leaves the one or the other.
 
+    What else lies in the folder stays. If the folder is a link, the folder that it leads to is replaced.
+
     Returns:
         Whether anything has changed.
 
     Raises:
-        TaskFailed: the folder cannot be written.
+        TaskFailed: the folder cannot be written, or a file has its name.
 
     """
-    present = content(folder)
-    others = {name: data for name, data in present.items() if not _OURS.fullmatch(name)}
-    wanted = {**others, **{name: text.encode() for name, text in files.items()}}
-    if present == wanted:
+    folder = Path(os.path.realpath(folder))
+    if folder.exists() and not folder.is_dir():
+        raise Blocked(
+            folder,
+            f"{folder} is not a folder",
+            cause="the lock of a playbook is a folder of that name",
+            cure="move the file away, or give the playbook another name",
+        )
+    wanted = {name: text.encode() for name, text in files.items()}
+    if content(folder) == wanted:
         return False
     with temporary_folder(folder) as new:
+        if folder.exists():
+            copy_entries(folder, new, without=_OURS.fullmatch)
         for name, data in wanted.items():
             write_atomically(new / name, data, mode=0o644)
         set_mode(new, 0o755)

@@ -58,24 +58,30 @@ def locked(
     requests = collect(playbook, machine, catalogue, extra_vars, images=lock.images, kept=kept)
     stale = lock.stale(requests, indexes=bundle is None)
     if stale and not frozen:
-        again = f"write it again: nbprovision lock {playbook}" if bundle is None else "make the bundle again"
+        again = f"write it again: {_command(playbook, extra_vars)}" if bundle is None else "make the bundle again"
         raise InvalidPlaybook(
             f"the lock {lock.folder if bundle is None else f'in {bundle}'} is stale",
             cause="\n".join(stale),
             cure=f"{again}\nor use it as it is: --frozen",
         )
-    environments = {request.prefix: _environment(lock, request, playbook) for request in requests}
+    command = _command(playbook, extra_vars)
+    environments = {request.prefix: _environment(lock, request, command) for request in requests}
     return Locked(environments, tuple(_notes(lock, requests, stale)))
 
 
-def _environment(lock: Lock, request: EnvironmentRequest, playbook: Path) -> LockedEnvironment:
+def _command(playbook: Path, extra_vars: Mapping[str, Any]) -> str:
+    """The command that locks again, with the names of the variables: a value may be secret."""
+    return " ".join(["nbprovision lock", str(playbook), *(f"-e {name}=..." for name in extra_vars)])
+
+
+def _environment(lock: Lock, request: EnvironmentRequest, command: str) -> LockedEnvironment:
     """What the lock has for an environment.
 
     Raises:
         InvalidPlaybook: it lacks something that the environment needs.
 
     """
-    cure = f"write it again: nbprovision lock {playbook}"
+    cure = f"write it again: {command}"
     entry = lock.environments.get(request.name)
     if entry is None:
         raise InvalidPlaybook(f"the lock {lock.folder} has no environment '{request.name}'", cure=cure)

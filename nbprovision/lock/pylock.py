@@ -47,9 +47,9 @@ def read(path: Path) -> Document:
     """
     try:
         return toml_document.load(path.read_text(encoding="utf-8"))
-    except (NoToml, UnicodeDecodeError) as error:
+    except (NoToml, UnicodeDecodeError, OSError) as error:
         raise InvalidPlaybook(
-            f"{path} is not TOML",
+            f"{path} cannot be read",
             cause=str(error),
             cure="restore it from the repository, or remove it and lock again",
         ) from None

@@ -20,7 +20,7 @@ import msgspec
 from nbprovision.model.errors import Blocked, InvalidPlaybook, Position, TaskFailed
 from nbprovision.pip import requirements
 from nbprovision.pip.requirements import DIGITS, PipRequirement
-from nbprovision.system import secrets, toml_document
+from nbprovision.system import merge_conflict, secrets, toml_document
 from nbprovision.system.toml_document import NoToml
 
 if TYPE_CHECKING:
@@ -281,6 +281,14 @@ def _document(path: Path, text: str) -> dict[str, Any]:
     try:
         return toml_document.load(text)
     except NoToml as error:
+        conflict = merge_conflict.line(text.encode())
+        if conflict is not None:
+            raise InvalidPlaybook(
+                "the lock is not TOML",
+                cause=merge_conflict.CAUSE,
+                cure=merge_conflict.CURE,
+                position=Position(str(path), conflict, 1),
+            ) from error
         raise InvalidPlaybook(
             "the lock is not TOML",
             cause=secrets.mask(error.reason),

@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Literal
 
@@ -163,6 +163,31 @@ def copy_atomically(source: Path, path: Path, *, mode: int | None = None) -> Non
         handle = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as content, replacing(path, mode=mode) as stream:
         shutil.copyfileobj(content, stream, 1 << 20)
+
+
+def copy_entries(source: Path, folder: Path, *, without: Callable[[str], object]) -> None:
+    """Copy what a folder contains into another one, with modes and times; a link stays a link.
+
+    Args:
+        source: The folder.
+        folder: An existing folder.
+        without: Whether to leave out an entry of a name; entries in folders below are all copied.
+
+    Raises:
+        TaskFailed: an entry cannot be read, the disk is full, ...
+
+    """
+    with explained(f"cannot copy {source}", folder):
+        for name in os.listdir(source):
+            if without(name):
+                continue
+            entry, copy = source / name, folder / name
+            trust.write(copy)
+            effects.note(copy)
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.copytree(entry, copy, symlinks=True)
+            else:
+                shutil.copy2(entry, copy, follow_symlinks=False)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from uv import find_uv_bin
 
 from nbprovision import lock
 from nbprovision.__main__ import main
+from nbprovision.engine.guard import run_lock
 from nbprovision.lock import pylock
 from nbprovision.machine.distributions import installed
 from tests.support.locking import BOTH, Team
@@ -177,13 +179,77 @@ class TestAgain:
         assert team.lock() == 0
         assert versions(team)["alpha"] == "1.0"
 
+    def test_two_playbooks_with_one_folder_for_their_locks_are_refused(
+        self, team: Team, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        team.standard()
+        other = team.folder / "team.yaml"
+        other.write_text("fraud: true\n")
+        assert team.lock() == 0, "a file of variables has no lock"
+        before = team.files()
+        other.write_text("- tasks: []\n")
+        assert main(["lock", str(other)]) == 4
+        assert team.lock() == 4
+        error = capsys.readouterr().err
+        assert f"error: {other}:1:1: team.yaml and team.yml would have the same lock" in error
+        assert f"error: {team.playbook}:1:1: team.yml and team.yaml would have the same lock" in error
+        assert team.files() == before
+
+    def test_a_file_in_the_place_of_the_folder_is_not_replaced(
+        self, team: Team, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        team.standard()
+        team.lock_folder.write_text("poetry's\n")
+        assert team.lock() == 2
+        assert f"{team.lock_folder} is not a folder" in capsys.readouterr().err
+        assert team.lock_folder.read_text() == "poetry's\n"
+
+    @pytest.mark.parametrize("exists", [True, False])
+    def test_a_link_in_the_place_of_the_folder_stays(self, team: Team, *, exists: bool) -> None:
+        team.standard()
+        shared = team.folder / "shared"
+        if exists:
+            shared.mkdir()
+        team.lock_folder.symlink_to("shared")
+        assert team.lock() == 0
+        assert team.lock_folder.is_symlink()
+        assert {path.name for path in shared.iterdir()} == {"index.json", "pixi.lock", "pylock.fraud.toml"}
+        assert team.lock("--check") == 0
+        assert not [path for path in team.folder.iterdir() if path.name.startswith(".")]
+
     def test_files_of_others_in_the_folder_stay(self, team: Team) -> None:
         team.standard()
         team.lock_folder.mkdir()
         (team.lock_folder / "README").write_text("do not edit\n")
+        (team.lock_folder / "README").chmod(0o755)
+        (team.lock_folder / "notes/old").mkdir(parents=True)
+        (team.lock_folder / "notes/old/index.json").write_text("[]")
+        (team.lock_folder / "guide").symlink_to("../guide.md")
         (team.lock_folder / "pylock.gone.toml").write_text("")
         assert team.lock() == 0
-        assert set(team.files()) == {"README", "index.json", "pixi.lock", "pylock.fraud.toml"}
+        names = {path.name for path in team.lock_folder.iterdir()}
+        assert names == {"README", "notes", "guide", "index.json", "pixi.lock", "pylock.fraud.toml"}
+        assert (team.lock_folder / "README").stat().st_mode & 0o777 == 0o755
+        assert (team.lock_folder / "notes/old/index.json").read_text() == "[]"
+        assert (team.lock_folder / "guide").readlink() == Path("../guide.md")
+
+    def test_what_another_one_wrote_meanwhile_is_read(self, team: Team) -> None:
+        """A lock that waits for another one starts from the lock and the playbook that it then finds."""
+        team.standard()
+        assert team.lock() == 0
+        command = [sys.executable, "-m", "nbprovision", "lock", str(team.playbook)]
+        with run_lock(Path(os.environ["NBPROVISION_HOME"]), "another", None, print):
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            assert process.stderr is not None
+            assert "waiting for process" in process.stderr.readline()
+            team.standard(requirements="plum")
+            index = json.loads((team.lock_folder / "index.json").read_text())
+            del index["environments"]["fraud"]["pylock"]
+            (team.lock_folder / "index.json").write_text(json.dumps(index))
+            (team.lock_folder / "pylock.fraud.toml").unlink()
+        _, error = process.communicate()
+        assert process.returncode == 0, error
+        assert distributions(team) == {"plum": "1.0"}
 
 
 class TestUpgrade:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nbprovision import lock
+from nbprovision.__main__ import main
 from nbprovision.catalogue import Catalogue
 from nbprovision.lock import requests
 from nbprovision.lock.index import LockedOrigin, Origin, differences
@@ -177,6 +178,38 @@ def test_a_damaged_lock_is_an_error_with_a_cure(tmp_path: Path, damage: object, 
         lock.read(folder)
     assert expected in caught.value.message
     assert caught.value.cure
+
+
+@pytest.mark.parametrize("name", ["index.json", "pixi.lock", "pylock.fraud.toml"])
+def test_the_conflict_markers_of_a_merge_are_found(locked: Team, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """By the check of CI too, which needs none of the packages."""
+    path = locked.lock_folder / name
+    first, *lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([first, "<<<<<<< HEAD\n", lines[0], "=======\n", lines[0], ">>>>>>> topic\n", *lines[1:]]))
+    for command in (["lock", "--check"], ["lock"], ["run", "--locked"]):
+        capsys.readouterr()
+        assert main([*command, str(locked.playbook)]) == 4
+        error = capsys.readouterr().err
+        assert f"{path}:2:1: " in error
+        assert "why: it has the conflict markers of a merge" in error
+        assert "git checkout --ours" in error
+        assert "then lock again: nbprovision lock PLAYBOOK" in error
+
+
+def test_line_ends_of_another_system_make_no_lock_stale(locked: Team) -> None:
+    for path in (locked.playbook, *locked.lock_folder.iterdir()):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert locked.lock("--check") == 0
+
+
+def test_a_stale_lock_is_written_again_with_the_same_variables(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
+    team.write(f"""
+        - ensure_conda_env: {{name: fraud, packages: [python, "{{{{ spec }}}}"], channels: ["{team.url}"]}}
+    """)
+    assert team.lock("-e", "spec=alpha") == 0
+    assert team.lock("-e", "spec=alpha", "--check") == 0
+    assert main(["run", str(team.playbook), "--locked", "-e", "spec=beta"]) == 4
+    assert f"write it again: nbprovision lock {team.playbook} -e spec=..." in capsys.readouterr().err
 
 
 def test_a_lock_of_an_earlier_version_is_read(team: Team) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,10 @@ def _replace(path: Path) -> None:
 CHANGES: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "write_atomically": (lambda at: files.write_atomically(at / "new/a", "x"), {"new", "new/a"}),
     "copy_atomically": (lambda at: files.copy_atomically(at / "file", at / "copy"), {"copy"}),
+    "copy_entries": (
+        lambda at: files.copy_entries(at, at / "folder", without=re.compile("folder|second").fullmatch),
+        {"folder/file", "folder/link"},
+    ),
     "replacing": (lambda at: _replace(at / "file"), {"file"}),
     "link_atomically": (lambda at: files.link_atomically(at / "to", "file"), {"to"}),
     "make_folder": (lambda at: files.make_folder(at / "a/b"), {"a", "a/b"}),
