@@ -106,7 +106,10 @@ def locked_packages(machine: Machine, prefix: Path) -> tuple[LockedPackage, ...]
     exact = read(entry.conda).exact if entry is not None and entry.conda is not None else None
     if entry is None or exact is None:
         return None
-    packages = exact.packages(entry.name, platform.conda_subdir())
+    subdir = platform.conda_subdir()
+    if isinstance(exact, PixiLock) and entry.name in exact.environments and subdir not in exact.subdirs(entry.name):
+        return ()  # the image has all that is requested
+    packages = exact.packages(entry.name, subdir)
     return tuple(
         msgspec.structs.replace(package, url=entry.here(package.url), channel=entry.here(package.channel))
         for package in packages

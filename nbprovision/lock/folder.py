@@ -194,6 +194,9 @@ def _environments(folder: Path, index: Index) -> Iterator[tuple[str, LockedEnvir
         pylock = folder / origin.pylock if origin.pylock is not None else None
         if pylock is not None and (pylock.parent != folder or not pylock.is_file()):
             raise _wrong(folder, "the lock is incomplete", f"{pylock} is missing")
+        for platform in origin.platforms if origin.specs and origin.image is None else ():  # an image may have all
+            if platform not in conda.get(name, {}):
+                raise _wrong(folder, "the lock is incomplete", f"{PIXI} has no packages of {name} for {platform}")
         if pylock is not None:
             pip_pylock.read(pylock, _text(pylock))
         yield name, LockedEnvironment(origin=origin, conda=conda.get(name, {}), pylock=pylock)

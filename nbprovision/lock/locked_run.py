@@ -86,11 +86,18 @@ def _environment(lock: Lock, request: EnvironmentRequest, command: str) -> Locke
     if entry is None:
         raise InvalidPlaybook(f"the lock {lock.folder} has no environment '{request.name}'", cure=cure)
     subdir = platform.conda_subdir()
-    if (request.specs and subdir not in entry.conda) or subdir not in lock.platforms:
+    platforms = entry.origin.platforms or lock.platforms
+    if subdir not in platforms:
         raise InvalidPlaybook(
             f"the lock {lock.folder} is not for {subdir}, which this machine is",
-            cause=f"it is for {', '.join(lock.platforms) or 'no platform'}",
+            cause=f"it is for {', '.join(platforms) or 'no platform'}",
             cure=f"{cure} {' '.join(f'--platform {name}' for name in (*lock.platforms, subdir))}",
+        )
+    if request.specs and not entry.origin.specs:
+        raise InvalidPlaybook(
+            f"the lock {lock.folder} has no conda packages for '{request.name}'",
+            cause="the playbook requests some",
+            cure=cure,
         )
     if request.wanted.wanted and entry.pylock is None:
         raise InvalidPlaybook(

@@ -20,7 +20,7 @@ from nbprovision.machine import distributions
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.package_names import distribution_name
 from nbprovision.machine.platform import conda_subdir
-from nbprovision.model.errors import InvalidPlaybook, ParameterError, TaskFailed, nearest
+from nbprovision.model.errors import ParameterError, TaskFailed, nearest
 from nbprovision.pip import virtual_environment
 from nbprovision.system.files import read_text, temporary_folder
 
@@ -130,14 +130,9 @@ class _Work:
         counts: dict[str, int] = {}
         for request in self._requests:
             document = self._joined(request) if request.wanted.wanted else None
-            name = pylock.file_name(request.name) if document is not None else None
-            if document is not None and name is not None:
-                if name in files:
-                    raise InvalidPlaybook(
-                        f"the names of two environments differ in punctuation only: {request.name}",
-                        cause=f"both would be locked in {name}",
-                        cure="give one of them another name",
-                    )
+            name = None
+            if document is not None:
+                name = pylock.file_name(request.name, files)
                 files[name] = pylock.dump(document)
             counts[request.name] = len(document["packages"]) if document is not None else 0
             origin = msgspec.structs.asdict(request.origin(self._places))
@@ -203,8 +198,8 @@ class _Work:
 
     # -------------------------------------------------------------------------------------------------------------- pip
 
-    def _joined(self, request: EnvironmentRequest) -> pylock.Document | None:
-        """The distributions of an environment on all platforms; None if it needs none."""
+    def _joined(self, request: EnvironmentRequest) -> pylock.Document:
+        """The distributions of an environment on all platforms."""
         locked = self._present.environments.get(request.name) if self._present is not None else None
         before = pylock.read(locked.pylock) if locked is not None and locked.pylock is not None else None
         results: dict[str, pylock.Document] = {}

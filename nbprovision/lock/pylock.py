@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -33,9 +33,17 @@ _KEYS = ("name", "version", "marker", "requires-python", "vcs", "directory", "ar
 Document = dict[str, Any]
 
 
-def file_name(environment: str) -> str:
-    """The name of an environment's file; a dot in it would end the name of the lock."""
-    return f"pylock.{re.sub('[^A-Za-z0-9_-]', '-', environment)}.toml"
+def file_name(environment: str, taken: Container[str] = ()) -> str:
+    """The name of an environment's file; a dot in it would end the name of the lock.
+
+    Args:
+        environment: The environment's name.
+        taken: Names of other environments' files: those of ``a.b`` and ``a-b`` differ by a number.
+
+    """
+    stem = f"pylock.{re.sub('[^A-Za-z0-9_-]', '-', environment)}"
+    endings = ("", *(f"-{number}" for number in range(2, 1000)))
+    return next(name for ending in endings if (name := f"{stem}{ending}.toml") not in taken)
 
 
 def read(path: Path) -> Document:
@@ -55,8 +63,8 @@ def read(path: Path) -> Document:
         ) from None
 
 
-def join(results: Mapping[str, Document], pythons: Mapping[str, str], folder: Path, places: Places) -> Document | None:
-    """Join the results of all platforms; None if no platform has a package.
+def join(results: Mapping[str, Document], pythons: Mapping[str, str], folder: Path, places: Places) -> Document:
+    """Join the results of all platforms; no package is left if the environment has all of them anyway.
 
     Args:
         results: uv's results by platform, without the packages that the environment has anyway.
@@ -77,8 +85,6 @@ def join(results: Mapping[str, Document], pythons: Mapping[str, str], folder: Pa
             else:
                 joined[key] = entry
             having.setdefault(key, []).append(platform)
-    if not joined:
-        return None
     for key, platforms in having.items():
         if len(platforms) < len(results):
             joined[key]["marker"] = " or ".join(_machine(platform) for platform in platforms)
@@ -174,8 +180,7 @@ def dump(document: Document) -> str:
         packages.append(table)
     text = tomlkit.document()
     text.update({key: _value(value) for key, value in document.items() if key != "packages"})
-    if packages:
-        text["packages"] = packages
+    text["packages"] = packages or []  # the key is required
     return tomlkit.dumps(text)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from nbprovision.catalogue import Catalogue
-from nbprovision.lock import folder, pylock, read, requests
+from nbprovision.conda.ensure_conda_pkg import EnsureCondaPkg
+from nbprovision.lock import folder, locked_run, pylock, read, requests
 from nbprovision.lock.folder import Lock
 from nbprovision.lock.make import Upgrade, make
 from nbprovision.lock.requests import EnvironmentRequest
@@ -18,6 +19,7 @@ from nbprovision.machine.platform import conda_subdir
 from nbprovision.model.errors import InvalidPlaybook, TaskFailed, UnknownEnvironment
 from tests.support import provided_conda
 from tests.support.conda_packages import TinyChannel
+from tests.support.driver import planned
 from tests.support.provided import Instance
 from tests.support.wheels import make_wheel
 
@@ -175,3 +177,15 @@ class TestConda:
             name: [package.name for package in entry.conda["linux-64"]] for name, entry in lock.environments.items()
         }
         assert names == {"first": ["alpha", "beta"], "second": ["alpha", "beta", "gamma"]}
+
+    def test_what_the_image_has_already_needs_no_package(
+        self, repository: Repository, instance: provided_conda.Instance, channel: TinyChannel
+    ) -> None:
+        repository.write(f"- ensure_conda_pkg: {{env: python3, packages: [alpha], channels: ['{channel.url}']}}")
+        lock = repository.locked(instance.machine)
+        assert lock.environments["python3"].conda == {}
+        run = locked_run.locked(repository.playbook, instance.machine, Catalogue(), {}, frozen=False)
+        machine = instance.machine
+        machine.locked = run.environments
+        task = EnsureCondaPkg(env="python3", packages=["alpha"], channels=[channel.url])
+        assert planned(task, machine) == ()

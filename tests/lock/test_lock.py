@@ -233,6 +233,15 @@ class TestAgain:
         assert (team.lock_folder / "notes/old/index.json").read_text() == "[]"
         assert (team.lock_folder / "guide").readlink() == Path("../guide.md")
 
+    def test_environments_whose_names_differ_in_punctuation(self, team: Team) -> None:
+        team.write("""
+            - ensure_venv: {path: ./a.b, packages: [plum]}
+            - ensure_venv: {path: ./a-b, packages: [plum]}
+        """)
+        assert team.lock() == 0
+        names = {name: environment.pylock for name, environment in lock.read(team.lock_folder).environments.items()}
+        assert names == {"a-b": team.lock_folder / "pylock.a-b.toml", "a.b": team.lock_folder / "pylock.a-b-2.toml"}
+
     def test_what_another_one_wrote_meanwhile_is_read(self, team: Team) -> None:
         """A lock that waits for another one starts from the lock and the playbook that it then finds."""
         team.standard()

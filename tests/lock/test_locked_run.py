@@ -219,6 +219,18 @@ def test_pip_replaces_a_dependency_of_condas_where_a_task_requests_it(team: Team
     assert {task["status"] for task in team.run("--locked", "--no-witness")["tasks"]} == {"ok"}
 
 
+def test_a_pip_task_that_requests_what_conda_brings(team: Team) -> None:
+    """Its environment has a lock without a package from pip."""
+    team.playbook.write_text(team.playbook.read_text().replace("packages: [pear]", "packages: [pip]"))
+    team.call("lock")
+    team.call("lock", "--check")
+    assert team.run("--locked")["status"] == "changed"
+    assert team.conda() == team.locked()
+    assert {task["status"] for task in team.run("--locked", "--no-witness")["tasks"]} == {"ok"}
+    team.playbook.write_text(team.playbook.read_text().replace("packages: [pip]", "packages: [pear]"))
+    assert "requirement added: pear" in team.call("run", "--locked", status=4).stderr
+
+
 def test_every_kind_of_task_that_installs_packages(team: Team) -> None:
     """A pip section, several environments in one task, a virtual environment, a kernel that needs ipykernel."""
     url = team.server.url

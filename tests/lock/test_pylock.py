@@ -11,6 +11,7 @@ from packaging.pylock import Pylock, PylockSelectError
 
 from nbprovision.lock import pylock
 from nbprovision.lock.places import Places
+from nbprovision.system import toml_document
 
 FOLDER = Path("/team/team.lock")
 PLACES = Places(Path("/team"), Path("/home/me/.state"), Path("/home/me"))
@@ -31,7 +32,6 @@ def joined(first: list[dict[str, Any]], second: list[dict[str, Any]], **pythons:
     document = pylock.join(
         results, PYTHONS | {name.replace("_", "-"): text for name, text in pythons.items()}, FOLDER, PLACES
     )
-    assert document is not None
     Pylock.from_dict(document)
     return document
 
@@ -90,8 +90,10 @@ class TestJoin:
             {"name": "mine", "directory": {"path": "../mine", "editable": True}}
         ]
 
-    def test_no_package_is_no_file(self) -> None:
-        assert pylock.join({"linux-64": {"packages": []}}, PYTHONS, FOLDER, PLACES) is None
+    def test_a_file_without_packages_is_valid(self) -> None:
+        """The environment has all that is requested: that is locked as well."""
+        document = pylock.join({"linux-64": {"packages": []}}, PYTHONS, FOLDER, PLACES)
+        assert Pylock.from_dict(toml_document.load(pylock.dump(document))).packages == []
 
     def test_each_platform_gets_its_part_back(self) -> None:
         newer = package("a", wheel("a", version="2.0"), version="2.0")
@@ -131,3 +133,4 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 def test_the_name_of_a_file_has_no_further_dot() -> None:
     assert pylock.file_name("fraud") == "pylock.fraud.toml"
     assert pylock.file_name("fraud-3.12+x") == "pylock.fraud-3-12-x.toml"
+    assert pylock.file_name("a.b", {"pylock.a-b.toml", "pylock.a-b-2.toml"}) == "pylock.a-b-3.toml"

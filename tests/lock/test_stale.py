@@ -162,6 +162,12 @@ class TestDifferences:
             "pixi.lock has no mapping in `environments`",
         ),
         (lambda folder: (folder / "pylock.x.toml").unlink(), "the lock is incomplete"),
+        (
+            lambda folder: (folder / "index.json").write_text(
+                '{"environments": {"x": {"specs": ["a"], "platforms": ["linux-64"]}}}'
+            ),
+            "the lock is incomplete",
+        ),
     ],
 )
 def test_a_damaged_lock_is_an_error_with_a_cure(tmp_path: Path, damage: object, expected: str) -> None:
