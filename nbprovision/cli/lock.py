@@ -89,7 +89,7 @@ def execute(options: argparse.Namespace) -> int:
 def _read(options: argparse.Namespace, machine: Machine, folder: Path) -> tuple[Lock | None, list[EnvironmentRequest]]:
     """The present lock, and what the playbook requests."""
     present = None
-    if (folder / lock_folder.INDEX).exists():
+    if lock_folder.exists(folder):
         present = lock_folder.read(folder, tool=machine.home, home=machine.user_home)
     images = present.images if present is not None else []
     extra_vars = parse_extra_vars(options.extra_vars)

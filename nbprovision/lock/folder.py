@@ -110,6 +110,17 @@ def folder_of(playbook: Path) -> Path:
     return Path(os.path.abspath(playbook)).with_suffix(".lock")
 
 
+def exists(folder: Path) -> bool:
+    """Whether there is a lock in a folder, even one that this user cannot read."""
+    try:
+        os.stat(folder / INDEX)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def refuse_shared(playbook: Path) -> None:
     """Refuse a playbook that has the folder of its lock in common with another one: ``team.yml`` and ``team.yaml``.
 
@@ -241,22 +252,31 @@ def replace(folder: Path, files: Mapping[str, str]) -> bool:
         Whether anything has changed.
 
     Raises:
-        TaskFailed: the folder cannot be written, or a file has its name.
+        Blocked: the folder cannot be written, or a file has its name.
+        TaskFailed: the folder around it cannot be written, the disk is full, ...
 
     """
     folder = Path(os.path.realpath(folder))
-    if folder.exists() and not folder.is_dir():
+    present = os.path.lexists(folder)
+    if present and not os.path.isdir(folder):
         raise Blocked(
             folder,
             f"{folder} is not a folder",
             cause="the lock of a playbook is a folder of that name",
             cure="move the file away, or give the playbook another name",
         )
+    if present and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        raise Blocked(
+            folder,
+            f"cannot write into {folder}",
+            cause="the folder is read-only, or belongs to another user",
+            cure="check its owner and mode (ls -ld), or make it writable: chmod u+w",
+        )
     wanted = {name: text.encode() for name, text in files.items()}
     if content(folder) == wanted:
         return False
     with temporary_folder(folder) as new:
-        if folder.exists():
+        if present:
             copy_entries(folder, new, without=_OURS.fullmatch)
         for name, data in wanted.items():
             write_atomically(new / name, data, mode=0o644)

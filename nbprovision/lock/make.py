@@ -20,7 +20,7 @@ from nbprovision.machine import distributions
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.package_names import distribution_name
 from nbprovision.machine.platform import conda_subdir
-from nbprovision.model.errors import ParameterError, TaskFailed, nearest
+from nbprovision.model.errors import ParameterError, ProvisionError, TaskFailed, nearest
 from nbprovision.pip import virtual_environment
 from nbprovision.system.files import read_text, temporary_folder
 
@@ -129,7 +129,10 @@ class _Work:
         origins: dict[str, LockedOrigin] = {}
         counts: dict[str, int] = {}
         for request in self._requests:
-            document = self._joined(request) if request.wanted.wanted else None
+            try:
+                document = self._joined(request) if request.wanted.wanted else None
+            except ProvisionError as error:
+                raise error.at(request.pip_position) from None
             name = None
             if document is not None:
                 name = pylock.file_name(request.name, files)
@@ -183,17 +186,19 @@ class _Work:
             )
             for request in requests
         ]
-        self._records = locking.lock(
-            self._machine,
-            [
-                (environment, self._platforms_of(request))
-                for environment, request in zip(environments, requests, strict=True)
-            ],
-            output,
-            present=present if present is not None and present.exists() else None,
-            upgraded=self._upgraded,
-            places={url: place for url, place in urls.items() if url != place},
-        )
+        platforms = [self._platforms_of(request) for request in requests]
+        try:
+            self._records = locking.lock(
+                self._machine,
+                list(zip(environments, platforms, strict=True)),
+                output,
+                present=present if present is not None and present.exists() else None,
+                upgraded=self._upgraded,
+                places={url: place for url, place in urls.items() if url != place},
+            )
+        except ProvisionError as error:
+            failed = (request for request in requests if error.message.startswith(f"{request.name} for "))
+            raise error.at(next((request.position for request in failed), None)) from None
         files[PIXI] = read_text(output) or ""
 
     # -------------------------------------------------------------------------------------------------------------- pip

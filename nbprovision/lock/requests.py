@@ -21,7 +21,7 @@ from nbprovision.lock.places import Places
 from nbprovision.machine import image
 from nbprovision.machine.expansion import expanded
 from nbprovision.machine.machine import Machine
-from nbprovision.model.errors import InvalidPlaybook, ParameterError, ProvisionError, UnknownEnvironment
+from nbprovision.model.errors import InvalidPlaybook, ParameterError, Position, ProvisionError, UnknownEnvironment
 from nbprovision.model.task import LockRequest, Task
 from nbprovision.pip.install_settings import Options
 from nbprovision.pip.lock_request import PipLockRequest
@@ -56,6 +56,7 @@ class EnvironmentRequest(msgspec.Struct, frozen=True, kw_only=True):
         provided: The environment of the image that it is, or is a copy of.
         image: What the image has there; None if that is another machine's.
         conda_allowed, pip_allowed: A task may change packages of the image.
+        position, pip_position: Those of its first task, and of its first pip task.
 
     """
 
@@ -76,6 +77,8 @@ class EnvironmentRequest(msgspec.Struct, frozen=True, kw_only=True):
     image: image.Content | None = None
     conda_allowed: bool = False
     pip_allowed: bool = False
+    position: Position | None = None
+    pip_position: Position | None = None
 
     def origin(self, places: Places) -> Origin:
         """The request as a lock keeps it."""
@@ -233,6 +236,7 @@ class _Environments:
         self._conda: dict[Path, list[CondaLockRequest]] = {}
         self._pip: dict[Path, list[PipLockRequest]] = {}
         self._calls: dict[Path, TaskCall] = {}
+        self._pip_calls: dict[Path, TaskCall] = {}
         self._machines: dict[Path, Machine] = {}  # with the variables of the first pip task
         self._files: dict[Path, str | None] = {}
         for entry, request in requests:
@@ -244,6 +248,7 @@ class _Environments:
                 self._conda.setdefault(request.prefix, []).append(request)
             elif isinstance(request, PipLockRequest):
                 self._pip.setdefault(request.prefix, []).append(request)
+                self._pip_calls.setdefault(request.prefix, entry.call)
                 self._machines.setdefault(request.prefix, entry.machine)
 
     def all(self) -> Iterator[EnvironmentRequest]:
@@ -310,6 +315,8 @@ class _Environments:
             image=self._content(provided),
             conda_allowed=any(request.allowed for request in conda),
             pip_allowed=any(request.allowed for request in pip),
+            position=self._calls[prefix].position,
+            pip_position=self._pip_calls[prefix].position if pip else None,
         )
 
     def _conda_of(self, prefix: Path) -> list[CondaLockRequest]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from uv import find_uv_bin
 from nbprovision import lock
 from nbprovision.__main__ import main
 from nbprovision.engine.guard import run_lock
+from nbprovision.lock import folder as lock_folder
 from nbprovision.lock import pylock
 from nbprovision.machine.distributions import installed
+from nbprovision.model.errors import InvalidPlaybook, TaskFailed
 from tests.support.locking import BOTH, Team
 from tests.support.pip_environment import venv
 from tests.support.wheels import make_project, make_wheel
@@ -90,7 +93,8 @@ class TestPlatforms:
         team.serve()
         team.standard(specs="python, gamma")
         assert team.lock(*BOTH) == 2
-        assert "fraud for linux-aarch64: no channel has a package 'gamma'" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert f"{team.playbook}:2:7: fraud for linux-aarch64: no channel has a package 'gamma'" in error
         assert not team.lock_folder.exists()
 
     def test_a_package_of_one_platform_has_its_marker(self, team: Team) -> None:
@@ -203,6 +207,33 @@ class TestAgain:
         assert team.lock() == 2
         assert f"{team.lock_folder} is not a folder" in capsys.readouterr().err
         assert team.lock_folder.read_text() == "poetry's\n"
+
+    @pytest.mark.parametrize("mode", [0o555, 0o000])
+    def test_a_folder_that_cannot_be_written_is_left_as_it_is(self, tmp_path: Path, mode: int) -> None:
+        """Not exchanged for a writable one: the old one could not be removed then."""
+        folder = tmp_path / "team.lock"
+        folder.mkdir()
+        (folder / "index.json").write_text("{}")
+        folder.chmod(mode)
+        user = os.geteuid()
+        if user == 0:  # who may write everywhere
+            for path in (folder, tmp_path):
+                os.chown(path, 65534, 65534)
+            for parent in tmp_path.parents[: -len(Path(tempfile.gettempdir()).parts)]:
+                parent.chmod(0o755)
+            os.seteuid(65534)
+        try:
+            assert lock_folder.exists(folder)
+            if mode == 0:
+                with pytest.raises(InvalidPlaybook, match="the lock cannot be read"):
+                    lock.read(folder)
+            with pytest.raises(TaskFailed, match="cannot write into"):
+                lock_folder.replace(folder, {"index.json": "[]"})
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o755)
+        assert (folder / "index.json").read_text() == "{}"
+        assert list(tmp_path.iterdir()) == [folder]
 
     @pytest.mark.parametrize("exists", [True, False])
     def test_a_link_in_the_place_of_the_folder_stays(self, team: Team, *, exists: bool) -> None:
@@ -317,7 +348,7 @@ class TestDistributions:
         team.standard(requirements="fig")
         assert team.lock() == 2
         text = capsys.readouterr().err
-        assert "fraud for linux-64: cannot lock the requested packages" in text
+        assert f"{team.playbook}:3:7: fraud for linux-64: cannot lock the requested packages" in text
         assert "conda brings beta 1.0" in text
         assert "request another version of beta from conda, or name it in the pip task" in text
         assert str(team.folder.parent / "nbprovision/cache/lock") not in text
