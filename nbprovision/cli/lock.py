@@ -134,6 +134,8 @@ def _make(
 
 
 def _report(options: argparse.Namespace, folder: Path, made: Made, *, changed: bool) -> None:
+    for line in made.warnings:
+        print_message(f"warning: {line}")
     status = "changed" if changed else "unchanged"
     if options.format == "json":
         environments = {name: {"conda": made.conda[name], "pip": made.pip[name]} for name in made.conda}

@@ -110,8 +110,9 @@ class PixiLock:
             raise self._wrong(
                 1,
                 "is not a pixi.lock",
-                cause="its key `version` is missing",
-                cure="name a lock file that pixi or `nbprovision lock` wrote",
+                cause="it has no line such as `version: 6`",
+                cure="name a lock file of pixi or `nbprovision lock`; of a uv.lock, "
+                "`uv export --format pylock.toml` makes a file that can be read",
             )
         if int(version) not in VERSIONS:
             raise self._wrong(
@@ -222,7 +223,10 @@ class PixiLock:
             raise self._wrong(
                 self._environments[chosen].line,
                 f"has no conda packages in the environment '{chosen}' for {subdir}",
-                cure=f"name the task's environment as one of the file's: {self._names()}",
+                cause="all its packages are from PyPI" if entries else "it has no packages there",
+                cure="create it by ensure_venv"
+                if entries
+                else f"name another environment of the file: {self._names()}",
             )
         return tuple(packages.values())
 

@@ -39,12 +39,14 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
         files: Its files by name.
         conda: The number of conda packages by environment, on all platforms together.
         pip: The number of distributions by environment.
+        warnings: Sentences for the user.
 
     """
 
     files: dict[str, str]
     conda: dict[str, int]
     pip: dict[str, int]
+    warnings: tuple[str, ...] = ()
 
 
 def make(
@@ -122,6 +124,7 @@ class _Work:
         self._upgraded = upgraded
         self._scratch = scratch
         self._records: dict[tuple[str, str], list[LockedRecord]] = {}
+        self._warnings: list[str] = []
 
     def made(self) -> Made:
         files: dict[str, str] = {}
@@ -146,7 +149,7 @@ class _Work:
             request.name: sum(len(self._records.get((request.name, platform), ())) for platform in self._platforms)
             for request in self._requests
         }
-        return Made(files=files, conda=conda, pip=counts)
+        return Made(files=files, conda=conda, pip=counts, warnings=tuple(dict.fromkeys(self._warnings)))
 
     def _platforms_of(self, request: EnvironmentRequest) -> list[str]:
         """The platforms of an environment: what the image of this machine brings is known for this machine only.
@@ -218,9 +221,11 @@ class _Work:
             else:  # the same versions on all platforms, if possible
                 preferred = next(iter(results.values()), None)
             self._machine.progress(f"resolving {request.name} for {platform}")
-            results[platform] = resolution.resolve(
+            resolved = resolution.resolve(
                 self._machine, request, target, scratch, preferred=preferred, upgraded=self._upgraded
             )
+            results[platform] = resolved.document
+            self._warnings += resolved.warnings
         return pylock.join(results, pythons, self._folder, self._places)
 
     def _target(self, request: EnvironmentRequest, platform: str) -> Target:

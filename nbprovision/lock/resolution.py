@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import sys
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -27,7 +28,21 @@ from nbprovision.pip.requirements import PipRequirement
 from nbprovision.system.files import make_folder, write_atomically
 
 # uv's warning of an extra that a wheel without content lacks.
+_YANKED = re.compile(r"^warning: `([^`]+)==([^`]+)` is yanked(?: \(reason: \"(.*)\"\))?$", re.MULTILINE)
 _LACKS_EXTRA = re.compile(r"[Tt]he package `([A-Za-z0-9._-]+)\b[^`]*` does not have an extra named")
+
+
+class Resolution(NamedTuple):
+    """The distributions of an environment on one platform.
+
+    Attributes:
+        document: uv's pylock.toml, without the distributions that the environment has anyway.
+        warnings: Sentences about releases that their authors have withdrawn (PEP 592).
+
+    """
+
+    document: pylock.Document
+    warnings: tuple[str, ...]
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +70,7 @@ def resolve(
     *,
     preferred: pylock.Document | None = None,
     upgraded: Iterable[str] = (),
-) -> pylock.Document:
+) -> Resolution:
     """Resolve the requirements of an environment for one platform.
 
     Args:
@@ -65,9 +80,6 @@ def resolve(
         scratch: An empty folder.
         preferred: The packages to keep if possible.
         upgraded: Names of packages that may change.
-
-    Returns:
-        uv's pylock.toml, without the distributions that the environment has anyway.
 
     Raises:
         TaskFailed: the requirements are incompatible with one another or with what the environment has.
@@ -93,8 +105,17 @@ def resolve(
         warnings = _compiled(machine, request, target, install, output)
         lacking = {normalized(name) for name in _LACKS_EXTRA.findall(warnings)} & kept.keys() - with_extras
         if not lacking:
-            return pylock.without(pylock.read(output), kept)
+            return Resolution(pylock.without(pylock.read(output), kept), tuple(_yanked(request, warnings)))
         with_extras |= lacking  # their real metadata says what the extra needs
+
+
+def _yanked(request: EnvironmentRequest, warnings: str) -> Iterator[str]:
+    for name, version, reason in _YANKED.findall(warnings):
+        why = f": {reason}" if reason else ""
+        yield (
+            f"{request.name}: the release {name} {version} was withdrawn (yanked){why}; "
+            f"lock with --upgrade-package {name}, or request another version"
+        )
 
 
 def _kept(request: EnvironmentRequest, target: Target) -> dict[str, str]:

@@ -628,6 +628,7 @@ REFUSED: dict[str, tuple[str, int, str]] = {
     "an alias": (entry_of() + "x: &a 1\ny: *a\n", 13, "alias"),
     "another platform": (entry_of().replace("linux-64:", "osx-arm64:"), 4, "it is for osx-arm64"),
     "no packages": (entry_of().replace("      - conda", "      # conda"), 4, "has no conda packages"),
+    "packages from PyPI only": (entry_of().replace("      - conda", "      - pypi"), 4, "all its packages are from PyPI"),
     "no hash": (entry_of(sha256=""), 10, "has no valid hash of six-1.16-py_0.conda"),
     "a cut hash": (entry_of(sha256="abc"), 10, "has no valid hash"),
     "no entry": (entry_of().replace("- conda: https://h/c/noarch/six-1.16", "- conda: https://h/c/noarch/six-9", 1), 8, "does not describe"),

@@ -319,6 +319,29 @@ class TestUpgrade:
         assert versions(newer)["alpha"] == "1.0"
         assert distributions(newer) == {"pear": "1.0", "plum": "1.1"}
 
+    def test_a_withdrawn_release_is_mentioned(
+        self, team: Team, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """It stays locked, as all others do."""
+        for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("PIP_INDEX_URL", f"{team.server.url}/simple")
+        make_wheel(team.wheels, "plum", "2.0")
+        team.serve()
+        team.write("- ensure_venv: {name: tools, packages: [plum]}")
+        assert team.lock() == 0
+        assert "withdrawn" not in capsys.readouterr().err
+        page = team.server.files["/simple/plum/"].decode()
+        yanked = page.replace('<a href="/files/plum-2', '<a data-yanked="broken" href="/files/plum-2')
+        team.server.files["/simple/plum/"] = yanked.encode()
+        assert team.lock() == 0
+        assert distributions(team, "tools") == {"plum": "2.0"}
+        error = capsys.readouterr().err
+        assert "warning: tools: the release plum 2.0 was withdrawn (yanked): broken; " in error
+        assert "--upgrade-package plum" in error
+        assert team.lock("--upgrade-package", "plum") == 0
+        assert distributions(team, "tools") == {"plum": "1.0"}
+
     def test_two_at_once(self, newer: Team) -> None:
         assert newer.lock("--upgrade-package", "gamma", "--upgrade-package", "Pear") == 0
         assert versions(newer) == {"alpha": "1.0", "beta": "1.0", "gamma": "2.0", "python": "3.12.4"}
