@@ -6,15 +6,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from nbprovision.bundle import make
 from nbprovision.catalogue import Catalogue
+from nbprovision.cli.lock import lock_and_requests
 from nbprovision.conda.locking import PLATFORMS
 from nbprovision.engine.guard import run_lock
 from nbprovision.lock import folder as lock_folder
 from nbprovision.lock import make as make_lock
-from nbprovision.lock import requests
 from nbprovision.lock.folder import Lock
 from nbprovision.lock.make import Upgrade
 from nbprovision.lock.requests import EnvironmentRequest
@@ -76,7 +75,7 @@ def execute(options: argparse.Namespace) -> int:
     machine = Machine(home=options.home.absolute() if options.home else None)
     refuse_foreign(machine.env, machine.user_home, machine.home)
     path, extra_vars = Path(options.playbook), parse_extra_vars(options.extra_vars)
-    lock, wanted = _fresh_lock(options, machine, path, extra_vars)
+    lock, wanted = _fresh_lock(options, machine, path)
     platforms = sorted(set(options.platform or lock.platforms))
     make.refuse_platforms(lock, platforms, path)
     command = f"nbprovision bundle {options.playbook}"
@@ -102,9 +101,7 @@ def execute(options: argparse.Namespace) -> int:
     return 0
 
 
-def _fresh_lock(
-    options: argparse.Namespace, machine: Machine, path: Path, extra_vars: dict[str, Any]
-) -> tuple[Lock, list[EnvironmentRequest]]:
+def _fresh_lock(options: argparse.Namespace, machine: Machine, path: Path) -> tuple[Lock, list[EnvironmentRequest]]:
     """The lock of a playbook, which is written if there is none, and the requests that it is for.
 
     Raises:
@@ -112,10 +109,7 @@ def _fresh_lock(
 
     """
     folder = lock_folder.folder_of(path)
-    exists = (folder / lock_folder.INDEX).exists()
-    present = lock_folder.read(folder, tool=machine.home, home=machine.user_home) if exists else None
-    images = present.images if present is not None else ()
-    wanted = requests.collect(path, machine, Catalogue(), extra_vars, images=images)
+    present, wanted = lock_and_requests(options, machine, folder)
     if present is not None:
         stale = present.stale(wanted)
         if stale:
@@ -123,6 +117,7 @@ def _fresh_lock(
                 f"the lock {folder} is stale", cause="\n".join(stale), cure=f"write it again: nbprovision lock {path}"
             )
         return present, wanted
+    lock_folder.refuse_shared(path)
     print_message(f"{path} has no lock: writing {folder}")
     with run_lock(machine.home, f"nbprovision bundle {path}", None, print_message), log.kept_in(machine.home):
         platforms = sorted(set(options.platform or [conda_subdir()]))

@@ -75,18 +75,20 @@ def execute(options: argparse.Namespace) -> int:
     path = Path(options.playbook)
     folder = lock_folder.folder_of(path)
     if options.check:
-        return _check(options, folder, *_read(options, machine, folder))
+        return _check(options, folder, *lock_and_requests(options, machine, folder))
     lock_folder.refuse_shared(path)
     command = f"nbprovision lock {options.playbook}"
     # Another one may write the lock and the playbook while this one waits, so both are read afterwards.
     with run_lock(machine.home, command, None, print_message), log.kept_in(machine.home):
-        made = _make(options, machine, folder, *_read(options, machine, folder))
+        made = _make(options, machine, folder, *lock_and_requests(options, machine, folder))
         changed = lock_folder.replace(folder, made.files)
     _report(options, folder, made, changed=changed)
     return 0
 
 
-def _read(options: argparse.Namespace, machine: Machine, folder: Path) -> tuple[Lock | None, list[EnvironmentRequest]]:
+def lock_and_requests(
+    options: argparse.Namespace, machine: Machine, folder: Path
+) -> tuple[Lock | None, list[EnvironmentRequest]]:
     """The present lock, and what the playbook requests."""
     present = None
     if lock_folder.exists(folder):
