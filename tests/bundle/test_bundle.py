@@ -20,7 +20,7 @@ import pytest
 from nbprovision.bundle import archive
 from tests.conftest import Channel, measurement, registry_settings
 from tests.support.file_server import FileServer, serving_files
-from tests.support.locking import BOTH, put_index
+from tests.support.locking import BOTH, put_channel, put_index
 from tests.support.locking import Team as LockedTeam
 from tests.support.wheels import make_project, make_wheel
 
@@ -52,9 +52,7 @@ class Bundled:
         server.content_type = "text/html"
         self.playbook = folder / "team.yml"
         self.tar = folder / "team.tar"
-        for path in channel.path.rglob("*"):
-            if path.is_file():
-                server.files[f"/conda/{path.relative_to(channel.path)}"] = path.read_bytes()
+        put_channel(server, channel.path)
         wheels = folder / "wheels"
         wheels.mkdir()
         make_wheel(wheels, "pear", "1.0", requires=["plum"])

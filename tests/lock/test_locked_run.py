@@ -15,7 +15,7 @@ from nbprovision import lock
 from tests.conftest import Channel
 from tests.engine.test_runs import COUNTER
 from tests.support.file_server import FileServer, serving_files
-from tests.support.locking import put_index
+from tests.support.locking import put_channel, put_index
 from tests.support.wheels import make_wheel
 
 pytestmark = [pytest.mark.engine, pytest.mark.proof]
@@ -35,9 +35,7 @@ class Team:
         self.folder = folder
         self.server = server
         self.playbook = folder / "team.yml"
-        for path in channel.path.rglob("*"):
-            if path.is_file():
-                server.files[f"/conda/{path.relative_to(channel.path)}"] = path.read_bytes()
+        put_channel(server, channel.path)
         wheels = folder / "wheels"
         wheels.mkdir()
         make_wheel(wheels, "pear", "1.0", requires=["plum"])

@@ -95,6 +95,13 @@ def team(tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -
         yield Team(tmp_path / "team", server)
 
 
+def put_channel(server: FileServer, channel: Path) -> None:
+    """Put a channel on a server, below ``/conda``."""
+    for path in channel.rglob("*"):
+        if path.is_file():
+            server.files[f"/conda/{path.relative_to(channel)}"] = path.read_bytes()
+
+
 def put_index(server: FileServer, folder: Path) -> None:
     """Put the wheels of a folder and an index of them on a server."""
     names: dict[str, list[Path]] = {}
