@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -342,6 +343,12 @@ def _digest_of(path: Path, package: LockedPackage) -> str:
     return digest.hexdigest()
 
 
+@functools.cache
+def _local() -> rattler.Client:
+    """For ``file://``: to make one takes as long as to unpack a small package."""
+    return rattler.Client()
+
+
 async def _unpack(package: LockedPackage, path: Path, folder: Path, place: str) -> None:
     """Unpack an archive whose digest is the locked one, which is known at its end.
 
@@ -357,7 +364,7 @@ async def _unpack(package: LockedPackage, path: Path, folder: Path, place: str) 
     """
     try:
         # `extract` does the same, and lets no other thread run until it is done.
-        sha256, md5 = await download_and_extract(rattler.Client(), path.as_uri(), folder)
+        sha256, md5 = await download_and_extract(_local(), path.as_uri(), folder)
     except Exception:
         _require_digest(package, _digest_of(path, package), place)
         raise

@@ -7,10 +7,12 @@ that stops an install: cancelling the wait for it would leave its threads runnin
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Collection, Iterable, Mapping
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -49,7 +51,23 @@ if TYPE_CHECKING:
     from nbprovision.system.process import Child
 
 CHILD = "nbprovision.conda.rattler_child"
+_fetched_now: set[object] = set()
+_changed = threading.Condition()
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@contextlib.contextmanager
+def _held(packages: set[Any]) -> Iterator[None]:
+    """Wait for others that fetch one of these packages: environments made side by side unpack each package once."""
+    with _changed:
+        _changed.wait_for(lambda: _fetched_now.isdisjoint(packages))
+        _fetched_now.update(packages)
+    try:
+        yield
+    finally:
+        with _changed:
+            _fetched_now.difference_update(packages)
+            _changed.notify_all()
 
 
 class RattlerSolution(Solution):
@@ -194,20 +212,23 @@ class ExactSolution(RattlerSolution):
 
     def _fetch(self, machine: Machine, prefix: Path, packages: list[Package]) -> None:
         cache = package_cache(machine, prefix)
-        kept = [package for package in packages if package.url in machine.archives and not is_in(cache, package)]
-        here = {package.name: machine.archives[package.url] for package in kept}
-        request = FetchRequest(
-            solution=self._number,
-            prefix=os.path.abspath(prefix),
-            cache=str(cache),
-            archives={package.name: str(here.get(package.name) or archive_of(package) or "") for package in packages},
-            offline=machine.conda.condarc.offline,
-            verify=machine.conda.condarc.ssl_verify is not False,
-            silence=_silence(machine, self._query),
-        )
-        if packages:
-            network.retry(machine, lambda _: self._call(machine, prefix, request), cached=False)
-        machine.archives.release(package.url for package in kept)
+        missing = {(cache, *identity(package)) for package in packages if not is_in(cache, package)}
+        with _held(missing):
+            kept = [package for package in packages if package.url in machine.archives and not is_in(cache, package)]
+            here = {package.name: machine.archives[package.url] for package in kept}
+            places = {package.name: str(here.get(package.name) or archive_of(package) or "") for package in packages}
+            request = FetchRequest(
+                solution=self._number,
+                prefix=os.path.abspath(prefix),
+                cache=str(cache),
+                archives=places,
+                offline=machine.conda.condarc.offline,
+                verify=machine.conda.condarc.ssl_verify is not False,
+                silence=_silence(machine, self._query),
+            )
+            if packages:
+                network.retry(machine, lambda _: self._call(machine, prefix, request), cached=False)
+            machine.archives.release(package.url for package in kept)
 
     def _answer(self, machine: Machine, installed: tuple[Path, ...]) -> RattlerSolution:
         return exact(machine, msgspec.structs.replace(self._query, installed=installed))

@@ -229,6 +229,19 @@ def test_a_pip_task_that_requests_what_conda_brings(team: Team) -> None:
     assert "requirement added: pear" in team.call("run", "--locked", status=4).stderr
 
 
+def test_environments_side_by_side_fetch_each_package_once(team: Team) -> None:
+    names = ["one", "two", "three"]
+    tasks = "".join(
+        f'    - ensure_conda_env: {{name: {name}, packages: [python, pip, six], channels: ["{team.server.url}/conda"]}}\n'
+        for name in names
+    )
+    team.playbook.write_text(f"- tasks:\n{tasks}")
+    team.call("lock")
+    assert team.run("--locked")["counts"]["changed"] == len(names)
+    fetched = [path for path in team.fetched() if path.endswith(".conda")]
+    assert len(fetched) == len(set(fetched)) == 3
+
+
 def test_every_kind_of_task_that_installs_packages(team: Team) -> None:
     """A pip section, several environments in one task, a virtual environment, a kernel that needs ipykernel."""
     url = team.server.url
