@@ -99,7 +99,7 @@ def _environment(lock: Lock, request: EnvironmentRequest, command: str) -> Locke
             cause="the playbook requests some",
             cure=cure,
         )
-    if request.wanted.wanted and entry.pylock is None:
+    if request.with_pip and entry.pylock is None:
         raise InvalidPlaybook(
             f"the lock {lock.folder} has no Python distributions for '{request.name}'",
             cause="the playbook requests some by pip",
@@ -109,7 +109,7 @@ def _environment(lock: Lock, request: EnvironmentRequest, command: str) -> Locke
         name=request.name,
         index=lock.folder / INDEX,
         conda=lock.folder / PIXI if request.specs else None,
-        pylock=entry.pylock if request.wanted.wanted else None,
+        pylock=entry.pylock if request.with_pip else None,
         here=lock.here,
     )
 

@@ -133,7 +133,7 @@ class _Work:
         counts: dict[str, int] = {}
         for request in self._requests:
             try:
-                document = self._joined(request) if request.wanted.wanted else None
+                document = self._joined(request) if request.with_pip else None
             except ProvisionError as error:
                 raise error.at(request.pip_position) from None
             name = None

@@ -20,6 +20,7 @@ import tomlkit
 
 from nbprovision.lock.places import Places, clean
 from nbprovision.model.errors import InvalidPlaybook
+from nbprovision.pip.pylock import LockedPackage, path_of
 from nbprovision.system import toml_document
 from nbprovision.system.toml_document import NoToml
 
@@ -118,6 +119,22 @@ def for_platform(document: Document, platform: str) -> Document:
 def has_platform(document: Document, platform: str) -> bool:
     """Whether a joined file is for a platform too."""
     return any(_machine(platform) in marker for marker in document.get("environments", []))
+
+
+def of_entries(entries: Iterable[LockedPackage]) -> Document:
+    """Packages of other lock files, with absolute paths."""
+    from packaging.pylock import Pylock
+    from packaging.version import Version
+
+    entries = list(entries)
+    lock = Pylock(lock_version=Version("1.0"), created_by="", packages=[entry.package for entry in entries])
+    packages = [dict(package) for package in lock.to_dict()["packages"]]
+    for package, entry in zip(packages, entries, strict=True):
+        sources = [package[key] for key in ("vcs", "directory", "archive", "sdist") if key in package]
+        for source in (*sources, *package.get("wheels", ())):
+            if "path" in source:
+                source["path"] = str(path_of(source["path"], entry.base))
+    return {"packages": packages}
 
 
 def without(document: Document, names: Iterable[str]) -> Document:

@@ -80,18 +80,25 @@ class EnvironmentRequest(msgspec.Struct, frozen=True, kw_only=True):
     position: Position | None = None
     pip_position: Position | None = None
 
+    @property
+    def with_pip(self) -> bool:
+        """Whether pip tasks request anything, by name or by a lock file of their own."""
+        return bool(self.wanted.wanted or self.wanted.locks)
+
     def origin(self, places: Places) -> Origin:
         """The request as a lock keeps it."""
-        with_pip = bool(self.wanted.wanted)
+        entries = [entry for lock in self.wanted.locks for entry in lock.packages]
+        requested = [entry.requirement for entry in self.wanted.wanted]
+        requested += [f"{entry.requirement.line}; {entry.package.marker or ''}".removesuffix("; ") for entry in entries]
         return Origin(
             kind=self.kind,
             specs=tuple(sorted(map(places.text, self.specs))),
             channels=tuple(map(places.locked, self.channels)) if self.specs else (),
             pins=tuple(sorted(map(places.text, self.pins))) if self.specs else (),
             cuda=self.cuda,
-            requirements=tuple(sorted({places.text(entry.requirement) for entry in self.wanted.wanted})),
+            requirements=tuple(sorted(set(map(places.text, requested)))),
             constraints=tuple(sorted({places.text(entry.requirement) for entry in self.wanted.constraints})),
-            indexes=tuple(_indexes(self.declared, places)) if with_pip else (),
+            indexes=tuple(_indexes(self.declared, places)) if self.with_pip else (),
             python=None if self.python is None else places.text(self.python),
             image=_digest(self.image) if self.image is not None else None,
         )
@@ -305,6 +312,7 @@ class _Environments:
                     dict.fromkeys(path for request in pip for path in request.wanted.constraint_files)
                 ),
                 options=options,
+                locks=tuple({lock.path: lock for request in pip for lock in request.wanted.locks}.values()),
             ),
             settings=with_options(configured, options),
             declared=with_options(declared, options),

@@ -22,9 +22,11 @@ from nbprovision.machine.distributions import normalized
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.network import NetworkFailed
 from nbprovision.model.errors import TaskFailed
-from nbprovision.pip import engine, requirements, uv_command
+from nbprovision.pip import engine, requirements, requirements_files, uv_command
+from nbprovision.pip.pylock import LockedPackage
 from nbprovision.pip.request import Request
 from nbprovision.pip.requirements import PipRequirement
+from nbprovision.pip.satisfied import same_version
 from nbprovision.system.files import make_folder, write_atomically
 
 # uv's warning of an extra that a wheel without content lacks.
@@ -61,6 +63,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     provided: Mapping[str, str] = {}
     by_image: bool = False
 
+    @property
+    def markers(self) -> dict[str, str]:
+        """The values of markers."""
+        return {**requirements.marker_environment(self.python), "platform_machine": pylock.MACHINES[self.platform]}
+
 
 def resolve(
     machine: Machine,
@@ -85,9 +92,13 @@ def resolve(
         TaskFailed: the requirements are incompatible with one another or with what the environment has.
 
     """
+    exact = _exact(request, target)
+    own = pylock.of_entries(exact.values())
+    if not request.wanted.wanted:
+        return Resolution(own, ())
     wanted = engine.configured(machine, request.environment, request.wanted)
     engine.choose(machine, wanted, "uv")
-    kept = _kept(request, target)
+    kept = _kept(request, target) | {name: entry.version for name, entry in exact.items() if entry.version is not None}
     with_extras = {name for name in kept for entry in request.wanted.wanted if entry.name == name and entry.extras}
     output = scratch / "pylock.toml"
     while True:
@@ -105,7 +116,9 @@ def resolve(
         warnings = _compiled(machine, request, target, install, output)
         lacking = {normalized(name) for name in _LACKS_EXTRA.findall(warnings)} & kept.keys() - with_extras
         if not lacking:
-            return Resolution(pylock.without(pylock.read(output), kept), tuple(_yanked(request, warnings)))
+            document = pylock.without(pylock.read(output), {*kept, *exact})
+            document["packages"] += own["packages"]
+            return Resolution(document, tuple(_yanked(request, warnings)))
         with_extras |= lacking  # their real metadata says what the extra needs
 
 
@@ -118,14 +131,37 @@ def _yanked(request: EnvironmentRequest, warnings: str) -> Iterator[str]:
         )
 
 
+def _exact(request: EnvironmentRequest, target: Target) -> dict[str, LockedPackage]:
+    """The packages of lock files that the tasks name themselves, without those that the environment has anyway.
+
+    They count as provided: nothing else is chosen for them, and their dependencies are the concern of their lock.
+
+    Raises:
+        InvalidPlaybook: such a lock contradicts a requirement.
+        TaskFailed: it is not for this Python or platform, or would change the platform's image.
+
+    """
+    exact = {}
+    for entry in requirements_files.selected(request.wanted, target.markers).locked:
+        provided = target.provided.get(entry.name)
+        if provided is not None and (entry.version is None or same_version(entry.version, provided)):
+            continue
+        if provided is not None and target.by_image and not request.pip_allowed:
+            raise TaskFailed(
+                f"{entry.requirement.shown} would replace a package of the platform's image",
+                cause=f"the image brings {entry.name} {provided}",
+                cure="leave the package out of the lock file, or set `allow_platform_changes: true`",
+            ).at(entry.position)
+        exact[entry.name] = entry
+    return exact
+
+
 def _kept(request: EnvironmentRequest, target: Target) -> dict[str, str]:
     """The distributions that stay as they are: all but those of which a task requests another version.
 
     pip replaces those, as in a run; the platform's only with permission.
     """
-    machine = {"platform_machine": pylock.MACHINES[target.platform]}
-    environment = {**requirements.marker_environment(target.python), **machine}
-    named = [entry for entry in request.wanted.wanted if requirements.applies(entry, environment)]
+    named = [entry for entry in request.wanted.wanted if requirements.applies(entry, target.markers)]
     fixed = target.by_image and not request.pip_allowed
     return {
         name: version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -419,6 +420,42 @@ class TestDistributions:
         assert distributions(team, "filed") == {"ipykernel": "1.0", "plum": "1.0"}
         assert "pip" in versions(team, name="filed")
         assert distributions(team, "more") == {"beta": "1.5", "pear": "1.0", "plum": "1.0"}
+
+    def test_a_lock_file_that_a_task_names_is_part_of_the_lock(
+        self, team: Team, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Its versions and files count, and the rest is resolved around them."""
+        make_wheel(team.wheels, "plum", "2.0")
+        make_wheel(team.wheels, "fig", "1.0", requires=["plum"])
+        make_wheel(team.folder, "date", "3.0", requires=["missing"])  # in no index, and not followed
+        wheels = {"plum": Path("wheels/plum-1.0-py3-none-any.whl"), "date": Path("date-3.0-py3-none-any.whl")}
+        text = 'lock-version = "1.0"\ncreated-by = "pip"\n'
+        for name, path in wheels.items():
+            digest = hashlib.sha256((team.folder / path).read_bytes()).hexdigest()
+            wheel = f'{{path = "{path}", hashes = {{sha256 = "{digest}"}}}}'
+            version = path.name.split("-")[1]
+            text += f'[[packages]]\nname = "{name}"\nversion = "{version}"\nwheels = [{wheel}]\n'
+        (team.folder / "pylock.toml").write_text(text)
+        team.write("""
+            - ensure_venv: {name: both, requirements: pylock.toml}
+            - ensure_pip_pkg: {env: both, packages: [fig]}
+            - ensure_venv: {name: alone, requirements: pylock.toml}
+        """)
+        assert team.lock() == 0
+        assert distributions(team, "both") == {"date": "3.0", "fig": "1.0", "plum": "1.0"}
+        assert distributions(team, "alone") == {"date": "3.0", "plum": "1.0"}
+        files = team.files()
+        assert team.lock() == 0
+        assert team.files() == files
+        assert main(["run", str(team.playbook), "--locked"]) == 0
+        home = Path(os.environ["NBPROVISION_HOME"])
+        both = {name: copies[0].version for name, copies in installed(home / "envs/both").items()}
+        assert {name: both[name] for name in ("date", "fig", "plum")} == {"date": "3.0", "fig": "1.0", "plum": "1.0"}
+        capsys.readouterr()
+        (team.folder / "pylock.toml").write_text(text.replace("date", "bate").replace("plum-1.0", "plum-1.0"))
+        (team.folder / "date-3.0-py3-none-any.whl").rename(team.folder / "bate-3.0-py3-none-any.whl")
+        assert team.lock("--check") == 3
+        assert "stale: alone: requirement added: bate==3.0" in capsys.readouterr().out
 
     def test_uv_installs_what_is_locked(self, team: Team, tmp_path: Path) -> None:
         """From the files beside the playbook, by their hashes, with no index."""
