@@ -100,11 +100,12 @@ def resolve(
     engine.choose(machine, wanted, "uv")
     kept = _kept(request, target) | {name: entry.version for name, entry in exact.items() if entry.version is not None}
     with_extras = {name for name in kept for entry in request.wanted.wanted if entry.name == name and entry.extras}
+    sources = [f"{name} @ {entry.requirement.url}" for name, entry in exact.items() if entry.version is None]
     output = scratch / "pylock.toml"
     while True:
         if preferred is not None:
             write_atomically(output, pylock.dump(preferred), durable=False)
-        constraints = _constraints(scratch, kept, with_extras)
+        constraints = _constraints(scratch, kept, with_extras, sources)
         install = Request(
             prefix=request.prefix,
             python=Path(sys.executable),
@@ -177,11 +178,19 @@ def _satisfies(wanted: PipRequirement, version: str) -> bool:
     return wanted.url is None and SpecifierSet(wanted.specifier).contains(version, prereleases=True)
 
 
-def _constraints(folder: Path, kept: Mapping[str, str], with_extras: Iterable[str]) -> Path:
-    """A constraints file: an empty wheel for each distribution, or the version alone where extras are requested."""
+def _constraints(folder: Path, kept: Mapping[str, str], with_extras: Iterable[str], sources: Iterable[str]) -> Path:
+    """A constraints file: an empty wheel for each distribution, or the version alone where extras are requested.
+
+    Args:
+        folder: The folder to write it into.
+        kept: The distributions, with their versions.
+        with_extras: Those that are requested with extras.
+        sources: Distributions whose version only a build shows.
+
+    """
     wheels = folder / "wheels"
     make_folder(wheels)
-    lines = []
+    lines = list(sources)
     for name, version in sorted(kept.items()):
         if name in with_extras:
             lines.append(f"{name}=={version}")

@@ -457,6 +457,22 @@ class TestDistributions:
         assert team.lock("--check") == 3
         assert "stale: alone: requirement added: bate==3.0" in capsys.readouterr().out
 
+    def test_a_project_in_a_lock_file_that_a_task_names(self, team: Team) -> None:
+        """As ``uv export`` writes it; another package needs it, and no index has it."""
+        make_project(team.folder / "project")
+        make_wheel(team.wheels, "fig", "1.0", requires=["mine", "plum"])
+        (team.folder / "pylock.toml").write_text(
+            'lock-version = "1.0"\ncreated-by = "uv"\n'
+            '[[packages]]\nname = "mine"\ndirectory = {path = "project", editable = true}\n'
+        )
+        team.write("- ensure_venv: {name: tools, requirements: pylock.toml, packages: [fig]}")
+        assert team.lock() == 0
+        document = pylock.read(team.lock_folder / "pylock.tools.toml")
+        assert [entry["name"] for entry in document["packages"]] == ["fig", "mine", "plum"]
+        assert document["packages"][1]["directory"] == {"path": "../project", "editable": True}
+        assert main(["run", str(team.playbook), "--locked"]) == 0
+        assert {"fig", "mine", "plum"} <= installed(Path(os.environ["NBPROVISION_HOME"]) / "envs/tools").keys()
+
     def test_uv_installs_what_is_locked(self, team: Team, tmp_path: Path) -> None:
         """From the files beside the playbook, by their hashes, with no index."""
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
