@@ -18,9 +18,9 @@ usage() {
     cat >&2 <<END
 usage: sh bootstrap.sh PLAYBOOK [where the tool comes from] [options of nbprovision run]
        sh bootstrap.sh --make-venv DIR PACKAGE...   (a virtual environment with these packages)
-  PLAYBOOK            a file, or s3://BUCKET/KEY
+  PLAYBOOK            a file, or s3://BUCKET/KEY; a bundle if its name ends with .tar: a playbook, its packages and the tool
   where from          a checkout: --tool DIR; or $sources.
-                      H is the sha256 of the wheel. Default: the checkout or wheel beside this script
+                      H is the sha256 of the wheel. Default: the bundle, or else the checkout or wheel beside this script
   NBPROVISION_SOURCE  the same as --tool: a checkout, a wheel, a folder of wheels, s3://BUCKET/PREFIX of one, a requirement
                       for the index that PIP_INDEX_URL names, or 'pypi:nbprovision==VERSION --hash=sha256:H'
   NBPROVISION_PYTHON  the Python to use: CPython 3.10 or newer
@@ -199,6 +199,20 @@ set_home() {
     own=$home/lifecycle
 }
 
+# Set $bundle to the file of a bundle, and $bundle_url to its place if that is a bucket.
+set_bundle() { # PLAYBOOK
+    bundle=
+    bundle_url=
+    case $1 in
+    s3://*.tar)
+        bundle=$own/bundle.tar
+        bundle_url=$1
+        ;;
+    /*.tar) bundle=$1 ;;
+    *.tar) bundle=$PWD/$1 ;;
+    esac
+}
+
 # The project does not own its name on pypi.org: a package of this name there is not the tool.
 refuse_to_guess() {
     fail 5 "does not know what to install: neither a checkout nor a wheel of nbprovision is beside $script" "" \
@@ -272,6 +286,10 @@ set_source() {
     wheels_only=
     wheel=
     wheel_is_gone=
+    if has_tool_of_bundle; then
+        source=$own/bundle
+        [ -z "${NBPROVISION_VERSION-}" ] || NBPROVISION_VERSION= # the bundle decides
+    fi
     if [ -z "$source" ] && [ -f "$here/nbprovision/__main__.py" ] && [ -f "$here/pyproject.toml" ]; then
         source=$here
     elif [ -z "$source" ]; then
@@ -367,13 +385,15 @@ turn() { # LINK SLOT: make HOME/LINK point to the slot, atomically
 }
 
 # Whether the wanted tool is installed: in the current slot or, after a roll-back, in the other one.
-is_ready() {
+is_installed() {
     is_wanted "$home/venv" && is_whole && return
     for slot in "$home/venv.1" "$home/venv.2"; do
         [ ! "$slot" -ef "$home/venv" ] && is_wanted "$slot" && is_whole && turn venv "$venv" && return
     done
     return 1
 }
+
+is_ready() { has_bundle && is_installed; }
 
 # Print the slot for the next install: never the one that last ended a run with 0.
 spare_slot() {
@@ -576,8 +596,9 @@ install() {
         : # a folder of all wheels needs no index
     elif [ -n "$wheels_only" ] || is_full "$errors"; then
         rm -rf "$slot"
-        fail 2 "could not install $source from $wheels" "$errors" \
-            "Check the free space, and add missing wheels: pip download --find-links $wheels -d $wheels $wheel"
+        cure="add missing wheels: pip download --find-links $wheels -d $wheels $wheel"
+        ! has_tool_of_bundle || cure="make the bundle again for this machine's Python: nbprovision bundle PLAYBOOK -o FILE"
+        fail 2 "could not install $source from $wheels" "$errors" "Check the free space, and $cure"
     elif ! more=$(install_from_index 2>&1); then
         rm -rf "$slot"
         fail 2 "could not install $source${wheels:+ from $wheels}" "$errors${errors:+
@@ -621,10 +642,16 @@ prepare() (
         [ -z "$worker" ] || { say_to_caller 7 && : >"$own/.left.$$"; } # the caller need not wait for another process
         "$python" -I -S -c "$lock)" 9>&9 || exit 2
     }
-    is_ready || {
+    prepared=0
+    if [ -n "$bundle" ]; then # without it, that of an earlier start serves, if there is one
+        get_bundle || { prepared=$? && [ -n "$phase" ] && [ -f "$own/bundle/.complete" ]; } || exit $prepared
+        set_source
+    fi
+    is_installed || {
         record installing null ""
         install
     }
+    exit $prepared
 )
 
 # ---- the record for `nbprovision status`
@@ -672,7 +699,7 @@ run_tool() { # PLAYBOOK OPTIONS...
         fi
     fi
     if [ $status -eq 4 ] && [ -n "$phase" ]; then
-        call_tool --last-good "$@"
+        call_tool "$@" --last-good
         status_of_last_good=$?
         if [ $status_of_last_good -ne 4 ]; then
             status=$status_of_last_good
@@ -684,7 +711,7 @@ run_tool() { # PLAYBOOK OPTIONS...
 }
 
 # Run within the rest of the budget; after it, no caller waits.
-call_tool() {
+call_tool() { # PLAYBOOK OPTIONS...
     ran=1
     [ ! -e "$own/.left.$$" ] || deadline=0 # the caller has left already
     if [ -n "$deadline" ]; then
@@ -692,6 +719,7 @@ call_tool() {
         if [ "$seconds" -gt 0 ]; then set -- "$@" --deadline "$seconds"; else export NBPROVISION_BACKGROUND=1; fi
     fi
     [ -z "$fallback" ] || export NBPROVISION_FALLBACK="$fallback" # for the record
+    case $1 in *.tar) set -- --bundle "$@" ;; esac
     # Not by its first line, which cannot have a path with a space.
     "${tool_python:-$venv/bin/python}" "$venv/bin/nbprovision" run "$@" 4>&-
 }
@@ -719,34 +747,43 @@ find_aws() {
 
 # Files of a bucket are copied to the volume, and stay there. If an installed tool can replace them, `aws` must end
 # within the first third of the budget.
-s3() {
+ask_aws() { # ARGUMENTS
     limit=600
     if [ "${deadline:-0}" -gt 0 ] && is_complete "$home/venv"; then limit=$(($(left) - deadline * 2 / 3)); fi
-    AWS_MAX_ATTEMPTS=2 within "$limit" "$aws" --cli-connect-timeout 5 --cli-read-timeout 20 s3 "$@" 2>&1 </dev/null
+    call_aws "$limit" "$@"
+}
+
+call_aws() { # SECONDS ARGUMENTS
+    limit=$1
+    shift
+    AWS_MAX_ATTEMPTS=2 within "$limit" "$aws" --cli-connect-timeout 5 --cli-read-timeout 20 "$@" 2>&1 </dev/null
     status=$?
     [ $status -ne 124 ] || echo "aws did not end in time ($limit s)"
     return $status
+}
+
+complain_of_bucket() { # WHAT OUTPUT WHAT-IS-USED
+    complain "cannot fetch $1" "$(printf '%s\n' "$2" | tail -n 3)" \
+        "$3 Check the bucket's policy and the endpoint of the VPC."
 }
 
 # Keep wheels that the bucket no longer has: the fallback is an earlier version.
 fetch_tool() {
     case ${NBPROVISION_SOURCE-} in s3://*) find_aws ;; *) return 0 ;; esac
     mkdir -p "$home/wheels" 2>/dev/null
-    problem=$(s3 sync --only-show-errors --exclude '*' --include '*.whl' "${NBPROVISION_SOURCE%/}/" "$home/wheels") ||
-        complain "cannot fetch the wheels from $NBPROVISION_SOURCE" "$(printf '%s\n' "$problem" | tail -n 3)" \
-            "Those of an earlier start are used. Check the bucket's policy and the endpoint of the VPC."
+    problem=$(ask_aws s3 sync --only-show-errors --exclude '*' --include '*.whl' "${NBPROVISION_SOURCE%/}/" "$home/wheels") ||
+        complain_of_bucket "the wheels from $NBPROVISION_SOURCE" "$problem" "Those of an earlier start are used."
 }
 
 fetch_playbook() { # URL
     find_aws
     playbook=$own/playbook.yml
-    if mkdir -p "$own" && problem=$(s3 cp --only-show-errors "$1" "$playbook.new"); then
+    if mkdir -p "$own" && problem=$(ask_aws s3 cp --only-show-errors "$1" "$playbook.new"); then
         # A file with the same content keeps its time, which is a witness of the run.
         if cmp -s "$playbook.new" "$playbook"; then rm -f "$playbook.new"; else mv -f "$playbook.new" "$playbook"; fi
         return
     fi
-    complain "cannot fetch the playbook from $1" "$(printf '%s\n' "$problem" | tail -n 3)" \
-        "The one of an earlier start is used. Check the bucket's policy and the endpoint of the VPC."
+    complain_of_bucket "the playbook from $1" "$problem" "The one of an earlier start is used."
     [ ! -f "$playbook" ] || fall_back playbook
 }
 
@@ -754,8 +791,128 @@ with_playbook() { # FUNCTION PLAYBOOK OPTIONS...: fetch a playbook in a bucket f
     function=$1
     playbook=$2
     shift 2
-    case $playbook in s3://*) fetch_playbook "$playbook" ;; esac
+    case $playbook in
+    s3://*.tar) playbook=$bundle ;;
+    s3://*) fetch_playbook "$playbook" ;;
+    esac
     "$function" "$playbook" "$@"
+}
+
+# Whether the tool comes from the bundle.
+has_tool_of_bundle() { [ -n "$bundle" ] && [ -z "${NBPROVISION_SOURCE-}" ]; }
+
+# Whether the bundle is the one of the bucket and, if the tool comes from it, has been verified.
+has_bundle() {
+    [ -z "$bundle" ] || { is_fetched && { ! has_tool_of_bundle || is_unpacked; }; }
+}
+
+is_fetched() {
+    [ -z "$etag" ] || { [ -f "$bundle" ] && read -r fetched <"$bundle.etag" && [ "$fetched" = "$bundle_url $etag" ]; }
+} 2>/dev/null
+
+# The file of which $own/bundle has the wheels is known by its size, times and inode.
+is_unpacked() {
+    read -r unpacked <"$own/bundle/.complete" && [ "$unpacked" = "$(identity_of "$bundle")" ]
+} 2>/dev/null
+
+identity_of() { TZ=UTC0 stat -L -c '%n %s %y %z %i' "$1"; } # FILE
+
+# Set $etag, which identifies the bundle that the bucket has now; leave it empty if the bucket does not answer.
+look_for_bundle() {
+    etag=
+    [ -n "$bundle_url" ] || return 0
+    find_aws
+    key=${bundle_url#s3://}
+    if answer=$(ask_aws s3api head-object --bucket "${key%%/*}" --key "${key#*/}" --query ETag --output text); then
+        etag=${answer##*
+}
+        return
+    fi
+    complain_of_bucket "the bundle from $bundle_url" "$answer" "The one of an earlier start is used."
+    [ ! -f "$bundle" ] || fall_back playbook
+}
+
+# Get the bundle of the bucket, and the wheels of a bundle that has changed. On failure, those of an earlier start stay.
+get_bundle() {
+    file=$bundle
+    is_fetched || { file=$bundle.new && fetch_bundle; } || return
+    new=
+    if has_tool_of_bundle && { [ "$file" != "$bundle" ] || ! is_unpacked; }; then
+        new=$own/bundle.new
+        problem="it does not exist, or cannot be read"
+        if ! { identity=$(identity_of "$file" 2>/dev/null) && problem=$(verify_bundle 2>&1); }; then
+            refuse_bundle "$problem"
+            return
+        fi
+    fi
+    put_bundle || {
+        complain "could not write in $own" "" "Free space: nbprovision clean"
+        return 2
+    }
+}
+
+fetch_bundle() {
+    mkdir -p "$own" && rm -f "$file"*
+    problem=$(call_aws 7200 s3 cp --only-show-errors "$bundle_url" "$file") && return
+    rm -f "$file"*
+    complain_of_bucket "the bundle from $bundle_url" "$problem" "The one of an earlier start stays in place."
+    record failed 4 "cannot fetch the bundle from $bundle_url"
+    return 4
+}
+
+refuse_bundle() { # WHY
+    why=$(printf '%s\n' "$1" | tail -n 1)
+    status=4
+    cure="Nothing was changed. Copy it again from the machine that made it, and compare sha256sum on both."
+    [ -e "$file" ] || cure="Correct its path; nbprovision bundle PLAYBOOK -o FILE writes one."
+    ! is_full "$1" || { status=2 && cure="Free space: nbprovision clean"; }
+    complain "cannot use the bundle ${bundle_url:-$bundle}" "$why" "$cure"
+    record failed $status "cannot use the bundle ${bundle_url:-$bundle}: $why"
+    rm -rf "$new"
+    [ "$file" = "$bundle" ] || rm -f "$file"
+    return $status
+}
+
+# Put the wheels for this machine into $new; on failure, the last line of output says why. The code that does it is the
+# bundle's own, so its digest is compared first.
+verify_bundle() {
+    rm -rf "$new" && mkdir -p "$new" || return
+    problem=$(tar -xof "$file" -C "$new" --wildcards 'tool/nbprovision-*.whl' bundle.json 2>&1)
+    ! is_full "$problem" || { echo "$problem" && return 1; }
+    for wheel in "$new"/tool/*.whl; do digest=$(sha256sum <"$wheel") && [ -f "$new/bundle.json" ]; done 2>/dev/null || {
+        echo "it is truncated, or not a bundle"
+        return 1
+    }
+    grep -q "\"${digest%% *}\"" "$new/bundle.json" || {
+        echo "its member 'tool/${wheel##*/}' is altered"
+        return 1
+    }
+    "$python" -I -S -c 'import sys; sys.path.insert(0, sys.argv[1])
+from nbprovision.bundle.archive import main; sys.exit(main(sys.argv[2:]))' "$wheel" "$file" "$new" &&
+        rm -r "$new/tool" "$new/bundle.json"
+}
+
+# Replace the last bundle and its wheels. A file of the bucket gets its identity when it is in place.
+put_bundle() {
+    if [ "$file" != "$bundle" ]; then
+        replace_bundle && echo "$bundle_url $etag" >"$bundle.etag" && identity=$(identity_of "$bundle") || return
+    fi
+    [ -z "$new" ] || { echo "$identity" >"$new/.complete" && rm -rf "$own/bundle" && mv "$new" "$own/bundle"; }
+}
+
+# Not while a run reads the last one.
+replace_bundle() {
+    if [ ! -f "$home/lock" ]; then
+        mv -f "$file" "$bundle"
+        return
+    fi
+    "$python" -I -S -c 'import fcntl, os, sys
+try:
+    fcntl.flock(0, fcntl.LOCK_SH | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("nbprovision: waiting for a run before its bundle is replaced", file=sys.stderr)
+    fcntl.flock(0, fcntl.LOCK_SH)
+os.replace(*sys.argv[1:])' "$file" "$bundle" <"$home/lock"
 }
 
 # The playbook of a rendered script comes on standard input, with its files: a tar archive as text. A file with the same
@@ -777,15 +934,20 @@ unpack_playbook() {
 # last ended a run with 0; without one, any other version in the folder.
 have_tool() {
     set_source
-    ! { is_ready || { prepare_in_time && is_ready; }; } || return 0
-    [ -n "$phase" ] || return 2
+    ! is_ready || return 0
+    prepare_in_time
+    status=$?
+    set_source
+    [ $status -ne 0 ] || ! is_ready || return 0
+    [ $status -eq 4 ] || status=2
+    [ -n "$phase" ] || return $status
     if find_installed; then
         say "continues with the installed nbprovision $installed_version"
-        fall_back tool
+        if has_bundle; then fall_back tool; else fall_back playbook; fi
         why_another=$(sed -n 's/.*"state": "failed".*"message": "\([^"]*\)".*/\1/p' "$home/status.json" 2>/dev/null)
         return
     fi
-    [ -n "$wheels" ] && [ -n "${NBPROVISION_VERSION-}" ] && [ -w "$home" ] || return 2
+    [ -n "$wheels" ] && [ -n "${NBPROVISION_VERSION-}" ] && [ -w "$home" ] || return $status
     say "tries another version in $wheels"
     NBPROVISION_VERSION=
     set_source
@@ -853,6 +1015,7 @@ print_kind='import os, sys; print(sys.implementation.cache_tag, os.uname().machi
 # Do the work of a start: the tool, the team's playbook, then the user's own if the team allows it.
 work() { # PLAYBOOK OPTIONS...
     fetch_tool
+    look_for_bundle
     [ -n "$ready" ] || have_tool || return
     with_playbook run_tool "$@"
     status=$?
@@ -870,6 +1033,7 @@ finish_install() { # PLAYBOOK OPTIONS...
     deadline=0
     fallback=
     tool_python=
+    set_source
     if is_ready; then
         with_playbook run_tool "$@"
         return
@@ -1051,6 +1215,7 @@ recording=
 ran=
 still_installing=
 tool_python=
+etag=
 set_home "$@"
 case ${1-} in
 '' | -h | --help) usage ;;
@@ -1102,6 +1267,8 @@ while [ $count -gt 0 ]; do
     esac
 done
 [ $# -gt 0 ] || usage
+set_bundle "$1"
+[ -z "$bundle" ] || trusted "$bundle" || refuse "$bundle"
 shown_playbook=$(printf %s "$1" | tr -d '\000-\037"\\\177')
 name_source
 judge_source
