@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -10,12 +11,14 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from nbprovision.bundle import archive
 from nbprovision.catalogue import Catalogue
 from nbprovision.cli.lint import assumed, show
 from nbprovision.lifecycle.payload import Payload
 from nbprovision.lifecycle.playbook import examine, handed_on, root_calls
 from nbprovision.lifecycle.render import (
     BOOTSTRAP_NAME,
+    BUNDLE,
     DEFAULT_SECONDS,
     PLATFORMS,
     VERSION,
@@ -37,6 +40,7 @@ from nbprovision.system.files import write_atomically
 _DEFAULT_PATH = object()  # --user-playbook without a path
 _PLACES = (
     "playbook",
+    "bundle",
     "tool",
     "sha256",
     "assets",
@@ -65,7 +69,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     purpose = "print a lifecycle script that brings a notebook to the state of a playbook, in time"
     command = actions.add_parser("render", help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
     add = command.add_argument
-    add("playbook", metavar="PLAYBOOK", help="an absolute path on the notebook's volume, or s3://BUCKET/KEY")
+    add(
+        "playbook",
+        nargs="?",
+        metavar="PLAYBOOK",
+        help="an absolute path on the notebook's volume, or s3://BUCKET/KEY; required without --bundle",
+    )
+    add(
+        "--bundle",
+        metavar="FILE",
+        help="a bundle in place of PLAYBOOK and --tool, for a notebook without a network: an absolute path on the "
+        "volume, or s3://BUCKET/KEY.tar",
+    )
     add("--inline", action="store_true", help="PLAYBOOK is a local file; its content goes into the script")
     add(
         "--root-tasks",
@@ -75,8 +90,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--tool",
         metavar="SOURCE",
-        help="the source of nbprovision, required without --index-url: the path of a folder of wheels or a wheel on "
-        "the volume, s3://BUCKET/PREFIX of wheels, https://HOST/WHEEL or "
+        help="the source of nbprovision, required without --index-url or --bundle: the path of a folder of wheels or a "
+        "wheel on the volume, s3://BUCKET/PREFIX of wheels, https://HOST/WHEEL or "
         f"pypi:nbprovision=={VERSION} with --sha256, or a requirement for --index-url",
     )
     add("--sha256", metavar="H", help="the sha256 of that wheel, which the script checks before it installs anything")
@@ -153,6 +168,7 @@ def execute(options: argparse.Namespace) -> int:
                 cause="such as from a variable of the shell that is not set",
                 cure="write a value, or leave the option out",
             )
+    options.playbook = _place(options)
     flags = [f"--{name}" for name in _RUN_FLAGS if getattr(options, name)]
     if flags and (options.inline or "://" in options.playbook):
         raise UsageError(
@@ -199,6 +215,83 @@ def execute(options: argparse.Namespace) -> int:
         write_atomically(Path(options.assets) / BOOTSTRAP_NAME, bootstrap(), mode=0o644)
     sys.stdout.write(script)
     return 0
+
+
+def _place(options: argparse.Namespace) -> str:
+    """The place of the playbook or of the bundle.
+
+    Raises:
+        UsageError: both are given, or neither.
+
+    """
+    if options.bundle is not None:
+        _refuse_beside_bundle(options)
+        _check_bundle(options.bundle)
+        return str(options.bundle)
+    if options.playbook is None:
+        raise UsageError(
+            "nbprovision lifecycle render needs PLAYBOOK or --bundle",
+            cure="`nbprovision lifecycle render --help` lists the options",
+        )
+    if options.playbook.endswith(BUNDLE):
+        raise UsageError(
+            f"PLAYBOOK {options.playbook} is a bundle",
+            cause=f"its name ends with {BUNDLE}",
+            cure=f"write --bundle {options.playbook}",
+        )
+    return str(options.playbook)
+
+
+def _refuse_beside_bundle(options: argparse.Namespace) -> None:
+    """Refuse what a bundle replaces.
+
+    Raises:
+        UsageError: the bundle has another name, or an option has no meaning with it.
+
+    """
+    if not options.bundle.endswith(BUNDLE):
+        raise UsageError(
+            f"--bundle {options.bundle} is not the name of a bundle",
+            cause=f"the script knows a bundle by the end of its name, {BUNDLE}",
+            cure=f"rename the file, and write --bundle {options.bundle}{BUNDLE}",
+        )
+    if options.playbook is not None:
+        raise UsageError(
+            f"--bundle {options.bundle} has a playbook already, and PLAYBOOK {options.playbook} is another one",
+            cure="leave one of them out; --root-tasks takes a local copy of the playbook, for root's part",
+        )
+    for name, why in (
+        ("inline", "the playbook comes with the bundle"),
+        ("locked", "a bundle is always locked"),
+        ("frozen", "a bundle is always locked"),
+    ):
+        if getattr(options, name):
+            raise UsageError(f"--{name} has no meaning with --bundle", cause=why, cure="leave it out")
+
+
+def _check_bundle(place: str) -> None:
+    """Check a bundle that exists on this machine at the same path.
+
+    Raises:
+        UsageError: it is damaged, or was made by another version.
+
+    """
+    path = Path(place)
+    if not path.is_absolute() or not path.is_file():
+        return
+    try:
+        bundle = archive.read(path)
+    except (archive.Damaged, OSError) as error:
+        raise UsageError(
+            f"--bundle {place} cannot be used: {error}", cure="make it again: nbprovision bundle PLAYBOOK -o FILE"
+        ) from None
+    wanted = hashlib.sha256(bootstrap()).hexdigest()
+    if archive.BOOTSTRAP not in bundle.members or bundle.members[archive.BOOTSTRAP].sha256 != wanted:
+        raise UsageError(
+            f"--bundle {place} was made by another version of nbprovision",
+            cause=f"the script runs the bundle's {archive.BOOTSTRAP}, and that is not the one of {VERSION}",
+            cure="make it again with this version, or render the script with the version that made it",
+        )
 
 
 def _environment(settings: Iterable[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Renders a lifecycle script from options: root's part, and the first stage of the notebook user's part.
 
-The first stage fetches ``bootstrap.sh`` of this version, checked by its sha256, from beside the tool's wheels or from
-the wheel itself. All further code is in that file, so that the script stays small.
+The first stage fetches ``bootstrap.sh`` of this version, checked by its sha256, from beside the tool's wheels, from
+the wheel itself, or from a bundle. All further code is in that file, so that the script stays small.
 
 Limits: https://docs.aws.amazon.com/sagemaker/latest/dg/notebook-lifecycle-config.html (16,384 characters of base64,
 five minutes). The template is ``script.sh`` beside this module.
@@ -38,10 +38,13 @@ LEAST_SECONDS = 30
 DEFAULT_SECONDS = 240
 # The seconds of the budget in which root's part ends the user's part and prints its last line.
 _RESERVE = 4
+# The first bytes of a bundle that the script gets from a bucket: its first member is bootstrap.sh.
+FIRST_BYTES = 131_072
 
 _TEMPLATE = Path(__file__).with_name("script.sh")
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.sh")
 BOOTSTRAP_NAME = f"nbprovision-{__version__}-bootstrap.sh"
+BUNDLE = ".tar"  # how the name of a bundle ends
 VERSION = str(Version(__version__))  # normalised, as in names of wheels
 _WHEEL_NAME = f"nbprovision-{VERSION}-py3-none-any.whl"
 
@@ -92,15 +95,16 @@ class ScriptRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The contents of a lifecycle script.
 
     Attributes:
-        playbook: An absolute path on the machine or an ``s3://`` URL; with ``payload``, the name of its first file.
+        playbook: An absolute path on the machine or an ``s3://`` URL; with ``payload``, the name of its first file. A
+            bundle has a name that ends with ``.tar``.
         payload: Files that go into the script, by their relative paths: the playbook and the files that it names.
         executable: The names of the programs among them.
         tool: The path of a folder of wheels or a wheel on the machine, an ``s3://`` URL that wheels lie under, the
             ``https://`` URL of a wheel, ``pypi:nbprovision==VERSION``, or a requirement for ``index_url``; None for
-            this version from ``index_url``.
+            this version from ``index_url``, or for the bundle's.
         sha256: The hash of the wheel, which the script checks; required for ``https://`` and for the public index.
         assets_url: The place of the file of the second stage: a folder on the machine, an ``s3://`` or an ``https://``
-            URL; None for beside the wheels, or in the wheel.
+            URL; None for beside the wheels, or in the wheel or the bundle.
         index_url: The package index for the tool, and for the playbook's packages unless it names another.
         on_create: The script runs once, when the instance is created, instead of at every start.
         strict: A failure keeps the notebook from starting.
@@ -139,12 +143,17 @@ class ScriptRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse to guess the source of the tool."""
-        if self.tool is None and self.index_url is None:
+        if self.tool is None and self.index_url is None and not self.is_bundle:
             raise UsageError(
                 "--tool or --index-url is required: the source of nbprovision",
                 cause=f"anybody could register {TOOL} on the public index and run code at every start",
                 cure=f"write one of {addresses.SOURCES}",
             )
+
+    @property
+    def is_bundle(self) -> bool:
+        """Whether the playbook is a bundle."""
+        return not self.payload and self.playbook.endswith(BUNDLE)
 
 
 def validated(request: ScriptRequest) -> ScriptRequest:
@@ -157,20 +166,7 @@ def validated(request: ScriptRequest) -> ScriptRequest:
 
     """
     user_home = PLATFORMS[request.platform].user_home
-    playbook = request.playbook
-    if not request.payload:
-        if playbook.startswith("s3://"):
-            addresses.bucket("PLAYBOOK", playbook, is_file=True)
-        elif playbook.startswith(("/", "~")):
-            playbook = addresses.path("PLAYBOOK", playbook, user_home, is_file=True)
-        else:
-            raise UsageError(
-                f"the playbook {playbook!r} is neither an absolute path on the machine nor an s3:// URL",
-                cause="it is a file on this machine, which renders the script"
-                if Path(playbook).is_file()
-                else "the script runs on another machine",
-                cure="write its path there, or add --inline to put the content of a local file into the script",
-            )
+    playbook = request.playbook if request.payload else _playbook(request, user_home)
     own = request.user_playbook
     if own is not None:
         own = addresses.path("--user-playbook", own, user_home, is_file=True)
@@ -193,8 +189,37 @@ def validated(request: ScriptRequest) -> ScriptRequest:
     )
 
 
-def _source(request: ScriptRequest, user_home: str) -> str:
-    """Return the source of the tool; refuse one that is only a name on the public index."""
+def _playbook(request: ScriptRequest, user_home: str) -> str:
+    """Return the place of the playbook, or of the bundle."""
+    playbook, option = request.playbook, "--bundle" if request.is_bundle else "PLAYBOOK"
+    if playbook.startswith("s3://"):
+        return addresses.bucket(option, playbook, is_file=True)
+    if playbook.startswith(("/", "~")):
+        return addresses.path(option, playbook, user_home, is_file=True)
+    cures = {
+        "PLAYBOOK": "write its path there, or add --inline to put the content of a local file into the script",
+        "--bundle": "write its path there, or upload it and write s3://BUCKET/KEY.tar",
+    }
+    raise UsageError(
+        f"{'the playbook' if option == 'PLAYBOOK' else option} {playbook!r} is neither an absolute path on the machine "
+        "nor an s3:// URL",
+        cause="it is a file on this machine, which renders the script"
+        if Path(playbook).is_file()
+        else "the script runs on another machine",
+        cure=cures[option],
+    )
+
+
+def _source(request: ScriptRequest, user_home: str) -> str | None:
+    """Return the source of the tool, None for the bundle; refuse one that is only a name on the public index."""
+    if request.tool is None and request.index_url is None:
+        if request.sha256 is not None:
+            raise UsageError(
+                "--sha256 has no meaning for --bundle",
+                cause="it is for a wheel that the script gets by https:// or from the public index",
+                cure="leave it out: a bundle has the digests of all its files",
+            )
+        return None
     tool = request.tool or f"{TOOL}=={VERSION}"
     tool = addresses.tool(tool, user_home, VERSION, request.sha256)
     if " @ git+" in tool and request.assets_url is None:
@@ -226,13 +251,16 @@ def render(request: ScriptRequest) -> str:
             cure=f"write a number of seconds between them, or leave it out ({DEFAULT_SECONDS})",
         )
     payload = _packed(request.payload, request.executable)
+    digest = hashlib.sha256(bootstrap()).hexdigest()
     parts = {
         "PROFILE": "" if request.on_create or request.platform != "notebook-instance" else _PROFILE,
         "FETCH": _fetch_lines(request),
         "FROM": _quoted(_place(request)),
         "FILE": BOOTSTRAP_NAME,
-        "SHA256": (digest := hashlib.sha256(bootstrap()).hexdigest()),
-        "SHORT": digest[:8],
+        "WHAT": f"bootstrap.sh of nbprovision {VERSION} (sha256 {digest[:8]}...)"
+        if _is_in_bundle(request)
+        else f"{BOOTSTRAP_NAME} (sha256 {digest[:8]}...) or its wheel",
+        "SHA256": digest,
         "PLAYBOOK": _quoted(f"inline:{next(iter(request.payload))}" if request.payload else request.playbook, _RENAME),
         "PAYLOAD": f" <<'NBPROVISION-END'\n{payload}\nNBPROVISION-END" if payload else "",
         "OPTIONS": " ".join(map(_quoted, ["--deadline", str(request.seconds - _RESERVE), *request.options])),
@@ -403,7 +431,8 @@ def _environment(request: ScriptRequest, home: str) -> str:
     environment = {**request.environment, "NBPROVISION_HOME": home}
     if request.index_url is not None:
         environment["PIP_INDEX_URL"] = _index(request.index_url)
-    environment["NBPROVISION_SOURCE"] = request.tool or ""
+    if request.tool is not None:
+        environment["NBPROVISION_SOURCE"] = request.tool
     if request.user_playbook is not None:
         environment["NBPROVISION_USER_PLAYBOOK"] = request.user_playbook
     if request.on_finish is not None:
@@ -422,13 +451,22 @@ def _environment(request: ScriptRequest, home: str) -> str:
 
 def _place(request: ScriptRequest) -> str:
     """Return the place of the second stage, for a message; the index if the tool is only a name."""
+    if _is_in_bundle(request):
+        return request.playbook
     tool = request.tool or ""
     return request.assets_url or (addresses.comes_by_name(tool) and request.index_url) or tool
+
+
+def _is_in_bundle(request: ScriptRequest) -> bool:
+    """Whether the script gets the second stage from the bundle."""
+    return request.assets_url is None and request.tool is None
 
 
 def _fetch_lines(request: ScriptRequest) -> str:
     """Return the shell function ``fetch FILE``, which gets the second stage from its source."""
     limit = max(10, request.seconds // 4)
+    if _is_in_bundle(request):
+        return _fetch_from_bundle(request.playbook, limit)
     source = request.assets_url or request.tool or ""
     if source.startswith("https://"):
         url = _quoted(f"{source.rstrip('/')}/{BOOTSTRAP_NAME}")
@@ -460,6 +498,22 @@ def _fetch_lines(request: ScriptRequest) -> str:
             'echo "$said" | tail -n 3; return 1',
         ]
     return "\n".join([_FROM_WHEEL, "fetch() (", *(f"    {line}" for line in lines), ")"])
+
+
+def _fetch_from_bundle(bundle: str, limit: int) -> str:
+    """Return the function ``fetch FILE`` that extracts the first member of a bundle."""
+    if not bundle.startswith("s3://"):
+        return f'fetch() {{ tar -xOf {_quoted(bundle)} --occurrence=1 bootstrap.sh >"$1"; }}'
+    bucket, _, key = bundle.removeprefix("s3://").partition("/")
+    return f"""\
+fetch() (
+    export AWS_MAX_ATTEMPTS=2 PATH=$PATH:$HOME/anaconda3/bin
+    timeout {limit} aws --cli-connect-timeout 5 s3api get-object --bucket {bucket} --key {_quoted(key)} \\
+        --range bytes=0-{FIRST_BYTES - 1} "$own/.bundle" >/dev/null ||
+        {{ [ $? -ne 124 ] || echo 'aws took more than {limit} s'; return 1; }}
+    tar -xOf "$own/.bundle" --occurrence=1 bootstrap.sh >"$1"
+    rm -f "$own/.bundle"
+)"""
 
 
 def _requirements(pypi: str) -> list[str]:

@@ -69,7 +69,7 @@ main() {
     if ! sound "$file"; then
         fetch "$own/.new" && sound "$own/.new" && mv -f "$own/.new" "$file"
         sound "$file" || {
-            echo "nbprovision: cannot get @FILE@ (sha256 @SHORT@...) or its wheel from" @FROM@
+            echo "nbprovision: cannot get @WHAT@ from" @FROM@
             file=$own/bootstrap.good
             [ -f "$file" ] || return 2
             export NBPROVISION_FALLBACK=tool

@@ -62,6 +62,8 @@ VARIANTS = {
     "wheel by https": ScriptRequest(playbook=PLAYBOOK, tool=WHEEL_URL, sha256=HASH),
     "on-create": ScriptRequest(playbook=PLAYBOOK, tool=WHEELS, on_create=True, strict=True, seconds=280),
     "studio": ScriptRequest(playbook="/home/sagemaker-user/team.yml", platform="studio", tool="~/wheels"),
+    "bundle": ScriptRequest(playbook="/home/ec2-user/SageMaker/the team's.tar"),
+    "bundle in a bucket": ScriptRequest(playbook="s3://team-bucket/books/the team's.tar"),
     "https": ScriptRequest(playbook=PLAYBOOK, tool=WHEELS, assets_url="https://assets.example.com/nbprovision/"),
     "everything": ScriptRequest(
         playbook="team.yml",
