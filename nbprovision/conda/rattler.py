@@ -51,22 +51,22 @@ if TYPE_CHECKING:
     from nbprovision.system.process import Child
 
 CHILD = "nbprovision.conda.rattler_child"
-_fetched_now: set[object] = set()
 _changed = threading.Condition()
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 @contextlib.contextmanager
-def _held(packages: set[Any]) -> Iterator[None]:
+def _held(machine: Machine, packages: set[Any]) -> Iterator[None]:
     """Wait for others that fetch one of these packages: environments made side by side unpack each package once."""
     with _changed:
-        _changed.wait_for(lambda: _fetched_now.isdisjoint(packages))
-        _fetched_now.update(packages)
+        fetched_now: set[Any] = machine.notes.setdefault("packages being fetched", set())
+        _changed.wait_for(lambda: fetched_now.isdisjoint(packages))
+        fetched_now.update(packages)
     try:
         yield
     finally:
         with _changed:
-            _fetched_now.difference_update(packages)
+            fetched_now.difference_update(packages)
             _changed.notify_all()
 
 
@@ -213,7 +213,7 @@ class ExactSolution(RattlerSolution):
     def _fetch(self, machine: Machine, prefix: Path, packages: list[Package]) -> None:
         cache = package_cache(machine, prefix)
         missing = {(cache, *identity(package)) for package in packages if not is_in(cache, package)}
-        with _held(missing):
+        with _held(machine, missing):
             kept = [package for package in packages if package.url in machine.archives and not is_in(cache, package)]
             here = {package.name: machine.archives[package.url] for package in kept}
             places = {package.name: str(here.get(package.name) or archive_of(package) or "") for package in packages}
