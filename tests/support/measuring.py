@@ -1,4 +1,4 @@
-"""With ``--cov``, the processes that tests start are measured for one test in five.
+"""With ``--cov``, the processes that tests start are measured for one test in three.
 
 To start the measurement takes as long as most of these processes. The branches that only a process runs are run by many
 tests. In their own process all tests are measured.
@@ -12,7 +12,7 @@ import zlib
 import pytest
 
 _VARIABLE = "COVERAGE_PROCESS_CONFIG"  # coverage's own: https://coverage.readthedocs.io/en/latest/subprocess.html
-_ONE_IN = 5
+_ONE_IN = 3
 _setting = pytest.StashKey[str]()
 
 

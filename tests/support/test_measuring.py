@@ -1,4 +1,4 @@
-"""The processes of one test in five are measured, and always those of the same tests."""
+"""The processes of one test in three are measured, and always those of the same tests."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Any:
     return made
 
 
-def test_one_in_five(config: Any) -> None:
+def test_one_in_three(config: Any) -> None:
     seen = {}
     for name in [f"tests/test_{number}.py::test_it" for number in range(1000)] * 2:
         measuring.pytest_runtest_setup(cast("pytest.Item", SimpleNamespace(config=config, nodeid=name)))
         measured = os.environ.get("COVERAGE_PROCESS_CONFIG") == "settings"
         assert seen.setdefault(name, measured) == measured
-    assert 150 < sum(seen.values()) < 250
+    assert 270 < sum(seen.values()) < 400
 
 
 def test_without_a_measurement_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
