@@ -28,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lock-timeout", type=seconds, metavar="SECONDS", help="time to wait for another run (default: no limit)"
     )
+    parser.add_argument("--absolute-paths", action="store_true", help="refuse paths that begin at the working folder")
     parser.add_argument("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
     parser.epilog = """
 echo '{"env": "fraud", "display_name": "Fraud"}' | nbprovision task ensure_kernel
@@ -54,7 +55,7 @@ def execute(options: argparse.Namespace) -> int:
     try:
         text = decode(sys.stdin.buffer.read(), _NAME, "the parameters")
         result = carry_out_alone(
-            json_parameters.bind(text, _NAME, kind, Path.cwd()),
+            json_parameters.bind(text, _NAME, kind, None if options.absolute_paths else Path.cwd()),
             check=options.check,
             home=options.home,
             lock_timeout=options.lock_timeout,

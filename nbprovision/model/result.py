@@ -98,6 +98,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
                 "message": self.error.text,
                 "file": where.file if where else None,
                 "line": where.line if where else None,
+                "rule": getattr(self.error, "rule", None),
             }
         return {
             "name": self.name,

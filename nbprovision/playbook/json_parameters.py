@@ -13,14 +13,16 @@ from nbprovision.playbook.faults import Faults
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar, parse_nodes, plain
 
 
-def bind(text: str, name: str, kind: type[Task[Any]], folder: Path) -> Task[Any]:
+def bind(text: str, name: str, kind: type[Task[Any]], folder: Path | None) -> Task[Any]:
     """Return the task with the parameters of a JSON object.
+
+    A number does not fit a parameter that takes text: the program that wrote the JSON may have read ``0644`` as 420.
 
     Args:
         text: The document (RFC 8259).
         name: The name of the file in positions.
         kind: The kind of task.
-        folder: The folder where relative paths begin.
+        folder: The folder where relative paths begin; None refuses them.
 
     Raises:
         InvalidPlaybook: it is not a JSON object, or a parameter is wrong.
@@ -29,7 +31,9 @@ def bind(text: str, name: str, kind: type[Task[Any]], folder: Path) -> Task[Any]
     call = parameters.Call(kind.kind(), Position(name, 1, 1), _object(text, name))
     faults = Faults()
     parameters.check_names(call, kind, faults)
-    task = parameters.bind(call, kind, render=plain, render_file=_refuse_template, folder=folder, faults=faults)
+    task = parameters.bind(
+        call, kind, render=plain, render_file=_refuse_template, folder=folder, faults=faults, keep_numbers=True
+    )
     faults.raise_any()
     assert task is not None  # noqa: S101 - set unless there is a fault
     return task
@@ -93,7 +97,5 @@ def _node(value: Any, place: Node | None, near: Position) -> Node:
     if isinstance(value, list):
         items = place.items if isinstance(place, ListNode) and len(place.items) == len(value) else [None] * len(value)
         return ListNode(position, tuple(_node(item, at, position) for item, at in zip(value, items, strict=True)))
-    text = place.text if isinstance(place, Scalar) and not isinstance(value, str) else value
-    return Scalar(
-        position, value, text if isinstance(text, str) else json.dumps(value), plain=not isinstance(value, str)
-    )
+    text = value if isinstance(value, str) else json.dumps(value)
+    return Scalar(position, value, text, plain=False)  # the text of a number is not what its author wrote

@@ -118,8 +118,9 @@ def bind(
     *,
     render: Callable[[Node], Any],
     render_file: Callable[[Path], str],
-    folder: Path,
+    folder: Path | None,
     faults: Faults,
+    keep_numbers: bool = False,
 ) -> Task[Any] | None:
     """Return the task with its parameters, or None if they are wrong.
 
@@ -129,8 +130,9 @@ def bind(
         render: Evaluates the templates in a node; raises `InvalidPlaybook`.
         render_file: Returns the text of a template file with the variables that ``render`` knows; raises
             `InvalidPlaybook`.
-        folder: The folder where relative paths begin.
+        folder: The folder where relative paths begin; None refuses them.
         faults: Collects the faults.
+        keep_numbers: Refuse a number in the place of a text: its notation is lost, as that of ``0644`` is.
 
     Raises:
         NotYetKnown: a value depends on the result of another task; the other values were checked.
@@ -151,7 +153,7 @@ def bind(
                 late = unknown
                 continue
             if data != OMIT:
-                values[field.name] = _value(call.kind, field, node, data)
+                values[field.name] = _value(call.kind, field, node, data, keep_numbers=keep_numbers)
     if late is not None:
         raise late
     for field in fields.values():
@@ -186,6 +188,24 @@ def bind(
     return None
 
 
+def located(kind: type[Task[Any]], values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the parameters of a task with absolute paths.
+
+    Args:
+        kind: The kind of task.
+        values: The parameters as a playbook names them.
+        folder: The folder where relative paths begin.
+
+    Raises:
+        InvalidPlaybook: a path cannot be one.
+
+    """
+    call = Call(kind.kind(), Position("", 1, 1), MapNode(Position("", 1, 1), ()))
+    fields = _fields(kind)
+    by_attribute = {fields[name].name: value for name, value in values.items()}
+    return {name: _located(call, by_attribute, fields[name], folder) for name in values}
+
+
 @functools.cache  # msgspec evaluates the annotations each time
 def _fields(task: type[Task[Any]]) -> dict[str, msgspec.structs.FieldInfo]:
     return {field.encode_name: field for field in msgspec.structs.fields(task)}
@@ -206,13 +226,14 @@ def _without_omitted(data: Any) -> Any:
     return data
 
 
-def _value(kind: str, field: msgspec.structs.FieldInfo, node: Node, data: Any) -> Any:
+def _value(kind: str, field: msgspec.structs.FieldInfo, node: Node, data: Any, *, keep_numbers: bool) -> Any:
     """Return the value of a parameter in its type."""
     name = field.encode_name
     for problem, cure in ((unfit(data), "remove it from the value"), (empty_secret(data), HOW_TO_FILL)):
         if problem:
             raise InvalidPlaybook(f"{kind}: '{name}' holds {problem}", cure=cure, position=node.position)
-    data = _as_wanted(data, msgspec.inspect.type_info(field.type), text=not _marked(field, "numbers"))
+    if not keep_numbers:
+        data = _as_wanted(data, msgspec.inspect.type_info(field.type), text=not _marked(field, "numbers"))
     try:
         return msgspec.convert(data, field.type)
     except (msgspec.ValidationError, OverflowError) as error:
@@ -354,7 +375,7 @@ def _cure(node: Node, data: Any, takes: str) -> str:
         return ""
     if node.plain and not isinstance(node.value, str):
         return f'write it in quotes: "{node.text[:40]}"'
-    return "write the value in quotes in the variable's definition"
+    return "write the value in quotes where it is defined"
 
 
 def _at_fault(node: Node, data: Any, type_: Any, complaint: str) -> tuple[Node, Any, str]:
@@ -456,11 +477,12 @@ def _marked(field: msgspec.structs.FieldInfo, mark: str) -> Any:
     return next((meta.extra[mark] for meta in _meta(field.type) if meta.extra and mark in meta.extra), None)
 
 
-def _located(call: Call, values: Mapping[str, Any], field: msgspec.structs.FieldInfo, folder: Path) -> Any:
+def _located(call: Call, values: Mapping[str, Any], field: msgspec.structs.FieldInfo, folder: Path | None) -> Any:
     """Return the value of a field, with absolute paths if it is marked as a path.
 
     Raises:
-        InvalidPlaybook: an entry cannot be a path, or names a document of another kind.
+        InvalidPlaybook: an entry cannot be a path, is a relative one without a folder to begin at, or names a document
+            of another kind.
 
     """
     value, rule, unless = values[field.name], _marked(field, "path"), _marked(field, "but_with")
@@ -474,7 +496,9 @@ def _located(call: Call, values: Mapping[str, Any], field: msgspec.structs.Field
             continue
         try:
             _refuse_place(call, field, rule, entry)
-            located.append(_path(entry, rule, folder))
+            located.append(_path(entry, rule, folder or Path("/")))
+            if folder is None:
+                _refuse_relative(call, field, entry, located[-1])
             _refuse_other_document(call, field, located[-1], entry)
         except InvalidPlaybook as fault:
             at = node.items[number] if isinstance(node, ListNode) and number < len(node.items) else node
@@ -495,6 +519,13 @@ def _refuse_place(call: Call, field: msgspec.structs.FieldInfo, rule: Any, text:
         return
     message = f"{call.kind}: '{field.encode_name}' cannot be '{secrets.mask(text)[:80]}'"
     raise InvalidPlaybook(message, cause=cause, cure=cure)
+
+
+def _refuse_relative(call: Call, field: msgspec.structs.FieldInfo, text: str, path: str) -> None:
+    """Refuse a path that is another one from another folder."""
+    if path != text:
+        message = f"{call.kind}: '{field.encode_name}' has the relative path '{secrets.mask(text)[:80]}'"
+        raise InvalidPlaybook(message, cause="it would begin at an unknown folder", cure="begin it with / or ~/")
 
 
 def _refuse_other_document(call: Call, field: msgspec.structs.FieldInfo, path: str, written: str) -> None:

@@ -95,7 +95,7 @@ def test_what_is_wrong_is_said_with_its_place(case: str, env: dict[str, str]) ->
     ("parameters", "kind"),
     [
         ({"packages": "x==1,"}, "ensure_pip_pkg"),
-        ({"path": "x", "mode": 8}, "ensure_file"),
+        ({"path": "x", "mode": "8"}, "ensure_file"),
         ({"url": "x y"}, "ensure_pip_index"),
     ],
 )
@@ -107,6 +107,53 @@ def test_the_words_are_those_of_a_playbook(parameters: dict[str, Any], kind: str
     with pytest.raises(InvalidPlaybook) as found:
         json_parameters.bind(json.dumps(parameters), "<stdin>", Catalogue()[kind], tmp_path)
     assert found.value.text == expected.value.text
+
+
+@pytest.mark.parametrize(
+    ("parameters", "kind", "name"),
+    [
+        ({"path": "/x", "mode": 420}, "ensure_file", "mode"),  # 0644 in YAML 1.1
+        ({"path": "/x", "line": 3.1}, "ensure_line", "line"),  # 3.10
+        ({"env": "x", "packages": [3]}, "ensure_pip_pkg", "packages"),
+    ],
+)
+def test_a_number_is_not_taken_for_a_text(parameters: dict[str, Any], kind: str, name: str) -> None:
+    with pytest.raises(InvalidPlaybook, match=rf"'{name}' takes a .* a number\n  fix: write the value in quotes where"):
+        json_parameters.bind(json.dumps(parameters), "<stdin>", Catalogue()[kind], Path("/"))
+
+
+def test_a_number_is_taken_where_one_fits() -> None:
+    task: Any = json_parameters.bind('{"name": "A", "value": 12}', "<stdin>", Catalogue()["ensure_env_var"], Path("/"))
+    assert task.value == 12
+
+
+@pytest.mark.parametrize(
+    ("parameters", "kind"),
+    [
+        ({"path": "./motd", "content": ""}, "ensure_file"),
+        ({"env": "./envs/fraud", "packages": "six"}, "ensure_pip_pkg"),
+        ({"env": "fraud", "packages": ["six", "./project"]}, "ensure_pip_pkg"),
+    ],
+)
+def test_relative_paths_can_be_refused(parameters: dict[str, Any], kind: str, tmp_path: Path) -> None:
+    json_parameters.bind(json.dumps(parameters), "<stdin>", Catalogue()[kind], tmp_path)
+    with pytest.raises(
+        InvalidPlaybook, match=r"has the relative path '\./\w+.*'\n  why: it would begin at an unknown folder"
+    ):
+        json_parameters.bind(json.dumps(parameters), "<stdin>", Catalogue()[kind], None)
+
+
+def test_absolute_paths_are_taken_without_a_folder(env: dict[str, str], tmp_path: Path) -> None:
+    done = Done(env, {"path": str(tmp_path / "motd"), "content": "a"}, "ensure_file", "--absolute-paths")
+    assert (done.status, done.result["status"]) == (0, "changed")
+    done = Done(env, {"path": "motd", "content": "a"}, "ensure_file", "--absolute-paths")
+    assert done.status == 4
+    assert "begin it with / or ~/" in done.errors
+
+
+def test_the_rule_of_an_error_is_in_the_result(env: dict[str, str]) -> None:
+    done = Done(env, {"env": "no-such"}, "ensure_kernel", "--check")
+    assert done.result["error"]["rule"] == "unknown-environment"
 
 
 @given(
