@@ -52,7 +52,11 @@ def carry_out_alone(
     refuse_foreign(machine.env, machine.user_home, machine.home)
     machine.lock_timeout = lock_timeout
     step = Step(name=task.kind(), kind=task.kind(), task=task, no_log=no_log)
-    with run_lock(machine.home, task.kind(), lock_timeout, announce), log.kept_in(machine.home):
+    with (
+        run_lock(machine.home, task.kind(), lock_timeout, announce),
+        log.kept_in(machine.home),
+        log.withholding(no_log),
+    ):
         image.record_baselines(machine)
         arrange([step], machine, linear=True)
         machine.applies = not check

@@ -48,7 +48,9 @@ def test_a_failure_is_in_the_result(env: dict[str, str]) -> None:
     assert "the command failed" in done.result["error"]["message"]
     hidden = Done(env, {"argv": ["/bin/false", "--token", "canary"]}, "ensure_command", "--no-log")
     assert hidden.status == 2
-    assert "canary" not in json.dumps(hidden.result) + hidden.errors
+    kept = "".join(path.read_text() for path in Path(env["NBPROVISION_HOME"]).rglob("*.log"))
+    assert "task failed" in kept
+    assert "canary" not in json.dumps(hidden.result) + hidden.errors + kept
 
 
 def test_a_program_that_cannot_be_run_is_reported_with_what_to_do(env: dict[str, str], tmp_path: Path) -> None:
