@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import sys
 import time
@@ -22,6 +23,7 @@ from nbprovision.machine.ownership import note, refuse_foreign
 from nbprovision.model.errors import InvalidPlaybook, ProvisionError, UsageError
 from nbprovision.model.result import Result
 from nbprovision.playbook.calls import SPECIAL_TAGS
+from nbprovision.playbook.extra_vars import INPUT, mask_all, read_input
 from nbprovision.playbook.read import parse_extra_vars
 from nbprovision.report.activity import Replaced, hook, last_failure, record_failure
 from nbprovision.report.colour import print_message, shown
@@ -77,9 +79,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--extra-vars",
         action="append",
         default=[],
-        metavar="KEY=VALUE|@FILE",
-        help="set variables, or those of a YAML file; they override all others",
+        metavar="KEY=VALUE|@FILE|@-",
+        help="set variables, or those of a YAML file or of standard input; they override all others",
     )
+    add("--mask-vars", action="store_true", help="mask the values of -e in all output, whatever their names are")
     add("--deep", action="store_true", help="compare the files of every package, not only names and versions")
     add(
         "--locked",
@@ -135,6 +138,12 @@ def execute(options: argparse.Namespace) -> int:
             cause="a bundle has its own playbook" if options.playbook else "",
             cure="leave PLAYBOOK out" if options.playbook else "name the playbook's file",
         )
+    if INPUT in options.extra_vars:
+        if options.deadline is not None:
+            raise UsageError("-e @- cannot be combined with --deadline", cause="work in the background has no input")
+        options.extra_vars = [read_input(sys.stdin.buffer) if word == INPUT else word for word in options.extra_vars]
+    if options.mask_vars:
+        mask_all(parse_extra_vars(options.extra_vars))
     machine = Machine(home=options.home.absolute() if options.home else None)
     if not background.nobody_waits_from_the_start() or options.list_tasks or options.list_tags:
         return _execute(options, machine, background.Report())
@@ -311,7 +320,7 @@ def _request(
     argv = [word for word in _without("--relay", options.argv) if word != "--last-good"]
     kept = None if good is None else good.content
     invocation = parse(argv)
-    selection = tuple(invocation.selection if invocation else ["other", *argv])
+    selection = tuple(invocation.selection if invocation else ["other", *argv, _digest(options.extra_vars)])
     return Request(
         playbook=Path(options.playbook) if good is None or _is_of(good, options.playbook) else good.path,
         extra_vars=parse_extra_vars(options.extra_vars, kept, obeyed),
@@ -328,6 +337,11 @@ def _request(
         lock_timeout=options.lock_timeout,
         bundle=options.bundle,
     )
+
+
+def _digest(words: Sequence[str]) -> str:
+    """Distinguish the runs of a playbook with other variables on standard input."""
+    return hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _event_printer(verbosity: int, print_line: Callable[[str], None]) -> log.Listener:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nbprovision.model.errors import InvalidPlaybook, UsageError
 from nbprovision.playbook.template_names import variable_problem
-from nbprovision.playbook.yaml_nodes import Files, MapNode, Node, parse_nodes, plain
-from nbprovision.system.secrets import remember_if_secret
+from nbprovision.playbook.written import as_flow
+from nbprovision.playbook.yaml_nodes import Files, MapNode, Node, decode, parse_nodes, plain
+from nbprovision.system.secrets import remember, remember_if_secret
+
+INPUT = "@-"  # the argument for variables on standard input
 
 
 class ExtraVars(dict[str, Any]):
@@ -64,6 +67,26 @@ def parse_extra_vars(
             remember_if_secret(name, value)
             variables[name] = value
     return variables
+
+
+def read_input(stream: BinaryIO) -> str:
+    """Return the mapping in YAML or JSON on a stream as an argument of ``-e``.
+
+    Raises:
+        UsageError: it is not a mapping.
+        InvalidPlaybook: it is not YAML.
+
+    """
+    name = "<stdin>"
+    return as_flow(_mapping(parse_nodes(decode(stream.read(), name, "variables"), name), "-e @-"))
+
+
+def mask_all(value: Any) -> None:
+    """Mask every text in the values of variables from now on in this run, whatever their names are."""
+    if isinstance(value, str):
+        remember(value)
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        mask_all(part)
 
 
 def _mapping(node: Node | None, where: str) -> dict[str, Any]:

@@ -154,6 +154,8 @@ def parse(argv: list[str]) -> Invocation | None:
             value = next(words, "")
         if name == "--bundle":
             bundle = value
+        if value == "@-":  # variables on standard input, which this path does not read
+            return None
         if name in _SELECTING:
             selection += [name, value]
         elif name == "--format":
