@@ -1,7 +1,7 @@
 """Writes every generated file again: ``.venv-test/bin/python -m tests.regenerate``.
 
-These are the schema, the generated parts of the guides, the type stub and the counts of the language test. Tests compare
-each of them with the code.
+These are the schema, the generated parts of the guides, the type stub, the modules of the Ansible collection and the counts
+of the language test. Tests compare each of them with the code.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import runpy
 GENERATORS = (
     "tests.reference.test_docs",
     "tests.reference.test_stub",
+    "tests.ansible.test_generated",
     "tests.lint.test_rules",
     "tests.pip.test_install_options",
     "tests.test_language",

@@ -1,0 +1,133 @@
+# Copyright: Contributors to nbprovision
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt) or Apache License 2.0
+# SPDX-License-Identifier: GPL-3.0-or-later OR Apache-2.0
+"""The action of the module playbook: takes a playbook of nbprovision to the target, once, and runs it there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible.errors import AnsibleActionFail
+from ansible_collections.nbprovision.notebook.plugins.plugin_utils.tool_action import HOME, ToolAction, archive, encoded
+
+if TYPE_CHECKING:
+    from nbprovision.lifecycle.payload import Payload
+
+ABSENT = 66  # EX_NOINPUT of sysexits.h
+_KEPT = 20  # playbooks on a target; older ones are removed when a new one comes
+RUN = f"""\
+[ -f "$home/ansible/$1/$2" ] || exit {ABSENT}
+playbook=$home/ansible/$1/$2
+shift 2
+start run "$playbook" "$@"
+"""
+UNPACK = f"""\
+umask 077
+folder=$home/ansible/$1
+mkdir -p "$home/ansible" && new=$(mktemp -d "$folder.XXXXXX") && tar -xf - -C "$new" || exit
+mv -T "$new" "$folder" 2>/dev/null || rm -rf "$new"
+ls -1dt "$home"/ansible/* | tail -n +{_KEPT + 1} | while read -r old; do rm -rf "$old"; done
+[ -d "$folder" ]
+"""
+_PARAMETERS = {"path", "vars", "tags", "skip_tags", "deep"}
+
+
+class ActionModule(ToolAction):
+    """Runs one playbook."""
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the playbook, and take it to the target if its digest is not there yet.
+
+        Returns:
+            Ansible's result, with nbprovision's JSON document of the run.
+
+        """
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments, own = self.arguments()
+        unknown = sorted(arguments.keys() - _PARAMETERS)
+        if unknown:
+            raise AnsibleActionFail(f"unknown parameter {unknown[0]}; there are: {', '.join(sorted(_PARAMETERS))}")
+        if not arguments.get("path"):
+            raise AnsibleActionFail("path is required: the playbook on the controller")
+        tags, skip_tags = (_names(arguments.get(name)) for name in ("tags", "skip_tags"))
+        variables = encoded(arguments.get("vars") or {})
+        payload = _packed(Path(self._find_needle("files", arguments["path"])), json.loads(variables), tags, skip_tags)
+        words = [_digest(payload), next(iter(payload.files)), "--format", "json"]
+        words += ["--check"] * bool(self._task.check_mode) + ["--deep"] * bool(arguments.get("deep"))
+        words += [word for tag in tags for word in ("--tags", tag)]
+        words += [word for tag in skip_tags for word in ("--skip-tags", tag)]
+        if arguments.get("vars"):
+            words += ["-e", "@-"] + ["--mask-vars"] * bool(self._task.no_log)
+        answer = self.start_tool(RUN, words, own, variables)
+        if answer["rc"] == ABSENT:
+            self._send(payload, own)
+            answer = self.start_tool(RUN, words, own, variables)
+        return {**result, **self._result(self.document(answer))}
+
+    def _send(self, payload: Payload, own: dict[str, Any]) -> None:
+        answer = self.shell(HOME + UNPACK, [_digest(payload)], own, archive(payload.files, payload.executable))
+        if answer["rc"]:
+            raise AnsibleActionFail(f"the playbook cannot be unpacked on the target: {answer['stderr'].strip()}")
+
+    def _result(self, document: dict[str, Any]) -> dict[str, Any]:
+        if self._task.no_log:
+            document["tasks"] = []
+        changes = [change for task in document["tasks"] for change in task["changes"]]
+        failed = [f"{task['name']}: {task['error']['message']}" for task in document["tasks"] if _has_failed(task)]
+        summary = {name: document[name] for name in ("status", "counts", "seconds")}
+        result = {
+            **summary,
+            "tasks": document["tasks"],
+            "changed": document["counts"]["changed"] > 0,
+            "failed": document["status"] == "failed",
+            "warnings": [warning for task in document["tasks"] for warning in task["warnings"]],
+            "ansible_facts": {"nbprovision": summary},
+        }
+        if failed:
+            result["msg"] = "\n".join(failed)
+        if self._task.diff:
+            result["diff"] = self.diff(changes)
+        return result
+
+
+def _has_failed(task: dict[str, Any]) -> bool:
+    return task["status"] == "failed" and not {"ignored", "rescued"} & task.keys()
+
+
+def _names(value: Any) -> list[str]:
+    """Return tags, given as a list or as text with commas."""
+    names = value.split(",") if isinstance(value, str) else value or []
+    return [str(name).strip() for name in names]
+
+
+def _packed(path: Path, variables: dict[str, Any], tags: list[str], skip_tags: list[str]) -> Payload:
+    """Check a playbook for another machine, and read all the files that it names.
+
+    Raises:
+        AnsibleActionFail: it is invalid, or nbprovision is missing on the controller.
+
+    """
+    try:
+        from nbprovision.catalogue import Catalogue
+        from nbprovision.lifecycle.payload import Container
+        from nbprovision.lifecycle.playbook import examine
+        from nbprovision.machine.machine import Machine
+        from nbprovision.model.errors import ProvisionError
+    except ImportError as error:
+        raise AnsibleActionFail(
+            f"nbprovision is missing on the controller ({error}). "
+            "Install it into the environment of Ansible, or use the ensure_* modules, which do not need it."
+        ) from error
+    into = Container("the playbook's archive", 100_000_000, 10_000, text=False)
+    try:
+        return examine(path, Machine(), Catalogue(), variables, tags=tags, skip_tags=skip_tags, into=into).payload
+    except ProvisionError as error:
+        raise AnsibleActionFail(str(error)) from error
+
+
+def _digest(payload: Payload) -> str:
+    """Return the name of the folder on the target: of other files, or of another first one, it is another."""
+    return hashlib.sha256(archive(payload.files, payload.executable)).hexdigest()[:32]

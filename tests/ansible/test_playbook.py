@@ -1,0 +1,103 @@
+"""The module `playbook` of the collection."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.ansible.test_modules import CANARY, files_below
+from tests.support.ansible_controller import Controller
+
+pytestmark = [pytest.mark.proof, pytest.mark.network]
+
+KEPT = 20  # playbooks on a target
+PLAYBOOK = """\
+- tasks:
+    - name: A greeting
+      ensure_file: {path: ~/motd, content: "{{ text }}"}
+    - name: A file beside the playbook
+      ensure_file: {path: ~/tool, src: tool.sh}
+      tags: [tool]
+    - name: A virtual environment
+      ensure_venv: {name: plots}
+      tags: [never]
+"""
+
+
+@pytest.fixture
+def playbook(tmp_path: Path) -> Path:
+    """A playbook and a program beside it."""
+    folder = tmp_path / "playbooks"
+    folder.mkdir()
+    (folder / "tool.sh").write_text("#!/bin/sh\necho one\n")
+    (folder / "tool.sh").chmod(0o755)
+    path = folder / "team.yml"
+    path.write_text(PLAYBOOK)
+    return path
+
+
+def unpacked(env: dict[str, str]) -> set[Path]:
+    return set(Path(env["NBPROVISION_HOME"], "ansible").glob("*"))
+
+
+def test_a_playbook_goes_to_the_target_once_for_each_content(
+    controller: Controller, playbook: Path, home: Path, env: dict[str, str]
+) -> None:
+    task = {"playbook": {"path": str(playbook), "vars": {"text": "{{ password }}"}}, "no_log": True}
+    fact = {"ansible.builtin.debug": {"msg": "{{ ansible_facts.nbprovision.counts.changed }}"}}
+    controller.env["CANARY"] = CANARY
+    secret = {"password": "{{ lookup('ansible.builtin.env', 'CANARY') }}"}
+    for number in range(KEPT + 5):
+        old = Path(env["NBPROVISION_HOME"], f"ansible/{number:032}")
+        old.mkdir(parents=True)
+        os.utime(old, (number, number))
+    checked, _ = controller.play([task, fact], "--check", vars=secret)
+    assert checked["changed"]
+    assert checked["counts"]["changed"] == 2
+    assert not (home / "motd").exists()
+    first, shown = controller.play([task, fact], "-vvv", vars=secret)
+    assert (first["status"], first["counts"]["changed"], str(shown["msg"])) == ("changed", 2, "2"), first
+    assert (home / "motd").read_text() == CANARY
+    assert (home / "tool").stat().st_mode & 0o777 == 0o755
+    assert CANARY not in controller.output
+    below = {path for path, text in files_below(home.parent).items() if CANARY in text}
+    assert below == {str(home / "motd")}
+    folders = unpacked(env)
+    assert len(folders) == KEPT, "the oldest are removed"
+    again, _ = controller.play([task, fact], vars=secret)
+    assert (again["status"], again["changed"], unpacked(env)) == ("ok", False, folders)
+    (playbook.parent / "tool.sh").write_text("#!/bin/sh\necho two\n")
+    changed, _ = controller.play([task, fact], vars=secret)
+    assert changed["counts"]["changed"] == 1
+    assert len(unpacked(env) - folders) == 1, "each content has a folder of its own"
+    assert len(unpacked(env)) == KEPT
+
+
+@pytest.mark.parametrize("controller", ["newest"], indirect=True)
+def test_what_is_wrong_is_said_before_anything_is_sent(
+    controller: Controller, playbook: Path, env: dict[str, str]
+) -> None:
+    (playbook.parent / "wrong.yml").write_text(PLAYBOOK.replace("ensure_venv", "ensure_vnv"))
+    wrong, missing, parameter, failing = controller.play(
+        [
+            {"playbook": {"path": str(playbook.with_name("wrong.yml")), "vars": {"text": "a"}}},
+            {"playbook": {"path": "no-such.yml"}},
+            {"playbook": {"path": str(playbook), "extra_vars": {}}},
+            {
+                "playbook": {
+                    "path": str(playbook),
+                    "vars": {"text": "a"},
+                    "tags": "tool",
+                    "nbprovision_command": "/bin/false",
+                }
+            },
+        ]
+    )
+    assert f"{playbook.with_name('wrong.yml')}:8:" in wrong["msg"]
+    assert "did you mean 'ensure_venv'" in wrong["msg"]
+    assert missing["failed"]
+    assert "unknown parameter extra_vars" in parameter["msg"]
+    assert failing["failed"]
+    assert len(unpacked(env)) == 1, "of the last one, whose tool failed"

@@ -1,0 +1,106 @@
+"""Runs Ansible's own commands, with this machine as the target."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+NAMESPACE = "nbprovision.notebook"
+
+
+class Controller:
+    """A controller.
+
+    Args:
+        commands: The folder of Ansible's commands.
+        folder: The folder of its playbooks.
+        env: Its environment variables, which a local target has as well.
+
+    Attributes:
+        output: What the last command printed.
+
+    """
+
+    def __init__(self, commands: Path, folder: Path, env: Mapping[str, str]) -> None:
+        self.commands, self.folder = commands, folder
+        self.env = {
+            **env,
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_LOCALHOST_WARNING": "0",
+            "ANSIBLE_INVENTORY_UNPARSED_WARNING": "0",
+            "LC_ALL": "C.UTF-8",
+        }
+        self.output = ""
+
+    def galaxy(self, *words: str) -> None:
+        """Call ``ansible-galaxy collection``."""
+        done = self._call("ansible-galaxy", "collection", *words)
+        assert done.returncode == 0, self.output
+
+    def doc(self, module: str) -> dict[str, Any]:
+        """The documentation of a module as ``ansible-doc`` reads it."""
+        done = self._call("ansible-doc", "--json", f"{NAMESPACE}.{module}")
+        assert done.returncode == 0, self.output
+        document: dict[str, Any] = json.loads(done.stdout)[f"{NAMESPACE}.{module}"]
+        return document
+
+    def play(self, tasks: Sequence[Mapping[str, Any]], *words: str, **keywords: Any) -> list[dict[str, Any]]:
+        """Run tasks, failed ones as well.
+
+        Args:
+            tasks: The tasks, of the modules of this collection by their short names.
+            words: Options of ``ansible-playbook``.
+            keywords: Keywords of the play.
+
+        Returns:
+            The result of each task, as ``register`` has it.
+
+        """
+        results = self.folder / "results.json"
+        results.unlink(missing_ok=True)
+        listed = [
+            {
+                f"{NAMESPACE}.{key}" if key.startswith(("ensure_", "restart_", "playbook")) else key: value
+                for key, value in task.items()
+            }
+            | {"register": f"result_{number}", "ignore_errors": True}
+            for number, task in enumerate(tasks)
+        ]
+        written = {
+            "ansible.builtin.copy": {
+                "dest": str(results),
+                "content": f"{{{{ [{', '.join(f'result_{number}' for number in range(len(tasks)))}] | to_json }}}}",
+            },
+            "check_mode": False,
+            "diff": False,
+            "no_log": True,
+            "vars": {"ansible_python_interpreter": sys.executable},
+        }
+        play = {
+            "hosts": "localhost",
+            "connection": "local",
+            "gather_facts": False,
+            **keywords,
+            "tasks": [*listed, written],
+        }
+        # What runs on the target is nbprovision alone, never a module of Ansible's that logs its arguments.
+        play["vars"] = {"ansible_python_interpreter": "/no-such-python", **keywords.get("vars", {})}
+        path = self.folder / "play.yml"
+        path.write_text(yaml.safe_dump([play], sort_keys=False))
+        done = self._call("ansible-playbook", str(path), *words)
+        assert done.returncode == 0, self.output
+        assert "DEPRECAT" not in self.output, self.output
+        content: list[dict[str, Any]] = json.loads(results.read_text())
+        return content
+
+    def _call(self, command: str, *words: str) -> subprocess.CompletedProcess[str]:
+        argv = [str(self.commands / command), *words]
+        done = subprocess.run(argv, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=300)
+        self.output = done.stdout + done.stderr
+        return done
