@@ -24,7 +24,7 @@ from nbprovision.reference.definition import Definition, Parameter, define
 
 NAMESPACE = "nbprovision.notebook"
 _FRAGMENT = f"{NAMESPACE}.tool"
-_PLAYBOOK = "playbook"  # the module that no task defines; its action has its name
+_OTHERS = ("playbook", "task")  # modules that no task defines; their actions have the same names
 _FOLDER = Path("/home/ec2-user/SageMaker")  # of the examples: a module has no playbook to begin at
 _WIDTH = 118
 # Ansible's names of the types that need no conversion; any other type is passed on as it is.
@@ -76,7 +76,7 @@ def _runtime(kinds: list[str]) -> dict[str, Any]:
     route = {"action_plugin": f"{NAMESPACE}.task"}
     return {
         "requires_ansible": ">=2.17.0",
-        "action_groups": {"all": [*kinds, _PLAYBOOK]},  # for module_defaults
+        "action_groups": {"all": [*kinds, *_OTHERS]},  # for module_defaults
         "plugin_routing": {"modules": {kind: dict(route) for kind in kinds}},
     }
 

@@ -15,10 +15,12 @@ from tests.support.ansible_controller import Controller
 
 ROOT = Path(__file__).parents[2]
 # The oldest that the collection supports, and the newest that this Python takes.
-CORES = {"2.17": "ansible-core==2.17.*", "newest": "ansible-core>=2.18"}
+CORES = {"2.17": ["ansible-core==2.17.*"], "newest": ["ansible-core>=2.18"]}
+# The newest with what its validate-modules needs.
+SANITY = {"sanity": [*CORES["newest"], "voluptuous", "antsibull-docs-parser", "semantic_version"]}
 
 
-def _environment(cache: Path, core: str) -> Path:
+def environment(cache: Path, core: str) -> Path:
     """The folder of the commands of an ansible-core."""
     from filelock import FileLock
     from uv import find_uv_bin
@@ -31,7 +33,7 @@ def _environment(cache: Path, core: str) -> Path:
             python = folder / "bin/python"
             for words in (
                 ["venv", "--clear", "--python", sys.executable, str(folder)],
-                ["pip", "install", "--only-binary", ":all:", "--python", str(python), CORES[core]],
+                ["pip", "install", "--only-binary", ":all:", "--python", str(python), *(CORES | SANITY)[core]],
             ):
                 done = subprocess.run([*uv, *words], env=env, capture_output=True, text=True)
                 if done.returncode:
@@ -49,7 +51,7 @@ def _environment(cache: Path, core: str) -> Path:
 def collections(shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of collections, with this one built and installed from its file by the oldest core."""
     folder = tmp_path_factory.mktemp("collections")
-    controller = Controller(_environment(shared_cache, "2.17"), folder, {"HOME": str(folder), "PATH": "/usr/bin:/bin"})
+    controller = Controller(environment(shared_cache, "2.17"), folder, {"HOME": str(folder), "PATH": "/usr/bin:/bin"})
     controller.galaxy("build", str(ROOT / "ansible"), "--output-path", str(folder))
     (archive,) = folder.glob("nbprovision-notebook-*.tar.gz")
     controller.galaxy("install", str(archive), "--collections-path", str(folder), "--offline")
@@ -66,4 +68,4 @@ def controller(
         "PATH": f"{sysconfig.get_path('scripts')}:{env['PATH']}",
         "ANSIBLE_COLLECTIONS_PATH": str(collections),
     }
-    return Controller(_environment(shared_cache, request.param), tmp_path, env)
+    return Controller(environment(shared_cache, request.param), tmp_path, env)

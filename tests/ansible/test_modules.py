@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.ansible.conftest import environment
 from tests.ansible.test_generated import FILES, assigned
 from tests.support.ansible_controller import Controller
 
@@ -22,10 +24,11 @@ def files_below(folder: Path) -> dict[str, str]:
 
 
 def test_tasks_change_the_machine_and_the_second_time_they_are_ok(controller: Controller, home: Path) -> None:
-    tasks = [
+    tasks: list[dict[str, Any]] = [
         {"ensure_file": {"path": "~/motd", "content": "Good morning\n", "mode": "0640"}},
         {"ensure_env_var": {"name": "EDITOR", "value": "{{ editor }}"}},
         {"ensure_line": {"path": "~/profile", "create": True, "line": "umask 027"}},
+        {"task": {"kind": "ensure_block", "parameters": {"path": "~/profile", "block": "umask 022"}}},
         {  # `executable` is an option of connections as well
             "ensure_command": {
                 "shell": "echo $0 $A > ran",
@@ -37,7 +40,7 @@ def test_tasks_change_the_machine_and_the_second_time_they_are_ok(controller: Co
         },
     ]
     first = controller.play(tasks, vars={"editor": "nano"})
-    assert [(each["status"], each["changed"], each["failed"]) for each in first] == [("changed", True, False)] * 4, (
+    assert [(each["status"], each["changed"], each["failed"]) for each in first] == [("changed", True, False)] * 5, (
         first
     )
     assert (home / "motd").read_text() == "Good morning\n"
@@ -45,7 +48,7 @@ def test_tasks_change_the_machine_and_the_second_time_they_are_ok(controller: Co
     assert (home / "ran").read_text() == "/bin/bash b c\n"
     assert first[0]["changes"][0]["action"] == "create"
     again = controller.play(tasks, vars={"editor": "nano"})
-    assert [(each["status"], each["changed"]) for each in again] == [("ok", False)] * 4, again
+    assert [(each["status"], each["changed"]) for each in again] == [("ok", False)] * 5, again
 
 
 # What went wrong when a prototype passed arguments on as Ansible's modules do, and what is said now.
@@ -55,6 +58,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a relative path": ({"ensure_file": {"path": "a", "content": ""}}, "has the relative path 'a'"),
     "an unknown parameter": ({"ensure_file": {"path": "~/a", "contents": ""}}, "did you mean 'content'?"),
     "an unknown option": ({"ensure_file": {"path": "~/a", "nbprovision_hom": "x"}}, "unknown option nbprovision_hom"),
+    "an unknown task": ({"task": {"kind": "ensure_fil"}}, "did you mean 'ensure_file'?"),
     "async": ({"ensure_file": {"path": "~/a"}, "async": 10, "poll": 0}, "does not support async"),
     "commas, which Ansible's lists split": ({"ensure_pip_pkg": {"env": "no-such", "packages": "idna>=1,<2"}}, "no-such"),
     "a missing tool": ({"ensure_file": {"path": "~/a", "nbprovision_command": "/no/such"}}, "nbprovision_command names /no/such"),
@@ -88,7 +92,7 @@ def test_values_are_texts_and_secrets_are_nowhere_else(controller: Controller, h
 
 
 def test_check_mode_and_diff(controller: Controller, home: Path) -> None:
-    tasks = [
+    tasks: list[dict[str, Any]] = [
         {"ensure_file": {"path": "~/motd", "content": "Good morning\n"}},
         {"ensure_venv": {"name": "plots"}},
         {"ensure_kernel": {"env": "plots", "name": "plots"}},
@@ -113,10 +117,11 @@ def test_the_documentation_is_shown(controller: Controller) -> None:
     assert "nbprovision_home" in document["doc"]["options"]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("controller", ["newest"], indirect=True)
 def test_the_examples_run(controller: Controller) -> None:
     """Those whose tasks need nothing; tests/reference/test_examples.py runs the others by the same tool."""
-    tasks = []
+    tasks: list[dict[str, Any]] = []
     for kind in (
         "ensure_block",
         "ensure_env_var",
@@ -151,3 +156,29 @@ def test_a_missing_tool_is_installed(
     assert result["changed"], result
     assert (home / "motd").read_text() == "a"
     assert (tmp_path / "tool/venv/bin/nbprovision").exists()
+
+
+@pytest.mark.campaign
+def test_ansible_finds_no_fault_in_the_documentation(shared_cache: Path, collections: Path) -> None:
+    """validate-modules of ansible-test, which the whole of `ansible-test sanity` runs as well."""
+    commands = environment(shared_cache, "sanity")
+    (tests,) = commands.parent.glob("lib/python*/site-packages/ansible_test/_util/controller/sanity")
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{tests / 'validate-modules'}:{collections}"}
+    own = "ansible_collections/nbprovision/notebook"
+    words = [
+        f"{tests}/validate-modules/validate.py",
+        "--collection",
+        own,
+        "--format",
+        "plain",
+        f"{own}/plugins/modules",
+    ]
+    done = subprocess.run([commands / "python", *words], env=env, cwd=collections, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    listed = "\n".join(path.relative_to(collections / own).as_posix() for path in (collections / own).rglob("*.py"))
+    for name in ("action-plugin-docs", "shebang"):
+        done = subprocess.run(
+            [commands / "python", tests / f"code-smell/{name}.py"],
+            input=listed, env=env, cwd=collections / own, capture_output=True, text=True,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), name

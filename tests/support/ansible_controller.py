@@ -66,7 +66,7 @@ class Controller:
         results.unlink(missing_ok=True)
         listed = [
             {
-                f"{NAMESPACE}.{key}" if key.startswith(("ensure_", "restart_", "playbook")) else key: value
+                f"{NAMESPACE}.{key}" if key.startswith(("ensure_", "restart_", "playbook", "task")) else key: value
                 for key, value in task.items()
             }
             | {"register": f"result_{number}", "ignore_errors": True}

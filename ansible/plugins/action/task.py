@@ -1,12 +1,13 @@
 # Copyright: Contributors to nbprovision
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt) or Apache License 2.0
 # SPDX-License-Identifier: GPL-3.0-or-later OR Apache-2.0
-"""The action of the modules that are tasks: hands their arguments to ``nbprovision task`` on the target."""
+"""The action of the modules that are tasks, and of `task`: hands arguments to ``nbprovision task`` on the target."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
 from ansible_collections.nbprovision.notebook.plugins.plugin_utils.tool_action import ToolAction, encoded
 
 SCRIPT = 'start task "$@"'
@@ -19,7 +20,7 @@ class ActionModule(ToolAction):
     """Runs one task."""
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Run the task that is named as the module is.
+        """Run the task that is named as the module is, or by the module `task`.
 
         Returns:
             Ansible's result, with ``status`` and ``changes`` as in nbprovision's JSON document.
@@ -28,6 +29,8 @@ class ActionModule(ToolAction):
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments, own = self.arguments()
         kind = self._task.action.rpartition(".")[2]
+        if kind == "task":
+            kind, arguments = _named(arguments)
         words = [kind, "--absolute-paths"]
         words += ["--check"] * bool(self._task.check_mode) + ["--no-log"] * bool(self._task.no_log)
         document = self.document(self.start_tool(SCRIPT, words, own, encoded(arguments)))
@@ -63,6 +66,16 @@ class ActionModule(ToolAction):
         if self._task.diff:
             result["diff"] = self.diff(changes)
         return result
+
+
+def _named(arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the kind and the parameters that the module `task` was given."""
+    unknown = sorted(arguments.keys() - {"kind", "parameters"})
+    if unknown:
+        raise AnsibleActionFail(f"unknown parameter {unknown[0]}; there are: kind, parameters")
+    if not arguments.get("kind"):
+        raise AnsibleActionFail("kind is required: a task of nbprovision, such as ensure_file")
+    return str(arguments["kind"]), arguments.get("parameters") or {}
 
 
 def _awaited(arguments: dict[str, Any], document: dict[str, Any], planned: list[list[str]]) -> str | None:
