@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown parameter": ({"ensure_file": {"path": "~/a", "contents": ""}}, "did you mean 'content'?"),
     "an unknown option": ({"ensure_file": {"path": "~/a", "nbprovision_hom": "x"}}, "unknown option nbprovision_hom"),
     "an unknown task": ({"task": {"kind": "ensure_fil"}}, "did you mean 'ensure_file'?"),
+    "a date, which JSON lacks": (
+        {"ensure_line": {"path": "~/a", "create": True, "line": dt.date(2026, 1, 31)}},
+        "Ansible reads 2026-01-31 as another type than text; write it in quotes",
+    ),
+    "a way to another user without standard input": (
+        {"ensure_file": {"path": "~/a"}, "become": True, "become_method": "ansible.builtin.su"},
+        "become_method su cannot pass standard input",
+    ),
     "async": ({"ensure_file": {"path": "~/a"}, "async": 10, "poll": 0}, "does not support async"),
     "commas, which Ansible's lists split": ({"ensure_pip_pkg": {"env": "no-such", "packages": "idna>=1,<2"}}, "no-such"),
     "a missing tool": ({"ensure_file": {"path": "~/a", "nbprovision_command": "/no/such"}}, "nbprovision_command names /no/such"),
@@ -74,7 +83,6 @@ def test_no_trap_is_silent(controller: Controller, home: Path) -> None:
 
 
 def test_values_are_texts_and_secrets_are_nowhere_else(controller: Controller, home: Path, tmp_path: Path) -> None:
-    controller.env["CANARY"] = CANARY
     results = controller.play(
         [
             {"ensure_file": {"path": "~/braces", "content": "{{ '{' ~ '{ x }}' }}"}},
@@ -82,7 +90,7 @@ def test_values_are_texts_and_secrets_are_nowhere_else(controller: Controller, h
             {"ensure_command": {"argv": ["/bin/false", "{{ password }}"]}, "no_log": True},
         ],
         "-vvv",
-        vars={"password": "{{ lookup('ansible.builtin.env', 'CANARY') }}"},
+        *controller.vault("password", CANARY),
     )
     assert (home / "braces").read_text() == "{{ x }}", "a value is not templated a second time"
     assert (home / "secret").read_text() == CANARY

@@ -50,6 +50,21 @@ class Controller:
         document: dict[str, Any] = json.loads(done.stdout)[f"{NAMESPACE}.{module}"]
         return document
 
+    def vault(self, name: str, value: str) -> tuple[str, ...]:
+        """Encrypt a variable with ``ansible-vault``.
+
+        Returns:
+            The options of ``ansible-playbook`` that set it.
+
+        """
+        password, variables = self.folder / "vault-password", self.folder / "vault.yml"
+        password.write_text("of a test")
+        options = ("--vault-password-file", str(password))
+        done = self._call("ansible-vault", "encrypt_string", *options, "--name", name, value)
+        assert done.returncode == 0, self.output
+        variables.write_text(done.stdout)
+        return *options, "--extra-vars", f"@{variables}"
+
     def play(self, tasks: Sequence[Mapping[str, Any]], *words: str, **keywords: Any) -> list[dict[str, Any]]:
         """Run tasks, failed ones as well.
 

@@ -202,7 +202,7 @@ def encoded(arguments: dict[str, Any]) -> bytes:
 def _plain(value: Any) -> str:
     if getattr(value, "__ENCRYPTED__", False):  # a value of the vault, up to ansible-core 2.18
         return str(value)
-    raise AnsibleActionFail(f"{value} is a {type(value).__name__}, where text is wanted; write it in quotes")
+    raise AnsibleActionFail(f"Ansible reads {value} as another type than text; write it in quotes")
 
 
 def _lines(text: str | None) -> str:
