@@ -80,11 +80,12 @@ def test_what_is_wrong_is_said_before_anything_is_sent(
     controller: Controller, playbook: Path, env: dict[str, str]
 ) -> None:
     (playbook.parent / "wrong.yml").write_text(PLAYBOOK.replace("ensure_venv", "ensure_vnv"))
-    wrong, missing, parameter, failing = controller.play(
+    wrong, missing, parameter, deep, failing = controller.play(
         [
             {"playbook": {"path": str(playbook.with_name("wrong.yml")), "vars": {"text": "a"}}},
             {"playbook": {"path": "no-such.yml"}},
             {"playbook": {"path": str(playbook), "extra_vars": {}}},
+            {"playbook": {"path": str(playbook), "vars": {"text": "a"}, "deep": "perhaps"}},
             {
                 "playbook": {
                     "path": str(playbook),
@@ -99,5 +100,6 @@ def test_what_is_wrong_is_said_before_anything_is_sent(
     assert "did you mean 'ensure_venv'" in wrong["msg"]
     assert missing["failed"]
     assert "unknown parameter extra_vars" in parameter["msg"]
+    assert "'perhaps' is not a valid boolean" in deep["msg"]
     assert failing["failed"]
     assert len(unpacked(env)) == 1, "of the last one, whose tool failed"

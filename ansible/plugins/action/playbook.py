@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.nbprovision.notebook.plugins.plugin_utils.tool_action import HOME, ToolAction, archive, encoded
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class ActionModule(ToolAction):
         variables = encoded(arguments.get("vars") or {})
         payload = _packed(Path(self._find_needle("files", arguments["path"])), json.loads(variables), tags, skip_tags)
         words = [_digest(payload), next(iter(payload.files)), "--format", "json"]
-        words += ["--check"] * bool(self._task.check_mode) + ["--deep"] * bool(arguments.get("deep"))
+        words += ["--check"] * bool(self._task.check_mode) + ["--deep"] * boolean(arguments.get("deep", False))
         words += [word for tag in tags for word in ("--tags", tag)]
         words += [word for tag in skip_tags for word in ("--skip-tags", tag)]
         if arguments.get("vars"):
