@@ -103,3 +103,16 @@ def test_what_is_wrong_is_said_before_anything_is_sent(
     assert "'perhaps' is not a valid boolean" in deep["msg"]
     assert failing["failed"]
     assert len(unpacked(env)) == 1, "of the last one, whose tool failed"
+
+
+@pytest.mark.parametrize("controller", ["2.17"], indirect=True)
+def test_a_controller_without_nbprovision_says_so(controller: Controller, playbook: Path, tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    absent.mkdir()
+    (absent / "nbprovision.py").write_text("raise ImportError('none here')\n")
+    controller.env |= {"PYTHONPATH": str(absent), "PATH": "/usr/bin:/bin"}
+    on_controller, on_both = controller.play(
+        [{"playbook": {"path": str(playbook), "vars": {"text": "a"}}}, {"ensure_file": {"path": "~/a"}}]
+    )
+    assert "nbprovision is missing on the controller (none here)" in on_controller["msg"]
+    assert "nbprovision is missing on the target, and on the controller (none here)" in on_both["msg"]
