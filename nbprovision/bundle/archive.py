@@ -107,7 +107,6 @@ def read(path: Path) -> Bundle:
         try:
             with tarfile.open(fileobj=stream, mode="r:") as archive:
                 headers = list(archive)
-            end = archive.offset
         except (tarfile.TarError, ValueError, EOFError, RecursionError) as error:
             raise Damaged(str(error) or "it is not a tar archive") from None
         entries: dict[str, tarfile.TarInfo] = {}
@@ -121,7 +120,7 @@ def read(path: Path) -> Bundle:
         listed = {name: _member(name, entry) for name, entry in manifest["members"].items()}
         for name in sorted(listed.keys() ^ (entries.keys() - {MANIFEST, _DIGEST})):
             raise Damaged(f"its member {name[:200]!r} is {'missing' if name in listed else 'not in ' + MANIFEST}")
-        _require_end(stream, end)
+        _require_end(stream, headers[-1])
     members = {}
     for name, member in listed.items():
         if entries[name].size != member.size:
@@ -167,13 +166,18 @@ def _member(name: str, entry: Any) -> Member:
     return Member(0, size, sha256)
 
 
-def _require_end(stream: IO[bytes], end: int) -> None:
-    """Refuse a bundle without the zeros that fill its last record."""
+def _require_end(stream: IO[bytes], last: tarfile.TarInfo) -> None:
+    """Refuse a bundle that does not end with two blocks of zeros, filled up to a whole record."""
+    end = last.offset_data + _rounded(last.size, tarfile.BLOCKSIZE)
     size = stream.seek(0, os.SEEK_END)
     stream.seek(min(end, size))
-    rest = stream.read(2 * tarfile.RECORDSIZE)
-    if size % tarfile.RECORDSIZE or rest.strip(b"\0") or len(rest) > tarfile.RECORDSIZE:
+    whole = size == _rounded(end + 2 * tarfile.BLOCKSIZE, tarfile.RECORDSIZE)
+    if not whole or stream.read().strip(b"\0"):
         raise Damaged(f"its end is missing or altered: it has {size} bytes")
+
+
+def _rounded(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
 
 
 def verify(bundle: Bundle, progress: Callable[[int, int], None] = lambda done, total: None) -> None:

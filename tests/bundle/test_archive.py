@@ -58,6 +58,14 @@ def test_the_same_contents_are_the_same_bytes(tmp_path: Path) -> None:
     assert names[0] == "bootstrap.sh", "the first bytes of an object in a bucket are enough to begin with"
 
 
+@pytest.mark.parametrize("blocks", range(22))
+def test_a_bundle_of_any_length_is_whole(tmp_path: Path, blocks: int) -> None:
+    """The zeros at its end begin anywhere in a record, the last block of it included."""
+    content = {**CONTENT, "packages/more": b"x" * 512 * blocks}
+    bundle = verified(tmp_path / "team.tar", written(content))
+    assert archive.content(bundle, "packages/more") == content["packages/more"]
+
+
 @given(st.integers(min_value=0))
 def test_a_truncated_bundle_is_refused(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     content = written()
