@@ -82,18 +82,18 @@ class EnsureDownload(FileTask[DownloadState], frozen=True, kw_only=True):
 - name: A model
   ensure_download:
     url: https://downloads.example.com/model.bin
-    path: work/model.bin
+    path: project/model.bin
     sha256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad
 - name: A program
   ensure_download:
     url: https://downloads.example.com/tool
-    path: work/bin/tool
+    path: project/bin/tool
     sha256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad
     mode: "0755"
 - name: The content of an archive
   ensure_download:
     url: https://downloads.example.com/data.zip
-    path: work/data
+    path: project/data
     sha256: 8739c76e681f900923b900c9df0ef75cf421d39cabb54650c4b9ad19b6a76d85
     unpack: true
 """

@@ -56,18 +56,18 @@ class EnsureGitRepo(FileTask[Repository], frozen=True, kw_only=True):
 - name: The team's notebooks, updated once a day
   ensure_git_repo:
     url: https://github.com/acme/models.git
-    path: work/models
+    path: project/models
     update: ff
 - name: One version of a library, without its history
   ensure_git_repo:
     url: https://github.com/acme/models.git
-    path: work/models-1.0
+    path: project/models-1.0
     ref: v1.0
     depth: 1
 - name: A repository of AWS CodeCommit
   ensure_git_repo:
     url: https://git-codecommit.eu-west-1.amazonaws.com/v1/repos/fraud
-    path: work/fraud
+    path: project/fraud
     credential_helper: "!aws codecommit credential-helper $@"
 """
     habits: ClassVar[dict[str, str]] = {

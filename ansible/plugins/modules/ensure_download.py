@@ -62,20 +62,20 @@ EXAMPLES = r"""
 - name: A model
   nbprovision.notebook.ensure_download:
     url: https://downloads.example.com/model.bin
-    path: /home/ec2-user/SageMaker/work/model.bin
+    path: /home/ec2-user/SageMaker/project/model.bin
     sha256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad
 
 - name: A program
   nbprovision.notebook.ensure_download:
     url: https://downloads.example.com/tool
-    path: /home/ec2-user/SageMaker/work/bin/tool
+    path: /home/ec2-user/SageMaker/project/bin/tool
     sha256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad
     mode: '0755'
 
 - name: The content of an archive
   nbprovision.notebook.ensure_download:
     url: https://downloads.example.com/data.zip
-    path: /home/ec2-user/SageMaker/work/data
+    path: /home/ec2-user/SageMaker/project/data
     sha256: 8739c76e681f900923b900c9df0ef75cf421d39cabb54650c4b9ad19b6a76d85
     unpack: true
 """

@@ -73,20 +73,20 @@ EXAMPLES = r"""
 - name: The team's notebooks, updated once a day
   nbprovision.notebook.ensure_git_repo:
     url: https://github.com/acme/models.git
-    path: /home/ec2-user/SageMaker/work/models
+    path: /home/ec2-user/SageMaker/project/models
     update: ff
 
 - name: One version of a library, without its history
   nbprovision.notebook.ensure_git_repo:
     url: https://github.com/acme/models.git
-    path: /home/ec2-user/SageMaker/work/models-1.0
+    path: /home/ec2-user/SageMaker/project/models-1.0
     ref: v1.0
     depth: 1
 
 - name: A repository of AWS CodeCommit
   nbprovision.notebook.ensure_git_repo:
     url: https://git-codecommit.eu-west-1.amazonaws.com/v1/repos/fraud
-    path: /home/ec2-user/SageMaker/work/fraud
+    path: /home/ec2-user/SageMaker/project/fraud
     credential_helper: '!aws codecommit credential-helper $@'
 """
 
