@@ -38,7 +38,7 @@ _MOST_LISTED = 100_000_000  # bytes of bundle.json
 
 
 class Damaged(Exception):
-    """The file is truncated or altered, or no bundle."""
+    """The file is truncated or altered, or not a bundle."""
 
 
 class Member(NamedTuple):
@@ -99,7 +99,7 @@ def read(path: Path) -> Bundle:
     """Read what a bundle has, without the contents of its members.
 
     Raises:
-        Damaged: it is truncated or altered, or no bundle.
+        Damaged: it is truncated or altered, or not a bundle.
         OSError: it cannot be read.
 
     """
@@ -111,6 +111,8 @@ def read(path: Path) -> Bundle:
             raise Damaged(str(error) or "it is not a tar archive") from None
         entries: dict[str, tarfile.TarInfo] = {}
         for entry in headers:
+            if entry.name.startswith("/") or ".." in entry.name.split("/"):
+                raise Damaged(f"its member {entry.name[:200]!r} leads out of the folder")
             if not entry.isreg() or entry.name in entries:
                 raise Damaged(
                     f"its member {entry.name[:200]!r} {'is there twice' if entry.isreg() else 'is not a file'}"

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -58,6 +58,24 @@ class _Record(msgspec.Struct, frozen=True):
     identity: str
 
 
+class BundledPackage(msgspec.Struct, frozen=True):
+    """A package in a bundle: its member, and its bytes when it is unpacked."""
+
+    member: str
+    unpacked: int
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The content of ``bundle.json``, apart from the members; see `nbprovision.bundle.make`."""
+
+    playbook: str
+    platforms: list[str]
+    packages: dict[str, BundledPackage]
+    environments: dict[str, dict[str, list[str]]]
+    channels: dict[str, str]
+    executable: list[str] = []
+
+
 class Opened(NamedTuple):
     """A bundle for a run.
 
@@ -79,8 +97,8 @@ def open_bundle(path: Path, machine: Machine) -> Opened:
         machine: The facts.
 
     Raises:
-        InvalidPlaybook: it is missing, truncated, altered or no bundle, or it is not for this platform.
-        NotTrusted: this process is root's, and somebody else can change the file.
+        InvalidPlaybook: it is missing, truncated, altered or not a bundle, or not for this platform; or this process is
+            root's, and somebody else can change the file.
         TaskFailed: the playbook cannot be written.
 
     """
@@ -89,14 +107,15 @@ def open_bundle(path: Path, machine: Machine) -> Opened:
         before = identity(path.stat())
         obeyed(path)
         bundle = archive.read(path)
+        manifest = _manifest(bundle)
         folder = Path(bundle_folder(str(machine.home), str(path)))
         if _recorded(folder) != _Record(str(path), before):
             archive.verify(bundle, lambda done, total: machine.progress(f"verifying {path.name}", done, total))
-            main = _unpack(bundle, folder)
+            main = _unpack(bundle, manifest, folder)
             # Last, so that what a kill leaves half made is unpacked again.
             write_atomically(folder / _RECORD, msgspec.json.encode(_Record(str(path), before)))
         else:
-            main = folder / _FILES / str(bundle.manifest["playbook"])
+            main = folder / _FILES / manifest.playbook
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         raise InvalidPlaybook(
@@ -106,13 +125,13 @@ def open_bundle(path: Path, machine: Machine) -> Opened:
         ) from None
     except Damaged as error:
         raise InvalidPlaybook(
-            f"the bundle {path} is truncated or altered, or no bundle",
+            f"the bundle {path} is truncated or altered, or not a bundle",
             cause=str(error),
             cure="copy it again from the machine that made it, and compare sha256sum on both; nothing was changed",
         ) from None
-    _require_platform(bundle)
+    _require_platform(path, manifest.platforms)
     places = Places(main.parent, machine.home, machine.user_home)
-    return Opened(playbook=main, archives=BundledArchives(bundle, machine.cache / "bundled", places))
+    return Opened(playbook=main, archives=BundledArchives(bundle, manifest, machine.cache / "bundled", places))
 
 
 def earlier(path: Path, machine: Machine) -> Opened:
@@ -132,6 +151,24 @@ def earlier(path: Path, machine: Machine) -> Opened:
     )
 
 
+def _manifest(bundle: Bundle) -> Manifest:
+    """What a bundle has.
+
+    Raises:
+        Damaged: a field is missing, or names what the bundle does not have.
+
+    """
+    try:
+        manifest = msgspec.convert(bundle.manifest, Manifest)
+    except msgspec.ValidationError as error:
+        raise Damaged(f"its {archive.MANIFEST} is not valid: {error}") from None
+    used = {url for by_platform in manifest.environments.values() for urls in by_platform.values() for url in urls}
+    members = [_PLAYBOOK + manifest.playbook, *(package.member for package in manifest.packages.values())]
+    for name in (*(name for name in members if name not in bundle.members), *(used - manifest.packages.keys())):
+        raise Damaged(f"its {archive.MANIFEST} names {name[:200]!r}, which it does not have")
+    return manifest
+
+
 def source_of(folder: Path) -> Path | None:
     """The bundle that the playbook in a folder of ``bundles`` is from; None if its unpacking was not completed."""
     record = _recorded(folder)
@@ -144,7 +181,7 @@ def _recorded(folder: Path) -> _Record | None:
     return None
 
 
-def _unpack(bundle: Bundle, folder: Path) -> Path:
+def _unpack(bundle: Bundle, manifest: Manifest, folder: Path) -> Path:
     """Put the playbook and its files into a folder; a file with the same content keeps its time, which is a witness.
 
     Returns:
@@ -152,10 +189,7 @@ def _unpack(bundle: Bundle, folder: Path) -> Path:
 
     """
     names = {name.removeprefix(_PLAYBOOK): name for name in bundle.named(_PLAYBOOK)}
-    for name in names:
-        if name.startswith("/") or ".." in name.split("/"):
-            raise Damaged(f"its member {name!r} leads out of the folder")
-    programs = set(bundle.manifest.get("executable", ()))
+    programs = set(manifest.executable)
     files = folder / _FILES
     make_folder(folder, mode=0o700)
     remove(folder / _RECORD)
@@ -168,7 +202,7 @@ def _unpack(bundle: Bundle, folder: Path) -> Path:
         mode = 0o755 if name in programs else 0o644
         if not target.is_file() or target.stat().st_mode & 0o777 != mode or target.read_bytes() != content:
             write_atomically(target, content, mode=mode)
-    main = files / str(bundle.manifest["playbook"])
+    main = files / manifest.playbook
     link = folder / "main"
     if not link.is_symlink() or os.readlink(link) != os.path.relpath(main, folder):
         link_atomically(link, os.path.relpath(main, folder))
@@ -180,11 +214,10 @@ def _below(folder: Path) -> Iterator[str]:
         yield from (os.path.relpath(os.path.join(place, name), folder) for name in names)
 
 
-def _require_platform(bundle: Bundle) -> None:
-    platforms = bundle.manifest.get("platforms", [])
+def _require_platform(path: Path, platforms: Sequence[str]) -> None:
     if conda_subdir() not in platforms:
         raise InvalidPlaybook(
-            f"the bundle {bundle.path} is not for {conda_subdir()}, which this machine is",
+            f"the bundle {path} is not for {conda_subdir()}, which this machine is",
             cause=f"it is for {', '.join(platforms)}",
             cure=f"make it with --platform {conda_subdir()} too",
         )
@@ -195,18 +228,19 @@ class BundledArchives(Archives):
 
     Args:
         bundle: The bundle, which has been verified.
+        manifest: What it has.
         folder: The folder for the files that are taken out.
         places: The folders that the lock names in another way.
 
     """
 
-    def __init__(self, bundle: Bundle, folder: Path, places: Places) -> None:
+    def __init__(self, bundle: Bundle, manifest: Manifest, folder: Path, places: Places) -> None:
         super().__init__()
         self._bundle = bundle
+        self._manifest = manifest
         self._folder = folder
         self._places = places
-        packages: Mapping[str, Mapping[str, Any]] = bundle.manifest["packages"]
-        self._packages = {places.here(url): package for url, package in packages.items()}
+        self._packages = {places.here(url): package for url, package in manifest.packages.items()}
         self._lock = threading.Lock()  # environments are made side by side
 
     def __getitem__(self, url: str) -> Path:
@@ -217,7 +251,7 @@ class BundledArchives(Archives):
             TaskFailed: the bundle has changed since it was verified, or the disk is full.
 
         """
-        name = str(self._packages[url]["member"])
+        name = self._packages[url].member
         member = self._bundle.members[name]
         path = self._folder / member.sha256 / name.rpartition("/")[2]
         with self._lock:
@@ -250,7 +284,7 @@ class BundledArchives(Archives):
         """Remove the copies of packages that are in the package cache now."""
         for url in urls:
             if url in self._packages:
-                remove(self._folder / self._bundle.members[str(self._packages[url]["member"])].sha256)
+                remove(self._folder / self._bundle.members[self._packages[url].member].sha256)
 
     def close(self) -> None:
         """Remove all copies."""
@@ -259,7 +293,7 @@ class BundledArchives(Archives):
 
     def restore(self, folder: Path) -> bool:
         """Put a local channel of the bundle into its folder, its manifest last; see `Archives`."""
-        place = self._bundle.manifest["channels"].get(self._places.locked(folder.as_uri()))
+        place = self._manifest.channels.get(self._places.locked(folder.as_uri()))
         if place is None:
             return False
         names = sorted(self._bundle.named(place), key=lambda name: name.count("/"), reverse=True)
@@ -281,16 +315,15 @@ class BundledArchives(Archives):
             NotBegun: with the needed and the free space.
 
         """
-        packages: dict[str, Mapping[str, Any]] = {}
-        environments: Mapping[str, Mapping[str, list[str]]] = self._bundle.manifest["environments"]
+        packages: dict[str, BundledPackage] = {}
         for prefix, environment in locked.environments.items():
             cache = package_cache(machine, prefix) if environment.conda is not None else None
-            for url in environments.get(environment.name, {}).get(conda_subdir(), ()):
+            for url in self._manifest.environments.get(environment.name, {}).get(conda_subdir(), ()):
                 here = self._places.here(url)
                 if not self._is_there(here, prefix, cache):
                     packages[here] = self._packages[here]
         # Each is unpacked once, and copied out of the bundle for that.
-        need = sum(each["unpacked"] + self._bundle.members[each["member"]].size for each in packages.values())
+        need = sum(each.unpacked + self._bundle.members[each.member].size for each in packages.values())
         space = free_space(machine.home)
         if need > space.free:
             raise NotBegun(

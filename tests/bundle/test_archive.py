@@ -122,8 +122,22 @@ def _entry(name: str, **fields: object) -> tarfile.TarInfo:
             "not a file",
         ),
         (_with(lambda target: target.addfile(_entry("fifo", type=tarfile.FIFOTYPE))), "not a file"),
+        (_with(lambda target: target.addfile(_entry("channels/0/../../x"))), "leads out"),
+        (_with(lambda target: target.addfile(_entry("/etc/x"))), "leads out"),
     ],
-    ids=["empty", "text", "compressed", "longer", "followed", "more members", "twice", "link", "fifo"],
+    ids=[
+        "empty",
+        "text",
+        "compressed",
+        "longer",
+        "followed",
+        "more members",
+        "twice",
+        "link",
+        "fifo",
+        "above",
+        "absolute",
+    ],
 )
 def test_no_bundle(tmp_path: Path, content: bytes, why: str | None) -> None:
     with pytest.raises(Damaged, match=why):
