@@ -840,7 +840,7 @@ get_bundle() {
     if has_tool_of_bundle && { [ "$file" != "$bundle" ] || ! is_unpacked; }; then
         new=$own/bundle.new
         problem="it does not exist, or cannot be read"
-        if ! { identity=$(identity_of "$file" 2>/dev/null) && problem=$(verify_bundle 2>&1); }; then
+        if ! { [ -f "$file" ] && identity=$(identity_of "$file" 2>/dev/null) && problem=$(verify_bundle 2>&1); }; then
             refuse_bundle "$problem"
             return
         fi

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ from nbprovision.system.files import (
     replacing,
     write_atomically,
 )
+from nbprovision.system.reading import kind_of
 
 if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
@@ -104,7 +106,10 @@ def open_bundle(path: Path, machine: Machine) -> Opened:
     """
     path = Path(os.path.abspath(path))
     try:
-        before = identity(path.stat())
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise Damaged(f"it is {kind_of(status)}")  # noqa: TRY301 - the handler knows what to do
+        before = identity(status)
         obeyed(path)
         bundle = archive.read(path)
         manifest = _manifest(bundle)

@@ -268,6 +268,18 @@ def test_a_bundle_of_another_making(tmp_path: Path, env: dict[str, str], change:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(("make", "kind"), [(os.mkfifo, "pipe"), (os.mkdir, "folder")])
+def test_another_kind_of_file_is_refused_at_once(
+    tmp_path: Path, env: dict[str, str], make: Callable[[Path], None], kind: str
+) -> None:
+    tar = tmp_path / "team.tar"
+    make(tar)
+    argv = [sys.executable, "-m", "nbprovision", "run", "--bundle", str(tar)]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, cwd="/", timeout=60)
+    assert done.returncode == 4
+    assert kind in done.stderr
+
+
 def test_what_fetches_at_each_run_is_a_kind_of_task() -> None:
     assert Catalogue().keys() >= FETCHING
 
