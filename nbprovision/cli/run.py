@@ -132,12 +132,11 @@ def execute(options: argparse.Namespace) -> int:
         raise UsageError("--exit-code needs --check", cure="add --check, or leave it out")
     if options.step and options.deadline is not None:
         raise UsageError("--step cannot be combined with --deadline", cause="work in the background cannot ask")
-    if (options.playbook is None) == (options.bundle is None):
-        raise UsageError(
-            "either PLAYBOOK or --bundle FILE is required",
-            cause="a bundle has its own playbook" if options.playbook else "",
-            cure="leave PLAYBOOK out" if options.playbook else "name the playbook's file",
-        )
+    if options.playbook is None and options.bundle is None:
+        raise UsageError("either PLAYBOOK or --bundle FILE is required", cure="name the playbook's file")
+    if options.playbook is not None and options.bundle is not None:
+        why = "a bundle has its own playbook"
+        raise UsageError("PLAYBOOK cannot be combined with --bundle", cause=why, cure="leave PLAYBOOK out")
     if INPUT in options.extra_vars:
         if options.deadline is not None:
             raise UsageError("-e @- cannot be combined with --deadline", cause="work in the background has no input")
