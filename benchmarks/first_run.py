@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -55,6 +54,7 @@ def main() -> None:
 def measure(it: Scene, channel: Path, index: str, runs: int, *, warm: bool) -> float:
     """The ratio, from ``runs`` pairs."""
     bare = it.folder / "bare"
+    kept = ("cache",) if warm else ()
     tasks = [f"ensure_pip_index: {{url: '{index}'}}"]
     for number in range(ENVIRONMENTS):
         name = f"team{number:02}"
@@ -63,13 +63,6 @@ def measure(it: Scene, channel: Path, index: str, runs: int, *, warm: bool) -> f
             f"ensure_pip_pkg: {{env: {name}, packages: [{', '.join(DISTRIBUTIONS)}]}}",
         ]
     book = it.playbook(tasks, "first.yml")
-
-    def emptied(folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        for part in folder.iterdir():
-            if not (warm and part.name == "cache"):
-                shutil.rmtree(part) if part.is_dir() else part.unlink()
-        os.sync()  # what one run wrote is not the next one's to wait for
 
     if warm:
         it.run(book)
@@ -81,8 +74,8 @@ def measure(it: Scene, channel: Path, index: str, runs: int, *, warm: bool) -> f
         [it.python, "-c", BARE, channel.as_uri(), str(bare), index, uv(), *numbers, *words],
         it.env,
         runs=runs,
-        before_ours=lambda: (emptied(it.tool_home), it.forget_home())[1],
-        before_peer=lambda: emptied(bare),
+        before_ours=lambda: (it.empty(it.tool_home, *kept), it.forget_home())[1],
+        before_peer=lambda: it.empty(bare, *kept),
         peer_name="bare py-rattler and uv",
     )
 

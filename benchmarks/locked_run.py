@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,16 +65,10 @@ def locked(it: Scene, channel: Path, index: str) -> Path:
 def measure(it: Scene, book: Path, runs: int, *, warm: bool) -> float:
     """The ratio to the bare engines, from ``runs`` pairs."""
     bare = it.folder / "bare"
-
-    def emptied(folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        for part in folder.iterdir():
-            if not (warm and part.name == "cache"):
-                shutil.rmtree(part) if part.is_dir() else part.unlink()
-        os.sync()  # what one run wrote is not the next one's to wait for
+    kept = ("cache",) if warm else ()
 
     def before_ours() -> None:
-        emptied(it.tool_home)
+        it.empty(it.tool_home, *kept)
         it.forget_home()
 
     if warm:
@@ -101,7 +93,7 @@ def measure(it: Scene, book: Path, runs: int, *, warm: bool) -> float:
         it.env,
         runs=runs,
         before_ours=before_ours,
-        before_peer=lambda: emptied(bare),
+        before_peer=lambda: it.empty(bare, *kept),
         peer_name="bare py-rattler and uv",
     )
 

@@ -123,10 +123,26 @@ class Scene:
 
     def forget_home(self) -> None:
         """What a restart does: all of HOME goes, and HOME itself is another folder."""
-        kept = self.home.with_name("home.old")
-        self.home.rename(kept)  # so that the new one cannot have the inode of the old one
+        self.home.rename(self._aside() / "home")  # so that the new one cannot have the inode of the old one
         self.home.mkdir()
-        shutil.rmtree(kept)
+
+    def empty(self, folder: Path, *kept: str) -> None:
+        """Leave a folder with nothing but the entries of these names, and nothing of it to be written to the disk."""
+        folder.mkdir(exist_ok=True)
+        aside = self._aside()
+        for entry in folder.iterdir():
+            if entry.name not in kept:
+                entry.rename(aside / entry.name)
+        os.sync()  # what one run wrote is not the next one's to wait for
+
+    def _aside(self) -> Path:
+        """A new folder for what a run left, removed with the scene.
+
+        Removed at once, it would slow the next run down: for some minutes ext4 does not use an inode again, and for
+        each new folder it searches past all of those (recently_deleted in fs/ext4/ialloc.c).
+        """
+        (self.folder / "earlier").mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=self.folder / "earlier"))
 
 
 @contextmanager

@@ -9,16 +9,15 @@ from __future__ import annotations
 import base64
 import configparser
 import csv
-import email.parser
 import hashlib
 import io
 import re
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
-from email.message import Message
 from pathlib import Path
 
 from packaging.markers import default_environment
+from packaging.metadata import RawMetadata, parse_email
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
@@ -87,7 +86,7 @@ def convert(wheel: Path, minors: Collection[str], extras: Mapping[str, Collectio
     pure = is_pure(wheel)
     with zipfile.ZipFile(wheel) as archive:
         folder = next(n.split("/")[0] for n in archive.namelist() if n.split("/")[0].endswith(".dist-info"))
-        metadata = email.parser.BytesParser().parsebytes(archive.read(f"{folder}/METADATA"), headersonly=True)
+        metadata, _ = parse_email(archive.read(f"{folder}/METADATA"))
         depends = {*_dependencies(metadata, minors, extras.get(name, ())), _python(metadata, minors, pure=pure)}
         minor = next(iter(minors))
         package = Package(
@@ -96,7 +95,7 @@ def convert(wheel: Path, minors: Collection[str], extras: Mapping[str, Collectio
             "pyh0000000_0" if pure else f"py{minor.replace('.', '')}h0000000_0",
             noarch="python" if pure else None,
             depends=tuple(depends),
-            license=metadata.get("License-Expression") or (metadata.get("License") or "").split("\n")[0][:60],
+            license=metadata.get("license_expression") or metadata.get("license", "").split("\n")[0][:60],
         )
         site = "site-packages" if pure else f"lib/python{minor}/site-packages"
         for path, content, executable in _members(archive, folder):
@@ -109,25 +108,25 @@ def convert(wheel: Path, minors: Collection[str], extras: Mapping[str, Collectio
     else:
         for entry_point in entry_points:
             _add_command(package, entry_point)
-    package.about = {"summary": str(metadata.get("Summary") or ""), "home": str(metadata.get("Home-page") or "")}
+    package.about = {"summary": metadata.get("summary", ""), "home": metadata.get("home_page", "")}
     return package
 
 
-def _dependencies(metadata: Message, minors: Collection[str], extras: Collection[str]) -> Iterator[str]:
+def _dependencies(metadata: RawMetadata, minors: Collection[str], extras: Collection[str]) -> Iterator[str]:
     environments = [
         {**_THIS_MACHINE, "python_version": minor, "python_full_version": f"{minor}.0", "extra": extra}
         for minor in minors
         for extra in ("", *extras)
     ]
-    for text in metadata.get_all("Requires-Dist") or []:
+    for text in metadata.get("requires_dist", []):
         requirement = Requirement(text)
         if requirement.marker is None or any(requirement.marker.evaluate(env) for env in environments):
             yield match_spec(requirement)
 
 
-def _python(metadata: Message, minors: Collection[str], *, pure: bool) -> str:
+def _python(metadata: RawMetadata, minors: Collection[str], *, pure: bool) -> str:
     if pure:
-        wanted = metadata.get("Requires-Python")
+        wanted = metadata.get("requires_python")
         return match_spec(Requirement(f"python {wanted}")) if wanted else "python"
     major, minor = next(iter(minors)).split(".")
     return f"python >={major}.{minor},<{major}.{int(minor) + 1}.0a0"

@@ -33,7 +33,7 @@ from nbprovision.conda.query import (
     SolveRequest,
 )
 from nbprovision.conda.records import Details
-from nbprovision.conda.solution import Solution, archive_of, coming, identity, is_in, mark
+from nbprovision.conda.solution import Solution, archive_of, coming, identity, is_in, mark, unpacked
 from nbprovision.conda.specs import Spec, parse
 from nbprovision.machine import caches, network, protection
 from nbprovision.machine.distributions import normalized
@@ -105,6 +105,7 @@ class RattlerSolution(Solution):
             # Cached packages are not fetched again in any case.
             network.retry(machine, lambda _: self._call(machine, prefix, request), cached=False)
             mark(self.packages, Path(request.cache))
+            trust.made(prefix, unpacked(self.packages, Path(request.cache)))
         finally:
             self.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -43,7 +45,16 @@ _DETAILS = msgspec.json.Decoder(Details)
 
 
 def details_of(record: CondaRecord) -> Details | None:
-    """The content of a record, None if it cannot be read."""
+    """The content of a record, None if it cannot be read; an unchanged record is parsed once."""
+    try:
+        status = os.stat(record.path)
+    except OSError:
+        return None
+    return _details(record, (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
+
+
+@functools.lru_cache(maxsize=8192)
+def _details(record: CondaRecord, _identity: tuple[int, ...]) -> Details | None:
     return content_of(record, _DETAILS)
 
 

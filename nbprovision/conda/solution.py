@@ -143,6 +143,11 @@ def is_in(cache: Path, package: Package) -> bool:
     return (cache / _stem(package)).is_dir()
 
 
+def unpacked(packages: Iterable[Package], cache: Path) -> list[Path]:
+    """The folders of the packages in a package cache."""
+    return [cache / _stem(package) for package in packages]
+
+
 def room_note(prefix: Path, packages: Iterable[Package], caches: Sequence[Path]) -> tuple[str, ...]:
     """A note for a check: the size of the download, and whether the disk has space for it."""
     need = download(prefix, packages, caches)

@@ -18,9 +18,9 @@ import pwd
 import re
 import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from nbprovision.model.errors import NotTrusted
 from nbprovision.system.reading import read_bytes
@@ -35,7 +35,10 @@ _IMPORTED = ("lib*/python*", "local/lib*/python*")
 _PACKAGES = ("site-packages", "dist-packages")
 _OWN_TESTS = "test"  # beside the standard library: a third of Python's files, which nothing imports
 _SHARED = stat.S_IWGRP | stat.S_IWOTH
-_trusted: set[tuple[str, bool]] = set()  # the environments that this process has judged already, and if with packages
+# What this process has judged already: environments with and without their packages, the places of environments that
+# were missing, and folders of unpacked packages.
+_Extent = Literal["whole", "own", "place", "unpacked"]
+_trusted: set[tuple[str, _Extent]] = set()
 
 # Variables with lists of paths, and their separators; an empty or relative entry starts at the working folder.
 # ld.so(8) takes spaces and semicolons in some of them as well.
@@ -128,11 +131,13 @@ def environment(prefix: str | Path, deed: str = "use", *, packages: bool = True)
     """
     if not applies():
         return
+    root = os.path.abspath(prefix)
     if not os.path.lexists(prefix):
         place(prefix, deed)
+        _trusted.add((root, "place"))
         return
-    root = os.path.abspath(prefix)
-    if (root, True) in _trusted or (root, packages) in _trusted:
+    extent: _Extent = "whole" if packages else "own"
+    if (root, "whole") in _trusted or (root, extent) in _trusted:
         return
     _refuse(prefix, deed, fault(prefix))
     for path in _obeyed(Path(prefix), packages=packages):
@@ -140,7 +145,28 @@ def environment(prefix: str | Path, deed: str = "use", *, packages: bool = True)
     home = _setting(Path(prefix, "pyvenv.cfg"), "home")
     if home and os.path.isabs(home) and os.path.dirname(home) != os.fspath(prefix):
         environment(os.path.dirname(home), deed, packages=packages and not has_own_packages_only(prefix))
-    _trusted.add((root, packages))
+    _trusted.add((root, extent))
+
+
+def made(prefix: str | Path, packages: Iterable[str | Path]) -> None:
+    """Note that root's engine has linked unpacked packages into an environment that was judged before.
+
+    What the engine itself writes has root's umask, so the modes of the packages' own files decide. Each package is
+    judged once per process, not once per environment: then a new environment needs no look of its own. After a package
+    that could need one, the whole environment is judged again before its next use.
+
+    Args:
+        prefix: The environment.
+        packages: The folders of the unpacked packages.
+    """
+    if not applies():
+        return
+    root = os.path.abspath(prefix)
+    if not all(_is_plain(os.path.abspath(package)) for package in packages):
+        _trusted.discard((root, "whole"))
+    elif (root, "place") in _trusted:
+        _trusted.add((root, "whole"))
+    _trusted.discard((root, "place"))
 
 
 def tree(folder: str | Path, deed: str = "work in") -> None:
@@ -408,6 +434,32 @@ def _of_project(folder: str) -> list[Path]:
     """The importable entries of a folder in a .pth file: a project has hidden folders (.git), too."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return [Path(folder, name) for name in names if not name.startswith(".")]
+
+
+def _is_plain(package: str) -> bool:
+    """Whether only root can change what an unpacked package brings, and it leads nowhere else."""
+    if (package, "unpacked") in _trusted:
+        return True
+    if fault(package):
+        return False
+    ahead = [package]
+    while ahead:
+        try:
+            entries = os.scandir(ahead.pop())
+        except OSError:
+            return False
+        with entries:
+            for entry in entries:
+                if entry.name.endswith(".pth") or _weakness(entry.stat(follow_symlinks=False)):
+                    return False
+                if entry.is_symlink():
+                    target = os.path.normpath(os.path.join(os.path.dirname(entry.path), os.readlink(entry.path)))
+                    if not target.startswith(f"{package}/"):
+                        return False
+                elif entry.is_dir():
+                    ahead.append(entry.path)
+    _trusted.add((package, "unpacked"))
+    return True
 
 
 def _setting(path: Path, name: str) -> str:

@@ -203,6 +203,20 @@ class TestWheels:
         assert made.content("site-packages/apple-1.0.dist-info/INSTALLER") == b"conda\n"
         assert made.entry_points == ["apple = apple:main", "Apple = apple:Tree.main", "peel = apple:peel"]
 
+    @pytest.mark.parametrize(
+        ("field", "license_name"),
+        {
+            "none": ("Keywords: fruit", ""),
+            "a name": ("License: BSD-3-Clause", "BSD-3-Clause"),
+            "the whole text, with a name that is not ASCII": ("License: Copyright © José\n        All rights", "Copyright © José"),
+            "an expression": ("License: see LICENSE\nLicense-Expression: MIT", "MIT"),
+            "twice": ("License: MIT\nLicense: BSD", ""),
+        }.values(),
+    )
+    def test_its_licence_may_have_any_text(self, tmp_path: Path, field: str, license_name: str) -> None:
+        made = wheel.convert(make_wheel(tmp_path, "apple", "1.0", fields=[field, "Summary: für alle"]), ["3.12"], {})
+        assert (made._index["license"], made.about["summary"]) == (license_name, "für alle")
+
     def test_another_is_for_one_python_with_its_headers_and_commands(self, tmp_path: Path) -> None:
         pure = make_wheel(tmp_path, "apple", "1.0", files=self.DATA)
         native = pure.rename(pure.with_name("apple-1.0-cp312-cp312-manylinux_2_17_x86_64.whl"))

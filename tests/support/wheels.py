@@ -19,14 +19,18 @@ def make_wheel(
     requires: Iterable[str] = (),
     files: Mapping[str, str] | None = None,
     requires_python: str = ">=3.8",
+    fields: Iterable[str] = (),
 ) -> Path:
-    """Write the wheel of a distribution with one module, named like it, that tells its ``version``."""
+    """Write the wheel of a distribution with one module, named like it, that tells its ``version``.
+
+    ``fields`` are further lines of its METADATA.
+    """
     module = name.replace("-", "_")
     stem = f"{module}-{version}"
     content = {f"{module}.py": f"version = {version!r}\n", **(files or {})}
     metadata = [
         "Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", f"Requires-Python: {requires_python}",
-        *(f"Requires-Dist: {text}" for text in requires),
+        *(f"Requires-Dist: {text}" for text in requires), *fields,
     ]  # fmt: skip
     metadata += [f"Provides-Extra: {extra}" for extra in sorted({t.split('"')[1] for t in requires if "extra ==" in t})]
     content[f"{stem}.dist-info/METADATA"] = "\n".join(metadata) + "\n"

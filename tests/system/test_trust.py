@@ -396,3 +396,85 @@ def test_a_folder_with_all_that_is_in_it(planted: str, base: Path) -> None:
             trust.tree(tree)
     else:
         trust.tree(tree)
+
+
+def of_another_user(module: Path) -> None:
+    os.chown(module, USER, USER)
+
+
+def writable_for_all(module: Path) -> None:
+    module.chmod(0o666)
+
+
+def led_out_by_a_link(module: Path) -> None:
+    module.unlink()
+    link(module, file(users_folder(module.parents[5]) / "module.py"))
+
+
+def led_out_by_a_pth_file(module: Path) -> None:
+    file(module.with_name("more.pth"), f"{users_folder(module.parents[5])}\n")
+
+
+class TestEnvironmentMadeOfPackages:
+    """Packages are unpacked with the modes that their archives give, whatever the umask is."""
+
+    MODULE = "lib/python3.11/site-packages/module.py"
+
+    @pytest.fixture
+    def package(self, base: Path) -> Path:
+        package = folder(folder(base / "pkgs") / "module-1.0-0")
+        (package / self.MODULE).parent.mkdir(parents=True)
+        file(package / self.MODULE, mode=0o644)
+        link(package / "lib/python3", "python3.11")
+        return package
+
+    def make(self, base: Path, package: Path) -> Path:
+        """A new environment, as root's engine makes it; an unknown number of them side by side."""
+        prefix = base / "envs" / f"env{len(list(base.glob('envs/*')))}"
+        trust.environment(prefix)
+        shutil.copytree(package, prefix, copy_function=os.link, symlinks=True)
+        trust.made(prefix, [package])
+        return prefix
+
+    def test_it_needs_no_look_of_its_own(self, base: Path, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        prefixes = [self.make(base, package) for _ in range(3)]
+        monkeypatch.setattr(trust, "_obeyed", lambda *_, **__: pytest.fail("it was looked through"))
+        for prefix in prefixes:
+            trust.environment(prefix)
+
+    @pytest.mark.parametrize("spoil", [of_another_user, writable_for_all, led_out_by_a_link, led_out_by_a_pth_file])
+    def test_a_package_that_somebody_can_change_makes_it_untrusted(
+        self, spoil: Callable[[Path], None], base: Path, package: Path
+    ) -> None:
+        spoil(package / self.MODULE)
+        with pytest.raises(NotTrusted):
+            trust.environment(self.make(base, package))
+
+    @pytest.mark.parametrize("spoil", [of_another_user, writable_for_all])
+    def test_one_that_was_trusted_is_judged_again_after_such_a_package(
+        self, spoil: Callable[[Path], None], base: Path, package: Path
+    ) -> None:
+        prefix = self.make(base, package)
+        trust.environment(prefix)
+        other = shutil.copytree(package, base / "pkgs/other-1.0-0", symlinks=True)
+        spoil((other / self.MODULE).rename(other / "lib/python3.11/site-packages/other.py"))
+        shutil.copytree(
+            other, prefix, copy_function=os.link, symlinks=True, dirs_exist_ok=True, ignore=lambda *_: ["python3"]
+        )
+        trust.made(prefix, [package, other])
+        with pytest.raises(NotTrusted):
+            trust.environment(prefix)
+
+    def test_packages_in_a_users_folder_make_no_environment_trusted(self, base: Path, package: Path) -> None:
+        prefix = self.make(base, package)
+        os.chown(package.parent, USER, USER)
+        beside = shutil.copytree(package, base / "pkgs/beside-1.0-0", symlinks=True)
+        trust.made(prefix, [beside])
+        assert (str(prefix), "whole") not in trust._trusted
+
+    def test_one_that_was_not_judged_is_not_trusted_for_its_packages(self, base: Path, package: Path) -> None:
+        prefix = shutil.copytree(package, base / "env", symlinks=True)
+        os.chown(prefix / self.MODULE, USER, USER)
+        trust.made(prefix, [package])
+        with pytest.raises(NotTrusted):
+            trust.environment(prefix)
