@@ -97,10 +97,10 @@ class Scene:
         path.write_text("-" + "".join(lines)[1:])
         return path
 
-    def channel(self) -> Path:
-        """A conda channel with python, pip and ipykernel, made once by ensure_conda_channel."""
-        path = self.cache / f"channel-{sys.version_info.major}.{sys.version_info.minor}"
-        task = f"ensure_conda_channel: {{path: '{path}', pypi: [{', '.join(PYPI)}]}}"
+    def channel(self, pypi: Iterable[str] = PYPI, name: str = "channel") -> Path:
+        """A conda channel with python and these distributions, made once by ensure_conda_channel."""
+        path = self.cache / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
+        task = f"ensure_conda_channel: {{path: '{path}', pypi: [{', '.join(pypi)}]}}"
         self.run(self.playbook([task], "channel.yml"))
         return path
 

@@ -256,11 +256,14 @@ class Session:
             linear=allowed is not None,
             allowed=allowed,
         )
+        cached = caches.names(self._machine)
         with effects.recorded(self._is_lost_at_a_restart) as made:
             results = run.execute()
         for text in run.undone:
             announce(f"warning: {text}")
-        if not request.check and any(change.kind == "package" for result in results for change in result.changes):
+        changes = [change for result in results for change in result.changes if change.kind == "package"]
+        # What an environment gives up counts as the cache's own; what it takes from the cache no longer does.
+        if not request.check and (any(change.before for change in changes) or caches.names(self._machine) != cached):
             caches.trim(self._machine)
         proofs, complete = run.proofs
         looked_at = {**self._facts_read, **self._playbook.looked_at}

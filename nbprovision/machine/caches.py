@@ -72,6 +72,16 @@ def folders(machine: Machine) -> list[Path]:
     return [folder for folder in (machine.cache, *sorted(beside)) if os.path.isdir(folder)]
 
 
+def names(machine: Machine) -> set[str]:
+    """The names of the packages in the caches: a package that a run adds has a new one."""
+    return {
+        name
+        for cache in folders(machine)
+        for part in [cache / "pkgs", *_children(cache / "wheels"), *_children(cache / "uv")]
+        for name in names_in(part)
+    }
+
+
 def entries(cache: Path) -> list[Entry]:
     """Everything in one of the tool's caches that can be fetched again.
 

@@ -208,7 +208,10 @@ class TestWheels:
         {
             "none": ("Keywords: fruit", ""),
             "a name": ("License: BSD-3-Clause", "BSD-3-Clause"),
-            "the whole text, with a name that is not ASCII": ("License: Copyright © José\n        All rights", "Copyright © José"),
+            "the whole text, with a name that is not ASCII": (
+                "License: Copyright © José\n        All rights",
+                "Copyright © José",
+            ),
             "an expression": ("License: see LICENSE\nLicense-Expression: MIT", "MIT"),
             "twice": ("License: MIT\nLicense: BSD", ""),
         }.values(),

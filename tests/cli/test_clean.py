@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import nbprovision
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
 from nbprovision.machine import caches
 from nbprovision.machine.machine import Machine
@@ -121,6 +123,31 @@ def test_caches_are_trimmed_by_the_run_that_fills_them(channel: Channel, env: di
     left = set(os.listdir(pkgs))
     assert used - {"idna-3.10-pyh0000000_0"} < left
     assert "six-1.16.0-pyh0000000_0" not in left
+
+
+@pytest.mark.engine
+def test_a_run_that_adds_nothing_to_the_caches_does_not_look_through_them(
+    channel: Channel, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache of 100 packages has 25,000 files."""
+    looked: list[Path] = []
+    entries = caches.entries
+    monkeypatch.setattr(caches, "entries", lambda cache: (looked.append(cache), entries(cache))[1])
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    task = f"ensure_conda_env: {{name: NAME, channels: ['{channel.url}'], packages: [python, six]}}"
+
+    def looks(name: str) -> int:
+        looked.clear()
+        (tmp_path / "playbook.yml").write_text(f"- tasks: [{task.replace('NAME', name)}]")
+        assert any(result.changed for result in nbprovision.run_playbook(tmp_path / "playbook.yml"))
+        return len(looked)
+
+    assert looks("first") > 0
+    assert looks("second") == 0
+    shutil.rmtree(Path(env["NBPROVISION_HOME"]) / "envs/second")
+    task = task.replace("six", "six=1.16.0")
+    assert looks("second") > 0
 
 
 def test_a_file_counts_when_its_last_name_goes(tmp_path: Path) -> None:
