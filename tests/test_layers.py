@@ -203,7 +203,7 @@ MAY_CHANGE = {
     "root/idle_watch.py": "a program of its own, of a user who is not root: its memory and its report",
     **dict.fromkeys(
         (
-            "files/command_keeper.py", "pip/request.py", "cli/report.py", "engine/notices.py", "report/activity.py",
+            "files/command_keeper.py", "pip/request.py", "cli/issue_report.py", "engine/notices.py", "report/activity.py",
             "report/progress.py", "state/last_good.py", "state/store.py", "state/witness.py", "lifecycle/own_environment.py",
         ),
         "below the tool's home, which is judged before a run (machine/ownership.py)",

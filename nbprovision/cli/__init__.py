@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "bring this machine to the state that a playbook describes",
     "lock": "write the exact packages of a playbook's environments beside it, or check that they are current",
     "status": "show how far a run is, and how the last one ended",
+    "report": "show a run as a page: changes, failures with their fix, time, kernels and space",
     "keep-awake": "hold the idle stop for some time, or show how it is",
     "facts": "show what is on this machine: platform, conda, environments, kernels, indexes",
     "export": "print a playbook that installs the packages of environments again",
@@ -77,9 +78,9 @@ def _module_of(command: str) -> Any:
 
 def _report(options: argparse.Namespace, error: Exception) -> bool:
     """With -vvv: show the traceback and write a report; return whether the option is set."""
-    from nbprovision.cli import report
+    from nbprovision.cli import issue_report
 
-    return report.show([error], options, lambda text: print(text, file=sys.stderr))
+    return issue_report.show([error], options, lambda text: print(text, file=sys.stderr))
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

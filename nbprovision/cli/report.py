@@ -1,140 +1,107 @@
-"""Reports of failed runs: files to attach to an issue, with all useful facts and without secrets."""
+"""``nbprovision report``: a run as a page of HTML, with what changed, what failed and where the time went."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import platform
-import shlex
-import sys
-import time
-import traceback
-from collections.abc import Callable, Iterable, Sequence
+import webbrowser
 from pathlib import Path
 
-from nbprovision import __version__
-from nbprovision.machine.platform import detect
-from nbprovision.model.errors import ProvisionError
-from nbprovision.system import log
-from nbprovision.system.files import make_folder, write_atomically
-from nbprovision.system.places import tool_home
-from nbprovision.system.reading import read_bytes
-from nbprovision.system.secrets import MASK, mask
+from nbprovision.cli import facts
+from nbprovision.machine.machine import Machine
+from nbprovision.machine.ownership import refuse_foreign_code
+from nbprovision.report import history, page
+from nbprovision.report.colour import print_message, shown
+from nbprovision.report.history import KeptRun
+from nbprovision.system.files import make_folder, remove, write_atomically
+from nbprovision.system.secrets import masked
 
-_VERBOSE = 3  # -vvv: tracebacks are shown, and kept in a report
-KEPT = 10  # reports; older ones are removed
-_LOG_LINES = 60
-# Options with variables, whose values may be secrets.
-_VARIABLES = ("-e", "--extra-vars")
-_USEFUL = ("NBPROVISION_", "PIP_", "UV_", "CONDA_", "MAMBA_", "JUPYTER_", "XDG_", "SSL_", "HTTP", "http", "NO_PROXY")
+FOLDER = "nbprovision-report"  # on the volume: JupyterLab does not list names that begin with a dot
 
 
-def tracebacks(errors: Iterable[BaseException]) -> str:
-    """The tracebacks of errors, secrets masked."""
-    return mask("\n".join("".join(traceback.format_exception(error)) for error in errors))
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``report``."""
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help="the run's id, as `nbprovision status` prints it (default: the last)"
+    )
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write only this page, into FILE")
+    parser.add_argument("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
 
 
-def show(errors: Sequence[BaseException], options: argparse.Namespace, print_line: Callable[[str], None]) -> bool:
-    """With ``-vvv``: show the traceback of each error, and write a report.
-
-    Args:
-        errors: The errors of the run.
-        options: The parsed part of the command line.
-        print_line: Prints a line.
+def execute(options: argparse.Namespace) -> int:
+    """Write the page of a run, and print its path.
 
     Returns:
-        Whether the option is set.
-
-    """
-    if getattr(options, "verbose", 0) < _VERBOSE:
-        return False
-    home = getattr(options, "home", None)
-    print_line(tracebacks(errors))
-    try:
-        path = write(options.argv, errors, home.absolute() if home else None)
-    except (ProvisionError, OSError) as error:
-        print_line(mask(f"could not write a report: {error}"))
-    else:
-        print_line(f"a report to attach to an issue, with secrets masked: {path}")
-    return True
-
-
-def write(argv: Sequence[str], errors: Sequence[BaseException], home: Path | None = None) -> Path:
-    """Write a report.
-
-    Args:
-        argv: The words of the command line.
-        errors: The errors of the run.
-        home: The tool's home folder; its folder ``reports`` receives the report.
-
-    Returns:
-        The report, which only its owner may read.
+        0.
 
     Raises:
-        TaskFailed: the report cannot be written.
-
+        UsageError: the run is not kept, or this is root's, and somebody else can change the tool.
+        TaskFailed: the page cannot be written.
     """
-    home = home or Path(tool_home(os.environ))
-    folder = home / "reports"
-    make_folder(folder, mode=0o700)
-    path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-    write_atomically(path, mask(_text(argv, errors, home)), mode=0o600)
-    with contextlib.suppress(OSError):
-        for old in sorted(folder.glob("*.txt"))[:-KEPT]:
-            old.unlink()
-    return path
+    refuse_foreign_code()
+    machine = Machine(home=options.home.absolute() if options.home else None)
+    run = history.run_of(machine.home, options.run)
+    if options.output is None:
+        path = write_pages(machine, run)
+    else:
+        path = options.output.absolute()
+        write_page(machine, run, path)
+    print(shown(str(path)))
+    if options.open and not webbrowser.open(path.as_uri()):
+        print_message("no browser can be started here; in JupyterLab, open the file from the list of files")
+    return 0
 
 
-def _text(argv: Sequence[str], errors: Sequence[BaseException], home: Path) -> str:
-    detected = detect()
-    positions = [str(error.position) for error in errors if isinstance(error, ProvisionError) and error.position]
-    facts = {
-        "nbprovision": __version__,
-        "when": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        "command": shlex.join(["nbprovision", *_shown(argv)]),
-        "playbook": ", ".join(dict.fromkeys(positions)) or "no position is known",
-        "Python": f"{sys.version} {sys.executable}",
-        "system": platform.platform(),
-        "platform": f"{detected.kind} ({detected.because})",
-        "user": str(os.getuid()),
-        "home": str(home),
-        "variables": ", ".join(sorted(name for name in os.environ if name.startswith(_USEFUL))) or "none",
-    }
-    messages = "\n\n".join(str(error) or type(error).__name__ for error in errors)
-    return "\n".join(
-        [
-            *(f"{name}: {value}" for name, value in facts.items()),
-            *("", "What failed", "-----------", messages),
-            *("", "Where in the code", "-----------------", tracebacks(errors).rstrip()),
-            *("", "The end of the log", "------------------", *_log_lines(home), ""),
-        ]
+def folder_of(machine: Machine) -> Path:
+    """The folder of the pages: on a notebook instance one that JupyterLab lists."""
+    volume = machine.platform.volume if machine.platform.kind == "notebook-instance" else None
+    return volume / FOLDER if volume is not None else machine.home / "report"
+
+
+def write_page(machine: Machine, run: KeptRun, path: Path, *, listed: bool = False) -> None:
+    """Write the page of a run.
+
+    Args:
+        machine: The machine, whose kernels and space the page shows.
+        run: The run.
+        path: The page's file.
+        listed: ``index.html`` lies beside it.
+
+    Raises:
+        TaskFailed: it cannot be written.
+    """
+    earlier = [other for other in history.runs(machine.home) if other.id < run.id]
+    content = page.of_run(
+        run,
+        drift=history.drift(run, earlier),
+        machine=masked(facts.document(machine)),
+        log=str(machine.home / "log/nbprovision.log"),
+        listed=listed,
     )
+    write_atomically(path, content, mode=0o600, durable=False)
 
 
-def _shown(argv: Iterable[str]) -> Iterable[str]:
-    """The words of the command line, without the values of variables."""
-    value_follows = False
-    for word in argv:
-        option, equals, rest = word.partition("=") if word.startswith("--") else (word[:2], "", word[2:])
-        if value_follows:
-            yield _without_value(word)
-        elif option in _VARIABLES and rest:
-            yield f"{option}{equals}{_without_value(rest)}"
-        else:
-            yield word
-        value_follows = word in _VARIABLES
+def write_pages(machine: Machine, run: KeptRun) -> Path:
+    """Write the page of a run, those of other kept runs that have none, and the page that lists them all.
 
+    Pages of runs that are no longer kept are removed.
 
-def _without_value(variable: str) -> str:
-    name, equals, _ = variable.partition("=")
-    return variable if variable.startswith("@") else f"{name}={MASK}" if equals and name.isidentifier() else MASK
+    Returns:
+        The page of the run.
 
-
-def _log_lines(home: Path) -> list[str]:
-    log.flush()
-    try:
-        text = read_bytes(home / "log" / "nbprovision.log").decode("utf-8", "replace")
-    except OSError as error:
-        return [f"none: {error.strerror}"]
-    return text.splitlines()[-_LOG_LINES:]
+    Raises:
+        TaskFailed: a page cannot be written.
+    """
+    folder = folder_of(machine)
+    make_folder(folder, mode=0o700)
+    runs = history.runs(machine.home)
+    wanted = {folder / f"{kept.id}.html": kept for kept in runs}
+    path = folder / f"{run.id}.html"
+    for other, kept in wanted.items():
+        if other == path or not other.is_file():
+            write_page(machine, kept, other, listed=True)
+    write_atomically(folder / "index.html", page.of_runs(runs), mode=0o600, durable=False)
+    for other in folder.glob("[0-9]*-[0-9]*.html"):
+        if other not in wanted:
+            remove(other)
+    return path

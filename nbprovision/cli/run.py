@@ -27,7 +27,7 @@ from nbprovision.playbook.extra_vars import INPUT, mask_all, read_input
 from nbprovision.playbook.read import parse_extra_vars
 from nbprovision.report.activity import Replaced, hook, last_failure, record_failure
 from nbprovision.report.colour import print_message, shown
-from nbprovision.report.document import Silent, exit_status, render
+from nbprovision.report.document import Silent, exit_status, if_possible, render
 from nbprovision.report.relay import Relay
 from nbprovision.report.terminal import Terminal, event_lines
 from nbprovision.state import last_good
@@ -111,6 +111,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("amount of output").add_argument
     add("-D", "--diff", action="store_true", help="show each change in full: files as a diff, packages as a table")
     add("--format", choices=("text", "json"), default="text", help="json: one document on standard output")
+    add("--report", type=Path, metavar="FILE", help="write the run as a page of HTML, as nbprovision report does")
     add(
         "-v",
         "--verbose",
@@ -137,6 +138,8 @@ def execute(options: argparse.Namespace) -> int:
     if options.playbook is not None and options.bundle is not None:
         why = "a bundle has its own playbook"
         raise UsageError("PLAYBOOK cannot be combined with --bundle", cause=why, cure="leave PLAYBOOK out")
+    if options.report is not None and not options.report.absolute().parent.is_dir():
+        raise UsageError(f"--report {options.report}: its folder does not exist", cure="create it, or correct the path")
     if INPUT in options.extra_vars:
         if options.deadline is not None:
             raise UsageError("-e @- cannot be combined with --deadline", cause="work in the background has no input")
@@ -200,6 +203,8 @@ def _execute(options: argparse.Namespace, machine: Machine, report: background.R
         if terminal is not None:
             terminal.close()
     report.content = content
+    if options.deadline is None:
+        _write_report(session, options, machine)
     if terminal is None:
         sys.stdout.write(render(content))
     else:
@@ -375,16 +380,30 @@ def _relay(session: Session, options: argparse.Namespace, home: Path) -> int:
             relay.failed(error)
             raise
         relay.ended(report.content)
+        _write_report(session, options, Machine(home=home))
     return report.status
+
+
+def _write_report(session: Session, options: argparse.Namespace, machine: Machine) -> None:
+    """Write the pages of the run: the requested one, and after a start those that a user of JupyterLab looks for."""
+    if session.kept is None or not (options.report or hook()):
+        return
+    from nbprovision.cli import report
+
+    with if_possible(print_message, "the page of this run"):
+        if options.report:
+            report.write_page(machine, session.kept, options.report.absolute())
+        if hook():
+            report.write_pages(machine, session.kept)
 
 
 def _report(results: Sequence[Result], options: argparse.Namespace, print_line: Callable[[str], None]) -> None:
     """With -vvv: where in the code each failure came up, and a report of them all."""
     failures = [result.error for result in results if result.error is not None]
     if failures and options.verbose:
-        from nbprovision.cli import report
+        from nbprovision.cli import issue_report
 
-        report.show(failures, options, print_line)
+        issue_report.show(failures, options, print_line)
 
 
 def _without(option: str, argv: Sequence[str]) -> list[str]:

@@ -245,7 +245,8 @@ def _newer_word(word: Word | None, state: State, written: float, record: Activit
 def _lines_of_last(last: dict[str, Any]) -> list[str]:
     when, checked = moment(last["started"]), " (--check)" if last["check"] else ""
     counts = " ".join(f"{status}={count}" for status, count in last["counts"].items())
-    lines = [f"last full run{checked}: {last['status']} ({when}, {last['seconds']:.2f} s) {last['playbook']}"]
+    run = f" {last['run']}" if last.get("run") else ""
+    lines = [f"last full run{run}{checked}: {last['status']} ({when}, {last['seconds']:.2f} s) {last['playbook']}"]
     lines.append(f"  {counts}")
     if last.get("left_out"):
         lines.append(f"  left out by --tags, --skip-tags or --start-at-task: {', '.join(last['left_out'])}")
@@ -351,3 +352,4 @@ class _Last(msgspec.Struct):
     pid: int = 0
     check: bool = False
     left_out: list[str] = []
+    run: str = ""

@@ -76,7 +76,7 @@ def put_back(invocation: Invocation, started: float) -> int | None:
                 invocation.playbook, results, check=False, seconds=time.perf_counter() - started
             )
             with document.if_possible(print_message, "the document of this run, which `nbprovision status` shows"):
-                document.leave_behind(home, content, began=began)
+                document.leave_behind(home, content, results, began=began)
             document.log_end(content)
             record.end(0)
             log.flush()

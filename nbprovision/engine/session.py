@@ -29,11 +29,12 @@ from nbprovision.playbook.calls import TaskCall
 from nbprovision.playbook.outside import Outside
 from nbprovision.playbook.read import Playbook, read_playbook
 from nbprovision.report import activity, document
+from nbprovision.report.history import KeptRun
 from nbprovision.report.progress import ProgressFiles
 from nbprovision.report.relay import Several
 from nbprovision.state import effects as kept_effects
 from nbprovision.state import last_good, store
-from nbprovision.state.witness import state_path
+from nbprovision.state.witness import digest, state_path
 from nbprovision.system import effects, log, trust
 from nbprovision.system.files import explained, make_folder
 from nbprovision.system.places import existing
@@ -113,6 +114,7 @@ class Session:
         self._recording = threading.Lock()
         self._record: activity.Recorder | None = None
         self._in_background = False
+        self.kept: KeptRun | None = None  # the record of the run when it has ended
         # Called with the holder of the lock if the lock must be waited for.
         self.on_wait: Callable[[Holder | None], None] = lambda other: None
         caches.limit(machine.env, existing(machine.home))  # a malformed size is reported before anything changes
@@ -229,7 +231,7 @@ class Session:
         results = self._carry_out(listener, announce, allowed)
         content = self.document_of(results)
         with document.if_possible(announce, "the document of this run, which `nbprovision status` shows"):
-            self._leave_behind(content)
+            self._leave_behind(content, results)
         log.flush()
         return results, content
 
@@ -344,10 +346,16 @@ class Session:
         seconds = time.perf_counter() - self._started
         return document.document(str(self._playbook.path), results, check=self._request.check, seconds=seconds)
 
-    def _leave_behind(self, content: dict[str, Any]) -> None:
+    def _leave_behind(self, content: dict[str, Any], results: Sequence[Result]) -> None:
         if not self._machine.beside_a_run:
-            began = self._began // 1_000_000_000
-            document.leave_behind(self._machine.home, content, began=began, left_out=self._left_out)
+            self.kept = document.leave_behind(
+                self._machine.home,
+                content,
+                results,
+                began=self._began // 1_000_000_000,
+                left_out=self._left_out,
+                digest=digest(repr(sorted(self._playbook.content.items()))),
+            )
         document.log_end(content)
 
     def _carried_out(self) -> Callable[[TaskCall], bool]:

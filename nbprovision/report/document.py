@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 
+from nbprovision import __version__
 from nbprovision.model.errors import LockTimeout, TaskFailed
 from nbprovision.model.result import Result
+from nbprovision.report import activity, history
 from nbprovision.report.colour import shown_json
 from nbprovision.system.files import write_atomically
 from nbprovision.system.log import event
@@ -71,21 +73,48 @@ def render_plain(content: dict[str, Any]) -> str:
     return shown_json(msgspec.json.format(msgspec.json.encode(content).decode(), indent=2)) + "\n"
 
 
-def leave_behind(home: Path, content: dict[str, Any], *, began: int, left_out: Sequence[str] = ()) -> None:
-    """Write the document for `nbprovision status`.
+def leave_behind(
+    home: Path,
+    content: dict[str, Any],
+    results: Sequence[Result],
+    *,
+    began: int,
+    left_out: Sequence[str] = (),
+    digest: str = "",
+) -> history.KeptRun:
+    """Write the document for `nbprovision status`, and keep the run for `nbprovision report`.
 
     Args:
         home: The tool's home folder.
         content: The document.
+        results: The results of the tasks.
         began: When the run began, in seconds since the epoch.
         left_out: The tasks that were not chosen.
+        digest: A digest of the playbook's files; empty if they were not read.
 
     Raises:
         TaskFailed: the disk is full, the folder cannot be written, ...
 
     """
-    more = {"started": began, "pid": os.getpid(), "left_out": list(left_out)}
+    kept = history.keep(
+        home,
+        history.KeptRun(
+            playbook=os.path.abspath(content["playbook"]),
+            digest=digest,
+            started=began,
+            seconds=content["seconds"],
+            status=content["status"],
+            check=content["check"],
+            counts=content["counts"],
+            hook=activity.hook(),
+            version=__version__,
+            left_out=tuple(left_out),
+            tasks=tuple(map(history.of_result, results)),
+        ),
+    )
+    more = {"run": kept.id, "started": began, "pid": os.getpid(), "left_out": list(left_out)}
     write_atomically(home / "last-run.json", render({**content, **more}), mode=0o600)
+    return kept
 
 
 @contextlib.contextmanager

@@ -26,10 +26,10 @@ def _machine(content: dict[str, Any]) -> Iterator[str]:
     if platform["volume"]:
         rows.append(("volume", f"{platform['volume']}, which survives a restart"))
     rows += [
-        ("space", f"{_bytes(room['free'])} of {_bytes(room['total'])} left on {room['path']}")
+        ("space", f"{size_of(room['free'])} of {size_of(room['total'])} left on {room['path']}")
         for room in content["space"]
     ]
-    size = f", {_bytes(home['size'])}" if "size" in home else ""
+    size = f", {size_of(home['size'])}" if "size" in home else ""
     rows.append(("tool home", home["path"] + (size if home["exists"] else " (does not exist yet)")))
     for installation in conda["installations"]:
         versions = ", ".join(f"{name} {installation[name]}" for name in ("conda", "mamba") if installation[name])
@@ -40,7 +40,7 @@ def _machine(content: dict[str, Any]) -> Iterator[str]:
     if conda["command"]:
         rows.append(("", f"command {conda['command']}"))
     if "together" in content:
-        rows.append(("together", f"{_bytes(content['together'])}, shared files counted once"))
+        rows.append(("together", f"{size_of(content['together'])}, shared files counted once"))
     return _table(rows)
 
 
@@ -79,7 +79,7 @@ _SIZES = ("SIZE", "NOT SHARED")
 
 
 def _sizes(entry: dict[str, Any]) -> tuple[str, ...]:
-    return (_bytes(entry["size"]), _bytes(entry["size"] - entry["shared"])) if "size" in entry else ()
+    return (size_of(entry["size"]), size_of(entry["size"] - entry["shared"])) if "size" in entry else ()
 
 
 def _distances(content: dict[str, Any]) -> Iterator[str]:
@@ -172,7 +172,8 @@ def _printable(line: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
-def _bytes(number: int) -> str:
+def size_of(number: int) -> str:
+    """A number of bytes for a person: ``1.5 GB``."""
     size = float(number)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:

@@ -59,7 +59,7 @@ class Terminal:
         """A step takes the full path."""
         self._printed[id(step)] = time.monotonic()
         if self._verbose >= 2:
-            self._line(f"  begins  {_called(step.kind, step.name)}")
+            self._line(f"  begins  {called(step.kind, step.name)}")
 
     def progressed(self, step: Any, text: str, done: float, total: float) -> None:
         """Move the step's bar, or print a plain line now and then."""
@@ -84,7 +84,7 @@ class Terminal:
         detail = f"  {summary}" if summary else ""
         word = "would change" if self._check and result.status == "changed" else result.status
         status = self._painted(f"{word + ':':<9}", _COLOURS[result.status])
-        self._line(f"{status} {_called(result.task, result.name)}{detail}{took}")
+        self._line(f"{status} {called(result.task, result.name)}{detail}{took}")
         diff = self._diff if step.diff is None else step.diff
         if diff or (self._verbose and step.diff is not False):
             for text, colour in change_lines(result.changes, in_full=diff):
@@ -126,7 +126,8 @@ class Terminal:
         return painted(text, colour, self._out, self._env)
 
 
-def _called(kind: str, name: str) -> str:
+def called(kind: str, name: str) -> str:
+    """The title of a task: its kind, and its name if it has one."""
     return f"{kind}: {name}" if name != kind else name
 
 
@@ -163,7 +164,7 @@ def change_lines(changes: Iterable[Change], *, in_full: bool) -> Iterator[Line]:
         if change.kind == "file":
             yield from _unified(change) if in_full else _counted(change)
         elif change.kind == "other":
-            yield Line(mask(f"{change.action} {change.target}{_from_to(change)}"))
+            yield Line(mask(f"{change.action} {change.target}{from_to(change)}"))
 
 
 def _table(packages: list[Change]) -> Iterator[Line]:
@@ -181,24 +182,26 @@ def _table(packages: list[Change]) -> Iterator[Line]:
 
 def _unified(change: Change) -> Iterator[Line]:
     yield Line(mask(f"{change.action} {change.target}"))
-    for number, text in enumerate(_difference(change)):
+    for number, text in enumerate(difference(change)):
         is_head = number < 2  # it names the file
         yield Line(text, BOLD if is_head else {"+": GREEN, "-": RED, "@": CYAN}.get(text[:1], ""))
 
 
 def _counted(change: Change) -> Iterator[Line]:
-    lines = list(_difference(change))[2:]  # without the head, which names the file
+    lines = list(difference(change))[2:]  # without the head, which names the file
     added, removed = (sum(text.startswith(sign) for text in lines) for sign in "+-")
     yield Line(mask(f"{change.action} {change.target}: +{added} -{removed} lines"))
 
 
-def _difference(change: Change) -> Iterator[str]:
+def difference(change: Change) -> Iterator[str]:
+    """The lines of a file's change as a unified diff, secrets masked; the first two name the file."""
     before, after = (mask(text or "").splitlines() for text in (change.before, change.after))
     name = mask(change.target)
     return difflib.unified_diff(before, after, f"{name} (is)", f"{name} (wanted)", lineterm="")
 
 
-def _from_to(change: Change) -> str:
+def from_to(change: Change) -> str:
+    """The values before and after a change, if it has any, as ``: 1 -> 2``."""
     if change.before is None and change.after is None:
         return ""
     if change.before is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nbprovision.__main__ import main
-from nbprovision.cli import report
+from nbprovision.cli import issue_report
 from nbprovision.jupyter.ensure_kernel import EnsureKernel
 from nbprovision.machine.machine import Machine
 
@@ -113,17 +113,17 @@ def test_the_detached_process_reports_too(playbook: Path, env: dict[str, str]) -
 
 def test_old_reports_go(tmp_path: Path) -> None:
     (tmp_path / "reports").mkdir()
-    for number in range(report.KEPT + 3):
+    for number in range(issue_report.KEPT + 3):
         (tmp_path / f"reports/20200101-0000{number:02}-1.txt").touch()
-    newest = report.write(["run", "x.yml"], [ValueError("x")], tmp_path)
+    newest = issue_report.write(["run", "x.yml"], [ValueError("x")], tmp_path)
     kept = sorted((tmp_path / "reports").iterdir())
-    assert len(kept) == report.KEPT
+    assert len(kept) == issue_report.KEPT
     assert kept[-1] == newest
 
 
 def test_variables_are_named_and_never_told(tmp_path: Path) -> None:
     argv = ["run", "-e", "a=secret1 b=secret1", "-eb=secret1", "--extra-vars=c=secret1", "--extra-vars", "@vars.yml"]
     argv += ["-e", '{"d": "secret1"}']
-    text = report.write(argv, [ValueError()], tmp_path).read_text()
+    text = issue_report.write(argv, [ValueError()], tmp_path).read_text()
     assert "secret1" not in text
     assert "-e 'a=****' '-eb=****' '--extra-vars=c=****' --extra-vars @vars.yml -e '****'" in text
