@@ -14,6 +14,7 @@ from typing import Any, TextIO, get_args
 from nbprovision.catalogue import Catalogue
 from nbprovision.lint.check import check, fix
 from nbprovision.lint.finding import Finding, all_rules
+from nbprovision.lint.formats import github, sarif
 from nbprovision.lint.subject import ASSUMED
 from nbprovision.machine.environments import CondaFacts
 from nbprovision.machine.machine import Machine
@@ -65,7 +66,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("files", nargs="*", metavar="PLAYBOOK", help="playbooks; shell scripts are checked as lifecycle scripts")
     add("--fix", action="store_true", help="repair mistakes that can be repaired without changing the meaning")
     add("--strict", action="store_true", help="exit status 2 if there are warnings")
-    add("--format", choices=("text", "json"), default="text", help="json: one document on standard output")
+    add(
+        "--format",
+        choices=("text", "json", "github", "sarif"),
+        default="text",
+        help="json: one document on standard output; github: annotations in GitHub Actions; sarif: for code scanning",
+    )
     add("--platform", choices=get_args(PlatformKind), help="the target machine; default: this one")
     add("-e", "--extra-vars", action="append", default=[], metavar="KEY=VALUE|@FILE", help="set variables, as for run")
     add("--list-rules", action="store_true", help="print the rules, and exit")
@@ -97,6 +103,10 @@ def execute(options: argparse.Namespace) -> int:
             "counts": {"error": _count(findings, "error"), "warning": _count(findings, "warning"), "fixed": len(fixed)},
         }
         sys.stdout.write(mask(json.dumps(document, indent=2)) + "\n")
+    elif options.format == "sarif":
+        sys.stdout.write(mask(json.dumps(sarif(findings), indent=2)) + "\n")
+    elif options.format == "github":
+        sys.stdout.writelines(shown(mask(f"{line}\n")) for line in github(findings))
     else:
         show(findings, sys.stdout)
         _sum_up(findings, fixed, len(options.files))
