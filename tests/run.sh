@@ -26,7 +26,7 @@ if [ "$(cat "$venv/.made-from" 2>/dev/null)" != "$made_from ${NBPROVISION_PYTHON
     # AWS's command and moto's server are none of the project's, and take half as long again. Coverage's own file comes
     # after this one by its name, and looks whether it should measure.
     packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    echo 'import os, sys; {"nbprovision.conda.rattler_child", "aws", "moto_server"}.isdisjoint(a.rpartition("/")[2] for a in sys.orig_argv[:4]) or os.environ.pop("COVERAGE_PROCESS_CONFIG", None)' \
+    echo 'import os, sys; {"nbprovision.conda.rattler_child", "aws", "moto_server", "tests.support.sagemaker_states"}.isdisjoint(a.rpartition("/")[2] for a in sys.orig_argv[:4]) or os.environ.pop("COVERAGE_PROCESS_CONFIG", None)' \
         >"$packages/a0_not_measured.pth"
     printf '%s\n' "$made_from ${NBPROVISION_PYTHON-}" >"$venv/.made-from"
 fi

@@ -15,17 +15,27 @@ import pytest
 
 AWS = Path(sys.executable).with_name("aws")
 _MOTO = Path(sys.executable).with_name("moto_server")
+_ROOT = Path(__file__).parents[2]
 NEEDED = pytest.mark.skipif(not (AWS.exists() and _MOTO.exists()), reason="awscli or moto[server] is not installed")
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[str]:
-    """The address of a server that answers."""
+def serving(*, states: bool = False) -> Iterator[str]:
+    """The address of a server that answers.
+
+    Args:
+        states: With the patches of `sagemaker_states`.
+
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tests.support.sagemaker_states"] if states else [str(_MOTO)]
     process = subprocess.Popen(
-        [_MOTO, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, "-H", "127.0.0.1", "-p", str(port)],
+        cwd=_ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     address = f"http://127.0.0.1:{port}"
     try:
