@@ -41,6 +41,7 @@ _DEFAULT_PATH = object()  # --user-playbook without a path
 _PLACES = (
     "playbook",
     "bundle",
+    "ring",
     "tool",
     "sha256",
     "assets",
@@ -53,8 +54,8 @@ _PLACES = (
 )
 # Passed to the script as they are.
 _SCRIPT_OPTIONS = (
-    "playbook", "tool", "sha256", "assets_url", "index_url", "on_create", "strict", "platform", "home", "user_playbook",
-    "on_finish",
+    "playbook", "ring", "tool", "sha256", "assets_url", "index_url", "on_create", "strict", "platform", "home",
+    "user_playbook", "on_finish",
 )  # fmt: skip
 # Passed to the run that the script starts.
 _RUN_OPTIONS = ((("-e", "--extra-vars"), "KEY=VALUE"), (("-t", "--tags"), "A,B"), (("--skip-tags",), "A,B"))
@@ -73,13 +74,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "playbook",
         nargs="?",
         metavar="PLAYBOOK",
-        help="an absolute path on the notebook's volume, or s3://BUCKET/KEY; required without --bundle",
+        help="an absolute path on the notebook's volume, or s3://BUCKET/KEY; required without --bundle and --ring",
     )
     add(
         "--bundle",
         metavar="FILE",
         help="a bundle in place of PLAYBOOK and --tool, for a notebook without a network: an absolute path on the "
         "volume, or s3://BUCKET/KEY.tar",
+    )
+    add(
+        "--ring",
+        metavar="URL",
+        help="s3://BUCKET/PREFIX/rings/RING in place of PLAYBOOK: at each start, the script runs the release that this "
+        "ring of a fleet points to",
     )
     add("--inline", action="store_true", help="PLAYBOOK is a local file; its content goes into the script")
     add(
@@ -170,11 +177,15 @@ def execute(options: argparse.Namespace) -> int:
             )
     options.playbook = _place(options)
     flags = [f"--{name}" for name in _RUN_FLAGS if getattr(options, name)]
-    if flags and (options.inline or "://" in options.playbook):
+    if flags and (options.inline or options.ring or "://" in options.playbook):
         raise UsageError(
             f"{flags[0]} is for a playbook on the notebook's volume",
-            cause="the lock is a folder beside the playbook, and the script brings the playbook alone",
-            cure="put the playbook and its lock on the volume, and give the playbook's absolute path there",
+            cause="a release with a lock is locked already"
+            if options.ring
+            else "the lock is a folder beside the playbook, and the script brings the playbook alone",
+            cure="leave it out"
+            if options.ring
+            else "put the playbook and its lock on the volume, and give the playbook's absolute path there",
         )
     environment = _environment(options.env)
     for option in ("index_url", "tool", "assets_url", "on_finish"):
@@ -218,19 +229,22 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _place(options: argparse.Namespace) -> str:
-    """The place of the playbook or of the bundle.
+    """The place of the playbook or of the bundle; empty for a ring.
 
     Raises:
-        UsageError: both are given, or neither.
+        UsageError: none is given, or more than one.
 
     """
+    if options.ring is not None:
+        _refuse_beside_ring(options)
+        return ""
     if options.bundle is not None:
         _refuse_beside_bundle(options)
         _check_bundle(options.bundle)
         return str(options.bundle)
     if options.playbook is None:
         raise UsageError(
-            "nbprovision lifecycle render needs PLAYBOOK or --bundle",
+            "nbprovision lifecycle render needs PLAYBOOK, --bundle or --ring",
             cure="`nbprovision lifecycle render --help` lists the options",
         )
     if options.playbook.endswith(BUNDLE):
@@ -240,6 +254,26 @@ def _place(options: argparse.Namespace) -> str:
             cure=f"write --bundle {options.playbook}",
         )
     return str(options.playbook)
+
+
+def _refuse_beside_ring(options: argparse.Namespace) -> None:
+    """Refuse what a ring's releases replace.
+
+    Raises:
+        UsageError: an option has no meaning with a ring.
+
+    """
+    for given, shown in (
+        (options.playbook, f"PLAYBOOK {options.playbook}"),
+        (options.bundle, f"--bundle {options.bundle}"),
+        (options.inline, "--inline"),
+    ):
+        if given:
+            raise UsageError(
+                f"{shown} cannot be combined with --ring",
+                cause="each release of a ring has its own playbook",
+                cure="leave it out; --root-tasks takes a local copy of a playbook, for root's part",
+            )
 
 
 def _refuse_beside_bundle(options: argparse.Namespace) -> None:

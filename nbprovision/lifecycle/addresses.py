@@ -21,6 +21,9 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", re.IGNORECASE)
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _BUCKET = re.compile(r"s3://(?!.*\.\.[^/]*(?:/|$))[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?P<key>/.*)?")
 # The script appends a file name, so that a query or a fragment is impossible; a user would be a secret.
+# A ring is part of the names of its lifecycle configurations:
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateNotebookInstanceLifecycleConfig.html
+_RING = re.compile(r"(?P<folder>.*)/rings/(?P<name>(?=.{1,63}$)[a-zA-Z0-9](-*[a-zA-Z0-9])*)")
 _HTTPS = re.compile(r"https://[^\s/?#@]+(/[^\s?#]*)?")
 _ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip", ".egg")
 _HOME = re.compile(r"(/[A-Za-z0-9._-]+)+")
@@ -90,6 +93,22 @@ def bucket(option: str, url: str, *, is_file: bool = False) -> str:
             cure=f"add the name: {url.rstrip('/')}/team.yml",
         )
     return url
+
+
+def ring(url: str) -> str:
+    """Return the URL of a ring's pointer.
+
+    Raises:
+        UsageError: it has another form.
+    """
+    form = "s3://BUCKET/PREFIX/rings/RING"
+    if not url.startswith("s3://") or not _RING.fullmatch(url):
+        raise UsageError(
+            f"--ring {url} is not a URL of the form {form}",
+            cause="RING has 1 to 63 letters, digits and hyphens, a letter or digit at both ends",
+            cure=f"write {form}, where `nbprovision fleet publish` puts the ring's pointer",
+        )
+    return bucket("--ring", url, is_file=True)
 
 
 def folder(option: str, text: str, user_home: str) -> str:

@@ -3,6 +3,8 @@
 The first stage fetches ``bootstrap.sh`` of this version, checked by its sha256, from beside the tool's wheels, from
 the wheel itself, or from a bundle. All further code is in that file, so that the script stays small.
 
+The script of a ring names no playbook: it hands ``ring:`` and the URL of the ring's pointer to ``bootstrap.sh``.
+
 Limits: https://docs.aws.amazon.com/sagemaker/latest/dg/notebook-lifecycle-config.html (16,384 characters of base64,
 five minutes). The template is ``script.sh`` beside this module.
 """
@@ -96,7 +98,9 @@ class ScriptRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         playbook: An absolute path on the machine or an ``s3://`` URL; with ``payload``, the name of its first file. A
-            bundle has a name that ends with ``.tar``.
+            bundle has a name that ends with ``.tar``. Empty for a ring.
+        ring: In place of a playbook: the ``s3://BUCKET/PREFIX/rings/RING`` URL of a ring's pointer, whose release the
+            script runs. Each release names its version of the tool, so that ``tool`` is a place of many wheels.
         payload: Files that go into the script, by their relative paths: the playbook and the files that it names.
         executable: The names of the programs among them.
         tool: The path of a folder of wheels or a wheel on the machine, an ``s3://`` URL that wheels lie under, the
@@ -119,11 +123,12 @@ class ScriptRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     Raises:
         UsageError: neither ``tool`` nor ``index_url`` names the source of the tool. The public index is not a default:
-            the project does not own its name there.
+            the project does not own its name there. Or there is both a ring and a playbook, or neither.
 
     """
 
-    playbook: str
+    playbook: str = ""
+    ring: str | None = None
     payload: Mapping[str, bytes] = {}
     executable: Collection[str] = ()
     tool: str | None = None
@@ -142,7 +147,11 @@ class ScriptRequest(msgspec.Struct, frozen=True, kw_only=True):
     root: RootPart | None = None
 
     def __post_init__(self) -> None:
-        """Refuse to guess the source of the tool."""
+        """Refuse to guess the source of the tool, and what to run."""
+        if (self.ring is None) == (not self.playbook):
+            raise UsageError(
+                "a script needs either a playbook or a ring", cause="a ring's releases have their own playbooks"
+            )
         if self.tool is None and self.index_url is None and not self.is_bundle:
             raise UsageError(
                 "--tool or --index-url is required: the source of nbprovision",
@@ -166,11 +175,11 @@ def validated(request: ScriptRequest) -> ScriptRequest:
 
     """
     user_home = PLATFORMS[request.platform].user_home
-    playbook = request.playbook if request.payload else _playbook(request, user_home)
+    playbook = request.playbook if request.payload or request.ring else _playbook(request, user_home)
     own = request.user_playbook
     if own is not None:
         own = addresses.path("--user-playbook", own, user_home, is_file=True)
-        if posixpath.normpath(own) == posixpath.normpath(playbook):
+        if playbook and posixpath.normpath(own) == posixpath.normpath(playbook):
             raise UsageError(
                 f"--user-playbook {own} is also the playbook of the team",
                 cause="it would run twice, and its errors would count as the user's",
@@ -179,6 +188,7 @@ def validated(request: ScriptRequest) -> ScriptRequest:
     return msgspec.structs.replace(
         request,
         playbook=playbook,
+        ring=None if request.ring is None else _ring(request),
         user_playbook=own,
         tool=_source(request, user_home),
         sha256=None,
@@ -208,6 +218,24 @@ def _playbook(request: ScriptRequest, user_home: str) -> str:
         else "the script runs on another machine",
         cure=cures[option],
     )
+
+
+def _ring(request: ScriptRequest) -> str:
+    """Return the URL of the ring's pointer.
+
+    Raises:
+        UsageError: it has another form, or the tool can come in one version only.
+
+    """
+    url = addresses.ring(request.ring or "")
+    tool = request.tool or ""
+    if not tool.startswith(("s3://", "/", "~/")) or tool.endswith(".whl"):
+        raise UsageError(
+            f"--ring {url} needs a folder of wheels as --tool",
+            cause="each release names its version of nbprovision, and the script takes the wheel from there",
+            cure=f"write --tool {url.rsplit('/', 2)[0]}/wheels",
+        )
+    return url
 
 
 def _source(request: ScriptRequest, user_home: str) -> str | None:
@@ -261,7 +289,7 @@ def render(request: ScriptRequest) -> str:
         if _is_in_bundle(request)
         else f"{BOOTSTRAP_NAME} (sha256 {digest[:8]}...) or its wheel",
         "SHA256": digest,
-        "PLAYBOOK": _quoted(f"inline:{next(iter(request.payload))}" if request.payload else request.playbook, _RENAME),
+        "PLAYBOOK": _quoted(_first_argument(request), _RENAME),
         "PAYLOAD": f" <<'NBPROVISION-END'\n{payload}\nNBPROVISION-END" if payload else "",
         "OPTIONS": " ".join(map(_quoted, ["--deadline", str(request.seconds - _RESERVE), *request.options])),
         "ENVIRONMENT": _environment(request, home),
@@ -296,6 +324,13 @@ def render(request: ScriptRequest) -> str:
             else "shorten the options",
         )
     return script
+
+
+def _first_argument(request: ScriptRequest) -> str:
+    """Return what ``bootstrap.sh`` gets in the place of a playbook."""
+    if request.ring is not None:
+        return f"ring:{request.ring}"
+    return f"inline:{next(iter(request.payload))}" if request.payload else request.playbook
 
 
 def bootstrap() -> bytes:

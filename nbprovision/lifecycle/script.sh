@@ -91,7 +91,7 @@ if [ -n "$copier" ]; then
 fi
 
 # The report of the user's part is data: numbers and a few words, or nothing.
-changed=- failed=- version=@VERSION@ after='' used='' rest='' word='done' worker=''
+changed=- failed=- version=@VERSION@ after='' used='' release='' rest='' word='done' worker=''
 set -f
 for fact in $(/usr/bin/tail -c 4000 $facts); do
     [ ${#fact} -le 40 ] || continue
@@ -102,6 +102,7 @@ for fact in $(/usr/bin/tail -c 4000 $facts); do
     version=?*) version=${fact#*=} ;;
     fallback=playbook | fallback=tool | fallback=both) after=" $fact" ;;
     used=?*) used=" $fact" ;;
+    release=?*) release=" $fact" ;;
     user_status=?* | mode=check) rest=" $fact" ;;
     skipped) word=skipped ;;
     worker) worker=1 ;;
@@ -117,7 +118,7 @@ case $status in
 esac
 spent=$(tenths)
 line="nbprovision: $word status=$status$after$used seconds=$((spent / 10)).$((spent % 10)) changed=$changed failed=$failed"
-line="$line version=$version hook=@HOOK@@ROOT_WORD@$rest"
+line="$line version=$version hook=@HOOK@@ROOT_WORD@$release$rest"
 [ -z "$as_user" ] || echo "$line" >$run/@HOOK@
 echo "$line"
 @END@

@@ -64,6 +64,7 @@ VARIANTS = {
     "studio": ScriptRequest(playbook="/home/sagemaker-user/team.yml", platform="studio", tool="~/wheels"),
     "bundle": ScriptRequest(playbook="/home/ec2-user/SageMaker/the team's.tar"),
     "bundle in a bucket": ScriptRequest(playbook="s3://team-bucket/books/the team's.tar"),
+    "ring": ScriptRequest(ring="s3://team-bucket/the team's/rings/stable", tool="s3://team-bucket/the team's/wheels"),
     "https": ScriptRequest(playbook=PLAYBOOK, tool=WHEELS, assets_url="https://assets.example.com/nbprovision/"),
     "everything": ScriptRequest(
         playbook="team.yml",
@@ -253,6 +254,8 @@ def test_a_script_that_is_too_large_is_refused_with_its_size() -> None:
         (137, "nbprovision: result worker", "background status=7 seconds=3.2 changed=- failed=- version=V hook=on-start"),
         (0, "nbprovision: result user_status=4",
          "done status=0 seconds=3.2 changed=- failed=- version=V hook=on-start user_status=4"),
+        (4, "nbprovision: result fallback=playbook used=0.9.0 version=0.9.0 release=0123456789ab",
+         "failed status=4 fallback=playbook used=0.9.0 seconds=3.2 changed=- failed=- version=0.9.0 hook=on-start release=0123456789ab"),
         (0, "localhost : ok=1 changed=$(id) failed=x", "done status=0 seconds=3.2 changed=- failed=- version=V hook=on-start"),
         (0, "nbprovision: result version=$(touch${IFS}x) used=`id` fallback=all * /* [a-z]",
          "done status=0 seconds=3.2 changed=- failed=- version=V hook=on-start"),

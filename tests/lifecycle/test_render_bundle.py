@@ -40,7 +40,7 @@ def test_another_source_wins(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 REFUSED = [
-    ([], "needs PLAYBOOK or --bundle", "lists the options"),
+    ([], "needs PLAYBOOK, --bundle or --ring", "lists the options"),
     (["team.yml", "--bundle", "/a.tar"], "has a playbook already", "--root-tasks takes a local copy"),
     (["/a.tar", "--tool", "/w"], "PLAYBOOK /a.tar is a bundle", "write --bundle /a.tar"),
     (["--bundle", "/a.zip"], "--bundle /a.zip is not the name of a bundle", "write --bundle /a.zip.tar"),
