@@ -26,7 +26,7 @@ LONGEST_FILE = 800  # lines; a file is cut where its theme changes, so this is f
 ORDER = (
     "model", "root", "system", "machine", "state", "report", "playbook", "lint",
     "files", "indexes", "pip", "conda", "channel", "jupyter", "r", "services",
-    "lifecycle", "engine", "lock", "bundle", "reference", "catalogue", "cli", "api", "__init__", "__main__",
+    "lifecycle", "engine", "lock", "bundle", "fleet", "reference", "catalogue", "cli", "api", "__init__", "__main__",
 )  # fmt: skip
 SUBJECTS = {"files", "indexes", "pip", "conda", "channel", "jupyter", "r", "services"}
 # These are handed the tasks, and know none of them.
@@ -301,13 +301,14 @@ def test_the_way_in_judges_nothing(module: str) -> None:
 
 # What a distribution is imported as, if not by its name.
 IMPORTED_AS = {"pyyaml": "yaml", "py-rattler": "rattler", "ruamel-yaml": "ruamel", "backports-zstd": "backports"}
-# Python 3.14 has zstd itself; a kernel is tried by the jupyter_client of its own environment.
-NOT_OURS = {"compression", "jupyter_client"}
+# Python 3.14 has zstd itself; a kernel is tried by the jupyter_client of its own environment; boto3 is made of botocore.
+NOT_OURS = {"compression", "jupyter_client", "botocore"}
 
 
 def test_every_dependency_is_declared_and_used() -> None:
-    declared = tomlkit.parse((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]  # type: ignore[index]
-    names = {canonicalize_name(Requirement(str(line)).name) for line in declared}  # type: ignore[union-attr]
+    project = tomlkit.parse((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["fleet"]]  # type: ignore[index, misc]
+    names = {canonicalize_name(Requirement(str(line)).name) for line in declared}
     used = {name.split(".")[0] for path in FILES for _, name in imports(ast.parse(path.read_text()))}
     foreign = used - set(sys.stdlib_module_names) - NOT_OURS - {"nbprovision"}
     assert foreign == {IMPORTED_AS.get(name, name) for name in names}

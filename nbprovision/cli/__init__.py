@@ -29,6 +29,7 @@ COMMANDS = {
     "task": "run one task: parameters as JSON on standard input, the result as JSON",
     "clean": "remove caches and leftovers of this tool, or show how much that would free",
     "lifecycle": "render a lifecycle script for a notebook instance",
+    "fleet": "publish releases of a playbook for many notebook instances, ring by ring",
 }
 
 

@@ -80,6 +80,12 @@ BAD = {
     "lifecycle render": 5,
     "lifecycle render BAD.yml": 5,
     "lifecycle render WRONG.yml --inline": 4,
+    "fleet": 5,
+    "fleet publsh": 5,
+    "fleet publish": 4,
+    "fleet status -f BAD.yml": 4,
+    "fleet promote -f FLEET.yml earli": 5,
+    "fleet publish -f FLEET.yml": 4,
 }
 # A fault begins a line (within a run below the task's line); every further line is indented below it.
 _HEAD = re.compile(r"( *)(error|warning): (?:[^ :]+:\d+:\d+: )?(?P<message>\S.*)")
@@ -94,6 +100,7 @@ def folder(tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "WRONG.yml").write_text("- tasks:\n    - ensure_file: {paht: x}\n    - ensure_venv: {}\n")
     (tmp_path / "BAD.yml").write_text("- tasks:\n    - ensure_command: {argv: [/bin/false]}\n")
     (tmp_path / "RULE.yml").write_text("- tasks:\n    - ensure_kernel: {env: nowhere}\n")
+    (tmp_path / "FLEET.yml").write_text("fleet: a\nbucket: s3://abc\nplaybook: WRONG.yml\nrings: [{name: early}]\n")
     (tmp_path / "environment.yml").write_text("name: x\ndependencies: [python]\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -115,7 +122,7 @@ def test_every_command_shows_a_fault_in_one_way(capsys: pytest.CaptureFixture[st
         assert not re.match(r"argument |the following arguments|Error|error", message), message
         assert words in ([], ["why"], ["fix"], ["why", "fix"]), told
         assert "fix" in words or line.startswith(
-            ("run WRONG", "lock WRONG", "bundle WRONG", "lint WRONG", "lifecycle render WRONG")
+            ("run WRONG", "lock WRONG", "bundle WRONG", "lint WRONG", "lifecycle render WRONG", "fleet publish")
         ), told
 
 
