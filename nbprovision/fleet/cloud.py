@@ -77,7 +77,7 @@ class Cloud:
             ) from None
         self._policy = policy
         self._config = botocore.config.Config(
-            retries={"mode": "adaptive", "max_attempts": _ATTEMPTS},
+            retries={"mode": "adaptive", "total_max_attempts": _ATTEMPTS},
             connect_timeout=10,
             read_timeout=60,
             max_pool_connections=2 * MOST_THREADS,
@@ -212,7 +212,7 @@ class _Explained:
                 "the region of AWS is missing" if isinstance(error, exceptions.NoRegionError) else str(error),
                 cure="write it into the fleet file, `region: eu-west-1`, or set AWS_REGION",
             )
-        if isinstance(error, exceptions.HTTPClientError):
+        if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
             return TaskFailed(
                 f"{about}AWS cannot be reached",
                 cause=str(error),
