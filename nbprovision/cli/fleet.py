@@ -7,17 +7,21 @@ import hashlib
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from nbprovision.catalogue import Catalogue
 from nbprovision.cli.lint import assumed
+from nbprovision.cli.parser import seconds
 from nbprovision.fleet import definition, moves, overview, placement, publish, script
 from nbprovision.fleet import release as releases
-from nbprovision.fleet.bucket import SCRIPTS, Bucket, short
+from nbprovision.fleet.bucket import Bucket, short
 from nbprovision.fleet.cloud import Cloud, Policy
 from nbprovision.fleet.definition import Fleet
 from nbprovision.fleet.instances import Instance, members, of_ring
+from nbprovision.fleet.policies import policy
+from nbprovision.fleet.rescue import WAIT, Rescue, Way, how_to_return, plan
 from nbprovision.fleet.steps import Step
+from nbprovision.fleet.templates import FORMS, WARNING, configurations, rendered
 from nbprovision.lifecycle.playbook import root_calls
 from nbprovision.lifecycle.root_part import RootPart, root_part
 from nbprovision.machine.machine import Machine
@@ -25,7 +29,6 @@ from nbprovision.machine.ownership import refuse_foreign
 from nbprovision.report.colour import print_message, shown
 from nbprovision.report.document import render_plain
 from nbprovision.services.root_task import RootTask
-from nbprovision.system.context import in_parallel
 from nbprovision.system.secrets import masked
 
 _EPILOG = """
@@ -33,6 +36,7 @@ examples:
   nbprovision fleet publish                pack the playbook, and point the first ring to it
   nbprovision fleet status                 what the last starts reported, ring by ring
   nbprovision fleet promote                the release goes to the next ring, if the ring before is well
+  nbprovision fleet policy publisher       a policy of IAM for those who publish
   nbprovision fleet back                   the release before it comes back, by one write for each ring
 
 exit status:
@@ -48,8 +52,12 @@ _ACTIONS: dict[str, tuple[str, Policy]] = {
     "promote": ("point the next ring to the release of the ring before it, if that ring is well", "publisher"),
     "back": ("point rings to the release that they had before", "publisher"),
     "status": ("show what the last starts of all instances reported", "reader"),
+    "rescue": ("bring an instance into service whose script keeps it from starting", "roller"),
+    "policy": ("print a policy of IAM", "reader"),
+    "render": ("print the lifecycle configurations as a file of Terraform, CloudFormation or the CDK", "reader"),
 }
-_CHANGING = ("publish", "promote", "back")
+_CHANGING = ("publish", "promote", "back", "rescue")
+_PRINTING = ("policy", "render")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -65,11 +73,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
                 "back": "default: every ring with the newest release",
             }
             add("ring", nargs="?", metavar="RING", help=rings[name])
+        if name == "rescue":
+            add("name", metavar="NAME", help="the name of the instance")
+            add("--way", choices=get_args(Way), default="disassociate", help="default: %(default)s (docs/fleet.md)")
+            add("--wait", type=seconds, default=WAIT, metavar="SECONDS", help="for each state; default: %(default)s")
+        if name == "policy":
+            add("kind", choices=get_args(Policy), metavar="KIND", help=f"one of: {', '.join(get_args(Policy))}")
+        if name == "render":
+            add("form", choices=FORMS, metavar="FORM", help=f"one of: {', '.join(FORMS)} (in Python)")
+            add("--offline", action="store_true", help="do not look into the bucket: the first revision of each ring")
         if name == "promote":
             add("--force", metavar="REASON", help="promote although the ring before is not well; the pointer keeps why")
         if name in _CHANGING:
             add("--check", action="store_true", help="only show what would change")
         add("-f", "--file", type=Path, default=Path("fleet.yml"), metavar="FILE", help="default: %(default)s")
+        if name in _PRINTING:
+            continue
         add("--format", choices=("text", "json"), default="text", help="json: one document on standard output")
         add("--home", type=Path, metavar="DIR", help="folder of state, lock, log and caches")
 
@@ -88,6 +107,9 @@ def execute(options: argparse.Namespace) -> int:
         "promote": _promote,
         "back": _back,
         "status": _status,
+        "rescue": _rescue,
+        "policy": _policy,
+        "render": _render,
     }[options.action]
     return run(options, fleet)
 
@@ -110,15 +132,11 @@ def _cache(options: argparse.Namespace, fleet: Fleet) -> Path:
 
 
 def _publish(options: argparse.Namespace, fleet: Fleet) -> int:
-    def there() -> Machine:
-        env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **fleet.script.env}
-        return assumed("notebook-instance", env, Path("/"))
-
-    release = releases.make(fleet.name, fleet.playbook, there(), lambda: _machine(options), Catalogue())
+    release = releases.make(fleet.name, fleet.playbook, _there(fleet), lambda: _machine(options), Catalogue())
     for note in release.notes:
         print_message(f"warning: {note}")
     cloud, bucket = _connect(options, fleet)
-    publication = publish.plan(cloud, bucket, fleet, release, _root(fleet, there()))
+    publication = publish.plan(cloud, bucket, fleet, release, _root(fleet))
     first = fleet.rings[0]
     count = f"{release.files} files" if release.files > 1 else "1 file"
     print_text(options, f"release {short(release.digest)} of {fleet.playbook}: {count}, {len(release.content):,} bytes")
@@ -149,10 +167,17 @@ def _publish(options: argparse.Namespace, fleet: Fleet) -> int:
     return 0
 
 
-def _root(fleet: Fleet, there: Machine) -> RootPart | None:
+def _there(fleet: Fleet) -> Machine:
+    """An instance, of which only the platform and the variables of the scripts are known."""
+    env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **fleet.script.env}
+    return assumed("notebook-instance", env, Path("/"))
+
+
+def _root(fleet: Fleet) -> RootPart | None:
     """Root's part of the scripts, of the playbook's ``root_tasks``."""
-    calls = root_calls(fleet.playbook, there, Catalogue(), {})
-    return root_part(call for call in calls if not (isinstance(call.task, RootTask) and call.task.of_users(there)))
+    machine = _there(fleet)
+    calls = root_calls(fleet.playbook, machine, Catalogue(), {})
+    return root_part(call for call in calls if not (isinstance(call.task, RootTask) and call.task.of_users(machine)))
 
 
 def _outdated(cloud: Cloud, fleet: Fleet, rings: Collection[str]) -> list[Instance]:
@@ -209,7 +234,7 @@ def _promote(options: argparse.Namespace, fleet: Fleet) -> int:
 def _back(options: argparse.Namespace, fleet: Fleet) -> int:
     wanted = None if options.ring is None else fleet.ring(options.ring)
     cloud, bucket = _connect(options, fleet)
-    states = in_parallel(bucket.ring, fleet.rings if wanted is None else (wanted,))
+    states = bucket.states(fleet.rings if wanted is None else (wanted,), bucket.listing())
     chosen = moves.of_newest(states) if wanted is None else states
     steps = moves.back_steps(cloud, bucket, chosen)
     for state in chosen:
@@ -231,10 +256,41 @@ def _status(options: argparse.Namespace, fleet: Fleet) -> int:
 
 def _plan(options: argparse.Namespace, fleet: Fleet) -> int:
     cloud, bucket = _connect(options, fleet)
-    places = placement.placed(cloud, fleet, script.revisions(stored.name for stored in bucket.list(SCRIPTS)))
+    places = placement.placed(cloud, fleet, script.revisions(bucket.listing()))
     for line in placement.lines(fleet, places):
         print_text(options, line)
     _print_document(options, {"fleet": fleet.name, "instances": [place.document() for place in places]})
+    return 0
+
+
+def _rescue(options: argparse.Namespace, fleet: Fleet) -> int:
+    cloud, _ = _connect(options, fleet)
+    rescue = Rescue(cloud, options.name, options.wait, lambda line: print_text(options, line))
+    instance = rescue.look()
+    rescue.check(instance, options.way)
+    if options.check:
+        for line in plan(instance, options.way):
+            print_text(options, f"would {line}")
+    else:
+        rescue.run(instance, options.way)
+        for line in how_to_return(instance, options.way):
+            print_text(options, line)
+    document = {"instance": instance.name, "configuration": instance.configuration or None, "way": options.way}
+    _print_document(options, {"changed": True, "check": options.check, **document})
+    return 0
+
+
+def _policy(options: argparse.Namespace, fleet: Fleet) -> int:
+    sys.stdout.write(render_plain(policy(fleet, options.kind)))
+    return 0
+
+
+def _render(options: argparse.Namespace, fleet: Fleet) -> int:
+    bucket = None if options.offline else _connect(options, fleet)[1]
+    every = configurations(fleet, _root(fleet), bucket)
+    if options.form == "terraform":
+        print_message(f"warning: {WARNING}")
+    sys.stdout.write(rendered(options.form, fleet, every))
     return 0
 
 

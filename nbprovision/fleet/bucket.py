@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -13,6 +13,7 @@ from nbprovision.fleet.cloud import Cloud, Conflict, Missing, server_time
 from nbprovision.fleet.definition import Fleet, Ring
 from nbprovision.fleet.pointer import Pointer
 from nbprovision.model.errors import TaskFailed
+from nbprovision.system.context import in_parallel
 
 RELEASES = "releases/"
 RINGS = "rings/"
@@ -91,15 +92,34 @@ class Bucket:
         self._fleet = fleet
         self.now = 0.0  # of the last list, by the clock of S3
 
-    def list(self, folder: str) -> Iterator[Stored]:
+    def listed(self, folder: str, **options: str) -> Iterator[Stored]:
         """Return the objects of a folder; raises as `Cloud.call` does."""
-        prefix = f"{self._fleet.prefix}{folder}"
-        pages = self._cloud.pages("s3", "list_objects_v2", Bucket=self._fleet.bucket, Prefix=prefix)
+        prefix = self._key(folder)
+        pages = self._cloud.pages("s3", "list_objects_v2", Bucket=self._fleet.bucket, Prefix=prefix, **options)
         for page in pages:
             self.now = server_time(page)
             for item in msgspec.convert(page.get("Contents", []), list[_Listed]):
                 name = item.Key.removeprefix(self._fleet.prefix)
                 yield Stored(name=name, etag=item.ETag, size=item.Size, modified=item.LastModified.timestamp())
+
+    def listing(self) -> dict[str, Stored]:
+        """Return the objects of ``rings/``, ``scripts/`` and ``wheels/`` by name: one call, as they are few.
+
+        S3 denies a request for a missing object, unless the caller may list the whole bucket: so it is not asked.
+        """
+        every = self.listed("", StartAfter=self._key(RINGS.rstrip("/")))
+        return {stored.name: stored for stored in every if stored.name.startswith((RINGS, SCRIPTS, WHEELS))}
+
+    def exists(self, name: str) -> bool:
+        """Whether an object exists."""
+        return any(stored.name == name for stored in self.listed(name))
+
+    def states(self, rings: Sequence[Ring], listing: Mapping[str, Stored]) -> list[RingState]:
+        """Return the pointers of rings, in their order; raises as `ring` does."""
+        return in_parallel(
+            lambda ring: self.ring(ring) if f"{RINGS}{ring.name}" in listing else RingState(ring=ring, pointer=None),
+            rings,
+        )
 
     def get(self, name: str, most: int) -> Content | None:
         """Return the first ``most`` bytes of an object; None if it does not exist."""
@@ -122,14 +142,6 @@ class Bucket:
             return True
         content = self.get(stored.name, len(data) + 1)  # the mark of an encrypted object is another one
         return content is not None and content.data == data
-
-    def exists(self, name: str) -> bool:
-        """Whether an object exists."""
-        try:
-            self._cloud.call("s3", "head_object", Bucket=self._fleet.bucket, Key=self._key(name))
-        except Missing:
-            return False
-        return True
 
     def put(self, name: str, data: bytes, *, etag: str = "") -> None:
         """Write an object, unless it differs from the expected state.

@@ -206,10 +206,15 @@ class _Explained:
                 cure="set AWS_PROFILE, or log in: `aws configure sso`, `aws configure`",
             )
         if isinstance(error, exceptions.ProfileNotFound):
-            return TaskFailed(str(error), cure="correct AWS_PROFILE: `aws configure list-profiles` shows the names")
+            return TaskFailed(
+                "the profile of AWS does not exist",
+                cause=str(error),
+                cure="correct AWS_PROFILE: `aws configure list-profiles` shows the names",
+            )
         if isinstance(error, exceptions.NoRegionError | exceptions.InvalidRegionError):
             return TaskFailed(
-                "the region of AWS is missing" if isinstance(error, exceptions.NoRegionError) else str(error),
+                "the region of AWS is missing or wrong",
+                cause=str(error),
                 cure="write it into the fleet file, `region: eu-west-1`, or set AWS_REGION",
             )
         if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):

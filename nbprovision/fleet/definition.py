@@ -21,7 +21,7 @@ Value = TypeVar("Value")
 Restart = Literal["never", "stopped", "all"]
 
 # Names of the platform's configurations; ARNs have them in lowercase.
-_NAME = re.compile(r"[a-z0-9](-*[a-z0-9])*")
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _KEY = re.compile(r"[A-Za-z0-9._/-]*")
 _LONGEST = 63  # characters of a configuration's name
 _REVISION = 5  # characters of -rN that stay free: -r999
@@ -224,7 +224,7 @@ class _Reader:
             raise InvalidPlaybook(
                 f"'{text[:_LONGEST]}' cannot be a name here",
                 cause="names of lifecycle configurations are made of it, and their ARNs are in lowercase",
-                cure="write lowercase letters, digits, and hyphens between them",
+                cure="write lowercase letters, digits, and single hyphens between them",
                 position=node.position,
             )
         return text

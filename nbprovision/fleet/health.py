@@ -163,13 +163,14 @@ def _judged(
 def failure(report: InstanceReport, release: str) -> str:
     """Return the reason why a report shows a failure; empty if it does not.
 
-    A failure of another release than the ring's is one of the past: the next start takes the ring's.
+    A failure of another release than the ring's is one of the past: the next start takes the ring's. An instance that
+    could not ask for the release, and ran the last good one, shows nothing about it.
     """
     if release not in (report.wanted, report.release):
         return ""
     if report.fallback and report.wanted == release:
         return f"{short(release)} could not be run: {report.fallback}"
-    if report.status in (0, _BACKGROUND):
+    if report.status in (0, _BACKGROUND) or (report.fallback and not report.failures):
         return ""
     if report.failures:
         first, more = report.failures[0], len(report.failures) - 1

@@ -64,7 +64,9 @@ def release_of(before: RingHealth) -> str:
     """
     if not before.release:
         raise TaskFailed(
-            f"{before.ring.name} has no release yet", cure="begin with the first ring: nbprovision fleet publish"
+            f"{before.ring.name} has no release yet",
+            cause="a ring gets the release of the ring before it",
+            cure="begin with the first ring: nbprovision fleet publish, then promote",
         )
     return before.release
 

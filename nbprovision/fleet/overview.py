@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from nbprovision.fleet import health, instances, reports, script
-from nbprovision.fleet.bucket import SCRIPTS, Bucket, RingState
+from nbprovision.fleet.bucket import Bucket
 from nbprovision.fleet.cloud import Cloud
 from nbprovision.fleet.definition import Fleet
 from nbprovision.fleet.health import InstanceHealth, RingHealth
@@ -84,8 +84,9 @@ def take(cloud: Cloud, bucket: Bucket, fleet: Fleet, cache: Path, *, examine: bo
     Raises:
         TaskFailed: AWS refuses a call, or a pointer is damaged.
     """
-    states: Sequence[RingState] = in_parallel(bucket.ring, fleet.rings)
-    newest = script.revisions(stored.name for stored in bucket.list(SCRIPTS))
+    listing = bucket.listing()
+    states = bucket.states(fleet.rings, listing)
+    newest = script.revisions(listing)
     every = instances.members(cloud, fleet)
     received = reports.read(bucket, {instance.name for instance in every}, cache / "reports.json")
     by_name = {state.ring.name: state for state in states}
@@ -204,7 +205,7 @@ def _remarks(overview: Overview) -> list[str]:
             if each.report is not None and each.drifted:
                 remarks.append(f"{name}: {each.instance.name} had drift, and mended it: {', '.join(each.report.drift)}")
             if each.state == "ok" and each.report is not None and each.report.fallback:
-                remarks.append(f"{name}: {each.instance.name} runs an older release: {each.report.fallback}")
+                remarks.append(f"{name}: {each.instance.name} did not get the ring's release: {each.report.fallback}")
         outdated = overview.outdated(ring)
         if outdated:
             names = ", ".join(each.instance.name for each in outdated[:5])

@@ -13,7 +13,7 @@ import msgspec
 
 from nbprovision.bundle.tool import own_wheel
 from nbprovision.fleet import script
-from nbprovision.fleet.bucket import SCRIPTS, WHEELS, Bucket, RingState, Stored, short
+from nbprovision.fleet.bucket import WHEELS, Bucket, RingState, Stored, short
 from nbprovision.fleet.cloud import Cloud, Conflict, Refused
 from nbprovision.fleet.definition import Fleet, Ring
 from nbprovision.fleet.pointer import Pointer, plain, utc
@@ -56,22 +56,22 @@ def plan(cloud: Cloud, bucket: Bucket, fleet: Fleet, release: Release, root: Roo
         UsageError: a script cannot be rendered.
     """
     rendered = {ring.name: script.rendered(fleet, ring, root) for ring in fleet.rings}
-    steps = list(_uploads(bucket, fleet, rendered, root))
+    listing = bucket.listing()
+    steps = list(_uploads(bucket, fleet, listing, rendered, root))
     if not bucket.exists(release.name):
         put = partial(bucket.put, release.name, release.content)
         steps.append(Step(action="upload", target=release.name, detail=f"{len(release.content):,} bytes", work=put))
-    present = {stored.name: stored for stored in bucket.list(SCRIPTS)}
-    newest = script.revisions(present)
+    newest = script.revisions(listing)
     new_scripts = {}
     for ring in fleet.rings:
         revision = newest.get(ring.name, 0)
         text = rendered[ring.name]
-        if revision and bucket.has(present[script.object_name(ring.name, revision)], text.encode()):
+        if revision and bucket.has(listing[script.object_name(ring.name, revision)], text.encode()):
             continue
         configuration = Configuration(name=fleet.configuration(ring, revision + 1), script=text)
         new_scripts[ring.name] = revision + 1
         steps.append(_script_step(cloud, bucket, fleet, ring, revision + 1, configuration))
-    state = bucket.ring(fleet.rings[0])
+    state = bucket.states(fleet.rings[:1], listing)[0]
     if state.pointer is None or state.pointer.release != release.digest:
         steps.append(pointer_step(cloud, bucket, state, release.digest))
     return Publication(steps=tuple(steps), state=state, scripts=new_scripts)
@@ -92,19 +92,24 @@ def pointer_step(cloud: Cloud, bucket: Bucket, state: RingState, digest: str, re
     return Step(action="point", target=f"rings/{state.ring.name}", detail=f"{before} -> {short(digest)}", work=point)
 
 
-def _uploads(bucket: Bucket, fleet: Fleet, rendered: Mapping[str, str], root: RootPart | None) -> Iterator[Step]:
+def _uploads(
+    bucket: Bucket,
+    fleet: Fleet,
+    listing: Mapping[str, Stored],
+    rendered: Mapping[str, str],
+    root: RootPart | None,
+) -> Iterator[Step]:
     """Return the steps that put the tool into ``wheels/``.
 
     Raises:
         TaskFailed: this version is there with another content.
     """
-    present = {stored.name.removeprefix(WHEELS): stored for stored in bucket.list(WHEELS)}
     name, wheel = own_wheel()
     files = {name: wheel, BOOTSTRAP_NAME: bootstrap()}
     if root is not None and any(root.name in text for text in rendered.values()):
         files[root.name] = root.content
     for name, content in files.items():
-        stored = present.get(name)
+        stored = listing.get(WHEELS + name)
         if stored is None:
             put = partial(bucket.put, WHEELS + name, content)
             yield Step(action="upload", target=WHEELS + name, detail=f"{len(content):,} bytes", work=put)

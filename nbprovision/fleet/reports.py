@@ -59,7 +59,7 @@ def read(bucket: Bucket, wanted: Collection[str] | None, cache: Path) -> dict[st
     Raises:
         TaskFailed: the reports cannot be listed or read.
     """
-    listed = {stored.name.removeprefix(REPORTS).removesuffix(_SUFFIX): stored for stored in bucket.list(REPORTS)}
+    listed = {stored.name.removeprefix(REPORTS).removesuffix(_SUFFIX): stored for stored in bucket.listed(REPORTS)}
     kept = _kept(cache)
     chosen = {name: stored for name, stored in listed.items() if wanted is None or name in wanted}
     received = {  # the same content may have been uploaded again, by a start that ended as the last one did

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import functools
 import json
 import time
@@ -13,6 +15,7 @@ from typing import Any
 import boto3
 import botocore.client
 import pytest
+from botocore.exceptions import ClientError
 from moto.sagemaker.models import sagemaker_backends
 
 from nbprovision.bundle.tool import own_wheel
@@ -129,6 +132,16 @@ class Team:
         for _ in range(5):
             state = self.sagemaker.describe_notebook_instance(NotebookInstanceName=name)["NotebookInstanceStatus"]
         return str(state)
+
+    def add_failed(self, name: str, configuration: str = "fraud-canary-r9") -> None:
+        """Create an instance whose script keeps it from starting."""
+        script = base64.b64encode(b"#!/bin/sh\nexit 1\n").decode()
+        with contextlib.suppress(ClientError):  # it exists
+            self.sagemaker.create_notebook_instance_lifecycle_config(
+                NotebookInstanceLifecycleConfigName=configuration, OnStart=[{"Content": script}]
+            )
+        self.add(name, configuration=configuration)
+        assert self.settle(name) == "Failed"
 
     def age(self, name: str, seconds: float) -> None:
         """Let an instance have reached its state some time ago."""

@@ -117,7 +117,8 @@ FAILED = {"status": 2, "failures": [{"task": "t", "why": "w", "cure": "c"}]}
         # The failure is that of another release, which the next start does not take.
         (received(**FAILED, release=OLDER, wanted=OLDER), {}, "ok", 0),
         (received(release=OLDER, wanted=DIGEST, fallback="its digest differs"), {}, "failed", 0),
-        (received(release=DIGEST, wanted=None, fallback="the bucket cannot be reached"), {}, "ok", 0),
+        (received(release=DIGEST, wanted=None, fallback="the bucket cannot be reached", status=4), {}, "ok", 0),
+        (received(release=DIGEST, wanted=None, fallback="the bucket cannot be reached", **FAILED), {}, "failed", 0),
         (received(release=None, wanted=None, status=4), {}, "ok", 0),
         # A report of the start before this one: the instance came into service an hour later.
         (received(modified=NOW - 3600), {}, "starting", 1),

@@ -21,15 +21,6 @@ from tests.fleet.conftest import BUCKET, FLEET, PREFIX, Team
 LOGS = "/aws/sagemaker/NotebookInstances"
 
 
-def add_failed(team: Team, name: str) -> None:
-    script = base64.b64encode(b"#!/bin/sh\nexit 1\n").decode()
-    team.sagemaker.create_notebook_instance_lifecycle_config(
-        NotebookInstanceLifecycleConfigName="fraud-canary-r9", OnStart=[{"Content": script}]
-    )
-    team.add(name, configuration="fraud-canary-r9")
-    assert team.settle(name) == "Failed"
-
-
 def test_a_table_and_what_to_do(team: Team) -> None:
     team.run("publish")
     digest = team.release()[:12]
@@ -40,7 +31,7 @@ def test_a_table_and_what_to_do(team: Team) -> None:
     team.age("quiet", 7300)
     team.sagemaker.stop_notebook_instance(NotebookInstanceName="away")
     team.settle("away")
-    add_failed(team, "broken")
+    team.add_failed("broken")
     out = team.run("status")
     lines = out.splitlines()
     assert lines[0] == "fleet fraud in s3://acme-notebooks/fraud"
@@ -102,7 +93,7 @@ def test_instances_with_another_release_or_script_are_shown(team: Team) -> None:
     out = team.run("status")
     assert out.splitlines()[2].split()[-2:] == ["2", "0"]
     assert "canary: an older script than r2 on one, other" in out
-    assert "canary: other runs an older release: the bucket cannot be reached" in out
+    assert "canary: other did not get the ring's release: the bucket cannot be reached" in out
 
 
 def test_a_ring_that_was_removed_is_shown(team: Team) -> None:
@@ -214,12 +205,12 @@ def test_plan_without_tags_asks_for_none(team: Team) -> None:
 
 
 ERRORS = {
-    "AccessDenied": ("AccessDenied", "s3:ListBucket on s3://acme-notebooks/fraud/wheels/ is denied", "`nbprovision fleet policy publisher` prints"),
+    "AccessDenied": ("AccessDenied", "s3:ListBucket on s3://acme-notebooks/fraud/ is denied", "`nbprovision fleet policy publisher` prints"),
     "expired": ("ExpiredToken", "the credentials of AWS have expired", "aws sso login"),
     "unknown key": ("InvalidAccessKeyId", "AWS does not know these credentials", "get-caller-identity"),
     "no bucket": ("NoSuchBucket", "the bucket does not exist", "correct `bucket` in the fleet file"),
     "region": ("PermanentRedirect", "the bucket is in another region", "region: eu-west-1"),
-    "other": ("InternalError", "s3:ListBucket on s3://acme-notebooks/fraud/wheels/ failed: InternalError", "correct the reported error"),
+    "other": ("InternalError", "s3:ListBucket on s3://acme-notebooks/fraud/ failed: InternalError", "correct the reported error"),
 }  # fmt: skip
 
 
@@ -242,7 +233,7 @@ def test_an_error_of_aws_has_a_cure(team: Team, monkeypatch: pytest.MonkeyPatch,
     ("error", "message", "cure"),
     [
         (botocore.exceptions.NoCredentialsError(), "credentials of AWS are missing", "aws configure"),
-        (botocore.exceptions.NoRegionError(), "the region of AWS is missing", "region: eu-west-1"),
+        (botocore.exceptions.NoRegionError(), "the region of AWS is missing or wrong", "region: eu-west-1"),
         (botocore.exceptions.EndpointConnectionError(endpoint_url="https://x"), "AWS cannot be reached", "https_proxy"),
         (botocore.exceptions.UnknownEndpointError(service_name="s3", region_name="x"), "boto3 failed", "correct"),
     ],
@@ -264,7 +255,7 @@ def test_a_missing_profile_or_region_has_a_cure(team: Team, monkeypatch: pytest.
     assert "fix: correct AWS_PROFILE" in team.run("status", status=2)
     monkeypatch.delenv("AWS_PROFILE")
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    assert "the region of AWS is missing" in team.run("status", status=2)
+    assert "the region of AWS is missing or wrong" in team.run("status", status=2)
 
 
 def test_boto3_is_an_extra(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
