@@ -372,3 +372,30 @@ def test_a_damaged_pointer_is_named(team: Team) -> None:
         out = team.run(command, status=2)
         assert "the pointer s3://acme-notebooks/fraud/rings/canary is damaged" in out
         assert "restore its last version" in out
+
+
+def root_tasks(count: int) -> str:
+    tasks = "".join(
+        f"    - ensure_mount: {{name: m{number}, source: 'fs-0123456789abcdef{number % 10}:/{hashlib.sha256(b'%d' % number).hexdigest()}'}}\n"
+        for number in range(count)
+    )  # fmt: skip
+    return f"- root_tasks:\n{tasks}  tasks:\n    - ensure_file: {{path: ~/motd, src: motd}}\n"
+
+
+def test_roots_part_is_in_the_script(team: Team) -> None:
+    """A change of it is a new script: root obeys no release."""
+    (team.folder / "team.yml").write_text(root_tasks(1))
+    team.run("publish")
+    assert b"NBPROVISION-END-OF-ROOT-PART" in team.content("scripts/canary-r1.sh")
+    (team.folder / "team.yml").write_text(root_tasks(2))
+    assert "create   fraud-canary-r2" in team.run("publish")
+
+
+def test_a_large_part_of_root_lies_beside_the_wheels(team: Team) -> None:
+    (team.folder / "team.yml").write_text(root_tasks(60))
+    team.run("publish")
+    name = next(name for name in team.objects("wheels/") if name.startswith("wheels/root-"))
+    script = team.content("scripts/canary-r1.sh").decode()
+    digest = hashlib.sha256(team.content(name)).hexdigest()
+    assert f"s3://acme-notebooks/fraud/{name}" in script
+    assert digest in script
