@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from nbprovision.catalogue import Catalogue
-from nbprovision.cli.lint import assumed
+from nbprovision.cli.lint import assumed, show
 from nbprovision.cli.parser import seconds
 from nbprovision.fleet import definition, moves, overview, placement, publish, script
 from nbprovision.fleet import release as releases
@@ -133,6 +133,7 @@ def _cache(options: argparse.Namespace, fleet: Fleet) -> Path:
 
 def _publish(options: argparse.Namespace, fleet: Fleet) -> int:
     release = releases.make(fleet.name, fleet.playbook, _there(fleet), lambda: _machine(options), Catalogue())
+    show(release.warnings, sys.stderr)
     for note in release.notes:
         print_message(f"warning: {note}")
     cloud, bucket = _connect(options, fleet)

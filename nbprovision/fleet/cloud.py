@@ -6,6 +6,7 @@ throttling: https://boto3.amazonaws.com/v1/documentation/api/latest/guide/retrie
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 from nbprovision import __version__
 from nbprovision.model.errors import TaskFailed, UsageError
+from nbprovision.system import trust
 from nbprovision.system.context import MOST_THREADS
 from nbprovision.system.secrets import remember
 
@@ -83,12 +85,15 @@ class Cloud:
             max_pool_connections=2 * MOST_THREADS,
             user_agent_extra=f"nbprovision/{__version__}",
         )
+        self._brief = self._config.merge(
+            botocore.config.Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=3)
+        )
         with _Explained("", self._policy):
             self._session = boto3.session.Session(region_name=region)
             credentials = self._session.get_credentials()
-        for secret in () if credentials is None else (credentials.secret_key, credentials.token):
-            if secret:
-                remember(secret)
+            for secret in () if credentials is None else (credentials.secret_key, credentials.token):
+                if secret:
+                    remember(secret)
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -120,12 +125,20 @@ class Cloud:
         with self._lock:  # a session is for one thread at a time, its clients are for many
             if service not in self._clients:
                 with _Explained("", self._policy):
-                    self._clients[service] = self._session.client(service, config=self._config)
+                    config = self._brief if service == "sts" else self._config
+                    self._clients[service] = self._session.client(service, config=config)
             return self._clients[service]
 
     def caller(self) -> str:
-        """Return the name of the caller, which every caller may ask for: ``assumed-role/publisher/jane``."""
-        return str(self.call("sts", "get_caller_identity")["Arn"]).rpartition(":")[2]
+        """Return the name of the caller: ``assumed-role/publisher/jane``, or ``jane@host`` where STS has no answer.
+
+        Every caller may ask for it, but a network without internet may have no way to STS.
+        """
+        try:
+            return str(self.call("sts", "get_caller_identity")["Arn"]).rpartition(":")[2]
+        except TaskFailed:
+            user = trust.account(os.geteuid()) or str(os.geteuid())
+            return f"{user}@{os.uname().nodename}"
 
 
 def server_time(answer: Mapping[str, Any]) -> float:
@@ -204,6 +217,14 @@ class _Explained:
                 "credentials of AWS are missing",
                 cause=str(error),
                 cure="set AWS_PROFILE, or log in: `aws configure sso`, `aws configure`",
+            )
+        # Older ones have not all of them.
+        names = ("CredentialRetrievalError", "SSOError", "TokenRetrievalError", "LoginError")
+        if isinstance(error, tuple(getattr(exceptions, name) for name in names if hasattr(exceptions, name))):
+            return TaskFailed(
+                "the credentials of AWS cannot be read, or have expired",
+                cause=str(error),
+                cure="log in again, such as by `aws sso login`",
             )
         if isinstance(error, exceptions.ProfileNotFound):
             return TaskFailed(

@@ -21,6 +21,7 @@ from nbprovision.engine.session import Catalogue
 from nbprovision.lifecycle.payload import Container, Payload
 from nbprovision.lifecycle.playbook import examine
 from nbprovision.lifecycle.render import VERSION
+from nbprovision.lint.finding import Finding
 from nbprovision.lock import folder as lock_folder
 from nbprovision.lock import requests
 from nbprovision.machine.machine import Machine
@@ -41,7 +42,8 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
         playbook: The path of its playbook below ``files/``.
         files: The number of its files.
         locked: Whether it has a lock.
-        notes: Sentences for the user: the warnings of lint, and files that are left out or changed.
+        warnings: The warnings of lint.
+        notes: A sentence for each file that is left out or changed.
     """
 
     digest: str
@@ -49,6 +51,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     playbook: str
     files: int
     locked: bool
+    warnings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -81,7 +84,8 @@ def make(fleet: str, path: Path, there: Machine, here: Callable[[], Machine], ca
         playbook=playbook,
         files=len(checked.payload.files) + len(lock),
         locked=bool(lock),
-        notes=(*map(str, checked.notes), *(finding.message for finding in checked.warnings)),
+        warnings=checked.warnings,
+        notes=checked.notes,
     )
 
 

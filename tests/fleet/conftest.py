@@ -14,6 +14,7 @@ from typing import Any
 
 import boto3
 import botocore.client
+import botocore.loaders
 import pytest
 from botocore.exceptions import ClientError
 from moto.sagemaker.models import sagemaker_backends
@@ -158,6 +159,18 @@ class Team:
         self.put(f"reports/{name}.json", json.dumps(document).encode())
 
 
+_load = botocore.loaders.JSONFileLoader.load_file
+
+
+@functools.cache
+def _loaded(path: str) -> Any:
+    return _load(botocore.loaders.JSONFileLoader(), path)
+
+
+def _description(loader: Any, path: str) -> Any:
+    return _loaded(path)
+
+
 @functools.cache
 def _wheel() -> tuple[str, bytes]:
     """The tool's own wheel, which takes a while to compress."""
@@ -185,6 +198,8 @@ def team(aws: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypa
     folder.mkdir()
     made = Team(folder, capsys)
     monkeypatch.setattr(publish, "own_wheel", _wheel)
+    # Each command has a session of its own, which would read the descriptions of the services again.
+    monkeypatch.setattr(botocore.loaders.JSONFileLoader, "load_file", _description)
     original = botocore.client.BaseClient._make_api_call
 
     def record(client: Any, operation: str, parameters: dict[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sys
 import time
 from typing import Any
@@ -129,6 +130,7 @@ def test_a_thousand_instances_with_nothing_new_take_few_calls(team: Team) -> Non
     assert len(team.calls) <= 15
 
 
+@pytest.mark.proof
 def test_a_throttled_call_is_repeated(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     """boto3 repeats it, adaptively; nothing is lost."""
     monkeypatch.setattr("time.sleep", lambda seconds: None)
@@ -233,6 +235,7 @@ def test_an_error_of_aws_has_a_cure(team: Team, monkeypatch: pytest.MonkeyPatch,
     ("error", "message", "cure"),
     [
         (botocore.exceptions.NoCredentialsError(), "credentials of AWS are missing", "aws configure"),
+        (botocore.exceptions.UnauthorizedSSOTokenError(), "cannot be read, or have expired", "aws sso login"),
         (botocore.exceptions.NoRegionError(), "the region of AWS is missing or wrong", "region: eu-west-1"),
         (botocore.exceptions.EndpointConnectionError(endpoint_url="https://x"), "AWS cannot be reached", "https_proxy"),
         (botocore.exceptions.UnknownEndpointError(service_name="s3", region_name="x"), "boto3 failed", "correct"),
@@ -248,6 +251,19 @@ def test_an_error_of_boto3_has_a_cure(
     out = team.run("status", status=2)
     assert message in out
     assert cure in out
+
+
+def test_without_a_way_to_sts_the_writer_has_another_name(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = botocore.client.BaseClient._make_api_call
+
+    def fail(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
+        if operation == "GetCallerIdentity":
+            raise botocore.exceptions.EndpointConnectionError(endpoint_url="https://sts.us-east-1.amazonaws.com")
+        return call(client, operation, parameters)
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", fail)
+    team.run("publish")
+    assert team.pointer("canary")["by"].endswith(f"@{os.uname().nodename}")
 
 
 def test_a_missing_profile_or_region_has_a_cure(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
