@@ -124,10 +124,15 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     def membership(self, configuration: str) -> tuple[Ring, int] | None:
         """Return the ring and the revision of a lifecycle configuration; None if it is not the fleet's."""
         for ring in self.rings:
-            match = re.fullmatch(rf"{self.name}-{ring.name}-r([1-9]\d{{0,8}})", configuration)
-            if match is not None:
-                return ring, int(match[1])
+            revision = self.revision(ring.name, configuration)
+            if revision:
+                return ring, revision
         return None
+
+    def revision(self, ring: str, configuration: str) -> int:
+        """Return the revision of a lifecycle configuration; 0 if it is not that of the ring of this name."""
+        match = re.fullmatch(rf"{self.name}-{ring}-r([1-9]\d{{0,8}})", configuration)
+        return 0 if match is None else int(match[1])
 
 
 def read(path: Path) -> Fleet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def take(cloud: Cloud, bucket: Bucket, fleet: Fleet, cache: Path, *, examine: bo
         fleet=fleet,
         rings=tuple(rings),
         newest=newest,
-        strays=tuple(instance for instance in every if fleet.membership(instance.configuration) is None),
+        strays=tuple(instance for instance in every if _is_stray(fleet, newest, instance)),
     )
     if not examine:
         return overview
@@ -103,6 +103,16 @@ def take(cloud: Cloud, bucket: Bucket, fleet: Fleet, cache: Path, *, examine: bo
     details = in_parallel(lambda each: _examined(cloud, each), bad)
     named = {each.instance.name: more for each, more in zip(bad, details, strict=True)}
     return msgspec.structs.replace(overview, details=named)
+
+
+def _is_stray(fleet: Fleet, published: Iterable[str], instance: Instance) -> bool:
+    """Whether an instance has a configuration of a ring that was removed from the fleet file, by the bucket's scripts.
+
+    Other configurations whose names begin as those of this fleet may be of another one: `fraud`, `fraud-eu`.
+    """
+    if fleet.membership(instance.configuration) is not None:
+        return False
+    return any(fleet.revision(ring, instance.configuration) for ring in published)
 
 
 def _examined(cloud: Cloud, each: InstanceHealth) -> Details:

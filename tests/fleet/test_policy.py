@@ -22,13 +22,19 @@ def printed(team: Team, kind: str) -> Any:
     return json.loads(team.run("policy", kind))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "change", [("", ""), ("match: {tags: {team: fraud}}\n", ""), ("s3://acme-notebooks/fraud", "s3://acme-notebooks")]
-)
-def test_parliament_finds_nothing(kind: Policy, change: tuple[str, str], tmp_path: Path) -> None:
-    (tmp_path / "fleet.yml").write_text(FLEET.replace(*change) if change[0] else FLEET)
-    assert iam.findings(policy(definition.read(tmp_path / "fleet.yml"), kind)) == []
+def test_parliament_finds_nothing(tmp_path: Path) -> None:
+    printed = []
+    for before, after in (
+        ("", ""),
+        ("match: {tags: {team: fraud}}\n", ""),
+        ("s3://acme-notebooks/fraud", "s3://acme-notebooks"),
+        ("restart: never", "region: eu-west-1"),
+    ):
+        (tmp_path / "fleet.yml").write_text(FLEET.replace(before, after) if before else FLEET)
+        fleet = definition.read(tmp_path / "fleet.yml")
+        printed += [policy(fleet, kind) for kind in KINDS]
+    assert len(printed) == 16
+    assert iam.findings(*printed) == []
 
 
 def test_parliament_finds_something_elsewhere() -> None:

@@ -109,6 +109,7 @@ class Killed(BaseException):
     """The publisher's process ends here."""
 
 
+@pytest.mark.proof
 def test_a_killed_publication_leaves_nothing_half(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever call is the last: a ring points to a whole release or does not point, and the next run completes it."""
     call = botocore.client.BaseClient._make_api_call

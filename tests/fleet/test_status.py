@@ -107,10 +107,11 @@ def test_a_ring_that_was_removed_is_shown(team: Team) -> None:
 def test_another_fleet_is_not_counted(team: Team) -> None:
     team.run("publish")
     script = base64.b64encode(b"#!/bin/sh\nexit 0\n").decode()
-    team.sagemaker.create_notebook_instance_lifecycle_config(
-        NotebookInstanceLifecycleConfigName="not-fraud-canary-r1", OnStart=[{"Content": script}]
-    )
-    team.add("other", configuration="not-fraud-canary-r1")
+    for name in ("not-fraud", "fraud-eu"):
+        team.sagemaker.create_notebook_instance_lifecycle_config(
+            NotebookInstanceLifecycleConfigName=f"{name}-canary-r1", OnStart=[{"Content": script}]
+        )
+        team.add(name, configuration=f"{name}-canary-r1")
     document = team.json("status")
     assert document["instances"] == document["strays"] == []
 

@@ -92,16 +92,16 @@ shim = types.ModuleType("pkg_resources")
 shim.resource_filename = lambda name, file: os.path.join(os.path.dirname(importlib.util.find_spec(name).origin), file)
 sys.modules["pkg_resources"] = shim
 import parliament
-policy = parliament.analyze_policy_string(sys.stdin.read())
-print(json.dumps([f"{finding.issue}: {finding.detail} {finding.location}" for finding in policy.findings]))
+every = [parliament.analyze_policy_string(text).findings for text in json.load(sys.stdin)]
+print(json.dumps([f"{finding.issue}: {finding.detail} {finding.location}" for each in every for finding in each]))
 """
 
 
-def findings(policy: Mapping[str, Any]) -> list[str]:
-    """parliament's findings in a policy."""
+def findings(*policies: Mapping[str, Any]) -> list[str]:
+    """parliament's findings in policies."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _PARLIAMENT],
-        input=json.dumps(policy),
+        input=json.dumps([json.dumps(policy) for policy in policies]),
         capture_output=True,
         text=True,
         env={"PATH": os.environ["PATH"]},
