@@ -2,90 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 import signal
-import subprocess
-import sys
-import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 
-from tests.conftest import measurement
-from tests.fleet.conftest import BUCKET, FLEET, PLAYBOOK, PREFIX
+from tests.fleet.conftest import FLEET, PLAYBOOK
 from tests.support import moto_server
+from tests.support.publishers import Account
 
 pytestmark = [pytest.mark.proof, moto_server.NEEDED]
-ROOT = Path(__file__).parents[2]
-KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "secret-of-the-publisher", "AWS_DEFAULT_REGION": "us-east-1"}
-
-
-class Account:
-    """An account on moto's server, with publishers that have folders of their own."""
-
-    def __init__(self, address: str, folder: Path) -> None:
-        self.address = address
-        self.folder = folder
-        keys = {"aws_access_key_id": "a", "aws_secret_access_key": "a", "region_name": "us-east-1"}
-        self.s3 = boto3.client("s3", endpoint_url=address, **keys)
-        self.s3.create_bucket(Bucket=BUCKET)
-
-    def start(self, publisher: str, *words: str) -> subprocess.Popen[str]:
-        """Start a command of a publisher, whose release has the publisher's name in it."""
-        home = self.folder / publisher
-        if not home.exists():
-            home.mkdir()
-            (home / "fleet.yml").write_text(FLEET)
-            (home / "team.yml").write_text(PLAYBOOK)
-            (home / "motd").write_text(publisher)
-        env = {
-            "PATH": os.environ["PATH"], "HOME": str(home), "NBPROVISION_HOME": str(home / "nbprovision"),
-            "AWS_ENDPOINT_URL": self.address, "AWS_EC2_METADATA_DISABLED": "true", "NO_PROXY": "127.0.0.1",
-            **KEYS, **measurement(),
-        }  # fmt: skip
-        argv = [sys.executable, "-m", "nbprovision", "fleet", words[0], "-f", str(home / "fleet.yml"), *words[1:]]
-        return subprocess.Popen(
-            argv, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
-
-    def run(self, publisher: str, *words: str, status: int = 0) -> str:
-        process = self.start(publisher, *words)
-        out, _ = process.communicate(timeout=120)
-        assert process.returncode == status, out
-        assert "Traceback" not in out
-        assert KEYS["AWS_SECRET_ACCESS_KEY"] not in out
-        return out
-
-    def objects(self) -> dict[str, bytes]:
-        listed = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=PREFIX).get("Contents", [])
-        contents = {}
-        for item in listed:
-            answer: Any = self.s3.get_object(Bucket=BUCKET, Key=item["Key"])
-            contents[item["Key"].removeprefix(PREFIX)] = answer["Body"].read()
-        return contents
-
-    def whole(self) -> list[str]:
-        """The releases of the canary ring, the present one first; each that a pointer names is whole."""
-        objects = self.objects()
-        lines = dict(line.split("=", 1) for line in objects["rings/canary"].decode().splitlines())
-        digests = [lines["release"], *lines["before"].split()]
-        for digest in digests:
-            content = objects[f"releases/{digest}/release.tar"]
-            assert hashlib.sha256(content).hexdigest() == digest
-        return digests
-
-    def publisher_of(self, digest: str) -> str:
-        content = self.objects()[f"releases/{digest}/release.tar"]
-        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-            file = archive.extractfile("files/motd")
-            assert file is not None
-            return file.read().decode()
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +26,7 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def account(server: str, tmp_path: Path) -> Account:
     moto_server.reset(server)
-    return Account(server, tmp_path)
+    return Account(server, tmp_path, FLEET, PLAYBOOK)
 
 
 def test_the_command_as_a_process(account: Account) -> None:
