@@ -36,8 +36,8 @@ examples:
   nbprovision fleet publish                pack the playbook, and point the first ring to it
   nbprovision fleet status                 what the last starts reported, ring by ring
   nbprovision fleet promote                the release goes to the next ring, if the ring before is well
-  nbprovision fleet policy publisher       a policy of IAM for those who publish
   nbprovision fleet back                   the release before it comes back, by one write for each ring
+  nbprovision fleet policy publisher       a policy of IAM for those who publish
 
 exit status:
   0  done, or nothing to do
@@ -213,7 +213,7 @@ def _promote(options: argparse.Namespace, fleet: Fleet) -> int:
     refusals = list(moves.refusals(fleet, before))
     if refusals and options.force is None:
         raise moves.refused(before, target.ring, refusals)
-    steps = [publish.pointer_step(cloud, bucket, target, release, reason=options.force or "")]
+    steps = [publish.pointer_step(cloud, bucket, target, release, source=before.state, reason=options.force or "")]
     if fleet.restart == "stopped":
         outdated = [each.instance for each in now.outdated(now.rings[number])]
         steps += placement.update_steps(cloud, fleet, target.ring, outdated, now.newest.get(target.ring.name, 0))

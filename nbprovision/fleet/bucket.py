@@ -183,6 +183,16 @@ class Bucket:
             ) from None
         return RingState(ring=ring, pointer=parsed, etag=content.etag, modified=content.modified, now=content.now)
 
+    def require_unchanged(self, state: RingState) -> None:
+        """Require that the pointer of a ring is still as it was read.
+
+        Raises:
+            Conflict: it is not; the message names who changed it, and when.
+        """
+        now = self.ring(state.ring)
+        if now.etag != state.etag:
+            raise _moved(state.ring, now.pointer)
+
     def point(self, state: RingState, new: Pointer) -> None:
         """Write the pointer of a ring, unless somebody has set another release since ``state`` was read.
 
@@ -193,19 +203,23 @@ class Bucket:
             self.put(f"{RINGS}{state.ring.name}", new.dump(), etag=state.etag)
         except Conflict:
             now = self.ring(state.ring).pointer
-            if now is not None and now.release == new.release:
-                return
-            cause = "it was removed meanwhile"
-            if now is not None:
-                cause = f"{now.by or 'somebody'} set it to {short(now.release)} at {now.since}"
-            raise Conflict(
-                f"the pointer of the ring {state.ring.name} has changed meanwhile",
-                cause=cause,
-                cure="see `nbprovision fleet status`, then run again if it is still what you want",
-            ) from None
+            if now is None or now.release != new.release:
+                raise _moved(state.ring, now) from None
 
     def _key(self, name: str) -> str:
         return f"{self._fleet.prefix}{name}"
+
+
+def _moved(ring: Ring, now: Pointer | None) -> Conflict:
+    """Return the error of a pointer that somebody else has moved."""
+    cause = "it was removed"
+    if now is not None:
+        cause = f"{now.by or 'somebody'} set it to {short(now.release)} at {now.since}"
+    return Conflict(
+        f"the pointer of the ring {ring.name} has changed meanwhile",
+        cause=cause,
+        cure="see `nbprovision fleet status`, then run again if it is still what you want",
+    )
 
 
 def short(digest: str) -> str:

@@ -77,10 +77,24 @@ def plan(cloud: Cloud, bucket: Bucket, fleet: Fleet, release: Release, root: Roo
     return Publication(steps=tuple(steps), state=state, scripts=new_scripts)
 
 
-def pointer_step(cloud: Cloud, bucket: Bucket, state: RingState, digest: str, reason: str = "") -> Step:
-    """Return the step that points a ring to a release."""
+def pointer_step(
+    cloud: Cloud, bucket: Bucket, state: RingState, digest: str, *, source: RingState | None = None, reason: str = ""
+) -> Step:
+    """Return the step that points a ring to a release.
+
+    Args:
+        cloud: The clients.
+        bucket: The fleet's part of the bucket.
+        state: The ring's pointer.
+        digest: The release.
+        source: The pointer of the ring that the release comes from: the step is refused if it has moved since, since
+            somebody may have taken a bad release back.
+        reason: The reason of a promotion against the rules.
+    """
 
     def point() -> None:
+        if source is not None:
+            bucket.require_unchanged(source)
         now, by = time.time(), cloud.caller()
         if state.pointer is None:
             new = Pointer(release=digest, since=utc(now), by=plain(by), reason=plain(reason))

@@ -15,7 +15,9 @@ import botocore.client
 import botocore.exceptions
 import pytest
 
-from nbprovision.fleet.bucket import Bucket
+from nbprovision.fleet import definition
+from nbprovision.fleet.bucket import Bucket, Stored
+from nbprovision.fleet.cloud import Cloud
 from nbprovision.lifecycle.render import BOOTSTRAP_NAME
 from tests.fleet.conftest import BUCKET, FLEET, PREFIX, Team
 
@@ -329,6 +331,37 @@ def test_promote_names_what_it_cannot_do(team: Team) -> None:
     assert "early has no release yet" in team.run("promote", "stable", status=2)
     team.run("promote", "--force", "x")
     assert "nothing to do: early has" in team.run("promote", "early")
+
+
+def test_a_release_that_is_taken_back_meanwhile_goes_no_further(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_canaries(team)
+    team.change()
+    team.run("publish")
+    team.report("one")
+    team.report("two")
+    require = Bucket.require_unchanged
+
+    def late(bucket: Bucket, *arguments: Any) -> None:
+        monkeypatch.setattr(Bucket, "require_unchanged", require)
+        team.run("back")
+        require(bucket, *arguments)
+
+    monkeypatch.setattr(Bucket, "require_unchanged", late)
+    out = team.run("promote", status=2)
+    assert "the pointer of the ring canary has changed meanwhile" in out
+    assert "rings/early" not in team.objects()
+
+
+def test_the_mark_of_an_encrypted_object_is_not_its_digest(team: Team) -> None:
+    """Then the content itself is compared."""
+    team.run("publish")
+    fleet = definition.read(team.file)
+    bucket = Bucket(Cloud("us-east-1", "publisher"), fleet)
+    script = team.content("scripts/canary-r1.sh")
+    stored = Stored(name="scripts/canary-r1.sh", etag='"0123456789abcdef-2"', size=len(script), modified=0)
+    assert bucket.has(stored, script)
+    assert not bucket.has(stored, script[:-1] + b"#")
+    assert not bucket.has(None, script)
 
 
 def test_back_is_one_write_for_each_ring(team: Team) -> None:
