@@ -12,14 +12,13 @@ from typing import Any, get_args
 from nbprovision.catalogue import Catalogue
 from nbprovision.cli.lint import assumed, show
 from nbprovision.cli.parser import seconds
-from nbprovision.fleet import definition, moves, overview, placement, publish, script
+from nbprovision.fleet import definition, moves, overview, placement, publish, rescue, script
 from nbprovision.fleet import release as releases
 from nbprovision.fleet.bucket import Bucket, short
 from nbprovision.fleet.cloud import Cloud, Policy
 from nbprovision.fleet.definition import Fleet
 from nbprovision.fleet.instances import Instance, members, of_ring
 from nbprovision.fleet.policies import policy
-from nbprovision.fleet.rescue import WAIT, Rescue, Way, how_to_return, plan
 from nbprovision.fleet.steps import Step
 from nbprovision.fleet.templates import FORMS, WARNING, configurations, rendered
 from nbprovision.lifecycle.playbook import root_calls
@@ -75,8 +74,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
             add("ring", nargs="?", metavar="RING", help=rings[name])
         if name == "rescue":
             add("name", metavar="NAME", help="the name of the instance")
-            add("--way", choices=get_args(Way), default="disassociate", help="default: %(default)s (docs/fleet.md)")
-            add("--wait", type=seconds, default=WAIT, metavar="SECONDS", help="for each state; default: %(default)s")
+            add(
+                "--way",
+                choices=get_args(rescue.Way),
+                default="disassociate",
+                help="default: %(default)s (docs/fleet.md)",
+            )
+            add(
+                "--wait",
+                type=seconds,
+                default=rescue.WAIT,
+                metavar="SECONDS",
+                help="for each state; default: %(default)s",
+            )
         if name == "policy":
             add("kind", choices=get_args(Policy), metavar="KIND", help=f"one of: {', '.join(get_args(Policy))}")
         if name == "render":
@@ -159,7 +169,7 @@ def _publish(options: argparse.Namespace, fleet: Fleet) -> int:
         {
             "release": release.digest,
             "ring": first.name,
-            "changed": bool(publication.steps),
+            "changed": bool(publication.steps or updates),
             "check": options.check,
             "steps": [step.document() for step in (*publication.steps, *updates)],
             "outdated": [{"name": each.name, "configuration": each.configuration} for each in outdated],
@@ -208,15 +218,20 @@ def _promote(options: argparse.Namespace, fleet: Fleet) -> int:
         return _nothing(options, "nothing to promote: every ring has the release of the ring before it")
     before, target = now.rings[number - 1], states[number]
     release = moves.release_of(before)
-    if target.pointer is not None and target.pointer.release == release:
-        return _nothing(options, f"nothing to do: {target.ring.name} has {short(release)} since {target.pointer.since}")
+    steps: list[Step] = []
+    if target.pointer is None or target.pointer.release != release:
+        reason = options.force or ""
+        steps.append(publish.pointer_step(cloud, bucket, target, release, source=before.state, reason=reason))
+    if fleet.restart == "stopped":
+        for ring in now.rings[: number + 1]:  # no script overtakes the release that it was published with
+            outdated = [each.instance for each in now.outdated(ring)]
+            steps += placement.update_steps(cloud, fleet, ring.ring, outdated, now.newest.get(ring.ring.name, 0))
+    if not steps:
+        since = "" if target.pointer is None else target.pointer.since
+        return _nothing(options, f"nothing to do: {target.ring.name} has {short(release)} since {since}")
     refusals = list(moves.refusals(fleet, before))
     if refusals and options.force is None:
         raise moves.refused(before, target.ring, refusals)
-    steps = [publish.pointer_step(cloud, bucket, target, release, source=before.state, reason=options.force or "")]
-    if fleet.restart == "stopped":
-        outdated = [each.instance for each in now.outdated(now.rings[number])]
-        steps += placement.update_steps(cloud, fleet, target.ring, outdated, now.newest.get(target.ring.name, 0))
     _carry_out(options, steps)
     _print_document(
         options,
@@ -266,15 +281,15 @@ def _plan(options: argparse.Namespace, fleet: Fleet) -> int:
 
 def _rescue(options: argparse.Namespace, fleet: Fleet) -> int:
     cloud, _ = _connect(options, fleet)
-    rescue = Rescue(cloud, options.name, options.wait, lambda line: print_text(options, line))
-    instance = rescue.look()
-    rescue.check(instance, options.way)
+    work = rescue.Rescue(cloud, options.name, options.wait, lambda line: print_text(options, line))
+    instance = work.look()
+    work.check(instance, options.way)
     if options.check:
-        for line in plan(instance, options.way):
+        for line in rescue.plan(instance, options.way):
             print_text(options, f"would {line}")
     else:
-        rescue.run(instance, options.way)
-        for line in how_to_return(instance, options.way):
+        work.run(instance, options.way)
+        for line in rescue.how_to_return(instance, options.way):
             print_text(options, line)
     document = {"instance": instance.name, "configuration": instance.configuration or None, "way": options.way}
     _print_document(options, {"changed": True, "check": options.check, **document})

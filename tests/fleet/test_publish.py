@@ -259,6 +259,26 @@ def test_restart_stopped_moves_the_stopped_ones(team: Team) -> None:
     assert names == {"one": "fraud-canary-r1", "two": "fraud-canary-r2"}
 
 
+def test_promote_moves_the_stopped_ones_of_its_ring_and_those_before(team: Team) -> None:
+    add_canaries(team)
+    team.file.write_text(FLEET.replace("restart: never", "restart: stopped") + "script: {deadline: 100}\n")
+    team.change()
+    team.run("publish")
+    for name, ring in (("three", "early"), ("four", "stable")):
+        team.add(name, ring)
+    for name in ("two", "three", "four"):
+        team.sagemaker.stop_notebook_instance(NotebookInstanceName=name)
+        team.settle(name)
+    team.report("one")
+    assert "and 2 are needed" in team.run("promote", status=2)
+    team.report("two")
+    out = team.run("promote")
+    assert "update   two  fraud-canary-r1 -> fraud-canary-r2" in out
+    assert "update   three  fraud-early-r1 -> fraud-early-r2" in out
+    assert "four" not in out
+    assert "nothing to do: early has" in team.run("promote", "early")
+
+
 def test_a_release_goes_on_when_the_ring_before_is_well(team: Team) -> None:
     add_canaries(team)
     team.report("one")
