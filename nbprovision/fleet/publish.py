@@ -6,6 +6,7 @@ import hashlib
 import io
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 
@@ -146,7 +147,7 @@ def _files(wheel: bytes) -> dict[str, str] | None:
     try:
         with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
             return {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError):
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError):  # encrypted, an unknown compression
         return None
 
 

@@ -177,6 +177,18 @@ def _wheel() -> tuple[str, bytes]:
     return own_wheel()
 
 
+def deny(monkeypatch: pytest.MonkeyPatch, *operations: str) -> None:
+    """Let IAM deny some operations."""
+    call = botocore.client.BaseClient._make_api_call
+
+    def denied(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
+        if operation in operations:
+            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "not authorized"}}, operation)
+        return call(client, operation, parameters)
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", denied)
+
+
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """An account with nothing in it, and nothing of this machine's own configuration."""

@@ -69,6 +69,11 @@ WRONG = {
     "deadline": (SMALL + "script: {deadline: 1000}\n", 5, "a whole number from 30 to 290"),
     "match": (SMALL + "match: {team: fraud}\n", 5, "match has no key 'team'"),
     "long name": (SMALL.replace("{name: all}", "{name: " + "b" * 60 + "}"), 4, "the ring's name has 60 characters"),
+    "match as text": (SMALL + "match: fraud\n", 5, "match is a mapping, not text"),
+    "no tags": (SMALL + "match: {tags: {}}\n", 5, "a mapping of names to texts is needed here, not a mapping"),
+    "a tag that is a list": (SMALL + "match: {tags: {a: [b]}}\n", 5, "text is needed here, not a list"),
+    "ring as text": (SMALL.replace("{name: all}", "all"), 4, "a ring is a mapping, not text"),
+    "playbook as a list": (SMALL.replace("t.yml", "[t.yml]"), 3, "text is needed here, not a list"),
     "no YAML": ("fleet: [\n", 2, ""),
 }  # fmt: skip
 

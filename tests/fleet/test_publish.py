@@ -19,7 +19,7 @@ from nbprovision.fleet import definition
 from nbprovision.fleet.bucket import Bucket, Stored
 from nbprovision.fleet.cloud import Cloud
 from nbprovision.lifecycle.render import BOOTSTRAP_NAME
-from tests.fleet.conftest import BUCKET, FLEET, PREFIX, Team
+from tests.fleet.conftest import BUCKET, FLEET, PREFIX, Team, deny
 
 WHEEL = "wheels/nbprovision-0.1.0-py3-none-any.whl"
 
@@ -223,6 +223,22 @@ def test_a_configuration_of_the_same_name_is_never_overwritten(team: Team) -> No
     out = team.run("publish", status=2)
     assert "fraud-canary-r1 exists with another script" in out
     assert "rings/canary" not in team.objects()
+
+
+def test_a_publisher_who_may_not_create_scripts(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    deny(monkeypatch, "CreateNotebookInstanceLifecycleConfig", "DescribeNotebookInstanceLifecycleConfig")
+    out = team.run("publish", status=2)
+    assert "sagemaker:CreateNotebookInstanceLifecycleConfig on fraud-canary-r1 is denied" in out
+    assert "`nbprovision fleet policy publisher` prints a policy with it" in out
+    assert "rings/canary" not in team.objects()
+
+
+def test_a_damaged_wheel_in_the_bucket_is_another_one(team: Team) -> None:
+    team.run("publish")
+    content = team.content(WHEEL)
+    for damaged in (content[:1000], content[:2000] + b"x" * 500 + content[2500:]):
+        team.put(WHEEL, damaged)
+        assert "has another content than this nbprovision" in team.run("publish", status=2)
 
 
 def add_canaries(team: Team) -> None:

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from tests.fleet.conftest import Team
+from tests.fleet.conftest import Team, deny
 from tests.support import sagemaker_states
 
 
@@ -76,6 +76,14 @@ def test_an_interrupt_puts_the_script_back(team: Team, monkeypatch: pytest.Monke
     team.add_failed("one")
     team.run("rescue", "one", "--way", "no-op-script", status=130)
     assert script(team) == b"#!/bin/sh\nexit 1\n"
+
+
+def test_a_script_may_be_changed_by_an_administrator_only(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    deny(monkeypatch, "UpdateNotebookInstanceLifecycleConfig")
+    team.add_failed("one")
+    out = team.run("rescue", "one", "--way", "no-op-script", status=2)
+    assert "this takes an administrator" in out
+    assert described(team, "one")[0] == "Failed"
 
 
 def test_one_that_takes_too_long(team: Team) -> None:

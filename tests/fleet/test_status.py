@@ -15,9 +15,10 @@ import botocore.client
 import botocore.exceptions
 import pytest
 
+from nbprovision.fleet.bucket import Bucket
 from nbprovision.fleet.cloud import Cloud
 from nbprovision.fleet.instances import listed
-from tests.fleet.conftest import BUCKET, FLEET, PREFIX, Team
+from tests.fleet.conftest import BUCKET, FLEET, PREFIX, Team, deny
 
 LOGS = "/aws/sagemaker/NotebookInstances"
 
@@ -80,6 +81,30 @@ def test_the_log_in_cloudwatch_goes_first(team: Team) -> None:
     assert "  log: line 29\n" in out
     assert "line 19\n" not in out
     assert "of the report" not in out
+
+
+def test_what_may_not_be_read_is_left_out(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    team.run("publish")
+    team.add_failed("broken")
+    deny(monkeypatch, "DescribeNotebookInstance", "GetLogEvents")
+    out = team.run("status")
+    assert "why: sagemaker:DescribeNotebookInstance on broken is denied" in out
+    assert "fix: nbprovision fleet rescue broken" in out
+
+
+def test_a_report_that_is_removed_meanwhile(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    team.run("publish")
+    team.add("one", "canary")
+    team.report("one")
+    listed = Bucket.listed
+
+    def removed(bucket: Bucket, folder: str, **options: Any) -> Any:
+        yield from listed(bucket, folder, **options)
+        if folder == "reports/":
+            team.s3.delete_object(Bucket=BUCKET, Key=f"{PREFIX}reports/one.json")
+
+    monkeypatch.setattr(Bucket, "listed", removed)
+    assert "the report of one is broken: it was removed meanwhile" in team.run("status")
 
 
 def test_instances_with_another_release_or_script_are_shown(team: Team) -> None:
