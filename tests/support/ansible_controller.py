@@ -43,9 +43,17 @@ class Controller:
         done = self._call("ansible-galaxy", "collection", *words)
         assert done.returncode == 0, self.output
 
-    def doc(self, module: str) -> dict[str, Any]:
-        """The documentation of a module as ``ansible-doc`` reads it."""
-        done = self._call("ansible-doc", "--json", f"{NAMESPACE}.{module}")
+    def inventory(self, path: Path, *words: str) -> dict[str, Any]:
+        """The hosts of an inventory, and their groups, as ``ansible-inventory`` lists them."""
+        done = self._call("ansible-inventory", "--inventory", str(path), "--list", *words)
+        assert done.returncode == 0, self.output
+        # Newer cores mark each text that is not to be templated.
+        document: dict[str, Any] = json.loads(done.stdout, object_hook=lambda read: read.get("__ansible_unsafe", read))
+        return document
+
+    def doc(self, module: str, kind: str = "module") -> dict[str, Any]:
+        """The documentation of a module or of another plugin as ``ansible-doc`` reads it."""
+        done = self._call("ansible-doc", "--json", "--type", kind, f"{NAMESPACE}.{module}")
         assert done.returncode == 0, self.output
         document: dict[str, Any] = json.loads(done.stdout)[f"{NAMESPACE}.{module}"]
         return document

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -31,9 +34,11 @@ def serving(*, states: bool = False) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "tests.support.sagemaker_states"] if states else [str(_MOTO)]
+    recording = Path(tempfile.mkdtemp(), "calls")  # if a test starts moto's recorder
     process = subprocess.Popen(
         [*command, "-H", "127.0.0.1", "-p", str(port)],
         cwd=_ROOT,
+        env={**os.environ, "MOTO_RECORDER_FILEPATH": str(recording)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -49,6 +54,7 @@ def serving(*, states: bool = False) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+        shutil.rmtree(recording.parent)
 
 
 def put(address: str, bucket: str, key: str, content: bytes) -> None:
