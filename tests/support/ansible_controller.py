@@ -89,7 +89,9 @@ class Controller:
         results.unlink(missing_ok=True)
         listed = [
             {
-                f"{NAMESPACE}.{key}" if key.startswith(("ensure_", "restart_", "playbook", "task")) else key: value
+                f"{NAMESPACE}.{key}"
+                if key.startswith(("ensure_", "restart_", "playbook", "task", "wave"))
+                else key: value
                 for key, value in task.items()
             }
             | {"register": f"result_{number}", "ignore_errors": True}
@@ -121,6 +123,15 @@ class Controller:
         assert "DEPRECAT" not in self.output, self.output
         content: list[dict[str, Any]] = json.loads(results.read_text())
         return content
+
+    def playbook(self, path: Path, *words: str) -> bool:
+        """Run a playbook of Ansible's.
+
+        Returns:
+            Whether it succeeded.
+
+        """
+        return self._call("ansible-playbook", str(path), *words).returncode == 0
 
     def _call(self, command: str, *words: str) -> subprocess.CompletedProcess[str]:
         argv = [str(self.commands / command), *words]

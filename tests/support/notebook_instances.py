@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import threading
+import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 ROLE = "arn:aws:iam::123456789012:role/notebook"
@@ -113,3 +117,49 @@ class Account:
     def _post(self, path: str) -> None:
         request = urllib.request.Request(f"{self.address}/moto-api/{path}", data=b"", method="POST")
         urllib.request.urlopen(request, timeout=30).close()
+
+
+@contextlib.contextmanager
+def refusing(address: str, refusal: Callable[[str], str | None]) -> Iterator[str]:
+    """The address of a server that passes requests on to moto's, unless it refuses them as AWS does.
+
+    Args:
+        address: That of moto's server.
+        refusal: The code of the error for an operation; None to pass it on.
+
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            code = refusal(self.headers["X-Amz-Target"].partition(".")[2])
+            if code is None:
+                status, content = self._passed_on(body)
+            else:
+                status, content = 400, json.dumps({"__type": code, "message": "refused by a test"}).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/x-amz-json-1.1")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def _passed_on(self, body: bytes) -> tuple[int, bytes]:
+            request = urllib.request.Request(address + self.path, data=body, headers=dict(self.headers))
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return answer.status, answer.read()
+            except urllib.error.HTTPError as error:
+                return error.code, error.read()
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

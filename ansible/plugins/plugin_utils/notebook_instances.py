@@ -124,6 +124,16 @@ class NotebookInstances:
         with translated():
             self._client.update_notebook_instance(NotebookInstanceName=name, LifecycleConfigName=lifecycle_config)
 
+    def require_config(self, name: str) -> None:
+        """Refuse a lifecycle config that does not exist, before an instance is stopped for it.
+
+        Raises:
+            AnsibleError: It does not exist, AWS refuses, or cannot be reached.
+
+        """
+        with translated():
+            self._client.describe_notebook_instance_lifecycle_config(NotebookInstanceLifecycleConfigName=name)
+
     def failure_reason(self, name: str) -> str:
         """Return AWS's reason why an instance is Failed.
 
