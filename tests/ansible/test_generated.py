@@ -115,7 +115,7 @@ def test_a_file_names_its_licence_and_needs_nothing_that_a_target_lacks(path: Pa
             package = name.partition(".")[0]
             own = {"ansible", "ansible_collections", *sys.stdlib_module_names}
             if path.parent.name in ("action", "inventory", "plugin_utils"):  # on the controller
-                own |= {"nbprovision", "boto3", "botocore"}
+                own |= {"nbprovision", "boto3", "botocore", "yaml"}
             assert package in own, f"{path.name} imports {name}"
 
 

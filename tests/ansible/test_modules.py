@@ -68,7 +68,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"ensure_file": {"path": "~/a"}, "become": True, "become_method": "ansible.builtin.su"},
         "become_method su cannot pass standard input",
     ),
-    "async": ({"ensure_file": {"path": "~/a"}, "async": 10, "poll": 0}, "does not support async"),
     "commas, which Ansible's lists split": ({"ensure_pip_pkg": {"env": "no-such", "packages": "idna>=1,<2"}}, "no-such"),
     "a missing tool": ({"ensure_file": {"path": "~/a", "nbprovision_command": "/no/such"}}, "nbprovision_command names /no/such"),
 }  # fmt: skip

@@ -25,6 +25,10 @@ playbook=$home/ansible/$1/$2
 shift 2
 start run "$playbook" "$@"
 """
+PRESENT = f"""\
+[ -f "$home/ansible/$1/$2" ] || exit {ABSENT}
+start --version
+"""
 UNPACK = f"""\
 umask 077
 folder=$home/ansible/$1
@@ -56,46 +60,26 @@ class ActionModule(ToolAction):
         tags, skip_tags = (_names(arguments.get(name)) for name in ("tags", "skip_tags"))
         variables = encoded(arguments.get("vars") or {})
         payload = _packed(Path(self._find_needle("files", arguments["path"])), json.loads(variables), tags, skip_tags)
-        words = [_digest(payload), next(iter(payload.files)), "--format", "json"]
+        place = [_digest(payload), next(iter(payload.files))]
+        words = [*place, "--format", "json", *self.lock_words(own)]
         words += ["--check"] * bool(self._task.check_mode) + ["--deep"] * boolean(arguments.get("deep", False))
         words += [word for tag in tags for word in ("--tags", tag)]
         words += [word for tag in skip_tags for word in ("--skip-tags", tag)]
         if arguments.get("vars"):
             words += ["-e", "@-"] + ["--mask-vars"] * bool(self._task.no_log)
-        answer = self.start_tool(RUN, words, own, variables)
+        first = (PRESENT, place, own, b"") if self._task.async_val else (RUN, words, own, variables)
+        answer = self.start_tool(*first)
         if answer["rc"] == ABSENT:
             self._send(payload, own)
-            answer = self.start_tool(RUN, words, own, variables)
-        return {**result, **self._result(self.document(answer))}
+            answer = self.start_tool(*first)
+        if self._task.async_val:
+            return {**result, **self.start_job(RUN, words, own, variables, self.context())}
+        return {**result, **self.outcome(answer, self.context())}
 
     def _send(self, payload: Payload, own: dict[str, Any]) -> None:
         answer = self.shell(HOME + UNPACK, [_digest(payload)], own, archive(payload.files, payload.executable))
         if answer["rc"]:
             raise AnsibleActionFail(f"the playbook cannot be unpacked on the target: {answer['stderr'].strip()}")
-
-    def _result(self, document: dict[str, Any]) -> dict[str, Any]:
-        if self._task.no_log:
-            document["tasks"] = []
-        changes = [change for task in document["tasks"] for change in task["changes"]]
-        failed = [f"{task['name']}: {task['error']['message']}" for task in document["tasks"] if _has_failed(task)]
-        summary = {name: document[name] for name in ("status", "counts", "seconds")}
-        result = {
-            **summary,
-            "tasks": document["tasks"],
-            "changed": document["counts"]["changed"] > 0,
-            "failed": document["status"] == "failed",
-            "warnings": [warning for task in document["tasks"] for warning in task["warnings"]],
-            "ansible_facts": {"nbprovision": summary},
-        }
-        if failed:
-            result["msg"] = "\n".join(failed)
-        if self._task.diff:
-            result["diff"] = self.diff(changes)
-        return result
-
-
-def _has_failed(task: dict[str, Any]) -> bool:
-    return task["status"] == "failed" and not {"ignored", "rescued"} & task.keys()
 
 
 def _names(value: Any) -> list[str]:

@@ -37,6 +37,9 @@ attributes:
   diff_mode:
     description: Returns each change in full.
     support: full
+  async:
+    description: nbprovision goes on after the connection has ended; M(ansible.builtin.async_status) has the result.
+    support: full
 notes:
   - Arguments go to the target's nbprovision as JSON on standard input, never by a file, a command line or a log.
   - The connection and the become method must be able to pass standard input, as P(ansible.builtin.ssh#connection),

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import io
 import json
+import secrets
 import shlex
 import tarfile
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleActionSkip
 from ansible.plugins.action import ActionBase
+from ansible_collections.nbprovision.notebook.plugins.module_utils import outcome
 
 PREFIX = "nbprovision_"
 OPTIONS = {"command", "home", "lock_timeout", "source"}
@@ -44,6 +47,13 @@ start() {
 }
 """
 NAMED = 'start() { exec "$NBPROVISION_COMMAND" "$@"; }\n'
+# Runs a program of Python's, for `async`.
+PYTHON = f"""\
+for python in "$home/venv/bin/python" python3; do
+    ! command -v "$python" >/dev/null || exec "$python" -I -c "$1"
+done
+exit {MISSING}
+"""
 # Installs it as a person does: bootstrap.sh creates its environment, then lists the tasks of a playbook that has none.
 INSTALL = """\
 umask 077
@@ -56,6 +66,7 @@ class ToolAction(ActionBase):
     """The base of the actions."""
 
     _supports_check_mode = True
+    _supports_async = True
 
     def arguments(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the arguments of the module, and those for nbprovision itself without their prefix."""
@@ -64,6 +75,11 @@ class ToolAction(ActionBase):
         if unknown:
             raise AnsibleActionFail(f"unknown option {PREFIX}{unknown[0]}")
         return {name: value for name, value in self._task.args.items() if not name.startswith(PREFIX)}, own
+
+    def lock_words(self, own: dict[str, Any]) -> list[str]:
+        """Return the words of nbprovision for the option `nbprovision_lock_timeout`."""
+        limit = own.get("lock_timeout")
+        return [] if limit is None else ["--lock-timeout", str(limit)]
 
     def start_tool(self, script: str, words: list[str], own: dict[str, Any], data: bytes) -> dict[str, Any]:
         """Start nbprovision on the target by a script, in which `start` does that and `$home` is its folder.
@@ -82,9 +98,7 @@ class ToolAction(ActionBase):
             AnsibleActionSkip: it is missing, and check mode installs nothing.
 
         """
-        if own.get("lock_timeout") is not None:
-            words = [*words, "--lock-timeout", str(own["lock_timeout"])]
-        script = HOME + (NAMED if own.get("command") else START) + script
+        script = _starting(script, own)
         answer = self.shell(script, words, own, data)
         if answer["rc"] != MISSING:
             return answer
@@ -94,6 +108,45 @@ class ToolAction(ActionBase):
             raise AnsibleActionSkip("nbprovision is missing on the target, and check mode installs nothing")
         self._install(own)
         return self.shell(script, words, own, data)
+
+    def start_job(
+        self, script: str, words: list[str], own: dict[str, Any], data: bytes, context: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Start nbprovision on the target as `start_tool` does, and leave it running there.
+
+        Args:
+            script: The script; nbprovision must be on the target.
+            words: The arguments of the script.
+            own: The arguments for nbprovision itself.
+            data: Its standard input.
+            context: What `outcome` needs, on the target.
+
+        Returns:
+            Ansible's result of a job that was started.
+
+        Raises:
+            AnsibleActionFail: standard input cannot reach it, or Python is missing.
+
+        """
+        folder = self.get_shell_option("async_dir", default="~/.ansible_async")
+        job = {
+            "id": f"nbprovision.{secrets.token_hex(8)}",
+            "folder": self._remote_expand_user(folder),  # as async_status does: it may be another one than $HOME
+            "argv": ["sh", "-c", _starting(script, own), "nbprovision", *words],
+            "input": data.decode(),
+            "limit": self._task.async_val,
+            "context": context,
+        }
+        program = Path(outcome.__file__).read_text(encoding="utf-8") + "\nstart_job()\n"
+        answer = self.shell(HOME + PYTHON, [program], own, encoded(job))
+        if answer["rc"]:
+            raise AnsibleActionFail(f"async needs python3 on the target: {answer['stderr'].strip()}")
+        begun: dict[str, Any] = json.loads(answer["stdout"])
+        return begun
+
+    def context(self, **more: Any) -> dict[str, Any]:
+        """Return what `outcome` needs."""
+        return {"diff": bool(self._task.diff), "no_log": bool(self._task.no_log), **more}
 
     def shell(self, script: str, words: list[str], own: dict[str, Any], data: bytes) -> dict[str, Any]:
         """Run a script on the target with the task's `environment`.
@@ -122,32 +175,18 @@ class ToolAction(ActionBase):
         if answer["rc"]:
             raise AnsibleActionFail(f"nbprovision cannot be installed on the target: {answer['stderr'].strip()}")
 
-    def document(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """Return the JSON document that nbprovision printed.
+    def outcome(self, answer: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
+        """Return Ansible's result of an answer of nbprovision.
 
         Raises:
-            AnsibleActionFail: it printed none, as for an invalid playbook.
+            AnsibleActionFail: it printed no document, as for an invalid playbook.
 
         """
         try:
-            document = json.loads(answer["stdout"])
-        except ValueError:
-            document = None
-        if not isinstance(document, dict):
-            raise AnsibleActionFail((answer["stderr"] or answer["stdout"]).strip() or f"it ended with {answer['rc']}")
-        return document
-
-    def diff(self, changes: list[dict[str, Any]]) -> list[dict[str, str]]:
-        """Return changes in the form that `--diff` prints."""
-        return [
-            {
-                "before_header": change["target"],
-                "after_header": f"{change['target']} ({change['action']})",
-                "before": _lines(change["before"]),
-                "after": _lines(change["after"]),
-            }
-            for change in changes
-        ]
+            result: dict[str, Any] = outcome.outcome(answer, context)
+        except outcome.NoDocumentError as error:
+            raise AnsibleActionFail(str(error)) from error
+        return result
 
     def _refuse_without_input(self) -> None:
         become = self._connection.become
@@ -158,6 +197,11 @@ class ToolAction(ActionBase):
         else:
             return
         raise AnsibleActionFail(f"{connection} cannot pass standard input. Use ssh, with sudo for another user.")
+
+
+def _starting(script: str, own: dict[str, Any]) -> str:
+    """Return a script with what it needs to start nbprovision."""
+    return HOME + (NAMED if own.get("command") else START) + script
 
 
 def archive(files: Mapping[str, bytes], executable: Collection[str] = ()) -> bytes:
@@ -203,7 +247,3 @@ def _plain(value: Any) -> str:
     if getattr(value, "__ENCRYPTED__", False):  # a value of the vault, up to ansible-core 2.18
         return str(value)
     raise AnsibleActionFail(f"Ansible reads {value} as another type than text; write it in quotes")
-
-
-def _lines(text: str | None) -> str:
-    return "" if not text else text if text.endswith("\n") else text + "\n"
