@@ -16,8 +16,6 @@ from tests.support.ansible_controller import Controller
 ROOT = Path(__file__).parents[2]
 # The oldest that the collection supports, and the newest that this Python takes.
 CORES = {"2.17": ["ansible-core==2.17.*"], "newest": ["ansible-core>=2.18"]}
-# The newest with what its validate-modules needs.
-SANITY = {"sanity": [*CORES["newest"], "voluptuous", "antsibull-docs-parser", "semantic_version"]}
 
 
 def environment(cache: Path, core: str) -> Path:
@@ -33,7 +31,7 @@ def environment(cache: Path, core: str) -> Path:
             python = folder / "bin/python"
             for words in (
                 ["venv", "--clear", "--python", sys.executable, str(folder)],
-                ["pip", "install", "--only-binary", ":all:", "--python", str(python), *(CORES | SANITY)[core]],
+                ["pip", "install", "--only-binary", ":all:", "--python", str(python), *CORES[core]],
             ):
                 done = subprocess.run([*uv, *words], env=env, capture_output=True, text=True)
                 if done.returncode:

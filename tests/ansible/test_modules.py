@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.ansible.conftest import environment
 from tests.ansible.test_generated import FILES, assigned
 from tests.support.ansible_controller import Controller
 
@@ -163,29 +161,3 @@ def test_a_missing_tool_is_installed(
     assert result["changed"], result
     assert (home / "motd").read_text() == "a"
     assert (tmp_path / "tool/venv/bin/nbprovision").exists()
-
-
-@pytest.mark.campaign
-def test_ansible_finds_no_fault_in_the_documentation(shared_cache: Path, collections: Path) -> None:
-    """validate-modules of ansible-test, which the whole of `ansible-test sanity` runs as well."""
-    commands = environment(shared_cache, "sanity")
-    (tests,) = commands.parent.glob("lib/python*/site-packages/ansible_test/_util/controller/sanity")
-    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{tests / 'validate-modules'}:{collections}"}
-    own = "ansible_collections/nbprovision/notebook"
-    words = [
-        f"{tests}/validate-modules/validate.py",
-        "--collection",
-        own,
-        "--format",
-        "plain",
-        f"{own}/plugins/modules",
-    ]
-    done = subprocess.run([commands / "python", *words], env=env, cwd=collections, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    listed = "\n".join(path.relative_to(collections / own).as_posix() for path in (collections / own).rglob("*.py"))
-    for name in ("action-plugin-docs", "shebang"):
-        done = subprocess.run(
-            [commands / "python", tests / f"code-smell/{name}.py"],
-            input=listed, env=env, cwd=collections / own, capture_output=True, text=True,
-        )  # fmt: skip
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), name

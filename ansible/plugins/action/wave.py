@@ -95,7 +95,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         options = yaml.safe_load(DOCUMENTATION)["options"]
         spec = {name: {key: option[key] for key in _CHECKED if key in option} for name, option in options.items()}
-        _, arguments = self.validate_argument_spec(spec)
+        arguments = self.validate_argument_spec(spec)[1]
         try:
             members = self._restarted(arguments)
         except AnsibleActionFail:
