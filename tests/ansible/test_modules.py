@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from tests.ansible.test_generated import FILES, assigned
 from tests.support.ansible_controller import Controller
 
 pytestmark = [pytest.mark.proof, pytest.mark.network]
@@ -120,28 +119,6 @@ def test_the_documentation_is_shown(controller: Controller) -> None:
     assert document["doc"]["options"]["validate"]["type"] == "bool"
     assert "nbprovision.notebook.ensure_kernel:" in document["examples"]
     assert "nbprovision_home" in document["doc"]["options"]
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("controller", ["newest"], indirect=True)
-def test_the_examples_run(controller: Controller) -> None:
-    """Those whose tasks need nothing; tests/reference/test_examples.py runs the others by the same tool."""
-    tasks: list[dict[str, Any]] = []
-    for kind in (
-        "ensure_block",
-        "ensure_env_var",
-        "ensure_file",
-        "ensure_git_config",
-        "ensure_ini",
-        "ensure_json",
-        "ensure_line",
-    ):
-        tasks += [
-            {kind: task[f"nbprovision.notebook.{kind}"]}
-            for task in assigned(FILES[f"plugins/modules/{kind}.py"], "EXAMPLES")
-        ]
-    for task, result in zip(tasks, controller.play(tasks), strict=True):
-        assert not result["failed"], f"{task}: {result}"
 
 
 @pytest.mark.parametrize("controller", ["newest"], indirect=True)

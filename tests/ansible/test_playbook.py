@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,32 @@ def test_what_is_wrong_is_said_before_anything_is_sent(
     assert "'perhaps' is not a valid boolean" in deep["msg"]
     assert failing["failed"]
     assert len(unpacked(env)) == 1, "of the last one, whose tool failed"
+
+
+@pytest.mark.parametrize("controller", ["newest"], indirect=True)
+def test_the_lock_goes_with_the_playbook(controller: Controller, tmp_path: Path, env: dict[str, str]) -> None:
+    """Exactly its packages are installed, also where the playbook would take another version."""
+    path = tmp_path / "playbooks/team.yml"
+    path.parent.mkdir()
+    path.write_text("- tasks:\n    - ensure_venv: {name: plots, packages: [idna]}\n")
+    values = {"path": str(path)}
+    (missing, wrong) = controller.play(
+        [{"playbook": values | {"locked": True}}, {"playbook": values | {"locked": "perhaps"}}]
+    )
+    assert f"the lock {path.with_suffix('.lock')} is missing; write it: nbprovision lock {path}" in missing["msg"]
+    assert "locked is true, false or frozen, not perhaps" in wrong["msg"]
+    locked = subprocess.run(["nbprovision", "lock", path], env=controller.env, capture_output=True, text=True)
+    assert locked.returncode == 0, locked.stderr
+    (locks,) = path.parent.glob("team.lock/pylock.*.toml")
+    newest = re.search(r'name = "idna"\nversion = "([^"]+)"', locks.read_text())
+    assert newest is not None
+    path.write_text("- tasks:\n    - ensure_venv: {name: plots, packages: [idna<3.7]}\n")
+    stale, frozen = controller.play(
+        [{"playbook": values | {"locked": True}}, {"playbook": values | {"locked": "frozen"}}]
+    )
+    assert "is stale" in stale["msg"]
+    assert frozen["changed"], frozen
+    assert list(Path(env["NBPROVISION_HOME"]).glob(f"envs/plots/lib/*/site-packages/idna-{newest[1]}.dist-info"))
 
 
 @pytest.mark.parametrize("controller", ["2.17"], indirect=True)

@@ -37,7 +37,7 @@ mv -T "$new" "$folder" 2>/dev/null || rm -rf "$new"
 ls -1dt "$home"/ansible/* | tail -n +{_KEPT + 1} | while read -r old; do rm -rf "$old"; done
 [ -d "$folder" ]
 """
-_PARAMETERS = {"path", "vars", "tags", "skip_tags", "deep"}
+_PARAMETERS = {"path", "vars", "tags", "skip_tags", "deep", "locked"}
 
 
 class ActionModule(ToolAction):
@@ -59,9 +59,12 @@ class ActionModule(ToolAction):
             raise AnsibleActionFail("path is required: the playbook on the controller")
         tags, skip_tags = (_names(arguments.get(name)) for name in ("tags", "skip_tags"))
         variables = encoded(arguments.get("vars") or {})
-        payload = _packed(Path(self._find_needle("files", arguments["path"])), json.loads(variables), tags, skip_tags)
+        path, lock_words = Path(self._find_needle("files", arguments["path"])), _lock_words(arguments.get("locked"))
+        payload = _packed(path, json.loads(variables), tags, skip_tags)
+        if lock_words:
+            payload = _with_lock(payload, path)
         place = [_digest(payload), next(iter(payload.files))]
-        words = [*place, "--format", "json", *self.lock_words(own)]
+        words = [*place, "--format", "json", *lock_words, *self.timeout_words(own)]
         words += ["--check"] * bool(self._task.check_mode) + ["--deep"] * boolean(arguments.get("deep", False))
         words += [word for tag in tags for word in ("--tags", tag)]
         words += [word for tag in skip_tags for word in ("--skip-tags", tag)]
@@ -86,6 +89,37 @@ def _names(value: Any) -> list[str]:
     """Return tags, given as a list or as text with commas."""
     names = value.split(",") if isinstance(value, str) else value or []
     return [str(name).strip() for name in names]
+
+
+def _lock_words(value: Any) -> list[str]:
+    """Return the words of nbprovision for the option `locked`."""
+    if value == "frozen":
+        return ["--frozen"]
+    try:
+        return ["--locked"] * boolean(value or False)
+    except TypeError as error:
+        raise AnsibleActionFail(f"locked is true, false or frozen, not {value}") from error
+
+
+def _with_lock(payload: Payload, path: Path) -> Payload:
+    """Add the lock of a playbook to its files.
+
+    Raises:
+        AnsibleActionFail: It has none, or one that cannot be read.
+
+    """
+    from nbprovision.lifecycle.payload import Payload
+    from nbprovision.lock import folder as lock_folder
+
+    folder = lock_folder.folder_of(path)
+    if not lock_folder.exists(folder):
+        raise AnsibleActionFail(f"the lock {folder} is missing; write it: nbprovision lock {path}")
+    beside = Path(next(iter(payload.files))).with_name(folder.name)
+    try:
+        files = {str(beside / name): content for name, content in sorted(lock_folder.content(folder).items())}
+    except OSError as error:
+        raise AnsibleActionFail(f"the lock {folder} cannot be read: {error.strerror}") from error
+    return Payload({**payload.files, **files}, payload.executable)
 
 
 def _packed(path: Path, variables: dict[str, Any], tags: list[str], skip_tags: list[str]) -> Payload:

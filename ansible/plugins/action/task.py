@@ -30,7 +30,7 @@ class ActionModule(ToolAction):
         kind = self._task.action.rpartition(".")[2]
         if kind == "task":
             kind, arguments = _named(arguments)
-        words = [kind, "--absolute-paths", *self.lock_words(own)]
+        words = [kind, "--absolute-paths", *self.timeout_words(own)]
         words += ["--check"] * bool(self._task.check_mode) + ["--no-log"] * bool(self._task.no_log)
         planned = list((task_vars or {}).get("ansible_facts", {}).get(PLANNED, []))
         context = self.context(check=bool(self._task.check_mode), kind=kind, arguments=arguments, planned=planned)

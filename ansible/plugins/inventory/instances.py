@@ -79,7 +79,7 @@ plugin: nbprovision.notebook.instances
 fleet: fraud
 filters:
   status: Failed
-  lifecycle_config_contains: fraud-
+  lifecycle_config_contains: fraud
 keyed_groups:
   - key: notebook.ring
     prefix: ring

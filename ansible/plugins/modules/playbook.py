@@ -38,6 +38,13 @@ options:
       - Compare the files of every package, not only names and versions.
     type: bool
     default: false
+  locked:
+    description:
+      - V(true) installs exactly the packages of the playbook's lock, the folder such as C(team.lock) beside it, which is sent
+        with it. C(nbprovision lock) writes it. A lock that does not fit the playbook is refused.
+      - V(frozen) uses the lock even then.
+    type: raw
+    default: false
 requirements:
   - nbprovision on the controller, in the environment of Ansible
 extends_documentation_fragment:
@@ -57,6 +64,11 @@ EXAMPLES = r"""
     vars:
       token: "{{ vault_token }}"
   no_log: true
+
+- name: Exactly the packages of team.lock
+  nbprovision.notebook.playbook:
+    path: team.yml
+    locked: true
 """
 
 RETURN = r"""

@@ -167,15 +167,15 @@ def translated() -> Iterator[None]:
         code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
         action = f"sagemaker:{error.operation_name}"
         if "Unable to transition" in message:
-            raise StateChangedError(message) from error
+            raise StateChangedError(message) from None
         if code in _DENIED:
-            raise AnsibleError(f"AWS denies {action}: allow this action to the user or role. {message}") from error
+            raise AnsibleError(f"AWS denies {action}: allow this action to the user or role. {message}") from None
         if code in _EXPIRED:
-            raise AnsibleError(f"AWS does not accept the credentials, renew them: {message}") from error
-        raise AnsibleError(f"{action} failed: {message} ({code})") from error
-    except exceptions.NoRegionError as error:
-        raise AnsibleError(_NO_REGION) from error
+            raise AnsibleError(f"AWS does not accept the credentials, renew them: {message}") from None
+        raise AnsibleError(f"{action} failed: {message} ({code})") from None
+    except exceptions.NoRegionError:
+        raise AnsibleError(_NO_REGION) from None
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
-        raise AnsibleError(f"AWS credentials are missing: write `profile`, or log in ({error})") from error
+        raise AnsibleError(f"AWS credentials are missing: write `profile`, or log in ({error})") from None
     except exceptions.BotoCoreError as error:
-        raise AnsibleError(f"AWS cannot be asked: {error}") from error
+        raise AnsibleError(f"AWS cannot be asked: {error}") from None

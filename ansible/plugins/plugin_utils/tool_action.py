@@ -76,7 +76,7 @@ class ToolAction(ActionBase):
             raise AnsibleActionFail(f"unknown option {PREFIX}{unknown[0]}")
         return {name: value for name, value in self._task.args.items() if not name.startswith(PREFIX)}, own
 
-    def lock_words(self, own: dict[str, Any]) -> list[str]:
+    def timeout_words(self, own: dict[str, Any]) -> list[str]:
         """Return the words of nbprovision for the option `nbprovision_lock_timeout`."""
         limit = own.get("lock_timeout")
         return [] if limit is None else ["--lock-timeout", str(limit)]
