@@ -84,13 +84,18 @@ def test_values_are_texts_and_secrets_are_nowhere_else(controller: Controller, h
             {"ensure_file": {"path": "~/braces", "content": "{{ '{' ~ '{ x }}' }}"}},
             {"ensure_file": {"path": "~/secret", "content": "{{ password }}"}, "no_log": True},
             {"ensure_command": {"argv": ["/bin/false", "{{ password }}"]}, "no_log": True},
+            {  # a variable that ends with a line, and has a quote
+                "ensure_command": {"shell": 'printf %s "$TOKEN" | wc -c > length', "creates": "~/length", "chdir": "~"},
+                "environment": {"TOKEN": "{{ password }}'\n"},
+            },
         ],
         "-vvv",
         *controller.vault("password", CANARY),
     )
     assert (home / "braces").read_text() == "{{ x }}", "a value is not templated a second time"
     assert (home / "secret").read_text() == CANARY
-    assert [result["failed"] for result in results] == [False, False, True]
+    assert [result["failed"] for result in results] == [False, False, True, False]
+    assert (home / "length").read_text().strip() == str(len(CANARY) + 2)
     assert CANARY not in controller.output
     assert {path for path, text in files_below(tmp_path).items() if CANARY in text} == {str(home / "secret")}
 

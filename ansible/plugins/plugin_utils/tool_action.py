@@ -159,12 +159,15 @@ class ToolAction(ActionBase):
 
         """
         self._refuse_without_input()
+        environment = self._compute_environment_string()
+        if environment:  # ahead of the data, since Ansible prints commands with -vvv and others see them in `ps`
+            variables = f"export {environment}\n".encode()
+            script = f'eval "$(dd bs=1 count={len(variables)} 2>/dev/null)"\n{script}'
+            data = variables + data
         command = " ".join(map(shlex.quote, ["sh", "-c", script, "nbprovision", *words]))
         for name in ("home", "command"):
             if own.get(name):
                 command = f"NBPROVISION_{name.upper()}={shlex.quote(str(own[name]))} {command}"
-        environment = self._compute_environment_string()
-        command = f"{environment} {command}" if environment else command
         answer: dict[str, Any] = self._low_level_execute_command(command, in_data=data)
         return answer
 
