@@ -144,3 +144,24 @@ def test_a_controller_without_nbprovision_says_so(controller: Controller, playbo
     )
     assert "nbprovision is missing on the controller (none here)" in on_controller["msg"]
     assert "nbprovision is missing on the target, and on the controller (none here)" in on_both["msg"]
+
+
+# What a worker, which Ansible forks for each host, would import for itself.
+IMPORTED_LATE = """
+import sys
+from pathlib import Path
+from ansible.plugins.loader import init_plugin_loader
+init_plugin_loader()
+from ansible_collections.nbprovision.notebook.plugins.action import playbook
+before = set(sys.modules)
+playbook._packed(Path(sys.argv[1]), {"text": "a"}, [], [])
+print(sorted(name for name in sys.modules.keys() - before if name.startswith("nbprovision")))
+"""
+
+
+def test_nbprovision_is_loaded_before_a_worker_is_forked(controller: Controller, playbook: Path) -> None:
+    words = [controller.commands / "python", "-c", IMPORTED_LATE, playbook]
+    done = subprocess.run(words, env=controller.env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    late = eval(done.stdout)
+    assert len(late) <= 5, late

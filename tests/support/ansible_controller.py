@@ -105,7 +105,8 @@ class Controller:
             "check_mode": False,
             "diff": False,
             "no_log": True,
-            "vars": {"ansible_python_interpreter": sys.executable},
+            "delegate_to": "localhost",
+            "vars": {"ansible_python_interpreter": sys.executable, "ansible_connection": "local"},
         }
         play = {
             "hosts": "localhost",

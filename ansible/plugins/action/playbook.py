@@ -16,6 +16,23 @@ from ansible_collections.nbprovision.notebook.plugins.plugin_utils.tool_action i
 
 if TYPE_CHECKING:
     from nbprovision.lifecycle.payload import Payload
+UNAVAILABLE: ImportError | None = None
+try:
+    # Ansible loads this file before it forks a worker for each host. Loaded there, nbprovision with all its tasks and
+    # rules would take longer for a host than all the rest.
+    from nbprovision.catalogue import Catalogue
+    from nbprovision.lifecycle.payload import Container
+    from nbprovision.lifecycle.playbook import examine
+    from nbprovision.lint import playbook_rules
+    from nbprovision.lock import folder as lock_folder
+    from nbprovision.machine.machine import Machine
+    from nbprovision.model import subjects
+    from nbprovision.model.errors import ProvisionError
+    from nbprovision.playbook import sandbox
+
+    _LOADED = [playbook_rules, sandbox, *Catalogue().values(), *subjects.imported("_rules")]
+except ImportError as error:
+    UNAVAILABLE = error
 
 ABSENT = 66  # EX_NOINPUT of sysexits.h
 _KEPT = 20  # playbooks on a target; older ones are removed when a new one comes
@@ -108,9 +125,6 @@ def _with_lock(payload: Payload, path: Path) -> Payload:
         AnsibleActionFail: It has none, or one that cannot be read.
 
     """
-    from nbprovision.lifecycle.payload import Payload
-    from nbprovision.lock import folder as lock_folder
-
     folder = lock_folder.folder_of(path)
     if not lock_folder.exists(folder):
         raise AnsibleActionFail(f"the lock {folder} is missing; write it: nbprovision lock {path}")
@@ -119,7 +133,7 @@ def _with_lock(payload: Payload, path: Path) -> Payload:
         files = {str(beside / name): content for name, content in sorted(lock_folder.content(folder).items())}
     except OSError as error:
         raise AnsibleActionFail(f"the lock {folder} cannot be read: {error.strerror}") from error
-    return Payload({**payload.files, **files}, payload.executable)
+    return type(payload)({**payload.files, **files}, payload.executable)
 
 
 def _packed(path: Path, variables: dict[str, Any], tags: list[str], skip_tags: list[str]) -> Payload:
@@ -129,17 +143,11 @@ def _packed(path: Path, variables: dict[str, Any], tags: list[str], skip_tags: l
         AnsibleActionFail: it is invalid, or nbprovision is missing on the controller.
 
     """
-    try:
-        from nbprovision.catalogue import Catalogue
-        from nbprovision.lifecycle.payload import Container
-        from nbprovision.lifecycle.playbook import examine
-        from nbprovision.machine.machine import Machine
-        from nbprovision.model.errors import ProvisionError
-    except ImportError as error:
+    if UNAVAILABLE is not None:
         raise AnsibleActionFail(
-            f"nbprovision is missing on the controller ({error}). "
+            f"nbprovision is missing on the controller ({UNAVAILABLE}). "
             "Install it into the environment of Ansible, or use the ensure_* modules, which do not need it."
-        ) from error
+        )
     into = Container("the playbook's archive", 100_000_000, 10_000, text=False)
     try:
         return examine(path, Machine(), Catalogue(), variables, tags=tags, skip_tags=skip_tags, into=into).payload
