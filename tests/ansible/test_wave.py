@@ -155,6 +155,19 @@ def test_an_instance_that_aws_refuses_to_change_runs_again(controller: Controlle
 
 
 @pytest.mark.parametrize("controller", ["newest"], indirect=True)
+def test_a_permission_to_look_at_the_config_is_not_needed(controller: Controller, account: Account) -> None:
+    account.add_instance("runs", "old")
+    refused = {"DescribeNotebookInstanceLifecycleConfig": "AccessDeniedException"}
+    with refusing(account.address, refused.get) as address:
+        controller.env["AWS_ENDPOINT_URL"] = address
+        changed, missing = controller.play([wave("runs"), wave("runs", config="missing")])
+    assert results(changed) == {"runs": ("changed", ["stop", "update", "start"])}
+    assert "the lifecycle config new cannot be looked at" in " ".join(controller.output.split())
+    assert results(missing) == {"runs": ("failed", ["stop", "start"])}
+    assert account.states() == {"runs": ("InService", "new")}
+
+
+@pytest.mark.parametrize("controller", ["newest"], indirect=True)
 def test_a_wave_ends_in_time(controller: Controller, account: Account) -> None:
     account.add_instance("runs", "old")
     (result,) = controller.play([wave("runs", timeout=0)])

@@ -16,6 +16,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.nbprovision.notebook.plugins.modules.wave import DOCUMENTATION
 from ansible_collections.nbprovision.notebook.plugins.plugin_utils.notebook_instances import (
+    DeniedError,
     NotebookInstances,
     StateChangedError,
 )
@@ -128,7 +129,12 @@ class ActionModule(ActionBase):
             if runs and member.config != config and arguments["restart"] == "stopped":
                 member.end("skipped", "it runs; `restart: all` restarts it")
         if any(not member.result and member.config != config for member in members):
-            service.require_config(config)
+            try:
+                service.require_config(config)
+            except (
+                DeniedError
+            ) as error:  # AWS refuses a missing config later, and each instance runs again with its own
+                self._display.warning(f"the lifecycle config {config} cannot be looked at: {error}")
         if self._task.check_mode:
             _foresee(members)
         else:

@@ -19,8 +19,9 @@ description:
   - A restart ends all kernels and terminals of the instance.
   - It runs on the controller, whatever the connection of the hosts is.
   - These actions must be allowed - C(sagemaker:ListNotebookInstances), C(sagemaker:DescribeNotebookInstance),
-    C(sagemaker:DescribeNotebookInstanceLifecycleConfig), C(sagemaker:UpdateNotebookInstance),
-    C(sagemaker:StopNotebookInstance) and C(sagemaker:StartNotebookInstance).
+    C(sagemaker:UpdateNotebookInstance), C(sagemaker:StopNotebookInstance) and C(sagemaker:StartNotebookInstance).
+  - With C(sagemaker:DescribeNotebookInstanceLifecycleConfig), a lifecycle config that does not exist is refused before an
+    instance is stopped.
 options:
   instances:
     description:

@@ -146,6 +146,10 @@ class NotebookInstances:
         return str(described.get("FailureReason", ""))
 
 
+class DeniedError(AnsibleError):
+    """The user or role lacks a permission."""
+
+
 class StateChangedError(AnsibleError):
     """AWS refused a change because the instance is in another state than it was listed with."""
 
@@ -156,6 +160,7 @@ def translated() -> Iterator[None]:
 
     Raises:
         AnsibleError: boto3 raised an error.
+        DeniedError: A permission is missing.
         StateChangedError: The error was the state of an instance.
 
     """
@@ -169,7 +174,7 @@ def translated() -> Iterator[None]:
         if "Unable to transition" in message:
             raise StateChangedError(message) from None
         if code in _DENIED:
-            raise AnsibleError(f"AWS denies {action}: allow this action to the user or role. {message}") from None
+            raise DeniedError(f"AWS denies {action}: allow this action to the user or role. {message}") from None
         if code in _EXPIRED:
             raise AnsibleError(f"AWS does not accept the credentials, renew them: {message}") from None
         raise AnsibleError(f"{action} failed: {message} ({code})") from None
