@@ -29,6 +29,7 @@ from nbprovision.report.activity import Replaced, hook, last_failure, record_fai
 from nbprovision.report.colour import print_message, shown
 from nbprovision.report.document import Silent, exit_status, if_possible, render
 from nbprovision.report.relay import Relay
+from nbprovision.report.ring import RingReport
 from nbprovision.report.terminal import Terminal, event_lines
 from nbprovision.state import last_good
 from nbprovision.state.witness import parse
@@ -287,6 +288,7 @@ def _session(options: argparse.Namespace, machine: Machine) -> Session:
         if hook() and not (options.check or options.list_tasks or options.list_tags):
             with log.kept_in(machine.home):
                 log.event("invalid", playbook=os.path.abspath(options.playbook or options.bundle), why=str(error))
+            RingReport(machine.home, options.playbook or "").fail(error.exit_status, error)
             if not options.last_good:  # what is wrong with the playbook itself is recorded then
                 record_failure(machine.home, options.playbook or str(options.bundle), error.exit_status, str(error))
         raise

@@ -21,6 +21,7 @@ from nbprovision.model.errors import ProvisionError
 from nbprovision.model.result import Change, Result
 from nbprovision.report import activity, document
 from nbprovision.report.colour import print_message
+from nbprovision.report.ring import RingReport
 from nbprovision.report.terminal import Terminal
 from nbprovision.state import effects, store
 from nbprovision.state.effects import Effect
@@ -79,6 +80,7 @@ def put_back(invocation: Invocation, started: float) -> int | None:
                 document.leave_behind(home, content, results, began=began)
             document.log_end(content)
             record.end(0)
+            RingReport(home, invocation.playbook).end(0, content)
             log.flush()
             _record_baselines(home)
     except (_Unexplained, ProvisionError, OSError, ValueError):

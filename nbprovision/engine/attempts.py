@@ -132,6 +132,7 @@ def merged(step: Step, outcomes: Sequence[Outcome]) -> Outcome:
         warnings=tuple(dict.fromkeys(warning for turn in results for warning in turn.warnings)),
         error=next((turn.error for turn in results if turn.error is not None), None),
         check_only=any(turn.check_only for turn in results),
+        lasting=any(turn.lasting for turn in results),
     )
     return Outcome(msgspec.structs.replace(result, values={"results": [as_variables(turn) for turn in results]}))
 

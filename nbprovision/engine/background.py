@@ -18,6 +18,7 @@ from typing import Any
 
 from nbprovision import __version__
 from nbprovision.model.errors import NotTrusted, ProvisionError, TaskFailed
+from nbprovision.report import ring
 from nbprovision.report.activity import hook
 from nbprovision.system.context import thread
 from nbprovision.system.files import make_folder, write_atomically
@@ -166,6 +167,9 @@ def report_end(home: Path, status: int, seconds: float, content: dict[str, Any] 
             os.write(log, f"{line}\n".encode())
         if _LOGGER.exists():
             _run([str(_LOGGER), "-t", "nbprovision", "--", line], log, 5.0)
+        upload = [] if nobody_waits_from_the_start() else ring.upload_command(home)  # else bootstrap.sh does it
+        if upload:
+            _run(upload, log, _PATIENCE, {"AWS_MAX_ATTEMPTS": "2"})
         command = os.environ.get(ON_FINISH)
         if command:
             variables = {"NBPROVISION_STATUS": str(status), "NBPROVISION_RESULT": line}

@@ -32,6 +32,7 @@ from nbprovision.report import activity, document
 from nbprovision.report.history import KeptRun
 from nbprovision.report.progress import ProgressFiles
 from nbprovision.report.relay import Several
+from nbprovision.report.ring import RingReport
 from nbprovision.state import effects as kept_effects
 from nbprovision.state import last_good, store
 from nbprovision.state.witness import digest, state_path
@@ -203,19 +204,25 @@ class Session:
             if self._in_background:
                 record.nobody_waits()
         files = ProgressFiles(home, self._volume, record.activity, self.steps)
+        report = RingReport(home, self._playbook.path)
+        report.begin()
         counts, status, reason = "", 1, ""
         try:
             results, content = self._finish(Several(listener, files), announce, allowed)
             counts = " ".join(f"{status}={count}" for status, count in content["counts"].items())
             status, reason = document.exit_status(results), document.first_error(results)
+            report.end(status, content, results)
         except ProvisionError as error:
             status, reason = error.exit_status, str(error)
+            report.fail(status, error)
             raise
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             status, reason = 130, "interrupted"
+            report.fail(status, error)
             raise
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"
+            report.fail(status, error)
             raise
         finally:
             record.end(status, reason)
@@ -259,7 +266,7 @@ class Session:
             allowed=allowed,
         )
         cached = caches.names(self._machine)
-        with effects.recorded(self._is_lost_at_a_restart) as made:
+        with effects.recorded(self._machine.is_lost_at_a_stop) as made:
             results = run.execute()
         for text in run.undone:
             announce(f"warning: {text}")
@@ -301,11 +308,6 @@ class Session:
         changed = {name: before for name, before in made.before.items() if not _is_below(name, prefixes)}
         tasks = [proof.digest for proof in proofs]
         kept_effects.keep(path, changed, run.work.writers, tasks=tasks, repeatable=run.work.repeatable, inputs=inputs)
-
-    def _is_lost_at_a_restart(self, path: str) -> bool:
-        """Whether a path is in the user's home, and neither on the volume nor the tool's own."""
-        kept = [str(folder) for folder in (self._volume, self._machine.home) if folder is not None]
-        return _is_below(path, [str(self._machine.user_home)]) and not _is_below(path, kept)
 
     def _approve(self, results: Sequence[Result], announce: Callable[[str], None]) -> bool:
         """After a success, keep this environment of the tool and this playbook as a fallback.

@@ -140,6 +140,7 @@ def carry_out(
         return _compare(step, task, machine)
     started = time.perf_counter()
     values: dict[str, Any] = {}
+    lasting = False
     try:
         with (
             withholding(step.no_log),
@@ -159,6 +160,7 @@ def carry_out(
                 patient = time.perf_counter() - started > _LONG
                 proof, changes, after = _apply(task, plan, machine, guard, keep, patient=patient)
                 warnings = tuple(dict.fromkeys((*warnings, *after)))
+                lasting = _is_lasting(task, plan, machine)
             elif not plan:
                 guard.proven(task, machine)
     except (ProvisionError, OSError) as error:
@@ -175,6 +177,7 @@ def carry_out(
         pending=check and bool(plan),
         values=values,
         notes=tuple(noted),
+        lasting=lasting,
     )
     event(
         "task",
@@ -186,6 +189,17 @@ def carry_out(
         changes=[change.as_json() for change in result.changes],
     )
     return Outcome(result, None if plan and check else proof)
+
+
+def _is_lasting(task: Task[Any], plan: Plan, machine: Machine) -> bool:
+    """Whether a plan changes something that a stop of the machine does not take away."""
+    resources = task.provides(machine)
+    paths = {resource.identity for resource in resources if resource.kind not in ("environment", "distribution")}
+    if not plan.beside:
+        paths.update(resource.identity for resource in resources if resource.kind == "environment")
+        paths.update(resource.identity.partition(" ")[0] for resource in resources if resource.kind == "distribution")
+        paths.update(map(str, task.guarded(machine)))
+    return any(path.startswith("/") and not machine.is_lost_at_a_stop(path) for path in paths)
 
 
 DRIFT = "drift: render the script again"

@@ -139,6 +139,13 @@ class Machine:
         """The engines' caches, on the file system of the home folder."""
         return self.home / "cache"
 
+    def is_lost_at_a_stop(self, path: str) -> bool:
+        """Whether a path is in the user's home, and neither on the volume nor the tool's own."""
+        volume = self.platform.volume if self.platform.kind == "notebook-instance" else None
+        return _is_below(path, self.user_home) and not any(
+            _is_below(path, folder) for folder in (volume, self.home) if folder is not None
+        )
+
     def cache_near(self, prefix: Path) -> Path:
         """The caches from which an environment is linked: on its file system, so that nothing takes room twice.
 
@@ -308,3 +315,7 @@ class Machine:
         from nbprovision.machine.variables import Variables
 
         return Variables(self, {} if looked_at is None else looked_at, asked)
+
+
+def _is_below(path: str, folder: Path) -> bool:
+    return path == str(folder) or path.startswith(f"{folder}/")

@@ -62,6 +62,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         pending: With ``check``: something would have been done, whatever is made of the result.
         forgiven: Why a failure is none of the run: `ignore_errors`, or a block that knows what to do about it.
         notes: The warnings that are true of this run alone.
+        lasting: The change is of something that a stop of the machine does not take away.
 
     """
 
@@ -78,6 +79,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     forgiven: Literal["", "ignored", "rescued"] = ""
+    lasting: bool = False
 
     @property
     def failed(self) -> bool:

@@ -39,16 +39,17 @@ class InstanceReport(msgspec.Struct, frozen=True, kw_only=True):
         ring: The ring in the script that the instance runs.
         wanted: The release that the ring pointed to at this start; None if the bucket could not be asked.
         release: The release that was run; None if none was.
-        fallback: The reason why another release than the wanted one was run; empty otherwise.
+        fallback: The reason why another release than the wanted one was run, or why another version of nbprovision ran
+            it; empty otherwise.
         tool: The version of nbprovision.
         time: The end of the start's work, in seconds since the epoch, by the instance's clock.
-        status: The exit status of the run (docs/reference.md).
-        seconds: The duration, in seconds.
+        status: The exit status of the start (docs/reference.md): 4 after a fallback, 7 as long as the work goes on.
+        seconds: The duration of the run, in seconds.
         counts: The number of tasks by status.
         drift: The tasks that changed something although this release had succeeded on this instance before, apart from
             what each stop takes.
         failures: The tasks that failed.
-        log: The last lines of the run's output after a failure, secrets masked; empty otherwise.
+        log: The last entries of the run's log after a failure, secrets masked; empty otherwise.
     """
 
     format: int = FORMAT

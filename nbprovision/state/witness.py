@@ -30,6 +30,7 @@ try:
 except ImportError:
     from hashlib import blake2b
 
+from nbprovision import __version__
 from nbprovision.system.places import this_start, tool_home
 
 HEADER = "nbprovision-state 5"
@@ -71,8 +72,9 @@ _FACT_VARIABLES = (
 # Of these, what no fact is read from: what a terminal sets, and what a lifecycle script says of its run.
 _OTHER_VARIABLES = (
     "CONDA_PROMPT_MODIFIER", "CONDA_SHLVL", "CONDA_DEFAULT_ENV", "PIP_DISABLE_PIP_VERSION_CHECK",
-    "NBPROVISION_BACKGROUND", "NBPROVISION_FALLBACK", "NBPROVISION_ON_FINISH", "NBPROVISION_SOURCE",
-    "NBPROVISION_STARTED", "NBPROVISION_USER_PLAYBOOK", "NBPROVISION_VERSION",
+    "NBPROVISION_BACKGROUND", "NBPROVISION_FALLBACK", "NBPROVISION_INSTANCE", "NBPROVISION_ON_FINISH",
+    "NBPROVISION_PROVEN", "NBPROVISION_RELEASE", "NBPROVISION_RING", "NBPROVISION_SOURCE", "NBPROVISION_STARTED",
+    "NBPROVISION_USER_PLAYBOOK", "NBPROVISION_VERSION", "NBPROVISION_WANTED", "NBPROVISION_WHY",
 )  # fmt: skip
 
 
@@ -305,6 +307,8 @@ def _report(invocation: Invocation, tasks: list[str], seconds: float) -> None:
     if os.environ.get("NBPROVISION_USER_PLAYBOOK") == invocation.playbook:  # the user's own: see report/activity.py
         checked += '"users": true, '
     _log(invocation, f'"status": "ok", {checked}"proof": "witness", "tasks": {len(entries)}, "seconds": {seconds:.4f}')
+    if not invocation.check:
+        _report_of_ring(invocation, f'{{"ok": {ok}, "skipped": {skipped}}}', seconds)
     if invocation.json:
         text = (
             f'{{"playbook": {_quoted(invocation.playbook)}, "status": "ok", '
@@ -321,6 +325,41 @@ def _report(invocation: Invocation, tasks: list[str], seconds: float) -> None:
         )
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def _report_of_ring(invocation: Invocation, counts: str, seconds: float) -> None:
+    """Write the report of an instance in a ring, as `report.ring` does."""
+    ring, instance, wanted, release, why = (
+        os.environ.get(f"NBPROVISION_{name}", "") for name in ("RING", "INSTANCE", "WANTED", "RELEASE", "WHY")
+    )
+    if not ring or not instance or not invocation.playbook.startswith(f"{invocation.home}/lifecycle/release"):
+        return
+    fields = [
+        '"format": 1',
+        f'"instance": {_quoted(instance)}',
+        f'"ring": {_quoted(ring.rpartition("/")[2])}',
+        f'"wanted": {_quoted(wanted) if wanted else "null"}',
+        f'"release": {_quoted(release) if release else "null"}',
+        f'"fallback": {_quoted(why)}',
+        f'"tool": "{__version__}"',
+        f'"time": {time.time():.3f}',
+        f'"status": {4 if why else 0}',  # as bootstrap.sh ends
+        f'"seconds": {seconds:.4f}',
+        f'"counts": {counts}',
+    ]
+    path = invocation.home + "/instance-report.json"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        report = os.open(f"{path}.new", flags, 0o600)
+        try:
+            text = ("{" + ", ".join(fields) + "}\n").encode("utf-8", "replace")
+            whole = os.write(report, text) == len(text)
+        finally:
+            os.close(report)
+        if whole:
+            os.replace(f"{path}.new", path)
+    except OSError:  # the volume is full or read-only, which keeps no notebook from starting
+        return
 
 
 def _log(invocation: Invocation, fields: str) -> None:

@@ -9,9 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nbprovision.engine.guard import run_lock
+from nbprovision.report import ring
+from nbprovision.report.instance_report import InstanceReport
 from nbprovision.state import store
 from nbprovision.state.witness import parse, read_lines, state_path, still_stands
 
@@ -101,6 +104,78 @@ def test_it_imports_next_to_nothing(recorded: Recorded) -> None:
     )  # fmt: skip
     assert "witnessed" in script.stdout
     assert modules(script.stderr) - modules(bare) <= ALLOWED
+
+
+class TestRing:
+    """A start in a ring that ends at its witnesses renews the report."""
+
+    VARIABLES = {
+        "NBPROVISION_RING": "s3://team/fraud/rings/stable",
+        "NBPROVISION_INSTANCE": "mine",
+        "NBPROVISION_WANTED": "a" * 64,
+        "NBPROVISION_RELEASE": "a" * 64,
+        "NBPROVISION_WHY": "",
+    }
+
+    @pytest.fixture
+    def released(self, recorded: Recorded) -> Recorded:
+        folder = recorded.home / "lifecycle/release"
+        folder.mkdir(parents=True)
+        recorded.playbook = recorded.playbook.rename(folder / "team.yml")
+        recorded.write()
+        return recorded
+
+    def report(self, recorded: Recorded, **variables: str) -> InstanceReport | None:
+        recorded.env.update({**self.VARIABLES, **variables})
+        assert recorded.witnessed(), "the ring's variables are no part of the state"
+        return ring.read(recorded.home)
+
+    def test_it_is_the_report_of_a_run(self, released: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = time.time()
+        renewed = self.report(released)
+        assert renewed is not None
+        assert before - 1 <= renewed.time <= time.time() + 1
+        for name, value in self.VARIABLES.items():
+            monkeypatch.setenv(name, value)
+        content = {"counts": {"ok": 1, "skipped": 1}, "seconds": renewed.seconds}
+        ring.RingReport(released.home, released.playbook).end(0, content)
+        run = ring.read(released.home)
+        assert run is not None
+        assert msgspec.structs.replace(run, time=0.0) == msgspec.structs.replace(renewed, time=0.0)
+
+    def test_a_fallback_is_in_it(self, released: Recorded) -> None:
+        why = 'the pointer "x"\\ is\tnot valid, and é'
+        content = self.report(released, NBPROVISION_WANTED="", NBPROVISION_WHY=why)
+        assert content is not None
+        assert (content.wanted, content.release, content.status) == (None, "a" * 64, 4)
+        assert content.fallback == why
+
+    def test_it_imports_no_more(self, released: Recorded) -> None:
+        released.env.update(self.VARIABLES)
+        released.env["PYTHONPROFILEIMPORTTIME"] = "1"
+        done = released.start()
+        assert "witnessed" in done.stdout
+        assert ring.read(released.home) is not None
+        loaded = {
+            line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")
+        }
+        assert {name for name in loaded if name.startswith("nbprovision")} <= ALLOWED
+        assert "msgspec" not in loaded
+
+    @pytest.mark.parametrize("words", [["--check"], []], ids=["a check", "another playbook"])
+    def test_others_write_none(self, recorded: Recorded, words: list[str]) -> None:
+        if words:
+            folder = recorded.home / "lifecycle/release"
+            folder.mkdir(parents=True)
+            recorded.playbook = recorded.playbook.rename(folder / "team.yml")
+            recorded.write()
+        recorded.env.update(self.VARIABLES)
+        assert recorded.witnessed(*words)
+        assert ring.read(recorded.home) is None
+
+    def test_a_full_disk_does_not_end_it(self, released: Recorded) -> None:
+        (released.home / "instance-report.json.new").mkdir()
+        assert self.report(released) is None
 
 
 def test_it_starts_no_process_and_touches_no_more_than_it_must(recorded: Recorded) -> None:

@@ -127,3 +127,30 @@ def test_what_lies_beside_an_environment_leaves_it_unmarked(
     monkeypatch.setattr(unfinished, "mark", lambda prefix, task: marked.append(prefix))
     assert main(["run", str(playbook)]) == 0
     assert marked == []
+
+
+def test_in_a_ring_what_was_lost_is_no_drift(env: dict[str, str], playbook: Path) -> None:
+    """Neither to a run that puts it back nor to one that plans; a package that is gone from the volume is."""
+    home, release = Path(env["NBPROVISION_HOME"]), Path(env["NBPROVISION_HOME"]) / "lifecycle/release"
+    release.mkdir(parents=True)
+    playbook = playbook.rename(release / "team.yml")
+    ring = {"RING": "s3://team/rings/stable", "INSTANCE": "mine", "RELEASE": "a" * 64, "PROVEN": "1"}
+    ringed = env | {f"NBPROVISION_{name}": value for name, value in ring.items()}
+
+    def report(*options: str) -> tuple[int, list[str]]:
+        command = [sys.executable, "-m", "nbprovision", "run", str(playbook), *options]
+        subprocess.run(command, env=ringed, check=True, cwd="/", stdout=subprocess.DEVNULL)
+        content = json.loads((home / "instance-report.json").read_text())
+        return content["counts"].get("changed", 0), content.get("drift", [])
+
+    report()
+    for options in ((), ("--no-witness",)):
+        shutil.rmtree(env["HOME"])
+        Path(env["HOME"]).mkdir()
+        changed, drift = report(*options)
+        assert changed >= 4
+        assert drift == [], options
+    (package,) = (home / "envs/two/lib").glob("python3*/site-packages/alpha-1.0.dist-info")
+    shutil.rmtree(package)
+    assert report() == (1, ["ensure_pip_pkg"])
+    assert report() == (0, [])
