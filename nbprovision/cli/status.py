@@ -17,10 +17,11 @@ from nbprovision.engine.guard import Holder, holder
 from nbprovision.files.command_record import InBackground, in_background
 from nbprovision.machine import platform
 from nbprovision.machine.ownership import refuse_foreign_code
-from nbprovision.report import activity
+from nbprovision.report import activity, ring
 from nbprovision.report.activity import IN_PROGRESS, Activity, Moment, State, Witnessed, Word, witnessed_since
 from nbprovision.report.colour import shown
 from nbprovision.report.document import render_plain
+from nbprovision.report.instance_report import InstanceReport
 from nbprovision.report.progress import (
     ENDED,
     RunProgress,
@@ -41,6 +42,7 @@ from nbprovision.services.schedule_record import Schedule, schedules
 from nbprovision.system.places import boot_id, tool_home
 from nbprovision.system.reading import read_json
 
+_DIGITS = 12  # of a release's digest
 _EVERY = 0.5  # seconds between two looks with --follow
 _TASK_LINES_EVERY = 5.0  # seconds between two lines about one running task
 _WORDS: dict[str, State] = {"done": "ok", "failed": "failed", "skipped": "skipped"}
@@ -97,6 +99,7 @@ class Status(msgspec.Struct, frozen=True):
         root: What root's part of the script did at this start.
         schedules: The commands that run by timers.
         idle: The idle stop of this machine.
+        ring: The report of this instance of a ring.
 
     """
 
@@ -114,6 +117,7 @@ class Status(msgspec.Struct, frozen=True):
     root: RootReport | None = None
     schedules: list[Schedule] = []
     idle: Idle | None = None
+    ring: InstanceReport | None = None
 
     @classmethod
     def of(cls, home: Path) -> Status:
@@ -152,6 +156,7 @@ class Status(msgspec.Struct, frozen=True):
             root=RootReport.read(),
             schedules=schedules(home),
             idle=Idle.of(home),
+            ring=ring.read(home),
         )
 
     @property
@@ -169,6 +174,8 @@ class Status(msgspec.Struct, frozen=True):
             lines.append(f"the lock is held by {self.holder}")
         if self.word is not None:
             lines.append(f"the {self.word.fields['hook']} script said ({moment(self.word.when)}): {self.word.line}")
+        if self.ring is not None:
+            lines += _lines_of_ring(self.ring)
         if self.last is not None:
             lines += _lines_of_last(self.last)
         if self.root is not None:
@@ -212,6 +219,7 @@ class Status(msgspec.Struct, frozen=True):
                 "root": self.root,
                 "schedules": self.schedules,
                 "idle": None if self.idle is None else self.idle.document(),
+                "ring": self.ring,
             }
         )
         return content
@@ -240,6 +248,17 @@ def _newer_word(word: Word | None, state: State, written: float, record: Activit
         return None
     is_result = record is not None and word.fields.get("status", "") == str(record.status or 0)
     return None if is_result and _WORDS[word.word] == state else word
+
+
+def _lines_of_ring(report: InstanceReport) -> list[str]:
+    release, wanted = (digest[:_DIGITS] if digest else "none" for digest in (report.release, report.wanted))
+    lines = [f"ring {report.ring}: release {release} ({moment(report.time)}), instance {report.instance}"]
+    if report.fallback:
+        pointer = f"the ring points to {wanted}" if report.wanted else "it is unknown to which release the ring points"
+        lines.append(f"  {pointer}: {report.fallback}")
+    if report.drift:
+        lines.append(f"  drift, mended: {', '.join(report.drift)}")
+    return lines
 
 
 def _lines_of_last(last: dict[str, Any]) -> list[str]:
