@@ -18,7 +18,8 @@ usage() {
     cat >&2 <<END
 usage: sh bootstrap.sh PLAYBOOK [where the tool comes from] [options of nbprovision run]
        sh bootstrap.sh --make-venv DIR PACKAGE...   (a virtual environment with these packages)
-  PLAYBOOK            a file, or s3://BUCKET/KEY; a bundle if its name ends with .tar: a playbook, its packages and the tool
+  PLAYBOOK            a file, or s3://BUCKET/KEY; a bundle if its name ends with .tar: a playbook, its packages and the tool;
+                      or ring:s3://BUCKET/PREFIX/rings/RING: the release that a ring of a fleet points to
   where from          a checkout: --tool DIR; or $sources.
                       H is the sha256 of the wheel. Default: the bundle, or else the checkout or wheel beside this script
   NBPROVISION_SOURCE  the same as --tool: a checkout, a wheel, a folder of wheels, s3://BUCKET/PREFIX of one, a requirement
@@ -204,6 +205,7 @@ set_bundle() { # PLAYBOOK
     bundle=
     bundle_url=
     case $1 in
+    ring:*) ;;
     s3://*.tar)
         bundle=$own/bundle.tar
         bundle_url=$1
@@ -211,6 +213,34 @@ set_bundle() { # PLAYBOOK
     /*.tar) bundle=$1 ;;
     *.tar) bundle=$PWD/$1 ;;
     esac
+}
+
+# Set $ring to the URL of a ring's pointer, and $instance to the name that AWS has for this machine.
+set_ring() { # PLAYBOOK
+    ring=
+    release=
+    wanted_release=
+    why_release=
+    case $1 in
+    ring:*) ring=${1#ring:} ;;
+    *) return 0 ;;
+    esac
+    case $ring in
+    s3://?*/rings/?*) ;;
+    *) fail 5 "$1 is not a ring" "Its form is ring:s3://BUCKET/PREFIX/rings/RING." "Correct the URL." ;;
+    esac
+    instance=${NBPROVISION_INSTANCE-}
+    [ -n "$instance" ] || instance=$(sed -n 's/.*"ResourceName" *: *"\([^"]*\)".*/\1/p' \
+        /opt/ml/metadata/resource-metadata.json 2>/dev/null)
+    is_instance "$instance" || {
+        say "writes no report: '$(printf %.99s "$instance" | tr -cd '[:print:]')' is not the name of an instance"
+        instance=
+    }
+}
+
+is_instance() { # TEXT
+    case $1 in '' | -* | *- | *[!A-Za-z0-9-]*) return 1 ;; esac
+    [ ${#1} -le 63 ]
 }
 
 # The project does not own its name on pypi.org: a package of this name there is not the tool.
@@ -393,7 +423,7 @@ is_installed() {
     return 1
 }
 
-is_ready() { has_bundle && is_installed; }
+is_ready() { has_bundle && has_release && is_installed; }
 
 # Print the slot for the next install: never the one that last ended a run with 0.
 spare_slot() {
@@ -636,7 +666,6 @@ prepare() (
     recording=1
     exec 9>>"$home/bootstrap.lock"
     lock="import fcntl; fcntl.flock(9, fcntl.LOCK_EX"
-    lock_shared="import fcntl; fcntl.flock(0, fcntl.LOCK_SH | fcntl.LOCK_NB)"
     "$python" -I -S -c "$lock | fcntl.LOCK_NB)" 9>&9 2>/dev/null || {
         say "waiting for another bootstrap in $home"
         [ -z "$worker" ] || { say_to_caller 7 && : >"$own/.left.$$"; } # the caller need not wait for another process
@@ -647,12 +676,20 @@ prepare() (
         get_bundle || { prepared=$? && [ -n "$phase" ] && [ -f "$own/bundle/.complete" ]; } || exit $prepared
         set_source
     fi
+    if [ -n "$ring" ]; then
+        get_release || exit
+        set_source
+    fi
     is_installed || {
+        # A release needs the bucket's wheels only if its version of the tool is not installed.
+        [ -z "$ring" ] || { fetch_tool call_aws 600 && set_source; }
         record installing null ""
         install
     }
     exit $prepared
 )
+
+lock_shared="import fcntl; fcntl.flock(0, fcntl.LOCK_SH | fcntl.LOCK_NB)"
 
 # ---- the record for `nbprovision status`
 
@@ -682,7 +719,7 @@ record() { # STATE STATUS MESSAGE
 # ---- the run
 
 # Run the tool. Install a damaged tool again, once. In a lifecycle hook, replace an invalid playbook by the last good
-# one.
+# one; that of a release is replaced with its whole release.
 run_tool() { # PLAYBOOK OPTIONS...
     call_tool "$@"
     status=$?
@@ -698,6 +735,9 @@ run_tool() { # PLAYBOOK OPTIONS...
             status=$?
         fi
     fi
+    case $1 in
+    "$own"/release*) return $status ;;
+    esac
     if [ $status -eq 4 ] && [ -n "$phase" ]; then
         call_tool "$@" --last-good
         status_of_last_good=$?
@@ -768,10 +808,10 @@ complain_of_bucket() { # WHAT OUTPUT WHAT-IS-USED
 }
 
 # Keep wheels that the bucket no longer has: the fallback is an earlier version.
-fetch_tool() {
+fetch_tool() { # ask_aws, or call_aws SECONDS
     case ${NBPROVISION_SOURCE-} in s3://*) find_aws ;; *) return 0 ;; esac
     mkdir -p "$home/wheels" 2>/dev/null
-    problem=$(ask_aws s3 sync --only-show-errors --exclude '*' --include '*.whl' "${NBPROVISION_SOURCE%/}/" "$home/wheels") ||
+    problem=$("$@" s3 sync --only-show-errors --exclude '*' --include '*.whl' "${NBPROVISION_SOURCE%/}/" "$home/wheels") ||
         complain_of_bucket "the wheels from $NBPROVISION_SOURCE" "$problem" "Those of an earlier start are used."
 }
 
@@ -792,6 +832,12 @@ with_playbook() { # FUNCTION PLAYBOOK OPTIONS...: fetch a playbook in a bucket f
     playbook=$2
     shift 2
     case $playbook in
+    ring:*)
+        describe_release
+        [ -z "$release_locked" ] || set -- "$@" --locked
+        playbook=$own/release/${release_playbook:-playbook.yml}
+        [ -z "$release" ] || place_release || playbook=$own/releases/$release/files/$release_playbook
+        ;;
     s3://*.tar) playbook=$bundle ;;
     s3://*) fetch_playbook "$playbook" ;;
     esac
@@ -915,19 +961,208 @@ except BlockingIOError:
 os.replace(*sys.argv[1:])' "$file" "$bundle" <"$home/lock"
 }
 
-# The playbook of a rendered script comes on standard input, with its files: a tar archive as text. A file with the same
-# content keeps its time, which is a witness of the run.
+# The playbook of a rendered script comes on standard input, with its files: a tar archive as text.
 unpack_playbook() {
     new=$own/playbook.new
     rm -rf "$new"
     mkdir -p "$new" "$own/playbook" && base64 -d | tar -xzf - -C "$new" || return
-    (cd "$new" && find . -type d) | while read -r path; do mkdir -p "$own/playbook/$path" || exit; done &&
-        (cd "$new" && find . -type f) | while read -r path; do
-            cmp -s "$new/$path" "$own/playbook/$path" || mv -f "$new/$path" "$own/playbook/$path" || exit
-        done
+    put_files "$new" "$own/playbook" "mv -f"
     unpacked=$?
     rm -rf "$new"
     return $unpacked
+}
+
+# A file with the same content and mode keeps its time, which is a witness of the run.
+put_files() { # FROM TO COMMAND
+    (cd "$1" && find . -type d) | while read -r path; do mkdir -p "$2/$path" || exit; done &&
+        (cd "$1" && find . -type f) | while read -r path; do
+            is_same "$1/$path" "$2/$path" || $3 "$1/$path" "$2/$path" || exit
+        done
+}
+
+is_same() { # FILE FILE
+    if [ -x "$1" ]; then [ -x "$2" ]; else [ ! -x "$2" ]; fi && cmp -s "$1" "$2"
+}
+
+copy() { # FILE FILE
+    rm -f "$2.new" && cp "$1" "$2.new" && mv -fT "$2.new" "$2" && return
+    rm -f "$2.new" && return 1
+}
+
+# ---- a ring's release: nbprovision/report/ring.py has the report about it
+#
+# releases/DIGEST has each release whole, and release the files of the one that runs: the state of a run belongs to the
+# path of its playbook, so that a release with the same playbook is witnessed. release.at names the release, or several
+# while one replaces another; release.good the last one that ended with 0.
+
+# Set $wanted_release to the one that the ring points to, and choose it, or the last good one.
+look_for_release() {
+    [ -n "$ring" ] || return 0
+    find_aws
+    key=${ring#s3://}
+    # Its first bytes are enough, and /dev/stdout needs no space on the volume.
+    if ! answer=$(ask_aws s3api get-object --bucket "${key%%/*}" --key "${key#*/}" --range bytes=0-8191 /dev/stdout); then
+        complain_of_bucket "the pointer $ring" "$answer" "The last good release is used."
+        choose_last_release "cannot fetch the pointer $ring: $(printf '%s\n' "$answer" | tail -n 1)"
+        return
+    fi
+    # The output of the command follows the content.
+    wanted_release=$(printf '%s\n' "$answer" | sed -n 's/^release=\([0-9a-f]\{64\}\)\({.*\)\{0,1\}$/\1/p' | head -n 1)
+    if [ -z "$wanted_release" ]; then
+        complain "the pointer $ring is not valid" "It has no line release=DIGEST." "Write it again: nbprovision fleet back"
+        choose_last_release "the pointer $ring is not valid"
+        return
+    fi
+    choose_release "$wanted_release"
+}
+
+has_release() { [ -z "$ring" ] || [ -f "$own/releases/${release:-none}/RELEASE" ]; }
+
+# Set $release; if it is here, its version of the tool is the one to install.
+choose_release() { # DIGEST
+    release=$1
+    release_playbook=
+    release_locked=
+    ! has_release || ! read_release "$own/releases/$release" || NBPROVISION_VERSION=$release_tool
+}
+
+choose_last_release() { # WHY
+    why_release=$1
+    choose_release "$(last_release)"
+    [ -z "$release" ] || fall_back playbook
+}
+
+# Print the last good release, or else the one that was last put in place.
+last_release() {
+    cat "$own/release.good" "$own/release.at" 2>/dev/null | tr ' ' '\n' | while read -r digest; do
+        [ ! -f "$own/releases/$digest/RELEASE" ] || { echo "$digest" && break; }
+    done
+}
+
+# Set what RELEASE says, if that is possible.
+read_release() { # FOLDER
+    format=
+    release_tool=
+    while IFS='=' read -r key value; do
+        case $key in
+        format) format=$value ;;
+        playbook) release_playbook=$value ;;
+        tool) release_tool=$value ;;
+        locked) [ "$value" != 1 ] || release_locked=1 ;;
+        esac
+    done <"$1/RELEASE"
+    case /$release_playbook/ in *//* | */../*) return 1 ;; esac
+    case $release_tool in '' | *[!A-Za-z0-9.+!]*) return 1 ;; esac
+    [ "$format" = 1 ] && [ -f "$1/files/$release_playbook" ]
+} 2>/dev/null
+
+# Get the chosen release: whole, with the digest that is its name, or not at all.
+get_release() {
+    ! has_release || return 0
+    if [ -z "$release" ]; then
+        record failed 4 "$why_release, and no earlier release is here"
+        return 4
+    fi
+    new=$own/release.new
+    file=$own/release.tar
+    rm -rf "$new" "$file"*
+    url=${ring%/rings/*}/releases/$release/release.tar
+    mkdir -p "$new"
+    if ! problem=$(call_aws 7200 s3 cp --only-show-errors "$url" "$file"); then
+        refuse_release "cannot fetch the release $url" "$(printf '%s\n' "$problem" | tail -n 1)"
+    elif digest=$(sha256sum <"$file") && [ "$digest" != "$release  -" ]; then
+        refuse_release "the release $url is altered" "Its sha256 is ${digest%% *}."
+    elif ! problem=$(tar -xof "$file" -C "$new" 2>&1); then
+        refuse_release "cannot unpack the release $url" "$(printf '%s\n' "$problem" | head -n 1)"
+    elif ! read_release "$new"; then
+        refuse_release "the release $url is not valid" "Its RELEASE must have format=1, playbook=FILE and tool=VERSION."
+    elif ! problem=$(mkdir -p "$own/releases" && mv -T "$new" "$own/releases/$release" 2>&1); then
+        refuse_release "cannot keep the release $url" "$problem"
+    else
+        rm -f "$file"
+        forget_releases
+        choose_release "$release"
+    fi
+}
+
+refuse_release() { # WHAT WHY
+    status=4
+    cure="The last good release is used. Publish it again, or take it back: nbprovision fleet back"
+    ! is_full "$2" || { status=2 && cure="Free space: nbprovision clean"; }
+    complain "$1" "$2" "$cure"
+    record failed $status "$1: $2"
+    rm -rf "$new" "$file"*
+    return $status
+}
+
+# Keep the newest three, the last good one and the one in place.
+forget_releases() {
+    touch "$own/releases/$release"
+    kept=" $(cat "$own/release.good" "$own/release.at" 2>/dev/null | tr '\n' ' ')"
+    (cd "$own/releases" && stat -c '%Y %n' -- *) | sort -rn | tail -n +4 | while read -r _ old; do
+        case $kept in *" $old "*) ;; *) rm -rf "${own:?}/releases/$old" ;; esac
+    done
+}
+
+is_in() { [ -n "$release" ] && [ "$(cat "$own/$1")" = "$release" ]; } 2>/dev/null # release.at or release.good
+
+is_placed() {
+    is_in release.at && [ -z "$(find "$own/release" -newer "$own/release.at")" ]
+} 2>/dev/null
+
+# Put the files of the chosen release in place, and remove those of earlier ones; not while a run may read them, or
+# without space: then it runs from the folder where it lies.
+place_release() {
+    ! is_placed || return 0
+    [ ! -f "$home/lock" ] || "${tool_python:-$venv/bin/python}" -I -S -c "$lock_shared" <"$home/lock" || return
+    files=$own/releases/$release/files
+    at="$(cat "$own/release.at") $release"
+    echo "$at" >"$own/release.at.new" && mv -f "$own/release.at.new" "$own/release.at" && mkdir -p "$own/release" || return
+    for old in $at; do
+        [ -d "$own/releases/$old/files" ] || continue
+        (cd "$own/releases/$old/files" && find . -type f) | while read -r path; do
+            [ -f "$files/$path" ] || (cd "$own/release" && rm -f "$path" && rmdir -p "${path%/*}")
+        done
+    done
+    put_files "$files" "$own/release" copy && echo "$release" >"$own/release.at"
+} 2>/dev/null
+
+# Tell the run of the ring, for its report.
+describe_release() {
+    proven=
+    ! is_in release.good || ! is_in release.at || proven=1
+    export NBPROVISION_RING="$ring" NBPROVISION_INSTANCE="$instance" NBPROVISION_WANTED="$wanted_release" \
+        NBPROVISION_RELEASE="$release" NBPROVISION_PROVEN="$proven" NBPROVISION_WHY="${why_release:-$why_another}"
+}
+
+# Run the release. In a lifecycle hook, replace one with an invalid playbook by the last good one.
+run_release() { # PLAYBOOK OPTIONS...
+    with_playbook run_tool "$@"
+    status=$?
+    [ $status -eq 4 ] && [ -n "$phase" ] && [ -n "$release" ] || return $status
+    good=$(last_release)
+    [ -n "$good" ] && [ "$good" != "$release" ] || return $status
+    say "uses the last good release, $(short "$good")"
+    choose_last_release "the playbook of release $(short "$release") is invalid: $(recorded_failure)"
+    set_source
+    is_installed || { prepare && is_installed; } || { find_installed && fall_back tool; } || return $status
+    with_playbook run_tool "$@"
+}
+
+short() { printf %.12s "$1"; }
+
+# Upload the report of the run. Nobody waits for it, and nothing depends on it.
+upload_report() {
+    [ -n "$instance" ] && [ -f "$home/instance-report.json" ] || return 0
+    (
+        url=${ring%/rings/*}/reports/$instance.json
+        log=$home/log/report.log
+        if problem=$(call_aws 60 s3 cp --only-show-errors "$home/instance-report.json" "$url"); then
+            rm -f "$log"
+        else
+            complain "cannot upload the report to $url" "$problem" "The next start tries again." 2>"$log"
+        fi
+    ) >/dev/null 2>&1 </dev/null 3<&- 4>&- &
 }
 
 # Set $venv to an environment with the wanted tool. If it cannot be installed in a lifecycle hook, use the tool that
@@ -937,21 +1172,35 @@ have_tool() {
     ! is_ready || return 0
     prepare_in_time
     status=$?
+    [ -z "$ring" ] || choose_release "$release" # it may be here now
     set_source
     [ $status -ne 0 ] || ! is_ready || return 0
     [ $status -eq 4 ] || status=2
     [ -n "$phase" ] || return $status
+    if ! has_release; then
+        why=$(recorded_failure)
+        choose_last_release "${why:-release $(short "$release") is still being fetched}"
+        set_source
+        ! is_ready || return 0
+        [ -z "$release" ] || [ -n "$still_installing" ] || ! { prepare && is_ready; } || return 0
+    fi
     if find_installed; then
         say "continues with the installed nbprovision $installed_version"
-        if has_bundle; then fall_back tool; else fall_back playbook; fi
-        why_another=$(sed -n 's/.*"state": "failed".*"message": "\([^"]*\)".*/\1/p' "$home/status.json" 2>/dev/null)
+        if ! has_release; then :; elif has_bundle; then fall_back tool; else fall_back playbook; fi
+        why_another=$(recorded_failure)
         return
     fi
-    [ -n "$wheels" ] && [ -n "${NBPROVISION_VERSION-}" ] && [ -w "$home" ] || return $status
+    [ -n "$wheels" ] && [ -n "${NBPROVISION_VERSION-}" ] && [ -w "$home" ] && has_release || return $status
     say "tries another version in $wheels"
     NBPROVISION_VERSION=
     set_source
     { is_ready || { prepare && is_ready; }; } && fall_back tool
+}
+
+# Print why the last activity failed, without the users in URLs.
+recorded_failure() {
+    sed -n 's/.*"state": *"failed".*"message": *"\(\([^"\\]\|\\.\)*\)".*/\1/p' "$home/status.json" 2>/dev/null |
+        sed 's/\\\(.\)/\1/g; s#://[^/@ ]*@#://#g'
 }
 
 # An upgrade may take half of the remaining time. Then the installed tool restores the kernels while it continues.
@@ -1014,15 +1263,20 @@ print_kind='import os, sys; print(sys.implementation.cache_tag, os.uname().machi
 
 # Do the work of a start: the tool, the team's playbook, then the user's own if the team allows it.
 work() { # PLAYBOOK OPTIONS...
-    fetch_tool
+    [ -n "$ring" ] || fetch_tool ask_aws
     look_for_bundle
+    look_for_release
     [ -n "$ready" ] || have_tool || return
-    with_playbook run_tool "$@"
+    run_playbook "$@"
     status=$?
     if [ -n "$still_installing" ]; then status=7; fi
     [ -z "$phase" ] || finish_hook
     [ -z "$still_installing" ] || finish_install "$@"
     return $status
+}
+
+run_playbook() { # PLAYBOOK OPTIONS...
+    if [ -n "$ring" ]; then run_release "$@"; else with_playbook run_tool "$@"; fi
 }
 
 # When no caller waits any longer: let the long install end, then do the work again with the installed tool.
@@ -1032,24 +1286,44 @@ finish_install() { # PLAYBOOK OPTIONS...
     wait
     deadline=0
     fallback=
+    why_another=
     tool_python=
+    unset NBPROVISION_FALLBACK
+    if [ -n "$wanted_release" ]; then
+        why_release=
+        choose_release "$wanted_release"
+    fi
     set_source
     if is_ready; then
-        with_playbook run_tool "$@"
-        return
+        run_playbook "$@"
+        status=$?
+        [ -z "$ring" ] || finish_release
+        return $status
     fi
     ran= # no run reports how this ended
     status=2
     record failed 2 "could not install the version of the tool that is wanted"
 }
 
+# Keep the release as the last good one, if it is, and upload the report.
+finish_release() {
+    [ $status -ne 0 ] || [ -n "$fallback" ] || is_in release.good ||
+        { echo "$release" >"$own/release.good.new" && mv -f "$own/release.good.new" "$own/release.good"; } 2>/dev/null
+    upload_report
+}
+
 finish_hook() {
     result="version=$installed_version"
+    if [ -n "$ring" ]; then
+        finish_release
+        unset NBPROVISION_RING # the user's own playbook is not part of the report
+    fi
     if [ $status -eq 0 ] && [ -z "$fallback" ]; then
         turn venv.good "$venv" 2>/dev/null
         [ "$(readlink "$own/bootstrap.good")" = "${script##*/}" ] || ln -sfn "${script##*/}" "$own/bootstrap.good"
     elif [ -n "$fallback" ]; then
         result="fallback=$fallback used=$installed_version $result"
+        why=$why_another
         if [ $status -ne 7 ]; then
             status=4
             case $fallback in
@@ -1057,9 +1331,15 @@ finish_hook() {
             tool) used="nbprovision $installed_version, as the version that is wanted could not be installed" ;;
             both) used="the last good playbook and nbprovision $installed_version" ;;
             esac
-            [ -n "$explained" ] || record failed 4 "used $used${why_another:+: $why_another}"
+            if [ -n "$why_release" ]; then
+                used="the last good release, $(short "$release"), and nbprovision $installed_version"
+                why=$why_release
+                say "used $used: $why"
+            fi
+            [ -n "$explained" ] || record failed 4 "used $used${why:+: $why}"
         fi
     fi
+    result="$result${release:+ release=$(short "$release")}"
     if [ -n "${NBPROVISION_USER_PLAYBOOK-}" ] && [ -f "$NBPROVISION_USER_PLAYBOOK" ]; then
         status_of_team=$status
         fallback=
@@ -1082,6 +1362,7 @@ report_result() {
 skip() { # PLAYBOOK OPTIONS...
     word=$(head -c 100 "$home/skip" | tr -d '[:space:]')
     if [ "$word" = check ] && is_complete "$home/venv"; then
+        [ -z "$ring" ] || choose_release "$(last_release)"
         say "$home/skip says 'check': nothing changes"
         with_playbook call_tool "$@" --check
         record skipped 0 "$home/skip says 'check'"
@@ -1212,6 +1493,8 @@ reported=
 explained=
 why_another=
 recording=
+release_playbook=
+release_locked=
 ran=
 still_installing=
 tool_python=
@@ -1268,6 +1551,7 @@ while [ $count -gt 0 ]; do
 done
 [ $# -gt 0 ] || usage
 set_bundle "$1"
+set_ring "$1"
 [ -z "$bundle" ] || trusted "$bundle" || refuse "$bundle"
 shown_playbook=$(printf %s "$1" | tr -d '\000-\037"\\\177')
 name_source
@@ -1278,6 +1562,8 @@ case $deadline in *[!0-9]*) fail 5 "--deadline takes a number of seconds, not '$
 unset NBPROVISION_STARTED NBPROVISION_WORKER NBPROVISION_FALLBACK
 [ -z "$phase" ] || export NBPROVISION_STARTED="$begun" # except this one: late work reports its total time
 
+# A script that is not a ring's leaves no report of one.
+[ -z "$phase" ] || [ -n "$ring" ] || [ ! -f "$home/instance-report.json" ] || rm -f "$home/instance-report.json"
 [ -z "$phase" ] || link_command # the user's home is new at each start
 case ${1-} in
 inline:*) # without space for it, use that of the last start
