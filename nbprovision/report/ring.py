@@ -44,7 +44,7 @@ class RingStart(msgspec.Struct, frozen=True):
 
     Attributes:
         pointer: The URL of the ring's pointer, ``s3://BUCKET/PREFIX/rings/RING``.
-        instance: The name of the instance; empty if it has none, and then there is no report.
+        instance: The name of the instance. No report is written if it is empty.
         wanted: The release that the ring points to; empty if that is unknown.
         release: The release that runs; empty if there is none.
         why: The reason why that is another one, or that another version of the tool runs it; empty otherwise.
