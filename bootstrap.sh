@@ -1016,18 +1016,17 @@ look_for_release() {
     choose_release "$wanted_release"
 }
 
-has_release() { [ -z "$ring" ] || [ -f "$own/releases/${release:-none}/RELEASE" ]; }
+has_release() { [ -z "$ring" ] || read_release "$own/releases/${release:-none}"; }
 
 # Set $release; if it is here, its version of the tool is the one to install.
 choose_release() { # DIGEST
     release=$1
-    release_playbook=
-    release_locked=
-    ! has_release || ! read_release "$own/releases/$release" || NBPROVISION_VERSION=$release_tool
+    ! has_release || NBPROVISION_VERSION=$release_tool
 }
 
 choose_last_release() { # WHY
     why_release=$1
+    [ -n "$phase" ] || return 0 # at a terminal nothing else than the wanted one is run
     choose_release "$(last_release)"
     [ -z "$release" ] || fall_back playbook
 }
@@ -1035,14 +1034,16 @@ choose_last_release() { # WHY
 # Print the last good release, or else the one that was last put in place.
 last_release() {
     cat "$own/release.good" "$own/release.at" 2>/dev/null | tr ' ' '\n' | while read -r digest; do
-        [ ! -f "$own/releases/$digest/RELEASE" ] || { echo "$digest" && break; }
+        ! read_release "$own/releases/$digest" || { echo "$digest" && break; }
     done
 }
 
 # Set what RELEASE says, if that is possible.
 read_release() { # FOLDER
     format=
+    release_playbook=
     release_tool=
+    release_locked=
     while IFS='=' read -r key value; do
         case $key in
         format) format=$value ;;
@@ -1076,13 +1077,19 @@ get_release() {
         refuse_release "cannot unpack the release $url" "$(printf '%s\n' "$problem" | head -n 1)"
     elif ! read_release "$new"; then
         refuse_release "the release $url is not valid" "Its RELEASE must have format=1, playbook=FILE and tool=VERSION."
-    elif ! problem=$(mkdir -p "$own/releases" && mv -T "$new" "$own/releases/$release" 2>&1); then
+    elif ! problem=$(keep_release 2>&1); then
         refuse_release "cannot keep the release $url" "$problem"
     else
         rm -f "$file"
         forget_releases
         choose_release "$release"
     fi
+}
+
+keep_release() {
+    rm -rf "${own:?}/releases/$release" && mkdir -p "$own/releases" || return
+    within 20 sync -f "$new" # a power cut leaves no empty files in it
+    mv -T "$new" "$own/releases/$release"
 }
 
 refuse_release() { # WHAT WHY
@@ -1100,14 +1107,15 @@ forget_releases() {
     touch "$own/releases/$release"
     kept=" $(cat "$own/release.good" "$own/release.at" 2>/dev/null | tr '\n' ' ')"
     (cd "$own/releases" && stat -c '%Y %n' -- *) | sort -rn | tail -n +4 | while read -r _ old; do
-        case $kept in *" $old "*) ;; *) rm -rf "${own:?}/releases/$old" ;; esac
+        case $kept in *" $old "*) continue ;; esac
+        rm -f "$own/releases/$old/RELEASE" && rm -rf "${own:?}/releases/$old" # a kill leaves nothing that looks whole
     done
 }
 
 is_in() { [ -n "$release" ] && [ "$(cat "$own/$1")" = "$release" ]; } 2>/dev/null # release.at or release.good
 
-is_placed() {
-    is_in release.at && [ -z "$(find "$own/release" -newer "$own/release.at")" ]
+is_placed() { # what tasks wrote beside the files does not count
+    is_in release.at && ! diff -rq "$own/releases/$release/files" "$own/release" | grep -qv "^Only in $own/release[/:]"
 } 2>/dev/null
 
 # Put the files of the chosen release in place, and remove those of earlier ones; not while a run may read them, or
@@ -1131,8 +1139,10 @@ place_release() {
 describe_release() {
     proven=
     ! is_in release.good || ! is_in release.at || proven=1
+    why=${why_release:-$why_another}
+    [ -z "$fallback" ] || why=${why:-the version of nbprovision that the release names is still being installed}
     export NBPROVISION_RING="$ring" NBPROVISION_INSTANCE="$instance" NBPROVISION_WANTED="$wanted_release" \
-        NBPROVISION_RELEASE="$release" NBPROVISION_PROVEN="$proven" NBPROVISION_WHY="${why_release:-$why_another}"
+        NBPROVISION_RELEASE="$release" NBPROVISION_PROVEN="$proven" NBPROVISION_WHY="$why"
 }
 
 # Run the release. In a lifecycle hook, replace one with an invalid playbook by the last good one.
@@ -1494,7 +1504,6 @@ explained=
 why_another=
 recording=
 release_playbook=
-release_locked=
 ran=
 still_installing=
 tool_python=

@@ -204,7 +204,7 @@ class Session:
             if self._in_background:
                 record.nobody_waits()
         files = ProgressFiles(home, self._volume, record.activity, self.steps)
-        report = RingReport(home, self._playbook.path)
+        report = RingReport(home, self._playbook.path, check=self._request.check)
         report.begin()
         counts, status, reason = "", 1, ""
         try:

@@ -77,11 +77,12 @@ class RingReport:
     Args:
         home: The tool's home folder.
         playbook: The playbook of the run.
+        check: The run only checks, and writes nothing.
 
     """
 
-    def __init__(self, home: Path, playbook: str | Path) -> None:
-        start = RingStart.of(os.environ)
+    def __init__(self, home: Path, playbook: str | Path, *, check: bool = False) -> None:
+        start = None if check else RingStart.of(os.environ)
         own = os.path.abspath(playbook).startswith(f"{os.path.abspath(home)}/{_PLACE}")
         self._start = start if own else None
         self._home = home

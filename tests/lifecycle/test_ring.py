@@ -351,6 +351,32 @@ class TestFallback:
         assert f"ring stable: release {first[:12]}" in status
         assert f"the ring points to {digest[:12]}: the playbook of release {digest[:12]} is invalid" in status
 
+    def test_at_a_terminal_nothing_is_fallen_back_to(self, fleet: Fleet, started: Instance) -> None:
+        for name in ("NBPROVISION_PHASE", "NBPROVISION_VERSION"):
+            del started.env[name]
+        for harm in HARMS:
+            break_ring(fleet, harm)
+            done = started.start("-v")
+            assert done.returncode == 4, harm + done.stdout + done.stderr
+            assert not started.offers()
+        fleet.publish(release({"team.yml": playbook("other")}))
+        assert started.start("-v").returncode == 0
+        assert started.offers("other")
+
+    def test_a_release_that_is_damaged_here_is_fetched_again(self, fleet: Fleet, started: Instance, first: str) -> None:
+        """As a power cut leaves it, and then as a user changes the files of the run."""
+        (started.own / "releases" / first / "RELEASE").write_bytes(b"\0" * 60)
+        assert started.start().returncode == 0
+        assert started.offers()
+        placed = started.own / "release/team.yml"
+        before = placed.stat()
+        placed.write_bytes(b"\0" * before.st_size)
+        os.utime(placed, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert started.start().returncode == 0
+        assert started.offers()
+        assert placed.read_text() == playbook()
+        assert report(fleet, started).release == first
+
     def status(self, instance: Instance, *words: str) -> str:
         command = [instance.home / "venv/bin/nbprovision", "status", *words]
         return subprocess.run(command, env=instance.env, capture_output=True, text=True, check=True).stdout

@@ -139,6 +139,7 @@ def test_secrets_are_masked_and_texts_have_an_end(home: Path) -> None:
 
 def test_other_playbooks_and_machines_write_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     end(RingReport(home, home / "own.yml"), result("a"))
+    end(RingReport(home, home / "lifecycle/release/team.yml", check=True), result("a"))
     end(RingReport(home, home / "lifecycle/playbook/team.yml"), result("a"))
     for name in ("NBPROVISION_RING", "NBPROVISION_INSTANCE"):
         monkeypatch.setenv(name, "")

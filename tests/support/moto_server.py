@@ -23,26 +23,27 @@ NEEDED = pytest.mark.skipif(not (AWS.exists() and _MOTO.exists()), reason="awscl
 
 
 @contextlib.contextmanager
-def serving(*, states: bool = False) -> Iterator[str]:
+def serving(host: str = "127.0.0.1", *, states: bool = False) -> Iterator[str]:
     """The address of a server that answers.
 
     Args:
+        host: The address of this machine that it has.
         states: With the patches of `sagemaker_states`.
 
     """
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind((host, 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "tests.support.sagemaker_states"] if states else [str(_MOTO)]
     recording = Path(tempfile.mkdtemp(), "calls")  # if a test starts moto's recorder
     process = subprocess.Popen(
-        [*command, "-H", "127.0.0.1", "-p", str(port)],
+        [*command, "-H", host, "-p", str(port)],
         cwd=_ROOT,
         env={**os.environ, "MOTO_RECORDER_FILEPATH": str(recording)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    address = f"http://127.0.0.1:{port}"
+    address = f"http://{host}:{port}"
     try:
         for _ in range(600):
             try:
