@@ -66,6 +66,12 @@ def _roller(fleet: Fleet) -> Iterator[Statement]:
         "Action": ["sagemaker:DescribeNotebookInstance", "sagemaker:ListTags"],
         "Resource": instances,
     }
+    yield {  # a wave looks for its configuration before it stops an instance
+        "Sid": "ReadScripts",
+        "Effect": "Allow",
+        "Action": ["sagemaker:DescribeNotebookInstanceLifecycleConfig"],
+        "Resource": _sagemaker(fleet, f"notebook-instance-lifecycle-config/{fleet.name}-*"),
+    }
     restart: Statement = {
         "Sid": "RestartInstances",
         "Effect": "Allow",

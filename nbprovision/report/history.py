@@ -104,6 +104,7 @@ def of_result(result: Result) -> KeptTask:
         cure="" if error is None else error.cure,
         place="" if error is None or error.position is None else str(error.position),
         forgiven=result.forgiven,
+        lasting=result.lasting,
     )
 
 

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from tests.lifecycle.test_bootstrap_hook import at_work, wait_for
-from tests.support import moto_server
+from tests.support import moto_server, rings
 from tests.support.publishers import Account
 
-rings: Any = pytest.importorskip("tests.support.rings", reason="bootstrap.sh knows no rings yet")
 pytestmark = [pytest.mark.proof, moto_server.NEEDED]
 FLEET = f"fleet: fraud\nbucket: {rings.PREFIX}\nplaybook: team.yml\nrings: [{{name: canary}}]\n"
 KERNEL = "    - ensure_kernel: {{name: {name}, argv: ['true', '{{connection_file}}'], display_name: T}}\n"

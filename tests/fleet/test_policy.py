@@ -135,6 +135,14 @@ def test_publishing_is_not_restarting(team: Team) -> None:
     assert not iam.allowed([administrator, policy(fleet, "roller")], rewrite)
 
 
+def test_a_wave_may_look_before_it_stops(team: Team) -> None:
+    """The module `wave` of the Ansible collection refuses a configuration that does not exist."""
+    fleet = definition.read(team.file)
+    look = "sagemaker:DescribeNotebookInstanceLifecycleConfig"
+    configuration = f"arn:aws:sagemaker:{iam.REGION}:{iam.ACCOUNT}:notebook-instance-lifecycle-config/fraud-canary-r1"
+    assert iam.allowed([policy(fleet, "roller")], iam.Call(look, configuration, {}))
+
+
 def test_an_instance_may_take_a_release_and_nothing_else(team: Team) -> None:
     """The calls that bootstrap.sh makes by the aws command."""
     own = [policy(definition.read(team.file), "instance")]
