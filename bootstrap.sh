@@ -703,10 +703,14 @@ record() { # STATE STATUS MESSAGE
             "${installed_version:-$version}" "$shown_playbook" "$fallback" "$text" "$home/log/bootstrap.log"
     } 2>/dev/null >"$home/status.json.new" && chmod 600 "$home/status.json.new" &&
         mv -f "$home/status.json.new" "$home/status.json"
-    # For JupyterLab's file browser, as in nbprovision/report/progress.py; the last line names the author.
+    # For JupyterLab, as in nbprovision/report/status_file.py and progress.py; the last line of the text names the author.
     case $user:$home in
     0:*) ;;
     *:"$volume"/*)
+        case $1 in
+        installing) show_in_jupyterlab working null ;;
+        failed) show_in_jupyterlab failed "{\"message\": \"$text\"}" ;;
+        esac
         [ "$1" != ok ] || [ -e "$volume/nbprovision-status.txt" ] || return 0
         printf '%s: %s (%s)%s\n%slog: %s\n' "$1" "${shown_playbook:-nbprovision}" "$(date '+%Y-%m-%d %H:%M')" \
             "${text:+: $text}" "bootstrap's log: $home/log/bootstrap.log
@@ -715,6 +719,15 @@ record() { # STATE STATUS MESSAGE
         ;;
     esac
 } 2>/dev/null
+
+# Write the file that JupyterLab's extension reads; docs/status.schema.json describes it.
+show_in_jupyterlab() { # STATE ERROR
+    now=$(date +%s)
+    printf '{"format": 1, "state": "%s", "hook": "%s", "version": "%s", "playbook": "%s", "error": %s, "log": "%s", "started": %s, "updated": %s}\n' \
+        "$1" "$phase" "${installed_version:-$version}" "$shown_playbook" "$2" "$home/log/nbprovision.log" "$now" "$now" \
+        >"$home/status.volume.new" && chmod 644 "$home/status.volume.new" &&
+        mv -fT "$home/status.volume.new" "$volume/nbprovision-status.json"
+}
 
 # ---- the run
 

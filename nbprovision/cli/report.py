@@ -9,13 +9,13 @@ from pathlib import Path
 from nbprovision.cli import facts
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.ownership import refuse_foreign_code
-from nbprovision.report import history, page
+from nbprovision.report import history, page, status_file
 from nbprovision.report.colour import print_message, shown
 from nbprovision.report.history import KeptRun
 from nbprovision.system.files import make_folder, remove, write_atomically
 from nbprovision.system.secrets import masked
 
-FOLDER = "nbprovision-report"  # on the volume: JupyterLab does not list names that begin with a dot
+FOLDER = status_file.PAGES  # on the volume: JupyterLab does not list names that begin with a dot
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -104,4 +104,6 @@ def write_pages(machine: Machine, run: KeptRun) -> Path:
     for other in folder.glob("[0-9]*-[0-9]*.html"):
         if other not in wanted:
             remove(other)
+    if folder.name == FOLDER:
+        status_file.with_page(folder.parent, machine.home, run.id)
     return path

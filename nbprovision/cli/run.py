@@ -25,6 +25,7 @@ from nbprovision.model.result import Result
 from nbprovision.playbook.calls import SPECIAL_TAGS
 from nbprovision.playbook.extra_vars import INPUT, mask_all, read_input
 from nbprovision.playbook.read import parse_extra_vars
+from nbprovision.report import status_file
 from nbprovision.report.activity import Replaced, hook, last_failure, record_failure
 from nbprovision.report.colour import print_message, shown
 from nbprovision.report.document import Silent, exit_status, if_possible, render
@@ -290,7 +291,10 @@ def _session(options: argparse.Namespace, machine: Machine) -> Session:
                 log.event("invalid", playbook=os.path.abspath(options.playbook or options.bundle), why=str(error))
             RingReport(machine.home, options.playbook or "").fail(error.exit_status, error)
             if not options.last_good:  # what is wrong with the playbook itself is recorded then
-                record_failure(machine.home, options.playbook or str(options.bundle), error.exit_status, str(error))
+                playbook = options.playbook or str(options.bundle)
+                record_failure(machine.home, playbook, error.exit_status, str(error))
+                if machine.platform.kind == "notebook-instance" and machine.platform.volume is not None:
+                    status_file.failed(machine.platform.volume, machine.home, playbook, error)
         raise
 
 

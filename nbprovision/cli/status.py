@@ -16,12 +16,14 @@ import msgspec
 from nbprovision.engine.guard import Holder, holder
 from nbprovision.files.command_record import InBackground, in_background
 from nbprovision.machine import platform
+from nbprovision.machine.machine import Machine
 from nbprovision.machine.ownership import refuse_foreign_code
-from nbprovision.report import activity, ring
+from nbprovision.report import activity, ring, status_file
 from nbprovision.report.activity import IN_PROGRESS, Activity, Moment, State, Witnessed, Word, witnessed_since
 from nbprovision.report.colour import shown
 from nbprovision.report.document import render_plain
 from nbprovision.report.instance_report import InstanceReport
+from nbprovision.report.lost import lost
 from nbprovision.report.progress import (
     ENDED,
     RunProgress,
@@ -36,6 +38,7 @@ from nbprovision.report.progress import (
     origin,
     read,
 )
+from nbprovision.report.status_file import Fault
 from nbprovision.services.idle import Idle
 from nbprovision.services.root_report import RootReport
 from nbprovision.services.schedule_record import Schedule, schedules
@@ -45,6 +48,9 @@ from nbprovision.system.reading import read_json
 _DIGITS = 12  # of a release's digest
 _EVERY = 0.5  # seconds between two looks with --follow
 _TASK_LINES_EVERY = 5.0  # seconds between two lines about one running task
+_STATES: dict[State, status_file.State] = {
+    "never": "never", "ok": "ready", "failed": "failed", "interrupted": "failed",
+}  # fmt: skip
 _WORDS: dict[str, State] = {"done": "ok", "failed": "failed", "skipped": "skipped"}
 
 
@@ -74,6 +80,7 @@ def execute(options: argparse.Namespace) -> int:
     place = platform.detect()
     if place.kind == "notebook-instance" and place.volume is not None and not status.busy:
         correct_text(place.volume, home, status.state, text)
+        status.correct_file(place.volume)
     if options.format == "json":
         sys.stdout.write(render_plain(status.document()))
     else:
@@ -203,6 +210,24 @@ class Status(msgspec.Struct, frozen=True):
             end = "it ended before its work was done, and the next run continues"
             return f"interrupted: {called(run)}, {origin(run)}; {end}"
         return line_of_end(run, self.ended)
+
+    def correct_file(self, volume: Path) -> None:
+        """Correct the JSON file of the volume; the packages that the next stop loses are looked for again."""
+        state = _STATES.get(self.state)
+        if self.busy or state is None or status_file.read(volume, self.home) is None:
+            return
+        error = None
+        if self.state == "interrupted":
+            error = Fault(
+                message="the run ended before its work was done",
+                why="its process was killed, or the machine was stopped",
+                fix="run the playbook again; it continues from there",
+            )
+        elif state == "failed":
+            of_record = None if self.record is None else status_file.of_activity(self.record, self.home).error
+            error = of_record or Fault(message=self.word.line if self.word is not None else "the run failed")
+        by_hand = lost(Machine(home=self.home))
+        status_file.correct(volume, self.home, state, error=error, ended=self.ended, lost=by_hand)
 
     def document(self) -> dict[str, Any]:
         """The same as plain data."""

@@ -19,7 +19,7 @@ import msgspec
 
 from nbprovision.model.errors import ProvisionError
 from nbprovision.model.result import Change, Result
-from nbprovision.report import activity, document
+from nbprovision.report import activity, document, status_file
 from nbprovision.report.colour import print_message
 from nbprovision.report.ring import RingReport
 from nbprovision.report.terminal import Terminal
@@ -81,6 +81,7 @@ def put_back(invocation: Invocation, started: float) -> int | None:
             document.log_end(content)
             record.end(0)
             RingReport(home, invocation.playbook).end(0, content)
+            status_file.restarted(home)
             log.flush()
             _record_baselines(home)
     except (_Unexplained, ProvisionError, OSError, ValueError):

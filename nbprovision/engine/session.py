@@ -30,9 +30,11 @@ from nbprovision.playbook.outside import Outside
 from nbprovision.playbook.read import Playbook, read_playbook
 from nbprovision.report import activity, document
 from nbprovision.report.history import KeptRun
+from nbprovision.report.lost import lost
 from nbprovision.report.progress import ProgressFiles
 from nbprovision.report.relay import Several
 from nbprovision.report.ring import RingReport
+from nbprovision.report.status_file import RunEnd
 from nbprovision.state import effects as kept_effects
 from nbprovision.state import last_good, store
 from nbprovision.state.witness import digest, state_path
@@ -206,14 +208,14 @@ class Session:
         files = ProgressFiles(home, self._volume, record.activity, self.steps)
         report = RingReport(home, self._playbook.path, check=self._request.check)
         report.begin()
-        counts, status, reason = "", 1, ""
+        end, status, reason = RunEnd(), 1, ""
         try:
             results, content = self._finish(Several(listener, files), announce, allowed)
-            counts = " ".join(f"{status}={count}" for status, count in content["counts"].items())
+            end = RunEnd(counts=content["counts"], run=self.kept.id if self.kept else "", lost=lost(self._machine))
             status, reason = document.exit_status(results), document.first_error(results)
             report.end(status, content, results)
         except ProvisionError as error:
-            status, reason = error.exit_status, str(error)
+            end, status, reason = RunEnd(error=error), error.exit_status, str(error)
             report.fail(status, error)
             raise
         except KeyboardInterrupt as error:
@@ -226,7 +228,7 @@ class Session:
             raise
         finally:
             record.end(status, reason)
-            files.ended(record.activity, counts)
+            files.ended(record.activity, end)
             log.flush()
         return results, content
 

@@ -1,7 +1,7 @@
 """The progress of a run, in files that others read meanwhile.
 
 ``nbprovision status`` reads ``progress.json`` in the tool's home. On a notebook instance, a text file at the top of the
-volume shows the same in JupyterLab's file browser.
+volume shows the same in JupyterLab's file browser, and a JSON file in the extension of JupyterLab (`status_file`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import textwrap
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ import msgspec
 
 from nbprovision.model.errors import NotTrusted, TaskFailed
 from nbprovision.model.result import Result
-from nbprovision.report import activity
+from nbprovision.report import activity, status_file
 from nbprovision.report.activity import Activity, Moment
+from nbprovision.report.status_file import RunEnd, TaskState, TaskStatus
 from nbprovision.system import trust
 from nbprovision.system.context import thread
 from nbprovision.system.files import write_atomically
@@ -39,12 +40,20 @@ class TaskProgress(msgspec.Struct):
 
     name: str
     task: str
-    status: str = "waiting"
+    status: TaskStatus = "waiting"
     text: str = ""
     done: float = 0.0
     total: float = 0.0
     since: Moment | None = None
     error: str = ""
+
+    def state(self) -> TaskState:
+        """The same for the JSON file of the volume."""
+        seconds = max(0.0, time.time() - self.since) if self.status == "running" and self.since else 0.0
+        return TaskState(
+            name=self.name, task=self.task, status=self.status, text=self.text, done=max(0.0, self.done),
+            total=max(0.0, self.total), seconds=round(seconds, 1),
+        )  # fmt: skip
 
     def line(self) -> str:
         """Return one line for a person."""
@@ -102,7 +111,9 @@ class ProgressFiles:
         self._record = record
         # Root writes no status into a folder of the user's.
         writable = volume is not None and os.access(volume, os.W_OK) and trust.fault(volume) is None
+        self._volume = volume if writable else None
         self._text_path = volume / TEXT_FILE if volume is not None and writable else None
+        self._results: dict[int, Result] = {}  # by the identity of the task's entry
         self._tasks = {id(step): TaskProgress(masked(step.name), step.kind) for step in steps}
         self._run = RunProgress(
             record.playbook,
@@ -130,6 +141,12 @@ class ProgressFiles:
         task = self._task(step)
         task.status, task.text, task.done, task.total = result.status, "", 0.0, 0.0
         task.error = mask(str(result.error)) if result.error else ""
+        self._results[id(task)] = result
+
+    def _states(self) -> Iterator[TaskState]:
+        for task in list(self._run.tasks):
+            result = self._results.get(id(task))
+            yield task.state() if result is None else status_file.of_result(result)
 
     def _task(self, step: Any) -> TaskProgress:
         """Return the entry of a step; a conditional step is listed when it runs."""
@@ -138,19 +155,23 @@ class ProgressFiles:
             self._run.tasks.append(task)
         return task
 
-    def ended(self, record: Activity, counts: str = "") -> None:
-        """Record the end of the run; the text file keeps failures and long runs.
+    def ended(self, record: Activity, end: RunEnd | None = None) -> None:
+        """Record the end of the run; the text file keeps failures and long runs, the JSON file every run.
 
         Args:
             record: The current record.
-            counts: The number of tasks of each status.
+            end: The rest of what is known of the end.
 
         """
+        end = end or RunEnd()
         self._over.set()
         with self._writing, contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
-        if self._text_path is None:
+        if self._volume is None or self._text_path is None:
             return
+        failed = (result for result in self._results.values() if result.failed and result.error is not None)
+        failure = next((status_file.of_result(result).error for result in failed), None)
+        status_file.write(self._volume, status_file.at_the_end(record, self._home, self._states(), end, failure))
         below = lines_below(record)
         errors = [
             f"{task.line()}\n" + textwrap.indent(f"error: {task.error}", "    ")
@@ -159,6 +180,7 @@ class ProgressFiles:
         ]
         if errors or below or self._text_path.exists():
             now = time.time()
+            counts = " ".join(f"{status}={count}" for status, count in end.counts.items())
             head = line_of_end(record, now) if below else f"{record.state}: {record.playbook}  {counts}".rstrip()
             text = "\n".join([head if below else f"{head} ({moment(now)})", *below, *errors, log_line(self._home)])
             with contextlib.suppress(TaskFailed):  # the disk is full; the log and the output show the same
@@ -172,7 +194,9 @@ class ProgressFiles:
             with self._writing, contextlib.suppress(TaskFailed):
                 if not self._over.is_set():
                     write_atomically(self._path, msgspec.json.encode(self._run), mode=0o600, durable=False)
-                    if self._text_path is not None:
+                    if self._volume is not None and self._text_path is not None:
+                        state = status_file.at_work(self._record, self._home, self._states())
+                        status_file.write(self._volume, state)
                         waiting = map(line_of_waiting, activity.in_line(self._home))
                         text = "\n".join([self._run.text(self._record), *waiting, log_line(self._home)])
                         write_atomically(self._text_path, text + "\n", mode=0o644, durable=False)

@@ -19,11 +19,13 @@ from nbprovision.model.errors import UsageError
 from nbprovision.reference import page
 from nbprovision.reference.definition import define
 from nbprovision.reference.schema import schema
+from nbprovision.reference.status_schema import status_schema
 from tests.support.pages import GUIDES, blocks, invocations
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference.md"
 SCHEMA = DOCS / "playbook.schema.json"
+STATUS_SCHEMA = DOCS / "status.schema.json"
 MADE = re.compile(r"(<!-- (\w+), made by: python -m tests.reference.test_docs -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 
@@ -41,12 +43,20 @@ def schema_made_anew() -> str:
     return json.dumps(schema(Catalogue()), indent=1) + "\n"
 
 
+def status_schema_made_anew() -> str:
+    return json.dumps(status_schema(), indent=1) + "\n"
+
+
 def test_the_reference_is_the_tasks_own_definition() -> None:
     assert REFERENCE.read_text() == made_anew(), "python -m tests.reference.test_docs writes it anew"
 
 
 def test_the_schema_is_the_tasks_own_definition() -> None:
     assert SCHEMA.read_text() == schema_made_anew(), "python -m tests.reference.test_docs writes it anew"
+
+
+def test_the_schema_of_the_status_file_is_that_of_its_types() -> None:
+    assert STATUS_SCHEMA.read_text() == status_schema_made_anew(), "python -m tests.reference.test_docs writes it anew"
 
 
 @pytest.mark.parametrize("kind", list(Catalogue()))
@@ -136,3 +146,4 @@ def test_every_promise_names_tests_that_are_there() -> None:
 if __name__ == "__main__":
     REFERENCE.write_text(made_anew())
     SCHEMA.write_text(schema_made_anew())
+    STATUS_SCHEMA.write_text(status_schema_made_anew())
