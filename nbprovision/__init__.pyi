@@ -321,6 +321,7 @@ def ensure_jupyter_extension(
     *,
     deep: bool = ...,
     refresh_every: str | None = ...,
+    name: str | None = ...,
     packages: str | Path | Sequence[str | Path] = ...,
     lab: Mapping[str, bool] = ...,
     server: Mapping[str, bool] = ...,

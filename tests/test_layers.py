@@ -91,7 +91,7 @@ CARRY_OUT = {
         "git_config", "git_repair", "git_repository", "tar_backup", "web_download",
     },
     "indexes": {"codeartifact", "pip_cert"},
-    "jupyter": {"kernel_folder"},
+    "jupyter": {"kernel_folder", "own_extension"},
     "machine": {"aws", "caches", "package_files", "s3"},
     "r": {"r_command"},
     "pip": {

@@ -11,12 +11,14 @@ import msgspec
 
 from nbprovision.files import file_work, json_text
 from nbprovision.files.file_work import FILE_ACTIONS, FilePlan, ManagedPath
+from nbprovision.jupyter import own_extension
 from nbprovision.jupyter import server as jupyter
+from nbprovision.jupyter.own_extension import OwnExtension
 from nbprovision.machine import distributions, kernels
 from nbprovision.machine.env_selection import PlatformChanges
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, UnknownEnvironment
-from nbprovision.model.relations import AnyOf
+from nbprovision.model.relations import AnyOf, Excludes
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Resource, Setting, Strings, as_list, parameter
 from nbprovision.pip import requirements
@@ -33,6 +35,7 @@ class ExtensionState(msgspec.Struct, frozen=True, kw_only=True):
         files: The configuration files by the parameter that they hold, ``lab`` or ``server``.
         disabled: The extensions of JupyterLab that the environment itself disables.
         warnings: Doubts about packages and names.
+        own: The folder of nbprovision's extension; None if it is not named.
 
     """
 
@@ -40,6 +43,7 @@ class ExtensionState(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, ManagedPath]
     disabled: frozenset[str]
     warnings: tuple[str, ...]
+    own: OwnExtension | None = None
 
 
 class ExtensionPlan(Plan, frozen=True, kw_only=True):
@@ -55,15 +59,24 @@ class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True)
     pip installs them into the environment of the Jupyter server, and changes no package of the platform's image.
     Extensions must be prebuilt. JupyterLab shows a new extension when its page is loaded again. The server loads a new
     extension when it is restarted (`notify: restart_jupyter`).
+
+    `name: nbprovision` is the extension in this package, which shows the state of runs. It goes into the user's own
+    data folder of Jupyter, so that no environment changes, and needs neither pip nor a restart of the server.
     """
 
-    relations = (AnyOf(("packages", "lab", "server")),)
+    relations = (
+        AnyOf(("name", "packages", "lab", "server")),
+        Excludes("name", own_extension.NAME, ("packages", "lab", "server", "env", "scope", "allow_platform_changes")),
+    )
     actions: ClassVar[dict[str, str]] = {
         **ACTIONS,
         "create": FILE_ACTIONS["create"],
         "write": FILE_ACTIONS["write"],
+        "remove": FILE_ACTIONS["remove"],
     }
     examples: ClassVar[str] = """
+- name: The state of runs in JupyterLab
+  ensure_jupyter_extension: {name: nbprovision}
 - name: Widgets, in an environment with a JupyterLab of its own
   ensure_jupyter_extension:
     env: fraud
@@ -81,10 +94,13 @@ class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True)
       jupyter_lsp: true
 """
     habits: ClassVar[dict[str, str]] = {
-        "name": "write packages: with the names that pip knows",
         "enabled": "write lab: {NAME: true} for an extension of JupyterLab, or server: {MODULE: true}",
     }
 
+    name: Annotated[
+        str | None,
+        parameter("`nbprovision`: the extension in this package, which shows the state of runs."),
+    ] = None
     packages: Annotated[
         Strings,
         parameter("Packages with extensions, as in `ensure_pip_pkg`.", extra={"path": requirements.anchored}),
@@ -111,6 +127,12 @@ class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True)
 
     def check(self) -> None:
         """Check the parameters without looking at the machine."""
+        if self.name not in (None, own_extension.NAME):
+            raise ParameterError(
+                "name",
+                f"'name' takes only '{own_extension.NAME}', the extension in this package",
+                cure="write packages: with the names that pip knows",
+            )
         for key in ("lab", "server"):
             for name in getattr(self, key):
                 if not name.strip() or not name.isprintable():
@@ -122,10 +144,14 @@ class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True)
 
     def provides(self, machine: Machine) -> frozenset[Resource]:
         """The packages, and the files."""
+        if self.name is not None:
+            return frozenset({Resource("file", str(own_extension.place(machine)))})
         return super().provides(machine) | {Resource("file", str(path)) for path in self._files(machine).values()}
 
     def requires(self, machine: Machine) -> frozenset[Resource]:
         """The environment, and the sources of the packages."""
+        if self.name is not None:
+            return file_work.resources_above(own_extension.place(machine), machine)
         return super().requires(machine) | {Resource("environment", str(self.prefix(machine)))}
 
     def shared_values(self, machine: Machine) -> Iterator[Setting]:
@@ -138,6 +164,11 @@ class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True)
 
     def witnesses(self, machine: Machine) -> Iterator[Path]:
         """The witnesses of the packages, the files, and the folder of the extensions."""
+        if self.name is not None:
+            folder = own_extension.place(machine)
+            yield folder
+            yield from (folder / name for name in (own_extension.wanted() if self.state != "absent" else ()))
+            return
         yield from super().witnesses(machine)
         yield from self._files(machine).values()
         prefix = self.prefix(machine)
@@ -154,6 +185,9 @@ class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True)
             TaskFailed: there is no Jupyter, or the packages are unavailable.
 
         """
+        if self.name is not None:
+            own = own_extension.read(machine)
+            return ExtensionState(pip=None, files={}, disabled=frozenset(), warnings=(), own=own)
         prefix = self.prefix(machine)
         files = {key: file_work.read_state(path, follow=False) for key, path in self._files(machine).items()}
         disabled: dict[str, bool] = {}
@@ -175,6 +209,9 @@ class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True)
             TaskFailed: a file of Jupyter's is damaged.
 
         """
+        if state.own is not None:
+            files = own_extension.plan(state.own, absent=self.state == "absent")
+            return ExtensionPlan(changes=files.changes, beside=True, files=files)
         pip = self.plan_packages(state.pip)
         edits = []
         for key, file in state.files.items():

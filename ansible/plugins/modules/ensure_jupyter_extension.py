@@ -16,8 +16,15 @@ description:
   - 'pip installs them into the environment of the Jupyter server, and changes no package of the platform''s image. Extensions
     must be prebuilt. JupyterLab shows a new extension when its page is loaded again. The server loads a new extension when
     it is restarted (V(notify: restart_jupyter)).'
-  - At least one of V(packages), V(lab) and V(server).
+  - 'V(name: nbprovision) is the extension in this package, which shows the state of runs. It goes into the user''s own
+    data folder of Jupyter, so that no environment changes, and needs neither pip nor a restart of the server.'
+  - At least one of V(name), V(packages), V(lab) and V(server).
+  - 'With V(name: nbprovision), no V(packages), V(lab), V(server), V(env), V(scope) and no V(allow_platform_changes).'
 options:
+  name:
+    description:
+      - 'V(nbprovision): the extension in this package, which shows the state of runs.'
+    type: str
   packages:
     description:
       - Packages with extensions, as in V(ensure_pip_pkg).
@@ -75,6 +82,10 @@ author:
 """
 
 EXAMPLES = r"""
+- name: The state of runs in JupyterLab
+  nbprovision.notebook.ensure_jupyter_extension:
+    name: nbprovision
+
 - name: Widgets, in an environment with a JupyterLab of its own
   nbprovision.notebook.ensure_jupyter_extension:
     env: fraud
@@ -109,7 +120,7 @@ changes:
     - 'downgrade: to an older version.'
     - 'change: to the requested version, if the versions cannot be compared.'
     - 'reinstall: a damaged distribution, or one from another source.'
-    - 'remove: a distribution, or the remains of an interrupted removal.'
+    - 'remove: a file, folder or link.'
     - 'create: a new file.'
     - 'write: the content of a file.'
   returned: always

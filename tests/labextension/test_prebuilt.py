@@ -1,0 +1,45 @@
+"""The prebuilt extension in the package is what its sources give, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nbprovision.system.files import tree
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "labextension"
+PREBUILT = ROOT / "nbprovision/labextension"
+
+
+@pytest.mark.proof
+@pytest.mark.network
+@pytest.mark.skipif(
+    shutil.which("node") is None or shutil.which("npm") is None, reason="NOT COMPARED: no node and npm here to build it"
+)
+def test_the_prebuilt_files_are_those_of_the_sources(shared_cache: Path, tmp_path: Path) -> None:
+    """Packages of the lock file alone; their install scripts do not run."""
+    work = tmp_path / "labextension"
+    shutil.copytree(SOURCES, work, ignore=shutil.ignore_patterns("node_modules", "lib"))
+    env = {**os.environ, "npm_config_cache": str(shared_cache / "npm"), "npm_config_update_notifier": "false"}
+    for argv in (["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], ["npm", "run", "build"]):
+        done = subprocess.run(argv, cwd=work, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    built = tmp_path / "nbprovision/labextension"
+    assert sorted(tree(built)) == sorted(tree(PREBUILT)), "build it again: see labextension/README.md"
+    for name in tree(built):
+        if (built / name).is_file():
+            assert (built / name).read_bytes() == (PREBUILT / name).read_bytes(), f"{name}: see labextension/README.md"
+
+
+def test_it_names_no_host() -> None:
+    """Neither the files nor the lock name a registry, and the extension asks for nothing from elsewhere."""
+    for path in (SOURCES / "package-lock.json", *PREBUILT.glob("static/*.js")):
+        text = path.read_text()
+        assert '"resolved"' not in text
+        assert "fetch(" not in text
+        assert "XMLHttpRequest" not in text
