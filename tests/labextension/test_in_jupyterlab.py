@@ -1,0 +1,272 @@
+"""The extension in real JupyterLab servers, the oldest and the newest 4, in a real browser.
+
+The oldest is the oldest release that Python 3.11 runs; its environments are kept in the tests' cache.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbprovision.report import status_file
+from nbprovision.report.status_file import FILE, Fault, Lost, StatusFile, TaskState
+from tests.conftest import registry_settings
+from tests.support import on_volume
+from tests.support.at_work import until
+from tests.support.browser import browser, needs_chromium
+from tests.support.jupyter_server import OPTIONS, TOKEN, Server
+
+pytestmark = [pytest.mark.proof, pytest.mark.network, needs_chromium]
+
+VERSIONS = {"oldest": "jupyterlab==4.0.0", "newest": "jupyterlab>=4,<5"}
+TASKS = (
+    TaskState(name="Environment", task="ensure_conda_env", status="changed", seconds=3.0),
+    TaskState(name="<b>Packages</b>", task="ensure_pip_pkg", status="running", text="downloads", done=3, total=12),
+    TaskState(name="Kernel", task="ensure_kernel"),
+)
+FAULT = Fault(message="no such file", why="it was removed", fix="put it back", task="Line", place="team.yml:3:5")
+STATES = {
+    "ready": StatusFile(state="ready", tasks=TASKS[:1]),
+    "working 1 of 3": StatusFile(state="working", tasks=TASKS),
+    "in the background 1 of 3": StatusFile(state="background", tasks=TASKS),
+    "failed": StatusFile(state="failed", tasks=TASKS, error=FAULT),
+    "never run": StatusFile(state="never"),
+}
+ITEM = "return document.querySelector('.nbprovision-item')?.innerText ?? ''"
+SHOWN = "const e = document.querySelector('.nbprovision-item'); return e !== null && e.checkVisibility()"
+CARDS = "return [...document.querySelectorAll('.jp-LauncherCard')].map(e => e.innerText.trim())"
+PANEL = "return document.querySelector('#nbprovision-panel')?.innerText ?? ''"
+LOOK_AGAIN = "document.dispatchEvent(new Event('visibilitychange'))"
+
+
+@pytest.fixture(scope="module", params=list(VERSIONS))
+def jupyterlab(request: pytest.FixtureRequest, shared_cache: Path) -> Path:
+    """The environment of a JupyterLab."""
+    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+    prefix = shared_cache / f"jupyterlab-{request.param}-{sys.version_info.major}.{sys.version_info.minor}"
+    env = {**os.environ, **registry_settings(), "UV_CACHE_DIR": str(shared_cache / "uv")}
+    packages = [VERSIONS[request.param], "ipykernel", "setuptools<81"]
+    with (shared_cache / "jupyterlab.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (prefix / "bin/python").exists():
+            subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(prefix)], env=env, check=True)
+        argv = [uv, "pip", "install", "--quiet", "--upgrade", "--python", str(prefix / "bin/python"), *packages]
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"NO BROWSER TEST: JupyterLab cannot be installed here: {done.stderr[-300:]}")
+    return prefix
+
+
+class Lab:
+    """A user's JupyterLab on a notebook instance, and a browser that shows it."""
+
+    def __init__(self, prefix: Path, env: dict[str, str], folder: Path) -> None:
+        self.env = {**env, "PATH": f"{prefix}/bin:{env['PATH']}"}
+        self.volume = folder / "SageMaker"
+        self.volume.mkdir()
+        self.home = Path(env["HOME"])
+        self.log = folder / "server.log"
+        self.prefix = prefix
+        self.driver: Any = None
+        self.url = ""
+
+    def nbprovision(self, tasks: str, **options: Any) -> str:
+        playbook = self.volume / "team.yml"
+        playbook.write_text(f"- tasks:\n{tasks}")
+        done = on_volume.nbprovision(self.env, self.volume, "run", playbook)
+        assert done.returncode == options.get("status", 0), done.stdout + done.stderr
+        return done.stdout
+
+    def serve(self) -> subprocess.Popen[bytes]:
+        more = ("--ServerApp.log_level=DEBUG", f"--ServerApp.root_dir={self.volume}", "--LabApp.news_url=None")
+        with self.log.open("wb") as log:
+            argv = [str(self.prefix / "bin/jupyter-lab"), *OPTIONS, *more]
+            return subprocess.Popen(argv, env=self.env, cwd=self.volume, stdout=log, stderr=log)
+
+    def open(self) -> None:
+        """Load the page, and wait until JupyterLab is there."""
+        self.driver.get(f"{self.url}lab?token={TOKEN}&reset")
+        until(lambda: self.script(CARDS))
+
+    def script(self, text: str) -> Any:
+        return self.driver.execute_script(text)
+
+    def show(self, status: StatusFile) -> None:
+        status_file.write(self.volume, status)
+        self.script(LOOK_AGAIN)
+
+    def open_panel(self) -> None:
+        self.script("document.querySelector('.nbprovision-item').click()")
+        until(lambda: self.script(PANEL))
+
+    def requests(self) -> list[str]:
+        """The requests that the server has answered so far."""
+        return re.findall(r"\b[1-5]\d\d (?:GET|PUT|POST|PATCH|DELETE) /([^ ?]*)", self.log.read_text())
+
+    def looks(self) -> int:
+        return self.requests().count(f"api/contents/{FILE}")
+
+
+@pytest.fixture
+def bare(jupyterlab: Path, env: dict[str, str], tmp_path: Path) -> Iterator[Lab]:
+    """Without the extension."""
+    lab = Lab(jupyterlab, env, tmp_path)
+    process = lab.serve()
+    try:
+        lab.url = Server(lab.home, process.pid).url
+        with browser(1280, 900, tmp_path) as driver:
+            lab.driver = driver
+            yield lab
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture
+def lab(bare: Lab) -> Lab:
+    """With the extension, which the task installs while the server runs."""
+    before = {path: path.stat().st_mtime_ns for path in bare.prefix.rglob("*") if "__pycache__" not in path.parts}
+    bare.nbprovision("    - ensure_jupyter_extension: {name: nbprovision}\n")
+    after = {path: path.stat().st_mtime_ns for path in bare.prefix.rglob("*") if "__pycache__" not in path.parts}
+    assert before == after, "nothing goes into the server's environment"
+    bare.open()
+    return bare
+
+
+def test_the_states(lab: Lab) -> None:
+    until(lambda: lab.script(ITEM) == "nbprovision: ready")
+    assert not [card for card in lab.script(CARDS) if "nbprovision" in card]
+    lab.open_panel()
+    assert "ensure_jupyter_extension" in lab.script(PANEL)
+    for text, status in STATES.items():
+        lab.show(status)
+        until(lambda text=text: lab.script(ITEM) == f"nbprovision: {text}")
+        assert lab.script(PANEL).startswith(f"nbprovision: {text}")
+        cards = [card for card in lab.script(CARDS) if "nbprovision" in card]
+        assert [card.split("\n")[-1] for card in cards] == ([] if text == "ready" else [f"nbprovision: {text}"])
+    assert lab.driver.get_log("browser") is not None
+
+
+def test_a_failure_shows_its_fix_and_the_report(lab: Lab) -> None:
+    page = lab.volume / "nbprovision-report/20260131-093000.html"
+    page.parent.mkdir()
+    page.write_text("<h1>The report</h1>")
+    lost = Lost("python3", ("lightgbm 4.6.0", "gdal 3.9"), "nbprovision export python3")
+    lab.show(
+        StatusFile(
+            state="failed",
+            tasks=TASKS,
+            error=FAULT,
+            log="/home/log",
+            report=f"{page.parent.name}/{page.name}",
+            lost=(lost,),
+        )
+    )
+    until(lambda: lab.script(ITEM).startswith("nbprovision: failed"))
+    lab.open_panel()
+    panel = lab.script(PANEL)
+    for line in (
+        "Line: no such file", "why: it was removed", "fix: put it back", "at: team.yml:3:5", "Log: /home/log",
+        "<b>Packages</b>", "lightgbm 4.6.0, gdal 3.9", "nbprovision export python3",
+    ):  # fmt: skip
+        assert line in panel, panel
+    assert lab.script("return document.querySelector('#nbprovision-panel progress').value") == 3
+    lab.script("document.querySelector('#nbprovision-panel button').click()")
+    frame = "return [...document.querySelectorAll('.jp-HTMLViewer iframe')].length"
+    until(lambda: lab.script(frame))
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [None, b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"format": 2, "state": "ready"}', b'{"format": 1, "state": "x"}'],
+)
+def test_a_missing_or_broken_file_shows_nothing(lab: Lab, damaged: bytes | None) -> None:
+    until(lambda: lab.script(SHOWN))
+    (lab.volume / FILE).unlink()
+    if damaged is not None:
+        (lab.volume / FILE).write_bytes(damaged)
+    lab.script(LOOK_AGAIN)
+    until(lambda: not lab.script(SHOWN))
+    assert not [card for card in lab.script(CARDS) if "nbprovision" in card]
+    lab.show(StatusFile(state="failed"))
+    until(lambda: lab.script(SHOWN))
+
+
+def test_a_run_is_followed_and_its_kernel_appears(lab: Lab) -> None:
+    until(lambda: lab.script(ITEM) == "nbprovision: ready")
+    lab.open_panel()
+    gates = [lab.volume / name for name in ("first", "second")]
+    tasks = "".join(
+        f"    - name: {gate.name}\n      ensure_command:\n"
+        f"        shell: 'until [ -e {gate} ]; do sleep 0.05; done; touch {gate}.made'\n        creates: {gate}.made\n"
+        for gate in gates
+    )
+    tasks += f"    - ensure_kernel: {{name: team, display_name: The Team, argv: [{lab.prefix}/bin/python, -m, ipykernel_launcher, -f, '{{connection_file}}']}}\n"
+    playbook = lab.volume / "long.yml"
+    playbook.write_text(f"- tasks:\n{tasks}")
+    variables = {**lab.env, "NBPROVISION_HOME": str(lab.volume / ".nbprovision"), "PYTHONPATH": str(on_volume.ROOT)}
+    argv = on_volume.argv(lab.volume, "run", playbook)
+    with subprocess.Popen(argv, env=variables, stdout=subprocess.DEVNULL) as run:
+        until(lambda: json.loads((lab.volume / FILE).read_text())["state"] == "working")
+        lab.script(LOOK_AGAIN)  # the first look at a new run may take half a minute
+        until(lambda: lab.script(ITEM).startswith("nbprovision: working "))
+        before = lab.script(ITEM)
+        assert "running" in lab.script(PANEL)
+        assert "The Team" not in str(lab.script(CARDS))
+        gates[0].touch()
+        until(lambda: lab.script(ITEM) not in (before, ""))
+        assert lab.script(ITEM).startswith("nbprovision: working ")
+        gates[1].touch()
+        assert run.wait() == 0
+    until(lambda: lab.script(ITEM) == "nbprovision: ready")
+    assert "changed" in lab.script(PANEL)
+    until(lambda: "The Team" in str(lab.script(CARDS)))  # JupyterLab looks for kernels once a minute
+
+
+def test_a_hidden_page_asks_for_nothing(lab: Lab) -> None:
+    status_file.write(lab.volume, StatusFile(state="working", tasks=TASKS))
+    lab.script(LOOK_AGAIN)
+    before = lab.looks()
+    until(lambda: lab.looks() >= before + 3)
+    page = lab.driver.current_window_handle
+    lab.driver.switch_to.new_window("tab")
+    other = lab.driver.current_window_handle
+    lab.driver.switch_to.window(other)
+    time.sleep(1)  # a request on its way
+    hidden = lab.looks()
+    time.sleep(7)  # three times the interval
+    assert lab.looks() == hidden
+    lab.driver.switch_to.window(page)
+    until(lambda: lab.looks() > hidden)
+
+
+def _kinds(requests: list[str]) -> set[str]:
+    return {re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+", "*", path) for path in requests}
+
+
+def test_it_only_asks_for_the_content_of_its_file(bare: Lab) -> None:
+    """Compared with all that JupyterLab itself asks for."""
+
+    def asked(ready: Callable[[], object]) -> set[str]:
+        bare.open()
+        until(ready)
+        time.sleep(3)
+        return _kinds(bare.requests())
+
+    without = asked(lambda: True)
+    bare.nbprovision("    - ensure_jupyter_extension: {name: nbprovision}\n")
+    more = asked(lambda: bare.looks() and bare.script(SHOWN)) - without
+    own = {path for path in more if path.startswith("lab/extensions/nbprovision/static/")}
+    assert own
+    assert more - own == {f"api/contents/{FILE}"}
