@@ -55,7 +55,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
       const text = status === null ? '' : `nbprovision: ${summary(status)}`;
       item.node.textContent = text + (status?.lost.length ? ' (unsaved packages)' : '');
       item.node.title = status?.error?.message ?? status?.playbook ?? '';
-      item.node.className = `nbprovision-item lm-Widget nbprovision-${status?.state ?? 'none'}`;
+      item.node.classList.toggle('nbprovision-failed', status?.state === 'failed');
       const wanted = status === null || status.state === 'ready' ? '' : text;
       if (wanted !== cardText) {
         card?.dispose();

@@ -65,7 +65,7 @@ class EnsureJupyterExtension(WithPip[ExtensionState], frozen=True, kw_only=True)
     """
 
     relations = (
-        AnyOf(("name", "packages", "lab", "server")),
+        AnyOf(("packages", "lab", "server", "name")),
         Excludes("name", own_extension.NAME, ("packages", "lab", "server", "env", "scope", "allow_platform_changes")),
     )
     actions: ClassVar[dict[str, str]] = {

@@ -6,6 +6,7 @@ The image of a notebook instance brings these environments new at each start; ta
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
 from collections.abc import Collection, Iterator
@@ -42,7 +43,9 @@ def lost(machine: Machine) -> list[Lost]:
     by_tasks = set(_names_of_tasks(machine.home))
     for environment in machine.conda.environments():
         baseline = image.known_baseline(machine, environment.prefix)
-        packages = _by_hand(environment.prefix, baseline, by_tasks) if baseline is not None else ()
+        packages: tuple[str, ...] = ()
+        with contextlib.suppress(OSError):  # such as a folder of root's: no work depends on the list
+            packages = _by_hand(environment.prefix, baseline, by_tasks) if baseline is not None else ()
         if packages:
             command = f"nbprovision export {shlex.quote(environment.name)}"
             environments.append(Lost(environment.name, packages, command))

@@ -122,7 +122,7 @@ def test_without_a_jupyter_that_is_said(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("parameters", "key", "said"),
     [
-        ({}, "packages", "none of `packages`, `lab` and `server`"),
+        ({}, "packages", "none of `packages`, `lab`, `server` and `name`"),
         ({"lab": {"": True}}, "lab", "not a valid name of an extension"),
         ({"server": {"a\nb": True}}, "server", "not a valid name of an extension"),
         ({"packages": "a b c"}, "packages", "a b c"),

@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -233,13 +234,23 @@ def test_packages_that_the_next_stop_loses(instance: Machine) -> None:
     (meta / "proj-9.4-0.json").write_text("{}")
     change = Change("install", "of-a-task", before=None, after="1.0", kind="package")
     task = KeptTask(name="Pip", task="ensure_pip_pkg", status="changed", seconds=1, changes=(change,))
-    now = int(Path("/proc/stat").stat().st_mtime)
+    now = int(time.time())
     run = KeptRun(
         playbook="/p", digest="", started=now, seconds=1, status="changed", check=False, counts={}, tasks=(task,)
     )
     history.keep(instance.home, run)
     packages = ("gdal 3.9", "lightgbm 1.0")
     assert lost(instance) == [Lost("python3", packages, "nbprovision export python3")]
+
+
+def test_an_environment_that_cannot_be_read_fails_no_run(instance: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(instance, "lightgbm")
+
+    def unreadable(prefix: Path) -> image.Content:
+        raise PermissionError(prefix)
+
+    monkeypatch.setattr(image, "content", unreadable)
+    assert lost(instance) == []
 
 
 def test_a_restart_that_was_put_right_loses_nothing(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ description:
     it is restarted (V(notify: restart_jupyter)).'
   - 'V(name: nbprovision) is the extension in this package, which shows the state of runs. It goes into the user''s own
     data folder of Jupyter, so that no environment changes, and needs neither pip nor a restart of the server.'
-  - At least one of V(name), V(packages), V(lab) and V(server).
+  - At least one of V(packages), V(lab), V(server) and V(name).
   - 'With V(name: nbprovision), no V(packages), V(lab), V(server), V(env), V(scope) and no V(allow_platform_changes).'
 options:
   name:
