@@ -8,12 +8,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import nbprovision
 from nbprovision.jupyter.ensure_jupyter_extension import EnsureJupyterExtension
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError
+from nbprovision.report import status_file
+from nbprovision.report.status_file import Lost
 from nbprovision.system.files import tree
 from tests.support import on_volume
 from tests.support.driver import converge, planned
@@ -112,7 +115,13 @@ def test_a_restart_loses_it_and_the_next_start_puts_it_back(
     assert json.loads(again.stdout)["tasks"][0]["proof"] == "witness"
     before = content(folder)
     shutil.rmtree(home / ".local")
+    status = status_file.read(volume, volume / ".nbprovision")
+    assert status is not None
+    status_file.write(volume, msgspec.structs.replace(status, lost=(Lost("python3", ("lightgbm 4.6.0",), "x"),)))
     done = on_volume.nbprovision(env, volume, "run", playbook)
     assert "changed=1" in done.stdout, done.stdout + done.stderr
     assert content(folder) == before
+    status = status_file.read(volume, volume / ".nbprovision")
+    assert status is not None
+    assert (status.state, status.lost) == ("ready", ()), "what the stop has lost cannot be lost again"
     assert [name for name in os.listdir(home) if name != ".local"] == []

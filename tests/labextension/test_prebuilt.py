@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -40,6 +41,15 @@ def test_the_prebuilt_files_are_those_of_the_sources(shared_cache: Path, tmp_pat
     for name in tree(built):
         if (built / name).is_file():
             assert (built / name).read_bytes() == (PREBUILT / name).read_bytes(), f"{name}: see labextension/README.md"
+
+
+def test_its_only_request_is_for_a_content() -> None:
+    """A request that JupyterLab makes as well cannot be seen from outside, so the sources are looked at too."""
+    text = "".join(path.read_text() for path in sorted(SOURCES.glob("src/*.ts")))
+    assert set(re.findall(r"serviceManager\.(\w+)", text)) == {"contents"}
+    assert re.findall(r"_contents\.(\w+)", text) == ["get"]
+    assert re.findall(r"\b(?:fetch|ServerConnection|XMLHttpRequest|WebSocket|import\()", text) == []
+    assert "innerHTML" not in text
 
 
 def test_it_names_no_host() -> None:
