@@ -18,6 +18,7 @@ from nbprovision.fleet.bucket import Bucket, short
 from nbprovision.fleet.cloud import Cloud, Policy
 from nbprovision.fleet.definition import Fleet
 from nbprovision.fleet.instances import Instance, members, of_ring
+from nbprovision.fleet.pointer import plain
 from nbprovision.fleet.policies import policy
 from nbprovision.fleet.steps import Step
 from nbprovision.fleet.templates import FORMS, WARNING, configurations, rendered
@@ -25,6 +26,7 @@ from nbprovision.lifecycle.playbook import root_calls
 from nbprovision.lifecycle.root_part import RootPart, root_part
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.ownership import refuse_foreign
+from nbprovision.model.errors import UsageError
 from nbprovision.report.colour import print_message, shown
 from nbprovision.report.document import render_plain
 from nbprovision.services.root_task import RootTask
@@ -210,17 +212,27 @@ def _print_moves(options: argparse.Namespace, outdated: Sequence[Instance]) -> N
 
 def _promote(options: argparse.Namespace, fleet: Fleet) -> int:
     number = None if options.ring is None else moves.number_of(fleet, options.ring)
+    reason = plain(options.force or "")
+    if options.force is not None and not reason:
+        raise UsageError(
+            "--force needs a reason",
+            cause="the pointer keeps it, and `fleet status` shows it to all others",
+            cure='write it out: --force "the canaries are down for another reason"',
+        )
     cloud, bucket = _connect(options, fleet)
     now = overview.take(cloud, bucket, fleet, _cache(options, fleet), examine=False)
     states = [ring.state for ring in now.rings]
     number = moves.next_ring(states) if number is None else number
+    if number is None and states[0].pointer is None:
+        moves.release_of(now.rings[0])
     if number is None:
         return _nothing(options, "nothing to promote: every ring has the release of the ring before it")
     before, target = now.rings[number - 1], states[number]
     release = moves.release_of(before)
+    publish.require_own(bucket, fleet, before.state)
+    publish.require_own(bucket, fleet, target)
     steps: list[Step] = []
     if target.pointer is None or target.pointer.release != release:
-        reason = options.force or ""
         steps.append(publish.pointer_step(cloud, bucket, target, release, source=before.state, reason=reason))
     if fleet.restart == "stopped":
         for ring in now.rings[: number + 1]:  # no script overtakes the release that it was published with
@@ -252,6 +264,8 @@ def _back(options: argparse.Namespace, fleet: Fleet) -> int:
     cloud, bucket = _connect(options, fleet)
     states = bucket.states(fleet.rings if wanted is None else (wanted,), bucket.listing())
     chosen = moves.of_newest(states) if wanted is None else states
+    for state in chosen:
+        publish.require_own(bucket, fleet, state)
     steps = moves.back_steps(cloud, bucket, chosen)
     for state in chosen:
         if state.pointer is not None and not state.pointer.before:

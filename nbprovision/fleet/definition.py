@@ -27,6 +27,9 @@ _LONGEST = 63  # characters of a configuration's name
 _REVISION = 5  # characters of -rN that stay free: -r999
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html
+_TAG = re.compile(r"[\w .:/=+@-]{1,256}")
+_TAG_KEY = 128
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)%")
 
 
@@ -262,8 +265,21 @@ class _Reader:
         return self._folder / text
 
     def _match(self, node: Node) -> dict[str, str]:
-        values = self._mapping(node, "match", {"tags": self._texts}, required=("tags",))
+        values = self._mapping(node, "match", {"tags": self._tags}, required=("tags",))
         tags: dict[str, str] = values.get("tags", {})
+        return tags
+
+    def _tags(self, node: Node) -> dict[str, str]:
+        tags = self._texts(node)
+        for key, value in tags.items():
+            if key.startswith("aws:") or not _TAG.fullmatch(key) or len(key) > _TAG_KEY or not _TAG.fullmatch(value):
+                raise InvalidPlaybook(
+                    f"'{key[:_LONGEST]}: {value[:_LONGEST]}' cannot be a tag of AWS",
+                    cause="a key has 1 to 128 characters and does not begin with aws:, a value has 256 at most; both "
+                    "have letters, digits, spaces and _ . : / = + - @",
+                    cure="write the tag as the instances have it",
+                    position=node.position,
+                )
         return tags
 
     def _texts(self, node: Node) -> dict[str, str]:

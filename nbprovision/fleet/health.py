@@ -18,6 +18,8 @@ State = Literal["ok", "failed", "silent", "starting", "stopped"]
 # A script reports before its instance is in service: it may take five minutes, and the platform a few more.
 _REPORTS_EARLY = 600
 _BACKGROUND = 7  # the exit status of a run that goes on in the background
+# bootstrap.sh says so of what it gets in the background: then it runs the release, and reports again.
+_UNFINISHED = "is still being "
 
 
 class InstanceHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,8 +29,8 @@ class InstanceHealth(msgspec.Struct, frozen=True, kw_only=True):
         instance: The instance.
         revision: The revision of its script.
         state: ``ok`` and ``failed`` are by the report of its last start, ``failed`` also by SageMaker; ``silent`` is
-            in service for long without a report of this start; ``starting`` is on its way; ``stopped`` does not run,
-            and its last start was not a failure.
+            in service for long without a report of this start, or of its end; ``starting`` is on its way; ``stopped``
+            does not run, and its last start was not a failure.
         why: The reason of a bad state, in one line; empty for a good one.
         cure: What to do; empty for a good one.
         report: The last report; None without one, or if it is broken.
@@ -141,6 +143,17 @@ def _judged(
         )
     is_current = received is not None and received.modified >= instance.modified - _REPORTS_EARLY
     running = instance.status == "InService"
+    if report is not None and received is not None and is_current and running and _goes_on(report):
+        since = now - received.modified
+        if since <= fleet.stop_when.silent:
+            return msgspec.structs.replace(health, state="starting")
+        if report.status == _BACKGROUND:
+            return msgspec.structs.replace(
+                health,
+                state="silent",
+                why=f"its run goes on in the background for {duration(since)} without an end",
+                cure="look at its log; `nbprovision status` on the instance shows the run",
+            )
     if report is not None and (is_current or not running) and (why := failure(report, release)):
         return msgspec.structs.replace(health, state="failed", why=why, cure=_cure(report, ring))
     if not running:
@@ -160,6 +173,11 @@ def _judged(
     )
 
 
+def _goes_on(report: InstanceReport) -> bool:
+    """Whether a report comes before the end of the work that its start began."""
+    return report.status == _BACKGROUND or _UNFINISHED in report.fallback
+
+
 def failure(report: InstanceReport, release: str) -> str:
     """Return the reason why a report shows a failure; empty if it does not.
 
@@ -168,9 +186,11 @@ def failure(report: InstanceReport, release: str) -> str:
     """
     if release not in (report.wanted, report.release):
         return ""
+    if report.status == _BACKGROUND:
+        return ""
     if report.fallback and report.wanted == release:
         return f"{short(release)} could not be run: {report.fallback}"
-    if report.status in (0, _BACKGROUND) or (report.fallback and not report.failures):
+    if report.status == 0 or (report.fallback and not report.failures):
         return ""
     if report.failures:
         first, more = report.failures[0], len(report.failures) - 1

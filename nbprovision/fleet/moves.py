@@ -102,7 +102,7 @@ def back_steps(cloud: Cloud, bucket: Bucket, chosen: Sequence[RingState]) -> lis
     if not able:
         names = ", ".join(state.ring.name for state in chosen)
         raise TaskFailed(
-            f"{names or 'no ring'} has no earlier release to go back to",
+            f"{names} has no earlier release to go back to" if names else "nothing is published yet",
             cause="a pointer has the earlier releases of its ring in `before`",
             cure="publish a good release: nbprovision fleet publish",
         )

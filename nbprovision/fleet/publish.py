@@ -18,7 +18,7 @@ from nbprovision.fleet.bucket import WHEELS, Bucket, RingState, Stored, short
 from nbprovision.fleet.cloud import Cloud, Conflict, Refused
 from nbprovision.fleet.definition import Fleet, Ring
 from nbprovision.fleet.pointer import Pointer, plain, utc
-from nbprovision.fleet.release import Release
+from nbprovision.fleet.release import HEAD_BYTES, Release, fleet_of, release_name
 from nbprovision.fleet.script import Configuration
 from nbprovision.fleet.steps import Step
 from nbprovision.lifecycle.render import BOOTSTRAP_NAME, bootstrap
@@ -58,6 +58,8 @@ def plan(cloud: Cloud, bucket: Bucket, fleet: Fleet, release: Release, root: Roo
     """
     rendered = {ring.name: script.rendered(fleet, ring, root) for ring in fleet.rings}
     listing = bucket.listing()
+    state = bucket.states(fleet.rings[:1], listing)[0]
+    require_own(bucket, fleet, state)
     steps = list(_uploads(bucket, fleet, listing, rendered, root))
     if not bucket.exists(release.name):
         put = partial(bucket.put, release.name, release.content)
@@ -72,10 +74,27 @@ def plan(cloud: Cloud, bucket: Bucket, fleet: Fleet, release: Release, root: Roo
         configuration = Configuration(name=fleet.configuration(ring, revision + 1), script=text)
         new_scripts[ring.name] = revision + 1
         steps.append(_script_step(cloud, bucket, fleet, ring, revision + 1, configuration))
-    state = bucket.states(fleet.rings[:1], listing)[0]
     if state.pointer is None or state.pointer.release != release.digest:
         steps.append(pointer_step(cloud, bucket, state, release.digest))
     return Publication(steps=tuple(steps), state=state, scripts=new_scripts)
+
+
+def require_own(bucket: Bucket, fleet: Fleet, state: RingState) -> None:
+    """Require that a ring has a release of this fleet, and not of another one with the same `bucket`.
+
+    Raises:
+        TaskFailed: it has one of another fleet, whose name its release has.
+    """
+    if state.pointer is None:
+        return
+    content = bucket.get(release_name(state.pointer.release), HEAD_BYTES)
+    other = "" if content is None else fleet_of(content.data)
+    if other and other != fleet.name:
+        raise TaskFailed(
+            f"{fleet.url}/rings/{state.ring.name} is a ring of the fleet {plain(other)}, not of {fleet.name}",
+            cause="its release names its fleet; both fleet files have the same `bucket`",
+            cure=f"give this fleet a place of its own, `bucket: s3://{fleet.bucket}/{fleet.name}`, or correct `fleet`",
+        )
 
 
 def pointer_step(

@@ -30,6 +30,7 @@ from nbprovision.model.errors import InvalidPlaybook
 FORMAT = 1
 FILES = "files/"
 HEAD = "RELEASE"
+HEAD_BYTES = 2048  # of an archive, in which its first member lies
 _CONTAINER = Container("the release", 50_000_000, 10_000, text=False)
 
 
@@ -57,7 +58,24 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """Its key below the fleet's prefix."""
-        return f"releases/{self.digest}/release.tar"
+        return release_name(self.digest)
+
+
+def release_name(digest: str) -> str:
+    """Return the key of a release below the fleet's prefix."""
+    return f"releases/{digest}/release.tar"
+
+
+def fleet_of(content: bytes) -> str:
+    """Return the name of the fleet in the first bytes of a release; empty if they have none."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r|") as archive:
+            head = archive.next()
+            file = archive.extractfile(head) if head is not None and head.name == HEAD else None
+            text = file.read().decode() if file is not None else ""
+    except (tarfile.TarError, UnicodeDecodeError, OSError, EOFError):
+        return ""
+    return next((line.partition("=")[2] for line in text.splitlines() if line.startswith("fleet=")), "")
 
 
 def make(fleet: str, path: Path, there: Machine, here: Callable[[], Machine], catalogue: Catalogue) -> Release:

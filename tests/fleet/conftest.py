@@ -14,7 +14,6 @@ from typing import Any
 
 import boto3
 import botocore.client
-import botocore.loaders
 import pytest
 from botocore.exceptions import ClientError
 from moto.sagemaker.models import sagemaker_backends
@@ -22,7 +21,7 @@ from moto.sagemaker.models import sagemaker_backends
 from nbprovision.bundle.tool import own_wheel
 from nbprovision.cli import main
 from nbprovision.fleet import publish
-from tests.support import sagemaker_states
+from tests.support import boto_descriptions, sagemaker_states
 
 ACCOUNT = "123456789012"  # moto's
 BUCKET = "acme-notebooks"
@@ -159,18 +158,6 @@ class Team:
         self.put(f"reports/{name}.json", json.dumps(document).encode())
 
 
-_load = botocore.loaders.JSONFileLoader.load_file
-
-
-@functools.cache
-def _loaded(path: str) -> Any:
-    return _load(botocore.loaders.JSONFileLoader(), path)
-
-
-def _description(loader: Any, path: str) -> Any:
-    return _loaded(path)
-
-
 @functools.cache
 def _wheel() -> tuple[str, bytes]:
     """The tool's own wheel, which takes a while to compress."""
@@ -200,7 +187,7 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("NBPROVISION_HOME", str(tmp_path / "nbprovision"))
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with sagemaker_states.mocked():
+    with sagemaker_states.mocked(), boto_descriptions.kept():
         yield
 
 
@@ -210,8 +197,6 @@ def team(aws: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypa
     folder.mkdir()
     made = Team(folder, capsys)
     monkeypatch.setattr(publish, "own_wheel", _wheel)
-    # Each command has a session of its own, which would read the descriptions of the services again.
-    monkeypatch.setattr(botocore.loaders.JSONFileLoader, "load_file", _description)
     original = botocore.client.BaseClient._make_api_call
 
     def record(client: Any, operation: str, parameters: dict[str, Any]) -> Any:

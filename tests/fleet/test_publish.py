@@ -293,6 +293,8 @@ def test_promote_moves_the_stopped_ones_of_its_ring_and_those_before(team: Team)
     assert "update   three  fraud-early-r1 -> fraud-early-r2" in out
     assert "four" not in out
     assert "nothing to do: early has" in team.run("promote", "early")
+    team.run("promote", "--force", "x")
+    assert "nothing to promote: every ring has" in team.run("promote")
 
 
 def test_a_release_goes_on_when_the_ring_before_is_well(team: Team) -> None:
@@ -360,7 +362,6 @@ def test_force_is_kept_in_the_pointer(team: Team) -> None:
 
 def test_promote_names_what_it_cannot_do(team: Team) -> None:
     assert "canary has no release yet" in team.run("promote", "early", status=2)
-    assert "nothing to promote" in team.run("promote")
     assert "canary is the first ring" in team.run("promote", "canary", status=5)
     assert "did you mean 'early'?" in team.run("promote", "earli", status=5)
     add_canaries(team)
@@ -469,3 +470,29 @@ def test_a_large_part_of_root_lies_beside_the_wheels(team: Team) -> None:
     digest = hashlib.sha256(team.content(name)).hexdigest()
     assert f"s3://acme-notebooks/fraud/{name}" in script
     assert digest in script
+
+
+def test_a_fleet_does_not_take_the_rings_of_another(team: Team) -> None:
+    """Somebody copies a fleet file, and leaves `bucket` as it is."""
+    team.run("publish")
+    team.change()
+    team.run("publish")
+    before = team.pointer("canary")
+    team.file.write_text(FLEET.replace("fleet: fraud", "fleet: risk"))
+    for action in ("publish", "back", "promote"):
+        out = team.run(action, *(["--force", "why not"] if action == "promote" else []), status=2)
+        assert "error: s3://acme-notebooks/fraud/rings/canary is a ring of the fleet fraud, not of risk" in out
+        assert "bucket: s3://acme-notebooks/risk" in out
+    assert team.pointer("canary") == before
+
+
+def test_commands_before_the_first_publication(team: Team) -> None:
+    assert "error: nothing is published yet" in team.run("back", status=2)
+    assert "error: canary has no release yet" in team.run("promote", status=2)
+
+
+@pytest.mark.parametrize("reason", ["", " \n"])
+def test_force_needs_a_reason(team: Team, reason: str) -> None:
+    team.run("publish")
+    assert "--force needs a reason" in team.run("promote", "--force", reason, status=5)
+    assert "rings/early" not in team.objects()

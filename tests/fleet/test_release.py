@@ -9,12 +9,15 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nbprovision import __version__
 from nbprovision.catalogue import Catalogue
 from nbprovision.cli.lint import assumed
 from nbprovision.fleet import release
-from nbprovision.fleet.release import Release
+from nbprovision.fleet.release import HEAD_BYTES, Release, fleet_of, packed
+from nbprovision.lifecycle.payload import Payload
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook
 
@@ -140,3 +143,13 @@ def test_its_lock_goes_with_it(tmp_path: Path, machine: Machine, env: dict[str, 
         playbook.write_text(LOCKED.format().replace("pear", "plum"))
         with pytest.raises(InvalidPlaybook, match="is stale"):
             release.make("fraud", playbook, there, here, Catalogue())
+
+
+@given(st.binary(max_size=HEAD_BYTES))
+def test_any_bytes_have_a_fleet_or_none(content: bytes) -> None:
+    assert fleet_of(content) == ""
+
+
+def test_the_first_bytes_name_the_fleet() -> None:
+    content = packed("fraud", "team.yml", Payload({"team.yml": b"- tasks: []\n" * 1000}), {})
+    assert fleet_of(content[:HEAD_BYTES]) == "fraud"

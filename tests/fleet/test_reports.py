@@ -111,7 +111,12 @@ FAILED = {"status": 2, "failures": [{"task": "t", "why": "w", "cure": "c"}]}
     ("report", "instance", "state", "good"),
     [
         (received(), {}, "ok", 1),
-        (received(status=7), {}, "ok", 0),
+        # It goes on in the background, and reports again at its end.
+        (received(status=7), {}, "starting", 0),
+        (received(NOW - 7200, status=7), {"since": NOW - 7300}, "silent", 0),
+        (received(status=7, fallback="another tool"), {}, "starting", 0),
+        (received(status=4, fallback="nbprovision 2 is still being installed"), {}, "starting", 0),
+        (received(NOW - 7200, status=4, fallback="x is still being installed"), {"since": NOW - 7300}, "failed", 0),
         (received(**FAILED), {}, "failed", 0),
         (received(**FAILED), {"status": "Stopped"}, "failed", 0),
         # The failure is that of another release, which the next start does not take.
@@ -214,3 +219,9 @@ def test_the_fleet_file_is_read_before_anything_is_asked(team: Team) -> None:
     team.file.write_text(FLEET + "x: 1\n")
     team.run("status", status=4)
     assert team.operations == []
+
+
+def test_unfinished_work_has_the_words_of_bootstrap() -> None:
+    text = (Path(__file__).parents[2] / "bootstrap.sh").read_text()
+    assert f"{health._UNFINISHED}fetched" in text
+    assert f"{health._UNFINISHED}installed" in text
