@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from nbprovision.lifecycle import addresses
-from nbprovision.lifecycle.render import DEFAULT_SECONDS, LEAST_SECONDS, MOST_SECONDS
+from nbprovision.lifecycle.render import DEFAULT_SECONDS, LEAST_SECONDS, MOST_SECONDS, ScriptRequest, render
+from nbprovision.lifecycle.root_part import RootPart
 from nbprovision.model.errors import InvalidPlaybook, Position, ProvisionError, UsageError, nearest
 from nbprovision.playbook.faults import Faults
 from nbprovision.playbook.values import kind_of
@@ -71,6 +72,26 @@ class ScriptOptions(msgspec.Struct, frozen=True, kw_only=True):
     index_url: str | None = None
     user_playbook: str | None = None
     on_finish: str | None = None
+
+    def request(self, ring: str, wheels: str, root: RootPart | None = None) -> ScriptRequest:
+        """Return the request for a script.
+
+        Args:
+            ring: The URL of the ring's pointer.
+            wheels: The URL of the folder of wheels.
+            root: Root's part, of the playbook's ``root_tasks``; the script fetches a large one from ``wheels``.
+        """
+        return ScriptRequest(
+            ring=ring,
+            tool=wheels,
+            assets_url=None if root is None else wheels,
+            root=root,
+            index_url=self.index_url,
+            seconds=self.deadline,
+            environment=self.env,
+            user_playbook=self.user_playbook,
+            on_finish=self.on_finish,
+        )
 
 
 class Fleet(msgspec.Struct, frozen=True, kw_only=True):
@@ -354,7 +375,15 @@ class _Reader:
             "user_playbook": self._text,
             "on_finish": self._text,
         }
-        return ScriptOptions(**self._mapping(node, "script", readers))
+        values = self._mapping(node, "script", readers)
+        for key, option in node.pairs if isinstance(node, MapNode) else ():
+            if key.value not in values:
+                continue
+            try:  # each alone, for its place
+                render(ScriptOptions(**{key.value: values[key.value]}).request("s3://abc/rings/a", "s3://abc/wheels"))
+            except ProvisionError as error:
+                self._fault(error.message, option, cause=error.cause, cure=error.cure)
+        return ScriptOptions(**values)
 
     def _share(self, node: Node) -> float:
         text = text_of(node.value) if isinstance(node, Scalar) else ""

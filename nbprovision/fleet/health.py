@@ -157,7 +157,7 @@ def _judged(
     if report is not None and (is_current or not running) and (why := failure(report, release)):
         return msgspec.structs.replace(health, state="failed", why=why, cure=_cure(report, ring))
     if not running:
-        state: State = "stopped" if instance.status in ("Stopped", "Stopping") else "starting"
+        state: State = "stopped" if instance.status in ("Stopped", "Stopping", "Deleting") else "starting"
         return msgspec.structs.replace(health, state=state)
     if report is not None and is_current:
         return health

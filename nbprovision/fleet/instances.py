@@ -85,12 +85,12 @@ def ring_for(fleet: Fleet, name: str, tags: Mapping[str, str]) -> Ring | None:
     The first ring that takes it counts. A share takes instances by the hash of their names, after the shares above it:
     if a share grows, no instance leaves its ring for an earlier release.
     """
-    if not _has(tags, fleet.tags):
+    if not has(tags, fleet.tags):
         return None
     taken = 0.0
     for ring in fleet.rings:
         if ring.tags is not None:
-            if _has(tags, ring.tags):
+            if has(tags, ring.tags):
                 return ring
         elif ring.share is None:
             return ring
@@ -107,5 +107,6 @@ def position(fleet: str, name: str) -> float:
     return int.from_bytes(digest[:8], "big") / _HASHED
 
 
-def _has(tags: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+def has(tags: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Whether tags have all wanted ones."""
     return all(tags.get(key) == value for key, value in wanted.items())

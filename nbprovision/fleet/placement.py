@@ -14,7 +14,9 @@ from nbprovision.fleet.definition import Fleet, Ring
 from nbprovision.fleet.instances import Instance
 from nbprovision.fleet.steps import Step
 
-Difference = Literal["none", "other script", "other ring", "other configuration", "no configuration", "leaves"]
+Difference = Literal[
+    "none", "other script", "other ring", "other configuration", "no configuration", "leaves", "no ring"
+]
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +50,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     def line(self) -> str:
         """The same for people."""
         present = self.instance.configuration or "none"
+        if self.difference == "no ring":
+            return f"{self.instance.name} ({self.instance.status}): it has the fleet's tags, and no ring takes it"
         if self.difference == "leaves":
             return f"{self.instance.name}: {present}, and no ring takes it"
         wanted = self.configuration or f"the first script of {self.ring}, which is not published yet"
@@ -77,7 +81,11 @@ def _place(fleet: Fleet, newest: Mapping[str, int], instance: Instance, tags: Ma
     ring = instances.ring_for(fleet, instance.name, tags)
     member = fleet.membership(instance.configuration)
     if ring is None:
-        return None if member is None else Placement(instance=instance, ring="", configuration="", difference="leaves")
+        has_tags = bool(fleet.tags) and instances.has(tags, fleet.tags)
+        if member is None and not has_tags:
+            return None
+        reason: Difference = "no ring" if member is None else "leaves"
+        return Placement(instance=instance, ring="", configuration="", difference=reason)
     revision = newest.get(ring.name, 0)
     wanted = fleet.configuration(ring, revision) if revision else ""
     difference: Difference = "none"

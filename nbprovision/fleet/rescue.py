@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -24,6 +25,8 @@ from nbprovision.model.errors import TaskFailed, UsageError
 Way = Literal["disassociate", "no-op-script"]
 
 WAIT = 1200  # seconds; a start takes up to ten minutes
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListNotebookInstances.html
+_NAME = re.compile(r"[a-zA-Z0-9-]{1,63}")
 _EVERY = 10  # seconds between two lists
 _NO_OP = "#!/bin/sh\n# nbprovision fleet rescue put this here for one start.\nexit 0\n"
 
@@ -59,7 +62,8 @@ class Rescue:
         Raises:
             UsageError: it does not exist.
         """
-        every = listed(self._cloud, NameContains=self._name)
+        # SageMaker refuses to look for any other name.
+        every = listed(self._cloud, NameContains=self._name) if _NAME.fullmatch(self._name) else ()
         instance = next((each for each in every if each.name == self._name), None)
         if instance is None:
             raise UsageError(

@@ -10,7 +10,7 @@ import msgspec
 
 from nbprovision.fleet.bucket import RINGS, SCRIPTS, WHEELS
 from nbprovision.fleet.definition import Fleet, Ring
-from nbprovision.lifecycle.render import MAX_BYTES, ScriptRequest, render
+from nbprovision.lifecycle.render import MAX_BYTES, render
 from nbprovision.lifecycle.root_part import RootPart
 from nbprovision.model.errors import UsageError
 
@@ -30,22 +30,8 @@ def rendered(fleet: Fleet, ring: Ring, root: RootPart | None) -> str:
     Raises:
         UsageError: an option is not possible in a script, or the script is too large.
     """
-    options = fleet.script
     wheels = f"{fleet.url}/{WHEELS.rstrip('/')}"
-    return render(
-        ScriptRequest(
-            playbook="",
-            ring=f"{fleet.url}/{RINGS}{ring.name}",
-            tool=wheels,
-            assets_url=None if root is None else wheels,
-            root=root,
-            index_url=options.index_url,
-            seconds=options.deadline,
-            environment=options.env,
-            user_playbook=options.user_playbook,
-            on_finish=options.on_finish,
-        )
-    )
+    return render(fleet.script.request(f"{fleet.url}/{RINGS}{ring.name}", wheels, root))
 
 
 def object_name(ring: str, revision: int) -> str:

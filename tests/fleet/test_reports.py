@@ -138,6 +138,7 @@ FAILED = {"status": 2, "failures": [{"task": "t", "why": "w", "cure": "c"}]}
         (None, {"since": NOW - 3600}, "silent", 0),
         (None, {"status": "Stopped"}, "stopped", 0),
         (None, {"status": "Updating"}, "starting", 0),
+        (None, {"status": "Deleting"}, "stopped", 0),
         (received(instance="two"), {"since": NOW - 3600}, "silent", 0),
         # The clock of the instance is behind: that of S3 counts.
         (received(time=NOW - 90_000), {"since": NOW - 120}, "ok", 1),

@@ -107,3 +107,9 @@ def test_the_document_is_alone_on_standard_output(team: Team) -> None:
     document = team.json("rescue", "one")
     assert document["configuration"] == "fraud-canary-r9"
     assert document["changed"]
+
+
+@pytest.mark.parametrize("name", ["nobody", "kim.é", "a" * 64, "-"])
+def test_an_unknown_name(team: Team, name: str) -> None:
+    out = team.run("rescue", "--", name, status=5)
+    assert f"error: the instance {name} does not exist in this account and region" in out

@@ -17,7 +17,7 @@ import pytest
 
 from nbprovision.fleet.bucket import Bucket
 from nbprovision.fleet.cloud import Cloud
-from nbprovision.fleet.instances import listed
+from nbprovision.fleet.instances import listed, position
 from tests.fleet.conftest import BUCKET, FLEET, PREFIX, Team, deny
 
 LOGS = "/aws/sagemaker/NotebookInstances"
@@ -198,6 +198,17 @@ def test_plan_places_each_instance(team: Team) -> None:
     assert "--lifecycle-config-name CONFIGURATION" in out
     places = {each["name"]: each["difference"] for each in team.json("plan")["instances"]}
     assert places == {"right": "none", "bare": "no configuration", "other": "other ring", "leaving": "leaves"}
+
+
+def test_plan_names_an_instance_that_no_ring_takes(team: Team) -> None:
+    team.file.write_text(FLEET.replace("{name: stable}", "{name: stable, match: {tags: {ring: stable}}}"))
+    team.run("publish")
+    names = [name for name in (f"n{number}" for number in range(20)) if position("fraud", name) > 0.1][:2]
+    add_tagged(team, names[0], "", {"team": "fraud"})
+    add_tagged(team, names[1], "", {"team": "risk"})
+    out = team.run("plan")
+    assert f"  {names[0]} (InService): it has the fleet's tags, and no ring takes it" in out
+    assert names[1] not in out
 
 
 def add_tagged(team: Team, name: str, configuration: str, tags: dict[str, str]) -> None:
