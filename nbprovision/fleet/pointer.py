@@ -101,6 +101,6 @@ def utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def plain(text: str) -> str:
+def plain(text: str, longest: int = _LONGEST) -> str:
     """Return a text in one line of printable characters."""
-    return "".join(character if character.isprintable() else " " for character in text)[:_LONGEST].strip()
+    return "".join(character if character.isprintable() else " " for character in text[:longest]).strip()

@@ -12,14 +12,16 @@ from pathlib import Path
 import msgspec
 
 from nbprovision.fleet.bucket import REPORTS, Bucket, Stored
+from nbprovision.fleet.pointer import plain
 from nbprovision.report import instance_report
-from nbprovision.report.instance_report import InstanceReport
+from nbprovision.report.instance_report import Failure, InstanceReport
 from nbprovision.system.context import in_parallel
 from nbprovision.system.files import make_folder, write_atomically
 from nbprovision.system.reading import read_json
 
 _AHEAD = 600  # seconds that the clock of an instance may be ahead
 _LONGEST_LOG = 20_000  # characters
+_LONGEST_TEXT = 2_000
 _FORMAT = 1
 _SUFFIX = ".json"
 
@@ -121,4 +123,20 @@ def judged(name: str, data: bytes, modified: float) -> tuple[InstanceReport | No
         return None, f"it names another instance, {report.instance[:80]!r}: somebody else wrote it"
     if not 0 <= report.time <= modified + _AHEAD:
         return None, "its time is in the future: the instance's clock is wrong, or somebody else wrote it"
-    return msgspec.structs.replace(report, log=report.log[-_LONGEST_LOG:]), ""
+    return _tamed(report), ""
+
+
+def _tamed(report: InstanceReport) -> InstanceReport:
+    """Return a report whose texts have one line each: a forged one writes no lines of its own into `fleet status`."""
+    failures = (
+        Failure(task=plain(each.task), why=plain(each.why, _LONGEST_TEXT), cure=plain(each.cure, _LONGEST_TEXT))
+        for each in report.failures
+    )
+    return msgspec.structs.replace(
+        report,
+        fallback=plain(report.fallback, _LONGEST_TEXT),
+        tool=plain(report.tool),
+        drift=tuple(map(plain, report.drift)),
+        failures=tuple(failures),
+        log=report.log[-_LONGEST_LOG:],
+    )

@@ -222,6 +222,21 @@ def test_the_fleet_file_is_read_before_anything_is_asked(team: Team) -> None:
     assert team.operations == []
 
 
+def test_a_forged_report_writes_no_lines_of_its_own(team: Team) -> None:
+    team.run("publish")
+    for name in ("one", "two"):
+        team.add(name, "canary")
+    failure = {"task": "a\nfix: b", "why": "c\r\nerror: d", "cure": "e\n  fix: rm"}
+    team.report("one", status=2, failures=[failure], log="f\nfix: g")
+    team.report("two", drift=["h\nfix: i"], fallback="", tool="j\nk")
+    lines = team.run("status").splitlines()
+    assert [line for line in lines if line.lstrip().startswith(("fix:", "error:"))] == [
+        "  fix: e   fix: rm; or nbprovision fleet back canary"
+    ]
+    assert "  log: fix: g" in lines
+    assert "canary: two had drift, and mended it: h fix: i" in lines
+
+
 def test_unfinished_work_has_the_words_of_bootstrap() -> None:
     text = (Path(__file__).parents[2] / "bootstrap.sh").read_text()
     assert f"{health._UNFINISHED}fetched" in text
