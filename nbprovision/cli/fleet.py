@@ -228,8 +228,8 @@ def _promote(options: argparse.Namespace, fleet: Fleet) -> int:
     if number is None:
         return _nothing(options, "nothing to promote: every ring has the release of the ring before it")
     before, target = now.rings[number - 1], states[number]
-    release = moves.release_of(before)
     publish.require_own(bucket, fleet, before.state)
+    release = moves.release_of(before)
     publish.require_own(bucket, fleet, target)
     steps: list[Step] = []
     if target.pointer is None or target.pointer.release != release:

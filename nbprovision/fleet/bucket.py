@@ -59,7 +59,8 @@ class RingState(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         ring: The ring.
-        pointer: Its pointer; None if it has none yet.
+        pointer: Its pointer; None if it has none yet, or if that is damaged.
+        damage: The error of a damaged pointer; None for any other.
         etag: The mark of its content; empty if it has none.
         modified: The time of the last change by the clock of S3.
         now: The time of the answer by the same clock.
@@ -67,9 +68,21 @@ class RingState(msgspec.Struct, frozen=True, kw_only=True):
 
     ring: Ring
     pointer: Pointer | None
+    damage: TaskFailed | None = None
     etag: str = ""
     modified: float = 0
     now: float = 0
+
+    @property
+    def sound(self) -> Pointer | None:
+        """Its pointer, for whoever moves it.
+
+        Raises:
+            TaskFailed: it is damaged.
+        """
+        if self.damage is not None:
+            raise self.damage
+        return self.pointer
 
 
 class _Listed(msgspec.Struct, frozen=True):
@@ -115,7 +128,7 @@ class Bucket:
         return any(stored.name == name for stored in self.listed(name))
 
     def states(self, rings: Sequence[Ring], listing: Mapping[str, Stored]) -> list[RingState]:
-        """Return the pointers of rings, in their order; raises as `ring` does."""
+        """Return the pointers of rings, in their order."""
         return in_parallel(
             lambda ring: self.ring(ring) if f"{RINGS}{ring.name}" in listing else RingState(ring=ring, pointer=None),
             rings,
@@ -163,11 +176,7 @@ class Bucket:
                 raise error if isinstance(error, Conflict) else Conflict(error.message, cure="run again") from None
 
     def ring(self, ring: Ring) -> RingState:
-        """Return the pointer of a ring.
-
-        Raises:
-            TaskFailed: it is damaged.
-        """
+        """Return the pointer of a ring; see `RingState.sound`."""
         name = f"{RINGS}{ring.name}"
         content = self.get(name, pointer.LARGEST + 1)
         if content is None:
@@ -175,12 +184,13 @@ class Bucket:
         try:
             parsed = pointer.parse(content.data)
         except ValueError as error:
-            raise TaskFailed(
+            damage = TaskFailed(
                 f"the pointer {self._fleet.url}/{name} is damaged",
                 cause=str(error),
                 cure="restore its last version (aws s3api list-object-versions), or remove it and publish again; "
                 "instances keep the release that they have",
-            ) from None
+            )
+            return RingState(ring=ring, pointer=None, damage=damage, etag=content.etag)
         return RingState(ring=ring, pointer=parsed, etag=content.etag, modified=content.modified, now=content.now)
 
     def require_unchanged(self, state: RingState) -> None:

@@ -14,9 +14,13 @@ from nbprovision.model.errors import TaskFailed, UsageError
 
 
 def next_ring(states: Sequence[RingState]) -> int | None:
-    """Return the number of the first ring whose release differs from that of the ring before it; None without one."""
+    """Return the number of the first ring whose release differs from that of the ring before it; None without one.
+
+    Raises:
+        TaskFailed: a pointer on the way is damaged.
+    """
     for number in range(1, len(states)):
-        before, state = states[number - 1].pointer, states[number].pointer
+        before, state = states[number - 1].sound, states[number].sound
         if before is not None and (state is None or state.release != before.release):
             return number
     return None
@@ -87,8 +91,12 @@ def _named(health: RingHealth, state: str) -> str:
 
 
 def of_newest(states: Sequence[RingState]) -> list[RingState]:
-    """Return the rings with the newest release, which is that of the first ring."""
-    newest = states[0].pointer
+    """Return the rings with the newest release, which is that of the first ring.
+
+    Raises:
+        TaskFailed: the pointer of the first ring is damaged.
+    """
+    newest = states[0].sound
     return [state for state in states if newest and state.pointer and state.pointer.release == newest.release]
 
 

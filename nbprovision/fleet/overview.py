@@ -82,7 +82,7 @@ def take(cloud: Cloud, bucket: Bucket, fleet: Fleet, cache: Path, *, examine: bo
         examine: Ask for reasons and logs of the instances in a bad state.
 
     Raises:
-        TaskFailed: AWS refuses a call, or a pointer is damaged.
+        TaskFailed: AWS refuses a call.
     """
     listing = bucket.listing()
     states = bucket.states(fleet.rings, listing)
@@ -182,7 +182,7 @@ def _row(ring: RingHealth) -> dict[str, Any]:
     pointer = ring.state.pointer
     return {
         "ring": ring.ring.name,
-        "release": ring.release[:12] or "none",
+        "release": "damaged" if ring.state.damage is not None else ring.release[:12] or "none",
         "since": pointer.since if pointer is not None else "-",
         "instances": len(ring.instances),
         "ok": ring.count("ok"),
@@ -221,6 +221,8 @@ def _remarks(overview: Overview) -> list[str]:
             names = ", ".join(each.instance.name for each in outdated[:5])
             more = f" and {len(outdated) - 5} more" if len(outdated) > 5 else ""
             remarks.append(f"{name}: an older script than r{overview.newest[name]} on {names}{more}")
+        if ring.state.damage is not None:
+            remarks.append(f"{name}: {' '.join(str(ring.state.damage).split())}")
         if ring.state.pointer is not None and ring.state.pointer.reason:
             remarks.append(f"{name}: promoted by --force: {ring.state.pointer.reason}")
     remarks += [
@@ -244,6 +246,7 @@ def document(overview: Overview) -> dict[str, Any]:
                 "before": list(ring.state.pointer.before) if ring.state.pointer is not None else [],
                 "good": ring.good,
                 "broken": ring.broken,
+                "damage": "" if ring.state.damage is None else ring.state.damage.text,
                 "script": overview.newest.get(ring.ring.name),
             }
             for ring in overview.rings

@@ -83,11 +83,12 @@ def require_own(bucket: Bucket, fleet: Fleet, state: RingState) -> None:
     """Require that a ring has a release of this fleet, and not of another one with the same `bucket`.
 
     Raises:
-        TaskFailed: it has one of another fleet, whose name its release has.
+        TaskFailed: it has one of another fleet, whose name its release has, or its pointer is damaged.
     """
-    if state.pointer is None:
+    pointer = state.sound
+    if pointer is None:
         return
-    content = bucket.get(release_name(state.pointer.release), HEAD_BYTES)
+    content = bucket.get(release_name(pointer.release), HEAD_BYTES)
     other = "" if content is None else fleet_of(content.data)
     if other and other != fleet.name:
         raise TaskFailed(

@@ -439,10 +439,24 @@ def test_back_warns_of_a_ring_without_an_earlier_release(team: Team) -> None:
 def test_a_damaged_pointer_is_named(team: Team) -> None:
     team.run("publish")
     team.put("rings/canary", b"<html>")
-    for command in ("publish", "status", "back", "promote"):
-        out = team.run(command, status=2)
+    for words in (["publish"], ["back"], ["back", "canary"], ["promote"], ["promote", "early"]):
+        out = team.run(*words, status=2)
         assert "the pointer s3://acme-notebooks/fraud/rings/canary is damaged" in out
         assert "restore its last version" in out
+
+
+def test_the_other_rings_are_seen_and_taken_back_beside_a_damaged_pointer(team: Team) -> None:
+    add_canaries(team)
+    for _ in range(2):
+        team.run("publish")
+        team.run("promote", "early", "--force", "x")
+        team.change()
+    team.put("rings/canary", b"<html>")
+    status = team.run("status")
+    assert re.search(r"^canary +damaged +- ", status, re.MULTILINE)
+    assert "canary: the pointer s3://acme-notebooks/fraud/rings/canary is damaged" in status
+    assert re.search(r"^early +[0-9a-f]{12} ", status, re.MULTILINE)
+    assert "point    rings/early" in team.run("back", "early")
 
 
 def root_tasks(count: int) -> str:
