@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import webbrowser
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from nbprovision.machine.ownership import refuse_foreign_code
 from nbprovision.report import history, page, status_file
 from nbprovision.report.colour import print_message, shown
 from nbprovision.report.history import KeptRun
+from nbprovision.system import trust
 from nbprovision.system.files import make_folder, remove, write_atomically
 from nbprovision.system.secrets import masked
 
@@ -53,9 +55,11 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def folder_of(machine: Machine) -> Path:
-    """The folder of the pages: on a notebook instance one that JupyterLab lists."""
+    """The folder of the pages: on a notebook instance one that JupyterLab lists, but root writes none of a user's."""
     volume = machine.platform.volume if machine.platform.kind == "notebook-instance" else None
-    return volume / FOLDER if volume is not None else machine.home / "report"
+    if volume is not None and os.access(volume, os.W_OK) and trust.fault(volume) is None:
+        return volume / FOLDER
+    return machine.home / "report"
 
 
 def write_page(machine: Machine, run: KeptRun, path: Path, *, listed: bool = False) -> None:

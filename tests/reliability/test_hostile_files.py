@@ -53,7 +53,7 @@ KINDS: dict[str, Callable[[Path], object]] = {
 # Where the tool reads, below the user's home or its own; `*` is the state of the run before.
 OWN = [
     "state/*", "progress.json", "last-run.json", "status.json", "waiting/x.json", "lock.holder", "journal", "cache/digests",
-    "log/nbprovision.log",
+    "log/nbprovision.log", "runs/20260131-093000.json",
 ]  # fmt: skip
 USERS = [
     ".condarc", ".conda/environments.txt", ".config/pip/pip.conf", ".config/uv/uv.toml",

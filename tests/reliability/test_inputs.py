@@ -88,7 +88,7 @@ FILES = {
     "folder/one.txt": "text\n",
 }
 # Python's own files, the kernel's and the tool's own notes decide nothing that could be another way tomorrow.
-OWN = ("cache", "log", "state", "journal", "lock", "last-run.json", "status.json", "progress")
+OWN = ("cache", "log", "state", "journal", "lock", "last-run.json", "runs", "status.json", "progress")
 
 
 class Place:

@@ -75,7 +75,7 @@ PLAYBOOKS = {
 }
 # The tool's own records and caches, and what says when it was written.
 BESIDE = (
-    "tool/cache", "tool/commands", "tool/log", "tool/s3", "tool/state", "tool/last-run.json", "tool/status.json", "home/.local/share/uv",
+    "tool/cache", "tool/commands", "tool/log", "tool/s3", "tool/state", "tool/runs", "tool/last-run.json", "tool/status.json", "home/.local/share/uv",
 )  # fmt: skip
 DATED = (
     ".pyc",

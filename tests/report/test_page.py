@@ -14,10 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbprovision.cli import report
+from nbprovision.machine.machine import Machine
+from nbprovision.machine.platform import Platform
 from nbprovision.model.result import Change
 from nbprovision.report import page
 from nbprovision.report.history import KeptRun, KeptTask
 from tests.support.browser import browser, needs_chromium
+from tests.support.planted import folder, reachable_folder, root_only, users_folder
 
 SCRIPT = "<script>alert(1)</script>"
 MACHINE = {
@@ -213,6 +217,18 @@ class TestCommand:
         done = self.nbprovision(env, "report")
         assert done.returncode == 5
         assert "no run is kept yet" in done.stderr
+
+
+@root_only
+def test_root_writes_no_page_into_a_users_folder() -> None:
+    with reachable_folder() as base:
+        machine = Machine(home=base / "tool")
+        for volume, expected in (
+            (folder(base / "mine"), base / "mine/nbprovision-report"),
+            (users_folder(base), base / "tool/report"),
+        ):
+            machine.platform = Platform("notebook-instance", "", volume, None)
+            assert report.folder_of(machine) == expected
 
 
 # What a browser makes of it: the contrast of each text with what is behind it (WCAG 2.2, 1.4.3), and what is cut off.
