@@ -196,7 +196,9 @@ def _make_system_python(folder: Path) -> None:
     """A real CPython that is too old for the tool where this machine has one, else a program that says it is one."""
     home = Path(pwd.getpwuid(os.geteuid()).pw_dir)  # pyenv's, wherever HOME is
     for candidate in (shutil.which("python3.9"), *home.glob(".pyenv/versions/3.9.*/bin/python3.9")):
-        asked = subprocess.run([candidate or "false", "-I", "-c", _DESCRIBE], capture_output=True, text=True, check=False)
+        asked = subprocess.run(
+            [candidate or "false", "-I", "-c", _DESCRIBE], capture_output=True, text=True, check=False
+        )
         if asked.returncode == 0:
             executable, version, base, stdlib, library = asked.stdout.splitlines()
             channel = folder.parent / "system-channel"
