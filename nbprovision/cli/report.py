@@ -62,27 +62,18 @@ def folder_of(machine: Machine) -> Path:
     return machine.home / "report"
 
 
-def write_page(machine: Machine, run: KeptRun, path: Path, *, listed: bool = False) -> None:
+def write_page(machine: Machine, run: KeptRun, path: Path) -> None:
     """Write the page of a run.
 
     Args:
         machine: The machine, whose kernels and space the page shows.
         run: The run.
         path: The page's file.
-        listed: ``index.html`` lies beside it.
 
     Raises:
         TaskFailed: it cannot be written.
     """
-    earlier = [other for other in history.runs(machine.home) if other.id < run.id]
-    content = page.of_run(
-        run,
-        drift=history.drift(run, earlier),
-        machine=masked(facts.document(machine)),
-        log=str(machine.home / "log/nbprovision.log"),
-        listed=listed,
-    )
-    write_atomically(path, content, mode=0o600, durable=False)
+    _write(_Pages(machine, listed=False), run, path)
 
 
 def write_pages(machine: Machine, run: KeptRun) -> Path:
@@ -98,16 +89,32 @@ def write_pages(machine: Machine, run: KeptRun) -> Path:
     """
     folder = folder_of(machine)
     make_folder(folder, mode=0o700)
-    runs = history.runs(machine.home)
-    wanted = {folder / f"{kept.id}.html": kept for kept in runs}
+    pages = _Pages(machine, listed=True)
+    wanted = {folder / f"{kept.id}.html": kept for kept in pages.runs}
     path = folder / f"{run.id}.html"
     for other, kept in wanted.items():
         if other == path or not other.is_file():
-            write_page(machine, kept, other, listed=True)
-    write_atomically(folder / "index.html", page.of_runs(runs), mode=0o600, durable=False)
+            _write(pages, kept, other)
+    write_atomically(folder / "index.html", page.of_runs(pages.runs), mode=0o600, durable=False)
     for other in folder.glob("[0-9]*-[0-9]*.html"):
         if other not in wanted:
             remove(other)
     if folder.name == FOLDER:
         status_file.with_page(folder.parent, machine.home, run.id)
     return path
+
+
+class _Pages:
+    """What the pages of a machine share: the kept runs, the newest first, and the facts, which are read once."""
+
+    def __init__(self, machine: Machine, *, listed: bool) -> None:
+        self.runs = history.runs(machine.home)
+        self.machine = masked(facts.document(machine))
+        self.log = str(machine.home / "log/nbprovision.log")
+        self.listed = listed
+
+
+def _write(pages: _Pages, run: KeptRun, path: Path) -> None:
+    drift = history.drift(run, history.before(run, pages.runs))
+    content = page.of_run(run, drift=drift, machine=pages.machine, log=pages.log, listed=pages.listed)
+    write_atomically(path, content, mode=0o600, durable=False)

@@ -158,6 +158,12 @@ def run_of(home: Path, name: str | None) -> KeptRun:
     raise UsageError(f"no run '{name}' is kept", cure=f"choose one of: {', '.join(names)}")
 
 
+def before(run: KeptRun, kept: Sequence[KeptRun]) -> Sequence[KeptRun]:
+    """Those of the kept runs, the newest first, that were before a run."""
+    ids = [other.id for other in kept]
+    return kept[ids.index(run.id) + 1 :] if run.id in ids else ()
+
+
 def drift(run: KeptRun, earlier: Sequence[KeptRun]) -> list[KeptTask]:
     """The tasks that had to be done again although the same playbook had been carried out: something was changed since.
 

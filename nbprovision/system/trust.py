@@ -163,7 +163,7 @@ def made(prefix: str | Path, packages: Iterable[str | Path]) -> None:
         return
     root = os.path.abspath(prefix)
     if not all(_is_plain(os.path.abspath(package)) for package in packages):
-        _trusted.discard((root, "whole"))
+        _trusted.difference_update({(root, "whole"), (root, "own")})
     elif (root, "place") in _trusted:
         _trusted.add((root, "whole"))
     _trusted.discard((root, "place"))

@@ -45,6 +45,14 @@ def test_runs_of_one_second_differ_and_are_in_order(tmp_path: Path) -> None:
     assert [kept.id for kept in history.runs(tmp_path)] == names[::-1]
 
 
+def test_the_runs_before_another_one(tmp_path: Path) -> None:
+    kept = [history.keep(tmp_path, run()) for _ in range(11)]
+    newest_first = history.runs(tmp_path)
+    assert list(history.before(kept[9], newest_first)) == kept[8::-1]
+    assert history.before(kept[0], newest_first) == []
+    assert history.before(run(), newest_first) == ()
+
+
 def test_the_last_20_are_kept(tmp_path: Path) -> None:
     for number in range(25):
         history.keep(tmp_path, run(started=1_800_000_000 + 60 * number))

@@ -18,7 +18,7 @@ from nbprovision.cli import report
 from nbprovision.machine.machine import Machine
 from nbprovision.machine.platform import Platform
 from nbprovision.model.result import Change
-from nbprovision.report import page
+from nbprovision.report import history, page
 from nbprovision.report.history import KeptRun, KeptTask
 from tests.support.browser import browser, needs_chromium
 from tests.support.planted import folder, reachable_folder, root_only, users_folder
@@ -181,6 +181,15 @@ class TestCommand:
         older = self.nbprovision(env, "report", first, "-o", tmp_path / "older.html")
         assert older.stdout.strip() == str(tmp_path / "older.html")
         assert "+x" in (tmp_path / "older.html").read_text()
+
+    def test_the_machine_is_looked_at_once_for_all_pages(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for _ in range(5):
+            kept = history.keep(tmp_path, KeptRun(**{**_fields(RUN), "id": ""}))
+        looks: list[Machine] = []
+        monkeypatch.setattr(report.facts, "document", lambda machine: (looks.append(machine), MACHINE)[1])
+        assert report.write_pages(Machine(home=tmp_path), kept).is_file()
+        assert len(list((tmp_path / "report").glob("*.html"))) == 6
+        assert len(looks) == 1
 
     def test_pages_of_runs_that_are_gone_go(self, playbook: Path, env: dict[str, str]) -> None:
         self.nbprovision(env, "run", playbook)
