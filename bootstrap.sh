@@ -1174,9 +1174,11 @@ run_release() { # PLAYBOOK OPTIONS...
 
 short() { printf %.12s "$1"; }
 
-# Upload the report of the run. Nobody waits for it, and nothing depends on it.
+# Upload the report of the run. Nobody waits for it, and nothing depends on it. A start that has not come to a run leaves
+# that of an earlier one, which would pass for news.
 upload_report() {
     [ -n "$instance" ] && [ -f "$home/instance-report.json" ] || return 0
+    [ ! "$home/instance-report.json" -ot "$own/report.began" ] || return 0
     (
         url=${ring%/rings/*}/reports/$instance.json
         log=$home/log/report.log
@@ -1584,6 +1586,7 @@ case $deadline in *[!0-9]*) fail 5 "--deadline takes a number of seconds, not '$
 unset NBPROVISION_STARTED NBPROVISION_WORKER NBPROVISION_FALLBACK
 [ -z "$phase" ] || export NBPROVISION_STARTED="$begun" # except this one: late work reports its total time
 
+[ -z "$ring" ] || { mkdir -p "$own" && : >"$own/report.began"; } 2>/dev/null
 # A script that is not a ring's leaves no report of one.
 [ -z "$phase" ] || [ -n "$ring" ] || [ ! -f "$home/instance-report.json" ] || rm -f "$home/instance-report.json"
 [ -z "$phase" ] || link_command # the user's home is new at each start

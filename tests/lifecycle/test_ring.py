@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -95,10 +96,22 @@ def report(fleet: Fleet, instance: Instance) -> InstanceReport:
 
 def names(instance: Instance) -> set[str]:
     """The entries of the folder of releases and what is beside it, without the files of bootstrap.sh itself."""
-    return {path.name for path in instance.own.iterdir() if not path.name.startswith((".", "bootstrap"))}
+    return {path.name for path in instance.own.iterdir() if not path.name.startswith((".", "bootstrap", "report."))}
 
 
 class TestStart:
+    def test_one_that_comes_to_no_run_uploads_no_earlier_report(self, fleet: Fleet, started: Instance) -> None:
+        """It would pass for news: the fleet goes by the time of the upload, as clocks of instances may be wrong."""
+        assert started.has_uploaded
+        os.utime(started.home / "instance-report.json", (time.time() - 60,) * 2)
+        fleet.publish(release({"team.yml": playbook("other")}))
+        with (started.home / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            done = started.start("--lock-timeout", "1")
+        assert done.returncode == 6, done.stdout + done.stderr
+        uploaded(started)
+        assert not started.has_uploaded
+
     def test_the_first_one(self, fleet: Fleet, offline: dict[str, str], wheels: Path, tmp_path: Path) -> None:
         """The release names the version of the tool, which comes from the bucket."""
 

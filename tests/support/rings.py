@@ -143,6 +143,11 @@ class Instance:
         lines = [line.split("--cli-read-timeout 20 ")[-1] for line in self._calls.read_text().splitlines()]
         return [line for line in lines if "/reports/" not in line]
 
+    @property
+    def has_uploaded(self) -> bool:
+        """Whether the last start has begun to upload a report."""
+        return "/reports/" in self._calls.read_text()
+
     def offers(self, kernel: str = "team") -> bool:
         """Whether the machine has a kernel."""
         return (self.kernels / kernel / "kernel.json").exists()
