@@ -150,7 +150,7 @@ class Recorder:
         self.activity.team = _team_of(home, self.activity)
         if replaced is not None:
             self.activity.fallback = "playbook" if self.activity.fallback in ("", "playbook") else "both"
-            self.activity.why = _one_line(replaced.why)
+            self.activity.why = one_line(replaced.why)
         _write(self._path, self.activity)
 
     def nobody_waits(self) -> None:
@@ -182,7 +182,7 @@ def _ended(activity: Activity, status: int, message: str) -> Activity:
     team, activity.team = activity.team, None
     activity.state = "failed" if status else "ok"
     activity.status = status
-    activity.message = _one_line(message)
+    activity.message = one_line(message)
     if team is None:
         return activity
     team.user_playbook = activity
@@ -208,8 +208,9 @@ def is_users(playbook: str) -> bool:
     return named != "" and os.path.abspath(named) == os.path.abspath(playbook)
 
 
-def _one_line(text: str) -> str:
-    return "; ".join(" ".join(line.split()) for line in mask(text).splitlines())[:500]
+def one_line(text: str, longest: int = 500) -> str:
+    """The first characters of a text in one line, secrets masked."""
+    return "; ".join(" ".join(line.split()) for line in mask(text).splitlines())[:longest]
 
 
 def record_failure(home: Path, playbook: str, status: int, message: str) -> None:

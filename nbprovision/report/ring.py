@@ -21,6 +21,7 @@ import msgspec
 from nbprovision import __version__
 from nbprovision.model.errors import InvalidPlaybook, ProvisionError, TaskFailed
 from nbprovision.model.result import Result
+from nbprovision.report.activity import one_line
 from nbprovision.report.instance_report import LARGEST, Failure, InstanceReport
 from nbprovision.system.files import write_atomically
 from nbprovision.system.reading import decode, read_bytes, read_end
@@ -111,7 +112,7 @@ class RingReport:
         if isinstance(error, ProvisionError):
             failure = _failure("", error)
         else:
-            failure = Failure("", _one_line(f"{type(error).__name__}: {error}"))
+            failure = Failure("", _short(f"{type(error).__name__}: {error}"))
         self._write(status, failures=[failure], seconds=time.time() - self._began)
 
     def _write(
@@ -134,13 +135,13 @@ class RingReport:
             ring=start.pointer.rpartition("/")[2],
             wanted=start.wanted or None,
             release=start.release or None,
-            fallback=_one_line(start.why),
+            fallback=_short(start.why),
             tool=__version__,
             time=round(time.time(), 3),
             status=status,
             seconds=round(seconds, 4),
             counts=dict(counts or {}),
-            drift=tuple(map(_one_line, drift[:_MOST])) if start.proven else (),
+            drift=tuple(map(_short, drift[:_MOST])) if start.proven else (),
             failures=tuple(failures[:_MOST]),
             log=self._log() if status not in (0, _IN_PROGRESS) else "",
         )
@@ -192,11 +193,11 @@ def upload_command(home: Path) -> list[str]:
 def _failure(task: str, error: ProvisionError) -> Failure:
     where = f"{error.position}: " if error.position is not None else ""
     why = f"{where}{error.message}: {error.cause}" if error.cause else f"{where}{error.message}"
-    return Failure(_one_line(task), _one_line(why), _one_line(error.cure))
+    return Failure(_short(task), _short(why), _short(error.cure))
 
 
-def _one_line(text: str) -> str:
-    return "; ".join(" ".join(line.split()) for line in mask(text).splitlines())[:_LONGEST]
+def _short(text: str) -> str:
+    return one_line(text, _LONGEST)
 
 
 def _keep(path: Path, text: str) -> None:
