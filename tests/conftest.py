@@ -50,7 +50,7 @@ def registry_settings() -> dict[str, str]:
         if section not in ("global", "install", "download", ":env:"):
             continue
         value = value.strip("'\"")
-        if option == "index-url":
+        if option == "index-url" and value:  # pip ignores an empty variable
             settings["PIP_INDEX_URL"] = settings["UV_DEFAULT_INDEX"] = value
         elif option == "cert":
             settings.setdefault("PIP_CERT", value)
