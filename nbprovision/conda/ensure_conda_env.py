@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from nbprovision.conda import bookkeeping, environment_file, health, packages
+from nbprovision.conda import bookkeeping, environment_file, health, packages, rattler
 from nbprovision.conda.environment_file import EnvironmentFile
 from nbprovision.conda.exact_packages import LockedPackage
 from nbprovision.conda.lock_request import CondaLockRequest
@@ -426,6 +426,14 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
     def weight(self, machine: Machine) -> Literal[1, 2]:
         """Twice as much for a new environment, which takes long."""
         return 1 if is_environment(self._identity(machine)[1]) else 2
+
+    def load(self, machine: Machine) -> None:
+        """The built-in engine, for an environment that has to be made."""
+        other = self.state == "absent" or self.engine == "conda" or self.clone is not None
+        if other or is_environment(self._identity(machine)[1]):
+            return
+        file = self._file()
+        rattler.load(machine, self._channels(machine, file, self._specs(file)), self.cuda)
 
     def ages(self, machine: Machine) -> float | None:
         """A day with `update: latest`: there may be a newer version tomorrow."""

@@ -15,7 +15,7 @@ from nbprovision.conda.clone import clone
 from nbprovision.conda.engine import Engine, choose
 from nbprovision.conda.exact_packages import LockedPackage
 from nbprovision.conda.query import UNSOLVABLE, Attempt, ExactQuery, Package, Query
-from nbprovision.conda.records import Details, all_details
+from nbprovision.conda.records import Details, all_details, details_of
 from nbprovision.conda.requested import unneeded_distributions, unneeded_packages
 from nbprovision.conda.solution import Solution, identity
 from nbprovision.conda.specs import Spec, allows, conflicts, parse, satisfied
@@ -686,13 +686,19 @@ class CondaWork:
         requested.update({spec.name: spec.text for spec in self._request.specs})
         solution.install(machine, prefix, requested=requested.values(), reinstall=state.broken)
         package_files.mend(state.shared)
-        self._append_history(before=state.installed)
+        self._append_history(before=state.installed, solved=solution.packages)
 
-    def _append_history(self, before: Iterable[str] = ()) -> None:
-        after = all_details(installed(self._prefix))
-        removed = set(before) - after.keys()
+    def _append_history(self, before: Iterable[str] = (), solved: Iterable[Package] = ()) -> None:
+        """Add what has changed; of solved packages all is known, and their records need not be read."""
+        solution = {identity(package): Details.of(package) for package in solved if package.url}
+        records = {record.name: record for record in installed(self._prefix)}
+        after = (solution.get(identity(record)) or details_of(record) for record in records.values())
         bookkeeping.append_history(
-            self._machine.conda, self._prefix, after.values(), specs=self._request.texts, removed=removed
+            self._machine.conda,
+            self._prefix,
+            filter(None, after),
+            specs=self._request.texts,
+            removed=set(before) - records.keys(),
         )
 
 

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -35,7 +35,7 @@ from nbprovision.conda.query import (
 from nbprovision.conda.records import Details
 from nbprovision.conda.solution import Solution, archive_of, coming, identity, is_in, mark, unpacked
 from nbprovision.conda.specs import Spec, parse
-from nbprovision.machine import caches, network, protection
+from nbprovision.machine import caches, network, platform, protection
 from nbprovision.machine.distributions import normalized
 from nbprovision.machine.environments import META, CondaRecord, installed
 from nbprovision.machine.network import NetworkFailed, Server, network_failure
@@ -233,6 +233,21 @@ class ExactSolution(RattlerSolution):
 
     def _answer(self, machine: Machine, installed: tuple[Path, ...]) -> RattlerSolution:
         return exact(machine, msgspec.structs.replace(self._query, installed=installed))
+
+
+def load(machine: Machine, channels: Sequence[str], cuda: str | None) -> None:
+    """Start the child process that will serve queries of these channels; it loads the library meanwhile.
+
+    Args:
+        machine: The machine.
+        channels: The URLs of the channels; one with a password gets a child of its own, which is not started here.
+        cuda: The version of CUDA to solve for; None for the machine's.
+
+    """
+    from nbprovision.system.process import hire
+
+    if not any(map(has_credentials, channels)):
+        hire(CHILD, {**child_environment(machine, channels), **platform.cuda_override(cuda, machine.env)})
 
 
 def solve(machine: Machine, query: Query) -> RattlerSolution:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
+from nbprovision.conda.query import Package
 from nbprovision.machine.environments import CondaRecord
 from nbprovision.system import inputs
 from nbprovision.system.reading import decode, read_bytes
@@ -29,6 +30,12 @@ class Details(msgspec.Struct, frozen=True):
     requested_spec: str | None = None
     requested_specs: list[str] = []
     depends: list[str] = []
+
+    @classmethod
+    def of(cls, package: Package) -> Details:
+        """The content of the record that a solved package will have, without the specs of users."""
+        subdir = package.url.split("/")[-2]
+        return cls(package.name, package.version, package.build, package.channel, subdir, requested_specs=[])
 
     @property
     def home(self) -> str:

@@ -41,6 +41,7 @@ from nbprovision.state.witness import digest, state_path
 from nbprovision.system import effects, log, trust
 from nbprovision.system.files import explained, make_folder
 from nbprovision.system.places import existing
+from nbprovision.system.process import kept_children
 
 Catalogue = Mapping[str, type[Task[Any]]]
 
@@ -159,13 +160,17 @@ class Session:
         home = self._machine.home
         command = f"nbprovision run {self._request.playbook}"
         reads = self.only_reads
-        with run_lock(
-            home, command, self._request.lock_timeout, announce, reads=reads, on_wait=self._waiting_for
-        ) as alone:
+        with (
+            run_lock(
+                home, command, self._request.lock_timeout, announce, reads=reads, on_wait=self._waiting_for
+            ) as alone,
+            kept_children(),
+        ):
             self._machine.beside_a_run = not alone
             with document.if_possible(announce, "the log"), explained("no log", home):
                 make_folder(home / "log", mode=0o700)
             log.open_log(home / "log" / "nbprovision.log", rotates=alone)
+            self._load()
             if alone:
                 image.record_baselines(self._machine)
             try:
@@ -174,6 +179,13 @@ class Session:
             finally:
                 self._machine.archives.close()
         return results, content
+
+    def _load(self) -> None:
+        """Have the engines load, which takes as long as all that comes before the first step."""
+        for step in self.steps:
+            if step.task is not None and not step.conditional:
+                with contextlib.suppress(ProvisionError, OSError):
+                    step.task.load(self._machine)
 
     @property
     def only_reads(self) -> bool:

@@ -20,7 +20,7 @@ import msgspec
 from nbprovision.machine.environments import names_in
 from nbprovision.machine.machine import CACHE_BESIDE
 from nbprovision.model.errors import TaskFailed, UsageError
-from nbprovision.system.disk_space import files_below, space_taken
+from nbprovision.system.disk_space import files_below, space_taken, space_used
 from nbprovision.system.files import remove
 from nbprovision.system.log import event
 
@@ -89,22 +89,28 @@ def entries(cache: Path) -> list[Entry]:
     count.
     """
     listed = [(kind, path, beside, list(files_below(os.fspath(path)))) for kind, path, beside in _places(cache)]
-    names_inside = collections.Counter(_inode(status) for *_, statuses in listed for status in statuses)
-    counted: set[tuple[int, int]] = set()
+    names_inside = collections.Counter(
+        _inode(status) for *_, statuses in listed for status in filter(_is_linked, statuses)
+    )
     result = []
     for kind, path, beside, statuses in listed:
         own = shared = 0
-        files = [status for status in statuses if not stat.S_ISDIR(status.st_mode)]
-        outside = {_inode(status) for status in files if status.st_nlink > names_inside[_inode(status)]}
+        used = 0.0
         for status in statuses:
-            inode = _inode(status)
-            if inode not in counted:
-                counted.add(inode)
+            if not _is_linked(status):
+                own += space_taken(status)
+            elif names := names_inside.pop(_inode(status), 0):  # counted with the first of its names
                 taken = space_taken(status)
-                own, shared = (own, shared + taken) if inode in outside else (own + taken, shared)
-        used = max((status.st_ctime for status in files), default=0.0)
+                own, shared = (own, shared + taken) if status.st_nlink > names else (own + taken, shared)
+            if not stat.S_ISDIR(status.st_mode):
+                used = max(used, status.st_ctime)
         result.append(Entry(kind=kind, path=path, beside=beside, own=own, shared=shared, used=used))
     return result
+
+
+def _is_linked(status: os.stat_result) -> bool:
+    """Whether it is a file with several names."""
+    return status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode)
 
 
 def _inode(status: os.stat_result) -> tuple[int, int]:
@@ -192,8 +198,11 @@ def trim(machine: Machine) -> int:
     """
     freed = 0
     for cache in folders(machine):
+        most = limit(machine.env, cache)
+        if space_used(cache) <= most:  # by everything on its file system
+            continue
         kept = entries(cache)
-        excess = sum(entry.own for entry in kept) - limit(machine.env, cache)
+        excess = sum(entry.own for entry in kept) - most
         for entry in sorted(kept, key=lambda entry: (entry.shared > 0, entry.used)):
             if excess <= 0:
                 break

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import re
 import stat
@@ -97,7 +98,7 @@ class Distribution(msgspec.Struct, frozen=True, dict=True):
     def requires(self) -> tuple[str, ...]:
         """Its dependencies: PEP 508 texts with their markers, including those of extras."""
         if not self.legacy:
-            return tuple(_headers(self.path / "METADATA", "requires-dist"))
+            return _values(_own_bytes(self.path / "METADATA") or b"", "requires-dist")
         return tuple(_egg_requires(_own_text(self.path / "requires.txt") or ""))
 
     @remembered
@@ -192,6 +193,7 @@ def _names(record: bytes) -> list[str]:
     return [name for line in text.splitlines() if (name := line.partition(",")[0])]
 
 
+@functools.lru_cache(maxsize=4096)  # environments have the same distributions
 def normalized(name: str) -> str:
     """The normalised spelling of a distribution's name (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
@@ -319,7 +321,8 @@ def _distribution(path: Path) -> Distribution | None:
     name, _, version = path.name.removesuffix(EGG_INFO).partition("-")
     version = re.sub(r"-py\d.*$", "", version)
     if not version:
-        version = next(_headers(path / "PKG-INFO" if path.is_dir() else path, "version"), "0")
+        metadata = _own_bytes(path / "PKG-INFO" if path.is_dir() else path) or b""
+        version = next(iter(_values(metadata, "version")), "0")
     return Distribution(normalized(name), version, path)
 
 
@@ -352,15 +355,16 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _headers(path: Path, wanted: str) -> Iterator[str]:
+def _values(metadata: bytes, header: str) -> tuple[str, ...]:
     """The values of a header in a METADATA or PKG-INFO file, without the long description after the headers."""
-    head = (_own_bytes(path) or b"").partition(b"\n\n")[0].partition(b"\n\r\n")[0]
-    for line in head.decode("utf-8", "replace").splitlines():
-        if not line:
-            return
-        name, _, value = line.partition(":")
-        if name.lower() == wanted:
-            yield value.strip()
+    return _values_in(metadata.partition(b"\n\n")[0].partition(b"\n\r\n")[0], header)
+
+
+@functools.lru_cache(maxsize=1024)  # environments have the same distributions
+def _values_in(head: bytes, header: str) -> tuple[str, ...]:
+    lines = itertools.takewhile(bool, head.decode("utf-8", "replace").splitlines())
+    pairs = (line.partition(":") for line in lines)
+    return tuple(value.strip() for name, _, value in pairs if name.lower() == header)
 
 
 def _egg_requires(text: str) -> Iterator[str]:

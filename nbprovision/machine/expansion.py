@@ -125,6 +125,10 @@ class Expansion(Task[tuple[tuple[Member, Any], ...]], frozen=True, kw_only=True)
         """The weight of the task."""
         return self.task.weight(machine)
 
+    def load(self, machine: Machine) -> None:
+        """Load what the task needs."""
+        self.task.load(machine)
+
     def ages(self, machine: Machine) -> float | None:
         """The age of the task."""
         return self.task.ages(machine)

@@ -295,6 +295,12 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         """
         return 1
 
+    def load(self, machine: Machine) -> None:
+        """Begin to load what its work needs, if there is certainly work; the run goes on meanwhile.
+
+        Called once, before the first step. It raises what it likes: the step itself will report it.
+        """
+
     def read(self, machine: Machine) -> State:
         """The present state. Only reads, and starts no process if everything is in place."""
         raise NotImplementedError

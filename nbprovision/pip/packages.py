@@ -277,7 +277,7 @@ class PipPackages(PackageSelection[PipState], frozen=True, kw_only=True):
         pip_targets.check_rights(target)
         pip_targets.check_places(wanted.wanted, environment)
         guard = PipGuard(machine, target, allowed=self.allow_platform_changes)
-        moves_of_lock = self._moves_of_lock(state, wanted, guard, machine)
+        moves_of_lock = self._moves_of_lock(state, wanted, guard, machine) if state.locked else []
         # uv reports its changes, and need not predict them if nothing can be in the way.
         only_missing = self.state == "present" and all(need.reason == "missing" for need in state.needs)
         reports = engine is uv_command and only_missing and machine.applies and guard.needless and not state.locked

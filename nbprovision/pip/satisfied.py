@@ -258,22 +258,28 @@ def _dependencies(
 
 def _requirements(
     distribution: Distribution, extras: frozenset[str], environment: Mapping[str, str]
-) -> Iterator[Requirement]:
+) -> tuple[Requirement, ...]:
     """The dependencies of a distribution in that environment, with those extras."""
-    values = tuple(sorted(environment.items()))
-    for text in distribution.requires:
+    return _applying(distribution.requires, extras, tuple(sorted(environment.items())))
+
+
+@functools.lru_cache(maxsize=8192)  # environments have the same distributions, and each is asked several times
+def _applying(
+    texts: tuple[str, ...], extras: frozenset[str], environment: tuple[tuple[str, str], ...]
+) -> tuple[Requirement, ...]:
+    requirements = []
+    for text in texts:
         if not extras and _OF_EXTRA_ONLY.search(text):
             continue  # most lines of most distributions: not even parsed
         requirement = _requirement(text)
-        if requirement is not None and _applies(text, extras, values):
-            yield requirement
+        if requirement is not None and _applies(requirement, extras, environment):
+            requirements.append(requirement)
+    return tuple(requirements)
 
 
-@functools.lru_cache(maxsize=65536)
-def _applies(text: str, extras: frozenset[str], environment: tuple[tuple[str, str], ...]) -> bool:
+def _applies(requirement: Requirement, extras: frozenset[str], environment: tuple[tuple[str, str], ...]) -> bool:
     """Whether the marker of a requirement holds in an environment, with one of the extras or none."""
-    requirement = _requirement(text)
-    marker = None if requirement is None else requirement.marker
+    marker = requirement.marker
     return marker is None or any(marker.evaluate({**dict(environment), "extra": extra}) for extra in {"", *extras})
 
 

@@ -50,6 +50,12 @@ def free_space(path: Path) -> FreeSpace:
     )
 
 
+def space_used(path: Path) -> int:
+    """The bytes that are taken on the file system of a folder."""
+    status = os.statvfs(path)
+    return (status.f_blocks - status.f_bfree) * status.f_frsize
+
+
 def megabytes(size: float) -> str:
     """A size for a person: ``0.3 MB``, ``120 MB``, ``1.2 GB`` (millions of bytes)."""
     if size >= 1e9:

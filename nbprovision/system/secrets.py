@@ -82,6 +82,9 @@ _OF_SHAPES = (
     "AKIA", "ASIA", "ABIA", "ACCA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "gl", "xox", "pypi-AgE",
     "npm_", "dckr_pat_", "dapi", "hf_", "AIza", "eyJ", "PRIVATE KEY",
 )  # fmt: skip
+# A text without one of these letters has no URL, no header and no query; a shorter text has room for no key.
+_MARKED = re.compile(r"[/:=]")
+_SHORTEST_KEY = 15  # characters: the shortest of `SHAPES`, a token of Slack
 # All of a private key, to the end of a text that is cut short.
 _PRIVATE_KEY = (
     r"(?s)(?P<begin>-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----).*?"
@@ -195,12 +198,13 @@ def remember_if_secret(name: str, value: object) -> bool:
 
 def mask(text: str) -> str:
     """``text`` with every known secret, and every one that its form shows, replaced by ``****``."""
-    text = _URL_LONE_TOKEN.sub(rf"\g<scheme>{MASK}", text)
-    text = _URL_CREDENTIALS.sub(rf"\g<scheme>\g<user>:{MASK}@", text)
-    text = _URL_TOKEN.sub(f"/t/{MASK}/", text)
-    text = _QUERY.sub(rf"\g<name>{MASK}", text)
-    text = _HEADER.sub(rf"\g<name>{MASK}", text)
-    if any(part in text for part in _OF_SHAPES):
+    if _MARKED.search(text):  # most texts of a run are the names and versions of packages
+        text = _URL_LONE_TOKEN.sub(rf"\g<scheme>{MASK}", text)
+        text = _URL_CREDENTIALS.sub(rf"\g<scheme>\g<user>:{MASK}@", text)
+        text = _URL_TOKEN.sub(f"/t/{MASK}/", text)
+        text = _QUERY.sub(rf"\g<name>{MASK}", text)
+        text = _HEADER.sub(rf"\g<name>{MASK}", text)
+    if len(text) >= _SHORTEST_KEY and any(part in text for part in _OF_SHAPES):
         text = re.sub(_PRIVATE_KEY, rf"\g<begin>{MASK}\g<end>", text)
         for _, pattern in SHAPES[:-1]:
             text = re.sub(pattern, MASK, text)

@@ -133,6 +133,7 @@ def test_a_run_that_adds_nothing_to_the_caches_does_not_look_through_them(
     looked: list[Path] = []
     entries = caches.entries
     monkeypatch.setattr(caches, "entries", lambda cache: (looked.append(cache), entries(cache))[1])
+    monkeypatch.setattr(caches, "space_used", lambda folder: 1 << 60)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     task = f"ensure_conda_env: {{name: NAME, channels: ['{channel.url}'], packages: [python, six]}}"
@@ -148,6 +149,9 @@ def test_a_run_that_adds_nothing_to_the_caches_does_not_look_through_them(
     shutil.rmtree(Path(env["NBPROVISION_HOME"]) / "envs/second")
     task = task.replace("six", "six=1.16.0")
     assert looks("second") > 0
+    monkeypatch.setattr(caches, "space_used", lambda folder: caches.limit(env, folder))
+    task = task.replace("six=1.16.0", "idna")
+    assert looks("third") == 0, "nor does it where all that is on the volume is less than the limit"
 
 
 def test_a_file_counts_when_its_last_name_goes(tmp_path: Path) -> None:

@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 
+import nbprovision
+from nbprovision.conda import bookkeeping
+from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
+from nbprovision.conda.records import all_details
+from nbprovision.engine.work import Work
+from nbprovision.machine.environments import installed
+from nbprovision.machine.machine import Machine
+from nbprovision.system.process import Child
 from tests.conftest import Channel
+from tests.support.driver import converge
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.engine, pytest.mark.network]
@@ -188,3 +197,49 @@ def test_a_version_that_breaks_a_spec_is_an_invalid_playbook(
     assert "'packaging==24.0'" in said
     assert tree(user.home) == before
     assert not user.prefix.exists()
+
+
+def test_the_engine_loads_while_the_run_prepares_its_first_step(
+    env: dict[str, str], tmp_path: Path, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    def told(owner: type, word: str) -> None:
+        begin = owner.__init__
+
+        def beginning(self: Any, *arguments: Any, **options: Any) -> None:
+            events.append(word)
+            begin(self, *arguments, **options)
+
+        monkeypatch.setattr(owner, "__init__", beginning)
+
+    told(Child, "engine")
+    told(Work, "steps")
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    path = tmp_path / "play.yml"
+    task = f"ensure_conda_env: {{name: NAME, channels: ['{channel.url}'], packages: [six]}}"
+    path.write_text(f"- tasks: [{task.replace('NAME', 'one')}, {task.replace('NAME', 'two')}]")
+    assert all(result.changed for result in nbprovision.run_playbook(path))
+    assert events == ["engine", "steps"], "one process for both environments"
+
+    events.clear()
+    path.write_text(f"- tasks: [{task.replace('NAME', 'one')}]")
+    assert not any(result.changed for result in nbprovision.run_playbook(path))
+    assert events == ["steps"], "nothing is loaded for what is there"
+
+
+def test_the_history_has_of_a_solved_package_what_its_record_has(
+    machine: Machine, tmp_path: Path, channel: Channel
+) -> None:
+    """So the records of a new environment need not be read for it."""
+    converge(EnsureCondaEnv(name="demo", channels=[channel.url], packages=["python", "six"]), machine)
+    prefix = machine.conda.environments()[-1].prefix
+    details = all_details(installed(prefix))
+    assert {"python", "six"} <= details.keys()
+    told = (prefix / "conda-meta/history").read_text()
+    bookkeeping.append_history(machine.conda, tmp_path, details.values(), specs=["python", "six"])
+    again = (tmp_path / "conda-meta/history").read_text()
+    assert [line for line in told.splitlines() if line[:1] in "+-"] == [
+        line for line in again.splitlines() if line[:1] in "+-"
+    ]

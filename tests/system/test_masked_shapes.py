@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nbprovision.system.plain_secrets import secret_in
 from nbprovision.system.secrets import SHAPES, mask
@@ -40,6 +42,26 @@ def test_a_form_is_masked(what: str) -> None:
     assert shown.endswith("\nafter")
     assert SAMPLES[what] not in shown
     assert "****" in shown
+
+
+@given(st.sampled_from(SHAPES[:-1]).flatmap(lambda shape: st.from_regex(shape[1].replace(r"\b", ""), fullmatch=True)))
+def test_the_shortest_of_a_form_is_masked_where_it_is_all_of_a_text(text: str) -> None:
+    """What a text cannot hold, for its length or its letters, is not looked for."""
+    assert text not in mask(text)
+    assert text not in mask(f"x {text} y")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a://b:c@d", "a://b:****@d"),
+        ("/t/x/", "/t/****/"),
+        ("?key=x", "?key=****"),
+        ("authorization=basic x", "authorization=basic ****"),
+    ],
+)
+def test_the_shortest_of_a_url_and_of_a_header_is_masked(text: str, shown: str) -> None:
+    assert mask(text) == shown
 
 
 def test_no_part_of_a_private_key_is_shown() -> None:
