@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +19,7 @@ from nbprovision.fleet.bucket import Bucket, short
 from nbprovision.fleet.cloud import Cloud, Policy
 from nbprovision.fleet.definition import Fleet
 from nbprovision.fleet.instances import Instance, members, of_ring
+from nbprovision.fleet.page import of_fleet
 from nbprovision.fleet.pointer import plain
 from nbprovision.fleet.policies import policy
 from nbprovision.fleet.steps import Step
@@ -30,6 +32,7 @@ from nbprovision.model.errors import UsageError
 from nbprovision.report.colour import print_message, shown
 from nbprovision.report.document import render_plain
 from nbprovision.services.root_task import RootTask
+from nbprovision.system.files import write_atomically
 from nbprovision.system.secrets import masked
 
 _EPILOG = """
@@ -96,6 +99,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
             add("--offline", action="store_true", help="do not look into the bucket: the first revision of each ring")
         if name == "promote":
             add("--force", metavar="REASON", help="promote although the ring before is not well; the pointer keeps why")
+        if name == "status":
+            add(
+                "--html",
+                nargs="?",
+                const="-",
+                metavar="FILE",
+                help="write it as a page of HTML, in place of the table to standard output if no FILE is given",
+            )
         if name in _CHANGING:
             add("--check", action="store_true", help="only show what would change")
         add("-f", "--file", type=Path, default=Path("fleet.yml"), metavar="FILE", help="default: %(default)s")
@@ -276,12 +287,30 @@ def _back(options: argparse.Namespace, fleet: Fleet) -> int:
 
 
 def _status(options: argparse.Namespace, fleet: Fleet) -> int:
+    if options.html == "-" and options.format == "json":
+        raise UsageError(
+            "--html without a file cannot be combined with --format json",
+            cause="standard output is for one document",
+            cure="name the file: --html fleet.html",
+        )
+    if options.html is not None and not Path(options.html).absolute().parent.is_dir():
+        raise UsageError(f"--html {options.html}: its folder does not exist", cure="create it, or correct the path")
     cloud, bucket = _connect(options, fleet)
     now = overview.take(cloud, bucket, fleet, _cache(options, fleet))
-    for line in overview.lines(now):
-        print_text(options, line)
+    if options.html is not None:
+        _write_page(options.html, of_fleet(now, time.time()))
+    if options.html != "-":
+        for line in overview.lines(now):
+            print_text(options, line)
     _print_document(options, overview.document(now))
     return 0
+
+
+def _write_page(file: str, page: str) -> None:
+    if file == "-":
+        sys.stdout.write(page)
+    else:
+        write_atomically(Path(file).absolute(), page, mode=0o600, durable=False)
 
 
 def _plan(options: argparse.Namespace, fleet: Fleet) -> int:

@@ -157,7 +157,8 @@ def lines(overview: Overview) -> list[str]:
             text.append(f"  why: {more.reason}")
         text += [f"  log: {line}" for line in more.log.splitlines()]
         text.append(f"  fix: {each.cure}")
-    return [*text, *_remarks(overview)]
+    notes = remarks(overview)
+    return [*text, "", *notes] if notes else text
 
 
 _HEADINGS = (
@@ -204,32 +205,32 @@ def _behind(ring: RingHealth) -> list[InstanceHealth]:
     ]
 
 
-def _remarks(overview: Overview) -> list[str]:
+def remarks(overview: Overview) -> list[str]:
     """Return sentences about what the table does not show."""
-    remarks = []
+    notes = []
     for ring in overview.rings:
         name = ring.ring.name
         for each in ring.instances:
             if each.broken:
-                remarks.append(f"{name}: the report of {each.instance.name} is broken: {each.broken}")
+                notes.append(f"{name}: the report of {each.instance.name} is broken: {each.broken}")
             if each.report is not None and each.drifted:
-                remarks.append(f"{name}: {each.instance.name} had drift, and mended it: {', '.join(each.report.drift)}")
+                notes.append(f"{name}: {each.instance.name} had drift, and mended it: {', '.join(each.report.drift)}")
             if each.state == "ok" and each.report is not None and each.report.fallback:
-                remarks.append(f"{name}: {each.instance.name} did not get the ring's release: {each.report.fallback}")
+                notes.append(f"{name}: {each.instance.name} did not get the ring's release: {each.report.fallback}")
         outdated = overview.outdated(ring)
         if outdated:
             names = ", ".join(each.instance.name for each in outdated[:5])
             more = f" and {len(outdated) - 5} more" if len(outdated) > 5 else ""
-            remarks.append(f"{name}: an older script than r{overview.newest[name]} on {names}{more}")
+            notes.append(f"{name}: an older script than r{overview.newest[name]} on {names}{more}")
         if ring.state.damage is not None:
-            remarks.append(f"{name}: {' '.join(str(ring.state.damage).split())}")
+            notes.append(f"{name}: {' '.join(str(ring.state.damage).split())}")
         if ring.state.pointer is not None and ring.state.pointer.reason:
-            remarks.append(f"{name}: promoted by --force: {ring.state.pointer.reason}")
-    remarks += [
+            notes.append(f"{name}: promoted by --force: {ring.state.pointer.reason}")
+    notes += [
         f"{stray.name} has {stray.configuration}, of a ring that the fleet file does not have"
         for stray in overview.strays
     ]
-    return ["", *remarks] if remarks else []
+    return notes
 
 
 def document(overview: Overview) -> dict[str, Any]:

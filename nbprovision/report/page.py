@@ -33,18 +33,24 @@ def of_run(run: KeptRun, *, drift: Sequence[KeptTask], machine: dict[str, Any], 
         log: The path of the log.
         listed: The page ``index.html`` lies beside it.
     """
-    template = _environment().get_template("run.html")
+    template = environment().get_template("run.html")
     return template.render(run=run, drift=drift, machine=machine, log=log, listed=listed, now=time.time())
 
 
 def of_runs(runs: Sequence[KeptRun]) -> str:
     """The page that leads to the pages of several runs, which lie beside it as ``ID.html``."""
-    return _environment().get_template("index.html").render(runs=runs)
+    return environment().get_template("index.html").render(runs=runs)
 
 
-def _environment() -> jinja2.Environment:
+def environment(package: str = "nbprovision.report") -> jinja2.Environment:
+    """Templates with the style and the filters of these pages.
+
+    Args:
+        package: The package with a folder ``pages`` of templates; they may extend ``base.html``.
+    """
+    packages = dict.fromkeys((package, "nbprovision.report"))
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("nbprovision.report", "pages"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name, "pages") for name in packages]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

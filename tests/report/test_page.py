@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,8 @@ from nbprovision.machine.platform import Platform
 from nbprovision.model.result import Change
 from nbprovision.report import history, page
 from nbprovision.report.history import KeptRun, KeptTask
-from tests.support.browser import browser, needs_chromium
+from tests.support.browser import assert_readable, browser, needs_chromium
+from tests.support.html_document import Document
 from tests.support.planted import folder, reachable_folder, root_only, users_folder
 
 SCRIPT = "<script>alert(1)</script>"
@@ -57,35 +56,6 @@ RUN = KeptRun(
 def html(run: KeptRun = RUN, *, drift: bool = True, listed: bool = True) -> str:
     tasks = [run.tasks[1]] if drift else []
     return page.of_run(run, drift=tasks, machine=MACHINE, log="/home/log", listed=listed)
-
-
-class Document(HTMLParser):
-    """The tags, attributes and text of a page; every tag that is opened must be closed."""
-
-    _EMPTY = ("meta", "br")
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(text)
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in self._EMPTY:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-        self.text += " "
-
-    def handle_data(self, data: str) -> None:
-        if self._open[-1:] != ["style"]:
-            self.text += data
 
 
 def test_it_says_what_failed_why_and_what_to_do() -> None:
@@ -240,19 +210,6 @@ def test_root_writes_no_page_into_a_users_folder() -> None:
             assert report.folder_of(machine) == expected
 
 
-# What a browser makes of it: the contrast of each text with what is behind it (WCAG 2.2, 1.4.3), and what is cut off.
-CONTRAST = """
-const parts = text => text.match(/[\\d.]+/g).map(Number);
-const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
-const behind = e => { for (; e; e = e.parentElement) {
-    const c = parts(getComputedStyle(e).backgroundColor); if (c.length == 3 || c[3] > 0) return c; } return [255, 255, 255]; };
-return [...document.querySelectorAll("body *")].filter(e => [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim()))
-    .map(e => { const [a, b] = [light(parts(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x);
-    return [(a + .05) / (b + .05), e.textContent.trim().slice(0, 40)]; }).filter(([ratio]) => ratio < 4.5);
-"""
-
-
 @needs_chromium
 @pytest.mark.parametrize(
     ("width", "height", "scheme"), [(1280, 900, "light"), (400, 800, "dark"), (768, 1024, "light")]
@@ -260,19 +217,7 @@ return [...document.querySelectorAll("body *")].filter(e => [...e.childNodes].so
 def test_it_can_be_read(width: int, height: int, scheme: Any, tmp_path: Path) -> None:
     path = tmp_path / "run.html"
     path.write_text(html())
-    with browser(width, height, tmp_path, scheme=scheme) as driver:
-        driver.get(path.as_uri())
-        driver.execute_script("for (const e of document.querySelectorAll('details')) e.open = true")
-        assert driver.execute_script(CONTRAST) == []
-        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
-        levels = driver.execute_script("return [...document.querySelectorAll('h1, h2, h3')].map(e => +e.tagName[1])")
-        assert levels[0] == 1
-        assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
-        unnamed = "return [...document.querySelectorAll('section')].filter(e => !document.getElementById(e.getAttribute('aria-labelledby'))).length"
-        assert driver.execute_script(unnamed) == 0
-        assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
-        assert driver.get_screenshot_as_file(str(tmp_path / "run.png"))
-        assert (tmp_path / "run.png").stat().st_size > 10_000
+    assert_readable(path, width, height, scheme, tmp_path)
 
 
 @needs_chromium
