@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nbprovision.model import subjects
-from nbprovision.model.task import Task
+from nbprovision.model.task import Task, class_name
 
 
 class Catalogue(Mapping[str, type[Task[Any]]]):
@@ -20,7 +20,7 @@ class Catalogue(Mapping[str, type[Task[Any]]]):
     def __getitem__(self, kind: str) -> type[Task[Any]]:
         if kind not in self._imported:
             module = importlib.import_module(_modules()[kind])
-            self._imported[kind] = getattr(module, "".join(word.capitalize() for word in kind.split("_")))
+            self._imported[kind] = getattr(module, class_name(kind))
         return self._imported[kind]
 
     def __iter__(self) -> Iterator[str]:

@@ -26,7 +26,7 @@ LONGEST_FILE = 800  # lines; a file is cut where its theme changes, so this is f
 ORDER = (
     "model", "root", "system", "machine", "state", "report", "playbook", "lint",
     "files", "indexes", "pip", "conda", "channel", "jupyter", "r", "services",
-    "lifecycle", "engine", "lock", "bundle", "fleet", "reference", "catalogue", "cli", "api", "__init__", "__main__",
+    "lifecycle", "engine", "lock", "bundle", "fleet", "reference", "tasks", "catalogue", "cli", "api", "__init__", "__main__",
 )  # fmt: skip
 SUBJECTS = {"files", "indexes", "pip", "conda", "channel", "jupyter", "r", "services"}
 # These are handed the tasks, and know none of them.

@@ -103,11 +103,14 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def digest_of(task: Task[Any], machine: Machine) -> str:
-    """A digest of a task with its parameters, and of the claims of the other tasks of the playbook."""
+    """A digest of a task with its parameters and code, and of the claims of the other tasks of the playbook."""
     environment = (sorted(machine.environment.items()),) if machine.environment else ()
+    code = () if task.origin is None else (task.origin.code,)  # that of nbprovision is an input of the run
     claims = [(str(claim.prefix), claim.requirement, claim.absent) for claim in machine.claims]
     wanted = sorted((str(prefix), name) for prefix, name in machine.wanted)
-    return digest(secrets.to_digest(repr((task.kind(), msgspec.to_builtins(task), claims, wanted, *environment))))
+    return digest(
+        secrets.to_digest(repr((task.kind(), msgspec.to_builtins(task), claims, wanted, *environment, *code)))
+    )
 
 
 def skipped(step: Step, *reasons: str) -> Outcome:

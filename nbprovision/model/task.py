@@ -154,6 +154,24 @@ class LockRequest(msgspec.Struct, frozen=True, kw_only=True):
     prefix: Path
 
 
+class Origin(NamedTuple):
+    """The origin of a kind of task that is not nbprovision's own.
+
+    Attributes:
+        package: The installed package with its version; empty for a file of `task_folders`.
+        code: A digest of its code, which belongs to all of its results.
+
+    """
+
+    package: str
+    code: str
+
+
+def class_name(kind: str) -> str:
+    """The name of the class for a key in a playbook: ``EnsureCondaEnv`` for ``ensure_conda_env``."""
+    return "".join(word.capitalize() for word in kind.split("_"))
+
+
 class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One kind of thing to ensure; its fields are the parameters that a playbook gives.
 
@@ -170,6 +188,7 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
         habits: Parameters that users of Ansible's modules write, each with what to write here.
         in_root: Whether root does it: ``always``, ``never``, or ``may`` where a parameter decides (`of_root`).
         relations: Which parameters go together; see `model.relations`.
+        origin: Where it comes from, if it is not nbprovision's own; its loader sets this.
 
     """
 
@@ -180,6 +199,7 @@ class Task(msgspec.Struct, Generic[State], frozen=True, kw_only=True, forbid_unk
     habits: ClassVar[Mapping[str, str]] = {}
     relations: ClassVar[tuple[Relation, ...]] = ()
     in_root: ClassVar[Literal["always", "may", "never"]] = "never"
+    origin: ClassVar[Origin | None] = None
 
     deep: Annotated[
         bool, parameter("Compare the files themselves (sizes and hashes), not only names and versions.")

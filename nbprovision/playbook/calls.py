@@ -296,6 +296,7 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
         position: Its first position.
         sections: Its sections with tasks, in the order in which they run.
         handlers: Its handlers, in the order in which they run.
+        task_folders: The folders with tasks of the author's own.
 
     """
 
@@ -303,6 +304,7 @@ class Play(msgspec.Struct, frozen=True, kw_only=True):
     position: Position
     sections: tuple[Section, ...]
     handlers: tuple[TaskCall, ...] = ()
+    task_folders: tuple[Path, ...] = ()
 
     @property
     def calls(self) -> tuple[TaskCall, ...]:

@@ -30,6 +30,7 @@ PLAY: Mapping[str, str] = {
     **_INHERITED,
     "hosts": "`localhost`, or left out: a playbook is for the machine that runs it.",
     "vars_files": "Files of variables, which override `vars`; of a list within the list, the first existing file.",
+    "task_folders": "Folders with tasks of your own, `ensure_NAME.py`: a path or a list of paths, without templates.",
     "root_tasks": "What root is to set up: `lifecycle render` makes root's part of the script of them; a run compares.",
     "pre_tasks": "Tasks that must succeed before `tasks` begin.",
     "tasks": "The tasks, in order.",

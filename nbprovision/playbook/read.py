@@ -15,6 +15,7 @@ from nbprovision.playbook.calls import ROOT_TASKS, Block, Meta, Play, Playbook, 
 from nbprovision.playbook.extra_vars import ExtraVars, parse_extra_vars
 from nbprovision.playbook.faults import Faults
 from nbprovision.playbook.outside import Outside
+from nbprovision.playbook.own_tasks import KEYWORD, Kinds, folders_of
 from nbprovision.playbook.root_tasks import RootTasks
 from nbprovision.playbook.task_lists import Catalogue, Inherited, TaskLists
 from nbprovision.playbook.template import Scope, Templates
@@ -82,9 +83,10 @@ def read_playbook(
     templates = Templates(folder, os.environ if env is None else env, Files(kept, judge), outside)
     values = Values(templates, Faults())
     extra = extra_vars or {}
-    lists = TaskLists(catalogue, values, extra, lambda own: selected(own, tags, skip_tags))
+    lists = TaskLists(values, extra, lambda own: selected(own, tags, skip_tags))
     scope = Scope(templates, (extra,), {FACTS: facts or {}, "playbook_dir": str(folder)})
-    outer = Inherited(scope=scope, extra=extra, file=path, within=(Path(os.path.realpath(path)),))
+    kinds = Kinds(catalogue, templates.files, templates.outside.looked_at)
+    outer = Inherited(scope=scope, extra=extra, file=path, within=(Path(os.path.realpath(path)),), kinds=kinds)
     try:
         nodes = templates.files.nodes(path)
     except InvalidPlaybook as fault:
@@ -189,6 +191,10 @@ class _Plays:
         for variables in self.files_of_variables(node.get("vars_files"), outer):
             outer = outer.extended(variables)
         inner = self.lists.within(without(node, "vars", "notify", "when"), outer, {})
+        folders: Mapping[Path, Position | None] = {}
+        with self.faults.gathered():
+            folders = folders_of(node.get(KEYWORD), outer.file)
+            inner = msgspec.structs.replace(inner, kinds=outer.kinds.with_folders(folders))
         for host in values.strings(node.get("hosts"), "hosts", outer.scope):
             if host not in _HERE:
                 cure = "a playbook runs on this machine only"
@@ -205,6 +211,7 @@ class _Plays:
             position=node.position,
             sections=tuple(section for section in sections if section.entries),
             handlers=(*handlers, *self.implied(handlers, notified, inner)),
+            task_folders=tuple(folders),
         )
 
     def handlers(self, node: MapNode, outer: Inherited) -> list[TaskCall]:
@@ -221,15 +228,16 @@ class _Plays:
         """Return the implied handlers: kinds of task that can only be handlers. An unknown name is a fault."""
         listeners = {name for call in handlers for name in call.listen}
         calls: list[TaskCall] = []
+        own = outer.kinds.own
         for name, position in self.lists.notified[notified:]:
             if name in listeners:
                 continue
-            if name in self.lists.kinds and self.lists.catalogue[name].handler_only:
+            if name in own and own[name].handler_only:
                 listeners.add(name)
                 key = Scalar(position, name, name, plain=True)
                 calls += self.handler_calls([MapNode(position, ((key, MapNode(position, ())),))], outer)
                 continue
-            only_handlers = {kind for kind in self.lists.kinds if self.lists.catalogue[kind].handler_only}
+            only_handlers = {kind for kind in own if own[kind].handler_only}
             near = nearest(name[:60], listeners | only_handlers)
             choices = (
                 f"there are: {', '.join(sorted(listeners))}" if listeners else "write it below handlers: of the play"

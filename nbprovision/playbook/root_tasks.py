@@ -76,7 +76,7 @@ class RootTasks(TaskLists):
     def __init__(self, lists: TaskLists, folder: Path) -> None:
         files = lists.templates.files
         templates = Templates(folder, {}, files, _NoOutside)
-        super().__init__(lists.catalogue, Values(templates, lists.faults), lists.extra, lists.is_chosen)
+        super().__init__(Values(templates, lists.faults), lists.extra, lists.is_chosen)
         self._folder = folder
 
     def read(self, nodes: Collection[Node], outer: Inherited) -> tuple[Entry, ...]:
@@ -89,7 +89,9 @@ class RootTasks(TaskLists):
         """
         facts: Mapping[str, Any] = {FACTS: _NoFacts(), "playbook_dir": str(self._folder)}
         scope = outer.scope.apart(self.templates, facts)
-        own = Inherited(scope=scope, extra=outer.extra, file=outer.file, within=outer.within, tags=outer.tags)
+        own = Inherited(
+            scope=scope, extra=outer.extra, file=outer.file, within=outer.within, kinds=outer.kinds, tags=outer.tags
+        )
         return self.entries(nodes, own)
 
     def _entry(self, node: Node, outer: Inherited) -> Collection[Entry]:

@@ -17,6 +17,7 @@ from nbprovision.model.errors import InvalidPlaybook, Position, nearest
 from nbprovision.model.task import Task
 from nbprovision.playbook import ansible, calls, keywords, parameters
 from nbprovision.playbook.calls import Block, CallSource, Entry, Judgement, Loop, Meta, Setting, TaskCall
+from nbprovision.playbook.own_tasks import Kinds
 from nbprovision.playbook.template import Deferred, NotYetKnown, Scope, Unknown
 from nbprovision.playbook.values import Values, is_nothing, kind_of, without
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
@@ -37,6 +38,7 @@ class Inherited(msgspec.Struct, frozen=True, kw_only=True):
         extra: Variables of includes and of the command line, which win over those of a task.
         file: The current file, as positions name it.
         within: The files that include each other down to the current one, which is the last.
+        kinds: The kinds of task.
         handler: Whether handlers are read.
 
     The other attributes are keywords.
@@ -47,6 +49,7 @@ class Inherited(msgspec.Struct, frozen=True, kw_only=True):
     extra: Mapping[str, Any]
     file: Path
     within: tuple[Path, ...]
+    kinds: Kinds
     tags: tuple[str, ...] = ()
     when: tuple[Node, ...] = ()
     environment: tuple[Node, ...] = ()
@@ -66,7 +69,6 @@ class TaskLists:
     """Reads lists of tasks.
 
     Args:
-        catalogue: Kind to class.
         values: Reads keywords, and collects the faults.
         extra: Variables of the command line, which win over all others.
         chosen: Whether the command line chooses a task with these tags.
@@ -81,13 +83,10 @@ class TaskLists:
 
     def __init__(
         self,
-        catalogue: Catalogue,
         values: Values,
         extra: Mapping[str, Any],
         chosen: Callable[[tuple[str, ...]], bool],
     ) -> None:
-        self.catalogue = catalogue
-        self.kinds = frozenset(catalogue)
         self.values = values
         self.templates = values.templates
         self.faults = values.faults
@@ -144,7 +143,7 @@ class TaskLists:
             self.values.fault(f"a task is a mapping, not {kind_of(node)}", node, cure="write: - ensure_...: {...}")
             return []
         keys = {str(key.value).removeprefix("ansible.builtin."): key for key, _ in node.pairs}
-        if "block" in keys or (("rescue" in keys or "always" in keys) and not keys.keys() & self.kinds):
+        if "block" in keys or (("rescue" in keys or "always" in keys) and not any(key in outer.kinds for key in keys)):
             return self._block(node, outer)
         for word in ("import_tasks", "include_tasks"):
             if word in keys:
@@ -203,12 +202,12 @@ class TaskLists:
 
     def _task(self, node: MapNode, outer: Inherited) -> list[TaskCall]:
         values = self.values
-        call = self._call(node)
+        call = self._call(node, outer.kinds)
         allowed = keywords.HANDLER if outer.handler else keywords.TASK
         inner = self.within(node, outer, allowed)
-        if call is None:
+        kind = self._kind(call, outer.kinds) if call is not None else None
+        if call is None or kind is None:
             return []
-        kind = self.catalogue[call.kind]
         if kind.in_root == ("never" if self.of_root else "always"):
             self.faults.add(_misplaced(call, lists_of_root=self.of_root))
             return []
@@ -242,16 +241,26 @@ class TaskLists:
             for turn in turns
         ]
 
-    def _call(self, node: MapNode) -> parameters.Call | None:
+    def _kind(self, call: parameters.Call, kinds: Kinds) -> type[Task[Any]] | None:
+        """Return the class of a task; None if its code, which is not nbprovision's, cannot be used."""
+        with self.faults.gathered():
+            try:
+                return kinds[call.kind]
+            except InvalidPlaybook as error:
+                error.at(call.position)
+                raise
+        return None
+
+    def _call(self, node: MapNode, kinds: Kinds) -> parameters.Call | None:
         """Return the key of a task that names its kind, with its parameters."""
-        pairs = [(key, value) for key, value in node.pairs if key.value in self.kinds]
+        pairs = [(key, value) for key, value in node.pairs if key.value in kinds]
         if len(pairs) > 1:
             names = " and ".join(key.text for key, _ in pairs)
             cure = "begin each task with '- ' in a line of its own"
             self.values.fault(f"one task has {names}", pairs[1][0], cure=cure)
             return None
         if not pairs:
-            self._explain_unknown_task(node)
+            self._explain_unknown_task(node, kinds)
             return None
         key, value = pairs[0]
         if is_nothing(value):
@@ -263,9 +272,9 @@ class TaskLists:
             return None
         return parameters.Call(key.text, key.position, value)
 
-    def _explain_unknown_task(self, node: MapNode) -> None:
+    def _explain_unknown_task(self, node: MapNode, kinds: Kinds) -> None:
         strange = [key for key, _ in node.pairs if not keywords.is_ansible(str(key.value))]
-        choices = f"there are: {', '.join(sorted(self.kinds))}"
+        choices = f"there are: {', '.join(sorted(kinds))}"
         module = next((key for key, _ in node.pairs if ansible.module(str(key.value))), None)
         if not strange and module is None:
             before = len(self.faults)
@@ -280,7 +289,7 @@ class TaskLists:
         if advice is not None:
             self.values.fault(f"unknown task '{name}'", key, cure=f"instead: {advice.fix}", cause=advice.why)
             return
-        near = nearest(name, self.kinds)
+        near = nearest(name, kinds)
         self.values.fault(f"unknown task '{name}'{near}", key, cure="" if near else choices)
 
     def _check_keys(

@@ -200,13 +200,37 @@ class Files:
 
     def nodes(self, path: Path, what: str = "playbook") -> Node | None:
         """Return the content of a YAML file, or None if it is empty; raises as `read_nodes` does."""
+        return parse_nodes(decode(self.data(path, what), str(path), what), str(path), what)
+
+    def data(self, path: Path, what: str) -> bytes:
+        """Return the bytes of a file; raises as `read_nodes` does."""
         absolute = Path(os.path.abspath(path))
         data = self._kept.get(absolute)
         if data is None:
             self.judge(path)
             data = read_file_bytes(path, what)
         self.content[absolute] = data
-        return parse_nodes(decode(data, str(path), what), str(path), what)
+        return data
+
+    def names(self, folder: Path) -> list[str]:
+        """Return the names in a folder; of kept contents only these.
+
+        Raises:
+            InvalidPlaybook: it is missing, is not a folder, or cannot be read.
+
+        """
+        absolute = Path(os.path.abspath(folder))
+        kept = [path.name for path in self._kept if path.parent == absolute]
+        if kept:
+            return sorted(kept)
+        self.judge(folder)
+        try:
+            return sorted(os.listdir(folder))
+        except FileNotFoundError:
+            cure = "correct the path; a relative one begins at the playbook"
+            raise InvalidPlaybook(f"the folder {folder} does not exist", cure=cure) from None
+        except OSError as error:
+            raise InvalidPlaybook(f"the folder {folder} cannot be read", cause=error.strerror or str(error)) from None
 
 
 def decode(data: bytes, name: str, what: str) -> str:

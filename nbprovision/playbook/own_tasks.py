@@ -1,0 +1,188 @@
+"""The kinds of task that a play knows: nbprovision's own, those in its ``task_folders``, and those of packages.
+
+A package declares its tasks as entry points: https://packaging.python.org/en/latest/specifications/entry-points/
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbprovision.model.errors import InvalidPlaybook, Position
+from nbprovision.model.task import Task
+from nbprovision.playbook import task_code
+from nbprovision.playbook.values import is_nothing, kind_of
+from nbprovision.playbook.yaml_nodes import Files, ListNode, Node, Scalar
+from nbprovision.system import trust
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+GROUP = "nbprovision.tasks"
+KEYWORD = "task_folders"
+FORM = re.compile(r"(?:ensure|restart)(?:_[a-z][a-z0-9]*)+")
+_OF_ROOT = InvalidPlaybook(
+    "root does not use task_folders",
+    cause="root runs no code that lies beside a playbook",
+    cure="run it as the notebook's user: runuser -u USER -- nbprovision ...\n"
+    f"or make a package of the tasks, with entry points in {GROUP}",
+)
+
+
+class Kinds(Mapping[str, type[Task[Any]]]):
+    """Kinds of task by their keys; a class is imported when it is asked for.
+
+    Installed packages are looked through only for a name that nothing else has.
+
+    Args:
+        catalogue: nbprovision's own kinds.
+        files: Reads the files of tasks, and records them as files of the playbook.
+        looked_at: Gets the files that show whether a package has changed.
+        paths: The files of tasks by kind.
+
+    """
+
+    def __init__(
+        self,
+        catalogue: Mapping[str, type[Task[Any]]],
+        files: Files,
+        looked_at: dict[Path, bool] | None = None,
+        paths: Mapping[str, Path] | None = None,
+    ) -> None:
+        self.own = catalogue
+        self.paths: Mapping[str, Path] = paths or {}
+        self._files = files
+        self._looked_at = {} if looked_at is None else looked_at
+        self._loaded: dict[str, type[Task[Any]]] = {}
+
+    def __getitem__(self, kind: str) -> type[Task[Any]]:
+        """Return the class.
+
+        Raises:
+            InvalidPlaybook: its code cannot be used.
+
+        """
+        if kind in self.own:
+            return self.own[kind]
+        if kind not in self._loaded:
+            path = self.paths.get(kind)
+            self._loaded[kind] = self._packaged(kind) if path is None else self._of_file(kind, path)
+        return self._loaded[kind]
+
+    def __contains__(self, kind: object) -> bool:
+        if not isinstance(kind, str):
+            return False
+        return kind in self.own or kind in self.paths or (bool(FORM.fullmatch(kind)) and kind in self.packaged)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self.own, *self.paths, *self.packaged)))
+
+    def __len__(self) -> int:
+        return len({*self})
+
+    @cached_property
+    def packaged(self) -> dict[str, list[EntryPoint]]:
+        """The entry points of installed packages by kind."""
+        by_kind: dict[str, list[EntryPoint]] = {}
+        # Loaded here: it takes as long as a run with nothing to do.
+        for entry in import_module("importlib.metadata").entry_points(group=GROUP):
+            if FORM.fullmatch(entry.name) and entry.name not in self.own:
+                by_kind.setdefault(entry.name, []).append(entry)
+        return dict(sorted(by_kind.items()))
+
+    def with_folders(self, folders: Mapping[Path, Position | None]) -> Kinds:
+        """Return the same with the tasks in folders.
+
+        Args:
+            folders: The folders, each with the position of its name.
+
+        Raises:
+            InvalidPlaybook: this process is root's, a folder is missing or has no task, or a task has the name of
+                another one.
+
+        """
+        if not folders:
+            return self
+        if trust.applies():
+            position = next(iter(folders.values()))
+            raise InvalidPlaybook(_OF_ROOT.message, cause=_OF_ROOT.cause, cure=_OF_ROOT.cure, position=position)
+        paths: dict[str, Path] = {}
+        for folder, position in folders.items():
+            for kind, path in self._in_folder(folder, position).items():
+                start = Position(str(path), 1, 1)
+                if kind in self.own:
+                    cause = "a playbook must mean the same on every machine"
+                    message = f"nbprovision has a task {kind} of its own"
+                    raise InvalidPlaybook(message, cause=cause, cure="rename the file and its class", position=start)
+                if kind in paths:
+                    cure = "rename one of the files and its class"
+                    raise InvalidPlaybook(f"{paths[kind]} has the task {kind} too", cure=cure, position=start)
+                paths[kind] = path
+        return Kinds(self.own, self._files, self._looked_at, paths)
+
+    def _in_folder(self, folder: Path, position: Position | None) -> dict[str, Path]:
+        try:
+            names = self._files.names(folder)
+        except InvalidPlaybook as error:
+            raise error.at(position) from None
+        stems = {name.removesuffix(".py") for name in names if name.endswith(".py")}
+        paths = {kind: folder / f"{kind}.py" for kind in sorted(stems) if FORM.fullmatch(kind)}
+        if not paths:
+            raise InvalidPlaybook(
+                f"the folder {folder} has no task",
+                cause="a task is a file ensure_NAME.py; NAME has small letters, digits and single underscores",
+                cure=f"nbprovision new-task ensure_NAME --folder {folder}",
+                position=position,
+            )
+        return paths
+
+    def _of_file(self, kind: str, path: Path) -> type[Task[Any]]:
+        return task_code.from_file(kind, path, self._files.data(path, "task"))
+
+    def _packaged(self, kind: str) -> type[Task[Any]]:
+        entries = self.packaged.get(kind)
+        if not entries:
+            raise KeyError(kind)
+        packages = [f"{entry.dist.name} {entry.dist.version}" if entry.dist else "?" for entry in entries]
+        if len(entries) > 1:
+            message, cure = f"two packages have a task {kind}", "uninstall one of them"
+            raise InvalidPlaybook(message, cause=" and ".join(sorted(packages)), cure=cure)
+        task, path = task_code.from_package(kind, entries[0].load, packages[0])
+        files = (entries[0].dist.files or ()) if entries[0].dist else ()
+        versions = (Path(str(file.locate())) for file in files if file.name in ("METADATA", "PKG-INFO"))
+        self._looked_at.update(dict.fromkeys((path, *versions), True))
+        return task
+
+
+def folders_of(node: Node | None, file: Path) -> dict[Path, Position | None]:
+    """Return the folders that ``task_folders`` of a play names, each with the position of its name.
+
+    Args:
+        node: The value of the keyword.
+        file: The file of the play, at whose folder relative paths begin.
+
+    Raises:
+        InvalidPlaybook: the value is not a path or a list of paths.
+
+    """
+    if node is None or is_nothing(node):
+        return {}
+    folders: dict[Path, Position | None] = {}
+    for item in node.items if isinstance(node, ListNode) else (node,):
+        text = item.value if isinstance(item, Scalar) else None
+        if not isinstance(text, str) or not text:
+            message = f"'{KEYWORD}' takes a path or a list of paths, not {kind_of(item)}"
+            raise InvalidPlaybook(message, cure=f"write {KEYWORD}: [tasks]", position=item.position)
+        if "{{" in text or "{%" in text:
+            raise InvalidPlaybook(
+                f"'{KEYWORD}' takes no template",
+                cause="`lint`, `doc` and an editor know the tasks without the values of variables",
+                cure="write the path; a relative one begins at the playbook",
+                position=item.position,
+            )
+        folders.setdefault(file.parent / Path(text).expanduser(), item.position)
+    return folders
