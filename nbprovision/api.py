@@ -33,6 +33,8 @@ from nbprovision.model.errors import (
 )
 from nbprovision.model.result import Change, Result
 from nbprovision.model.task import HOW_TO_FILL, Task, empty_secret, unfit
+from nbprovision.playbook.own_tasks import Kinds
+from nbprovision.playbook.yaml_nodes import Files
 from nbprovision.report.document import Silent
 from nbprovision.system.context import separate_run
 
@@ -178,7 +180,7 @@ def _plain(value: Any) -> Any:
 
 @functools.cache
 def _function(name: str) -> Callable[..., Result]:
-    kind = Catalogue()[name]
+    kind = _kinds()[name]
 
     def ensure(**parameters: Any) -> Result:
         return _ensure(kind, parameters)
@@ -228,8 +230,13 @@ def _documentation(kind: type[Task[Any]]) -> str:
     return "\n".join(lines)
 
 
+def _kinds() -> Kinds:
+    """The kinds of task that have a function: nbprovision's own, and those of installed packages."""
+    return Kinds(Catalogue(), Files())
+
+
 def __getattr__(name: str) -> Callable[..., Result]:
-    if name in set(Catalogue()):
+    if name in _kinds():
         return _function(name)
     raise AttributeError(f"module 'nbprovision' has no attribute '{name}'{nearest(name, [*Catalogue(), *__all__])}")
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "lint": "find mistakes in playbooks and lifecycle scripts without running them",
     "doc": "show the parameters and changes of a task, with examples",
     "schema": "print the JSON Schema of a playbook, for editors",
+    "new-task": "write a task of your own and its test, as an example to change",
     "task": "run one task: parameters as JSON on standard input, the result as JSON",
     "clean": "remove caches and leftovers of this tool, or show how much that would free",
     "lifecycle": "render a lifecycle script for a notebook instance",

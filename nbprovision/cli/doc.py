@@ -6,10 +6,14 @@ import argparse
 import shutil
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from nbprovision.catalogue import Catalogue
+from nbprovision.engine.session import obeyed
 from nbprovision.model.errors import UsageError, nearest
 from nbprovision.playbook import keywords
+from nbprovision.playbook.own_tasks import Kinds
+from nbprovision.playbook.yaml_nodes import Files
 from nbprovision.reference import page, text
 from nbprovision.reference.definition import define
 from nbprovision.report.colour import BOLD, painted
@@ -22,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "subject", nargs="?", metavar="TASK", help="a task, a keyword, or `keywords`; default: the list of tasks"
     )
+    parser.add_argument("--playbook", type=Path, metavar="PLAYBOOK", help="a playbook whose task_folders have the task")
     parser.add_argument("--format", choices=("text", "markdown"), default="text", help="markdown: as in the reference")
 
 
@@ -33,9 +38,15 @@ def execute(options: argparse.Namespace) -> int:
 
     Raises:
         UsageError: the task or keyword is unknown.
+        InvalidPlaybook: the playbook cannot be read, or the code of the task cannot be used.
 
     """
-    sys.stdout.write(_markdown(options.subject) if options.format == "markdown" else _text(options.subject))
+    kinds = Kinds(Catalogue(), Files(judge=obeyed))
+    if options.playbook is not None:
+        kinds = kinds.of_playbook(options.playbook, options.subject)
+    sys.stdout.write(
+        _markdown(options.subject, kinds) if options.format == "markdown" else _text(options.subject, kinds)
+    )
     return 0
 
 
@@ -51,30 +62,29 @@ def tables() -> dict[str, Mapping[str, str]]:
     }
 
 
-def _text(subject: str | None) -> str:
+def _text(subject: str | None, kinds: Kinds) -> str:
     width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
 
     def heading(line: str) -> str:
         return painted(line, BOLD, sys.stdout)
 
-    catalogue = Catalogue()
     if subject is None:
-        return text.overview((define(catalogue[name]) for name in catalogue), width=width, heading=heading)
-    if subject in catalogue:
-        return text.page(define(catalogue[subject]), width=width, heading=heading)
-    return text.keywords(_keyword_tables(subject, catalogue), width=width, heading=heading)
+        own = (define(kinds.own[name]) for name in kinds.own)
+        return text.overview(own, others=kinds.others(), width=width, heading=heading)
+    if subject in kinds:
+        return text.page(define(kinds[subject]), width=width, heading=heading)
+    return text.keywords(_keyword_tables(subject, kinds), width=width, heading=heading)
 
 
-def _markdown(subject: str | None) -> str:
-    catalogue = Catalogue()
+def _markdown(subject: str | None, kinds: Kinds) -> str:
     if subject is None:
-        return "\n".join(page.section(define(catalogue[name])) for name in catalogue)
-    if subject in catalogue:
-        return page.section(define(catalogue[subject]))
-    return page.keywords(_keyword_tables(subject, catalogue))
+        return "\n".join(page.section(define(kinds.own[name])) for name in kinds.own)
+    if subject in kinds:
+        return page.section(define(kinds[subject]))
+    return page.keywords(_keyword_tables(subject, kinds))
 
 
-def _keyword_tables(subject: str, catalogue: Catalogue) -> dict[str, Mapping[str, str]]:
+def _keyword_tables(subject: str, kinds: Kinds) -> dict[str, Mapping[str, str]]:
     """The keywords that ``subject`` names: a single one, those of a play, task, block or handler, or all."""
     all_tables = tables()
     if subject in ("keywords", "playbook"):
@@ -84,7 +94,7 @@ def _keyword_tables(subject: str, catalogue: Catalogue) -> dict[str, Mapping[str
     meanings: dict[str, Mapping[str, str]]
     meanings = {where: {subject: table[subject]} for where, table in all_tables.items() if subject in table}
     if not meanings:
-        names = [*catalogue, "keywords", *(name for table in all_tables.values() for name in table)]
+        names = [*kinds, "keywords", *(name for table in all_tables.values() for name in table)]
         raise UsageError(
             f"unknown task or keyword '{subject}'{nearest(subject, names)}",
             cure="`nbprovision doc` lists the tasks, `nbprovision doc keywords` the keywords",

@@ -281,11 +281,20 @@ class _Reading:
                 self._gather_task(call)
         for path in [*playbook.content][1:]:
             self._named[path] = _Named(path, None, document=True)
+        for folder in (folder for play in playbook.plays for folder in play.task_folders):
+            if not any(path.parent == folder for path in self._named):  # it must exist there, although no task uses it
+                self._named.update((path, _Named(path, None)) for path in sorted(folder.glob("ensure_*.py")))
         for path in playbook.looked_at:  # it may be missing, and an absolute path belongs to the machine
             if self._here(path) is not None and path.is_file():
                 self._named.setdefault(path, _Named(path, None))
 
     def _gather_task(self, call: TaskCall) -> None:
+        origin = call.written.kind.origin
+        if origin is not None and origin.package:
+            self.notes.append(
+                f"{self._position(call.position)}: {call.kind} is of the package {origin.package}, which must be "
+                "installed beside nbprovision there"
+            )
         task: Task[Any] | None = call.task
         if task is None:
             with contextlib.suppress(ProvisionError):  # a task that is skipped here may run there

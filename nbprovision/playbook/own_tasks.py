@@ -16,7 +16,7 @@ from nbprovision.model.errors import InvalidPlaybook, Position
 from nbprovision.model.task import Task
 from nbprovision.playbook import task_code
 from nbprovision.playbook.values import is_nothing, kind_of
-from nbprovision.playbook.yaml_nodes import Files, ListNode, Node, Scalar
+from nbprovision.playbook.yaml_nodes import Files, ListNode, MapNode, Node, Scalar
 from nbprovision.system import trust
 
 if TYPE_CHECKING:
@@ -124,6 +124,28 @@ class Kinds(Mapping[str, type[Task[Any]]]):
                 paths[kind] = path
         return Kinds(self.own, self._files, self._looked_at, paths)
 
+    def of_playbook(self, path: Path, kind: str | None) -> Kinds:
+        """Return the same with the tasks in the folders that a playbook names.
+
+        Args:
+            path: The playbook.
+            kind: A task; the first play that has it decides.
+
+        Raises:
+            InvalidPlaybook: the file is not YAML, or as `with_folders` raises it.
+
+        """
+        node = self._files.nodes(path)
+        plays = [play for play in node.items if isinstance(play, MapNode)] if isinstance(node, ListNode) else []
+        every = [self.with_folders(folders_of(play.get(KEYWORD), path)) for play in plays] or [self]
+        return next((kinds for kinds in every if kind in kinds.paths), next((k for k in every if k.paths), every[0]))
+
+    def others(self) -> dict[str, str]:
+        """The kinds that are not nbprovision's own, each with its origin in words; nothing is imported."""
+        files = {kind: str(path) for kind, path in self.paths.items()}
+        packages = {kind: f"of the package {_named(entries[0])}" for kind, entries in self.packaged.items()}
+        return {**packages, **files}
+
     def _in_folder(self, folder: Path, position: Position | None) -> dict[str, Path]:
         try:
             names = self._files.names(folder)
@@ -147,7 +169,7 @@ class Kinds(Mapping[str, type[Task[Any]]]):
         entries = self.packaged.get(kind)
         if not entries:
             raise KeyError(kind)
-        packages = [f"{entry.dist.name} {entry.dist.version}" if entry.dist else "?" for entry in entries]
+        packages = [_named(entry) for entry in entries]
         if len(entries) > 1:
             message, cure = f"two packages have a task {kind}", "uninstall one of them"
             raise InvalidPlaybook(message, cause=" and ".join(sorted(packages)), cure=cure)
@@ -156,6 +178,10 @@ class Kinds(Mapping[str, type[Task[Any]]]):
         versions = (Path(str(file.locate())) for file in files if file.name in ("METADATA", "PKG-INFO"))
         self._looked_at.update(dict.fromkeys((path, *versions), True))
         return task
+
+
+def _named(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
 
 
 def folders_of(node: Node | None, file: Path) -> dict[Path, Position | None]:

@@ -50,10 +50,26 @@ def page(definition: Definition, *, width: int = 100, heading: Callable[[str], s
     return "\n".join(lines()) + "\n"
 
 
-def overview(definitions: Iterable[Definition], *, width: int = 100, heading: Callable[[str], str] = str) -> str:
-    """List each kind of task in a line, and name the sources of more information."""
+def overview(
+    definitions: Iterable[Definition],
+    *,
+    others: Mapping[str, str] | None = None,
+    width: int = 100,
+    heading: Callable[[str], str] = str,
+) -> str:
+    """List each kind of task in a line, and name the sources of more information.
+
+    Args:
+        definitions: nbprovision's own kinds.
+        others: The origin of each other kind.
+        width: Columns that a line may have.
+        heading: Makes a heading stand out.
+
+    """
     rows = {definition.kind: definition.summary for definition in definitions}
     lines = [heading("TASKS"), *_listed(rows, width), ""]
+    if others:
+        lines += [heading("TASKS OF YOUR OWN, AND OF PACKAGES"), *_listed(others, width), ""]
     lines += [heading("MORE")]
     more = {
         "nbprovision doc TASK": "its parameters, changes and examples",
