@@ -9,7 +9,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, ProvisionError, TaskFailed
 from nbprovision.model.relations import AnyOf, Excludes, Needs, OneOf, Requires
 from nbprovision.model.result import Change, Plan
-from nbprovision.model.task import Duration, Resource, Strings, Task, as_list, parameter
+from nbprovision.model.task import Duration, Input, Resource, Strings, Task, as_list, parameter
 from nbprovision.system.commands import run
 from nbprovision.system.files import make_folder, read_text, remove, write_atomically
 from nbprovision.system.reading import read_bytes
@@ -19,6 +19,7 @@ __all__ = [
     "Change",
     "Duration",
     "Excludes",
+    "Input",
     "Machine",
     "Needs",
     "OneOf",

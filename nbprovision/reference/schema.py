@@ -15,6 +15,7 @@ import yaml
 
 from nbprovision.model.task import Task
 from nbprovision.playbook import keywords
+from nbprovision.playbook.own_tasks import FORM, KEYWORD
 from nbprovision.reference.definition import define
 
 Schema = dict[str, Any]
@@ -56,6 +57,7 @@ _SHAPES: Mapping[str, Schema] = {
     "name": _TEXT,
     "hosts": {"anyOf": [*_HOST["anyOf"], {"type": "array", "items": _HOST}]},
     "vars": _VARIABLES,
+    KEYWORD: {"type": ["string", "array"], "items": _TEXT},
     "vars_files": {"type": ["string", "array"], "items": {"type": ["string", "array"], "items": _TEXT}},
     "tags": _NAMES,
     "no_log": _BOOLEAN,
@@ -103,6 +105,7 @@ _IMPORT = {name: keywords.PLAY[name] for name in ("name", "vars", "tags")} | {
 _META = {name: keywords.TASK[name] for name in ("name", "when", "tags", "vars")} | {
     "meta": " ".join(f"`{name}`: {meaning}" for name, meaning in keywords.META.items())
 }
+_OWN = {f"#/definitions/{name}": f"#/definitions/own_{name}" for name in ("task", "handler")}
 # Entries of a list of tasks that are not tasks: the keys that identify them, and their keywords.
 _BLOCK: Form = (("block",), keywords.BLOCK)
 _INCLUDE: Form = (("import_tasks", "include_tasks"), keywords.INCLUDE)
@@ -131,15 +134,50 @@ def schema(catalogue: Mapping[str, type[Task[Any]]]) -> Schema:
     )
     definitions["root_task"] = _entry("A task of root's.", of_root, keywords.ROOT_TASK, ())
     definitions["play"] = _play()
+    own = _own_kinds([kind.kind() for kind in kinds])
+    definitions |= {
+        "own_task": _with_own(definitions["task"], own, keywords.TASK),
+        "own_handler": _with_own(definitions["handler"], own, keywords.HANDLER),
+        "own_play": _renamed(definitions["play"]),
+    }
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Playbook of nbprovision",
         "description": "A list of plays. They bring the machine on which they run to the state that they describe.",
         "type": "array",
         "minItems": 1,
-        "items": {"$ref": "#/definitions/play"},
+        "items": {
+            "if": {"type": "object", "required": [KEYWORD]},
+            "then": {"$ref": "#/definitions/own_play"},
+            "else": {"$ref": "#/definitions/play"},
+        },
         "definitions": definitions,
     }
+
+
+def _own_kinds(names: Iterable[str]) -> str:
+    """Return the pattern of the keys that only tasks of the user's own have; a schema knows nothing more of them."""
+    return f"^(?!(?:{'|'.join(names)})$){FORM.pattern}$"
+
+
+def _with_own(entry: Schema, own: str, keyword_table: Mapping[str, str]) -> Schema:
+    """Return an entry of a list of tasks of a play with ``task_folders``."""
+    opened = _renamed(entry)
+    has_own = {"not": {"propertyNames": {"not": {"pattern": own}}}}
+    names = {"anyOf": [{"enum": list(keyword_table)}, {"pattern": own}]}
+    return {
+        **opened,
+        "patternProperties": {own: {"description": "A task of `task_folders`.", "type": ["object", "null"]}},
+        "oneOf": [*opened["oneOf"], has_own],
+        "allOf": [*opened["allOf"], {"if": has_own, "then": {"propertyNames": names}}],
+    }
+
+
+def _renamed(schema: Any) -> Any:
+    """Return a schema that refers to the definitions of a play with ``task_folders``."""
+    if isinstance(schema, dict):
+        return {key: _OWN.get(value, value) if key == "$ref" else _renamed(value) for key, value in schema.items()}
+    return [_renamed(entry) for entry in schema] if isinstance(schema, list) else schema
 
 
 def _play() -> Schema:
