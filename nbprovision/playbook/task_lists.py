@@ -17,7 +17,7 @@ from nbprovision.model.errors import InvalidPlaybook, Position, nearest
 from nbprovision.model.task import Task
 from nbprovision.playbook import ansible, calls, keywords, parameters
 from nbprovision.playbook.calls import Block, CallSource, Entry, Judgement, Loop, Meta, Setting, TaskCall
-from nbprovision.playbook.own_tasks import Kinds
+from nbprovision.playbook.own_tasks import FORM, KEYWORD, Kinds
 from nbprovision.playbook.template import Deferred, NotYetKnown, Scope, Unknown
 from nbprovision.playbook.values import Values, is_nothing, kind_of, without
 from nbprovision.playbook.yaml_nodes import ListNode, MapNode, Node, Scalar
@@ -202,7 +202,7 @@ class TaskLists:
 
     def _task(self, node: MapNode, outer: Inherited) -> list[TaskCall]:
         values = self.values
-        call = self._call(node, outer.kinds)
+        call = self._call(node, outer)
         allowed = keywords.HANDLER if outer.handler else keywords.TASK
         inner = self.within(node, outer, allowed)
         kind = self._kind(call, outer.kinds) if call is not None else None
@@ -251,16 +251,16 @@ class TaskLists:
                 raise
         return None
 
-    def _call(self, node: MapNode, kinds: Kinds) -> parameters.Call | None:
+    def _call(self, node: MapNode, outer: Inherited) -> parameters.Call | None:
         """Return the key of a task that names its kind, with its parameters."""
-        pairs = [(key, value) for key, value in node.pairs if key.value in kinds]
+        pairs = [(key, value) for key, value in node.pairs if key.value in outer.kinds]
         if len(pairs) > 1:
             names = " and ".join(key.text for key, _ in pairs)
             cure = "begin each task with '- ' in a line of its own"
             self.values.fault(f"one task has {names}", pairs[1][0], cure=cure)
             return None
         if not pairs:
-            self._explain_unknown_task(node, kinds)
+            self._explain_unknown_task(node, outer)
             return None
         key, value = pairs[0]
         if is_nothing(value):
@@ -272,7 +272,8 @@ class TaskLists:
             return None
         return parameters.Call(key.text, key.position, value)
 
-    def _explain_unknown_task(self, node: MapNode, kinds: Kinds) -> None:
+    def _explain_unknown_task(self, node: MapNode, outer: Inherited) -> None:
+        kinds = outer.kinds
         strange = [key for key, _ in node.pairs if not keywords.is_ansible(str(key.value))]
         choices = f"there are: {', '.join(sorted(kinds))}"
         module = next((key for key, _ in node.pairs if ansible.module(str(key.value))), None)
@@ -288,6 +289,11 @@ class TaskLists:
         advice = ansible.module(name)
         if advice is not None:
             self.values.fault(f"unknown task '{name}'", key, cure=f"instead: {advice.fix}", cause=advice.why)
+            return
+        beside = next(outer.file.parent.glob(f"*/{name}.py"), None) if FORM.fullmatch(name) else None
+        if beside is not None:
+            cure = f"add to the play: {KEYWORD}: [{beside.parent.name}]"
+            self.values.fault(f"unknown task '{name}'", key, cure=cure, cause=f"the play does not name {beside.parent}")
             return
         near = nearest(name, kinds)
         self.values.fault(f"unknown task '{name}'{near}", key, cure="" if near else choices)
