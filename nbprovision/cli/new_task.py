@@ -87,7 +87,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from nbprovision import InvalidPlaybook, run_playbook
 
 pytestmark = pytest.mark.skipif(os.geteuid() == 0, reason="root does not use task_folders")
@@ -174,7 +173,7 @@ def execute(options: argparse.Namespace) -> int:
 def _check_name(name: str) -> None:
     if not FORM.fullmatch(name):
         words = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()).strip("_")
-        suggested = words if words.startswith("ensure_") else f"ensure_{words}"
+        suggested = f"ensure_{words.removeprefix('ensure').strip('_')}"
         example = suggested if FORM.fullmatch(suggested) else "ensure_motd"
         raise UsageError(
             f"'{name[:60]}' cannot be the name of a task",

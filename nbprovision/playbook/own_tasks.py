@@ -176,7 +176,7 @@ class Kinds(Mapping[str, type[Task[Any]]]):
         task, path = task_code.from_package(kind, entries[0].load, packages[0])
         files = (entries[0].dist.files or ()) if entries[0].dist else ()
         versions = (Path(str(file.locate())) for file in files if file.name in ("METADATA", "PKG-INFO"))
-        self._looked_at.update(dict.fromkeys((path, *versions), True))
+        self._looked_at.update({file: file.exists() for file in (path, *versions)})
         return task
 
 

@@ -55,7 +55,6 @@ def from_file(kind: str, path: Path, data: bytes) -> type[Task[Any]]:
         return getattr(module, class_name(kind))  # type: ignore[no-any-return]
     module = ModuleType(name)
     module.__file__ = str(path)
-    # Standard output belongs to the report of the run.
     vars(module)["print"] = _print
     sys.modules[name] = module  # msgspec looks there for the names in annotations
     try:
@@ -94,12 +93,13 @@ def from_package(kind: str, load: Callable[[], Any], package: str) -> tuple[type
         raise InvalidPlaybook(f"{kind} of the package {package} is not a class", cure=cure)
     source = path.read_text(encoding="utf-8", errors="replace")
     if getattr(value, "origin", None) is None:
+        vars(module).setdefault("print", _print)
         value = _checked(kind, value, module, source, Origin(package, digest(f"{package}\n{source}")))
     return value, path
 
 
 def _print(*values: object, **options: Any) -> None:
-    """Print to standard error unless the task names a file."""
+    """Print to standard error unless the task names a file: standard output belongs to the report of the run."""
     print(*values, **{"file": sys.stderr, **options})
 
 
