@@ -61,10 +61,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def simple(self) -> bool:
-        """Whether nothing but its task determines its result, and nothing else depends on the result."""
+        """Whether nothing but its task determines its result, and nothing else depends on the result.
+
+        The code of others may change more than what is recorded of it (`system.effects`).
+        """
         call = self.call
         plain = call is None or not (call.register or call.notify or call.judgement != Judgement())
-        return plain and not (self.late or self.conditional or self.no_log)
+        foreign = self.task is not None and self.task.origin is not None
+        return plain and not (self.late or self.conditional or self.no_log or foreign)
 
     def bound(self, task: Task[Any] | None) -> Step:
         """The step with its task."""

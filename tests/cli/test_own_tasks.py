@@ -93,6 +93,17 @@ class TestRun:
         (site / "motd_module.py").write_text(MOTD + "\n")
         assert not run()
 
+    def test_after_a_restart_it_does_its_work_again(self, command: Command, tmp_path: Path, home: Path) -> None:
+        """Its code may have changed more than the files that a start could put back for it."""
+        path = written(tmp_path)
+        path.write_text(PLAY.replace("path: motd", "path: ~/motd"))
+        for _ in range(3):
+            assert command("run", "play.yml").returncode == 0
+        home.rename(tmp_path / "gone")
+        home.mkdir()
+        (result,) = json.loads(command("run", "play.yml", "--format", "json").stdout)["tasks"]
+        assert [change["action"] for change in result["changes"]] == ["write"], "not `restore`"
+
     def test_a_failure_names_the_line_of_the_task(self, command: Command, tmp_path: Path) -> None:
         written(tmp_path, MOTD.replace("if not self.text:", "if self.txt:"))
         for words in (["run"], ["run", "--check"], ["lint"]):
