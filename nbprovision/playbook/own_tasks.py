@@ -8,13 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbprovision.model.errors import InvalidPlaybook, Position
 from nbprovision.model.task import Task
-from nbprovision.playbook import task_code
 from nbprovision.playbook.values import is_nothing, kind_of
 from nbprovision.playbook.yaml_nodes import Files, ListNode, MapNode, Node, Scalar
 from nbprovision.system import trust
@@ -57,7 +55,7 @@ class Kinds(Mapping[str, type[Task[Any]]]):
         self.paths: Mapping[str, Path] = paths or {}
         self._files = files
         self._looked_at = {} if looked_at is None else looked_at
-        self._loaded: dict[str, type[Task[Any]]] = {}
+        self._loaded: dict[str, type[Task[Any]] | InvalidPlaybook] = {}
 
     def __getitem__(self, kind: str) -> type[Task[Any]]:
         """Return the class.
@@ -70,8 +68,14 @@ class Kinds(Mapping[str, type[Task[Any]]]):
             return self.own[kind]
         if kind not in self._loaded:
             path = self.paths.get(kind)
-            self._loaded[kind] = self._packaged(kind) if path is None else self._of_file(kind, path)
-        return self._loaded[kind]
+            try:
+                self._loaded[kind] = self._packaged(kind) if path is None else self._of_file(kind, path)
+            except InvalidPlaybook as error:  # each use of it is the same fault
+                self._loaded[kind] = error
+        loaded = self._loaded[kind]
+        if isinstance(loaded, InvalidPlaybook):
+            raise loaded
+        return loaded
 
     def __contains__(self, kind: object) -> bool:
         if not isinstance(kind, str):
@@ -87,9 +91,10 @@ class Kinds(Mapping[str, type[Task[Any]]]):
     @cached_property
     def packaged(self) -> dict[str, list[EntryPoint]]:
         """The entry points of installed packages by kind."""
+        from importlib.metadata import entry_points  # takes longer than a run with nothing to do
+
         by_kind: dict[str, list[EntryPoint]] = {}
-        # Loaded here: it takes as long as a run with nothing to do.
-        for entry in import_module("importlib.metadata").entry_points(group=GROUP):
+        for entry in entry_points(group=GROUP):
             if FORM.fullmatch(entry.name) and entry.name not in self.own:
                 by_kind.setdefault(entry.name, []).append(entry)
         return dict(sorted(by_kind.items()))
@@ -163,6 +168,8 @@ class Kinds(Mapping[str, type[Task[Any]]]):
         return paths
 
     def _of_file(self, kind: str, path: Path) -> type[Task[Any]]:
+        from nbprovision.playbook import task_code  # most playbooks have no such task
+
         return task_code.from_file(kind, path, self._files.data(path, "task"))
 
     def _packaged(self, kind: str) -> type[Task[Any]]:
@@ -173,6 +180,8 @@ class Kinds(Mapping[str, type[Task[Any]]]):
         if len(entries) > 1:
             message, cure = f"two packages have a task {kind}", "uninstall one of them"
             raise InvalidPlaybook(message, cause=" and ".join(sorted(packages)), cure=cure)
+        from nbprovision.playbook import task_code
+
         task, path = task_code.from_package(kind, entries[0].load, packages[0])
         files = (entries[0].dist.files or ()) if entries[0].dist else ()
         versions = (Path(str(file.locate())) for file in files if file.name in ("METADATA", "PKG-INFO"))

@@ -19,10 +19,12 @@ from typing import Any
 
 import msgspec
 
+from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, Position, ProvisionError, TaskFailed, nearest
 from nbprovision.model.result import Change, Plan
 from nbprovision.model.task import Origin, Resource, Task, class_name
 from nbprovision.playbook.yaml_nodes import decode
+from nbprovision.report.colour import print_message
 from nbprovision.state.witness import digest
 from nbprovision.system.files import refused
 
@@ -92,15 +94,18 @@ def from_package(kind: str, load: Callable[[], Any], package: str) -> tuple[type
         cure = f"name a class of a module in the entry point: {kind} = MODULE:{class_name(kind)}"
         raise InvalidPlaybook(f"{kind} of the package {package} is not a class", cure=cure)
     source = path.read_text(encoding="utf-8", errors="replace")
-    if getattr(value, "origin", None) is None:
+    if "origin" not in vars(value):  # it has been checked before
         vars(module).setdefault("print", _print)
         value = _checked(kind, value, module, source, Origin(package, digest(f"{package}\n{source}")))
     return value, path
 
 
-def _print(*values: object, **options: Any) -> None:
-    """Print to standard error unless the task names a file: standard output belongs to the report of the run."""
-    print(*values, **{"file": sys.stderr, **options})
+def _print(*values: object, sep: str | None = " ", file: Any = None, **options: Any) -> None:
+    """Print to standard error with secrets masked, unless the task names a file: standard output is the report's."""
+    if file is None:
+        print_message((" " if sep is None else sep).join(map(str, values)))
+    else:
+        print(*values, sep=sep, file=file, **options)
 
 
 def _compiled(source: str, path: Path) -> Any:
@@ -136,8 +141,7 @@ def _last_line(error: BaseException, path: Path | None) -> Position | None:
     """Return the position in a file that raised an error; the start of the file if no line of it did."""
     if path is None:
         return None
-    frames = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False)
-    lines = [frame for frame in frames if frame.filename == str(path)]
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     if not lines:
         return Position(str(path), 1, 1)
     column = getattr(lines[-1], "colno", None) or 0  # since Python 3.11
@@ -184,12 +188,17 @@ def _checked(kind: str, value: Any, module: ModuleType, source: str, origin: Ori
         if base.__module__.partition(".")[0] != "nbprovision":
             for hook in _HOOKS & vars(base).keys():
                 if isinstance(vars(base)[hook], FunctionType):
-                    setattr(base, hook, _located(kind, hook, vars(base)[hook]))
-    if value.provides is Task.provides and value.requires is Task.requires and value.barrier is Task.barrier:
-        # Nothing says what it builds on, so it keeps its place in the playbook.
-        value.barrier = lambda task, machine: True  # type: ignore[assignment, method-assign]
+                    setattr(base, hook, _located(hook, vars(base)[hook]))
+    if value.barrier is Task.barrier:
+        value.barrier = _keeps_its_place  # type: ignore[assignment, method-assign]
     value.origin = origin
     return value
+
+
+def _keeps_its_place(task: Task[Any], machine: Machine) -> bool:  # noqa: ARG001 - a method of a task
+    """Whether nothing says what a task builds on, so that it runs in its place in the playbook."""
+    kind = type(task)
+    return kind.provides is Task.provides and kind.requires is Task.requires
 
 
 def _fields(value: type[Task[Any]], place: Position) -> Iterator[msgspec.structs.FieldInfo]:
@@ -250,7 +259,7 @@ def _places(source: str, value: Any) -> dict[str, Position]:
 # ---------------------------------------------------------------------------------------------------- its mistakes
 
 
-def _located(kind: str, name: str, hook: FunctionType) -> Callable[..., Any]:
+def _located(name: str, hook: FunctionType) -> Callable[..., Any]:
     """Return a method whose mistakes are errors with the line of the task's file."""
     inner = inspect.unwrap(hook)
     path, line = inner.__code__.co_filename, inner.__code__.co_firstlineno
@@ -269,11 +278,11 @@ def _located(kind: str, name: str, hook: FunctionType) -> Callable[..., Any]:
         except (Exception, SystemExit) as error:
             place = _last_line(error, Path(path))
             place = start if place is None or place.line == 1 else place
-            message = f"{kind}: {name}() raised {_described(error)}"
+            message = f"{task.kind()}: {name}() raised {_described(error)}"
             raise wrong(message, cure="correct the task's code", position=place) from error
         problem, cure = _unfit(name, result)
         if problem:
-            raise wrong(f"{kind}: {name}() returned {problem}", cure=cure, position=start)
+            raise wrong(f"{task.kind()}: {name}() returned {problem}", cure=cure, position=start)
         return frozenset(result) if name in ("provides", "requires") else result
 
     return located

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -92,6 +93,20 @@ class TestRun:
         assert [run(), run(), run()][0::2] == [False, True]
         (site / "motd_module.py").write_text(MOTD + "\n")
         assert not run()
+
+    def test_what_it_prints_is_masked(self, command: Command, tmp_path: Path) -> None:
+        text = MOTD.replace('print("written")', 'print("with", machine.env["TOKEN"], sep="-", end="")')
+        written(tmp_path, text).write_text(PLAY + "      environment: {TOKEN: canary-of-a-secret}\n")
+        done = command("run", "play.yml")
+        assert (done.returncode, done.stderr) == (0, "with-****\n")
+
+    def test_a_failure_is_shown_with_its_code_if_asked_for(self, command: Command, tmp_path: Path) -> None:
+        written(tmp_path, MOTD.replace('print("written")', "machine.nope()"))
+        plain, verbose = command("run", "play.yml"), command("run", "play.yml", "-vvv")
+        assert (plain.returncode, verbose.returncode) == (2, 2)
+        assert re.search(r"ensure_motd.py:36:\d+: ensure_motd: apply\(\) raised AttributeError", plain.stdout)
+        assert "Traceback" not in plain.stdout + plain.stderr
+        assert "AttributeError: 'Machine' object has no attribute 'nope'" in verbose.stdout + verbose.stderr
 
     def test_after_a_restart_it_does_its_work_again(self, command: Command, tmp_path: Path, home: Path) -> None:
         """Its code may have changed more than the files that a start could put back for it."""

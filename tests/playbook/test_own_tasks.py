@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nbprovision.catalogue import Catalogue
-from nbprovision.model.errors import InvalidPlaybook
+from nbprovision.model.errors import InvalidPlaybook, TaskFailed
 from nbprovision.playbook.calls import Playbook
 from nbprovision.playbook.faults import single_faults
 from nbprovision.playbook.read import read_playbook
@@ -18,6 +18,7 @@ from tests.support.own_tasks import MOTD, as_user, install, write_task
 
 __all__ = ["as_user"]
 
+KINDS = {"ensure_motd": "EnsureMotd", "ensure_news": "EnsureNews"}
 PLAY = "- task_folders: tasks\n  tasks:\n    - ensure_motd: {path: motd}\n"
 
 
@@ -260,6 +261,16 @@ class TestPackages:
         install(site, "motd-tasks", "1.0", {"ensure_motd": "motd_of_two:EnsureMotd"}, motd_of_two="1 / 0")
         write_task(tmp_path / "tasks")
         assert read().plays[0].calls[0].task.text == "Good morning"
+
+    def test_one_task_of_a_package_extends_another(self, read: Any, site: Path) -> None:
+        more = "\n\nclass EnsureNews(EnsureMotd, frozen=True, kw_only=True):\n    read = lambda self, machine: 1 / 0\n"
+        entries = {kind: f"motd_extended:{name}" for kind, name in KINDS.items()}
+        install(site, "motd-tasks", "1.0", entries, motd_extended=MOTD + more)
+        motd, news = read(f"{self.PLAY}    - ensure_news: {{path: news}}\n").plays[0].calls
+        assert "origin" in vars(type(news.task)), "it is checked as the other one is"
+        assert news.task.barrier(None) is motd.task.barrier(None) is True
+        with pytest.raises(TaskFailed, match=r"ensure_news: read\(\) raised ZeroDivisionError"):
+            news.task.read(None)
 
     @pytest.mark.parametrize(
         ("value", "text", "message"),
