@@ -27,6 +27,7 @@ from nbprovision.playbook import parameters, read
 from nbprovision.playbook.calls import TaskCall
 from nbprovision.playbook.extra_vars import ExtraVars, parse_extra_vars
 from nbprovision.playbook.faults import SeveralFaults, single_faults
+from nbprovision.playbook.own_tasks import FORM
 from nbprovision.playbook.template import NotYetKnown
 from nbprovision.playbook.written import as_flow
 from nbprovision.playbook.yaml_nodes import MapNode, scalars
@@ -283,7 +284,8 @@ class _Reading:
             self._named[path] = _Named(path, None, document=True)
         for folder in (folder for play in playbook.plays for folder in play.task_folders):
             if not any(path.parent == folder for path in self._named):  # it must exist there, although no task uses it
-                self._named.update((path, _Named(path, None)) for path in sorted(folder.glob("ensure_*.py")))
+                files = (path for path in sorted(folder.glob("*.py")) if FORM.fullmatch(path.stem))
+                self._named.update((path, _Named(path, None)) for path in files)
         for path in playbook.looked_at:  # it may be missing, and an absolute path belongs to the machine
             if self._here(path) is not None and path.is_file():
                 self._named.setdefault(path, _Named(path, None))

@@ -209,3 +209,29 @@ def test_an_editor_is_told_of_what_it_completes() -> None:
         assert made[kind]["examples"], textwrap.shorten(kind, 20)
         for name, value in made[kind]["properties"].items():
             assert value.get("description"), f"{kind}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("task", "right"),
+    [
+        ("{ensure_motd: {path: x, any: [1]}, when: x, notify: y, loop: [a], register: r}", True),
+        ("ensure_motd:", True),
+        ("{block: [{ensure_motd: {}}], rescue: [{ensure_file: {path: x}}]}", True),
+        ("{ensure_file: {path: x}}", True),
+        ("{ensure_motd: {}, wehn: x}", False),
+        ("{ensure_motd: {}, ensure_file: {path: x}}", False),
+        ("{ensure_motd: [x]}", False),
+        ("{ensure_file: {pth: x}}", False),
+        ("{ensure_Motd: {}}", False),
+        ("{motd: {}}", False),
+        ("{name: x}", False),
+    ],
+)
+def test_a_play_with_task_folders_may_have_tasks_of_its_own(task: str, right: bool) -> None:
+    """Nothing more is known of them; what nbprovision has is as everywhere."""
+    content = yaml.safe_load(task)
+    for where in ("tasks", "handlers") if "block" not in task else ("tasks",):
+        assert (faults([{"task_folders": ["tasks"], where: [content]}]) == []) is right
+    if "motd" in task:
+        assert faults([{"tasks": [content]}]) != []
+    assert faults([{"task_folders": ["tasks"], "root_tasks": [content]}]) != []
