@@ -142,8 +142,9 @@ class Kinds(Mapping[str, type[Task[Any]]]):
         """
         node = self._files.nodes(path)
         plays = [play for play in node.items if isinstance(play, MapNode)] if isinstance(node, ListNode) else []
-        every = [self.with_folders(folders_of(play.get(KEYWORD), path)) for play in plays] or [self]
-        return next((kinds for kinds in every if kind in kinds.paths), next((k for k in every if k.paths), every[0]))
+        every = [self.with_folders(folders_of(play.get(KEYWORD), path)) for play in plays]
+        every.sort(key=lambda kinds: (kind not in kinds.paths, not kinds.paths))
+        return every[0] if every else self
 
     def others(self) -> dict[str, str]:
         """The kinds that are not nbprovision's own, each with its origin in words; nothing is imported."""

@@ -11,6 +11,7 @@ import functools
 import inspect
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ _HOOKS = frozenset(
     name for name, value in vars(Task).items() if isinstance(value, FunctionType) and not name.startswith("_")
 )
 _RESERVED = frozenset(dir(Task)) - set(Task.__struct_fields__)
+_importing = threading.Lock()  # runs in several threads may have the same file
 _FORM = "class {name}(Task[str], frozen=True, kw_only=True):"
 _NEW = "`nbprovision new-task {kind}` writes an example"
 
@@ -52,22 +54,22 @@ def from_file(kind: str, path: Path, data: bytes) -> type[Task[Any]]:
     source = decode(data, str(path), "task")
     code = digest(source)
     name = f"nbprovision_task_{digest(f'{os.path.realpath(path)} {code}')}"
-    module = sys.modules.get(name)
-    if module is not None:
-        return getattr(module, class_name(kind))  # type: ignore[no-any-return]
-    module = ModuleType(name)
-    module.__file__ = str(path)
-    vars(module)["print"] = _print
-    sys.modules[name] = module  # msgspec looks there for the names in annotations
-    try:
-        exec(_compiled(source, path), vars(module))  # noqa: S102 - the playbook's author is trusted as its user
-        return _checked(kind, getattr(module, class_name(kind), None), module, source, Origin("", code))
-    except InvalidPlaybook:
-        del sys.modules[name]
-        raise
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise _not_imported(str(path), error, path) from error
+    with _importing:
+        module = sys.modules.get(name)
+        if module is not None:
+            return getattr(module, class_name(kind))  # type: ignore[no-any-return]
+        module = ModuleType(name)
+        module.__file__ = str(path)
+        vars(module)["print"] = _print
+        sys.modules[name] = module  # msgspec looks there for the names in annotations
+        try:
+            exec(_compiled(source, path), vars(module))  # noqa: S102 - the playbook's author is trusted as its user
+            return _checked(kind, getattr(module, class_name(kind), None), module, source, Origin("", code))
+        except BaseException as error:
+            del sys.modules[name]
+            if isinstance(error, InvalidPlaybook) or not isinstance(error, Exception | SystemExit):
+                raise
+            raise _not_imported(str(path), error, path) from error
 
 
 def from_package(kind: str, load: Callable[[], Any], package: str) -> tuple[type[Task[Any]], Path]:
@@ -84,8 +86,6 @@ def from_package(kind: str, load: Callable[[], Any], package: str) -> tuple[type
     """
     try:
         value = load()
-    except InvalidPlaybook:
-        raise
     except (Exception, SystemExit) as error:
         raise _not_imported(f"{kind} of the package {package}", error, None) from error
     module = sys.modules.get(getattr(value, "__module__", ""))
@@ -94,7 +94,7 @@ def from_package(kind: str, load: Callable[[], Any], package: str) -> tuple[type
         cure = f"name a class of a module in the entry point: {kind} = MODULE:{class_name(kind)}"
         raise InvalidPlaybook(f"{kind} of the package {package} is not a class", cure=cure)
     source = path.read_text(encoding="utf-8", errors="replace")
-    if "origin" not in vars(value):  # it has been checked before
+    if "origin" not in vars(value):  # else it was checked before; its base may be another task
         vars(module).setdefault("print", _print)
         value = _checked(kind, value, module, source, Origin(package, digest(f"{package}\n{source}")))
     return value, path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from nbprovision.catalogue import Catalogue
 from nbprovision.model.errors import InvalidPlaybook, TaskFailed
 from nbprovision.playbook.calls import Playbook
 from nbprovision.playbook.faults import single_faults
+from nbprovision.playbook.own_tasks import Kinds
 from nbprovision.playbook.read import read_playbook
+from nbprovision.playbook.yaml_nodes import Files
 from tests.support.own_tasks import MOTD, as_user, install, write_task
 
 __all__ = ["as_user"]
@@ -74,6 +77,24 @@ def test_a_changed_file_is_another_task(read: Any, tmp_path: Path) -> None:
     second = read().plays[0].calls[0].task
     assert (first.text, second.text) == ("Good morning", "Good evening")
     assert type(first).origin.code != type(second).origin.code
+
+
+def test_threads_read_it_side_by_side(read: Any, tmp_path: Path) -> None:
+    write_task(tmp_path / "tasks", MOTD + "\nimport time\ntime.sleep(0.05)\n")
+    (tmp_path / "play.yml").write_text(PLAY)
+    with ThreadPoolExecutor(4) as pool:
+        books = pool.map(lambda _: read_playbook(tmp_path / "play.yml", Catalogue(), env={}), range(4))
+    assert len({type(book.plays[0].calls[0].task) for book in books}) == 1
+
+
+def test_an_interrupt_leaves_no_half_of_it(read: Any, tmp_path: Path) -> None:
+    path = write_task(tmp_path / "tasks", f"import os\nif not os.path.exists({str(tmp_path / 'x')!r}):\n")
+    later = "".join(f"    {line}\n" for line in ("raise KeyboardInterrupt",))
+    path.write_text(path.read_text() + later + MOTD.replace("from __future__ import annotations\n", ""))
+    with pytest.raises(KeyboardInterrupt):
+        read()
+    (tmp_path / "x").touch()
+    assert read().plays[0].calls[0].task.text == "Good morning"
 
 
 def test_each_play_has_its_own_folders(read: Any, tmp_path: Path) -> None:
@@ -300,3 +321,7 @@ class TestPackages:
         install(site, "motd-tasks", "1.0", {"ensure_file": "motd_of_three:EnsureFile"}, motd_of_three="1 / 0")
         (call,) = read("- tasks: [{ensure_file: {path: x}}]").plays[0].calls
         assert type(call.task) is Catalogue()["ensure_file"]
+        assert "ensure_file" not in Kinds(Catalogue(), Files()).packaged
+
+    def test_a_kind_that_nothing_has(self) -> None:
+        assert Kinds(Catalogue(), Files()).get("ensure_nothing") is None
