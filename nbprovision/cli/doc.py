@@ -97,6 +97,7 @@ def _keyword_tables(subject: str, kinds: Kinds) -> dict[str, Mapping[str, str]]:
         names = [*kinds, "keywords", *(name for table in all_tables.values() for name in table)]
         raise UsageError(
             f"unknown task or keyword '{subject}'{nearest(subject, names)}",
-            cure="`nbprovision doc` lists the tasks, `nbprovision doc keywords` the keywords",
+            cure="`nbprovision doc` lists the tasks, `nbprovision doc keywords` the keywords; "
+            "add --playbook PLAYBOOK for a task of your own",
         )
     return meanings

@@ -81,7 +81,8 @@ def _kind(options: argparse.Namespace) -> type[Task[Any]]:
     kinds = Kinds(Catalogue(), Files(judge=obeyed)).with_folders(dict.fromkeys(options.task_folder))
     if options.kind not in kinds:
         near = nearest(options.kind, kinds)
-        raise UsageError(f"unknown task '{options.kind[:40]}'{near}", cure="`nbprovision doc` lists them")
+        cure = "`nbprovision doc` lists them; for a task of your own add --task-folder DIR"
+        raise UsageError(f"unknown task '{options.kind[:40]}'{near}", cure=cure)
     return kinds[options.kind]
 
 

@@ -42,7 +42,12 @@ class Kinds(Mapping[str, type[Task[Any]]]):
         looked_at: Gets the files that show whether a package has changed.
         paths: The files of tasks by kind.
 
+    Attributes:
+        complete: Whether a kind that is not among them is unknown; no longer after a fault of a folder.
+
     """
+
+    complete = True
 
     def __init__(
         self,
@@ -128,6 +133,12 @@ class Kinds(Mapping[str, type[Task[Any]]]):
                     raise InvalidPlaybook(f"{paths[kind]} has the task {kind} too", cure=cure, position=start)
                 paths[kind] = path
         return Kinds(self.own, self._files, self._looked_at, paths)
+
+    def incomplete(self) -> Kinds:
+        """Return the same as an incomplete list."""
+        kinds = Kinds(self.own, self._files, self._looked_at, self.paths)
+        kinds.complete = False
+        return kinds
 
     def of_playbook(self, path: Path, kind: str | None) -> Kinds:
         """Return the same with the tasks in the folders that a playbook names.

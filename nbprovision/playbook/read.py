@@ -192,9 +192,13 @@ class _Plays:
             outer = outer.extended(variables)
         inner = self.lists.within(without(node, "vars", "notify", "when"), outer, {})
         folders: Mapping[Path, Position | None] = {}
-        with self.faults.gathered():
+        try:
             folders = folders_of(node.get(KEYWORD), outer.file)
-            inner = msgspec.structs.replace(inner, kinds=outer.kinds.with_folders(folders))
+            kinds = outer.kinds.with_folders(folders)
+        except InvalidPlaybook as fault:
+            self.faults.add(fault)
+            kinds = outer.kinds.incomplete()
+        inner = msgspec.structs.replace(inner, kinds=kinds)
         for host in values.strings(node.get("hosts"), "hosts", outer.scope):
             if host not in _HERE:
                 cure = "a playbook runs on this machine only"
@@ -211,7 +215,7 @@ class _Plays:
             position=node.position,
             sections=tuple(section for section in sections if section.entries),
             handlers=(*handlers, *self.implied(handlers, notified, inner)),
-            task_folders=tuple(folders),
+            task_folders=tuple(Path(os.path.abspath(folder)) for folder in folders),
         )
 
     def handlers(self, node: MapNode, outer: Inherited) -> list[TaskCall]:

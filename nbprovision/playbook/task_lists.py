@@ -286,6 +286,8 @@ class TaskLists:
         # A key that begins like a kind, even a misspelt one, is the one that matters.
         key = next((key for key in strange if str(key.value).startswith("ensure")), module or strange[0])
         name = key.text[:60]
+        if not kinds.complete and FORM.fullmatch(name):
+            return  # it may be in the folder, whose fault has been added
         advice = ansible.module(name)
         if advice is not None:
             self.values.fault(f"unknown task '{name}'", key, cure=f"instead: {advice.fix}", cause=advice.why)

@@ -229,6 +229,8 @@ class Files:
         except FileNotFoundError:
             cure = "correct the path; a relative one begins at the playbook"
             raise InvalidPlaybook(f"the folder {folder} does not exist", cure=cure) from None
+        except NotADirectoryError:
+            raise InvalidPlaybook(f"{folder} is not a folder", cure=f"name its folder: {folder.parent}") from None
         except OSError as error:
             raise InvalidPlaybook(f"the folder {folder} cannot be read", cause=error.strerror or str(error)) from None
 

@@ -275,6 +275,17 @@ class TestTravelling:
         made = release.make("team", path, machine, lambda: machine, Catalogue())
         assert made.files == 3
 
+    def test_a_folder_above_the_playbook(self, tmp_path: Path, as_user: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_task(tmp_path / "team/tasks")
+        write_task(tmp_path / "team/unused", kind="ensure_unused")
+        path = tmp_path / "team/plays/play.yml"
+        path.parent.mkdir()
+        path.write_text(PLAY.replace("[tasks]", "[../tasks, ../unused]"))
+        monkeypatch.chdir(path.parent)
+        for name in (Path("play.yml"), path):
+            payload = examine(name, Machine(home=tmp_path / "home"), Catalogue(), {}).payload
+            assert sorted(payload.files) == ["plays/play.yml", "tasks/ensure_motd.py", "unused/ensure_unused.py"]
+
     def test_they_run_where_they_arrive(
         self, command: Command, tmp_path: Path, as_user: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -41,7 +41,7 @@ def refused(read: Any, text: str = PLAY, **options: Any) -> tuple[str, str]:
     """The fault of a playbook, and its place as ``name:line:column``."""
     with pytest.raises(InvalidPlaybook) as caught:
         read(text, **options)
-    fault = single_faults(caught.value)[0]
+    (fault,) = single_faults(caught.value)
     assert fault.position is not None, fault
     place = f"{Path(fault.position.file).name}:{fault.position.line}:{fault.position.column}"
     return fault.text, place
@@ -167,7 +167,7 @@ def test_kept_contents_replace_the_files(read: Any, tmp_path: Path) -> None:
     [
         ("missing", "the folder DIR/missing does not exist", "17"),
         ("[tasks, missing]", "the folder DIR/missing does not exist", "25"),
-        ("play.yml", "the folder DIR/play.yml cannot be read\nNot a directory", "17"),
+        ("play.yml", "DIR/play.yml is not a folder\nname its folder: DIR", "17"),
         ("empty", "the folder DIR/empty has no task\na task is a file ensure_NAME.py", "17"),
         ("5", "'task_folders' takes a path or a list of paths, not '5'", "17"),
         ("{a: b}", "'task_folders' takes a path or a list of paths, not a mapping", "17"),
