@@ -5,6 +5,7 @@ A package declares its tasks as entry points: https://packaging.python.org/en/la
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -231,5 +232,5 @@ def folders_of(node: Node | None, file: Path) -> dict[Path, Position | None]:
                 cure="write the path; a relative one begins at the playbook",
                 position=item.position,
             )
-        folders.setdefault(file.parent / Path(text).expanduser(), item.position)
+        folders.setdefault(Path(os.path.normpath(file.parent / Path(text).expanduser())), item.position)
     return folders

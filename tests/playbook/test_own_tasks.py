@@ -167,6 +167,7 @@ def test_kept_contents_replace_the_files(read: Any, tmp_path: Path) -> None:
     [
         ("missing", "the folder DIR/missing does not exist", "17"),
         ("[tasks, missing]", "the folder DIR/missing does not exist", "25"),
+        ("tasks/../missing", "the folder DIR/missing does not exist", "17"),
         ("play.yml", "DIR/play.yml is not a folder\nname its folder: DIR", "17"),
         ("empty", "the folder DIR/empty has no task\na task is a file ensure_NAME.py", "17"),
         ("5", "'task_folders' takes a path or a list of paths, not '5'", "17"),
