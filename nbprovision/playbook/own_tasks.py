@@ -24,12 +24,6 @@ if TYPE_CHECKING:
 GROUP = "nbprovision.tasks"
 KEYWORD = "task_folders"
 FORM = re.compile(r"(?:ensure|restart)(?:_[a-z][a-z0-9]*)+")
-_OF_ROOT = InvalidPlaybook(
-    "root does not use task_folders",
-    cause="root runs no code that lies beside a playbook",
-    cure="run it as the notebook's user: runuser -u USER -- nbprovision ...\n"
-    f"or make a package of the tasks, with entry points in {GROUP}",
-)
 
 
 class Kinds(Mapping[str, type[Task[Any]]]):
@@ -119,8 +113,13 @@ class Kinds(Mapping[str, type[Task[Any]]]):
         if not folders:
             return self
         if trust.applies():
-            position = next(iter(folders.values()))
-            raise InvalidPlaybook(_OF_ROOT.message, cause=_OF_ROOT.cause, cure=_OF_ROOT.cure, position=position)
+            raise InvalidPlaybook(
+                f"root does not use {KEYWORD}",
+                cause="root runs no code that lies beside a playbook",
+                cure="run it as the notebook's user: runuser -u USER -- nbprovision ...\n"
+                f"or make a package of the tasks, with entry points in {GROUP}",
+                position=next(iter(folders.values())),
+            )
         paths: dict[str, Path] = {}
         for folder, position in folders.items():
             for kind, path in self._in_folder(folder, position).items():
