@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import pytest
 
 import nbprovision
 from nbprovision import tasks
+from nbprovision.bundle.tool import own_wheel
 from nbprovision.catalogue import Catalogue
 from nbprovision.cli.lint import assumed
 from nbprovision.fleet import release
@@ -149,7 +154,7 @@ class TestRun:
 class TestNewTask:
     """`nbprovision new-task`."""
 
-    def test_it_writes_a_task_and_a_test_that_both_run(self, command: Command, tmp_path: Path) -> None:
+    def test_it_writes_a_task_that_runs(self, command: Command, tmp_path: Path) -> None:
         done = command("new-task", "ensure_some_note")
         assert (done.returncode, done.stderr) == (0, "")
         assert sorted(os.listdir(tmp_path / "tasks")) == ["ensure_some_note.py", "test_ensure_some_note.py"]
@@ -164,9 +169,23 @@ class TestNewTask:
         ]
         assert (tmp_path / "notes.txt").read_text() == "Hello\n"
         assert command("lint", "play.yml").returncode == 0
-        pytest_of_its_own = f"{USERS}import pytest; sys.exit(pytest.main(sys.argv[1:]))"
-        tested = command("-q", "-p", "no:cacheprovider", "tasks", argv=[sys.executable, "-c", pytest_of_its_own])
-        assert (tested.returncode, "3 passed" in tested.stdout) == (0, True), tested.stdout + tested.stderr
+
+    def test_both_run_in_an_environment_of_their_own(self, command: Command, tmp_path: Path) -> None:
+        """With nbprovision's wheel; only what it needs and pytest are those of the tests."""
+        venv.create(tmp_path / "venv")
+        (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+        zipfile.ZipFile(io.BytesIO(own_wheel()[1])).extractall(packages)
+        (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        program = [str(tmp_path / "venv/bin/python"), "-c"]
+        for run, words in (
+            ("main(sys.argv[1:])", ["new-task", "ensure_some_note"]),
+            ("__import__('pytest').main(sys.argv[1:])", ["-q", "-p", "no:cacheprovider", "tasks"]),
+        ):
+            done = command(*words, argv=[*program, f"{USERS}sys.exit({run})"], PYTHONPATH="")
+            assert done.returncode == 0, done.stdout + done.stderr
+        assert "3 passed" in done.stdout
+        where = command(argv=[*program, "import nbprovision; print(nbprovision.__file__)"], PYTHONPATH="").stdout
+        assert where.startswith(str(packages))
 
     def test_what_it_writes_is_clean(self, command: Command, tmp_path: Path) -> None:
         command("new-task", "ensure_some_note")
