@@ -1,6 +1,6 @@
 """The extension in real JupyterLab servers, the oldest and the newest 4, in a real browser.
 
-The oldest is the oldest release that Python 3.11 runs; its environments are kept in the tests' cache.
+Their environments are kept in the tests' cache.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from tests.support import on_volume
 from tests.support.at_work import until
 from tests.support.browser import browser, needs_chromium
 from tests.support.jupyter_server import OPTIONS, TOKEN, Server
+from tests.support.jupyterlab import VERSIONS, Page
 
 pytestmark = [pytest.mark.proof, pytest.mark.network, needs_chromium]
 
-VERSIONS = {"oldest": "jupyterlab==4.0.0", "newest": "jupyterlab>=4,<5"}
 TASKS = (
     TaskState(name="Environment", task="ensure_conda_env", status="changed", seconds=3.0),
     TaskState(name="<b>Packages</b>", task="ensure_pip_pkg", status="running", text="downloads", done=3, total=12),
@@ -43,11 +43,6 @@ STATES = {
     "failed": StatusFile(state="failed", tasks=TASKS, error=FAULT),
     "never run": StatusFile(state="never"),
 }
-ITEM = "return document.querySelector('.nbprovision-item')?.innerText ?? ''"
-SHOWN = "const e = document.querySelector('.nbprovision-item'); return e !== null && e.checkVisibility()"
-CARDS = "return [...document.querySelectorAll('.jp-LauncherCard')].map(e => e.innerText.trim())"
-PANEL = "return document.querySelector('#nbprovision-panel')?.innerText ?? ''"
-LOOK_AGAIN = "document.dispatchEvent(new Event('visibilitychange'))"
 
 
 @pytest.fixture(scope="module", params=list(VERSIONS))
@@ -78,8 +73,7 @@ class Lab:
         self.home = Path(env["HOME"])
         self.log = folder / "server.log"
         self.prefix = prefix
-        self.driver: Any = None
-        self.url = ""
+        self.page: Page
 
     def nbprovision(self, tasks: str, **options: Any) -> str:
         playbook = self.volume / "team.yml"
@@ -94,21 +88,9 @@ class Lab:
             argv = [str(self.prefix / "bin/jupyter-lab"), *OPTIONS, *more]
             return subprocess.Popen(argv, env=self.env, cwd=self.volume, stdout=log, stderr=log)
 
-    def open(self) -> None:
-        """Load the page, and wait until JupyterLab is there."""
-        self.driver.get(f"{self.url}lab?token={TOKEN}&reset")
-        until(lambda: self.script(CARDS))
-
-    def script(self, text: str) -> Any:
-        return self.driver.execute_script(text)
-
     def show(self, status: StatusFile) -> None:
         status_file.write(self.volume, status)
-        self.script(LOOK_AGAIN)
-
-    def open_panel(self) -> None:
-        self.script("document.querySelector('.nbprovision-item').click()")
-        until(lambda: self.script(PANEL))
+        self.page.look_again()
 
     def requests(self) -> list[str]:
         """The requests that the server has answered so far."""
@@ -124,9 +106,9 @@ def bare(jupyterlab: Path, env: dict[str, str], tmp_path: Path) -> Iterator[Lab]
     lab = Lab(jupyterlab, env, tmp_path)
     process = lab.serve()
     try:
-        lab.url = Server(lab.home, process.pid).url
+        url = Server(lab.home, process.pid).url
         with browser(1280, 900, tmp_path) as driver:
-            lab.driver = driver
+            lab.page = Page(driver, url, TOKEN)
             yield lab
     finally:
         process.terminate()
@@ -140,22 +122,22 @@ def lab(bare: Lab) -> Lab:
     bare.nbprovision("    - ensure_jupyter_extension: {name: nbprovision}\n")
     after = {path: path.stat().st_mtime_ns for path in bare.prefix.rglob("*") if "__pycache__" not in path.parts}
     assert before == after, "nothing goes into the server's environment"
-    bare.open()
+    bare.page.open()
     return bare
 
 
 def test_the_states(lab: Lab) -> None:
-    until(lambda: lab.script(ITEM) == "nbprovision: ready")
-    assert not [card for card in lab.script(CARDS) if "nbprovision" in card]
-    lab.open_panel()
-    assert "ensure_jupyter_extension" in lab.script(PANEL)
+    until(lambda: lab.page.item == "nbprovision: ready")
+    assert not lab.page.own_cards
+    lab.page.open_panel()
+    assert "ensure_jupyter_extension" in lab.page.panel
     for text, status in STATES.items():
         lab.show(status)
-        until(lambda text=text: lab.script(ITEM) == f"nbprovision: {text}")
-        assert lab.script(PANEL).startswith(f"nbprovision: {text}")
-        cards = [card for card in lab.script(CARDS) if "nbprovision" in card]
+        until(lambda text=text: lab.page.item == f"nbprovision: {text}")
+        assert lab.page.panel.startswith(f"nbprovision: {text}")
+        cards = lab.page.own_cards
         assert [card.split("\n")[-1] for card in cards] == ([] if text == "ready" else [f"nbprovision: {text}"])
-    assert lab.driver.get_log("browser") is not None
+    assert lab.page.driver.get_log("browser") is not None
 
 
 def test_a_failure_shows_its_fix_and_the_report(lab: Lab) -> None:
@@ -173,18 +155,18 @@ def test_a_failure_shows_its_fix_and_the_report(lab: Lab) -> None:
             lost=(lost,),
         )
     )
-    until(lambda: lab.script(ITEM).startswith("nbprovision: failed"))
-    lab.open_panel()
-    panel = lab.script(PANEL)
+    until(lambda: lab.page.item.startswith("nbprovision: failed"))
+    lab.page.open_panel()
+    panel = lab.page.panel
     for line in (
         "Line: no such file", "why: it was removed", "fix: put it back", "at: team.yml:3:5", "Log: /home/log",
         "<b>Packages</b>", "lightgbm 4.6.0, gdal 3.9", "nbprovision export python3",
     ):  # fmt: skip
         assert line in panel, panel
-    assert lab.script("return document.querySelector('#nbprovision-panel progress').value") == 3
-    lab.script("document.querySelector('#nbprovision-panel button').click()")
+    assert lab.page.script("return document.querySelector('#nbprovision-panel progress').value") == 3
+    lab.page.script("document.querySelector('#nbprovision-panel button').click()")
     frame = "return [...document.querySelectorAll('.jp-HTMLViewer iframe')].length"
-    until(lambda: lab.script(frame))
+    until(lambda: lab.page.script(frame))
 
 
 @pytest.mark.parametrize(
@@ -192,20 +174,20 @@ def test_a_failure_shows_its_fix_and_the_report(lab: Lab) -> None:
     [None, b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"format": 2, "state": "ready"}', b'{"format": 1, "state": "x"}'],
 )
 def test_a_missing_or_broken_file_shows_nothing(lab: Lab, damaged: bytes | None) -> None:
-    until(lambda: lab.script(SHOWN))
+    until(lambda: lab.page.item_is_shown)
     (lab.volume / FILE).unlink()
     if damaged is not None:
         (lab.volume / FILE).write_bytes(damaged)
-    lab.script(LOOK_AGAIN)
-    until(lambda: not lab.script(SHOWN))
-    assert not [card for card in lab.script(CARDS) if "nbprovision" in card]
+    lab.page.look_again()
+    until(lambda: not lab.page.item_is_shown)
+    assert not lab.page.own_cards
     lab.show(StatusFile(state="failed"))
-    until(lambda: lab.script(SHOWN))
+    until(lambda: lab.page.item_is_shown)
 
 
 def test_a_run_is_followed_and_its_kernel_appears(lab: Lab) -> None:
-    until(lambda: lab.script(ITEM) == "nbprovision: ready")
-    lab.open_panel()
+    until(lambda: lab.page.item == "nbprovision: ready")
+    lab.page.open_panel()
     gates = [lab.volume / name for name in ("first", "second")]
     tasks = "".join(
         f"    - name: {gate.name}\n      ensure_command:\n"
@@ -219,35 +201,35 @@ def test_a_run_is_followed_and_its_kernel_appears(lab: Lab) -> None:
     argv = on_volume.argv(lab.volume, "run", playbook)
     with subprocess.Popen(argv, env=variables, stdout=subprocess.DEVNULL) as run:
         until(lambda: json.loads((lab.volume / FILE).read_text())["state"] == "working")
-        lab.script(LOOK_AGAIN)  # the first look at a new run may take half a minute
-        until(lambda: lab.script(ITEM).startswith("nbprovision: working "))
-        before = lab.script(ITEM)
-        assert "running" in lab.script(PANEL)
-        assert "The Team" not in str(lab.script(CARDS))
+        lab.page.look_again()  # the first look at a new run may take half a minute
+        until(lambda: lab.page.item.startswith("nbprovision: working "))
+        before = lab.page.item
+        assert "running" in lab.page.panel
+        assert "The Team" not in str(lab.page.cards)
         gates[0].touch()
-        until(lambda: lab.script(ITEM) not in (before, ""))
-        assert lab.script(ITEM).startswith("nbprovision: working ")
+        until(lambda: lab.page.item not in (before, ""))
+        assert lab.page.item.startswith("nbprovision: working ")
         gates[1].touch()
         assert run.wait() == 0
-    until(lambda: lab.script(ITEM) == "nbprovision: ready")
-    assert "changed" in lab.script(PANEL)
-    until(lambda: "The Team" in str(lab.script(CARDS)))  # JupyterLab looks for kernels once a minute
+    until(lambda: lab.page.item == "nbprovision: ready")
+    assert "changed" in lab.page.panel
+    until(lambda: "The Team" in str(lab.page.cards))  # JupyterLab looks for kernels once a minute
 
 
 def test_a_hidden_page_asks_for_nothing(lab: Lab) -> None:
     status_file.write(lab.volume, StatusFile(state="working", tasks=TASKS))
-    lab.script(LOOK_AGAIN)
+    lab.page.look_again()
     before = lab.looks()
     until(lambda: lab.looks() >= before + 3)
-    page = lab.driver.current_window_handle
-    lab.driver.switch_to.new_window("tab")
-    other = lab.driver.current_window_handle
-    lab.driver.switch_to.window(other)
+    page = lab.page.driver.current_window_handle
+    lab.page.driver.switch_to.new_window("tab")
+    other = lab.page.driver.current_window_handle
+    lab.page.driver.switch_to.window(other)
     time.sleep(1)  # a request on its way
     hidden = lab.looks()
     time.sleep(7)  # three times the interval
     assert lab.looks() == hidden
-    lab.driver.switch_to.window(page)
+    lab.page.driver.switch_to.window(page)
     until(lambda: lab.looks() > hidden)
 
 
@@ -259,14 +241,14 @@ def test_it_only_asks_for_the_content_of_its_file(bare: Lab) -> None:
     """Compared with all that JupyterLab itself asks for."""
 
     def asked(ready: Callable[[], object]) -> set[str]:
-        bare.open()
+        bare.page.open()
         until(ready)
         time.sleep(3)
         return _kinds(bare.requests())
 
     without = asked(lambda: True)
     bare.nbprovision("    - ensure_jupyter_extension: {name: nbprovision}\n")
-    more = asked(lambda: bare.looks() and bare.script(SHOWN)) - without
+    more = asked(lambda: bare.looks() and bare.page.item_is_shown) - without
     own = {path for path in more if path.startswith("lab/extensions/nbprovision/static/")}
     assert own
     assert more - own == {f"api/contents/{FILE}"}
