@@ -179,20 +179,25 @@ class _Later(types.ModuleType):
             del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), name)
 
+    def __bool__(self) -> bool:
+        """Return false: since Python 3.12, `logging` asks an asyncio that is loaded for the current task."""
+        return False
+
 
 @functools.cache
 def _structlog() -> Any:
     """Import structlog without the modules of its console renderer and coroutines (rich, asyncio: 60 ms)."""
     # Not while other threads run, which may need these modules.
     hidden = [name for name in ("rich", "asyncio") if name not in sys.modules and threading.active_count() == 1]
-    for name in hidden:
-        # structlog works without rich; its coroutines alone use asyncio.
-        sys.modules[name] = None if name == "rich" else _Later(name)  # type: ignore[assignment]
+    # structlog works without rich; its coroutines alone use asyncio.
+    instead = {name: None if name == "rich" else _Later(name) for name in hidden}
+    sys.modules.update(instead)  # type: ignore[arg-type]
     try:
         import structlog
     finally:
         for name in hidden:
-            sys.modules.pop(name, None)
+            if sys.modules[name] is instead[name]:  # else the module itself, which something has used
+                del sys.modules[name]
     return structlog
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.ansible.conftest import CORES
 from tests.support.ansible_controller import Controller
 
 pytestmark = [pytest.mark.proof, pytest.mark.network]
@@ -21,6 +22,7 @@ def files_below(folder: Path) -> dict[str, str]:
     return {str(path): path.read_text(errors="replace") for path in paths}
 
 
+@pytest.mark.parametrize("controller", CORES, indirect=True)
 def test_tasks_change_the_machine_and_the_second_time_they_are_ok(controller: Controller, home: Path) -> None:
     tasks: list[dict[str, Any]] = [
         {"ensure_file": {"path": "~/motd", "content": "Good morning\n", "mode": "0640"}},
@@ -70,6 +72,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("controller", CORES, indirect=True)
 def test_no_trap_is_silent(controller: Controller, home: Path) -> None:
     results = controller.play([task for task, _ in REFUSED.values()])
     for case, (_, words), result in zip(REFUSED, REFUSED.values(), results, strict=True):
@@ -78,6 +81,7 @@ def test_no_trap_is_silent(controller: Controller, home: Path) -> None:
     assert not (home / "a").exists()
 
 
+@pytest.mark.parametrize("controller", CORES, indirect=True)
 def test_values_are_texts_and_secrets_are_nowhere_else(controller: Controller, home: Path, tmp_path: Path) -> None:
     results = controller.play(
         [

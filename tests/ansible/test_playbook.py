@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ansible.conftest import CORES
 from tests.ansible.test_modules import CANARY, files_below
 from tests.support.ansible_controller import Controller
 
@@ -44,6 +45,7 @@ def unpacked(env: dict[str, str]) -> set[Path]:
     return set(Path(env["NBPROVISION_HOME"], "ansible").glob("*"))
 
 
+@pytest.mark.parametrize("controller", CORES, indirect=True)
 def test_a_playbook_goes_to_the_target_once_for_each_content(
     controller: Controller, playbook: Path, home: Path, env: dict[str, str]
 ) -> None:
