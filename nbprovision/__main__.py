@@ -40,6 +40,13 @@ def main(argv: list[str]) -> int:
 
     """
     started = time.perf_counter()
+    if os.name != "posix":
+        sys.stderr.write(
+            f"error: nbprovision does not run on this system ({sys.platform})\n"
+            "  why: it brings Linux machines to the state of a playbook, by means that only POSIX systems have\n"
+            "  fix: run it on the notebook machine itself, or here in a container or in WSL\n"
+        )
+        return 5
     try:
         from nbprovision.state.witness import to_put_back, try_witnesses
 

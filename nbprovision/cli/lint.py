@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO, get_args
 
 from nbprovision.catalogue import Catalogue
+from nbprovision.conda.specs import Unchecked
 from nbprovision.lint.check import check, fix
 from nbprovision.lint.finding import Finding, all_rules
 from nbprovision.lint.formats import github, sarif
@@ -21,7 +22,8 @@ from nbprovision.machine.machine import Machine
 from nbprovision.machine.platform import Platform, PlatformKind
 from nbprovision.model.errors import UsageError, explained
 from nbprovision.playbook.extra_vars import ExtraVars, parse_extra_vars
-from nbprovision.report.colour import RED, YELLOW, painted, shown
+from nbprovision.report.colour import RED, YELLOW, painted, print_message, shown
+from nbprovision.system.context import current
 from nbprovision.system.secrets import mask
 
 _ANACONDA = "/home/ec2-user/anaconda3"
@@ -110,9 +112,20 @@ def execute(options: argparse.Namespace) -> int:
     else:
         show(findings, sys.stdout)
         _sum_up(findings, fixed, len(options.files))
+    _note_unchecked(current(Unchecked))
     if _count(findings, "error"):
         return 4
     return 2 if findings and options.strict else 0
+
+
+def _note_unchecked(unchecked: Unchecked) -> None:
+    """Say once, on standard error, that match specs were not checked."""
+    if unchecked.texts:
+        count = len(unchecked.texts)
+        specs = "a match spec was" if count == 1 else f"{count} match specs were"
+        why = f"py-rattler, which parses them, cannot be loaded: {unchecked.cause}"
+        cure = "check the playbook on a machine that has py-rattler, or run: pip install --force-reinstall py-rattler"
+        print_message(f"note: {explained(f'{specs} not checked', why, cure)}")
 
 
 def _check(path: Path, options: argparse.Namespace, extra_vars: ExtraVars) -> tuple[list[Finding], list[Finding]]:

@@ -25,6 +25,7 @@ from nbprovision.machine.environments import CondaRecord
 from nbprovision.model.errors import ParameterError, TaskFailed
 from nbprovision.model.task import Resource
 from nbprovision.system import secrets
+from nbprovision.system.context import current
 
 if TYPE_CHECKING:
     from rattler import MatchSpec
@@ -60,15 +61,32 @@ class Fault(NamedTuple):
     cure: str
 
 
-@functools.lru_cache(maxsize=4096)  # a playbook's specs are checked several times
+class Unchecked:
+    """The match specs of this run that only py-rattler can check, where it cannot be loaded."""
+
+    def __init__(self) -> None:
+        self.texts: set[str] = set()
+        self.cause = ""
+
+
 def fault(text: str) -> Fault | None:
-    """Why conda or the built-in engine cannot parse a match spec; None if both can.
+    """Why conda or the built-in engine cannot parse a match spec; None if both can, or if `Unchecked` has it.
 
     Args:
         text: A match spec from a playbook or an environment file.
 
     """
-    text = text.strip()
+    try:
+        return _fault(text.strip())
+    except ImportError as error:  # the machine's own conda, which is the engine then, reports invalid specs
+        unchecked = current(Unchecked)
+        unchecked.texts.add(text.strip())
+        unchecked.cause = str(error)
+        return None
+
+
+@functools.lru_cache(maxsize=4096)  # a playbook's specs are checked several times
+def _fault(text: str) -> Fault | None:
     if _PLAIN.fullmatch(text) and not text.replace(".", "").isdigit():
         return None
     for pattern, cause, cure in _SLIPS:
@@ -82,8 +100,6 @@ def fault(text: str) -> Fault | None:
         return Fault("it does not begin with the name of a package", _CURE)
     try:
         spec = _read(text)
-    except ImportError:
-        return None  # the machine's own conda, which is the engine then, reports invalid specs
     except ValueError as error:
         return Fault(str(error).partition("\n")[0], _CURE)
     build = str(spec.build or "")
