@@ -1,6 +1,6 @@
 """Writes every generated file again: ``.venv-test/bin/python -m tests.regenerate``.
 
-These are the schema, the generated parts of the guides, the type stub, the modules of the Ansible collection and the counts
+These are the schema, the man page, the generated parts of the guides, the type stub, the modules of the Ansible collection and the counts
 of the language test. Tests compare each of them with the code.
 """
 
@@ -10,6 +10,7 @@ import runpy
 
 GENERATORS = (
     "tests.reference.test_docs",
+    "tests.reference.test_man_page",
     "tests.reference.test_stub",
     "tests.ansible.test_generated",
     "tests.lint.test_rules",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from nbprovision import __version__
@@ -27,6 +28,7 @@ COMMANDS = {
     "doc": "show the parameters and changes of a task, with examples",
     "schema": "print the JSON Schema of a playbook, for editors",
     "new-task": "write a task of your own and its test, as an example to change",
+    "completion": "print a script for the completion of command lines in a shell",
     "task": "run one task: parameters as JSON on standard input, the result as JSON",
     "clean": "remove caches and leftovers of this tool, or show how much that would free",
     "lifecycle": "render a lifecycle script for a notebook instance",
@@ -85,18 +87,28 @@ def _report(options: argparse.Namespace, error: Exception) -> bool:
     return issue_report.show([error], options, lambda text: print(text, file=sys.stderr))
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
-    if argv:
-        check_command(argv, COMMANDS)
+def command_parser(configured: Collection[str]) -> Parser:
+    """The parser of a command line.
+
+    Args:
+        configured: The commands that get their options; those of the others need not be imported.
+
+    """
     purpose = "Brings a notebook machine to the state that a playbook describes."
     parser = Parser(prog="nbprovision", description=purpose, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"nbprovision {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    named = argv[0] if argv and argv[0] in COMMANDS else None
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
-        if name == named:  # the options of the others need not be imported
+        if name in configured:
             _module_of(name).configure(command)
+    return parser
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    if argv:
+        check_command(argv, COMMANDS)
+    parser = command_parser(argv[:1])
     if not argv:
         parser.print_help(sys.stderr)
         raise SystemExit(UsageError.exit_status)

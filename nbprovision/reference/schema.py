@@ -18,6 +18,9 @@ from nbprovision.playbook import keywords
 from nbprovision.playbook.own_tasks import FORM, KEYWORD
 from nbprovision.reference.definition import define
 
+# The public address of the repository: pyproject.toml has it too, and a test compares them.
+ADDRESS = "https://example.com/team/nbprovision"
+
 Schema = dict[str, Any]
 Form = tuple[tuple[str, ...], Mapping[str, str]]
 
@@ -142,6 +145,7 @@ def schema(catalogue: Mapping[str, type[Task[Any]]]) -> Schema:
     }
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
+        "$id": f"{ADDRESS}/raw/main/docs/playbook.schema.json",
         "title": "Playbook of nbprovision",
         "description": "A list of plays. They bring the machine on which they run to the state that they describe.",
         "type": "array",

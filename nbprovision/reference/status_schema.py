@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from nbprovision.reference.schema import ADDRESS
 from nbprovision.report.status_file import FILE, StatusFile
 
 _ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*?)(?=^ {4}\w|\Z)", re.MULTILINE | re.DOTALL)
@@ -20,6 +21,7 @@ def status_schema() -> dict[str, Any]:
     own = described.pop("StatusFile")
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
+        "$id": f"{ADDRESS}/raw/main/docs/status.schema.json",
         **own,
         "title": FILE,
         "required": ["format", "state"],

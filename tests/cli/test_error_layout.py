@@ -71,6 +71,7 @@ BAD = {
     "facts --bogus": 5,
     "facts --format xml": 5,
     "schema x": 5,
+    "completion fish": 5,
     "task": 5,
     "task ensure_kernl": 5,
     "task ensure_kernel --lock-timeout soon": 5,
