@@ -57,18 +57,18 @@ RETURN = r\"\"\"
 _RUNTIME = "# Generated from nbprovision's tasks by `python -m tests.ansible.test_generated`.\n---\n"
 
 
-def files(catalogue: Mapping[str, type[Task[Any]]], version: str) -> dict[str, str]:
+def files(catalogue: Mapping[str, type[Task[Any]]], added: Mapping[str, str]) -> dict[str, str]:
     """The generated files of the collection: their paths in it, and their texts.
 
     Args:
         catalogue: Every kind of task.
-        version: The version of the collection.
+        added: The first version of the collection with each kind.
 
     """
     kinds = [kind for kind in catalogue if catalogue[kind].in_root != "always"]
     return {
         "meta/runtime.yml": _RUNTIME + _yaml(_runtime(kinds)),
-        **{f"plugins/modules/{kind}.py": _module(catalogue[kind], version) for kind in kinds},
+        **{f"plugins/modules/{kind}.py": _module(catalogue[kind], added[kind]) for kind in kinds},
     }
 
 
@@ -81,12 +81,12 @@ def _runtime(kinds: list[str]) -> dict[str, Any]:
     }
 
 
-def _module(kind: type[Task[Any]], version: str) -> str:
+def _module(kind: type[Task[Any]], added: str) -> str:
     definition = define(kind)
     documentation = {
         "module": definition.kind,
         "short_description": _plain(definition.summary).rstrip("."),
-        "version_added": version,
+        "version_added": added,
         "description": [*_paragraphs(definition.text), *_paragraphs("\n\n".join(definition.relations))],
         "options": {each.name: _option(each) for each in (*definition.parameters, *definition.shared)},
         "extends_documentation_fragment": [_FRAGMENT],

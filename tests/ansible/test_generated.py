@@ -25,9 +25,18 @@ ROOT = Path(__file__).parents[2]
 COLLECTION = ROOT / "ansible"
 GUIDE = ROOT / "docs/ansible.md"
 VERSION = str(tomlkit.parse((ROOT / "pyproject.toml").read_text())["project"]["version"])  # type: ignore[index,unused-ignore]
-FILES = collection.files(Catalogue(), VERSION)
 LICENCE = "# SPDX-License-Identifier: GPL-3.0-or-later OR Apache-2.0"
 CODE = sorted(COLLECTION.rglob("*.py"))
+
+
+def first_version(kind: str) -> str:
+    """The version of the collection that a kind came with: a new one comes with this version."""
+    module = COLLECTION / f"plugins/modules/{kind}.py"
+    match = re.search(r"^version_added: (.+)$", module.read_text(), re.MULTILINE) if module.exists() else None
+    return match[1] if match else VERSION
+
+
+FILES = collection.files(Catalogue(), {kind: first_version(kind) for kind in Catalogue()})
 
 
 def assigned(text: str, name: str) -> Any:
@@ -68,7 +77,7 @@ class EnsureMotd(Task[None], frozen=True, kw_only=True):
 
 
 def test_a_new_task_needs_no_other_file() -> None:
-    files = collection.files({"ensure_motd": EnsureMotd}, "1.0.0")
+    files = collection.files({"ensure_motd": EnsureMotd}, {"ensure_motd": "1.0.0"})
     module = files["plugins/modules/ensure_motd.py"]
     assert assigned(module, "DOCUMENTATION")["options"]["path"] == {
         "description": ["The file."],
