@@ -15,13 +15,14 @@ import botocore.client
 import botocore.exceptions
 import pytest
 
+from nbprovision import __version__
 from nbprovision.fleet import definition
 from nbprovision.fleet.bucket import Bucket, Stored
 from nbprovision.fleet.cloud import Cloud
 from nbprovision.lifecycle.render import BOOTSTRAP_NAME
 from tests.fleet.conftest import BUCKET, FLEET, PREFIX, Team, deny
 
-WHEEL = "wheels/nbprovision-0.1.0-py3-none-any.whl"
+WHEEL = f"wheels/nbprovision-{__version__}-py3-none-any.whl"
 
 
 def test_the_first_publication_has_everything(team: Team, tmp_path: Path) -> None:

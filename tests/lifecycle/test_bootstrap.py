@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from nbprovision import __version__
 from nbprovision.lifecycle.addresses import SOURCES
 from tests.lifecycle.test_bootstrap_hook import an_index
 from tests.support.bootstrapping import NOT_THERE, REACHED, ROOT, bootstrap
@@ -492,7 +493,7 @@ def link_to_a_wheel_of_the_users(env: dict[str, str], folder: Path) -> list[str]
     os.chown(folder / "theirs.whl", 1000, 1000)
     wheels = folder / "wheels"
     wheels.mkdir()
-    (wheels / "nbprovision-0.1.0-py3-none-any.whl").symlink_to(folder / "theirs.whl")
+    (wheels / f"nbprovision-{__version__}-py3-none-any.whl").symlink_to(folder / "theirs.whl")
     env["NBPROVISION_SOURCE"] = str(wheels)
     return [NOT_THERE]
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
+from nbprovision import __version__
 from nbprovision.cli import main
 from nbprovision.lifecycle.wheels import MINORS, check_folder, coverage_warning
 from nbprovision.model.errors import UsageError
 from tests.support.wheels import make_wheel
 
 PLAYBOOK = "/home/ec2-user/SageMaker/team.yml"
-V = Version("0.1.0")
+V = Version(__version__)
 LINUX = "manylinux_2_17_x86_64.manylinux2014_x86_64"
 
 
@@ -24,7 +25,7 @@ def tagged(wheel: Path, *tags: str) -> None:
     wheel.unlink()
 
 
-def tool(folder: Path, *requires: str, version: str = "0.1.0") -> Path:
+def tool(folder: Path, *requires: str, version: str = __version__) -> Path:
     return make_wheel(folder, "nbprovision", version, requires=requires, requires_python=">=3.10")
 
 
@@ -87,7 +88,9 @@ def test_one_python_only_is_a_warning_with_the_command_that_adds_another(
     assert "the wheels only serve Python 3.11 on x86_64, and the next image may have another Python" in told
     assert "for 3.12 these are missing: fast>=1" in told
     assert "pip download --only-binary=:all: --python-version 3.12 " in told
-    assert f"-d {tmp_path} {tmp_path}/nbprovision-0.1.0-py3-none-any.whl" in told, "not what the public index has"
+    assert f"-d {tmp_path} {tmp_path}/nbprovision-{__version__}-py3-none-any.whl" in told, (
+        "not what the public index has"
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,7 @@ def test_a_wheel_that_is_cut_is_named(kept: int, tmp_path: Path) -> None:
 
 
 def test_the_version_that_the_script_asks_for_counts(tmp_path: Path) -> None:
-    tool(tmp_path, version="0.1.0")
+    tool(tmp_path)
     tool(tmp_path, "gone", version="0.10.0")
     assert check_folder(tmp_path, V).complete("x86_64") == MINORS
     with pytest.raises(UsageError, match="gone"):
@@ -146,13 +149,13 @@ def test_versions_are_compared_as_versions(file: str, asked: str, tmp_path: Path
 def test_a_folder_without_that_version_is_refused_with_what_it_has(
     option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for version in ("0.10.0", "0.9.0", "0.1.0.dev3", "0.1.0rc1"):
+    for version in ("99.10.0", "99.9.0", f"{__version__}.dev3", f"{__version__}rc1"):
         tool(tmp_path, version=version)
     words = ["lifecycle", "render", PLAYBOOK, "--tool", "s3://team/wheels", option, str(tmp_path)]
     assert main(words) == 5
     first, why, cure = capsys.readouterr().err.splitlines()
-    assert first == f"error: {option} {tmp_path}: this folder has no wheel of nbprovision 0.1.0"
-    assert "of nbprovision the folder has 0.1.0.dev3, 0.1.0rc1, 0.9.0, 0.10.0" in why
+    assert first == f"error: {option} {tmp_path}: this folder has no wheel of nbprovision {__version__}"
+    assert f"of nbprovision the folder has {__version__}.dev3, {__version__}rc1, 99.9.0, 99.10.0" in why
     assert f"pip wheel --no-deps --wheel-dir {tmp_path} CHECKOUT" in cure
     assert "nbprovision==" not in cure
     tool(tmp_path)

@@ -51,6 +51,8 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             if (ROOT / name).is_file():
                 (folder / "new" / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / "new" / name)
+        changes = folder / "new/CHANGELOG.md"  # it has none after a release
+        changes.write_text(changes.read_text().replace("## [Unreleased]\n", "## [Unreleased]\n\n- A change.\n"))
         git(folder / "new", "init", "-q")
         commit(folder / "new")
         git(folder, "clone", "-q", "new", "ready")
