@@ -86,7 +86,11 @@ def test_typeshed_names_what_linux_alone_has() -> None:
     assert not {"fork", "getuid", "stat"} & set(names["os"])
 
 
-@pytest.mark.parametrize("argv", [["doc"], ["doc", "ensure_conda_env"], ["schema"], ["lint", *PLAYBOOKS]], ids=" ".join)
+@pytest.mark.parametrize(
+    "argv",
+    [["doc"], ["doc", "ensure_conda_env"], ["doc", "--format", "markdown"], ["schema"], ["lint", *PLAYBOOKS]],
+    ids=["the list of tasks", "a task", "every task", "schema", "lint of every playbook"],
+)
 def test_the_commands_of_a_desk_work_without_py_rattler_and_linux(env: dict[str, str], argv: list[str]) -> None:
     whole = run(env, *argv, hidden=())
     assert whole.stdout
