@@ -109,7 +109,10 @@ def test_the_address_is_the_same_everywhere() -> None:
         assert url.startswith(address)
     (substitution,) = PROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]
     assert substitution["replacement"].startswith(f"]({address}/blob/v$HFPR_VERSION/")
-    assert address in (ROOT / "docs/lint.md").read_text()
+    assert f"repo: {address} " in (ROOT / "docs/lint.md").read_text()
+    assert yaml.safe_load((ROOT / "ansible/galaxy.yml").read_text())["repository"] == address
+    for link in re.findall(r"\]\(([^)]+)\)", (ROOT / "ansible/README.md").read_text()):
+        assert link.startswith(address), "Galaxy shows this page alone"
 
 
 def test_the_links_of_the_readme_lead_to_files_where_an_index_shows_it() -> None:
@@ -176,7 +179,7 @@ def test_changes_after_the_version(ready: Path) -> None:
 
 
 def test_a_placeholder_for_the_address(ready: Path) -> None:
-    assert run(ready, "address", "https://example.com/team/nbprovision").returncode == 0
+    assert run(ready, "address", "https://example.com/a-group/nbprovision").returncode == 0
     assert "the public address is a placeholder" in problems(ready)
 
 
