@@ -1,4 +1,7 @@
-"""The collection's module `playbook` on 200 local hosts with nothing to do, beside Ansible's ``ping`` on them."""
+"""The collection's module `playbook` on 200 local hosts with nothing to do, beside Ansible's ``ping`` on them.
+
+And beside the same tasks as one call each, by the modules of the collection.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,21 @@ TASK = """\
         nbprovision_home: "{{ folder }}/nbprovision"
         vars: {folder: "{{ folder }}"}
 """
+CALLS = """\
+    - nbprovision.notebook.ensure_file:
+        path: "{{ folder }}/motd"
+        content: Good morning
+        nbprovision_home: "{{ folder }}/nbprovision"
+    - nbprovision.notebook.ensure_line:
+        path: "{{ folder }}/profile"
+        create: true
+        line: umask 027
+        nbprovision_home: "{{ folder }}/nbprovision"
+    - nbprovision.notebook.ensure_json:
+        path: "{{ folder }}/settings.json"
+        values: {theme: dark}
+        nbprovision_home: "{{ folder }}/nbprovision"
+"""
 
 
 def main() -> None:
@@ -31,6 +49,7 @@ def main() -> None:
         commands = controller(it)
         (it.folder / "team.yml").write_text(PLAYBOOK)
         ours, ping = play(it, "ours.yml", TASK), play(it, "ping.yml", "    - ansible.builtin.ping:\n")
+        calls = play(it, "calls.yml", CALLS)
         env = it.env | {
             "PATH": f"{commands}:{it.env['PATH']}",
             "LC_ALL": "C.UTF-8",
@@ -44,6 +63,14 @@ def main() -> None:
             not in subprocess.run([*argv, str(ours)], env=env, check=True, capture_output=True, text=True).stdout
         ):
             raise SystemExit("the second run had something to do")
+        paired(
+            f"{HOSTS} local hosts, three tasks of one playbook with nothing to do",
+            [*argv, str(ours)],
+            [*argv, str(calls)],
+            env,
+            runs=1,
+            peer_name="one call for each task",
+        )
         paired(
             f"{HOSTS} local hosts, nothing to do (promised: {PROMISE})",
             [*argv, str(ours)],
