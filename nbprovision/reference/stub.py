@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 """
+_WIDTH = 116  # of a line of a docstring, without its indent
 _PLAIN: dict[type, str] = {
     msgspec.inspect.AnyType: "Any",
     msgspec.inspect.BoolType: "bool",
@@ -33,14 +35,18 @@ def stub(
     functions: Mapping[str, Any],
     kinds: Mapping[str, type[Task[Any]]],
     settings: Mapping[str, Mapping[str, tuple[str, Any, str]]],
+    texts: Mapping[str, str],
 ) -> str:
     """The text of ``nbprovision/__init__.pyi``.
+
+    Each function has its docstring, since editors and the pages of the API read the stub and never the module.
 
     Args:
         classes: Classes of the API, each with its module.
         functions: The handwritten functions of the API.
         kinds: The tasks.
         settings: By task, further arguments of its function: type, default and meaning of each.
+        texts: By function, its docstring.
 
     """
     lines = [
@@ -49,7 +55,8 @@ def stub(
     ]
     lines += ["", "__version__: str", ""]
     for name, function in functions.items():
-        lines += [_signature(name, _written(function), str(inspect.signature(function).return_annotation))]
+        returns = str(inspect.signature(function).return_annotation)
+        lines += [_signature(name, _written(function), returns, texts[name])]
     for name, kind in kinds.items():
         parameters = [
             (
@@ -60,17 +67,26 @@ def stub(
             for field in sorted(msgspec.structs.fields(kind), key=lambda field: not field.required)
         ]
         parameters += [(own, annotation, False) for own, (annotation, _, _) in settings[name].items()]
-        lines += [_signature(name, [("*", "", True), *parameters], "Result")]
+        lines += [_signature(name, [("*", "", True), *parameters], "Result", texts[name])]
     return _HEAD + "\n".join(lines) + "\n"
 
 
-def _signature(name: str, parameters: list[tuple[str, str, bool]], returns: str) -> str:
+def _signature(name: str, parameters: list[tuple[str, str, bool]], returns: str, text: str) -> str:
     words = [
         parameter + (f": {annotation}" if annotation else "") + ("" if required else " = ...")
         for parameter, annotation, required in parameters
     ]
     body = "".join(f"    {word},\n" for word in words)
-    return f"def {name}(\n{body}) -> {returns}: ..."
+    raw = "r" * ("\\" in text)
+    docstring = "\n".join(_filled(line) for line in f'{raw}"""{text}\n"""'.splitlines())
+    return f"def {name}(\n{body}) -> {returns}:\n{textwrap.indent(docstring, '    ')}\n"
+
+
+def _filled(line: str) -> str:
+    """A line of a docstring in several, where it is too long; what follows is indented further."""
+    indent = line[: len(line) - len(line.lstrip())]
+    more = f"{indent}    " if indent else ""
+    return textwrap.fill(line, _WIDTH, subsequent_indent=more, break_long_words=False, break_on_hyphens=False)
 
 
 def _written(function: Any) -> list[tuple[str, str, bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import subprocess
 import sys
@@ -25,7 +26,8 @@ def made_again() -> str:
     classes = {name: getattr(api, name).__module__ for name in api.__all__ if isinstance(getattr(api, name), type)}
     kinds = dict(Catalogue())
     settings = {name: api.settings_of(kind) for name, kind in kinds.items()}
-    text = stub(classes, {"run_playbook": api.run_playbook}, kinds, settings)
+    texts = {name: inspect.getdoc(getattr(api, name)) or "" for name in ("run_playbook", *kinds)}
+    text = stub(classes, {"run_playbook": api.run_playbook}, kinds, settings, texts)
     formatted = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(STUB), "-"]
     return subprocess.run(formatted, input=text, capture_output=True, text=True, check=True).stdout
 
