@@ -11,6 +11,7 @@ import runpy
 GENERATORS = (
     "tests.reference.test_docs",
     "tests.reference.test_man_page",
+    "tests.reference.test_command_line",
     "tests.reference.test_stub",
     "tests.ansible.test_generated",
     "tests.lint.test_rules",
