@@ -19,15 +19,15 @@ __version__: str
 def run_playbook(
     path: str | Path,
     *,
-    extra_vars: Mapping[str, Any] | None = ...,
-    tags: Sequence[str] = ...,
-    skip_tags: Sequence[str] = ...,
-    check: bool = ...,
-    deep: bool = ...,
-    locked: bool = ...,
-    frozen: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
+    extra_vars: Mapping[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    skip_tags: Sequence[str] = (),
+    check: bool = False,
+    deep: bool = False,
+    locked: bool = False,
+    frozen: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
 ) -> list[Result]:
     """Bring this machine to the state that a playbook describes.
 
@@ -55,33 +55,30 @@ def run_playbook(
 def ensure_block(
     *,
     path: str | Path,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    insertafter: str | None = ...,
-    insertbefore: str | None = ...,
-    state: Literal["absent", "present"] = ...,
-    create: bool = ...,
-    mode: str | None = ...,
-    backup: bool = ...,
-    follow: bool = ...,
-    block: str = ...,
-    marker: str = ...,
-    marker_begin: str = ...,
-    marker_end: str = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    insertafter: str | None = None,
+    insertbefore: str | None = None,
+    state: Literal["absent", "present"] = "present",
+    create: bool = False,
+    mode: str | None = None,
+    backup: bool = False,
+    follow: bool = False,
+    block: str = "",
+    marker: str = "# {mark} NBPROVISION MANAGED BLOCK",
+    marker_begin: str = "BEGIN",
+    marker_end: str = "END",
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Create and maintain a block of lines between two marks in a text file; all other lines stay.
 
     Several blocks in one file need a ``marker`` each.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         path: The file.
         insertafter: Place of new lines: after the last line that matches this regular expression, or `EOF`, the end of
             the file, which is the default. If no line matches, they go to the end, with a warning.
@@ -96,6 +93,9 @@ def ensure_block(
         marker: The two marks, comments in the file's own language; `{mark}` stands for `BEGIN` or `END`.
         marker_begin: Text for `{mark}` in the first mark.
         marker_end: Text for `{mark}` in the last mark.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -108,21 +108,21 @@ def ensure_block(
 
 def ensure_ca_cert(
     *,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    name: str | None = ...,
-    path: str | Path | None = ...,
-    url: str | None = ...,
-    sha256: str | None = ...,
-    scope: Literal["system", "user"] = ...,
-    timeout: str = ...,
-    state: Literal["absent", "present"] = ...,
-    follow: bool = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    name: str | None = None,
+    path: str | Path | None = None,
+    url: str | None = None,
+    sha256: str | None = None,
+    scope: Literal["system", "user"] = "user",
+    timeout: str = "60s",
+    state: Literal["absent", "present"] = "present",
+    follow: bool = False,
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Have programs trust a certificate authority, such as that of a company's proxy or package index.
 
@@ -140,9 +140,6 @@ def ensure_ca_cert(
     it.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         name: The name of the certificate: letters, digits, `-` and `_`. Default: that of the file.
         path: The file of the certificate.
         url: The file in the web or in S3: `https://HOST/PATH` or `s3://BUCKET/KEY`.
@@ -151,6 +148,9 @@ def ensure_ca_cert(
         timeout: None
         state: Whether it is trusted.
         follow: If the file is a link that leads out of its folder, change the file that it names.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -163,28 +163,28 @@ def ensure_ca_cert(
 
 def ensure_command(
     *,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    argv: Sequence[str] | None = ...,
-    shell: str | None = ...,
-    executable: str = ...,
-    creates: str | Sequence[str] | None = ...,
-    removes: str | Sequence[str] | None = ...,
-    unless: str | Sequence[str] | None = ...,
-    onlyif: str | Sequence[str] | None = ...,
-    once_per: Literal["boot", "content", "ever"] | None = ...,
-    reads: str | Sequence[str] | None = ...,
-    background: bool = ...,
-    chdir: str | Path = ...,
-    env: str | Path | None = ...,
-    environment: Mapping[str, str | int | float] = ...,
-    stdin: str = ...,
-    timeout: str | None = ...,
-    any_order: bool = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    argv: Sequence[str] | None = None,
+    shell: str | None = None,
+    executable: str = "/bin/sh",
+    creates: str | Sequence[str] | None = None,
+    removes: str | Sequence[str] | None = None,
+    unless: str | Sequence[str] | None = None,
+    onlyif: str | Sequence[str] | None = None,
+    once_per: Literal["boot", "content", "ever"] | None = None,
+    reads: str | Sequence[str] | None = None,
+    background: bool = False,
+    chdir: str | Path = "~",
+    env: str | Path | None = None,
+    environment: Mapping[str, str | int | float] = {},
+    stdin: str = "",
+    timeout: str | None = None,
+    any_order: bool = False,
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
 ) -> Result:
     """Run a command, unless the paths in ``creates`` exist, those in ``removes`` are missing, or it has run before.
 
@@ -208,9 +208,6 @@ def ensure_command(
     ``log``.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         argv: Program and arguments, as words that no shell reads.
         shell: Text for a shell, instead of `argv`: with pipes, `&&`, variables. The shell also reads the values of
             templates: write them with `| quote`.
@@ -230,6 +227,9 @@ def ensure_command(
         stdin: Text for the command's standard input.
         timeout: Time after which the command is killed: `90s`, `30m`. Default: no limit.
         any_order: Run the command beside other tasks: it depends on no task, and no task depends on it.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -242,17 +242,17 @@ def ensure_command(
 def ensure_conda_channel(
     *,
     path: str | Path,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    pypi: str | Path | Sequence[str | Path] = ...,
-    interpreter: str | Path | Sequence[str | Path] | None = ...,
-    packages_cache: str | Path | None = ...,
-    state: Literal["absent", "present"] = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    pypi: str | Path | Sequence[str | Path] = [],
+    interpreter: str | Path | Sequence[str | Path] | None = None,
+    packages_cache: str | Path | None = None,
+    state: Literal["absent", "present"] = "present",
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Build a conda channel in a folder of this machine, from its own Python and from wheels.
 
@@ -263,15 +263,15 @@ def ensure_conda_channel(
     ``SOURCE_DATE_EPOCH`` sets the time of their files.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         path: The channel's folder.
         pypi: Requirements that become conda packages, with their dependencies; paths of wheels are possible too.
         interpreter: The CPython that becomes the package `python`: a path, a version such as `3.12`, or several of
             them. Default: nbprovision's own.
         packages_cache: Folder that keeps the wheels. Default: in nbprovision's cache.
         state: Whether the channel exists.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -284,25 +284,25 @@ def ensure_conda_channel(
 
 def ensure_conda_env(
     *,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    name: str | None = ...,
-    prefix: str | Path | None = ...,
-    packages: str | Sequence[str] = ...,
-    channels: str | Path | Sequence[str | Path] = ...,
-    file: str | Path | None = ...,
-    clone: str | Path | None = ...,
-    state: Literal["absent", "present"] = ...,
-    exact: bool = ...,
-    update: Literal["latest", "none"] = ...,
-    cuda: str | None = ...,
-    allow_platform_changes: bool = ...,
-    engine: Literal["auto", "conda", "rattler"] = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    name: str | None = None,
+    prefix: str | Path | None = None,
+    packages: str | Sequence[str] = [],
+    channels: str | Path | Sequence[str | Path] = [],
+    file: str | Path | None = None,
+    clone: str | Path | None = None,
+    state: Literal["absent", "present"] = "present",
+    exact: bool = False,
+    update: Literal["latest", "none"] = "none",
+    cuda: str | None = None,
+    allow_platform_changes: bool = False,
+    engine: Literal["auto", "conda", "rattler"] = "auto",
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Create and maintain a conda environment, and leave its other packages unchanged.
 
@@ -310,9 +310,6 @@ def ensure_conda_env(
     spec requires it.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         name: The environment by name: the one that conda knows by it, else a new one in the platform's folder.
         prefix: The environment by path, instead of a name.
         packages: Match specs as conda writes them: `python=3.12`, `numpy>=2,<3`, `conda-forge::gdal`.
@@ -334,6 +331,9 @@ def ensure_conda_env(
             the risk of an unstable notebook.
         engine: The engine that solves and installs. `rattler` is built in, `conda` is the machine's own. `auto` is the
             built-in engine, or the machine's own if the built-in one cannot run.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -347,22 +347,22 @@ def ensure_conda_env(
 def ensure_conda_pkg(
     *,
     packages: str | Sequence[str],
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    env: str | Path | None = ...,
-    envs: str | Path | Sequence[str | Path] | None = ...,
-    except_: str | Path | Sequence[str | Path] | None = ...,
-    allow_empty: bool = ...,
-    allow_platform_changes: bool = ...,
-    jupyter_server: bool = ...,
-    channels: str | Path | Sequence[str | Path] = ...,
-    state: Literal["absent", "latest", "present"] = ...,
-    engine: Literal["auto", "conda", "rattler"] = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    env: str | Path | None = None,
+    envs: str | Path | Sequence[str | Path] | None = None,
+    except_: str | Path | Sequence[str | Path] | None = None,
+    allow_empty: bool = False,
+    allow_platform_changes: bool = False,
+    jupyter_server: bool = False,
+    channels: str | Path | Sequence[str | Path] = [],
+    state: Literal["absent", "latest", "present"] = "present",
+    engine: Literal["auto", "conda", "rattler"] = "auto",
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Install and remove conda packages in existing environments, and leave their other packages unchanged.
 
@@ -370,9 +370,6 @@ def ensure_conda_pkg(
     around them. If that is impossible, the task reports which packages would have to change and an alternative request.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         env: The environment, by name or path.
         envs: Several environments: names, globs (`pytorch*`, `/path/envs/*`), paths, `all` (never the Jupyter server's
             own). `all` and globs leave out environments without a Python if one is needed.
@@ -387,6 +384,9 @@ def ensure_conda_pkg(
             `refresh_every` says. `absent` removes them, and the packages that need them.
         engine: The engine that solves and installs. `rattler` is built in, `conda` is the machine's own. `auto` is the
             built-in engine, or the machine's own if the built-in one cannot run.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -399,27 +399,27 @@ def ensure_conda_pkg(
 
 def ensure_condarc(
     *,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    scope: Literal["env", "system", "user"] = ...,
-    env: str | None = ...,
-    channels: str | Path | Sequence[str | Path] | None = ...,
-    channel_alias: str | None = ...,
-    channel_priority: Literal["disabled", "flexible", "strict"] | None = ...,
-    default_channels: str | Path | Sequence[str | Path] | None = ...,
-    custom_channels: Mapping[str, str] | None = ...,
-    custom_multichannels: Mapping[str, Sequence[str]] | None = ...,
-    envs_dirs: str | Sequence[str] | None = ...,
-    pkgs_dirs: str | Sequence[str] | None = ...,
-    ssl_verify: bool | str | None = ...,
-    settings: Mapping[str, Any] | None = ...,
-    exact: bool = ...,
-    state: Literal["absent", "present"] = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    scope: Literal["env", "system", "user"] = "user",
+    env: str | None = None,
+    channels: str | Path | Sequence[str | Path] | None = None,
+    channel_alias: str | None = None,
+    channel_priority: Literal["disabled", "flexible", "strict"] | None = None,
+    default_channels: str | Path | Sequence[str | Path] | None = None,
+    custom_channels: Mapping[str, str] | None = None,
+    custom_multichannels: Mapping[str, Sequence[str]] | None = None,
+    envs_dirs: str | Sequence[str] | None = None,
+    pkgs_dirs: str | Sequence[str] | None = None,
+    ssl_verify: bool | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    exact: bool = False,
+    state: Literal["absent", "present"] = "present",
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Set channels, mirrors and folders of environments and packages for conda, mamba and nbprovision.
 
@@ -435,9 +435,6 @@ def ensure_condarc(
     survives restarts, into an environment, or for the whole machine.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         scope: Scope of the file: this user, the whole machine, or the environment `env`.
         env: The environment (name or path) for `scope: env`.
         channels: Channels by name, URL or path, the preferred one first. `defaults` is Anaconda's main repository, to
@@ -454,6 +451,9 @@ def ensure_condarc(
             is merged into an existing one; a list replaces it.
         exact: Remove all other entries from the lists and mappings that the task names.
         state: `absent` removes the entries and values that the task names; others stay.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -469,15 +469,15 @@ def ensure_download(
     url: str,
     path: str | Path,
     sha256: str,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    unpack: bool = ...,
-    mode: str | None = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    unpack: bool = False,
+    mode: str | None = None,
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Fetch a file from the web or S3, check its SHA-256, and put it in place, unpacked if wanted.
 
@@ -487,15 +487,15 @@ def ensure_download(
     the content of the unpacked files too.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         url: The file: `https://HOST/PATH` or `s3://BUCKET/KEY`.
         path: The path of the file, with `unpack` that of the folder.
         sha256: The SHA-256 of the file, 64 hexadecimal digits, as its publisher names it. For a file that you trust,
             `curl -fsSL URL | sha256sum` prints it.
         unpack: Unpack the archive into the folder `path`.
         mode: The mode of the file, `'0644'` or `u=rw,go=r`. Default: that of an existing file, else 0644.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -508,20 +508,20 @@ def ensure_download(
 
 def ensure_env_var(
     *,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    name: str | None = ...,
-    value: str | int | None = ...,
-    vars: Mapping[str, str | int] = ...,
-    where: Literal["everywhere", "kernels", "server", "shells"] = ...,
-    kernels: str | Sequence[str] = ...,
-    state: Literal["absent", "present"] = ...,
-    follow: bool = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    name: str | None = None,
+    value: str | int | None = None,
+    vars: Mapping[str, str | int] = {},
+    where: Literal["everywhere", "kernels", "server", "shells"] = "everywhere",
+    kernels: str | Sequence[str] = "all",
+    state: Literal["absent", "present"] = "present",
+    follow: bool = False,
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Set environment variables in the user's kernels and in the shells of terminals, or in the Jupyter server.
 
@@ -537,9 +537,6 @@ def ensure_env_var(
     include the server, because a variable such as PYTHONPATH can keep its own programs from starting.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         name: Name of the variable.
         value: Its value.
         vars: Several variables, as a mapping of names to values.
@@ -548,6 +545,9 @@ def ensure_env_var(
         kernels: The kernels: names, globs, or `all` of the user's.
         state: Whether the variables are set.
         follow: If the file is a link that leads out of its folder, change the file that it names.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -561,21 +561,21 @@ def ensure_env_var(
 def ensure_file(
     *,
     path: str | Path,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    content: str | None = ...,
-    src: str | Path | None = ...,
-    template: str | Path | None = ...,
-    mode: str | None = ...,
-    state: Literal["absent", "directory", "link", "present"] = ...,
-    force: bool = ...,
-    follow: bool = ...,
-    backup: bool = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    content: str | None = None,
+    src: str | Path | None = None,
+    template: str | Path | None = None,
+    mode: str | None = None,
+    state: Literal["absent", "directory", "link", "present"] = "present",
+    force: bool = True,
+    follow: bool = False,
+    backup: bool = False,
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Create, maintain or remove a file, a folder or a link.
 
@@ -584,9 +584,6 @@ def ensure_file(
     is not replaced. A link at the path of a file is replaced by the file; its target stays unchanged.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         path: The file, folder or link.
         content: The whole content of the file.
         src: A file to copy, or a folder whose files are copied into the folder `path`; with `state: link` the target of
@@ -598,6 +595,9 @@ def ensure_file(
         force: `false` keeps the content of an existing file.
         follow: If the path is a link, change the file that it names.
         backup: Keep a copy of the old file beside it; the result's `backup_file` is its path.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -611,17 +611,17 @@ def ensure_file(
 def ensure_git_config(
     *,
     name: str,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    value: str | Sequence[str] | bool | int | None = ...,
-    repo: str | Path | None = ...,
-    state: Literal["absent", "present"] = ...,
-    follow: bool = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    value: str | Sequence[str] | bool | int | None = None,
+    repo: str | Path | None = None,
+    state: Literal["absent", "present"] = "present",
+    follow: bool = False,
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Set or remove a variable in git's configuration of the user (`~/.gitconfig`) or of a repository.
 
@@ -629,14 +629,14 @@ def ensure_git_config(
     must be installed and on `PATH`.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         name: The variable, such as `user.email` or `remote.origin.url`.
         value: Its value, or a list of all its values.
         repo: Work tree of the repository. Default: the user's own configuration.
         state: Whether the variable is set.
         follow: If the file is a link that leads out of its folder, change the file that it names.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -651,18 +651,18 @@ def ensure_git_repo(
     *,
     url: str,
     path: str | Path,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    ref: str | None = ...,
-    depth: int | None = ...,
-    submodules: bool = ...,
-    update: Literal["ff", "none"] = ...,
-    credential_helper: str | None = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    ref: str | None = None,
+    depth: int | None = None,
+    submodules: bool = False,
+    update: Literal["ff", "none"] = "none",
+    credential_helper: str | None = None,
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Clone a git repository, and keep the clone without ever touching local work in it.
 
@@ -672,9 +672,6 @@ def ensure_git_repo(
     local commits, or with another branch checked out it stays, and the task warns. Hooks are not run.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         url: The repository: a URL of https or ssh, of CodeCommit, or a `file://` URL.
         path: The folder of the clone.
         ref: A branch, a tag or a commit. Default: the repository's default branch.
@@ -684,6 +681,9 @@ def ensure_git_repo(
             forward to the newest commit of the remote branch, unless there is local work.
         credential_helper: A credential helper of git for the server of `url`, used for the clone and written into its
             configuration.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -697,22 +697,22 @@ def ensure_git_repo(
 def ensure_idle_stop(
     *,
     after: str,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    every: str = ...,
-    connections: bool = ...,
-    terminals: bool = ...,
-    busy_cpu: int = ...,
-    signal: Literal["files", "jupyter"] = ...,
-    grace: str = ...,
-    unknown: Literal["keep", "stop"] = ...,
-    keep_awake: str = ...,
-    dry_run: bool = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    every: str = "5m",
+    connections: bool = True,
+    terminals: bool = True,
+    busy_cpu: int = 25,
+    signal: Literal["files", "jupyter"] = "jupyter",
+    grace: str = "15m",
+    unknown: Literal["keep", "stop"] = "keep",
+    keep_awake: str = "12h",
+    dry_run: bool = False,
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Stop the machine when nobody has used it for some time.
 
@@ -731,9 +731,6 @@ def ensure_idle_stop(
     `keep_awake`.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         after: None
         every: None
         connections: Whether a notebook that is open in a browser counts as used.
@@ -744,6 +741,9 @@ def ensure_idle_stop(
         unknown: What an answer means that cannot be read: `stop` lets the time without use go on.
         keep_awake: None
         dry_run: Say what would be done, and stop nothing.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -757,24 +757,24 @@ def ensure_idle_stop(
 def ensure_ini(
     *,
     path: str | Path,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    validate: str | Sequence[str] | None = ...,
-    backup: bool = ...,
-    follow: bool = ...,
-    scope: Literal["system", "user"] = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    validate: str | Sequence[str] | None = None,
+    backup: bool = False,
+    follow: bool = False,
+    scope: Literal["system", "user"] = "user",
     values: Mapping[
         str,
         Mapping[
             str, str | int | float | bool | Sequence[str | int | float | bool] | Mapping[str, str | int | float | bool]
         ],
-    ] = ...,
-    remove: Sequence[str | Sequence[str]] = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    ] = {},
+    remove: Sequence[str | Sequence[str]] = [],
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Set and remove keys in the sections of an INI file, such as `~/.aws/config`, `openssl.cnf` or `setup.cfg`.
 
@@ -787,9 +787,6 @@ def ensure_ini(
     A new file has the mode 0644, and a file for which `values` contains a secret gets the mode 0600.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         path: The file. A missing one is created.
         validate: A command that must succeed before the file is replaced: text, or a list of words; no shell reads it.
             `%s` stands for a temporary file with the new content. With `--check` it does not run.
@@ -801,6 +798,9 @@ def ensure_ini(
             written as `true` or `false`. A list repeats the key, for programs that read it several times; a mapping has
             lines of its own within the value, as `s3` in `~/.aws/config`; a text of several lines is indented.
         remove: What must be missing: a section, or a list of section and key: `[old, [pypi, repository]]`.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -814,19 +814,19 @@ def ensure_ini(
 def ensure_json(
     *,
     path: str | Path,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    validate: str | Sequence[str] | None = ...,
-    backup: bool = ...,
-    follow: bool = ...,
-    scope: Literal["system", "user"] = ...,
-    values: Mapping[str, Any] = ...,
-    remove: Sequence[str | Sequence[str]] = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    validate: str | Sequence[str] | None = None,
+    backup: bool = False,
+    follow: bool = False,
+    scope: Literal["system", "user"] = "user",
+    values: Mapping[str, Any] = {},
+    remove: Sequence[str | Sequence[str]] = [],
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Set and remove keys in a JSON file, such as the settings of JupyterLab or VS Code.
 
@@ -837,9 +837,6 @@ def ensure_json(
     A new file has the mode 0644, and a file for which `values` contains a secret gets the mode 0600.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         path: The file. A missing one is created.
         validate: A command that must succeed before the file is replaced: text, or a list of words; no shell reads it.
             `%s` stands for a temporary file with the new content. With `--check` it does not run.
@@ -850,6 +847,9 @@ def ensure_json(
         values: Keys with their values; a mapping within it stands for keys of an object within the file.
         remove: Keys that must be missing. A list of keys leads to a key within objects: `[theme, [editor, font]]`
             removes `theme`, and `font` in `editor`.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -862,21 +862,21 @@ def ensure_json(
 
 def ensure_jupyter_extension(
     *,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    name: str | None = ...,
-    packages: str | Path | Sequence[str | Path] = ...,
-    lab: Mapping[str, bool] = ...,
-    server: Mapping[str, bool] = ...,
-    env: str | Path | None = ...,
-    scope: Literal["env", "user"] = ...,
-    state: Literal["absent", "latest", "present"] = ...,
-    allow_platform_changes: bool = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    name: str | None = None,
+    packages: str | Path | Sequence[str | Path] = [],
+    lab: Mapping[str, bool] = {},
+    server: Mapping[str, bool] = {},
+    env: str | Path | None = None,
+    scope: Literal["env", "user"] = "user",
+    state: Literal["absent", "latest", "present"] = "present",
+    allow_platform_changes: bool = False,
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Install and enable or disable extensions of JupyterLab and of the Jupyter server.
 
@@ -888,9 +888,6 @@ def ensure_jupyter_extension(
     data folder of Jupyter, so that no environment changes, and needs neither pip nor a restart of the server.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         name: `nbprovision`: the extension in this package, which shows the state of runs.
         packages: Packages with extensions, as in `ensure_pip_pkg`.
         lab: Extensions or plugins of JupyterLab, by name: whether each is enabled.
@@ -899,6 +896,9 @@ def ensure_jupyter_extension(
         scope: Scope of `lab` and `server`: this user, or everybody whose Jupyter runs from the environment.
         state: As in `ensure_pip_pkg`; `absent` also removes the names in `lab` and `server` from the files.
         allow_platform_changes: Change packages that the platform's image brought, at the risk of an unstable notebook.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -911,31 +911,31 @@ def ensure_jupyter_extension(
 
 def ensure_kernel(
     *,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    env: str | Path | None = ...,
-    envs: str | Path | Sequence[str | Path] | None = ...,
-    except_: str | Path | Sequence[str | Path] | None = ...,
-    allow_empty: bool = ...,
-    prefix: str | Path | None = ...,
-    argv: Sequence[str] | None = ...,
-    name: str | None = ...,
-    display_name: str | None = ...,
-    language: str | None = ...,
-    environment: Mapping[str, str | int | float] = ...,
-    activate: bool = ...,
-    user_site: bool = ...,
-    scope: Literal["env", "system", "user"] = ...,
-    state: Literal["absent", "present"] = ...,
-    install_ipykernel: bool = ...,
-    validate: bool = ...,
-    interrupt_mode: Literal["message", "signal"] | None = ...,
-    logo: str | Path | None = ...,
-    metadata: Mapping[str, Any] = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    env: str | Path | None = None,
+    envs: str | Path | Sequence[str | Path] | None = None,
+    except_: str | Path | Sequence[str | Path] | None = None,
+    allow_empty: bool = False,
+    prefix: str | Path | None = None,
+    argv: Sequence[str] | None = None,
+    name: str | None = None,
+    display_name: str | None = None,
+    language: str | None = None,
+    environment: Mapping[str, str | int | float] = {},
+    activate: bool = True,
+    user_site: bool = False,
+    scope: Literal["env", "system", "user"] = "user",
+    state: Literal["absent", "present"] = "present",
+    install_ipykernel: bool = True,
+    validate: bool = False,
+    interrupt_mode: Literal["message", "signal"] | None = None,
+    logo: str | Path | None = None,
+    metadata: Mapping[str, Any] = {},
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
 ) -> Result:
     """Create and maintain a Jupyter kernel for an environment (``env`` or ``prefix``) or any program (``argv``).
 
@@ -945,9 +945,6 @@ def ensure_kernel(
     for the environment's name.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         env: The environment, by name or path.
         envs: Several environments: names, globs (`pytorch*`, `/path/envs/*`), paths, `all` (never the Jupyter server's
             own). `all` and globs leave out environments without a Python if one is needed.
@@ -974,6 +971,9 @@ def ensure_kernel(
         logo: Logo (PNG or SVG) that Jupyter shows for the kernel. Default: ipykernel's, unless the kernel's folder
             contains another one.
         metadata: Additional `metadata` of the kernelspec, for Jupyter's extensions.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -986,24 +986,24 @@ def ensure_kernel(
 def ensure_line(
     *,
     path: str | Path,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    insertafter: str | None = ...,
-    insertbefore: str | None = ...,
-    state: Literal["absent", "present"] = ...,
-    create: bool = ...,
-    mode: str | None = ...,
-    backup: bool = ...,
-    follow: bool = ...,
-    line: str | None = ...,
-    regexp: str | None = ...,
-    backrefs: bool = ...,
-    firstmatch: bool = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    insertafter: str | None = None,
+    insertbefore: str | None = None,
+    state: Literal["absent", "present"] = "present",
+    create: bool = False,
+    mode: str | None = None,
+    backup: bool = False,
+    follow: bool = False,
+    line: str | None = None,
+    regexp: str | None = None,
+    backrefs: bool = False,
+    firstmatch: bool = False,
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     r"""Create and maintain a line in a text file; all other lines stay.
 
@@ -1011,9 +1011,6 @@ def ensure_line(
     ``state: absent`` removes every matching line.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         path: The file.
         insertafter: Place of new lines: after the last line that matches this regular expression, or `EOF`, the end of
             the file, which is the default. If no line matches, they go to the end, with a warning.
@@ -1028,6 +1025,9 @@ def ensure_line(
         regexp: Python regular expression, searched in each line, of the line to replace or remove.
         backrefs: `\1` or `\g<name>` in `line` stands for a group of `regexp`; without a match nothing changes.
         firstmatch: Use the first matching line, not the last, also for `insertafter` and `insertbefore`.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -1042,20 +1042,20 @@ def ensure_mount(
     *,
     name: str,
     source: str,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    fstype: Literal["efs", "lustre", "nfs4", "s3"] = ...,
-    options: str | Sequence[str] | None = ...,
-    access_point: str | None = ...,
-    tls: bool = ...,
-    timeout: str = ...,
-    link: str | Path | None = ...,
-    state: Literal["absent", "mounted"] = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    fstype: Literal["efs", "lustre", "nfs4", "s3"] = "efs",
+    options: str | Sequence[str] | None = None,
+    access_point: str | None = None,
+    tls: bool = False,
+    timeout: str = "30s",
+    link: str | Path | None = None,
+    state: Literal["absent", "mounted"] = "mounted",
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Mount a file system of the network at `/mnt/NAME`: EFS, NFS, FSx for Lustre, or a bucket of S3.
 
@@ -1066,9 +1066,6 @@ def ensure_mount(
     The user's own run makes the link, once the file system is there.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         name: The name of the folder below `/mnt`: small letters, digits, `-` and `_`.
         source: What to mount: `fs-ID:/` or `fs-ID:/FOLDER` of EFS (in the region of the machine), `HOST:/FOLDER`,
             `HOST@tcp:/NAME` of Lustre, `s3://BUCKET/PREFIX/`.
@@ -1079,6 +1076,9 @@ def ensure_mount(
         timeout: None
         link: A link to the file system, made by the user's run where nothing else is.
         state: `absent` takes away what this task mounted.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -1091,23 +1091,23 @@ def ensure_mount(
 
 def ensure_pip_index(
     *,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    scope: Literal["env", "system", "user"] = ...,
-    env: str | None = ...,
-    url: str | None = ...,
-    codeartifact: Mapping[str, Any] | None = ...,
-    extra_urls: str | Sequence[str] | None = ...,
-    trusted_hosts: str | Sequence[str] | None = ...,
-    cert: str | Path | None = ...,
-    find_links: str | Path | Sequence[str | Path] | None = ...,
-    index_strategy: Literal["best-match", "first-index"] | None = ...,
-    state: Literal["absent", "present"] = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    scope: Literal["env", "system", "user"] = "user",
+    env: str | None = None,
+    url: str | None = None,
+    codeartifact: Mapping[str, Any] | None = None,
+    extra_urls: str | Sequence[str] | None = None,
+    trusted_hosts: str | Sequence[str] | None = None,
+    cert: str | Path | None = None,
+    find_links: str | Path | Sequence[str | Path] | None = None,
+    index_strategy: Literal["best-match", "first-index"] | None = None,
+    state: Literal["absent", "present"] = "present",
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Set the package indexes of pip and uv.
 
@@ -1124,9 +1124,6 @@ def ensure_pip_index(
     does not count as a change. If AWS does not answer, a valid token is kept, and a note says so.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         scope: Scope of the file: this user, the whole machine, or the environment `env`.
         env: The environment (name or path) for `scope: env`.
         url: The index (PEP 503): an http, https or file URL, mostly ending in /simple. Required for `present`.
@@ -1140,6 +1137,9 @@ def ensure_pip_index(
         index_strategy: With several indexes, uv takes the first that has a name (`first-index`, uv's default) or, like
             pip, the best version of all (`best-match`).
         state: `absent` restores the previous content.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -1152,27 +1152,27 @@ def ensure_pip_index(
 
 def ensure_pip_pkg(
     *,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    env: str | Path | None = ...,
-    envs: str | Path | Sequence[str | Path] | None = ...,
-    except_: str | Path | Sequence[str | Path] | None = ...,
-    allow_empty: bool = ...,
-    allow_platform_changes: bool = ...,
-    jupyter_server: bool = ...,
-    packages: str | Path | Sequence[str | Path] | None = ...,
-    requirements: str | Path | Sequence[str | Path] | None = ...,
-    constraints: str | Path | Sequence[str | Path] | None = ...,
-    python: str | Path | None = ...,
-    system: bool = ...,
-    target: str | Path | None = ...,
-    state: Literal["absent", "latest", "present"] = ...,
-    engine: Literal["auto", "pip", "uv"] = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    env: str | Path | None = None,
+    envs: str | Path | Sequence[str | Path] | None = None,
+    except_: str | Path | Sequence[str | Path] | None = None,
+    allow_empty: bool = False,
+    allow_platform_changes: bool = False,
+    jupyter_server: bool = False,
+    packages: str | Path | Sequence[str | Path] | None = None,
+    requirements: str | Path | Sequence[str | Path] | None = None,
+    constraints: str | Path | Sequence[str | Path] | None = None,
+    python: str | Path | None = None,
+    system: bool = False,
+    target: str | Path | None = None,
+    state: Literal["absent", "latest", "present"] = "present",
+    engine: Literal["auto", "pip", "uv"] = "auto",
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Install, upgrade and uninstall Python packages in a conda or virtual environment.
 
@@ -1183,9 +1183,6 @@ def ensure_pip_pkg(
     ``allow_platform_changes``. Nor does a lock file replace a conda package without it.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         env: The environment, by name or path.
         envs: Several environments: names, globs (`pytorch*`, `/path/envs/*`), paths, `all` (never the Jupyter server's
             own). `all` and globs leave out environments without a Python if one is needed.
@@ -1204,6 +1201,9 @@ def ensure_pip_pkg(
         state: `latest` keeps the named packages at the newest version that fits, looked up once a day or as set by
             `refresh_every`. `absent` uninstalls; with a version after the name, only that version.
         engine: The installer: uv, pip, or `auto`: uv if it supports all options, else pip.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -1217,16 +1217,16 @@ def ensure_pip_pkg(
 def ensure_r_pkg(
     *,
     packages: str | Sequence[str],
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    env: str | Path | None = ...,
-    repos: str | Path | Sequence[str | Path] = ...,
-    state: Literal["absent", "latest", "present"] = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    env: str | Path | None = None,
+    repos: str | Path | Sequence[str | Path] = [],
+    state: Literal["absent", "latest", "present"] = "present",
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Install and remove R packages, from CRAN or another repository.
 
@@ -1236,14 +1236,14 @@ def ensure_r_pkg(
     is built again. `deep: true` loads each package to see whether it still works.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         packages: Names as CRAN has them, perhaps with `>=VERSION` or `==VERSION`; with `state: absent` names.
         env: The environment with the R (r-base), by name or path. Default: the R on the PATH.
         repos: Repositories: URLs, or folders with `src/contrib/PACKAGES`. Default: https://cloud.r-project.org.
         state: `latest` keeps the packages at the newest version, looked up once a day or as `refresh_every` says.
             `absent` removes them.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -1258,19 +1258,19 @@ def ensure_s3_sync(
     *,
     source: str,
     path: str | Path,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    direction: Literal["down", "up"] = ...,
-    once_per: Literal["boot", "ever", "run"] | None = ...,
-    exclude: str | Sequence[str] | None = ...,
-    expected_owner: str | None = ...,
-    archive: bool = ...,
-    delete: bool = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    direction: Literal["down", "up"] = "down",
+    once_per: Literal["boot", "ever", "run"] | None = None,
+    exclude: str | Sequence[str] | None = None,
+    expected_owner: str | None = None,
+    archive: bool = False,
+    delete: bool = False,
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Restore a folder from S3 with `direction: down`, or send a folder to S3 with `direction: up`.
 
@@ -1283,9 +1283,6 @@ def ensure_s3_sync(
     has them. It is restored at once and as a whole, into a folder that is missing or empty.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         source: The place in S3: `s3://BUCKET/PREFIX`, with `archive` the object `s3://BUCKET/NAME.tar.gz` (or `.tar`,
             `.tgz`).
         path: The folder on this machine.
@@ -1300,6 +1297,9 @@ def ensure_s3_sync(
         archive: Transfer one tar archive, which keeps permissions, times, links and empty folders.
         delete: Remove files on the receiving side that the other one lacks; with `archive` and `direction: down` the
             archive replaces a folder that has files. An empty source removes nothing, and is an error.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -1313,21 +1313,21 @@ def ensure_s3_sync(
 def ensure_schedule(
     *,
     name: str,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    argv: Sequence[str] | None = ...,
-    shell: str | None = ...,
-    every: str | None = ...,
-    at: str | None = ...,
-    env: str | None = ...,
-    environment: Mapping[str, str | int | float] = ...,
-    timeout: str = ...,
-    missed: bool = ...,
-    state: Literal["absent", "present"] = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    argv: Sequence[str] | None = None,
+    shell: str | None = None,
+    every: str | None = None,
+    at: str | None = None,
+    env: str | None = None,
+    environment: Mapping[str, str | int | float] = {},
+    timeout: str = "1h",
+    missed: bool = False,
+    state: Literal["absent", "present"] = "present",
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
 ) -> Result:
     """Run a command of the user's again and again, by a timer.
 
@@ -1345,9 +1345,6 @@ def ensure_schedule(
     A schedule that leaves the playbook ends with the next stop of the machine; `state: absent` ends it at once.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         name: Its name: small letters, digits, `-` and `_`.
         argv: Program and arguments, as words that no shell reads.
         shell: Text for `/bin/sh`, instead of `argv`; it may have several lines.
@@ -1361,6 +1358,9 @@ def ensure_schedule(
         timeout: None
         missed: Make up for a run that was missed while the machine was off.
         state: `absent` ends the schedule and removes it.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -1373,19 +1373,19 @@ def ensure_schedule(
 def ensure_service(
     *,
     name: str,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    state: Literal["started", "stopped"] | None = ...,
-    enabled: bool | None = ...,
-    masked: bool | None = ...,
-    environment: Mapping[str, str | int | bool] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    state: Literal["started", "stopped"] | None = None,
+    enabled: bool | None = None,
+    masked: bool | None = None,
+    environment: Mapping[str, str | int | bool] | None = None,
     settings: Mapping[Literal["Service", "Unit"], Mapping[str, str | int | bool | Sequence[str | int | bool]]]
-    | None = ...,
-    timeout: str = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
+    | None = None,
+    timeout: str = "30s",
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
 ) -> Result:
     """Start, stop, enable, disable or mask a service of systemd, and give it environment variables and settings.
 
@@ -1400,9 +1400,6 @@ def ensure_service(
     A secret is refused: everybody on the machine, and everybody who may read the script, can read the drop-in.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         name: The name of the service, with or without `.service`.
         state: Whether it runs.
         enabled: Whether the machine's boot starts it.
@@ -1411,6 +1408,9 @@ def ensure_service(
         settings: Settings by section and name, as systemd.unit(5), systemd.service(5) and systemd.exec(5) have them; a
             list repeats the name. `{}` for this and `environment` removes the drop-in.
         timeout: None
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -1423,15 +1423,15 @@ def ensure_service(
 def ensure_system_pkg(
     *,
     packages: str | Sequence[str],
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    state: Literal["absent", "present"] = ...,
-    timeout: str = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    state: Literal["absent", "present"] = "present",
+    timeout: str = "100s",
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Install or remove packages of the system, by dnf (Amazon Linux) or apt (Debian, Ubuntu, Studio).
 
@@ -1441,12 +1441,12 @@ def ensure_system_pkg(
     completes an installation that was killed.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         packages: Names of packages, without versions: a name, or a list. No file, URL or group.
         state: `absent` removes them, unless others need them; files of settings may stay.
         timeout: None
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -1459,19 +1459,19 @@ def ensure_system_pkg(
 
 def ensure_venv(
     *,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    name: str | None = ...,
-    path: str | Path | None = ...,
-    python: str | Path | None = ...,
-    packages: str | Path | Sequence[str | Path] = ...,
-    requirements: str | Path | Sequence[str | Path] = ...,
-    state: Literal["absent", "present"] = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    name: str | None = None,
+    path: str | Path | None = None,
+    python: str | Path | None = None,
+    packages: str | Path | Sequence[str | Path] = [],
+    requirements: str | Path | Sequence[str | Path] = [],
+    state: Literal["absent", "present"] = "present",
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Create and maintain a virtual environment.
 
@@ -1480,9 +1480,6 @@ def ensure_venv(
     and no other of that version is left. `%pip` works in its notebooks only if `pip` is among its packages.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         name: The name of the environment. Its folder is in `SageMaker/envs` on a notebook instance, elsewhere in `envs`
             of the tool's home. No conda environment may have that name.
         path: The path of the environment, instead of a name: `.venv`.
@@ -1493,6 +1490,9 @@ def ensure_venv(
         requirements: Requirements files, with everything that pip allows in them, and lock files named `pylock.toml` or
             `pylock.NAME.toml` (PEP 751), whose packages are installed exactly as locked.
         state: Whether the environment exists.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.
@@ -1505,16 +1505,16 @@ def ensure_venv(
 
 def restart_jupyter(
     *,
-    deep: bool = ...,
-    refresh_every: str | None = ...,
-    unit: str = ...,
-    scope: Literal["system", "user"] = ...,
-    at_boot: bool = ...,
-    check: bool = ...,
-    home: str | Path | None = ...,
-    lock_timeout: float | None = ...,
-    no_log: bool = ...,
-    environment: Mapping[str, str] | None = ...,
+    deep: bool = False,
+    refresh_every: str | None = None,
+    unit: str = "jupyter-server.service",
+    scope: Literal["system", "user"] = "system",
+    at_boot: bool = False,
+    check: bool = False,
+    home: str | Path | None = None,
+    lock_timeout: float | None = None,
+    no_log: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Restart the Jupyter server after a change; open notebooks reconnect, and running kernels stop.
 
@@ -1529,12 +1529,12 @@ def restart_jupyter(
     closes the terminals. A Code Editor space has no Jupyter server.
 
     Args:
-        deep: Compare the files themselves (sizes and hashes), not only names and versions.
-        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
-            task's own
         unit: Name of the service's unit.
         scope: Whether it is a service of the machine, which needs root, or of the user.
         at_boot: Restart it even while a lifecycle script runs.
+        deep: Compare the files themselves (sizes and hashes), not only names and versions.
+        refresh_every: Look again after this long, whatever the witnesses say: `90s`, `30m`, `12h`, `7d`. Default: the
+            task's own
         check: Report what would change, and change nothing.
         home: Folder of state, lock, log and caches; default as on the command line.
         lock_timeout: Seconds to wait for another run; None waits as long as it takes.

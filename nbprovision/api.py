@@ -219,7 +219,8 @@ def _documentation(kind: type[Task[Any]]) -> str:
     import typing
 
     lines = [inspect.getdoc(kind) or "", "", "Args:"]
-    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for name, hint in sorted(hints.items(), key=lambda item: item[0] in Task.__struct_fields__):  # its own first
         descriptions = [
             meta.description for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, msgspec.Meta)
         ]

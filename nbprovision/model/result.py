@@ -15,8 +15,15 @@ Proof = Literal["witness", "check"]
 class Change(msgspec.Struct, frozen=True):
     """One difference between the actual and the wanted state.
 
-    ``before`` and ``after`` are versions for packages, whole texts for files (secrets masked by the reporter), None for
-    what is not there. ``kind`` says how to show it; ``channel`` is where a package comes from.
+    Attributes:
+        action: What is done, in one of the words that the task lists: `install`, `write`, `remove`.
+        target: The package, file, kernel or setting.
+        before: The version of a package or the whole text of a file before the change, secrets masked by the reporter;
+            None for what is missing.
+        after: The same after the change.
+        kind: How to show it.
+        channel: The conda channel of a package.
+
     """
 
     action: str
@@ -58,6 +65,15 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one task.
 
     Attributes:
+        name: The name of the task in the playbook.
+        task: Its kind, such as `ensure_kernel`.
+        status: How it ended.
+        proof: What the status rests on: unchanged witnesses, or a check of the machine.
+        seconds: The time that it took.
+        changes: The differences that it removed; with ``check`` those that it would remove.
+        warnings: What the user should know.
+        error: Why it failed, if it did.
+        check_only: Nothing was changed because ``check`` was set.
         values: What else it has to say to the tasks after it.
         pending: With ``check``: something would have been done, whatever is made of the result.
         forgiven: Why a failure is none of the run: `ignore_errors`, or a block that knows what to do about it.

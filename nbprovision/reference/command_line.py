@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
+_CODE = re.compile(r"(`[^`]*`)")
+# Options and addresses, which are literal wherever they stand.
+_LITERAL = re.compile(r"(?<![\w-])(--?[a-z][\w-]*|\w+://[^\s,;:)]+)")
 _MARKDOWN = str.maketrans({"|": "\\|", "*": "\\*", "<": "&lt;", "_": "\\_"})
 
 
@@ -76,4 +80,7 @@ def _value(action: argparse.Action) -> str:
 
 
 def _escaped(text: str) -> str:
-    return " ".join(text.split()).translate(_MARKDOWN)
+    """A help text as Markdown in a table's cell."""
+    parts = _CODE.split(" ".join(text.split()))
+    marked = _CODE.split("".join(part if part.startswith("`") else _LITERAL.sub(r"`\1`", part) for part in parts))
+    return "".join(part.replace("|", "\\|") if part.startswith("`") else part.translate(_MARKDOWN) for part in marked)

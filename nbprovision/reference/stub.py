@@ -62,19 +62,18 @@ def stub(
             (
                 field.name,
                 _annotation(msgspec.inspect.type_info(field.type), paths=_holds_paths(field.type)),
-                field.required,
+                "" if field.required else _default(_default_of(field)),
             )
             for field in sorted(msgspec.structs.fields(kind), key=lambda field: not field.required)
         ]
-        parameters += [(own, annotation, False) for own, (annotation, _, _) in settings[name].items()]
-        lines += [_signature(name, [("*", "", True), *parameters], "Result", texts[name])]
+        parameters += [(own, annotation, _default(value)) for own, (annotation, value, _) in settings[name].items()]
+        lines += [_signature(name, [("*", "", ""), *parameters], "Result", texts[name])]
     return _HEAD + "\n".join(lines) + "\n"
 
 
-def _signature(name: str, parameters: list[tuple[str, str, bool]], returns: str, text: str) -> str:
+def _signature(name: str, parameters: list[tuple[str, str, str]], returns: str, text: str) -> str:
     words = [
-        parameter + (f": {annotation}" if annotation else "") + ("" if required else " = ...")
-        for parameter, annotation, required in parameters
+        parameter + (f": {annotation}" if annotation else "") + default for parameter, annotation, default in parameters
     ]
     body = "".join(f"    {word},\n" for word in words)
     raw = "r" * ("\\" in text)
@@ -89,13 +88,24 @@ def _filled(line: str) -> str:
     return textwrap.fill(line, _WIDTH, subsequent_indent=more, break_long_words=False, break_on_hyphens=False)
 
 
-def _written(function: Any) -> list[tuple[str, str, bool]]:
+def _default(value: Any) -> str:
+    """The default of a parameter, if it is short enough for a stub."""
+    plain = value is None or isinstance(value, (bool, int, float, str)) or value in ((), [], {})
+    return f" = {value!r}" if plain else " = ..."
+
+
+def _default_of(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+
+
+def _written(function: Any) -> list[tuple[str, str, str]]:
     """The parameters of a handwritten function."""
-    parameters: list[tuple[str, str, bool]] = []
+    parameters: list[tuple[str, str, str]] = []
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY and ("*", "", True) not in parameters:
-            parameters.append(("*", "", True))
-        parameters.append((parameter.name, str(parameter.annotation), parameter.default is parameter.empty))
+        if parameter.kind is parameter.KEYWORD_ONLY and ("*", "", "") not in parameters:
+            parameters.append(("*", "", ""))
+        default = "" if parameter.default is parameter.empty else _default(parameter.default)
+        parameters.append((parameter.name, str(parameter.annotation), default))
     return parameters
 
 

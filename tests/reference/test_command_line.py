@@ -31,7 +31,7 @@ def test_the_page_is_the_parsers_own() -> None:
 
 def test_every_part_of_a_parser_is_on_the_page_and_nothing_hidden() -> None:
     parser = argparse.ArgumentParser(prog="x", description="Do it <now>.", epilog="examples:\n  x a|b", add_help=True)
-    parser.add_argument("files", nargs="+", metavar="FILE", help="the files")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="with --far or `a --b` from https://HOST/a_b")
     parser.add_argument("-n", "--number", type=int, default=3, help="how many_times; default: %(default)s")
     parser.add_argument("--kind", choices=["a", "b"], required=True, help="the kind")
     parser.add_argument("--name", action="append", help="a name")
@@ -42,7 +42,7 @@ def test_every_part_of_a_parser_is_on_the_page_and_nothing_hidden() -> None:
         "## nbprovision x", "", "Do it &lt;now>.", "",
         "```text", "nbprovision x --kind a|b [options] ACTION ... FILE...", "```", "",
         "| argument | meaning |", "|---|---|",
-        "| `FILE` | the files |",
+        "| `FILE` | with `--far` or `a --b` from `https://HOST/a_b` |",
         "| `-n`, `--number NUMBER` | how many\\_times; default: 3 |",
         "| `--kind a\\|b` | the kind |",
         "| `--name NAME` | a name; repeatable |", "",

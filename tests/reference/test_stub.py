@@ -20,6 +20,8 @@ from nbprovision.reference.stub import stub
 from nbprovision.system.process import ChildEnded
 
 STUB = Path(nbprovision.__file__).with_suffix(".pyi")
+PAGE = STUB.parents[1] / "docs/api.md"
+BEGIN = "<!-- functions and classes, made by: python -m tests.reference.test_stub -->\n"
 
 
 def made_again() -> str:
@@ -30,6 +32,24 @@ def made_again() -> str:
     text = stub(classes, {"run_playbook": api.run_playbook}, kinds, settings, texts)
     formatted = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(STUB), "-"]
     return subprocess.run(formatted, input=text, capture_output=True, text=True, check=True).stdout
+
+
+def page_made_again() -> str:
+    """The page of the API: what the site shows there comes from the stub and from the classes' own docstrings."""
+    classes = [name for name in api.__all__ if isinstance(getattr(api, name), type)]
+    parts = {
+        "Functions": ["run_playbook", *Catalogue()],
+        "Results": [name for name in classes if not issubclass(getattr(api, name), Exception)],
+        "Errors": [name for name in classes if issubclass(getattr(api, name), Exception)],
+    }
+    text = "".join(
+        f"\n## {part}\n" + "".join(f"\n::: nbprovision.{name}\n" for name in names) for part, names in parts.items()
+    )
+    return f"{PAGE.read_text().partition(BEGIN)[0]}{BEGIN}{text}"
+
+
+def test_the_page_has_every_function_and_class() -> None:
+    assert PAGE.read_text() == page_made_again(), "python -m tests.reference.test_stub writes it again"
 
 
 def test_the_stub_is_the_definitions_own() -> None:
@@ -87,3 +107,4 @@ def test_an_error_travels_between_processes(error: ProvisionError) -> None:
 
 if __name__ == "__main__":
     STUB.write_text(made_again())
+    PAGE.write_text(page_made_again())
