@@ -12,6 +12,7 @@ zensical: a page or an anchor that does not exist.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import subprocess
@@ -22,6 +23,7 @@ from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATION = ROOT / "docs/site/zensical.toml"
+_AT_THE_TOP = ("README.md", "CHANGELOG.md", "SECURITY.md")  # pages beside those of docs
 _FENCED = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _CELL_CODE = re.compile(r"(?<!`)`[^`\n]+`")
@@ -39,7 +41,7 @@ def place(path: PurePosixPath) -> PurePosixPath | None:
             return PurePosixPath(*rest)
         case ["playbooks", *_]:
             return path.with_suffix(".md") if path.suffix == ".yml" else _CATALOGUE if not path.suffix else None
-        case ["README.md" | "CHANGELOG.md"]:
+        case [name] if name in _AT_THE_TOP:
             return PurePosixPath(path.name.lower())
     return None
 
@@ -47,7 +49,7 @@ def place(path: PurePosixPath) -> PurePosixPath | None:
 def pages() -> Iterator[tuple[PurePosixPath, bytes]]:
     """Each file of the site before zensical, with its content."""
     playbooks = sorted((ROOT / "playbooks").rglob("*.yml"))
-    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*")), *playbooks):
+    for path in (*(ROOT / name for name in _AT_THE_TOP), *sorted((ROOT / "docs").rglob("*")), *playbooks):
         source = PurePosixPath(path.relative_to(ROOT))
         target = place(source)
         if target is None or not path.is_file():
@@ -124,6 +126,16 @@ def stage(folder: Path) -> None:
             path.unlink()
 
 
+def staged(folder: Path) -> bool:
+    """Write what zensical reads, or print why that is impossible."""
+    try:
+        stage(folder)
+    except BrokenLinkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return False
+    return True
+
+
 def main() -> int:
     """Build the site, or serve it.
 
@@ -136,18 +148,17 @@ def main() -> int:
     parser.add_argument("--serve", action="store_true", help="show it at http://localhost:8000, and follow changes")
     options = parser.parse_args()
     folder = options.folder.absolute()
-    try:
-        stage(folder)
-    except BrokenLinkError as error:
-        print(f"error: {error}", file=sys.stderr)
+    if not staged(folder):
         return 1
     words = ["serve"] if options.serve else ["build", "--strict", "--clean"]
     # mkdocstrings reads the stub of this checkout, whatever else is installed.
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, "-m", "zensical", *words], cwd=folder, env=env) as zensical:
+    argv = [sys.executable, "-m", "zensical", *words]
+    # Control-C ends zensical as well, which says so.
+    with subprocess.Popen(argv, cwd=folder, env=env) as zensical, contextlib.suppress(KeyboardInterrupt):
         while options.serve and zensical.poll() is None:
             time.sleep(1)
-            stage(folder)
+            staged(folder)
     return int(zensical.returncode != 0)
 
 

@@ -45,14 +45,13 @@ STATES = {
 }
 
 
-@pytest.fixture(scope="module", params=list(VERSIONS))
-def jupyterlab(request: pytest.FixtureRequest, shared_cache: Path) -> Path:
-    """The environment of a JupyterLab."""
+def environment(cache: Path, version: str) -> Path:
+    """The environment of a JupyterLab, kept in the tests' cache."""
     uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-    prefix = shared_cache / f"jupyterlab-{request.param}-{sys.version_info.major}.{sys.version_info.minor}"
-    env = {**os.environ, **registry_settings(), "UV_CACHE_DIR": str(shared_cache / "uv")}
-    packages = [VERSIONS[request.param], "ipykernel", "setuptools<81"]
-    with (shared_cache / "jupyterlab.lock").open("w") as lock:
+    prefix = cache / f"jupyterlab-{version}-{sys.version_info.major}.{sys.version_info.minor}"
+    env = {**os.environ, **registry_settings(), "UV_CACHE_DIR": str(cache / "uv")}
+    packages = [VERSIONS[version], "ipykernel", "setuptools<81"]
+    with (cache / "jupyterlab.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (prefix / "bin/python").exists():
             subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(prefix)], env=env, check=True)
@@ -63,13 +62,18 @@ def jupyterlab(request: pytest.FixtureRequest, shared_cache: Path) -> Path:
     return prefix
 
 
+@pytest.fixture(scope="module", params=list(VERSIONS))
+def jupyterlab(request: pytest.FixtureRequest, shared_cache: Path) -> Path:
+    return environment(shared_cache, request.param)
+
+
 class Lab:
     """A user's JupyterLab on a notebook instance, and a browser that shows it."""
 
     def __init__(self, prefix: Path, env: dict[str, str], folder: Path) -> None:
         self.env = {**env, "PATH": f"{prefix}/bin:{env['PATH']}"}
         self.volume = folder / "SageMaker"
-        self.volume.mkdir()
+        self.volume.mkdir(exist_ok=True)
         self.home = Path(env["HOME"])
         self.log = folder / "server.log"
         self.prefix = prefix
