@@ -37,10 +37,15 @@ def test_commands(page: str, block: Block) -> None:
 
 
 def is_playbook(block: Block) -> bool:
-    """Whether it has plays of nbprovision: not a file of another kind, nor one of Ansible's with modules by their whole names."""
+    """Whether it has plays of nbprovision with its own tasks.
+
+    A file of another kind has none. Ansible's plays have modules by their whole names, and plays with task folders are
+    run by tests/reference/test_own_tasks_page.py.
+    """
     documents = yaml.safe_load(block.text)
     plays = [entry for entry in documents if isinstance(entry, dict)] if isinstance(documents, list) else []
-    return any({"tasks", "root_tasks"} & set(play) for play in plays) and "nbprovision.notebook." not in block.text
+    other = "nbprovision.notebook." in block.text or any("task_folders" in play for play in plays)
+    return not other and any({"tasks", "root_tasks"} & set(play) for play in plays)
 
 
 # They depend on the reader's machine, and on files and variables that the page only mentions.
