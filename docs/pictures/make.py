@@ -115,9 +115,10 @@ def report(folder: Path, cache: Path) -> None:
 
 def panel(folder: Path, cache: Path) -> None:
     """The panel of JupyterLab after a run that failed: a package that no index has."""
-    from tests.labextension.test_in_jupyterlab import ITEM, Lab, environment
+    from tests.labextension.test_in_jupyterlab import Lab
     from tests.support.at_work import until
-    from tests.support.jupyter_server import Server
+    from tests.support.jupyter_server import TOKEN, Server
+    from tests.support.jupyterlab import Page, environment
 
     with machine(cache, package="no-such-package-anywhere") as user:
         extension = user.volume / "extension.yml"
@@ -130,13 +131,13 @@ def panel(folder: Path, cache: Path) -> None:
         lab = Lab(environment(cache, "newest"), user.env, user.volume.parent)
         process = lab.serve()
         try:
-            lab.url = Server(lab.home, process.pid).url
+            server = Server(lab.home, process.pid)
             with browser(1200, 800, user.volume.with_name("browser")) as driver:
-                lab.driver = driver
-                lab.open()
-                until(lambda: lab.script(ITEM).startswith("nbprovision: failed"))
-                lab.open_panel()
-                lab.script("document.querySelectorAll('.Toastify').forEach(toast => toast.remove())")
+                page = Page(driver, server.url, TOKEN)
+                page.open()
+                until(lambda: page.item.startswith("nbprovision: failed"))
+                page.open_panel()
+                page.script("document.querySelectorAll('.Toastify').forEach(toast => toast.remove())")
                 driver.save_screenshot(str(folder / "panel.png"))
         finally:
             process.terminate()

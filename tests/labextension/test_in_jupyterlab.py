@@ -5,13 +5,9 @@ Their environments are kept in the tests' cache.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
-import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,12 +17,11 @@ import pytest
 
 from nbprovision.report import status_file
 from nbprovision.report.status_file import FILE, Fault, Lost, StatusFile, TaskState
-from tests.conftest import registry_settings
 from tests.support import on_volume
 from tests.support.at_work import until
 from tests.support.browser import browser, needs_chromium
 from tests.support.jupyter_server import OPTIONS, TOKEN, Server
-from tests.support.jupyterlab import VERSIONS, Page
+from tests.support.jupyterlab import VERSIONS, Page, environment
 
 pytestmark = [pytest.mark.proof, pytest.mark.network, needs_chromium]
 
@@ -45,25 +40,9 @@ STATES = {
 }
 
 
-def environment(cache: Path, version: str) -> Path:
-    """The environment of a JupyterLab, kept in the tests' cache."""
-    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-    prefix = cache / f"jupyterlab-{version}-{sys.version_info.major}.{sys.version_info.minor}"
-    env = {**os.environ, **registry_settings(), "UV_CACHE_DIR": str(cache / "uv")}
-    packages = [VERSIONS[version], "ipykernel", "setuptools<81"]
-    with (cache / "jupyterlab.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (prefix / "bin/python").exists():
-            subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(prefix)], env=env, check=True)
-        argv = [uv, "pip", "install", "--quiet", "--upgrade", "--python", str(prefix / "bin/python"), *packages]
-        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"NO BROWSER TEST: JupyterLab cannot be installed here: {done.stderr[-300:]}")
-    return prefix
-
-
 @pytest.fixture(scope="module", params=list(VERSIONS))
 def jupyterlab(request: pytest.FixtureRequest, shared_cache: Path) -> Path:
+    """The environment of a JupyterLab."""
     return environment(shared_cache, request.param)
 
 

@@ -1,9 +1,18 @@
-"""The extension as a person sees it in JupyterLab, in a real browser."""
+"""JupyterLab in an environment of its own, and the extension as a person sees it there, in a real browser."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.conftest import registry_settings
 from tests.support.at_work import until
 
 # The oldest is the oldest release that Python 3.11 runs.
@@ -13,6 +22,23 @@ _SHOWN = "const e = document.querySelector('.nbprovision-item'); return e !== nu
 _CARDS = "return [...document.querySelectorAll('.jp-LauncherCard')].map(e => e.innerText.trim())"
 _PANEL = "return document.querySelector('#nbprovision-panel')?.innerText ?? ''"
 _LOOK_AGAIN = "document.dispatchEvent(new Event('visibilitychange'))"
+
+
+def environment(cache: Path, version: str) -> Path:
+    """The environment of a JupyterLab, kept in the tests' cache."""
+    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+    prefix = cache / f"jupyterlab-{version}-{sys.version_info.major}.{sys.version_info.minor}"
+    env = {**os.environ, **registry_settings(), "UV_CACHE_DIR": str(cache / "uv")}
+    packages = [VERSIONS[version], "ipykernel", "setuptools<81"]
+    with (cache / "jupyterlab.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (prefix / "bin/python").exists():
+            subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(prefix)], env=env, check=True)
+        argv = [uv, "pip", "install", "--quiet", "--upgrade", "--python", str(prefix / "bin/python"), *packages]
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"NO BROWSER TEST: JupyterLab cannot be installed here: {done.stderr[-300:]}")
+    return prefix
 
 
 class Page:
