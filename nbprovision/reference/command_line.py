@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 _CODE = re.compile(r"(`[^`]*`)")
 # Options and addresses, which are literal wherever they stand.
@@ -12,16 +12,23 @@ _LITERAL = re.compile(r"(?<![\w-])(--?[a-z][\w-]*|\w+://[^\s,;:)]+)")
 _MARKDOWN = str.maketrans({"|": "\\|", "*": "\\*", "<": "&lt;", "_": "\\_"})
 
 
-def page(commands: Mapping[str, argparse.ArgumentParser]) -> str:
+def page(parser: argparse.ArgumentParser) -> str:
     """Describe each command under a heading of its own, and its actions below it.
 
     The text is the same with every version of Python, whose own help differs in line breaks and order.
 
     Args:
-        commands: The parsers, each by the name of its command.
+        parser: The parser of the whole command line, with all commands configured.
 
     """
-    return "\n".join(line for name, parser in commands.items() for line in _command(f"nbprovision {name}", parser, 2))
+    return "\n".join(_commands(parser.prog, parser, 2))
+
+
+def _commands(name: str, parser: argparse.ArgumentParser, level: int) -> Iterator[str]:
+    for action in parser._actions:  # noqa: SLF001
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            for sub, child in action.choices.items():
+                yield from _command(f"{name} {sub}", child, level)
 
 
 def _command(name: str, parser: argparse.ArgumentParser, level: int) -> Iterator[str]:
@@ -32,10 +39,7 @@ def _command(name: str, parser: argparse.ArgumentParser, level: int) -> Iterator
         yield from ("| argument | meaning |", "|---|---|", *(_row(parser, action) for action in actions), "")
     if parser.epilog:
         yield from ("```text", parser.epilog.strip(), "```", "")
-    for action in parser._actions:  # noqa: SLF001
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            for sub, child in action.choices.items():
-                yield from _command(f"{name} {sub}", child, level + 1)
+    yield from _commands(name, parser, level + 1)
 
 
 def _usage(parser: argparse.ArgumentParser) -> Iterator[str]:
