@@ -35,7 +35,7 @@ class Details(msgspec.Struct, frozen=True):
     def of(cls, package: Package) -> Details:
         """The content of the record that a solved package will have, without the specs of users."""
         subdir = package.url.split("/")[-2]
-        return cls(package.name, package.version, package.build, package.channel, subdir, requested_specs=[])
+        return cls(package.name, package.version, package.build, package.channel, subdir)
 
     @property
     def home(self) -> str:

@@ -181,9 +181,13 @@ class Session:
         return results, content
 
     def _load(self) -> None:
-        """Have the engines load, which takes as long as all that comes before the first step."""
+        """Have the engines load, which takes as long as all that comes before the first step.
+
+        A task with environment variables of its own needs another process than the other tasks, at its turn.
+        """
         for step in self.steps:
-            if step.task is not None and not step.conditional:
+            given = step.call.environment if step.call is not None else {}
+            if step.task is not None and not (step.conditional or given):
                 with contextlib.suppress(ProvisionError, OSError):
                     step.task.load(self._machine)
 

@@ -126,7 +126,7 @@ def _not_imported(name: str, error: BaseException, path: Path | None) -> Invalid
             cause = f"a task file stands alone: {beside.name} beside it does not go with it"
             cure = "move the code into the task file, or make a package with entry points in nbprovision.tasks"
         else:
-            cause = f"it imports what nbprovision's own environment has, which is {sys.prefix}"
+            cause = f"a task can import only what is in nbprovision's own environment: {sys.prefix}"
             cure = "use the standard library and nbprovision.tasks; run another program by nbprovision.tasks.run"
     return InvalidPlaybook(
         f"{name} cannot be imported: {_described(error)}", cause=cause, cure=cure, position=_last_line(error, path)

@@ -82,9 +82,9 @@ _OF_SHAPES = (
     "AKIA", "ASIA", "ABIA", "ACCA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "gl", "xox", "pypi-AgE",
     "npm_", "dckr_pat_", "dapi", "hf_", "AIza", "eyJ", "PRIVATE KEY",
 )  # fmt: skip
-# A text without one of these letters has no URL, no header and no query; a shorter text has room for no key.
+# A text without any of these characters has no URL, header or query in it.
 _MARKED = re.compile(r"[/:=]")
-_SHORTEST_KEY = 15  # characters: the shortest of `SHAPES`, a token of Slack
+_SHORTEST_KEY = 15  # characters of the shortest of `SHAPES`, a token of Slack
 # All of a private key, to the end of a text that is cut short.
 _PRIVATE_KEY = (
     r"(?s)(?P<begin>-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----).*?"

@@ -224,6 +224,12 @@ def test_the_engine_loads_while_the_run_prepares_its_first_step(
     assert events == ["engine", "steps"], "one process for both environments"
 
     events.clear()
+    own = f"{{{task.replace('NAME', 'three')}, environment: {{LEVEL: '1'}}}}"
+    path.write_text(f"- tasks: [{own}]")
+    assert all(result.changed for result in nbprovision.run_playbook(path))
+    assert events == ["steps", "engine"], "not one that would not serve it"
+
+    events.clear()
     path.write_text(f"- tasks: [{task.replace('NAME', 'one')}]")
     assert not any(result.changed for result in nbprovision.run_playbook(path))
     assert events == ["steps"], "nothing is loaded for what is there"

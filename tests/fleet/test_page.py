@@ -80,7 +80,7 @@ def test_a_fleet_with_nothing_in_it_has_a_page(team: Team, tmp_path: Path, monke
     team.run("status", "--html", str(tmp_path / "fleet.html"))
     text = " ".join(Document(page.of_fleet(seen[0], time.time())).text.split())
     assert "0 instances" in text
-    assert "What needs a person" not in text
+    assert "Needs attention" not in text
 
 
 @needs_chromium

@@ -208,7 +208,7 @@ MISTAKES = {
     "raises": (MOTD + "\n1 / 0\n", "ensure_motd.py cannot be imported: ZeroDivisionError", "42"),
     "exits": (MOTD + "\nraise SystemExit\n", "ensure_motd.py cannot be imported: SystemExit", "42"),
     "sibling": (MOTD + "\nimport helper\n", "a task file stands alone: helper.py beside it", "42"),
-    "no module": (MOTD + "\nimport no_such_module\n", "it imports what nbprovision's own environment has", "42"),
+    "no module": (MOTD + "\nimport no_such_module\n", "can import only what is in nbprovision's own environment", "42"),
     "no class": (MOTD.replace("EnsureMotd", "EnsureModt"), "has no class EnsureMotd; did you mean 'EnsureModt'", "1:1"),
     "no task": (MOTD.replace("Task[str | None], frozen=True, kw_only=True", ""), "EnsureMotd is not a task", "12:1"),
     "no method": (MOTD.replace("def apply", "def aply"), "EnsureMotd has no apply()\nevery task needs it", "12:1"),
