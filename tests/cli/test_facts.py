@@ -462,3 +462,14 @@ def test_the_home_is_chosen(env: dict[str, str], tmp_path: Path) -> None:
     assert found["home"] == {"path": f"{tmp_path}/elsewhere", "exists": True}
     shutil.rmtree(tmp_path / "elsewhere")
     assert facts.document(Machine(env, home=tmp_path / "elsewhere", root=tmp_path))["environments"] == []
+
+
+def test_no_engine_and_no_lock_is_loaded_for_them(env: dict[str, str]) -> None:
+    """They are for prompts and scripts, and the imports would take as long as the rest."""
+    code = (
+        "import sys; from nbprovision.cli import main; main(['facts']);"
+        "print([name for name in sys.modules if name.startswith(('nbprovision.engine.', 'nbprovision.lock.folder'))],"
+        " file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "[]"

@@ -9,7 +9,7 @@ import pytest
 
 from nbprovision.catalogue import Catalogue
 from nbprovision.conda.ensure_conda_pkg import EnsureCondaPkg
-from nbprovision.lock import folder, locked_run, pylock, read, requests
+from nbprovision.lock import folder, locked_run, pylock, requests
 from nbprovision.lock.folder import Lock
 from nbprovision.lock.make import Upgrade, make
 from nbprovision.lock.requests import EnvironmentRequest
@@ -44,7 +44,7 @@ class Repository:
         wanted = self.collected(machine)
         made = make(machine, wanted, self.folder, platforms or (conda_subdir(),), upgrade=Upgrade())
         folder.replace(self.folder, made.files)
-        return read(self.folder, home=machine.user_home)
+        return folder.read(self.folder, home=machine.user_home)
 
 
 @pytest.fixture

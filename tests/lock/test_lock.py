@@ -17,7 +17,6 @@ from packaging.pylock import Pylock
 from rattler import LockFile
 from uv import find_uv_bin
 
-from nbprovision import lock
 from nbprovision.__main__ import main
 from nbprovision.engine.guard import run_lock
 from nbprovision.lock import folder as lock_folder
@@ -34,12 +33,15 @@ ROOT = Path(__file__).parents[2]
 
 def versions(team: Team, platform: str = "linux-64", name: str = "fraud") -> dict[str, str]:
     """The locked conda packages."""
-    return {package.name: package.version for package in lock.read(team.lock_folder).environments[name].conda[platform]}
+    return {
+        package.name: package.version
+        for package in lock_folder.read(team.lock_folder).environments[name].conda[platform]
+    }
 
 
 def distributions(team: Team, name: str = "fraud") -> dict[str, str]:
     """The locked distributions."""
-    path = lock.read(team.lock_folder).environments[name].pylock
+    path = lock_folder.read(team.lock_folder).environments[name].pylock
     return {} if path is None else {entry["name"]: entry["version"] for entry in pylock.read(path)["packages"]}
 
 
@@ -67,7 +69,7 @@ class TestPlatforms:
     def test_reading_gives_every_package_with_its_digest(self, team: Team) -> None:
         team.standard()
         assert team.lock(*BOTH) == 0
-        read = lock.read(team.lock_folder)
+        read = lock_folder.read(team.lock_folder)
         assert read.platforms == ("linux-64", "linux-aarch64")
         alpha = next(entry for entry in read.environments["fraud"].conda["linux-aarch64"] if entry.name == "alpha")
         assert (alpha.version, alpha.build, alpha.subdir) == ("1.0", "0", "linux-aarch64")
@@ -112,9 +114,9 @@ class TestPlatforms:
         team.standard()
         assert team.lock(*BOTH) == 0
         assert team.lock() == 0
-        assert lock.read(team.lock_folder).platforms == ("linux-64", "linux-aarch64")
+        assert lock_folder.read(team.lock_folder).platforms == ("linux-64", "linux-aarch64")
         assert team.lock("--platform", "linux-64") == 0
-        assert lock.read(team.lock_folder).platforms == ("linux-64",)
+        assert lock_folder.read(team.lock_folder).platforms == ("linux-64",)
 
     def test_cuda_is_a_platform_of_its_own(self, team: Team) -> None:
         """Another environment of the lock must not seem to need a GPU."""
@@ -126,7 +128,7 @@ class TestPlatforms:
             - ensure_conda_env: {{name: cpu, packages: [torch], channels: ["{team.url}"]}}
         """)
         assert team.lock("--platform", "linux-64") == 0
-        read = lock.read(team.lock_folder)
+        read = lock_folder.read(team.lock_folder)
         builds = {name: entry.conda["linux-64"][0].build for name, entry in read.environments.items()}
         assert builds == {"gpu": "cuda_0", "cpu": "cpu_0"}
         named = {platform.name: platform for platform in LockFile.from_path(team.lock_folder / "pixi.lock").platforms()}
@@ -159,7 +161,7 @@ class TestAgain:
         files = team.files()
         assert "https://playbook.invalid/channel/noarch/beta-1.0-0.tar.bz2" in files["pixi.lock"]
         assert not any(str(tmp_path) in text for text in files.values())
-        read = lock.read(team.lock_folder)
+        read = lock_folder.read(team.lock_folder)
         package = next(entry for entry in read.environments["fraud"].conda["linux-64"] if entry.name == "beta")
         assert read.here(package.url) == (team.folder / "channel/noarch/beta-1.0-0.tar.bz2").as_uri()
 
@@ -227,7 +229,7 @@ class TestAgain:
             assert lock_folder.exists(folder)
             if mode == 0:
                 with pytest.raises(InvalidPlaybook, match="the lock cannot be read"):
-                    lock.read(folder)
+                    lock_folder.read(folder)
             with pytest.raises(TaskFailed, match="cannot write into"):
                 lock_folder.replace(folder, {"index.json": "[]"})
         finally:
@@ -271,7 +273,9 @@ class TestAgain:
             - ensure_venv: {path: ./a-b, packages: [plum]}
         """)
         assert team.lock() == 0
-        names = {name: environment.pylock for name, environment in lock.read(team.lock_folder).environments.items()}
+        names = {
+            name: environment.pylock for name, environment in lock_folder.read(team.lock_folder).environments.items()
+        }
         assert names == {"a-b": team.lock_folder / "pylock.a-b.toml", "a.b": team.lock_folder / "pylock.a-b-2.toml"}
 
     def test_what_another_one_wrote_meanwhile_is_read(self, team: Team) -> None:
@@ -612,7 +616,7 @@ def test_sixty_environments_are_locked_and_installed(team: Team, capsys: pytest.
     first = team.files()
     assert team.lock() == 0
     assert team.files() == first
-    assert len(lock.read(team.lock_folder).environments) == 60
+    assert len(lock_folder.read(team.lock_folder).environments) == 60
     assert main(["run", str(team.playbook), "--locked", "--format", "json"]) == 0, capsys.readouterr().err
     capsys.readouterr()
     team.server.requests.clear()

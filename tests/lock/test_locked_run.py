@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nbprovision import lock
+from nbprovision.lock import folder as lock_folder
 from tests.conftest import Channel
 from tests.engine.test_runs import COUNTER
 from tests.support.file_server import FileServer, serving_files
@@ -90,7 +90,7 @@ class Team:
         return {path.name for path in self.prefix.glob("lib/python*/site-packages/*.dist-info")}
 
     def locked(self) -> dict[str, tuple[str, str]]:
-        content = lock.read(self.folder / "team.lock", home=self.home).environments["fraud"].conda
+        content = lock_folder.read(self.folder / "team.lock", home=self.home).environments["fraud"].conda
         return {package.name: (package.version, package.sha256) for package in next(iter(content.values()))}
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nbprovision import lock
 from nbprovision.__main__ import main
 from nbprovision.catalogue import Catalogue
+from nbprovision.lock import folder as lock_folder
 from nbprovision.lock import requests
 from nbprovision.lock.index import LockedOrigin, Origin, differences
 from nbprovision.lock.places import PLAYBOOK
@@ -125,7 +125,7 @@ class TestCheck:
         assert team.lock("--check", "--upgrade") == 5
 
     def test_a_run_can_ask_the_same(self, locked: Team) -> None:
-        read = lock.read(locked.lock_folder)
+        read = lock_folder.read(locked.lock_folder)
         wanted = requests.collect(locked.playbook, Machine(), Catalogue(), {})
         assert read.stale(wanted) == []
         locked.write(tasks(locked, specs="python"))
@@ -178,10 +178,10 @@ def test_a_damaged_lock_is_an_error_with_a_cure(tmp_path: Path, damage: object, 
     )
     (folder / "pixi.lock").write_text("version: 7\nplatforms: []\nenvironments: {}\npackages: []\n")
     (folder / "pylock.x.toml").write_text('lock-version = "1.0"\ncreated-by = "x"\npackages = []\n')
-    assert lock.read(folder).environments["x"].conda == {}
+    assert lock_folder.read(folder).environments["x"].conda == {}
     damage(folder)  # type: ignore[operator]
     with pytest.raises(InvalidPlaybook) as caught:
-        lock.read(folder)
+        lock_folder.read(folder)
     assert expected in caught.value.message
     assert caught.value.cure
 
@@ -226,7 +226,7 @@ def test_a_lock_of_an_earlier_version_is_read(team: Team) -> None:
         - ensure_pip_pkg: {env: fraud, packages: [pear]}
     """)
     assert team.lock("--check") == 0
-    fraud = lock.read(team.lock_folder).environments["fraud"]
+    fraud = lock_folder.read(team.lock_folder).environments["fraud"]
     assert {platform: len(packages) for platform, packages in fraud.conda.items()} == {
         "linux-64": 4,
         "linux-aarch64": 4,
