@@ -23,7 +23,7 @@ class EnsureCondaChannel(Task[ChannelState], frozen=True, kw_only=True):
     the folder in the ``channels`` of ``ensure_conda_env``.
 
     The same Python and wheels give packages and indexes of the same bytes, in any folder, at any time. The variable
-    ``SOURCE_DATE_EPOCH`` sets the time of their files.
+    ``SOURCE_DATE_EPOCH`` sets the time of their files; a Python source has an earlier one, made from its content.
     """
 
     actions = {

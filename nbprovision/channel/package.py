@@ -29,13 +29,15 @@ NATIVE = f"linux-{'aarch64' if os.uname().machine == 'aarch64' else '64'}"
 _MACHINE = "aarch64" if NATIVE.endswith("aarch64") else "x86_64"
 # One time for all files, so that the same input gives the same bytes.
 _EPOCH = 1_700_000_000
+# Python takes its compiled file for that of a new source if both sources have the same size and time (PEP 552).
+_SOURCES_APART = 365 * 24 * 3600  # seconds before that time
 # The times of a zip are those of FAT: two seconds apart, from 1980 to 2107.
 _ZIP_TIMES = (315_532_800, 4_354_819_198)
 _LEVEL = 1  # zstd; level 19 takes fifteen times as long and saves a fifth
 
 
 def build_time() -> int:
-    """The time of every file of a package, in seconds since 1970: a fixed one, or that of SOURCE_DATE_EPOCH.
+    """The latest time of a package's files, in seconds since 1970: a fixed one, or that of SOURCE_DATE_EPOCH.
 
     https://reproducible-builds.org/specs/source-date-epoch/
 
@@ -167,6 +169,8 @@ class Package:
                     archive.addfile(member)
                 else:
                     content, member.mode = files[path]
+                    if path.endswith(".py"):
+                        member.mtime = _source_time(content, self._time)
                     member.size = len(content)
                     archive.addfile(member, io.BytesIO(content))
         return buffer.getvalue()
@@ -188,6 +192,12 @@ class Package:
         if kind == "hardlink" and self._files[path][2]:
             entry |= {"prefix_placeholder": PLACEHOLDER, "file_mode": "text"}
         return entry
+
+
+def _source_time(content: bytes, latest: int) -> int:
+    """The time of a source of Python: in each version another one, and for the same content the same."""
+    number = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
+    return latest - number % min(_SOURCES_APART, latest + 1)
 
 
 def compressed(data: bytes) -> bytes:

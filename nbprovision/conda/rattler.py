@@ -35,7 +35,7 @@ from nbprovision.conda.query import (
 from nbprovision.conda.records import Details
 from nbprovision.conda.solution import Solution, archive_of, coming, identity, is_in, mark, unpacked
 from nbprovision.conda.specs import Spec, parse
-from nbprovision.machine import caches, network, platform, protection
+from nbprovision.machine import caches, network, package_files, platform, protection
 from nbprovision.machine.distributions import normalized
 from nbprovision.machine.environments import META, CondaRecord, installed
 from nbprovision.machine.network import NetworkFailed, Server, network_failure
@@ -92,6 +92,7 @@ class RattlerSolution(Solution):
         for record in installed(prefix):
             if identity(record) not in staying:
                 bookkeeping.correct_paths(record.path)
+                package_files.remove_compiled(prefix, health.listed_files(record))
         request = InstallRequest(
             solution=self._number,
             prefix=os.path.abspath(prefix),

@@ -78,6 +78,32 @@ def _tidy(top: Path, starts: Iterable[Path]) -> None:
         remove_empty(Path(cache), top)
 
 
+def remove_compiled(prefix: Path, files: Iterable[str]) -> None:
+    """Remove what Python has compiled from sources that are about to be replaced or removed.
+
+    Python takes a compiled file for that of the new source if both sources have the same size and time (PEP 552). In
+    packages that are built reproducibly, all files have one time.
+
+    Args:
+        prefix: The environment.
+        files: Paths of a package's files below it; compiled files among them stay.
+
+    """
+    listed = set(files)
+    sources: dict[str, set[str]] = {}
+    for file in listed:
+        if file.endswith(".py"):
+            folder, name = os.path.split(file)
+            sources.setdefault(folder, set()).add(name)
+    for folder, names in sources.items():
+        cache = prefix / folder / _CACHE
+        # Files that this user may not remove stay.
+        with contextlib.suppress(OSError, TaskFailed):
+            for name in os.listdir(cache):
+                if f"{folder}/{_CACHE}/{name}" not in listed and _has_source(name, names):
+                    remove(cache / name)
+
+
 def _has_source(name: str, sources: set[str]) -> bool:
     """Whether a cached file belongs to one of the sources: ``NAME.TAG.pyc`` (PEP 3147), and files of other tools."""
     words = name.split(".")

@@ -359,9 +359,32 @@ class TestBuilding:
             assert {member.date_time for member in archive.infolist()} == {zip_time}
             payload = decompressed(archive.read(f"pkg-{path.stem}.tar.zst"))
         with tarfile.open(fileobj=io.BytesIO(payload)) as members:
-            assert {member.mtime for member in members} == {int(epoch)}
+            times = {member.name: member.mtime for member in members}
+        assert times.pop("site-packages/six.py") <= int(epoch)
+        assert set(times.values()) == {int(epoch)}
         repodata = json.loads((path.parent / "repodata.json").read_bytes())
         assert repodata["packages.conda"][path.name]["timestamp"] == int(epoch) * 1000
+
+    def test_another_content_of_a_source_has_another_time(
+        self, order: Callable[..., dict[str, Any]], tmp_path: Path
+    ) -> None:
+        """Python takes its compiled file for that of a new source of the same size and time."""
+        files = {
+            "one.py": "version = '1.0'",
+            "other.py": "version = '1.1'",
+            "same.py": "version = '1.0'",
+            "data": "1.0",
+        }
+        asked = order("six", kept=(make_wheel(tmp_path, "six", "1.0", files=files),))
+        status, _, complaint = self.built(asked)
+        assert status == 0, complaint
+        (path,) = Path(asked["channel"], "noarch").glob("six-*.conda")
+        with zipfile.ZipFile(path) as archive:
+            payload = decompressed(archive.read(f"pkg-{path.stem}.tar.zst"))
+        with tarfile.open(fileobj=io.BytesIO(payload)) as members:
+            times = {name: members.getmember(f"site-packages/{name}").mtime for name in files}
+        assert times["one.py"] == times["same.py"] != times["other.py"]
+        assert max(times.values()) == times["data"]
 
     def test_a_time_that_is_none_is_an_error(self, order: Callable[..., dict[str, Any]]) -> None:
         _, told, _ = self.built(order(), SOURCE_DATE_EPOCH="yesterday")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import py_compile
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,30 @@ def with_python(tiny: TinyChannel) -> list[str]:
     tiny.add("click", "1.0", files={f"{place}/{name}": text for name, text in FILES.items()}, depends=["python"])
     tiny.add("other", "1.0", files={f"{place}/{name}": text for name, text in OTHER.items()}, depends=["python"])
     return ["python", "click", "other"]
+
+
+def test_the_new_source_is_imported_though_size_and_time_are_those_of_the_old_one(
+    machine: Machine, tiny: TinyChannel
+) -> None:
+    """As in packages that are built reproducibly, whose files have one time (PEP 552)."""
+    tiny.add("python", "3.12.1", noarch="", files={"bin/python": "#!/bin/sh\n", "lib/python3.12/os.py": ""})
+    place = "lib/python3.12/site-packages"
+    brought = f"{place}/__pycache__/brought.{TAG}.pyc"
+    for version in ("1.0", "1.1"):
+        files = {f"{place}/one.py": f"version = '{version}'\n", f"{place}/brought.py": "", brought: version}
+        tiny.add("one", version, subdir="linux-64", files=files, depends=["python"])
+    converge(env_of(tiny, "one=1.0"), machine)
+    folder = site(prefix_of(machine))
+    (folder / "mine.py").write_text("")
+    compiled = [Path(py_compile.compile(str(folder / name), doraise=True)) for name in ("one.py", "mine.py")]
+    time_of_old = (folder / "one.py").stat().st_mtime_ns
+    converge(env_of(tiny, "one=1.1"), machine)
+    assert (folder / "one.py").stat().st_mtime_ns == time_of_old
+    words = [sys.executable, "-I", "-S", "-B", "-c", f"import sys; sys.path.insert(0, {str(folder)!r})"]
+    words[-1] += "; import one; print(one.version)"
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "1.1\n"
+    assert [path.exists() for path in compiled] == [False, True], "that of others stays"
+    assert Path(prefix_of(machine), brought).read_text() == "1.1", "that of the package is the package's"
 
 
 NEEDS_CONDA = pytest.mark.skipif("NBPROVISION_TEST_CONDA" not in os.environ, reason="it names no real conda")

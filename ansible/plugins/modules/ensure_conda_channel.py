@@ -16,7 +16,7 @@ description:
   - The packages fit machines like this one, because they use the system's shared libraries. To use the channel, name the
     folder in the V(channels) of V(ensure_conda_env).
   - The same Python and wheels give packages and indexes of the same bytes, in any folder, at any time. The variable V(SOURCE_DATE_EPOCH)
-    sets the time of their files.
+    sets the time of their files; a Python source has an earlier one, made from its content.
 options:
   path:
     description:
