@@ -83,7 +83,7 @@ def test_imports_point_down(path: Path) -> None:
 CARRY_OUT = {
     "channel": {"build", "index", "interpreter", "maker", "package", "wheel"},
     "conda": {
-        "bookkeeping", "clone", "conda_command", "engine", "solution", "packages", "command_attempt", "exact_records", "rattler", "rattler_child",
+        "bookkeeping", "byte_code", "clone", "conda_command", "engine", "solution", "packages", "command_attempt", "exact_records", "rattler", "rattler_child",
         "locking", "rattler_lock", "archives",
     },
     "files": {

@@ -31,7 +31,7 @@ from rattler.exceptions import (
     TransactionError,
 )
 
-from nbprovision.conda import exact_records
+from nbprovision.conda import byte_code, exact_records
 from nbprovision.conda.query import (
     UNSOLVABLE,
     ArchiveRequest,
@@ -44,6 +44,7 @@ from nbprovision.conda.query import (
     SolveRequest,
 )
 from nbprovision.machine import package_names
+from nbprovision.machine.environments import META
 from nbprovision.model.errors import DEFECT, REPORT, TaskFailed, nearest
 from nbprovision.system import disk_space
 from nbprovision.system.process import answer, ending_when_silent
@@ -235,6 +236,8 @@ def _records(solution: int, cache: str) -> list[rattler.RepoDataRecord]:
 
 async def _install(request: InstallRequest, reporter: _Reporter) -> None:
     solved = _records(request.solution, request.cache)
+    prefix = Path(request.prefix)
+    python = _coming_python(solved, prefix)
     try:
         await rattler.install(
             solved,
@@ -253,7 +256,18 @@ async def _install(request: InstallRequest, reporter: _Reporter) -> None:
         raise _failed(error, request, solved) from error
     _locked.pop(request.solution, None)
     del _solved[request.solution]  # only now: after a failure of the network the request comes again
-    _open_records(Path(request.prefix))
+    _open_records(prefix)
+    if python is not None:
+        byte_code.share(prefix, Path(request.cache, python))
+
+
+def _coming_python(solved: list[rattler.RepoDataRecord], prefix: Path) -> str | None:
+    """The name, version and build of the Python that an environment is about to get; None if it has this one."""
+    for record in solved:
+        if record.name.normalized == "python":
+            name = "-".join(_identity(record))
+            return None if os.path.exists(prefix / META / f"{name}.json") else name
+    return None
 
 
 def _open_records(prefix: Path) -> None:
