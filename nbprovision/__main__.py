@@ -57,9 +57,15 @@ def main(argv: list[str]) -> int:
 
             status = put_back(invocation, started)
         if status is None:
+            from nbprovision.conda import early_engine
+
+            early_engine.start(argv)
             from nbprovision.cli import main as command_line
 
-            status = command_line(argv)
+            try:
+                status = command_line(argv)
+            finally:
+                early_engine.end()
     except BrokenPipeError:  # the reader of our output has gone, which does not fail the run
         sys.stderr.close()
         return 0

@@ -182,6 +182,7 @@ STARTS = {
 MAY_START = {
     "system/commands.py",  # judges by system/trust.py what root would run
     "system/process.py",  # the same
+    "system/early_child.py",  # the same
     "__main__.py",  # this very program again, without its compiled files
     "root/tools.py",  # programs of root's own folders, by their full paths
     "root/idle_watch.py",  # a program of its own, of a user who is not root: `aws` by its full path
@@ -211,7 +212,7 @@ MAY_CHANGE = {
     **dict.fromkeys(
         (
             "pip/pip_command.py", "conda/clone.py",
-            "conda/rattler_child.py", "pip/uv_command.py",
+            "conda/byte_code.py", "conda/rattler_child.py", "pip/uv_command.py",
         ),
         "in an environment, which is judged before a task changes it (engine/guard.py)",
     ),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbprovision.conda import rattler
+from nbprovision.conda.early_engine import MODULE
 from nbprovision.conda.exact_packages import LockedPackage
 from nbprovision.conda.package_urls import take_credentials
 from nbprovision.conda.query import ArchiveRequest
@@ -48,7 +49,7 @@ def fetch(machine: Machine, packages: Iterable[LockedPackage], channels: Sequenc
 
 
 def _call(machine: Machine, request: ArchiveRequest, channels: Sequence[str]) -> None:
-    child = Child(rattler.CHILD, env=rattler.child_environment(machine, channels))
+    child = Child(MODULE, env=rattler.child_environment(machine, channels))
 
     def report(message: dict[str, Any]) -> None:
         machine.progress(message["text"], message["done"], message["total"])

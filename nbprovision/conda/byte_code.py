@@ -14,7 +14,8 @@ import threading
 from pathlib import Path
 
 from nbprovision.model.errors import ProvisionError
-from nbprovision.system.files import make_folder, move_into_place, temporary_folder
+from nbprovision.system.context import current
+from nbprovision.system.files import make_folder, move_into_place, remove, temporary_folder
 from nbprovision.system.process import DEVNULL, dying_with_parent, start
 
 _KEPT = "info/byte-code"  # in the unpacked package: an engine links what the package's own list names
@@ -30,8 +31,13 @@ for module in list(sys.modules.values()):
             marshal.loads(stream.read()[16:])
 """
 
-_lock = threading.Lock()  # environments are made side by side
-_tried: set[Path] = set()
+
+class _Tried:
+    """The packages whose byte code was compiled, or could not be; environments are made side by side."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.packages: set[Path] = set()
 
 
 def share(prefix: Path, package: Path) -> None:
@@ -49,48 +55,51 @@ def share(prefix: Path, package: Path) -> None:
         return
     kept = package / _KEPT
     with contextlib.suppress(OSError, ProvisionError):
-        with _lock:
-            if not kept.is_dir() and package not in _tried:
-                _tried.add(package)
+        tried = current(_Tried)
+        with tried.lock:
+            if not kept.is_dir() and package not in tried.packages:
+                tried.packages.add(package)
                 _compile(prefix, package, kept)
         for folder, _, names in os.walk(kept):
             place = os.path.relpath(folder, kept)
-            if names and _same_source(prefix, package, place, names[0]):
-                cache = prefix / place / "__pycache__"
-                cache.mkdir(exist_ok=True)
+            if names and _has_same_source(prefix, package, place, names[0]):
+                make_folder(prefix / place / "__pycache__")
                 for name in names:
                     with contextlib.suppress(FileExistsError):
-                        os.link(os.path.join(folder, name), cache / name)
+                        os.link(os.path.join(folder, name), prefix / place / "__pycache__" / name)
 
 
 def _compile(prefix: Path, package: Path, kept: Path) -> None:
     """Let the environment's Python compile into ``kept``; completely or not at all."""
     real = os.path.realpath(prefix)
     with temporary_folder(kept) as folder:
-        written, chosen = folder / "written", folder / "chosen"
-        make_folder(chosen)
-        words = [f"{real}/bin/python", "-I", "-S", "-X", f"pycache_prefix={written}", "-c", _PROGRAM]
-        env = {"PATH": os.defpath, "LANG": "C.UTF-8"}
-        process = start(words, env=env, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, preexec_fn=dying_with_parent())
+        words = [f"{real}/bin/python", "-I", "-S", "-X", f"pycache_prefix={folder}", "-c", _PROGRAM]
+        process = start(
+            words,
+            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            preexec_fn=dying_with_parent(),
+        )
         try:
-            if process.wait(_LIMIT) != 0:
-                return
+            status = process.wait(_LIMIT)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            status = process.wait()
+        if status != 0:
             return
-        # Python compiles into the same folders below ``pycache_prefix``: https://docs.python.org/3/library/sys.html
-        compiled = Path(f"{written}{real}")
+        # Below ``pycache_prefix`` are the folders of the sources: https://docs.python.org/3/library/sys.html
+        compiled = Path(f"{folder}{real}")
+        make_folder(compiled)
         for place, _, names in os.walk(compiled):
-            relative = os.path.relpath(place, compiled)
             for name in names:
-                if _same_source(prefix, package, relative, name):
-                    make_folder(chosen / relative)
-                    os.rename(os.path.join(place, name), chosen / relative / name)
-        move_into_place(chosen, kept)
+                if not _has_same_source(prefix, package, os.path.relpath(place, compiled), name):
+                    remove(Path(place, name))
+        move_into_place(compiled, kept)
 
 
-def _same_source(prefix: Path, package: Path, folder: str, compiled: str) -> bool:
+def _has_same_source(prefix: Path, package: Path, folder: str, compiled: str) -> bool:
     """Whether the source is a hard link to the package's: then its time and size, by which Python compares, stay.
 
     A source with the prefix in it differs in each environment.

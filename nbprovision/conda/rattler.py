@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from nbprovision.conda import bookkeeping, health
+from nbprovision.conda.early_engine import MODULE
 from nbprovision.conda.package_urls import has_credentials, take_credentials
 from nbprovision.conda.query import (
     Attempt,
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from nbprovision.machine.machine import Machine
     from nbprovision.system.process import Child
 
-CHILD = "nbprovision.conda.rattler_child"
 _changed = threading.Condition()
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -248,7 +248,7 @@ def load(machine: Machine, channels: Sequence[str], cuda: str | None) -> None:
     from nbprovision.system.process import hire
 
     if not any(map(has_credentials, channels)):
-        hire(CHILD, {**child_environment(machine, channels), **platform.cuda_override(cuda, machine.env)})
+        hire(MODULE, {**child_environment(machine, channels), **platform.cuda_override(cuda, machine.env)})
 
 
 def solve(machine: Machine, query: Query) -> RattlerSolution:
@@ -329,7 +329,7 @@ def _asked(machine: Machine, request: SolveRequest | ExactRequest, env: Mapping[
     from nbprovision.system.process import Child, hire
 
     # A child that gets a password serves no other query.
-    child = Child(CHILD, env=env) if request.credentials else hire(CHILD, env)
+    child = Child(MODULE, env=env) if request.credentials else hire(MODULE, env)
     try:
         return child, child.call(request, lambda message: None, machine.timeout)
     except BaseException:

@@ -13,8 +13,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nbprovision.model.errors import NotBegun
-
 if TYPE_CHECKING:  # it loads the logging of the standard library, which a restart does not need
     from concurrent.futures import ThreadPoolExecutor
 
@@ -75,6 +73,8 @@ def in_parallel(work: Callable[[Item], Outcome], items: Sequence[Item]) -> list[
     if len(items) < 2:
         return [work(item) for item in items]
     futures = [_threads().submit(contextvars.copy_context().run, work, item) for item in items]
+    from nbprovision.model.errors import NotBegun  # here: an early child is not to wait for it
+
     failures = [failure for failure in (future.exception() for future in futures) if failure is not None]
     if failures:
         raise next((failure for failure in failures if not isinstance(failure, NotBegun)), failures[0])

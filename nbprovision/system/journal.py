@@ -15,9 +15,9 @@ from pathlib import Path
 
 from nbprovision.system import disk_space
 from nbprovision.system.context import current
+from nbprovision.system.early_child import JOURNAL
 
 FILE = "journal"
-VARIABLE = "NBPROVISION_JOURNAL"  # the journal's path for child processes
 _MOST = 1 << 26  # bytes to read; a run notes some thousand names
 TEMPORARY_SUFFIX = ".nbprovision-tmp"
 
@@ -33,15 +33,14 @@ def note(temporary: Path) -> None:
             os.write(journal, os.fsencode(temporary) + b"\0")
 
 
-def for_child() -> dict[str, str]:
-    """The environment variables by which a child process can `join`."""
-    journal = next(iter(current(_Journals).values()), None)
-    return {} if journal is None else {VARIABLE: journal}
+def path() -> str | None:
+    """The path of this run's journal, by which a child process can `join`; None outside of a run."""
+    return next(iter(current(_Journals).values()), None)
 
 
 def join() -> None:
-    """In a child process: use the journal of the run that started it."""
-    path = os.environ.pop(VARIABLE, None)
+    """In a child process: use the journal of the run that started it, from its first request on."""
+    path = os.environ.pop(JOURNAL, None)
     if path is not None:
         with contextlib.suppress(OSError):
             journal = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)

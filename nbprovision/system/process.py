@@ -21,8 +21,9 @@ from typing import IO, Any
 import msgspec
 
 from nbprovision.model.errors import REPORT, ProvisionError, TaskFailed
-from nbprovision.system import journal, trust
+from nbprovision.system import early_child, journal, trust
 from nbprovision.system.context import current, thread
+from nbprovision.system.early_child import EarlyChild
 from nbprovision.system.files import nameless_file
 from nbprovision.system.log import event
 from nbprovision.system.secrets import mask
@@ -118,20 +119,24 @@ class Child:
     Args:
         module: The module, which calls `answer`.
         env: Its environment variables.
+        started: The process, if it was started early with these arguments.
 
     """
 
-    def __init__(self, module: str, *, env: Mapping[str, str]) -> None:
+    def __init__(self, module: str, *, env: Mapping[str, str], started: early_child.Started | None = None) -> None:
         self.module = module
         self._env = dict(env)
-        self._errors = nameless_file()  # closed by _end
-        self._process = start(
-            [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env={**env, **journal.for_child(), "PYTHONPATH": str(Path(__file__).parents[2])},
-        )
+        if started is None:
+            errors = nameless_file()  # closed by _end
+            process = start(
+                early_child.command(module),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**env, **early_child.variables_of_ours(journal.path())},
+            )
+            started = early_child.Started(process, errors)
+        self._process, self._errors = started
         assert self._process.stdout is not None  # noqa: S101
         self._replies = _Replies(self._process.stdout)
         self._writing = threading.Lock()
@@ -283,6 +288,7 @@ def kept_children() -> Iterator[None]:
                 children, kept.children = kept.children or [], None
             for child in children:
                 child.close()
+            current(EarlyChild).close()
 
 
 def hire(module: str, env: Mapping[str, str]) -> Child:
@@ -294,17 +300,12 @@ def hire(module: str, env: Mapping[str, str]) -> Child:
         for child in kept.children:
             if child.serves(module, env):
                 return child
-        kept.children.append(Child(module, env=env))
+        kept.children.append(Child(module, env=env, started=current(EarlyChild).take(module, dict(env))))
         return kept.children[-1]
 
 
 def _end(process: subprocess.Popen[bytes], errors: IO[bytes], leftovers: list[Path]) -> None:
-    # It is killed: its answers are complete, and a library may crash or hang at an ordinary exit.
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, errors):  # the reader closes standard output
-        with contextlib.suppress(OSError):
-            pipe.close()  # type: ignore[union-attr]
+    early_child.end(process, errors)
     for folder in leftovers:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -336,7 +337,6 @@ def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
     (PyO3/pyo3-async-runtimes issue 40).
     """
     dying_with_parent()()
-    journal.join()
     os.umask(0o022)  # all may read an engine's files, but only this user may write them
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # a library's output is not a message
@@ -363,6 +363,7 @@ def answer(work: Callable[[Any, Callable[..., None]], Any]) -> None:
 
     workers = []
     for line in requests:
+        journal.join()  # not before: an early child is older than its run's journal
         workers.append(thread(serve, *msgspec.json.decode(line)))
         workers[-1].start()
     for worker in workers:

@@ -6,7 +6,6 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,7 +89,7 @@ class Made(NamedTuple):
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Made]:
+def made(tmp_path: Path) -> Made:
     """The standard library of this Python, started by a script that first runs ``before``."""
     package, prefix = tmp_path / "pkgs/python-1-0", tmp_path / "env"
     standard = Path(os.__file__).parent
@@ -105,8 +104,7 @@ def made(tmp_path: Path) -> Iterator[Made]:
                 else:
                     os.link(package / LIBRARY / folder / source.name, place)
     (package / "info").mkdir()
-    yield Made(package, prefix, tmp_path / "count")
-    byte_code._tried.clear()
+    return Made(package, prefix, tmp_path / "count")
 
 
 def let_python_be(made: Made, before: str = "") -> None:

@@ -19,6 +19,7 @@ PACKAGE = Path(__file__).parents[2] / "nbprovision"
 
 # Where a file may be opened without `system.reading`, and why.
 MAY_OPEN = {
+    "conda/early_engine.py": "decides nothing but when a process is started",
     "conda/package_rules.py": "for the lint, which decides nothing",
     "jupyter/restart_jupyter.py": "what the kernel says",
     "machine/image.py": "what the kernel says",

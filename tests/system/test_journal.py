@@ -12,6 +12,7 @@ import pytest
 
 from nbprovision.engine.guard import run_lock
 from nbprovision.system import files, journal
+from nbprovision.system.early_child import JOURNAL
 
 DYING = """
 import os, signal, sys
@@ -79,10 +80,10 @@ def test_a_child_notes_in_the_journal_of_its_parent(tmp_path: Path) -> None:
         "files.temporary_beside(Path(sys.argv[1]))"
     )
     with journal.kept(tmp_path):
-        env = {**os.environ, **journal.for_child()}
+        env = {**os.environ, JOURNAL: journal.path() or ""}
         subprocess.run([sys.executable, "-c", code, tmp_path / "by the child"], env=env, check=True)
         assert b"/.by the child." in (tmp_path / journal.FILE).read_bytes()
-    assert journal.for_child() == {}
+    assert journal.path() is None
 
 
 def test_after_a_kill_the_leftovers_of_engines_go_from_the_caches(tmp_path: Path) -> None:

@@ -99,9 +99,11 @@ def test_what_another_run_made_meanwhile_is_kept_instead(tmp_path: Path, told: l
             prefix.mkdir()
             held.close()
 
-        threading.Timer(0.3, go_on).start()
+        other = threading.Timer(0.3, go_on)
+        other.start()
         with occupied.alone([prefix], told.append, 60):
             assert not is_free(prefix)
+            other.join()  # the folder is there before the other run has ended
             assert is_free(tmp_path)
 
 
