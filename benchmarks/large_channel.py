@@ -1,4 +1,4 @@
-"""An environment from a served channel of the size of conda-forge: seconds and memory, cold and with its index cached.
+"""An environment from a served channel of the size of conda-forge, solved and locked: seconds and memory.
 
 The channel has 800,000 made-up records in two subdirs, generated from a seed, and the real packages of a small one. The
 peer is the conda that NBPROVISION_TEST_CONDA names, else the one on the PATH, if there is one.
@@ -44,9 +44,13 @@ def main() -> None:
     with scene(options) as it:
         channel = large_channel(it)
         with served(channel) as url:
-            tool = [it.command, "run", str(book(it, url))]
+            playbook = str(book(it, url))
+            tool = [it.command, "run", playbook]
             caches = [it.tool_home / "cache", it.home / ".cache"]
-            peaks = measured("nbprovision", tool, it, it.tool_home / "envs/large", caches, options.runs)
+            prefix = it.tool_home / "envs/large"
+            peaks = measured("nbprovision", tool, it, prefix, caches, options.runs)
+            subprocess.run([it.command, "lock", playbook], check=True, env=it.env, stdout=subprocess.DEVNULL)
+            peaks += measured("nbprovision --locked", [*tool, "--locked"], it, prefix, caches, options.runs)
             conda = os.environ.get("NBPROVISION_TEST_CONDA") or shutil.which("conda")
             if conda is None:
                 print("there is no conda to compare with")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
+import io
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -31,11 +34,13 @@ _REACHES_AN_INDEX = (
 )
 
 
-def arguments(purpose: str, *, runs: int) -> argparse.Namespace:
-    """The options that all benchmarks have."""
+def arguments(purpose: str, *, runs: int, **switches: str) -> argparse.Namespace:
+    """The options that all benchmarks have, and switches of one of them with their help."""
     parser = argparse.ArgumentParser(description=purpose)
     parser.add_argument("--cache", type=Path, default=PROJECT / ".benchmark-cache", help="what is costly to make")
     parser.add_argument("--runs", type=int, default=runs, help="pairs to measure (default: %(default)s)")
+    for name, text in switches.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=text)
     options = parser.parse_args()
     options.cache = options.cache.absolute()
     options.cache.mkdir(parents=True, exist_ok=True)
@@ -102,6 +107,40 @@ class Scene:
         path = self.cache / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
         task = f"ensure_conda_channel: {{path: '{path}', pypi: [{', '.join(pypi)}]}}"
         self.run(self.playbook([task], "channel.yml"))
+        return path
+
+    def channel_with_byte_code(self) -> Path:
+        """The channel with a Python that brings the byte code of its standard library, as conda-forge's does."""
+        from nbprovision.channel.package import NATIVE, Package, decompressed
+
+        plain = self.channel()
+        path = plain.with_name(f"{plain.name}-byte-code")
+        if (path / "noarch/repodata.json").exists():
+            return path
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(plain, path, ignore=shutil.ignore_patterns("*repodata*"))
+        [archive] = (path / NATIVE).glob("python-3*.conda")
+        with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive) as members:
+            for part in ("pkg", "info"):
+                content = decompressed(members.read(f"{part}-{archive.stem}.tar.zst"))
+                with tarfile.open(fileobj=io.BytesIO(content)) as files:
+                    files.extractall(folder, filter="tar")
+            [library] = Path(folder).glob("lib/python3*")
+            words = ["-I", "-S", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", library]
+            subprocess.run([f"{folder}/bin/python", *words], check=False)  # some of lib2to3's sources are not valid
+            fields = json.loads(Path(folder, "info/index.json").read_text())
+            made = Package("python", fields["version"], fields["build"], license=fields["license"])
+            for entry in json.loads(Path(folder, "info/paths.json").read_text())["paths"]:
+                file = Path(folder, entry["_path"])
+                if entry["path_type"] == "softlink":
+                    made.link(entry["_path"], os.readlink(file))
+                    continue
+                runs, placeholder = os.access(file, os.X_OK), "prefix_placeholder" in entry
+                made.add(entry["_path"], file.read_bytes(), executable=runs, placeholder=placeholder)
+            for file in library.rglob("*.pyc"):
+                made.add(str(file.relative_to(folder)), file.read_bytes())
+        made.write(path)
+        self.index_channel(path)
         return path
 
     def index(self) -> str:

@@ -59,13 +59,14 @@ def main(argv: list[str]) -> int:
         if status is None:
             from nbprovision.conda import early_engine
 
-            early_engine.start(argv)
+            early = early_engine.start(argv)
             from nbprovision.cli import main as command_line
 
             try:
                 status = command_line(argv)
             finally:
-                early_engine.end()
+                if early is not None:
+                    early.close()
     except BrokenPipeError:  # the reader of our output has gone, which does not fail the run
         sys.stderr.close()
         return 0

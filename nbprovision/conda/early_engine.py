@@ -10,8 +10,10 @@ import os
 import stat
 
 from nbprovision.state import witness
-from nbprovision.system.context import current
-from nbprovision.system.early_child import EarlyChild
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nbprovision.system.early_child import EarlyChild
 
 MODULE = "nbprovision.conda.rattler_child"
 _NAMED_BY = b"ensure_conda_env"
@@ -22,25 +24,28 @@ _OTHERWISE = ("PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "SUDO_UID", "NBPRO
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
-def start(argv: list[str]) -> None:
+def start(argv: list[str]) -> EarlyChild | None:
     """Start the engine if this is a run of a playbook with environments on a machine that has none of ours.
 
     Args:
         argv: The command line without the program.
 
+    Returns:
+        The engine, to be closed after the run; None if it was not started.
+
     """
     invocation = _first_run(argv)
     if invocation is None:
-        return
+        return None
+    from nbprovision.system.context import current
+    from nbprovision.system.early_child import EarlyChild
+
+    early = current(EarlyChild)
     try:
-        current(EarlyChild).start(MODULE, dict(os.environ), invocation.home + "/journal")
+        early.start(MODULE, dict(os.environ), invocation.home + "/journal")
     except OSError:  # the run itself reports it
-        return
-
-
-def end() -> None:
-    """End it, unless the run took it over."""
-    current(EarlyChild).close()
+        return None
+    return early
 
 
 def _first_run(argv: list[str]) -> witness.Invocation | None:
