@@ -43,7 +43,7 @@ class _Tried:
 def share(prefix: Path, package: Path) -> None:
     """Link the byte code of a newly linked Python into its environment; the first environment compiles it.
 
-    It is an advantage, not a part of the environment: where it cannot be had, nothing is reported.
+    It saves time and is not a part of the environment, so a failure is not reported.
 
     Args:
         prefix: The environment.
