@@ -147,7 +147,7 @@ def test_two_homes_get_the_same_without_a_network(bundled: Bundled, tmp_path: Pa
     names = {name for name, _ in installed[0]}
     assert {"python", "idna", "pear-1.0.dist-info", "plum-2.0.dist-info", "mine-0.1.dist-info"} <= names
     ran = subprocess.run(
-        [bundled.prefix("one") / "bin/python", "-c", "import pear, mine, quince; print(quince.version, mine.x)"],
+        [bundled.prefix("one") / "bin/python", "-B", "-c", "import pear, mine, quince; print(quince.version, mine.x)"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ran.stdout == "3.0 1\n"

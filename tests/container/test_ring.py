@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import json
 import subprocess
 from collections.abc import Iterator
@@ -41,11 +42,12 @@ exec /home/ec2-user/anaconda3/bin/python -m awscli "$@"
 @pytest.fixture
 def fleet(image: Image) -> Iterator[Fleet]:
     """The bucket, on the address that this machine has for containers."""
-    form = "{{(index .IPAM.Config 0).Gateway}}"
+    form = "{{(index .IPAM.Config 0).Subnet}}"  # the gateway is missing until the engine starts a second time
     asked = subprocess.run(
         ["docker", "network", "inspect", "bridge", "--format", form], capture_output=True, text=True, check=True
     )
-    with moto_server.serving(asked.stdout.strip()) as address:
+    gateway = str(ipaddress.ip_network(asked.stdout.strip())[1])
+    with moto_server.serving(gateway) as address:
         fleet = Fleet(address)
         wheels = [*(Path(image.tool).parents[1] / "context/wheels").glob("*.whl"), *Path(image.tool).glob("*.whl")]
         for wheel in wheels:
