@@ -102,6 +102,7 @@ def remove_compiled(prefix: Path, files: Iterable[str]) -> None:
             for name in os.listdir(cache):
                 if f"{folder}/{_CACHE}/{name}" not in listed and _has_source(name, names):
                     remove(cache / name)
+            remove_if_empty(cache)  # an engine keeps a folder that is not empty
 
 
 def _has_source(name: str, sources: set[str]) -> bool:

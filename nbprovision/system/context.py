@@ -70,11 +70,11 @@ def in_parallel(work: Callable[[Item], Outcome], items: Sequence[Item]) -> list[
         Exception: the first that any call raised, after all have ended; another one goes before `NotBegun`.
 
     """
+    from nbprovision.model.errors import NotBegun  # here, because an early child starts before it is loaded
+
     if len(items) < 2:
         return [work(item) for item in items]
     futures = [_threads().submit(contextvars.copy_context().run, work, item) for item in items]
-    from nbprovision.model.errors import NotBegun  # here: an early child is not to wait for it
-
     failures = [failure for failure in (future.exception() for future in futures) if failure is not None]
     if failures:
         raise next((failure for failure in failures if not isinstance(failure, NotBegun)), failures[0])

@@ -151,6 +151,19 @@ def test_the_new_source_is_imported_though_size_and_time_are_those_of_the_old_on
     assert Path(prefix_of(machine), brought).read_text() == "1.1", "that of the package is the package's"
 
 
+def test_nothing_is_left_of_a_python_that_another_one_replaces(machine: Machine, tiny: TinyChannel) -> None:
+    for minor in ("3.12", "3.13"):
+        files = {"bin/python": "#!/bin/sh\n", f"lib/python{minor}/os.py": "", f"lib/python{minor}/json/decoder.py": ""}
+        tiny.add("python", f"{minor}.1", noarch="", files=files)
+    converge(env_of(tiny, "python=3.12"), machine)
+    library = prefix_of(machine) / "lib/python3.12"
+    for name in ("os.py", "json/decoder.py"):
+        py_compile.compile(str(library / name), doraise=True)
+    converge(env_of(tiny, "python=3.13"), machine)
+    assert not library.exists()
+    assert (prefix_of(machine) / "lib/python3.13/json/decoder.py").exists()
+
+
 NEEDS_CONDA = pytest.mark.skipif("NBPROVISION_TEST_CONDA" not in os.environ, reason="it names no real conda")
 
 
