@@ -19,7 +19,7 @@ def leave(argv: list[str]) -> NoReturn:
     takes.
     """
     # The process is ours: by default the garbage collector runs at each 700 new objects, a twentieth of a short run.
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(200_000, 20, 100)
     try:
         status = main(argv)
         sys.stdout.flush()

@@ -91,13 +91,12 @@ class Locked:
         """
         make_folder(cache)
         limit = asyncio.Semaphore(_AT_ONCE)
+        # The largest first: at the end of the others, it would leave processors idle.
+        packages = [package for name, package in self._packages.items() if name in archives]
+        packages.sort(key=lambda package: -package.size)
         # All of them: a failure of one keeps the others, which the next attempt does not fetch again.
         results = await asyncio.gather(
-            *(
-                self._fetch(package, client, cache, archives[name], reporter, limit)
-                for name, package in self._packages.items()
-                if name in archives
-            ),
+            *(self._fetch(package, client, cache, archives[package.name], reporter, limit) for package in packages),
             return_exceptions=True,
         )
         for result in results:

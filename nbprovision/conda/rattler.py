@@ -42,6 +42,7 @@ from nbprovision.machine.environments import META, CondaRecord, installed
 from nbprovision.machine.network import NetworkFailed, Server, network_failure
 from nbprovision.model.errors import TaskFailed
 from nbprovision.system import commands, secrets, trust
+from nbprovision.system.context import thread
 from nbprovision.system.disk_space import beside, require_rest
 from nbprovision.system.files import make_folder, remove, temporary_folder
 from nbprovision.system.places import existing
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from nbprovision.system.process import Child
 
 _changed = threading.Condition()
+_judgement = threading.Lock()
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
@@ -68,6 +70,25 @@ def _held(machine: Machine, packages: set[Any]) -> Iterator[None]:
         with _changed:
             fetched_now.difference_update(packages)
             _changed.notify_all()
+
+
+@contextlib.contextmanager
+def _judging(packages: list[Path]) -> Iterator[None]:
+    """Have root judge unpacked packages while the engine links them: this process would only wait."""
+    if not packages or not trust.applies():
+        yield
+        return
+
+    def judge() -> None:
+        with _judgement:  # environments made side by side have most packages in common
+            trust.are_plain(packages)
+
+    judging = thread(judge)
+    judging.start()
+    try:
+        yield
+    finally:
+        judging.join()
 
 
 class RattlerSolution(Solution):
@@ -102,11 +123,14 @@ class RattlerSolution(Solution):
             verify=machine.conda.condarc.ssl_verify is not False,
             silence=_silence(machine, self._query),
         )
+        folders = unpacked(self.packages, Path(request.cache))
         try:
-            # Cached packages are not fetched again in any case.
-            network.retry(machine, lambda _: self._call(machine, prefix, request), cached=False)
+            with _judging(folders if self.verifies else []):  # else some of them are not unpacked yet
+                # Cached packages are not fetched again in any case.
+                network.retry(machine, lambda _: self._call(machine, prefix, request), cached=False)
             mark(self.packages, Path(request.cache))
-            trust.made(prefix, unpacked(self.packages, Path(request.cache)))
+            with _judgement:
+                trust.made(prefix, folders)
         finally:
             self.close()
 
@@ -193,6 +217,7 @@ class ExactSolution(RattlerSolution):
 
     _query: ExactQuery
     listed_in = "the lock"
+    verifies = True
 
     def rehearse(self, machine: Machine, prefix: Path, *, reinstall: Collection[str] = ()) -> None:
         """Fetch the new packages, then link them into a temporary folder if the environment exists."""
@@ -216,7 +241,8 @@ class ExactSolution(RattlerSolution):
         cache = package_cache(machine, prefix)
         missing = {(cache, *identity(package)) for package in packages if not is_in(cache, package)}
         with _held(machine, missing):
-            kept = [package for package in packages if package.url in machine.archives and not is_in(cache, package)]
+            packages = [package for package in packages if not is_in(cache, package)]  # others fetched some meanwhile
+            kept = [package for package in packages if package.url in machine.archives]
             here = {package.name: machine.archives[package.url] for package in kept}
             places = {package.name: str(here.get(package.name) or archive_of(package) or "") for package in packages}
             request = FetchRequest(

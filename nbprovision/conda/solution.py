@@ -58,10 +58,12 @@ class Solution:
     Attributes:
         packages: All packages of the environment.
         listed_in: Where their digests come from, for messages.
+        verifies: Whether the engine compares the digest of each archive that it unpacks, before it links any.
 
     """
 
     listed_in = INDEX
+    verifies = False
 
     def __init__(self, packages: tuple[Package, ...]) -> None:
         self.packages = packages
@@ -89,7 +91,8 @@ class Solution:
         """
         try:
             caches = self.caches(machine, prefix)
-            admit(machine, coming(prefix, self.packages, reinstall), caches, self.listed_in)
+            new = coming(prefix, self.packages, reinstall)
+            admit(machine, new, caches, self.listed_in, hashed=not self.verifies)
             require_room(prefix, self.packages, caches)
             self.rehearse(machine, prefix, reinstall=reinstall)
         except TaskFailed as error:
@@ -186,17 +189,12 @@ def require_digests(
         listed_in: Where the packages' digests come from.
 
     Raises:
-        TaskFailed: an archive differs from its channel's index. Or the index has a path as version or build, and the
-            engine would unpack the package there.
+        TaskFailed: an archive differs from its channel's index. Or see `_require_names`.
 
     """
+    packages = list(packages)
+    _require_names(packages, listed_in)
     for package in packages:
-        if "/" in _stem(package) or "\0" in _stem(package):
-            raise TaskFailed(
-                f"the package {_stem(package)[:200]!r} is not installed",
-                cause=f"its version or build in {listed_in} is a path",
-                cure="do not trust the channel, and name another one",
-            )
         archive = archive_of(package)
         if archive is None or any(_is_known(machine, package, cache) for cache in caches):
             continue
@@ -209,16 +207,49 @@ def require_digests(
             )
 
 
-def admit(machine: Machine, packages: Iterable[Package], caches: Sequence[Path], listed_in: str = INDEX) -> None:
-    """Check digests as `require_digests` does, and remove unpacked packages of unknown source from the caches.
+def _require_names(packages: Iterable[Package], listed_in: str) -> None:
+    """Refuse packages whose version or build is a path: the engine would unpack them there.
 
     Raises:
-        TaskFailed: an archive differs from its channel's index, or a package cannot be removed.
+        TaskFailed: one of them is.
+
+    """
+    for package in packages:
+        if "/" in _stem(package) or "\0" in _stem(package):
+            raise TaskFailed(
+                f"the package {_stem(package)[:200]!r} is not installed",
+                cause=f"its version or build in {listed_in} is a path",
+                cure="do not trust the channel, and name another one",
+            )
+
+
+def admit(
+    machine: Machine,
+    packages: Iterable[Package],
+    caches: Sequence[Path],
+    listed_in: str = INDEX,
+    *,
+    hashed: bool = True,
+) -> None:
+    """Remove unpacked packages of unknown source from the caches, so that only checked bytes are unpacked and linked.
+
+    Args:
+        machine: The machine, for the digests of files.
+        packages: The packages to link.
+        caches: The folders of unpacked packages.
+        listed_in: Where the packages' digests come from.
+        hashed: Hash the local archives first, as `require_digests` does.
+
+    Raises:
+        TaskFailed: an archive differs from its channel's index, or a package cannot be removed; see `_require_names`.
 
     """
     packages = list(packages)
     with _lock:
-        require_digests(machine, packages, caches, listed_in)
+        if hashed:
+            require_digests(machine, packages, caches, listed_in)
+        else:
+            _require_names(packages, listed_in)
         admitted: set[tuple[Path, str, str]] = machine.notes.setdefault("admitted packages", set())
         for package in packages:
             for cache in caches:

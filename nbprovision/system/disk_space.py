@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from nbprovision.model.errors import NotBegun
 from nbprovision.system.places import existing
+from nbprovision.system.scanning import scanned
 
 # No run can change these, and repeating does not help.
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -256,11 +257,12 @@ def files_below(folder: str, apart_from: Collection[str] = ()) -> Iterator[os.st
             yield status
             if not stat.S_ISDIR(status.st_mode):
                 continue
-            with os.scandir(path) as entries:
+            with scanned(path) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        if entry.path not in apart_from:
-                            waiting.append(entry.path)
+                        inner = f"{path}/{entry.name}"
+                        if inner not in apart_from:
+                            waiting.append(inner)
                     else:
                         yield entry.stat(follow_symlinks=False)
         except OSError:

@@ -24,6 +24,7 @@ from typing import Literal, NamedTuple
 
 from nbprovision.model.errors import NotTrusted
 from nbprovision.system.reading import read_bytes
+from nbprovision.system.scanning import scanned
 
 _MOST_LINKS = 40  # the kernel's own limit: path_resolution(7)
 # Below a prefix: the files that its Python and conda obey, the patterns of further such files (of libraries the shared
@@ -162,11 +163,21 @@ def made(prefix: str | Path, packages: Iterable[str | Path]) -> None:
     if not applies():
         return
     root = os.path.abspath(prefix)
-    if not all(_is_plain(os.path.abspath(package)) for package in packages):
+    if not are_plain(packages):
         _trusted.difference_update({(root, "whole"), (root, "own")})
     elif (root, "place") in _trusted:
         _trusted.add((root, "whole"))
     _trusted.discard((root, "place"))
+
+
+def are_plain(packages: Iterable[str | Path]) -> bool:
+    """Whether unpacked packages have only what nobody but root can change, and nothing that leads elsewhere.
+
+    Args:
+        packages: The folders of the packages. What was found of each is kept until it is another folder, so `made` has
+            no more to do after this.
+    """
+    return all(_is_plain(os.path.abspath(package)) for package in packages)
 
 
 def tree(folder: str | Path, deed: str = "work in") -> None:
@@ -413,21 +424,25 @@ def _imported(ways: list[Path], seen: set[str]) -> Iterator[Path]:
             if folder in seen:
                 continue
             seen.add(folder)
-            with os.scandir(folder) as entries:
+            with scanned(folder) as entries:
                 for entry in entries:
                     status = entry.stat(follow_symlinks=False)
                     kind = stat.S_IFMT(status.st_mode)
                     if kind == stat.S_IFLNK:
-                        ways.append(Path(entry.path))
+                        ways.append(Path(folder, entry.name))
                     elif status.st_uid or (status.st_mode & _SHARED and _weakness(status)):
-                        yield Path(entry.path)
+                        yield Path(folder, entry.name)
                     elif kind == stat.S_IFDIR:
-                        ahead.append(entry.path)
+                        ahead.append(os.path.join(folder, entry.name))
                     elif entry.name.endswith(".pth") and folder.endswith("-packages"):
-                        for line in _lines(entry.path):
-                            if not line.startswith(("#", "import")):
-                                yield Path(folder, line)
-                                ways += _of_project(os.path.join(folder, line))
+                        for line in _places(os.path.join(folder, entry.name)):
+                            yield Path(folder, line)
+                            ways += _of_project(os.path.join(folder, line))
+
+
+def _places(file: str) -> list[str]:
+    """The lines of a .pth file that name places to import from (https://docs.python.org/3/library/site.html)."""
+    return [line for line in _lines(file) if not line.startswith(("#", "import"))]
 
 
 def _of_project(folder: str) -> list[Path]:
@@ -438,27 +453,38 @@ def _of_project(folder: str) -> list[Path]:
 
 def _is_plain(package: str) -> bool:
     """Whether only root can change what an unpacked package brings, and it leads nowhere else."""
-    if (package, "unpacked") in _trusted:
+    try:
+        status = os.lstat(package)
+    except OSError:
+        return False
+    # An engine that unpacks it again puts another folder there.
+    judged: tuple[str, _Extent] = (f"{package} {status.st_ino} {status.st_ctime_ns}", "unpacked")
+    if judged in _trusted:
         return True
     if fault(package):
         return False
     ahead = [package]
     while ahead:
+        folder = ahead.pop()
         try:
-            entries = os.scandir(ahead.pop())
+            with scanned(folder) as entries:
+                for entry in entries:
+                    status = entry.stat(follow_symlinks=False)
+                    kind = stat.S_IFMT(status.st_mode)
+                    path = f"{folder}/{entry.name}"
+                    if status.st_uid or (status.st_mode & _SHARED and _weakness(status)):
+                        return False
+                    if kind == stat.S_IFLNK:
+                        target = os.path.normpath(os.path.join(folder, os.readlink(path)))
+                        if not target.startswith(f"{package}/"):
+                            return False
+                    elif kind == stat.S_IFDIR:
+                        ahead.append(path)
+                    elif path.endswith(".pth") and _places(path):
+                        return False
         except OSError:
             return False
-        with entries:
-            for entry in entries:
-                if entry.name.endswith(".pth") or _weakness(entry.stat(follow_symlinks=False)):
-                    return False
-                if entry.is_symlink():
-                    target = os.path.normpath(os.path.join(os.path.dirname(entry.path), os.readlink(entry.path)))
-                    if not target.startswith(f"{package}/"):
-                        return False
-                elif entry.is_dir():
-                    ahead.append(entry.path)
-    _trusted.add((package, "unpacked"))
+    _trusted.add(judged)
     return True
 
 

@@ -134,7 +134,7 @@ def test_a_run_that_adds_nothing_to_the_caches_does_not_look_through_them(
     entries = caches.entries
     monkeypatch.setattr(caches, "entries", lambda cache: (looked.append(cache), entries(cache))[1])
     monkeypatch.setattr(caches, "space_used", lambda folder: 1 << 60)
-    for name, value in env.items():
+    for name, value in {**env, caches.LIMIT: "1MB"}.items():
         monkeypatch.setenv(name, value)
     task = f"ensure_conda_env: {{name: NAME, channels: ['{channel.url}'], packages: [python, six]}}"
 
@@ -149,9 +149,43 @@ def test_a_run_that_adds_nothing_to_the_caches_does_not_look_through_them(
     shutil.rmtree(Path(env["NBPROVISION_HOME"]) / "envs/second")
     task = task.replace("six", "six=1.16.0")
     assert looks("second") > 0
-    monkeypatch.setattr(caches, "space_used", lambda folder: caches.limit(env, folder))
-    task = task.replace("six=1.16.0", "idna")
-    assert looks("third") == 0, "nor does it where all that is on the volume is less than the limit"
+    task = task.replace("six=1.16.0", "idna=3.7")
+    monkeypatch.setenv(caches.LIMIT, "1TB")
+    assert looks("third") == 0, "nor does it where all files of the cache take less than the limit"
+    task = task.replace("idna=3.7", "idna=3.10")
+    monkeypatch.setenv(caches.LIMIT, "1MB")
+    monkeypatch.setattr(caches, "space_used", lambda folder: 1_000_000)
+    assert looks("fourth") == 0, "nor where all that is on the volume does"
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["with lists", "without"])
+def test_the_size_of_a_cache_is_that_of_its_files(listed: bool, tmp_path: Path) -> None:
+    """Conda packages are measured by their own lists, if these are sound; all else file by file."""
+    package = tmp_path / "pkgs/alpha-1.0-0"
+    for path, size in {
+        package / "lib/a.py": 5000,
+        package / "info/about": 10,
+        tmp_path / "uv/archive-v0/x/m": 1,
+    }.items():
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x" * size)
+    sound = {"paths": [{"_path": "lib/a.py", "size_in_bytes": 5000}, {"_path": "lib/link", "path_type": "softlink"}]}
+    for document in (sound,) if listed else ({}, {"paths": [{"size_in_bytes": -(10**9)}]}, [], "", None):
+        (package / "info/paths.json").write_text("" if document is None else json.dumps(document))
+        files = sum(caches.space_taken(path.stat()) for path in tmp_path.rglob("*") if path.is_file())
+        assert files <= caches._size(tmp_path) <= files + 5 * 4096, document
+
+
+def test_the_lists_of_packages_spare_a_look_at_each_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "pkgs/alpha-1.0-0"
+    (package / "info").mkdir(parents=True)
+    (package / "lib").mkdir()
+    (package / "info/paths.json").write_text('{"paths": []}')
+    seen: list[str] = []
+    below = caches.files_below
+    monkeypatch.setattr(caches, "files_below", lambda folder: (seen.append(folder), below(folder))[1])
+    caches._size(tmp_path)
+    assert seen == [str(package / "info")]
 
 
 def test_a_file_counts_when_its_last_name_goes(tmp_path: Path) -> None:

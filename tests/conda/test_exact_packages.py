@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from nbprovision.conda import explicit_file, rattler
+from nbprovision.conda import explicit_file, rattler, solution
 from nbprovision.conda import pixi_lock as pixi_lock_reader
 from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
 from nbprovision.machine.archives import Archives
@@ -23,6 +23,7 @@ from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, NotBegun, ParameterError, TaskFailed
 from nbprovision.model.task import Claim
 from nbprovision.system import unfinished
+from nbprovision.system.process import Child
 from tests.support.conda_environments import conda_reads, env_of, moves, prefix_of, versions
 from tests.support.conda_packages import TinyChannel
 from tests.support.driver import converge, planned
@@ -320,6 +321,35 @@ def test_what_is_in_the_cache_is_fetched_once(
     converge(locked(path, name="y"), again)
     assert len(server.requests) == 2
     assert os.stat(machine.home / "envs/y/share/alpha.txt").st_nlink == 3, "both share it with the cache"
+
+
+def test_an_archive_is_read_once(
+    machine: Machine, tiny: TinyChannel, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine hashes what it unpacks, and links nothing before it has compared all of it."""
+    machine.applies = True
+    monkeypatch.setattr(solution, "_fault", lambda *_: pytest.fail("it is hashed before that, too"))
+    converge(locked(write(tiny, "alpha=1.0", "gamma=3.1")), machine)
+    assert (prefix_of(machine) / "share/alpha.txt").exists()
+
+
+def test_what_is_in_the_cache_is_not_asked_for(
+    machine: Machine, tiny: TinyChannel, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tiny, "alpha=1.0", "gamma=3.1")
+    asked: list[str] = []
+    call = Child.call
+
+    def noted(child: Child, request: Any, *more: Any) -> Any:
+        asked.append(type(request).__name__)
+        return call(child, request, *more)
+
+    monkeypatch.setattr(Child, "call", noted)
+    converge(locked(path), machine)
+    assert asked == ["ExactRequest", "FetchRequest", "InstallRequest"]
+    asked.clear()
+    converge(locked(path, name="y"), Machine(machine.env, home=machine.home, root=machine.root))
+    assert asked == ["ExactRequest", "InstallRequest"]
 
 
 def test_an_archive_with_another_package_in_it(machine: Machine, tiny: TinyChannel, tmp_path: Path) -> None:

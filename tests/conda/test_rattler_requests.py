@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from nbprovision.conda import rattler_child
-from nbprovision.conda.query import InstallRequest, SolveRequest
+from nbprovision.conda import exact_records, rattler_child
+from nbprovision.conda.exact_packages import LockedPackage
+from nbprovision.conda.query import ExactRequest, InstallRequest, SolveRequest
 from nbprovision.model.errors import TaskFailed
 
 
@@ -142,6 +144,26 @@ def test_a_channel_is_told_by_its_file_and_one_elsewhere_by_nothing(tmp_path: Pa
     assert len(before) == 1
     (channel / "noarch/repodata.json").write_text("{ }")
     assert rattler_child._identities(urls) != before
+
+
+def test_the_largest_packages_are_fetched_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of the others, one of them would leave processors idle."""
+    sizes = {"alpha": 10, "beta": 900, "gamma": 0, "delta": 300, "in-place": 10**6}
+    packages = [
+        LockedPackage(name=name, version="1", build="0", subdir="noarch", url=f"https://c.example/{name}-1-0.conda", channel="https://c.example", size=size)
+        for name, size in sizes.items()
+    ]
+    order = []
+
+    async def fetched(_: exact_records.Locked, package: LockedPackage, *_more: object) -> None:
+        order.append(package.name)
+
+    monkeypatch.setattr(exact_records.Locked, "_fetch", fetched)
+    request = ExactRequest(locked=packages, kept=[], installed=[], verify=True, credentials={})
+    missing = {name: "" for name in sizes if name != "in-place"}
+    fetch = exact_records.Locked(request).fetch(None, tmp_path / "pkgs", missing, None)  # type: ignore[arg-type]
+    asyncio.run(fetch)
+    assert order == ["beta", "delta", "alpha", "gamma"]
 
 
 class TestCredentials:

@@ -8,15 +8,16 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import uv
 
 from nbprovision.indexes.index_settings import IndexSettings
-from nbprovision.machine import distributions
+from nbprovision.machine import distributions, protection
 from nbprovision.machine.archives import Archives
+from nbprovision.machine.distributions import Distribution
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, ParameterError, ProvisionError, TaskFailed
 from nbprovision.model.task import Foretold
@@ -126,6 +127,25 @@ def test_nothing_is_resolved_beyond_the_lock(
     (tmp_path / "pylock.toml").write_text(lock(named(wheels, "pear", "1.0")))
     assert told(converge(task(requirements=str(tmp_path / "pylock.toml"), engine=engine), machine)) == [BOTH[1]]
     assert set(distributions.installed(prefix)) == {"pear"}
+
+
+def test_the_files_of_what_a_lock_leaves_alone_are_not_read(
+    task: Task, machine: Machine, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uv installs and replaces what the lock has, and nothing else: an environment may have a hundred others."""
+    converge(task("apple==2.0", "plum"), machine)
+    read: list[str] = []
+    files_outside = protection.files_outside
+
+    def noted(prefix: Path, found: Iterable[Distribution]) -> Iterator[tuple[Distribution, Path]]:
+        every = list(found)
+        read.extend(distribution.name for distribution in every)
+        return files_outside(prefix, every)
+
+    monkeypatch.setattr(protection, "files_outside", noted)
+    (tmp_path / "pylock.toml").write_text(lock(named(wheels, "apple", "1.1")))
+    converge(task(requirements=str(tmp_path / "pylock.toml")), machine)
+    assert read == ["apple"]
 
 
 @ENGINES

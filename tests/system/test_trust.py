@@ -465,6 +465,28 @@ class TestEnvironmentMadeOfPackages:
         with pytest.raises(NotTrusted):
             trust.environment(prefix)
 
+    def test_lines_that_lead_nowhere_need_no_look_either(
+        self, base: Path, package: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As in setuptools' distutils-precedence.pth."""
+        file((package / self.MODULE).with_name("a.pth"), "# a comment\n\nimport os; os.environ.get('A')\n")
+        prefix = self.make(base, package)
+        monkeypatch.setattr(trust, "_obeyed", lambda *_, **__: pytest.fail("it was looked through"))
+        trust.environment(prefix)
+
+    @pytest.mark.parametrize("spoil", [of_another_user, writable_for_all, led_out_by_a_link, led_out_by_a_pth_file])
+    def test_a_package_that_is_unpacked_again_is_judged_again(
+        self, spoil: Callable[[Path], None], base: Path, package: Path
+    ) -> None:
+        assert trust.are_plain([package])
+        again = shutil.copytree(package, base / "pkgs/again", symlinks=True)
+        shutil.rmtree(package)
+        again.rename(package)
+        spoil(package / self.MODULE)
+        assert not trust.are_plain([package])
+        with pytest.raises(NotTrusted):
+            trust.environment(self.make(base, package))
+
     def test_packages_in_a_users_folder_make_no_environment_trusted(self, base: Path, package: Path) -> None:
         prefix = self.make(base, package)
         os.chown(package.parent, USER, USER)
