@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from nbprovision.conda.records import Details, content_of
+from nbprovision.conda.records import Details, content_of, state_of
 from nbprovision.conda.specs import fault, parse, satisfied
 from nbprovision.machine import distributions, protection
 from nbprovision.machine.condarc import Condarc
@@ -121,7 +121,7 @@ def torn(records: Iterable[CondaRecord]) -> list[CondaRecord]:
     """Invalid records: truncated ones, and two of one package (an update was killed between them)."""
     records = list(records)
     names = Counter(record.name for record in records)
-    return [record for record in records if names[record.name] > 1 or not _whole(record.path)]
+    return [record for record in records if names[record.name] > 1 or not _whole(record)]
 
 
 def interpreter_missing(prefix: Path, records: Iterable[CondaRecord]) -> bool:
@@ -426,8 +426,14 @@ def dist_infos(record: CondaRecord) -> list[str]:
     return [match[1] for match in matches if match]
 
 
-def _whole(path: Path) -> bool:
-    """Whether a record ends as JSON does; a crash leaves truncated ones."""
+def _whole(record: CondaRecord) -> bool:
+    """Whether a record ends as JSON does; a crash leaves truncated ones. An unchanged record is read once."""
+    state = state_of(record)
+    return state is not None and _ends_well(record.path, state)
+
+
+@functools.lru_cache(maxsize=8192)
+def _ends_well(path: Path, _state: tuple[int, ...]) -> bool:
     try:
         with inputs.unrecorded():
             return read_end(path, 16).rstrip().endswith(b"}")

@@ -128,7 +128,8 @@ class RattlerSolution(Solution):
             with _judging(folders if self.verifies else []):  # else some of them are not unpacked yet
                 # Cached packages are not fetched again in any case.
                 network.retry(machine, lambda _: self._call(machine, prefix, request), cached=False)
-            mark(self.packages, Path(request.cache))
+            if not self.verifies:  # else each is marked from the start
+                mark(self.packages, Path(request.cache))
             with _judgement:
                 trust.made(prefix, folders)
         finally:

@@ -53,15 +53,21 @@ _DETAILS = msgspec.json.Decoder(Details)
 
 def details_of(record: CondaRecord) -> Details | None:
     """The content of a record, None if it cannot be read; an unchanged record is parsed once."""
+    state = state_of(record)
+    return None if state is None else _details(record, state)
+
+
+def state_of(record: CondaRecord) -> tuple[int, ...] | None:
+    """What changes if the file of a record is written or replaced; None if it is missing."""
     try:
         status = os.stat(record.path)
     except OSError:
         return None
-    return _details(record, (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino))
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 @functools.lru_cache(maxsize=8192)
-def _details(record: CondaRecord, _identity: tuple[int, ...]) -> Details | None:
+def _details(record: CondaRecord, _state: tuple[int, ...]) -> Details | None:
     return content_of(record, _DETAILS)
 
 
