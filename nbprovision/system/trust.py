@@ -442,7 +442,7 @@ def _imported(ways: list[Path], seen: set[str]) -> Iterator[Path]:
 
 def _places(file: str) -> list[str]:
     """The lines of a .pth file that name places to import from (https://docs.python.org/3/library/site.html)."""
-    return [line for line in _lines(file) if not line.startswith(("#", "import"))]
+    return [line for line in _lines(file) if not line.startswith(("#", "import ", "import\t"))]
 
 
 def _of_project(folder: str) -> list[Path]:

@@ -150,7 +150,15 @@ def test_the_largest_packages_are_fetched_first(tmp_path: Path, monkeypatch: pyt
     """At the end of the others, one of them would leave processors idle."""
     sizes = {"alpha": 10, "beta": 900, "gamma": 0, "delta": 300, "in-place": 10**6}
     packages = [
-        LockedPackage(name=name, version="1", build="0", subdir="noarch", url=f"https://c.example/{name}-1-0.conda", channel="https://c.example", size=size)
+        LockedPackage(
+            name=name,
+            version="1",
+            build="0",
+            subdir="noarch",
+            url=f"https://c.example/{name}-1-0.conda",
+            channel="https://c.example",
+            size=size,
+        )
         for name, size in sizes.items()
     ]
     order = []

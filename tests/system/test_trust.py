@@ -411,6 +411,13 @@ def led_out_by_a_link(module: Path) -> None:
     link(module, file(users_folder(module.parents[5]) / "module.py"))
 
 
+def led_out_by_a_line_that_is_no_statement(module: Path) -> None:
+    """Only ``import`` with a space or a tab after it begins a statement in a .pth file."""
+    users_folder(module.parents[5])
+    folder(module.with_name("imports"))
+    file(module.with_name("more.pth"), "imports/../../../../../../user\n")
+
+
 def led_out_by_a_pth_file(module: Path) -> None:
     file(module.with_name("more.pth"), f"{users_folder(module.parents[5])}\n")
 
@@ -442,7 +449,16 @@ class TestEnvironmentMadeOfPackages:
         for prefix in prefixes:
             trust.environment(prefix)
 
-    @pytest.mark.parametrize("spoil", [of_another_user, writable_for_all, led_out_by_a_link, led_out_by_a_pth_file])
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            of_another_user,
+            writable_for_all,
+            led_out_by_a_link,
+            led_out_by_a_pth_file,
+            led_out_by_a_line_that_is_no_statement,
+        ],
+    )
     def test_a_package_that_somebody_can_change_makes_it_untrusted(
         self, spoil: Callable[[Path], None], base: Path, package: Path
     ) -> None:
