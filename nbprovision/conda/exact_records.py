@@ -99,9 +99,9 @@ class Locked:
             *(self._fetch(package, client, cache, archives[package.name], reporter, limit) for package in packages),
             return_exceptions=True,
         )
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        failures = [result for result in results if isinstance(result, BaseException)]
+        if failures:  # of wrong bytes first: what else failed may have failed for these
+            raise next((failure for failure in failures if isinstance(failure, TaskFailed)), failures[0])
 
     async def _fetch(
         self,

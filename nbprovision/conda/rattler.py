@@ -34,7 +34,16 @@ from nbprovision.conda.query import (
     SolveRequest,
 )
 from nbprovision.conda.records import Details
-from nbprovision.conda.solution import Solution, archive_of, coming, identity, is_in, mark, unpacked
+from nbprovision.conda.solution import (
+    Solution,
+    archive_of,
+    coming,
+    identity,
+    is_in,
+    mark,
+    take_damaged_out,
+    unpacked,
+)
 from nbprovision.conda.specs import Spec, parse
 from nbprovision.machine import caches, network, package_files, platform, protection
 from nbprovision.machine.distributions import normalized
@@ -132,6 +141,11 @@ class RattlerSolution(Solution):
                 mark(self.packages, Path(request.cache))
             with _judgement:
                 trust.made(prefix, folders)
+        except NetworkFailed:
+            raise
+        except TaskFailed:
+            take_damaged_out(self.packages, Path(request.cache))
+            raise
         finally:
             self.close()
 

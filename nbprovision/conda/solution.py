@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _SUFFIXES = (".conda", ".tar.bz2")
 _REVISION = 8  # bytes before the digest in py-rattler's NAME.lock
 _NOTABLE_SIZE = 1_000_000  # bytes
+_READ_BY_ENGINES = ("info/index.json", "info/paths.json")
 _lock = threading.Lock()  # environments are created in parallel from the same packages: each is hashed once
 
 
@@ -50,6 +52,18 @@ class _Record(msgspec.Struct, frozen=True):
 
     sha256: str = ""
     md5: str = ""
+
+
+class _File(msgspec.Struct, frozen=True):
+    """An entry of a package's list of files."""
+
+    path: str = msgspec.field(name="_path")
+
+
+class _Files(msgspec.Struct, frozen=True):
+    """The file ``info/paths.json`` of a package."""
+
+    paths: list[_File]
 
 
 class Solution:
@@ -238,7 +252,8 @@ def admit(
         packages: The packages to link.
         caches: The folders of unpacked packages.
         listed_in: Where the packages' digests come from.
-        hashed: Hash the local archives first, as `require_digests` does.
+        hashed: Hash the local archives first, as `require_digests` does; else only those that differ in size, as
+            something else may not fit on the disk, or that cannot be read.
 
     Raises:
         TaskFailed: an archive differs from its channel's index, or a package cannot be removed; see `_require_names`.
@@ -246,10 +261,9 @@ def admit(
     """
     packages = list(packages)
     with _lock:
-        if hashed:
-            require_digests(machine, packages, caches, listed_in)
-        else:
-            _require_names(packages, listed_in)
+        _require_names(packages, listed_in)
+        suspects = packages if hashed else [package for package in packages if _is_suspect(package)]
+        require_digests(machine, suspects, caches, listed_in)
         admitted: set[tuple[Path, str, str]] = machine.notes.setdefault("admitted packages", set())
         for package in packages:
             for cache in caches:
@@ -258,6 +272,14 @@ def admit(
                 if key not in admitted and not _is_known(machine, package, cache):
                     _take_out(machine, package, cache, always=listed_in != INDEX)
                 admitted.add(key)
+
+
+def _is_suspect(package: Package) -> bool:
+    """Whether the local archive of a package cannot be the one that was listed, or cannot be read."""
+    archive = archive_of(package)
+    if archive is None:
+        return False
+    return bool(package.size and archive.stat().st_size != package.size) or not os.access(archive, os.R_OK)
 
 
 def mark(packages: Iterable[Package], cache: Path) -> None:
@@ -269,6 +291,21 @@ def mark(packages: Iterable[Package], cache: Path) -> None:
             with contextlib.suppress(TaskFailed, OSError):  # a full disk: the next run unpacks it again
                 if not _is_marked(folder, package):
                     write_atomically(folder / MARK, f"{digest}\n", durable=False)
+
+
+def take_damaged_out(packages: Iterable[Package], cache: Path) -> None:
+    """Remove unpacked packages that lack a file of their own lists: they cannot be linked, and are unpacked again."""
+    for package in packages:
+        folder = cache / _stem(package)
+        try:
+            entries = read_json(folder / "info/paths.json", _Files).paths
+            whole = all(os.path.lexists(folder / entry.path) for entry in entries)
+        except (OSError, msgspec.DecodeError):
+            whole = False
+        if not whole:
+            with contextlib.suppress(TaskFailed):  # the failure of the installation is reported
+                remove(folder)
+                remove(cache / f"{_stem(package)}.lock")
 
 
 def archive_of(package: Package) -> Path | None:
@@ -315,8 +352,10 @@ def _is_known(machine: Machine, package: Package, cache: Path) -> bool:
 
 
 def _is_marked(folder: Path, package: Package) -> bool:
+    """Whether a package was unpacked from the right bytes; without these files the engine would unpack it again."""
     with contextlib.suppress(OSError):
-        return (read_text(folder / MARK) or "").strip() == (package.sha256 or package.md5)
+        if all(stat.S_ISREG(os.lstat(folder / name).st_mode) for name in _READ_BY_ENGINES):
+            return (read_text(folder / MARK) or "").strip() == (package.sha256 or package.md5)
     return False
 
 

@@ -80,7 +80,9 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
             indexes: Other package indexes count.
 
         """
-        locked = {name: environment.origin for name, environment in self.environments.items()}
+        locked = {
+            name: environment.origin.renamed(self.places.again) for name, environment in self.environments.items()
+        }
         wanted = {request.name: request.origin(self.places) for request in requests}
         if not indexes:
             wanted = {

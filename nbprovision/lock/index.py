@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
 import msgspec
@@ -52,6 +52,11 @@ class LockedOrigin(Origin, frozen=True, kw_only=True, omit_defaults=True):
 
     platforms: tuple[str, ...] = ()
     pylock: str | None = None
+
+    def renamed(self, name: Callable[[str], str]) -> LockedOrigin:
+        """The same, with other names of the channels and indexes."""
+        channels, indexes = tuple(map(name, self.channels)), tuple(map(name, self.indexes))
+        return msgspec.structs.replace(self, channels=channels, indexes=indexes)
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,8 +41,10 @@ class Places(msgspec.Struct, frozen=True):
 
     @property
     def _pairs(self) -> tuple[tuple[str, str], ...]:
-        """The folders' URLs, each with its URL in a lock; the user's home last, as the others may lie in it."""
-        return (self.playbook.as_uri(), PLAYBOOK), (self.tool.as_uri(), TOOL), (self.home.as_uri(), HOME)
+        """The folders' URLs, each with its URL in a lock; first those that lie in others."""
+        pairs = ((self.playbook, PLAYBOOK), (self.tool, TOOL), (self.home, HOME))
+        urls = [(folder.as_uri().removesuffix("/"), place) for folder, place in pairs]  # of / it ends with a slash
+        return tuple(sorted(urls, key=lambda pair: -len(pair[0])))
 
     def locked(self, url: str) -> str:
         """The URL as a lock has it."""
@@ -60,6 +62,10 @@ class Places(msgspec.Struct, frozen=True):
             if url == place or url.startswith(f"{place}/"):
                 return folder + url[len(place) :]
         return url
+
+    def again(self, url: str) -> str:
+        """The URL that a lock would have today: on one machine a folder may lie in another one, or be the same."""
+        return self.locked(self.here(url))
 
     def text(self, text: str) -> str:
         """A spec or requirement as a lock has it: paths begin at the playbook, and nothing is secret."""

@@ -49,9 +49,17 @@ _BLOCKS = 4096  # bytes: a file of a package takes whole blocks of a file system
 
 
 class _File(msgspec.Struct, frozen=True):
-    """An entry of a conda package's list of files; a link may lack the size."""
+    """An entry of a conda package's list of files."""
 
-    size_in_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    path_type: str = "hardlink"
+    size_in_bytes: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+    @property
+    def blocks(self) -> int:
+        """The blocks that it takes; raises ValueError if the list leaves its size out."""
+        if self.size_in_bytes is None and self.path_type == "hardlink":
+            raise ValueError("a file without a size")
+        return -(-(self.size_in_bytes or 0) // _BLOCKS)
 
 
 class _Files(msgspec.Struct, frozen=True):
@@ -245,16 +253,15 @@ def _size(cache: Path) -> int:
 
 
 def _listed_size(package: Path) -> int | None:
-    """The bytes that the files of an unpacked conda package take by its own list; None without one.
+    """The bytes that the files of an unpacked conda package take by its own list; None without a complete one.
 
     To read the lists takes a twentieth of the time of a look at each file.
     """
     try:
         with inputs.unrecorded():
-            entries = read_json(package / "info/paths.json", _Files).paths
-    except (OSError, msgspec.DecodeError):
+            return sum(entry.blocks for entry in read_json(package / "info/paths.json", _Files).paths) * _BLOCKS
+    except (OSError, ValueError):  # msgspec's errors are of this kind, too
         return None
-    return sum(-(-entry.size_in_bytes // _BLOCKS) for entry in entries) * _BLOCKS
 
 
 # The temporary names of both engines (Rust's tempfile crate: `.tmp` and random letters). They lie at the top of a cache

@@ -62,6 +62,7 @@ _PATH_VARIABLES = (
 )  # fmt: skip
 _OF_PYTHON = ("PYTHON", "LD_", "GCONV_", "LOCPATH", "OPENSSL_")  # those that reach this very process
 _MOST_SCRIPTS = 5  # scripts that interpret each other: execve(2)
+_NEWLINE = re.compile(r"\r\n?|\n")
 _LONGEST_FIRST_LINE = 4096  # bytes; the kernel reads 255 of them
 
 
@@ -441,8 +442,18 @@ def _imported(ways: list[Path], seen: set[str]) -> Iterator[Path]:
 
 
 def _places(file: str) -> list[str]:
-    """The lines of a .pth file that name places to import from (https://docs.python.org/3/library/site.html)."""
-    return [line for line in _lines(file) if not line.startswith(("#", "import ", "import\t"))]
+    """The lines of a .pth file that name places to import from (https://docs.python.org/3/library/site.html).
+
+    A line that begins with a space is no comment and no statement. From 3.13 on, Python passes over a byte order mark
+    and splits at more characters.
+    """
+    try:
+        text = read_bytes(file).decode("utf-8", "surrogateescape")
+    except OSError:
+        return []
+    texts = (text, text.removeprefix("\ufeff"))
+    lines = {line.rstrip() for part in texts for line in (*part.splitlines(), *_NEWLINE.split(part))}
+    return sorted(line for line in lines if line and not line.startswith(("#", "import ", "import\t")))
 
 
 def _of_project(folder: str) -> list[Path]:

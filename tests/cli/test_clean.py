@@ -170,7 +170,18 @@ def test_the_size_of_a_cache_is_that_of_its_files(listed: bool, tmp_path: Path) 
         path.parent.mkdir(parents=True)
         path.write_bytes(b"x" * size)
     sound = {"paths": [{"_path": "lib/a.py", "size_in_bytes": 5000}, {"_path": "lib/link", "path_type": "softlink"}]}
-    for document in (sound,) if listed else ({}, {"paths": [{"size_in_bytes": -(10**9)}]}, [], "", None):
+    for document in (
+        (sound,)
+        if listed
+        else (
+            {},
+            {"paths": [{"size_in_bytes": -(10**9)}]},
+            {"paths": [{"_path": "lib/a.py"}]},
+            [],
+            "",
+            None,
+        )
+    ):
         (package / "info/paths.json").write_text("" if document is None else json.dumps(document))
         files = sum(caches.space_taken(path.stat()) for path in tmp_path.rglob("*") if path.is_file())
         assert files <= caches._size(tmp_path) <= files + 5 * 4096, document

@@ -333,6 +333,64 @@ def test_an_archive_is_read_once(
     assert (prefix_of(machine) / "share/alpha.txt").exists()
 
 
+@pytest.mark.parametrize("lost", ["info/index.json", "info/paths.json", "info"])
+@pytest.mark.parametrize("exists", [False, True], ids=["new", "existing"])
+def test_a_damaged_package_in_the_cache_does_not_bring_other_bytes(
+    machine: Machine, tiny: TinyChannel, write: Write, tmp_path: Path, lost: str, exists: bool
+) -> None:
+    """The engine would unpack it again by itself, without a look at the lock."""
+    path = write(tiny, "alpha=1.0", "gamma=3.1")
+    converge(locked(path), machine)
+    [package] = (machine.cache / "pkgs").glob("alpha*0")
+    (shutil.rmtree if lost == "info" else os.unlink)(package / lost)
+    good = (tiny.path / "noarch" / ALPHA).read_bytes()
+    (tiny.path / "noarch" / ALPHA).write_bytes(evil(tmp_path))
+    if exists:
+        (prefix_of(machine) / "conda-meta/alpha-1.0-0.json").unlink()
+    else:
+        shutil.rmtree(prefix_of(machine))
+    again = Machine(machine.env, home=machine.home, root=machine.root)
+    again.applies = True
+    with pytest.raises(NotBegun) as caught:
+        converge(locked(path), again)
+    assert "is not the file in the lock" in caught.value.cause
+    (tiny.path / "noarch" / ALPHA).write_bytes(good)
+    unfinished.clear(prefix_of(machine))
+    again.forget()
+    converge(locked(path), again)
+    assert (prefix_of(machine) / "share/alpha.txt").read_text() == "alpha 1.0\n"
+
+
+def test_a_package_in_the_cache_that_lacks_a_file_is_unpacked_again(
+    machine: Machine, tiny: TinyChannel, write: Write
+) -> None:
+    path = write(tiny, "alpha=1.0", "gamma=3.1")
+    converge(locked(path), machine)
+    [package] = (machine.cache / "pkgs").glob("alpha*0")
+    (package / "share/alpha.txt").unlink()
+    shutil.rmtree(prefix_of(machine))
+    again = Machine(machine.env, home=machine.home, root=machine.root)
+    with pytest.raises(TaskFailed, match="could not be installed") as caught:
+        converge(locked(path), again)
+    assert "run again" in caught.value.cure
+    unfinished.clear(prefix_of(machine))
+    converge(locked(path), Machine(machine.env, home=machine.home, root=machine.root))
+    assert (prefix_of(machine) / "share/alpha.txt").read_text() == "alpha 1.0\n"
+
+
+def test_an_archive_of_another_size_is_not_even_unpacked(
+    machine: Machine, tiny: TinyChannel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may fill the disk."""
+    path = pixi_lock(tmp_path / "pixi.lock", tiny, {"default": ["alpha=1.0"]})
+    (tiny.path / "noarch" / ALPHA).write_bytes(evil(tmp_path) + b"more")
+    machine.applies = True
+    monkeypatch.setattr(rattler.ExactSolution, "_fetch", lambda *_: pytest.fail("it was"))
+    with pytest.raises(NotBegun) as caught:
+        converge(locked(path), machine)
+    assert "is not the file in the lock" in caught.value.cause
+
+
 def test_what_is_in_the_cache_is_not_asked_for(
     machine: Machine, tiny: TinyChannel, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,29 @@ def test_a_folder_of_this_machine_has_another_name(url: str, expected: str) -> N
     assert PLACES.here(expected) == url
 
 
+CI = Places(Path("/builds/team"), Path("/root/.nbprovision"), Path("/root"))
+
+
+@pytest.mark.parametrize(
+    "here",
+    [
+        PLACES,
+        Places(Path("/home/me/SageMaker"), Path("/home/me/SageMaker/.nbprovision"), Path("/home/me")),
+        Places(Path("/home/me"), Path("/home/me/.nbprovision"), Path("/home/me")),
+        Places(Path("/home/me/.nbprovision/team"), Path("/home/me/.nbprovision"), Path("/home/me")),
+        Places(Path("/"), Path("/srv/nbprovision"), Path("/root")),
+    ],
+    ids=["apart", "the tool's home beside the playbook", "the user's home", "in the tool's home", "the root"],
+)
+def test_a_lock_of_another_machine_names_the_same_folders(here: Places) -> None:
+    """On one machine a folder lies in another one, and on the next one it does not."""
+    for folder in ("playbook", "tool", "home"):
+        there, mine = ((getattr(places, folder) / "channel").as_uri() for places in (CI, here))
+        assert here.here(CI.locked(there)) == mine
+        assert here.again(CI.locked(there)) == here.locked(mine), folder
+        assert CI.again(here.locked(mine)).startswith("https://"), folder
+
+
 @given(st.lists(st.text("ab é%/", min_size=1), min_size=1).map("/".join))
 def test_every_path_beside_the_playbook_comes_back(path: str) -> None:
     url = (PLACES.playbook / path.lstrip("/")).as_uri()

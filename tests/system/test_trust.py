@@ -411,11 +411,29 @@ def led_out_by_a_link(module: Path) -> None:
     link(module, file(users_folder(module.parents[5]) / "module.py"))
 
 
-def led_out_by_a_line_that_is_no_statement(module: Path) -> None:
-    """Only ``import`` with a space or a tab after it begins a statement in a .pth file."""
-    users_folder(module.parents[5])
-    folder(module.with_name("imports"))
-    file(module.with_name("more.pth"), "imports/../../../../../../user\n")
+OUT = "/../../../../../../user"  # from a folder beside the module
+
+
+def led_out_by(text: str) -> Callable[[Path], None]:
+    """Spoil by a .pth file: only ``import`` and a space at the beginning of a line begin a statement."""
+
+    def spoil(module: Path) -> None:
+        users_folder(module.parents[5])
+        for name in ("imports", " #", " import x", "x\x0c#"):
+            folder(module.with_name(name))
+        file(module.with_name("more.pth"), text)
+
+    return spoil
+
+
+LINES = [
+    f"imports{OUT}\n",
+    f" #{OUT}\n",
+    f" import x{OUT}\n",
+    f"x\x0c#{OUT}\n",
+    f"import os\x0bimports{OUT}\n",
+    f"\ufeffimports{OUT}",
+]
 
 
 def led_out_by_a_pth_file(module: Path) -> None:
@@ -456,7 +474,7 @@ class TestEnvironmentMadeOfPackages:
             writable_for_all,
             led_out_by_a_link,
             led_out_by_a_pth_file,
-            led_out_by_a_line_that_is_no_statement,
+            *map(led_out_by, LINES),
         ],
     )
     def test_a_package_that_somebody_can_change_makes_it_untrusted(
