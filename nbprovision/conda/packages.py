@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -291,10 +291,10 @@ class CondaWork:
             if not machine.applies:
                 solution.check(machine, prefix, reinstall=state.broken)
                 warnings += solution.room(machine, prefix)
-        unneeded: Iterable[Distribution] = ()
-        if self._request.exact:
-            owned = set(map(distributions.normalized, state.installed))
-            unneeded = unneeded_distributions(prefix, self._request.claims, owned)
+        request, unneeded = self._request, self._unneeded_distributions(state)
+        if unneeded and not request.exact:
+            warnings += (_left([distribution.name for distribution in unneeded], "from pip "),)
+            unneeded = []
         return msgspec.structs.replace(
             state,
             strays=strays,
@@ -303,6 +303,16 @@ class CondaWork:
             history_incomplete=health.history_lacks(prefix, state.records, empty_only=not state.suspect),
             warnings=warnings,
         )
+
+    def _unneeded_distributions(self, state: CondaPackages) -> list[Distribution]:
+        """The distributions that ``exact`` removes, and that a lock mentions."""
+        request = self._request
+        if not (request.exact or (request.locked is not None and request.whole and state.source is None)):
+            return []
+        owned = set(map(distributions.normalized, state.installed))
+        if distributions.installed(self._prefix).keys() <= owned:
+            return []
+        return unneeded_distributions(self._prefix, request.claims, owned)
 
     def _inspected(self) -> CondaPackages:
         """The environment as it is, with everything in it that the request does not want."""
@@ -528,10 +538,7 @@ class CondaWork:
         machine, request, details = self._machine, self._request, state.installed
         others = self._superfluous(details) if request.whole or request.exact else []
         if others and not request.exact:
-            number = f"{len(others)} packages are" if len(others) > 1 else "1 package is"
-            listed = ", ".join(others[:_MANY]) + (", ..." if len(others) > _MANY else "")
-            note = f"{number} not in the lock and left as installed: {listed}; `exact: true` removes them"
-            state = msgspec.structs.replace(state, warnings=(*state.warnings, note))
+            state = msgspec.structs.replace(state, warnings=(*state.warnings, _left(others)))
         lost = [record.name for record in state.torn if record.name not in request.names]
         if lost:
             note = f"the lock cannot restore {', '.join(lost)}, whose records are torn: install them again"
@@ -700,6 +707,13 @@ class CondaWork:
             specs=self._request.texts,
             removed=set(before) - records.keys(),
         )
+
+
+def _left(names: Sequence[str], origin: str = "") -> str:
+    """A note about packages that a lock does not have; ``origin`` says where they are from, if not from conda."""
+    number = f"{len(names)} packages {origin}are" if len(names) > 1 else f"1 package {origin}is"
+    listed = ", ".join(names[:_MANY]) + (", ..." if len(names) > _MANY else "")
+    return f"{number} not in the lock and left as installed: {listed}; `exact: true` removes them"
 
 
 def _tolerating(query: Query, unmet: dict[str, list[str]]) -> Query:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uv
 
 from nbprovision.lock import folder as lock_folder
 from tests.conftest import Channel
@@ -173,6 +174,24 @@ def test_what_is_not_in_the_lock_is_shown_and_removed_if_exact(team: Team) -> No
     team.write(more=", exact: true")
     team.run("--locked")
     assert team.conda() == team.locked()
+
+
+def test_what_pip_installed_beside_the_lock_is_shown_and_removed_if_exact(team: Team) -> None:
+    """The lock's own distributions and what these need are none of it."""
+    told = team.call("run", "--locked")
+    assert "not in the lock" not in told.stdout + told.stderr
+    make_wheel(team.folder, "apple", "1.0", requires=["cherry"])
+    make_wheel(team.folder, "cherry", "1.0")
+    words = [uv.find_uv_bin(), "pip", "install", "--offline", "--no-index", "--find-links", team.folder, "apple"]
+    subprocess.run([*words, "--python", team.prefix / "bin/python"], check=True, env=team.env)
+    told = team.call("run", "--locked")
+    note = "2 packages from pip are not in the lock and left as installed: apple, cherry; `exact: true` removes them"
+    assert note in told.stdout + told.stderr
+    team.write(more=", exact: true")
+    told = team.call("run", "--locked")
+    assert "not in the lock" not in told.stdout + told.stderr
+    assert {name.partition("-")[0] for name in team.distributions()} >= {"pear", "plum"}
+    assert not any(name.startswith(("apple", "cherry")) for name in team.distributions())
 
 
 def test_newest_versions_are_not_looked_up(team: Team) -> None:
