@@ -9,7 +9,47 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from collections.abc import Iterable
+    from typing import Any, NoReturn, TextIO
+
+
+class Output:
+    """A stream to which writing never fails, since a run goes on without its reader and on a full disk.
+
+    Attributes:
+        failure: Why the rest of the output is lost, if it is.
+
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        if self.failure is None:
+            try:
+                return self._stream.write(text)
+            except OSError as error:
+                self.failure = error
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write several texts."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Write what is kept back."""
+        if self.failure is None:
+            try:
+                self._stream.flush()
+            except OSError as error:
+                self.failure = error
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is the stream's."""
+        return getattr(self._stream, name)
 
 
 def leave(argv: list[str]) -> NoReturn:
@@ -20,13 +60,26 @@ def leave(argv: list[str]) -> NoReturn:
     """
     # The process is ours: by default the garbage collector runs at each 700 new objects, a twentieth of a short run.
     gc.set_threshold(200_000, 20, 100)
-    try:
-        status = main(argv)
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
-        status = 0
+    _open_missing()
+    output, errors = Output(sys.stdout), Output(sys.stderr)
+    sys.stdout, sys.stderr = output, errors
+    status = main(argv)
+    output.flush()
+    lost = output.failure
+    if lost is not None and not isinstance(lost, BrokenPipeError):  # a reader that has gone wanted no more
+        errors.write(f"warning: the output is incomplete: {lost.strerror}\n")
+        status = status or (0 if argv[:1] == ["run"] else 2)  # the work of a run is done
+    errors.flush()
     os._exit(status)
+
+
+def _open_missing() -> None:
+    """Give a closed standard stream the null device: the next file to be opened would get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode)  # noqa: SIM115 - for the rest of the process
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def main(argv: list[str]) -> int:
@@ -67,8 +120,7 @@ def main(argv: list[str]) -> int:
             finally:
                 if early is not None:
                     early.close()
-    except BrokenPipeError:  # the reader of our output has gone, which does not fail the run
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader of the output has gone
         return 0
     except EOFError:
         _begin_anew()
@@ -88,4 +140,4 @@ def _begin_anew() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(sys.argv[1:])

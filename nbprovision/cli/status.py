@@ -304,8 +304,11 @@ def _lines_of_last(last: dict[str, Any]) -> list[str]:
 
 def _follow(home: Path, *, json: bool) -> None:
     """Print news for as long as a run is active or waiting; with ``json`` as messages."""
-    follower = Follower(lambda line: print(shown(line), file=sys.stderr if json else sys.stdout, flush=True))
+    stream = sys.stderr if json else sys.stdout
+    follower = Follower(lambda line: print(shown(line), file=stream, flush=True))
     while (status := Status.of(home)).busy or activity.is_held(home / "lock"):
+        if getattr(stream, "failure", None) is not None:  # nobody reads it any more
+            return
         follower.look(status)
         time.sleep(_EVERY)
     follower.end(status.last)

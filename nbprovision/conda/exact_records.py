@@ -100,7 +100,7 @@ class Locked:
             return_exceptions=True,
         )
         failures = [result for result in results if isinstance(result, BaseException)]
-        if failures:  # of wrong bytes first: what else failed may have failed for these
+        if failures:  # wrong bytes first: the other failures may come from them
             raise next((failure for failure in failures if isinstance(failure, TaskFailed)), failures[0])
 
     async def _fetch(

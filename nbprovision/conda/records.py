@@ -58,7 +58,7 @@ def details_of(record: CondaRecord) -> Details | None:
 
 
 def state_of(record: CondaRecord) -> tuple[int, ...] | None:
-    """What changes if the file of a record is written or replaced; None if it is missing."""
+    """The numbers that change if the file of a record is written or replaced; None if it is missing."""
     try:
         status = os.stat(record.path)
     except OSError:

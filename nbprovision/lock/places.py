@@ -43,7 +43,9 @@ class Places(msgspec.Struct, frozen=True):
     def _pairs(self) -> tuple[tuple[str, str], ...]:
         """The folders' URLs, each with its URL in a lock; first those that lie in others."""
         pairs = ((self.playbook, PLAYBOOK), (self.tool, TOOL), (self.home, HOME))
-        urls = [(folder.as_uri().removesuffix("/"), place) for folder, place in pairs]  # of / it ends with a slash
+        urls = [
+            (folder.as_uri().removesuffix("/"), place) for folder, place in pairs
+        ]  # the one for / ends with a slash
         return tuple(sorted(urls, key=lambda pair: -len(pair[0])))
 
     def locked(self, url: str) -> str:

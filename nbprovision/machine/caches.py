@@ -224,7 +224,7 @@ def trim(machine: Machine) -> int:
     freed = 0
     for cache in folders(machine):
         most = limit(machine.env, cache)
-        # What its whole file system holds, or all of its files, is sooner known than what it alone has.
+        # Simpler to know than its unshared files are all that the file system holds, and all files of the cache.
         if space_used(cache) <= most or _size(cache) <= most:
             continue
         kept = entries(cache)

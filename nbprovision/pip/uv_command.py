@@ -97,7 +97,7 @@ def _refuse_outside(machine: Machine, request: Request) -> None:
     if request.location is None:
         protection.refuse_links(request.prefix, ("bin", "lib"))
     place = request.location or request.prefix
-    locked = {entry.name for entry in request.locked}  # of a lock, nothing else moves
+    locked = {entry.name for entry in request.locked}  # with a lock, nothing else moves
     moving = (same_name for name, same_name in request.found().items() if not locked or name in locked)
     installed = (distribution for same_name in moving for distribution in same_name)
     strays = [distribution for distribution, _ in protection.files_outside(place, installed)]

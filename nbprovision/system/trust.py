@@ -175,7 +175,7 @@ def are_plain(packages: Iterable[str | Path]) -> bool:
     """Whether unpacked packages have only what nobody but root can change, and nothing that leads elsewhere.
 
     Args:
-        packages: The folders of the packages. What was found of each is kept until it is another folder, so `made` has
+        packages: The folders of the packages. The verdict on each is kept until it is another folder, so `made` has
             no more to do after this.
     """
     return all(_is_plain(os.path.abspath(package)) for package in packages)
@@ -444,8 +444,8 @@ def _imported(ways: list[Path], seen: set[str]) -> Iterator[Path]:
 def _places(file: str) -> list[str]:
     """The lines of a .pth file that name places to import from (https://docs.python.org/3/library/site.html).
 
-    A line that begins with a space is no comment and no statement. From 3.13 on, Python passes over a byte order mark
-    and splits at more characters.
+    A line that begins with a space is neither a comment nor a statement. From 3.13 on, Python passes over a byte order
+    mark and splits at more characters.
     """
     try:
         text = read_bytes(file).decode("utf-8", "surrogateescape")

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from tests.support.conda_environments import tiny
+from tests.support.exact_packages import server, write
 
-__all__ = ["tiny"]
+__all__ = ["server", "tiny", "write"]

@@ -4,75 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nbprovision.conda import explicit_file, rattler, solution
+from nbprovision.conda import explicit_file, rattler
 from nbprovision.conda import pixi_lock as pixi_lock_reader
-from nbprovision.conda.ensure_conda_env import EnsureCondaEnv
 from nbprovision.machine.archives import Archives
 from nbprovision.machine.environments import installed
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import InvalidPlaybook, NotBegun, ParameterError, TaskFailed
 from nbprovision.model.task import Claim
 from nbprovision.system import unfinished
-from nbprovision.system.process import Child
 from tests.support.conda_environments import conda_reads, env_of, moves, prefix_of, versions
 from tests.support.conda_packages import TinyChannel
 from tests.support.driver import converge, planned
-from tests.support.file_server import FileServer, serving_files
+from tests.support.exact_packages import ALPHA, Write, evil, locked
+from tests.support.file_server import FileServer
 from tests.support.lock_files import explicit, pixi_lock
 
 pytestmark = [pytest.mark.engine, pytest.mark.sampled(2)]
-
-Write = Callable[..., Path]
-FORMATS = ["pixi.lock", "@EXPLICIT with sha256", "@EXPLICIT with md5"]
-ALPHA = "alpha-1.0-0.tar.bz2"
-
-
-@pytest.fixture(params=FORMATS)
-def write(request: pytest.FixtureRequest, tmp_path: Path) -> Write:
-    """Writes packages of a channel, each as ``NAME=VERSION``, into a file of one of the formats."""
-
-    def written(channel: TinyChannel, *specs: str, url: str = "") -> Path:
-        if request.param == "pixi.lock":
-            return pixi_lock(tmp_path / "pixi.lock", channel, {"default": specs}, url=url)
-        return explicit(tmp_path / "explicit.txt", channel, specs, kind=request.param.rpartition(" ")[2], url=url)
-
-    return written
-
-
-@pytest.fixture
-def server(tiny: TinyChannel) -> Iterator[FileServer]:
-    """Serves the channel below ``/chan``; its index is missing, which nothing asks for."""
-    with serving_files() as served:
-        for path in tiny.path.glob("noarch/*.tar.bz2"):
-            served.files[f"/chan/noarch/{path.name}"] = path.read_bytes()
-        yield served
-
-
-def locked(path: Path, **more: Any) -> EnsureCondaEnv:
-    return EnsureCondaEnv(**{"name": "x", "file": str(path), **more})
 
 
 def record(prefix: Path, name: str) -> Any:
     """The content of a package's record."""
     (path,) = (record.path for record in installed(prefix) if record.name == name)
     return json.loads(path.read_text())
-
-
-def evil(folder: Path) -> bytes:
-    """An archive of alpha 1.0 with something else in it."""
-    channel = TinyChannel(folder / "evil")
-    channel.add("alpha", "1.0", files={"share/alpha.txt": "something else\n"})
-    return (channel.path / "noarch" / ALPHA).read_bytes()
 
 
 # ---------------------------------------------------------------------------------------------- made, and then in place
@@ -263,39 +224,6 @@ def test_a_replaced_archive_is_refused_and_nothing_changes(
     assert (prefix_of(machine) / "share/alpha.txt").read_text() == "alpha 1.0\n"
 
 
-def test_a_check_finds_a_replaced_archive(machine: Machine, tiny: TinyChannel, write: Write, tmp_path: Path) -> None:
-    path = write(tiny, "alpha=1.0")
-    (tiny.path / "noarch" / ALPHA).write_bytes(evil(tmp_path))
-    with pytest.raises(TaskFailed, match="is not installed") as caught:
-        planned(locked(path), machine)
-    assert "is not the file in the lock" in caught.value.cause
-
-
-@pytest.mark.parametrize("served", [False, True], ids=["a folder", "a server"])
-def test_what_lies_in_the_cache_from_other_bytes_is_fetched_again(
-    machine: Machine, tiny: TinyChannel, write: Write, server: FileServer, tmp_path: Path, served: bool
-) -> None:
-    other = TinyChannel(tmp_path / "evil")
-    other.add("alpha", "1.0", files={"share/alpha.txt": "something else\n"})
-    converge(env_of(other, "alpha", name="other"), machine)
-    converge(locked(write(tiny, "alpha=1.0", url=f"{server.url}/chan" if served else "")), machine)
-    assert (prefix_of(machine) / "share/alpha.txt").read_text() == "alpha 1.0\n"
-
-
-def test_a_missing_archive_is_not_replaced_by_the_cache(
-    machine: Machine, tiny: TinyChannel, write: Write, tmp_path: Path
-) -> None:
-    """Nothing shows from which bytes the package in the cache was unpacked."""
-    other = TinyChannel(tmp_path / "evil")
-    other.add("alpha", "1.0", files={"share/alpha.txt": "something else\n"})
-    converge(env_of(other, "alpha", name="other"), machine)
-    path = write(tiny, "alpha=1.0")
-    (tiny.path / "noarch" / ALPHA).unlink()
-    with pytest.raises(NotBegun, match="is not installed") as caught:
-        converge(locked(path), machine)
-    assert "does not exist" in caught.value.cause
-
-
 @pytest.mark.parametrize("harm", ["replaced", "cut", "a byte more", "empty"])
 def test_an_archive_that_is_harmed_on_a_server(
     machine: Machine, tiny: TinyChannel, server: FileServer, tmp_path: Path, harm: str
@@ -310,104 +238,6 @@ def test_an_archive_that_is_harmed_on_a_server(
         caught.value.cause
     )
     assert not list((machine.cache / "pkgs").glob("alpha*"))
-
-
-def test_what_is_in_the_cache_is_fetched_once(
-    machine: Machine, tiny: TinyChannel, write: Write, server: FileServer
-) -> None:
-    path = write(tiny, "alpha=1.0", "gamma=3.1", url=f"{server.url}/chan")
-    converge(locked(path), machine)
-    again = Machine(machine.env, home=machine.home, root=machine.root)
-    converge(locked(path, name="y"), again)
-    assert len(server.requests) == 2
-    assert os.stat(machine.home / "envs/y/share/alpha.txt").st_nlink == 3, "both share it with the cache"
-
-
-def test_an_archive_is_read_once(
-    machine: Machine, tiny: TinyChannel, write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The engine hashes what it unpacks, and links nothing before it has compared all of it."""
-    machine.applies = True
-    monkeypatch.setattr(solution, "_fault", lambda *_: pytest.fail("it is hashed before that, too"))
-    converge(locked(write(tiny, "alpha=1.0", "gamma=3.1")), machine)
-    assert (prefix_of(machine) / "share/alpha.txt").exists()
-
-
-@pytest.mark.parametrize("lost", ["info/index.json", "info/paths.json", "info"])
-@pytest.mark.parametrize("exists", [False, True], ids=["new", "existing"])
-def test_a_damaged_package_in_the_cache_does_not_bring_other_bytes(
-    machine: Machine, tiny: TinyChannel, write: Write, tmp_path: Path, lost: str, exists: bool
-) -> None:
-    """The engine would unpack it again by itself, without a look at the lock."""
-    path = write(tiny, "alpha=1.0", "gamma=3.1")
-    converge(locked(path), machine)
-    [package] = (machine.cache / "pkgs").glob("alpha*0")
-    (shutil.rmtree if lost == "info" else os.unlink)(package / lost)
-    good = (tiny.path / "noarch" / ALPHA).read_bytes()
-    (tiny.path / "noarch" / ALPHA).write_bytes(evil(tmp_path))
-    if exists:
-        (prefix_of(machine) / "conda-meta/alpha-1.0-0.json").unlink()
-    else:
-        shutil.rmtree(prefix_of(machine))
-    again = Machine(machine.env, home=machine.home, root=machine.root)
-    again.applies = True
-    with pytest.raises(NotBegun) as caught:
-        converge(locked(path), again)
-    assert "is not the file in the lock" in caught.value.cause
-    (tiny.path / "noarch" / ALPHA).write_bytes(good)
-    unfinished.clear(prefix_of(machine))
-    again.forget()
-    converge(locked(path), again)
-    assert (prefix_of(machine) / "share/alpha.txt").read_text() == "alpha 1.0\n"
-
-
-def test_a_package_in_the_cache_that_lacks_a_file_is_unpacked_again(
-    machine: Machine, tiny: TinyChannel, write: Write
-) -> None:
-    path = write(tiny, "alpha=1.0", "gamma=3.1")
-    converge(locked(path), machine)
-    [package] = (machine.cache / "pkgs").glob("alpha*0")
-    (package / "share/alpha.txt").unlink()
-    shutil.rmtree(prefix_of(machine))
-    again = Machine(machine.env, home=machine.home, root=machine.root)
-    with pytest.raises(TaskFailed, match="could not be installed") as caught:
-        converge(locked(path), again)
-    assert "run again" in caught.value.cure
-    unfinished.clear(prefix_of(machine))
-    converge(locked(path), Machine(machine.env, home=machine.home, root=machine.root))
-    assert (prefix_of(machine) / "share/alpha.txt").read_text() == "alpha 1.0\n"
-
-
-def test_an_archive_of_another_size_is_not_even_unpacked(
-    machine: Machine, tiny: TinyChannel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may fill the disk."""
-    path = pixi_lock(tmp_path / "pixi.lock", tiny, {"default": ["alpha=1.0"]})
-    (tiny.path / "noarch" / ALPHA).write_bytes(evil(tmp_path) + b"more")
-    machine.applies = True
-    monkeypatch.setattr(rattler.ExactSolution, "_fetch", lambda *_: pytest.fail("it was"))
-    with pytest.raises(NotBegun) as caught:
-        converge(locked(path), machine)
-    assert "is not the file in the lock" in caught.value.cause
-
-
-def test_what_is_in_the_cache_is_not_asked_for(
-    machine: Machine, tiny: TinyChannel, write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write(tiny, "alpha=1.0", "gamma=3.1")
-    asked: list[str] = []
-    call = Child.call
-
-    def noted(child: Child, request: Any, *more: Any) -> Any:
-        asked.append(type(request).__name__)
-        return call(child, request, *more)
-
-    monkeypatch.setattr(Child, "call", noted)
-    converge(locked(path), machine)
-    assert asked == ["ExactRequest", "FetchRequest", "InstallRequest"]
-    asked.clear()
-    converge(locked(path, name="y"), Machine(machine.env, home=machine.home, root=machine.root))
-    assert asked == ["ExactRequest", "InstallRequest"]
 
 
 def test_an_archive_with_another_package_in_it(machine: Machine, tiny: TinyChannel, tmp_path: Path) -> None:
