@@ -20,6 +20,7 @@ from nbprovision.machine import distributions, platform, protection
 from nbprovision.machine.condarc import expanded
 from nbprovision.machine.environments import META, is_environment
 from nbprovision.machine.image import refuse_jupyter_server
+from nbprovision.machine.locked import PLACES
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import ParameterError, TaskFailed, UnsetVariable
 from nbprovision.model.relations import AnyOf, Excludes, OneOf
@@ -243,7 +244,16 @@ class EnsureCondaEnv(Task[EnvState], frozen=True, kw_only=True):
                 cause="only the built-in engine verifies every package before it links the first one",
                 cure="leave `engine` out",
             )
-        return file.exact.packages(self._identity(machine, file)[0], platform.conda_subdir())
+        packages = file.exact.packages(self._identity(machine, file)[0], platform.conda_subdir())
+        place = next((package.url for package in packages if package.url.startswith(PLACES)), None)
+        if place is not None:
+            raise ParameterError(
+                "file",
+                f"{self.file} belongs to the lock of a playbook",
+                cause=f"it has packages of a channel in a folder of the machine that runs the playbook: {place}",
+                cure="run that playbook with --locked, or copy its packages into a channel with a URL and lock again",
+            )
+        return packages
 
     def _identity(self, machine: Machine, file: EnvironmentFile | None = None) -> tuple[str, Path]:
         """Name and prefix; those of the file if the task gives neither."""

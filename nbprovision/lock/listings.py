@@ -163,9 +163,12 @@ def requirements_txt(path: Path, env: Mapping[str, str]) -> Contents:
     """The packages of a requirements file whose lines name a version or a source.
 
     Raises:
-        InvalidPlaybook: a line is not a requirement, or names neither.
+        InvalidPlaybook: a line is not a requirement, or names neither; or there is none.
     """
     wanted = requirements_files.read((), [path], (), env).wanted
+    if not wanted:
+        cure = "write the list again: pip freeze > FILE"
+        raise _wrong(path, "has no packages", "an empty list differs from nothing", cure)
     return Contents(name=None, packages=tuple(_pip_pins(path, wanted, None)), scope="added")
 
 

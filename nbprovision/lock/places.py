@@ -15,12 +15,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from nbprovision.machine.locked import HOME, PLACES, PLAYBOOK, TOOL
 from nbprovision.system import secrets
 
-PLAYBOOK = "https://playbook.invalid"
-TOOL = "https://nbprovision.invalid"
-HOME = "https://home.invalid"
-_PLACES = (PLAYBOOK, TOOL, HOME)
 # A channel's token is the first part of its path (https://docs.conda.io/projects/conda, "channel URLs with a token").
 _TOKEN = re.compile(r"^/t/[^/]+(?=/)")
 
@@ -58,7 +55,7 @@ class Places(msgspec.Struct, frozen=True):
 
     def here(self, url: str) -> str:
         """The URL on this machine of a URL in a lock."""
-        if not url.startswith(_PLACES):
+        if not url.startswith(PLACES):
             return url
         for folder, place in self._pairs:
             if url == place or url.startswith(f"{place}/"):

@@ -7,6 +7,12 @@ from pathlib import Path
 
 import msgspec
 
+# Hosts that cannot exist (RFC 6761, section 6.4): in a lock they name folders of the machine that a playbook runs on.
+PLAYBOOK = "https://playbook.invalid"
+TOOL = "https://nbprovision.invalid"
+HOME = "https://home.invalid"
+PLACES = (PLAYBOOK, TOOL, HOME)
+
 
 class LockedEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a lock that an environment is installed from.

@@ -474,6 +474,17 @@ def test_the_environment_of_the_same_name_counts_else_default(
     assert versions(tmp_path / "x") == {"alpha": "1.1"}
 
 
+@pytest.mark.parametrize("place", ["playbook", "nbprovision", "home"])
+def test_the_lock_of_a_playbook_is_no_file_of_a_task(
+    machine: Machine, tiny: TinyChannel, tmp_path: Path, place: str
+) -> None:
+    """It may name folders of the machine, which only a run with the lock knows."""
+    path = pixi_lock(tmp_path / "pixi.lock", tiny, {"default": ["alpha"]}, url=f"https://{place}.invalid/channel")
+    with pytest.raises(ParameterError, match="belongs to the lock of a playbook") as caught:
+        planned(locked(path), machine)
+    assert "--locked" in caught.value.cure
+
+
 def test_without_a_default_the_names_are_listed(machine: Machine, tiny: TinyChannel, tmp_path: Path) -> None:
     path = pixi_lock(tmp_path / "pixi.lock", tiny, {"risk": ["gamma"], "fraud": ["alpha"]})
     with pytest.raises(InvalidPlaybook, match="has no environment 'x', and no `default`") as caught:

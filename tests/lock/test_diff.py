@@ -614,6 +614,8 @@ BAD = {
         "pylock.y.toml:3:1", "the marker of y cannot be evaluated",
     ),
     "unpinned.txt": ("six==1.0\nnumpy>=1\n", "unpinned.txt:2:1", "'numpy>=1' names no version"),
+    "empty.txt": ("", "empty.txt:1:1", "has no packages"),
+    "comment.txt": ("# pip freeze failed\n", "comment.txt:1:1", "has no packages"),
     "star.txt": ("six==1.*\n", "star.txt:1:1", "names no version"),
     "unpinned.yml": ("dependencies: [numpy]\n", "unpinned.yml:1:1", "names no version of 'numpy'"),
     "explicit.txt": ("@EXPLICIT\n\nhttps://example.org/x\n", "explicit.txt:3:1", "not the URL of a package"),
