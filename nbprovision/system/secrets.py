@@ -73,7 +73,7 @@ SHAPES = (
     ("a token of Docker Hub", r"\bdckr_pat_[A-Za-z0-9_-]{20,}"),
     ("a token of Databricks", r"\bdapi[0-9a-f]{32}\b"),
     ("a token of Hugging Face", r"\bhf_[A-Za-z0-9]{30,}"),
-    ("a key of Google", r"\bAIza[A-Za-z0-9_-]{35}\b"),
+    ("a key of Google", r"\bAIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"),  # it may end in a dash
     ("a signed token (JWT)", r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
     ("a private key", r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"),
 )
