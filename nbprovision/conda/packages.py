@@ -310,8 +310,6 @@ class CondaWork:
         if not (request.exact or (request.locked is not None and request.whole and state.source is None)):
             return []
         owned = set(map(distributions.normalized, state.installed))
-        if distributions.installed(self._prefix).keys() <= owned:
-            return []
         return unneeded_distributions(self._prefix, request.claims, owned)
 
     def _inspected(self) -> CondaPackages:

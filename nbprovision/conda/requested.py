@@ -205,6 +205,8 @@ def unneeded_distributions(prefix: Path, claims: Iterable[Claim], owned: Collect
     present = distributions.installed(prefix)
     wanted = [requirements.parse(claim.requirement) for claim in claims]
     kept = [name for name, copies in present.items() if name in owned or copies[0].direct_url is not None]
+    if present.keys() <= {*kept, *(requirement.name for requirement in wanted)}:
+        return []  # without a look at the dependencies of each
     needed = satisfied.needed(wanted, kept, present, _environment(prefix))
     return [copy for name, copies in sorted(present.items()) if name not in needed for copy in copies]
 

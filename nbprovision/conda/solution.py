@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 _SUFFIXES = (".conda", ".tar.bz2")
 _REVISION = 8  # bytes before the digest in py-rattler's NAME.lock
 _NOTABLE_SIZE = 1_000_000  # bytes
-_READ_BY_ENGINES = ("info/index.json", "info/paths.json")
+_LIST = "info/paths.json"
+_OLD_LIST = "info/files"  # of packages from before 2017, which have no other
 _lock = threading.Lock()  # environments are created in parallel from the same packages: each is hashed once
 
 
@@ -297,15 +298,28 @@ def take_damaged_out(packages: Iterable[Package], cache: Path) -> None:
     """Remove unpacked packages that lack a file of their own lists: they cannot be linked, and are unpacked again."""
     for package in packages:
         folder = cache / _stem(package)
-        try:
-            entries = read_json(folder / "info/paths.json", _Files).paths
-            whole = all(os.path.lexists(folder / entry.path) for entry in entries)
-        except (OSError, msgspec.DecodeError):
-            whole = False
-        if not whole:
+        if folder.is_dir() and not all(os.path.lexists(folder / path) for path in _listed(folder) or [_LIST]):
             with contextlib.suppress(TaskFailed):  # the failure of the installation is reported
                 remove(folder)
                 remove(cache / f"{_stem(package)}.lock")
+
+
+def _listed(folder: Path) -> list[str]:
+    """The files that an unpacked package lists; empty if its list cannot be read."""
+    try:
+        if _is_file(folder / _LIST):
+            return [entry.path for entry in read_json(folder / _LIST, _Files).paths] or ["info"]
+        return (read_text(folder / _OLD_LIST) or "").splitlines()
+    except (OSError, msgspec.DecodeError):
+        return []
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a regular file itself: a pipe would keep an engine waiting."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def archive_of(package: Package) -> Path | None:
@@ -352,9 +366,9 @@ def _is_known(machine: Machine, package: Package, cache: Path) -> bool:
 
 
 def _is_marked(folder: Path, package: Package) -> bool:
-    """Whether a package was unpacked from the right bytes; without these files the engine would unpack it again."""
+    """Whether a package was unpacked from the right bytes, and the engine will not unpack it again by itself."""
     with contextlib.suppress(OSError):
-        if all(stat.S_ISREG(os.lstat(folder / name).st_mode) for name in _READ_BY_ENGINES):
+        if _is_file(folder / "info/index.json") and (_is_file(folder / _LIST) or _is_file(folder / _OLD_LIST)):
             return (read_text(folder / MARK) or "").strip() == (package.sha256 or package.md5)
     return False
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nbprovision.conda import rattler, solution
+from nbprovision.conda.query import Package
 from nbprovision.machine.machine import Machine
 from nbprovision.model.errors import NotBegun, TaskFailed
 from nbprovision.system import unfinished
@@ -78,7 +79,7 @@ def test_an_archive_is_read_once(
     assert (prefix_of(machine) / "share/alpha.txt").exists()
 
 
-@pytest.mark.parametrize("lost", ["info/index.json", "info/paths.json", "info"])
+@pytest.mark.parametrize("lost", ["info/index.json", "info"])
 @pytest.mark.parametrize("exists", [False, True], ids=["new", "existing"])
 def test_a_damaged_package_in_the_cache_does_not_bring_other_bytes(
     machine: Machine, tiny: TinyChannel, write: Write, tmp_path: Path, lost: str, exists: bool
@@ -104,6 +105,25 @@ def test_a_damaged_package_in_the_cache_does_not_bring_other_bytes(
     again.forget()
     converge(locked(path), again)
     assert (prefix_of(machine) / "share/alpha.txt").read_text() == "alpha 1.0\n"
+
+
+def test_an_old_package_without_a_list_of_paths_stays_in_the_cache(
+    machine: Machine, tiny: TinyChannel, write: Write
+) -> None:
+    """Those from before 2017 have `info/files` alone."""
+    path = write(tiny, "alpha=1.0")
+    converge(locked(path), machine)
+    [package] = (machine.cache / "pkgs").glob("alpha*0")
+    (package / "info/paths.json").unlink()
+    (tiny.path / "noarch" / ALPHA).unlink()
+    solution.take_damaged_out(solution_of("alpha", "1.0"), machine.cache / "pkgs")
+    assert package.is_dir()
+    converge(locked(path, name="y"), Machine(machine.env, home=machine.home, root=machine.root))
+    assert (machine.home / "envs/y/share/alpha.txt").read_text() == "alpha 1.0\n"
+
+
+def solution_of(name: str, version: str) -> list[Package]:
+    return [Package(name=name, version=version, build="0")]
 
 
 def test_a_package_in_the_cache_that_lacks_a_file_is_unpacked_again(
